@@ -1,0 +1,1 @@
+"""Back ends: from IntGraph to generated projects, and their simulation."""

@@ -1,0 +1,225 @@
+"""The graph in hls4ml's words: a list of layer dictionaries and a configuration with every type named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flow.errors import UnsupportedError
+from flow.fixed import FixedFormat, Overflow, Rounding, to_values
+from flow.graph import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    Input,
+    IntGraph,
+    MatMul,
+    MaxPool2D,
+    Op,
+    Relu,
+    Requantize,
+)
+from flow.target import Target
+
+STAMP = "po2flow"
+"""Stands where hls4ml would write a random stamp into every project."""
+CSIM_BITS = 53
+"""C simulation and its traces carry values as doubles: an output wider than this could not be compared exactly."""
+
+
+def precision(fmt: FixedFormat, rounding: Rounding = Rounding.TRN, overflow: Overflow = Overflow.WRAP) -> str:
+    """Return hls4ml's text for a type: the vendor's without its `ap_` prefixes."""
+    return fmt.cpp(rounding, overflow).replace("AP_", "").replace("ap_", "")
+
+
+def layer_list(graph: IntGraph) -> list[dict[str, Any]]:
+    """Return the layers for `ModelGraph.from_layer_list`.
+
+    Raises:
+        UnsupportedError: an output is wider than csim can carry.
+    """
+    for op in graph.ops:
+        if op.format.width > CSIM_BITS:
+            raise UnsupportedError(
+                f"{graph.name}: op '{op.name}' has outputs of {op.format.width} bits; C simulation carries "
+                f"{CSIM_BITS}: quantize its output"
+            )
+    watched = traced(graph)
+    return [
+        {"name": op.name, "inputs": list(op.inputs), "trace": op in watched, **LAYERS[type(op)](op, graph)}
+        for op in graph.ops
+    ]
+
+
+def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str, Any]:
+    """Return hls4ml's configuration: target, and per layer every precision, strategy and reuse factor."""
+    return {
+        "OutputDir": output_dir,
+        "ProjectName": graph.name,
+        "Backend": target.backend,
+        "Part": target.part,
+        "ClockPeriod": target.clock_period_ns,
+        "ClockUncertainty": None,
+        "IOType": target.io_type,
+        "TraceOutput": True,
+        "Stamp": STAMP,
+        "HLSConfig": {
+            "Model": {
+                "Precision": {"default": "fixed<16,6>"},
+                "ReuseFactor": target.reuse_factor,
+                "Strategy": target.strategy,
+            },
+            "LayerName": {op.name: _layer_config(op, target) for op in graph.ops},
+        },
+        "WriterConfig": {"Namespace": None, "WriteWeightsTxt": True, "WriteTar": False, "TBOutputStream": "both"},
+    }
+
+
+def _layer_config(op: Op, target: Target) -> dict[str, Any]:
+    types = {"result": precision(op.format, op.rounding, op.overflow)}
+    if isinstance(op, Input):
+        types = {"result": precision(op.format)}
+    if isinstance(op, MatMul):
+        assert op.accumulator is not None, f"{op.name}: infer_accumulators has not run"
+        types |= {
+            "weight": precision(op.weight_format),
+            "bias": precision(op.bias_format),
+            "accum": precision(op.accumulator),
+        }
+    if isinstance(op, BatchNorm):
+        types |= {"scale": precision(op.scale_format), "bias": precision(op.offset_format)}
+    if isinstance(op, MaxPool2D):
+        types |= {"accum": precision(op.format)}
+    return {
+        "Precision": types,
+        "ReuseFactor": target.reuse_factor,
+        "Strategy": target.strategy,
+    }
+
+
+def traced(graph: IntGraph) -> tuple[Op, ...]:
+    """Return the ops whose outputs csim writes: all but those that only pass codes on."""
+    return tuple(op for op in graph.ops if not isinstance(op, Input | Flatten))
+
+
+def check_reuse_factor(graph: IntGraph, target: Target) -> None:
+    """Raise UnsupportedError if hls4ml would change the reuse factor of a layer (it does so with a printed line).
+
+    Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
+    """
+    for op in graph.ops:
+        if not isinstance(op, MatMul):
+            continue
+        n_out = op.weight.shape[-1]
+        n_in = op.weight.size // n_out
+        if target.strategy == "Resource" and not _legal(n_in, n_out, target.reuse_factor):
+            legal = [str(factor) for factor in range(1, n_in * n_out + 1) if _legal(n_in, n_out, factor)]
+            shown = ", ".join(legal[:12]) + (", ..." if len(legal) > 12 else "")
+            raise UnsupportedError(
+                f"{graph.name}: op '{op.name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse_factor} with "
+                f"strategy Resource; legal: {shown}"
+            )
+
+
+def _legal(n_in: int, n_out: int, factor: int) -> bool:
+    products = n_in * n_out
+    whole_columns = math.ceil(products / min(n_in, factor)) % n_out == 0 or factor >= n_in
+    return whole_columns and (factor % n_in == 0 or factor < n_in) and products % factor == 0
+
+
+def _input(op: Op, graph: IntGraph) -> dict[str, Any]:
+    return {"class_name": "InputLayer", "input_shape": list(op.shape)}
+
+
+def _dense(op: Op, graph: IntGraph) -> dict[str, Any]:
+    assert isinstance(op, Dense)
+    n_in, n_out = op.weight.shape
+    return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op)}
+
+
+def _conv2d(op: Op, graph: IntGraph) -> dict[str, Any]:
+    assert isinstance(op, Conv2D)
+    height, width, channels, filters = op.weight.shape
+    return {
+        "class_name": "Conv2D",
+        "filt_height": height,
+        "filt_width": width,
+        "n_chan": channels,
+        **_windows(op, graph, op.strides, op.padding),
+        **_weights(op),
+    }
+
+
+def _max_pool(op: Op, graph: IntGraph) -> dict[str, Any]:
+    assert isinstance(op, MaxPool2D)
+    return {
+        "class_name": "MaxPooling2D",
+        "pool_height": op.pool[0],
+        "pool_width": op.pool[1],
+        **_windows(op, graph, op.strides, op.padding),
+    }
+
+
+def _windows(
+    op: Op, graph: IntGraph, strides: tuple[int, int], padding: tuple[int, int, int, int]
+) -> dict[str, Any]:
+    in_height, in_width, _ = graph[op.inputs[0]].shape
+    out_height, out_width, filters = op.shape
+    top, bottom, left, right = padding
+    return {
+        "data_format": "channels_last",
+        "in_height": in_height,
+        "in_width": in_width,
+        "out_height": out_height,
+        "out_width": out_width,
+        "n_filt": filters,
+        "stride_height": strides[0],
+        "stride_width": strides[1],
+        "padding": "same" if any(padding) else "valid",
+        "pad_top": top,
+        "pad_bottom": bottom,
+        "pad_left": left,
+        "pad_right": right,
+    }
+
+
+def _weights(op: MatMul) -> dict[str, Any]:
+    return {
+        "weight_data": to_values(op.weight, op.weight_format),
+        "bias_data": to_values(op.bias, op.bias_format),
+        "use_bias": True,
+    }
+
+
+def _batchnorm(op: Op, graph: IntGraph) -> dict[str, Any]:
+    assert isinstance(op, BatchNorm)
+    return {
+        "class_name": "BatchNormalization",
+        "n_in": math.prod(op.shape),
+        "n_filt": op.shape[-1] if len(op.shape) > 1 else -1,
+        "scale_data": to_values(op.scale, op.scale_format),
+        "bias_data": to_values(op.offset, op.offset_format),
+    }
+
+
+def _activation(op: Op, graph: IntGraph) -> dict[str, Any]:
+    kind = "relu" if isinstance(op, Relu) else "linear"
+    return {"class_name": "Activation", "activation": kind, "n_in": math.prod(op.shape)}
+
+
+def _flatten(op: Op, graph: IntGraph) -> dict[str, Any]:
+    return {"class_name": "Reshape", "target_shape": list(op.shape)}
+
+
+LAYERS: Mapping[type[Op], Callable[[Op, IntGraph], dict[str, Any]]] = {
+    Input: _input,
+    Dense: _dense,
+    Conv2D: _conv2d,
+    BatchNorm: _batchnorm,
+    Relu: _activation,
+    Requantize: _activation,
+    MaxPool2D: _max_pool,
+    Flatten: _flatten,
+}

@@ -1,0 +1,2 @@
+def check_project(project, graph, target):
+    pass

@@ -1,0 +1,115 @@
+"""What common AMD/Xilinx parts hold: LUTs, flip-flops, DSP slices, 18-kbit block RAMs and UltraRAMs.
+
+The numbers are those of the vendor's product tables: DS180 (7 series), DS190 (Zynq-7000), DS890 (UltraScale and
+UltraScale+), DS891 (Zynq UltraScale+ MPSoC), DS889 (Zynq UltraScale+ RFSoC), DS987 (Kria K26) and the Alveo data sheets
+DS962 (U200, U250), DS963 (U280), DS965 (U50), DS978 (U55C). The tables count 36-kbit block RAMs; each is two of 18
+kbit. A slice has two flip-flops per LUT in all of these families (UG474, UG574), which a test holds this table to.
+
+A device is the same silicon in every package and speed grade, so a part is looked up by the device it begins with.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from flow.errors import SpecError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A device and its capacity.
+
+    Attributes:
+        name: device, the beginning of every full part number of it.
+        family: "7-series" (Zynq-7000 too), "UltraScale" or "UltraScale+".
+        lut, ff, dsp, bram_18k, uram: counts.
+    """
+
+    name: str
+    family: str
+    lut: int
+    ff: int
+    dsp: int
+    bram_18k: int
+    uram: int
+
+    def capacity(self) -> dict[str, int]:
+        """Return the counts under the names that a ResourceReport uses."""
+        return {"lut": self.lut, "ff": self.ff, "dsp": self.dsp, "bram_18k": self.bram_18k, "uram": self.uram}
+
+
+PARTS: tuple[Part, ...] = (
+    # Zynq-7000, DS190
+    Part("xc7z010", "7-series", 17_600, 35_200, 80, 120, 0),
+    Part("xc7z020", "7-series", 53_200, 106_400, 220, 280, 0),  # Pynq-Z1 and Z2 (xc7z020clg400-1), ZedBoard
+    Part("xc7z030", "7-series", 78_600, 157_200, 400, 530, 0),
+    Part("xc7z045", "7-series", 218_600, 437_200, 900, 1_090, 0),  # ZC706
+    Part("xc7z100", "7-series", 277_400, 554_800, 2_020, 1_510, 0),
+    # Artix-7, Kintex-7, Virtex-7: DS180
+    Part("xc7a35t", "7-series", 20_800, 41_600, 90, 100, 0),  # Arty A7-35, Basys 3
+    Part("xc7a50t", "7-series", 32_600, 65_200, 120, 150, 0),
+    Part("xc7a100t", "7-series", 63_400, 126_800, 240, 270, 0),  # Arty A7-100, Nexys A7
+    Part("xc7a200t", "7-series", 134_600, 269_200, 740, 730, 0),  # Nexys Video, AC701
+    Part("xc7k70t", "7-series", 41_000, 82_000, 240, 270, 0),
+    Part("xc7k160t", "7-series", 101_400, 202_800, 600, 650, 0),
+    Part("xc7k325t", "7-series", 203_800, 407_600, 840, 890, 0),  # KC705
+    Part("xc7k410t", "7-series", 254_200, 508_400, 1_540, 1_590, 0),
+    Part("xc7vx485t", "7-series", 303_600, 607_200, 2_800, 2_060, 0),  # VC707
+    Part("xc7vx690t", "7-series", 433_200, 866_400, 3_600, 2_940, 0),  # VC709
+    # Kintex UltraScale, DS890
+    Part("xcku040", "UltraScale", 242_400, 484_800, 1_920, 1_200, 0),  # KCU105
+    Part("xcku060", "UltraScale", 331_680, 663_360, 2_760, 2_160, 0),
+    Part("xcku115", "UltraScale", 663_360, 1_326_720, 5_520, 4_320, 0),
+    # Kintex and Virtex UltraScale+, DS890
+    Part("xcku3p", "UltraScale+", 162_720, 325_440, 1_368, 720, 48),
+    Part("xcku5p", "UltraScale+", 216_960, 433_920, 1_824, 960, 64),
+    Part("xcku15p", "UltraScale+", 522_720, 1_045_440, 1_968, 1_968, 128),
+    Part("xcvu9p", "UltraScale+", 1_182_240, 2_364_480, 6_840, 4_320, 960),  # VCU118
+    Part("xcvu13p", "UltraScale+", 1_728_000, 3_456_000, 12_288, 5_376, 1_280),
+    Part("xcvu37p", "UltraScale+", 1_303_680, 2_607_360, 9_024, 4_032, 960),
+    # Zynq UltraScale+ MPSoC, DS891; Kria K26, DS987; RFSoC, DS889
+    Part("xczu3eg", "UltraScale+", 70_560, 141_120, 360, 432, 0),  # Ultra96-V2
+    Part("xczu5ev", "UltraScale+", 117_120, 234_240, 1_248, 288, 64),
+    Part("xczu7ev", "UltraScale+", 230_400, 460_800, 1_728, 624, 96),  # ZCU104
+    Part("xczu9eg", "UltraScale+", 274_080, 548_160, 2_520, 1_824, 0),  # ZCU102
+    Part("xck26", "UltraScale+", 117_120, 234_240, 1_248, 288, 64),  # KV260
+    Part("xczu28dr", "UltraScale+", 425_280, 850_560, 4_272, 2_160, 80),  # ZCU111
+    Part("xczu48dr", "UltraScale+", 425_280, 850_560, 4_272, 2_160, 80),  # RFSoC 4x2
+    Part("xczu49dr", "UltraScale+", 425_280, 850_560, 4_272, 2_160, 80),
+    # Alveo: DS962, DS963, DS965, DS978
+    Part("xcu50", "UltraScale+", 871_680, 1_743_360, 5_952, 2_688, 640),
+    Part("xcu55c", "UltraScale+", 1_303_680, 2_607_360, 9_024, 4_032, 960),
+    Part("xcu200", "UltraScale+", 1_182_240, 2_364_480, 6_840, 4_320, 960),
+    Part("xcu250", "UltraScale+", 1_728_000, 3_456_000, 12_288, 5_376, 1_280),
+    Part("xcu280", "UltraScale+", 1_303_680, 2_607_360, 9_024, 4_032, 960),
+)
+
+PACKAGE = re.compile(r"(-?[a-z]{3,6}\d{3,4}(-.+)?)?")
+"""What may follow the device: nothing, or package and pins, then speed and temperature grade."""
+
+
+def find_part(text: str) -> Part:
+    """Return the device that a part number begins with.
+
+    Args:
+        text: a part number in any usual spelling: `xc7z020clg400-1`, `xc7z020-clg400-1`, `xcvu13p-flga2577-2-e`,
+            `7z020clg400-1` (Vivado's reports leave the `xc` off), upper or lower case, or the device alone.
+
+    Raises:
+        SpecError: no known device; the message lists the closest ones, then all.
+
+    Example:
+        >>> find_part("xc7z020clg400-1").dsp
+        220
+    """
+    wanted = text.strip().lower()
+    spelled = wanted if wanted.startswith("xc") else f"xc{wanted}"
+    for part in PARTS:
+        if spelled.startswith(part.name) and PACKAGE.fullmatch(spelled[len(part.name) :]):
+            return part
+    names = [part.name for part in PARTS]
+    close = difflib.get_close_matches(spelled.split("-")[0], names, n=3)
+    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+    raise SpecError(f"part {text!r} is not known{hint}; known devices: {', '.join(names)}")

@@ -1,0 +1,43 @@
+"""Fuse ReLU and requantization into the op before: the unified module, with one shift, one rounding, one clamp."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flow.fixed import Overflow, Rounding
+from flow.graph import BatchNorm, IntGraph, MatMul, Op, Relu, Requantize
+from flow.intervals import casts_exactly
+from flow.passes.rewrite import merge_pairs
+
+
+def fuse_requantize(graph: IntGraph) -> IntGraph:
+    """Give each dense, convolution or batch norm the ReLU and the cast that follow it.
+
+    A ReLU is an unsigned saturating cast. A requantization after a ReLU keeps its own rounding; its format loses the
+    sign, since no code below zero is left. Only ops whose own cast is exact are fused
+    (they come so from `extract`).
+    """
+    return merge_pairs(graph, _fuse)
+
+
+def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
+    if not isinstance(first, MatMul | BatchNorm):
+        return None
+    exact = casts_exactly(first, graph[first.inputs[0]].format)
+    if isinstance(second, Relu) and exact:
+        return replace(first, format=second.format.unsigned(), rounding=Rounding.TRN, overflow=Overflow.SAT)
+    after_relu = bool(first.fused) and first.fused[-1] == "relu"
+    if isinstance(second, Requantize) and (exact or after_relu):
+        if after_relu and not _keeps_relu(second):
+            return None
+        fmt = second.format.unsigned() if after_relu else second.format
+        return replace(first, format=fmt, rounding=second.rounding, overflow=second.overflow)
+    return None
+
+
+def _keeps_relu(op: Op) -> bool:
+    """Say whether casting a negative value with this op's modes gives zero, as casting its ReLU would.
+
+    True for saturation to an unsigned format; wrapping would turn a negative accumulator into something else.
+    """
+    return op.overflow in (Overflow.SAT, Overflow.SAT_SYM)

@@ -1,0 +1,24 @@
+"""Size the accumulators: proved by intervals to hold every partial sum, for any input of the input format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flow.graph import IntGraph, MatMul, Op
+from flow.intervals import accumulation
+
+
+def infer_accumulators(graph: IntGraph) -> IntGraph:
+    """Set `accumulator` and `channel_bits` of every dense and convolution.
+
+    Raises:
+        UnsupportedError: a sum may need more than 62 bits.
+    """
+
+    def sized(op: Op) -> Op:
+        if not isinstance(op, MatMul):
+            return op
+        acc = accumulation(op, graph[op.inputs[0]].format)
+        return replace(op, accumulator=acc.format, channel_bits=acc.channel_bits)
+
+    return replace(graph, ops=tuple(sized(op) for op in graph.ops))

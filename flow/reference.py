@@ -1,0 +1,190 @@
+"""The living definition: what an IntGraph means, computed on integer codes.
+
+Numbers are integers throughout. They travel in float32 or float64 arrays where the intervals prove that every sum
+stays below 2**24 or 2**53, because floating-point addition and multiplication of integers is exact there and BLAS is
+fast; in int64 otherwise. The carrier never changes a result, and a test holds the three against each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import DataError
+from flow.fixed import Codes, FixedFormat, Overflow, Rounding, requantize
+from flow.graph import BatchNorm, Conv2D, Flatten, Input, IntGraph, MatMul, MaxPool2D, Op, Relu, Requantize
+from flow.intervals import accumulation, batchnorm_on_grid, exact_result
+from flow.results import SimResult
+
+Carrier = NDArray[Any]
+Observer = Callable[[Op, Carrier, int], None]
+"""Called with an op, its exact result before the cast, and the fraction bits of that result."""
+
+BATCH = 256
+
+
+def code_dtype(fmt: FixedFormat) -> type[np.signedinteger[Any]]:
+    """Return the smallest signed integer type that holds every code of a format."""
+    return np.int16 if fmt.width <= 15 else np.int32 if fmt.width <= 31 else np.int64
+
+
+def run(graph: IntGraph, codes: Codes, observe: Observer | None = None) -> SimResult:
+    """Compute every op's output codes.
+
+    Args:
+        graph: the graph.
+        codes: integers (samples, *input shape) of the input's format.
+        observe: called for every op and batch with its exact result before the cast.
+
+    Returns:
+        Codes of every op, level "reference".
+
+    Raises:
+        DataError: wrong shape, or a code outside the input format.
+
+    Example:
+        >>> import numpy as np
+        >>> from flow.fixed import FixedFormat
+        >>> from flow.graph import Input, IntGraph, Relu
+        >>> s4 = FixedFormat(True, 3, 0)
+        >>> x = Input(name="x", inputs=(), shape=(2,), format=s4)
+        >>> y = Relu(name="y", inputs=("x",), shape=(2,), format=s4)
+        >>> run(IntGraph(name="g", ops=(x, y)), np.array([[-3, 5]])).codes["y"].tolist()
+        [[0, 5]]
+    """
+    started = time.perf_counter()
+    check_input(graph, codes)
+    out = {op.name: np.empty((len(codes), *op.shape), code_dtype(op.format)) for op in graph}
+    for start in range(0, len(codes), BATCH):
+        part = slice(start, start + BATCH)
+        for op, result in _batch(graph, codes[part], observe):
+            out[op.name][part] = result
+    return SimResult(level="reference", codes=out, run_s=time.perf_counter() - started)
+
+
+def run_output(graph: IntGraph, codes: Codes) -> Codes:
+    """Compute the output codes only, keeping nothing else."""
+    check_input(graph, codes)
+    out = np.empty((len(codes), *graph.output.shape), np.int64)
+    for start in range(0, len(codes), BATCH):
+        part = slice(start, start + BATCH)
+        for _, result in _batch(graph, codes[part], None):
+            last = result
+        out[part] = last
+    return out
+
+
+def check_input(graph: IntGraph, codes: Codes) -> None:
+    """Raise DataError unless `codes` are integers of the input's shape and format."""
+    op = graph.input
+    if codes.shape[1:] != op.shape:
+        raise DataError(f"{graph.name}: input codes have shape {codes.shape[1:]} per sample, the model takes {op.shape}")
+    if codes.size and (int(codes.min()) < op.format.min_code or int(codes.max()) > op.format.max_code):
+        raise DataError(
+            f"{graph.name}: input codes {codes.min()}..{codes.max()} are outside the format {op.format} "
+            f"({op.format.min_code}..{op.format.max_code})"
+        )
+
+
+def _batch(graph: IntGraph, codes: Codes, observe: Observer | None) -> Iterator[tuple[Op, Carrier]]:
+    values: dict[str, Carrier] = {}
+    for op in graph.ops:
+        if isinstance(op, Input):
+            result: Carrier = codes
+        else:
+            source = graph[op.inputs[0]]
+            result = _apply(op, values[source.name], source.format, observe)
+        values[op.name] = result
+        yield op, result
+
+
+def _apply(op: Op, x: Carrier, fmt: FixedFormat, observe: Observer | None) -> Carrier:
+    if isinstance(op, MaxPool2D):
+        return _max_pool(op, x)
+    if isinstance(op, Flatten):
+        return x.reshape(len(x), -1)
+    frac_bits, low, high = exact_result(op, fmt)
+    if isinstance(op, MatMul):
+        exact = _matmul(op, x, fmt)
+    elif isinstance(op, BatchNorm):
+        exact = _batchnorm(op, x, fmt)
+    elif isinstance(op, Relu):
+        exact = np.maximum(x, 0)
+    else:
+        assert isinstance(op, Requantize)
+        exact = x.copy()
+    if observe is not None:
+        observe(op, exact, frac_bits)
+    return _cast(exact, frac_bits, low, high, op)
+
+
+def _carrier(bound: int) -> type[Any]:
+    """Return the fastest type that is exact up to twice `bound` (twice, so that halves are exact when rounding)."""
+    return np.float32 if bound < 1 << 23 else np.float64 if bound < 1 << 52 else np.int64
+
+
+def _matmul(op: MatMul, x: Carrier, fmt: FixedFormat) -> Carrier:
+    acc = accumulation(op, fmt)
+    carrier = _carrier(acc.bound)
+    columns = _columns(op, x) if isinstance(op, Conv2D) else x
+    weight = (op.weight << acc.product_shift).reshape(-1, op.weight.shape[-1]).astype(carrier)
+    result = columns.astype(carrier, copy=False) @ weight
+    result += (op.bias << acc.bias_shift).astype(carrier)
+    return result.reshape(len(x), *op.shape)
+
+
+def _columns(op: Conv2D, x: Carrier) -> Carrier:
+    """Return the windows of a padded image as rows: (samples, out_height, out_width, kh * kw * channels)."""
+    top, bottom, left, right = op.padding
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))) if any(op.padding) else x
+    kernel_height, kernel_width, channels, _ = op.weight.shape
+    height, width, _ = op.shape
+    columns = np.empty((len(x), height, width, kernel_height, kernel_width, channels), padded.dtype)
+    for row in range(kernel_height):
+        for col in range(kernel_width):
+            columns[..., row, col, :] = _shifted(padded, row, col, op.strides, (height, width))
+    return columns.reshape(len(x), height, width, -1)
+
+
+def _shifted(x: Carrier, row: int, col: int, strides: tuple[int, int], shape: tuple[int, int]) -> Carrier:
+    """Return the pixel (row, col) of every window."""
+    return x[
+        :,
+        row : row + strides[0] * (shape[0] - 1) + 1 : strides[0],
+        col : col + strides[1] * (shape[1] - 1) + 1 : strides[1],
+    ]
+
+
+def _max_pool(op: MaxPool2D, x: Carrier) -> Carrier:
+    top, bottom, left, right = op.padding
+    if any(op.padding):  # the smallest code of the format never wins against a real one
+        x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=op.format.min_code)
+    height, width, _ = op.shape
+    windows = [(row, col) for row in range(op.pool[0]) for col in range(op.pool[1])]
+    result = _shifted(x, 0, 0, op.strides, (height, width)).copy()
+    for row, col in windows[1:]:
+        np.maximum(result, _shifted(x, row, col, op.strides, (height, width)), out=result)
+    return result
+
+
+def _batchnorm(op: BatchNorm, x: Carrier, fmt: FixedFormat) -> Carrier:
+    scale, offset, _ = batchnorm_on_grid(op, fmt)
+    largest = np.abs(scale) * max(fmt.max_code, -fmt.min_code) + np.abs(offset)
+    carrier = _carrier(int(largest.max(initial=0)))
+    return x.astype(carrier) * scale.astype(carrier) + offset.astype(carrier)
+
+
+def _cast(exact: Carrier, frac_bits: int, low: int, high: int, op: Op) -> Carrier:
+    """Cast the exact result, owned by the caller and known to lie in low..high, to the format of `op`."""
+    fmt, shift = op.format, frac_bits - op.format.frac_bits
+    if shift == 0 and fmt.min_code <= low and high <= fmt.max_code:
+        return exact
+    if exact.dtype.kind == "f" and shift >= 0 and (op.rounding, op.overflow) == (Rounding.RND_CONV, Overflow.SAT):
+        exact *= exact.dtype.type(2.0**-shift)
+        np.rint(exact, out=exact)  # ties to even
+        return np.clip(exact, fmt.min_code, fmt.max_code, out=exact)
+    return requantize(exact.astype(np.int64), frac_bits, fmt, op.rounding, op.overflow)

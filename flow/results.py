@@ -1,0 +1,141 @@
+"""What the stages report: comparison and resources; every field names its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.fixed import Codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SimResult:
+    """Codes of every op for every sample.
+
+    Attributes:
+        level: "reference", "csim" or "qkeras".
+        codes: op name -> int64 (samples, *op.shape).
+        arithmetic: how it was computed, for example "float32" (exact by proof) or "int64".
+        run_s: seconds.
+    """
+
+    level: str
+    codes: Mapping[str, Codes]
+    arithmetic: str = "integer"
+    run_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Divergence:
+    """The first place where two levels differ.
+
+    Attributes:
+        op: name of the first diverging op.
+        levels: the two levels compared, for example ("reference", "csim").
+        sample: index into the inputs.
+        index: position in the op's output.
+        codes: the two codes there.
+        cause: what explains the codes, in words.
+        nonzero_inputs: non-zero input codes of the counterexample.
+        counterexample: input codes, shape of the input, as few non-zeros as were found.
+    """
+
+    op: str
+    levels: tuple[str, str]
+    sample: int
+    index: tuple[int, ...]
+    codes: tuple[int, int]
+    cause: str
+    nonzero_inputs: int
+    counterexample: NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "op": self.op,
+            "levels": list(self.levels),
+            "sample": self.sample,
+            "index": list(self.index),
+            "codes": list(self.codes),
+            "cause": self.cause,
+            "nonzero_inputs": self.nonzero_inputs,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Resources of a design, or of one op of it. `None` means the source does not say, never zero.
+
+    Attributes:
+        name: op name, or the model's for a total.
+        lut, ff, dsp, bram_18k, uram: counts.
+        latency_cycles: first input to last output.
+        initiation_interval_cycles: cycles between two inputs.
+        detail: further counts of the source (multipliers, adders, adder_bits, shifts, weight_bits, ...).
+    """
+
+    name: str
+    lut: int | None = None
+    ff: int | None = None
+    dsp: int | None = None
+    bram_18k: int | None = None
+    uram: int | None = None
+    latency_cycles: int | None = None
+    initiation_interval_cycles: int | None = None
+    detail: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "lut": self.lut,
+            "ff": self.ff,
+            "dsp": self.dsp,
+            "bram_18k": self.bram_18k,
+            "uram": self.uram,
+            "latency_cycles": self.latency_cycles,
+            "initiation_interval_cycles": self.initiation_interval_cycles,
+            **({"detail": dict(self.detail)} if self.detail else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceReport:
+    """Resources from one source; figures of two sources never share a report.
+
+    Attributes:
+        source: "static" (an estimate), "csynth", "vivado", ...
+        tool: the tool and version that said so, or the document of the model behind an estimate.
+        part: FPGA part, if known.
+        clock_period_ns: target clock period, if known.
+        estimated_clock_period_ns: what the source expects to reach, if it says.
+        total: the whole design.
+        layers: per op or module, in the source's words.
+        capacity: what the part has, same keys as the counts; empty if unknown.
+    """
+
+    source: str
+    tool: str
+    part: str | None = None
+    clock_period_ns: float | None = None
+    estimated_clock_period_ns: float | None = None
+    total: Resources
+    layers: tuple[Resources, ...] = ()
+    capacity: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of `resources` in the report's JSON."""
+        total = self.total.to_json()
+        total.pop("name")
+        return {
+            "source": self.source,
+            "tool": self.tool,
+            "part": self.part,
+            "clock_period_ns": self.clock_period_ns,
+            "estimated_clock_period_ns": self.estimated_clock_period_ns,
+            **total,
+            "capacity": dict(self.capacity),
+            "layers": [layer.to_json() for layer in self.layers],
+        }

@@ -1,0 +1,107 @@
+"""Training with QKeras: the only package of this project that imports TensorFlow.
+
+QKeras 0.9.0 runs on Keras 2, which today's TensorFlow offers as `tf-keras` if `TF_USE_LEGACY_KERAS=1` is set before
+its Keras is first used. `load_tensorflow` sees to that, once; every module in this package gets its modules there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from flow.errors import ToolMissingError
+
+INSTALL_COMMAND = "pip install 'po2flow[train]'"
+_STACK = r"(tensorflow|tf_keras|qkeras|tensorflow_model_optimization|pyparsing|h5py)\b"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorFlowModules:
+    """The modules that training needs.
+
+    Attributes:
+        tf: `tensorflow`.
+        keras: `tf.keras`, which is Keras 2 (the package `tf_keras`).
+        qkeras: `qkeras`.
+    """
+
+    tf: Any
+    keras: Any
+    qkeras: Any
+
+
+@cache
+def load_tensorflow() -> TensorFlowModules:
+    """Import TensorFlow with Keras 2, and QKeras.
+
+    Returns:
+        The modules; the same object at every call.
+
+    Raises:
+        ToolMissingError: a package is missing, or TensorFlow's Keras 3 was in use before.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one order of summation on every machine
+    with _silenced():
+        _import("tf_keras")
+        tf = _import("tensorflow")
+        # `tensorflow` settles at its first import what `tensorflow.keras` is, whatever `tf.keras` says later
+        if not _import("tensorflow.keras").layers.Layer.__module__.startswith("tf_keras"):
+            raise ToolMissingError(
+                "TensorFlow was imported with Keras 3, but QKeras needs Keras 2; set TF_USE_LEGACY_KERAS=1 in the "
+                "environment before Python starts, or import flow.train before tensorflow"
+            )
+        tf.get_logger().setLevel(logging.ERROR)
+        qkeras = _import("qkeras")
+    return TensorFlowModules(tf=tf, keras=tf.keras, qkeras=qkeras)
+
+
+@cache
+def load_pruning() -> Any:
+    """Import `tensorflow_model_optimization.sparsity.keras`.
+
+    Raises:
+        ToolMissingError: the package is missing.
+    """
+    load_tensorflow()
+    with _silenced():
+        return _import("tensorflow_model_optimization").sparsity.keras
+
+
+@contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Hide warnings that packages of the training stack give about themselves; also a decorator."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=_STACK)
+        yield
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Hide what imports print: warnings in packages that are not ours, and TensorFlow's C++ log before it can be set."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+            os.dup2(nowhere.fileno(), 2)
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ToolMissingError(f"package '{name}' cannot be imported ({error}); run: {INSTALL_COMMAND}") from error

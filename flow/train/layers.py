@@ -1,0 +1,98 @@
+"""Batch normalization whose scale and offset are what the hardware multiplies and adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.train import load_tensorflow
+from flow.train.quantizers import quantized_grid, quantized_po2_zero
+
+_modules = load_tensorflow()
+tf, keras, qkeras = _modules.tf, _modules.keras, _modules.qkeras
+
+EPSILON = 2.0**-10
+"""A power of two, so that `(1 - EPSILON) + EPSILON == 1` in float32 and a folded layer is reproduced exactly."""
+
+
+class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """Normalize over the batch with a quantized scale and offset: `y = x * scale + offset`, per channel.
+
+    `scale = scale_quantizer(gamma / sqrt(var + epsilon))` and `offset = offset_quantizer(beta - mean * scale)`, with the
+    batch's mean and variance in training and the moving ones otherwise. Gradients pass the quantizers straight through,
+    so what is trained is what the hardware does. Normalizes the last axis.
+
+    Args:
+        scale_quantizer: quantizer of the scale: `quantized_po2_zero` (a shift) or `quantized_grid` (a multiplier).
+        offset_quantizer: quantizer of the offset.
+        epsilon: added to the variance.
+        **kwargs: as for Keras' `BatchNormalization`.
+
+    Attributes:
+        use_moving_statistics: set it and compile the model again to train with the moving mean and variance as well,
+            as one does in the last epochs, when the scale should no longer jump between exponents.
+    """
+
+    def __init__(self, scale_quantizer: Any, offset_quantizer: Any, epsilon: float = EPSILON, **kwargs: Any) -> None:
+        super().__init__(epsilon=epsilon, **kwargs)
+        self.scale_quantizer = _quantizer(scale_quantizer)
+        self.offset_quantizer = _quantizer(offset_quantizer)
+        self.use_moving_statistics = False
+
+    def build(self, input_shape: Any) -> None:
+        """Create gamma, beta and the moving statistics, each of shape (channels,)."""
+        super().build(input_shape)
+        self.fused = False  # Keras' fused kernel has no place for quantizers
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """Return `inputs * scale + offset`, float32, same shape."""
+        training = False if self.use_moving_statistics else self._get_training_value(training)
+        mean, variance = tf.__internal__.smart_cond.smart_cond(
+            training, lambda: self._batch_statistics(inputs), lambda: (self.moving_mean + 0.0, self.moving_variance + 0.0)
+        )
+        scale, offset = self._scale_and_offset(mean, variance)
+        return inputs * scale + offset
+
+    def folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return scale and offset as used at inference: float32, shape (channels,)."""
+        scale, offset = self._scale_and_offset(self.moving_mean, self.moving_variance)
+        return np.asarray(scale, np.float32), np.asarray(offset, np.float32)
+
+    def set_folded(self, scale: NDArray[np.float32], offset: NDArray[np.float32]) -> None:
+        """Set the variables so that `folded()` returns these values, which must be the quantizers' own."""
+        ones = np.ones_like(scale)
+        self.set_weights([scale, offset, 0 * ones, ones - np.float32(self.epsilon)])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` takes."""
+        return {
+            **super().get_config(),
+            "scale_quantizer": _serialized(self.scale_quantizer),
+            "offset_quantizer": _serialized(self.offset_quantizer),
+        }
+
+    def _scale_and_offset(self, mean: Any, variance: Any) -> tuple[Any, Any]:
+        scale = self.scale_quantizer(self.gamma / tf.sqrt(variance + self.epsilon))
+        return scale, self.offset_quantizer(self.beta - mean * scale)
+
+    def _batch_statistics(self, inputs: Any) -> tuple[Any, Any]:
+        mean, variance = tf.nn.moments(inputs, axes=list(range(len(inputs.shape) - 1)))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign_sub((moving - tf.stop_gradient(batch)) * (1.0 - self.momentum))
+        return mean, variance
+
+
+def _quantizer(identifier: Any) -> Any:
+    if not isinstance(identifier, Mapping):
+        return identifier
+    ours = {"quantized_po2_zero": quantized_po2_zero, "quantized_grid": quantized_grid}
+    if identifier["class_name"] in ours:
+        return ours[identifier["class_name"]].from_config(identifier["config"])
+    return qkeras.get_quantizer(identifier)
+
+
+def _serialized(quantizer: Any) -> dict[str, Any]:
+    return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}

@@ -1,0 +1,116 @@
+"""TrainedModel: a trained QKeras model as plain data, readable without TensorFlow.
+
+The topology is the Keras configuration as Keras writes it (`model.get_config()`); the weights are the values that the
+layers' own quantizers make of the stored variables, so nothing downstream has to know how a quantizer rounds.
+
+    layer kind                       arrays, float32
+    dense, conv (QKeras or Keras)    kernel as in Keras; bias (units,) if use_bias
+    batch normalization              scale (channels,), offset (channels,): output = input * scale + offset
+    activations, pooling, reshaping  none
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import ModelFileError
+
+Arrays = Mapping[str, NDArray[np.float32]]
+TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainedModel:
+    """A trained model as data.
+
+    Attributes:
+        name: identifier; what reports and directories are called after.
+        class_name: "Sequential" or "Functional".
+        config: the Keras configuration (JSON types only).
+        weights: layer name -> array name -> float32 values, as the table above says.
+        warnings: findings made while reading the model that a report must repeat (lines of text).
+        verification_inputs: (n, *input_shape) float32 or None: inputs kept with the model.
+        verification_labels: (n,) int64 or None.
+        metrics: accuracies as fractions, for example {"float": 0.97, "qkeras": 0.96}, and what else training measured.
+        provenance: how the model was made: seed, epochs, versions, data set (JSON types only).
+    """
+
+    name: str
+    class_name: str
+    config: Mapping[str, Any]
+    weights: Mapping[str, Arrays]
+    warnings: tuple[str, ...] = ()
+    verification_inputs: NDArray[np.float32] | None = None
+    verification_labels: NDArray[np.int64] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of topology and weights (not of metrics or inputs)."""
+        sha = hashlib.sha256(json.dumps([self.name, self.class_name, self.config], sort_keys=True).encode())
+        for layer in sorted(self.weights):
+            for key in sorted(self.weights[layer]):
+                array = np.ascontiguousarray(self.weights[layer][key], np.float32)
+                sha.update(f"{layer}/{key}{array.shape}".encode() + array.tobytes())
+        return sha.hexdigest()
+
+
+def save_trained(model: TrainedModel, directory: Path) -> None:
+    """Write `trained.json` and `trained.npz` into a directory."""
+    document = {
+        "name": model.name,
+        "class_name": model.class_name,
+        "config": model.config,
+        "warnings": list(model.warnings),
+        "metrics": dict(model.metrics),
+        "provenance": dict(model.provenance),
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        f"weights/{layer}/{key}": array for layer, group in model.weights.items() for key, array in group.items()
+    }
+    if model.verification_inputs is not None:
+        arrays["verification/inputs"] = model.verification_inputs
+    if model.verification_labels is not None:
+        arrays["verification/labels"] = model.verification_labels
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / TRAINED_JSON).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    with (directory / TRAINED_NPZ).open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_trained(directory: Path) -> TrainedModel:
+    """Read what `save_trained` wrote.
+
+    Raises:
+        ModelFileError: a file is missing or damaged.
+    """
+    try:
+        document = json.loads((directory / TRAINED_JSON).read_text())
+        with np.load(directory / TRAINED_NPZ, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        weights: dict[str, dict[str, NDArray[np.float32]]] = {}
+        for path, array in arrays.items():
+            if path.startswith("weights/"):
+                layer, key = path.removeprefix("weights/").rsplit("/", 1)
+                weights.setdefault(layer, {})[key] = array
+        return TrainedModel(
+            name=document["name"],
+            class_name=document["class_name"],
+            config=document["config"],
+            weights=weights,
+            warnings=tuple(document["warnings"]),
+            verification_inputs=arrays.get("verification/inputs"),
+            verification_labels=arrays.get("verification/labels"),
+            metrics=document["metrics"],
+            provenance=document["provenance"],
+        )
+    except Exception as error:  # a damaged file fails in many ways: zip, JSON, keys, types
+        raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error

@@ -1,0 +1,192 @@
+"""Parsers of vendor reports, on reports written for these tests in the tools' own layouts, and on real ones if there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flow.errors import ToolFailedError
+from flow.results import ResourceReport, Resources
+from flow.vendor_reports import find_reports, read_csynth, read_vivado_utilization
+
+REPORTS = Path(__file__).parent / "data" / "reports"
+REAL = Path(__file__).parents[2] / "shared" / "reports"
+
+MLP_CAPACITY = {"lut": 63_400, "ff": 126_800, "dsp": 240, "bram_18k": 270, "uram": 0}
+CNN_CAPACITY = {"lut": 230_400, "ff": 460_800, "dsp": 1728, "bram_18k": 624, "uram": 96}
+MLP_TOTAL = Resources(
+    name="tiny_mlp", lut=958, ff=710, dsp=12, bram_18k=3, uram=0, latency_cycles=11, initiation_interval_cycles=5
+)
+CNN_TOTAL = Resources(name="tiny_cnn", lut=5300, ff=1720, dsp=5, bram_18k=6, uram=0, initiation_interval_cycles=110)
+
+
+@pytest.mark.parametrize("suffix", ["rpt", "xml"])
+def test_vivado_hls(suffix: str) -> None:
+    report = read_csynth(REPORTS / f"vivado_hls_csynth.{suffix}")
+    assert (report.source, report.tool, report.part) == ("csynth", "Vivado HLS 2020.1", "xc7a100t-csg324-1")
+    assert (report.clock_period_ns, report.estimated_clock_period_ns) == (10.0, 7.125)
+    assert report.total == MLP_TOTAL
+    assert report.capacity == MLP_CAPACITY
+
+
+@pytest.mark.parametrize("suffix", ["rpt", "xml"])
+def test_vitis_hls_with_unknown_latency(suffix: str) -> None:
+    report = read_csynth(REPORTS / f"vitis_hls_csynth.{suffix}")
+    assert (report.source, report.tool, report.part) == ("csynth", "Vitis HLS 2023.1", "xczu7ev-ffvc1156-2-e")
+    assert (report.clock_period_ns, report.estimated_clock_period_ns) == (5.0, 3.612)
+    assert report.total == CNN_TOTAL, "a latency the tool does not know is None, not 0"
+    assert report.capacity == CNN_CAPACITY
+
+
+def test_layers_are_the_instances() -> None:
+    assert read_csynth(REPORTS / "vivado_hls_csynth.rpt").layers == (
+        Resources(
+            name="dense_resource_U0",
+            lut=780,
+            ff=660,
+            dsp=12,
+            bram_18k=3,
+            uram=0,
+            latency_cycles=5,
+            initiation_interval_cycles=5,
+        ),
+        Resources(
+            name="relu_config3_U0",
+            lut=120,
+            ff=40,
+            dsp=0,
+            bram_18k=0,
+            uram=0,
+            latency_cycles=1,
+            initiation_interval_cycles=1,
+        ),
+    )
+
+
+def test_layer_in_one_table_only() -> None:
+    entry, conv, dense = read_csynth(REPORTS / "vitis_hls_csynth.rpt").layers
+    assert entry == Resources(name="entry_proc_U0", latency_cycles=0, initiation_interval_cycles=0)
+    assert (conv.name, conv.dsp, conv.latency_cycles) == ("conv_2d_cl_config2_U0", 5, 109)
+    assert (dense.lut, dense.latency_cycles, dense.initiation_interval_cycles) == (1100, None, None)
+
+
+def test_vivado_7series() -> None:
+    report = read_vivado_utilization(REPORTS / "vivado_utilization_7series.rpt")
+    assert (report.source, report.tool, report.part) == ("vivado", "Vivado 2020.1 (synthesized)", "xc7a100tcsg324-1")
+    assert report.total == Resources(name="tiny_mlp", lut=612, ff=455, dsp=12, bram_18k=3)
+    assert report.capacity == {"lut": 63_400, "ff": 126_800, "dsp": 240, "bram_18k": 270}
+
+
+def test_vivado_ultrascale() -> None:
+    report = read_vivado_utilization(REPORTS / "vivado_utilization_ultrascale.rpt")
+    assert (report.tool, report.part) == ("Vivado 2023.1 (routed)", "xczu7ev-ffvc1156-2-e")
+    assert report.total == Resources(name="tiny_cnn", lut=4321, ff=1650, dsp=5, bram_18k=6, uram=1)
+    assert report.capacity == CNN_CAPACITY
+
+
+Reader = Callable[[Path], ResourceReport]
+DAMAGE: tuple[tuple[str, Reader, str, str, str], ...] = (
+    # file, reader, text, its replacement, what the message must name
+    ("vivado_hls_csynth.rpt", read_csynth, "== Vivado HLS Report", "== Catapult Report", "Vitis HLS Report for"),
+    ("vivado_hls_csynth.rpt", read_csynth, "* Version:", "* Release:", "'Version'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "* Target device:", "* Device:", "'Target device'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "== Utilization Estimates", "== Area", "'Summary' under"),
+    ("vivado_hls_csynth.rpt", read_csynth, "+ Timing:", "+ Clock:", "'Timing/Summary'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "|Total            |", "|Sum              |", "a row 'Total'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "DSP48E|   FF   ", "MULT18|   FF   ", "a column 'DSP'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "|     12|     710|", "|     12|", "6 cells in the row of 'Total'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "710|    958|", "710|  95.8k|", "a whole number, not '95.8k'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "126800|  63400|", "126800|      -|", "a number of available lut"),
+    ("vivado_hls_csynth.rpt", read_csynth, "10.00 ns", "100 MHz ", "nanoseconds under 'Target'"),
+    ("vivado_hls_csynth.rpt", read_csynth, "min | max |   Type   |", "min | Type |  max  |", "columns min max"),
+    ("vivado_hls_csynth.xml", read_csynth, "</profile>", "", "well-formed XML"),
+    ("vivado_hls_csynth.xml", read_csynth, "AreaEstimates>", "Area>", "<AreaEstimates/Resources>"),
+    ("vivado_hls_csynth.xml", read_csynth, "LUT>", "ALM>", "elements LUT"),
+    ("vivado_hls_csynth.xml", read_csynth, "DSP48E>", "MULT>", "elements DSP"),
+    ("vivado_hls_csynth.xml", read_csynth, "Worst-caseLatency>", "Latency>", "<Worst-caseLatency>"),
+    ("vivado_hls_csynth.xml", read_csynth, ">7.125<", ">fast<", "a number, not 'fast'"),
+    ("vivado_utilization_7series.rpt", read_vivado_utilization, "Slice LUTs", "Slices", "'Slice LUTs'"),
+    ("vivado_utilization_7series.rpt", read_vivado_utilization, "| DSPs ", "| MULT ", "'DSPs'"),
+    ("vivado_utilization_7series.rpt", read_vivado_utilization, "  1.5 ", "  1.7 ", "a multiple of 1/2"),
+    ("vivado_utilization_7series.rpt", read_vivado_utilization, "Available", "Capacity ", "a column 'Available'"),
+    ("vivado_utilization_7series.rpt", read_vivado_utilization, "Vivado v.", "Quartus ", "Vivado v."),
+    ("vivado_utilization_7series.rpt", read_vivado_utilization, "| Device ", "| Chip   ", "'Device'"),
+)
+
+
+@pytest.mark.parametrize(("name", "reader", "old", "new", "said"), DAMAGE)
+def test_other_layouts_are_refused(tmp_path: Path, name: str, reader: Reader, old: str, new: str, said: str) -> None:
+    text = (REPORTS / name).read_text(encoding="utf-8")
+    if old not in text:
+        pytest.fail(f"{name} does not hold {old!r}")
+    damaged = tmp_path / name
+    damaged.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ToolFailedError) as caught:
+        reader(damaged)
+    assert said in str(caught.value)
+    assert f"{damaged}:" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*.rpt")), ids=lambda path: path.name)
+def test_cut_short_is_refused_or_complete(tmp_path: Path, path: Path) -> None:
+    """Wherever a report is cut, its numbers are whole or it is refused."""
+    reader = read_csynth if "csynth" in path.name else read_vivado_utilization
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = reader(path).to_json()
+    cut = tmp_path / path.name
+    refused = 0
+    for count in range(len(lines)):
+        cut.write_text("".join(lines[:count]), encoding="utf-8")
+        try:
+            read = reader(cut).to_json()
+        except ToolFailedError:
+            refused += 1
+        else:
+            assert read == whole
+    assert refused > len(lines) // 3
+
+
+@pytest.mark.parametrize("reader", [read_csynth, read_vivado_utilization])
+def test_absent_file(tmp_path: Path, reader: Reader) -> None:
+    with pytest.raises(ToolFailedError, match="cannot be read"):
+        reader(tmp_path / "absent.rpt")
+
+
+def test_find_reports(tmp_path: Path) -> None:
+    assert find_reports(tmp_path) == ()
+    folder = tmp_path / "tiny_mlp_prj" / "solution1" / "syn" / "report"
+    folder.mkdir(parents=True)
+    shutil.copy(REPORTS / "vivado_hls_csynth.xml", folder / "tiny_mlp_csynth.xml")
+    (folder / "dense_resource_s_csynth.rpt").write_text("a submodule, not read", encoding="utf-8")
+    assert [report.layers for report in find_reports(tmp_path)] == [()]
+    shutil.copy(REPORTS / "vivado_hls_csynth.rpt", folder / "tiny_mlp_csynth.rpt")
+    shutil.copy(REPORTS / "vivado_utilization_7series.rpt", tmp_path / "vivado_synth.rpt")
+    csynth, vivado = find_reports(tmp_path)
+    assert (csynth.source, len(csynth.layers), vivado.source) == ("csynth", 2, "vivado")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real vendor reports beside the repository (../shared/reports)")
+def test_real_reports() -> None:
+    rpt = read_csynth(REAL / "vivado_hls_myproject_csynth.rpt")
+    xml = read_csynth(REAL / "vivado_hls_myproject_csynth.xml")
+    assert (
+        rpt.total
+        == xml.total
+        == Resources(
+            name="myproject",
+            lut=2532,
+            ff=7969,
+            dsp=73,
+            bram_18k=0,
+            uram=0,
+            latency_cycles=10,
+            initiation_interval_cycles=8,
+        )
+    )
+    assert rpt.capacity == xml.capacity == {"lut": 53_200, "ff": 106_400, "dsp": 220, "bram_18k": 280, "uram": 0}
+    assert [(layer.dsp, layer.lut, layer.latency_cycles) for layer in rpt.layers] == [(73, 2134, 7), (0, 256, 2)]
+    synthesis = read_vivado_utilization(REAL / "vivado_hls_vivado_synth.rpt")
+    assert synthesis.total == Resources(name="myproject", lut=1526, ff=2428, dsp=66, bram_18k=0)
