@@ -1,1 +1,52 @@
-"""x"""
+"""po2flow: neural networks with power-of-two weights to FPGAs, bit for bit.
+
+    import flow
+    report = flow.build("digits_mlp", target=flow.Target(io_type="io_stream"))
+    print(flow.to_text(report))
+
+Names are loaded when they are first used: `import flow` takes milliseconds and imports neither TensorFlow nor hls4ml.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "build": "flow.pipeline",
+    "compare_run": "flow.pipeline",
+    "BuildOptions": "flow.pipeline",
+    "to_text": "flow.report",
+    "to_markdown": "flow.report",
+    "load_spec": "flow.spec",
+    "list_models": "flow.spec",
+    "load_dataset": "flow.datasets",
+    "TrainedModel": "flow.trained",
+    "load_trained": "flow.trained",
+    "extract": "flow.extract",
+    "lower": "flow.passes",
+    "IntGraph": "flow.graph",
+    "FixedFormat": "flow.fixed",
+    "Rounding": "flow.fixed",
+    "Overflow": "flow.fixed",
+    "run_reference": "flow.reference",
+    "adversarial_inputs": "flow.adversarial",
+    "estimate": "flow.estimate",
+    "emit": "flow.backends.hls4ml.emit",
+    "Target": "flow.target",
+    "train": "flow.train.fit",
+    "read_keras": "flow.train.reader",
+    "FlowError": "flow.errors",
+}
+_RENAMED = {"run_reference": "run"}
+
+__all__ = sorted(_WHERE)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'flow' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), _RENAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -183,9 +183,9 @@ def _image_set(name: str, images: _ImageSet, download: bool) -> Dataset:
     x_train, y_train, x_test, y_test = (parse_idx(files[file], f"{name}: {file}") for file in _IDX_FILES)
     return Dataset(
         name=name,
-        x_train=np.float32(x_train.reshape(shape)) / 256,
+        x_train=_scaled(x_train, shape),
         y_train=y_train.astype(np.int64),
-        x_test=np.float32(x_test.reshape(shape)) / 256,
+        x_test=_scaled(x_test, shape),
         y_test=y_test.astype(np.int64),
         class_names=images.class_names,
         source=", ".join(dict.fromkeys(sources)),
@@ -233,6 +233,10 @@ def _idx_file(name: str, images: _ImageSet, file: str, download: bool) -> tuple[
     )
 
 
+def _scaled(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.asarray(pixels.reshape(shape) / 256, np.float32)
+
+
 def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
     """Return the array in an IDX file of unsigned bytes (the format is described at the home page of MNIST).
 
@@ -251,8 +255,10 @@ def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
 def _lhc_jets(download: bool) -> Dataset:
     features, labels, source = _jets_arff(download)
     if features.shape[1:] != (16,) or not set(labels.tolist()) <= set(JETS_CLASSES):
-        raise DataError(f"lhc_jets: found shape {features.shape} and classes {sorted(set(labels.tolist()))}; the file is "
-                        f"not {JETS_ARFF}")
+        raise DataError(
+            f"lhc_jets: found shape {features.shape} and classes {sorted(set(labels.tolist()))}; the file is "
+            f"not {JETS_ARFF}"
+        )
     codes = np.searchsorted(np.array(JETS_CLASSES), labels).astype(np.int64)
     x_train, x_test, y_train, y_test = _sklearn("model_selection").train_test_split(
         features, codes, test_size=0.2, random_state=SPLIT_SEED
@@ -260,7 +266,7 @@ def _lhc_jets(download: bool) -> Dataset:
     mean, deviation = x_train.mean(axis=0), x_train.std(axis=0)
 
     def standardized(values: NDArray[np.float64]) -> NDArray[np.float32]:
-        return np.float32(np.clip(np.rint((values - mean) / deviation * 1024), -(2**14), 2**14) / 1024)
+        return np.asarray(np.clip(np.rint((values - mean) / deviation * 1024), -(2**14), 2**14) / 1024, np.float32)
 
     return Dataset(
         name="lhc_jets",
@@ -293,7 +299,11 @@ def _jets_arff(download: bool) -> tuple[NDArray[np.float64], NDArray[np.str_], s
         )
     except (OSError, HTTPException, ValueError) as error:  # sklearn's OpenMLError is a ValueError
         raise ToolMissingError(f"data set 'lhc_jets': OpenML's hls4ml_lhc_jets_hlf: {error}; {by_hand}") from error
-    return np.asarray(bunch.data, np.float64), np.asarray(bunch.target).astype(str), "OpenML hls4ml_lhc_jets_hlf, version 1"
+    return (
+        np.asarray(bunch.data, np.float64),
+        np.asarray(bunch.target).astype(str),
+        "OpenML hls4ml_lhc_jets_hlf, version 1",
+    )
 
 
 def _sklearn(module: str, package: str = "sklearn") -> Any:
@@ -319,7 +329,9 @@ def _unpacked(content: bytes, where: str) -> bytes:
 
 def _check_digest(found: str, expected: str, where: str) -> None:
     if found != expected:
-        raise DataError(f"{where}: SHA-256 of the content is {found}, expected {expected}; the file is damaged, delete it")
+        raise DataError(
+            f"{where}: SHA-256 of the content is {found}, expected {expected}; the file is damaged, delete it"
+        )
 
 
 def _keep(content: bytes, path: Path) -> None:
@@ -336,4 +348,6 @@ def _keep(content: bytes, path: Path) -> None:
                 partial.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise OutputError(f"{path}: cannot keep the download ({error}); set FLOW_CACHE_DIR to a writable place") from error
+        raise OutputError(
+            f"{path}: cannot keep the download ({error}); set FLOW_CACHE_DIR to a writable place"
+        ) from error

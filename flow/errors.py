@@ -1,15 +1,15 @@
 """The exceptions of this package, one tree; each class carries the exit code of the command line.
 
-    FlowError
-    |- InputError                2  what the user gave cannot be used
-    |  |- SpecError                 a model spec, option or target is wrong
-    |  |- ModelFileError            a model file is missing, damaged, or holds code
-    |  |- UnsupportedError          a layer, quantizer or value has no exact integer form
-    |  `- DataError                 inputs or labels have the wrong shape, type or values
-    |- OutputError               2  the output directory cannot be written
-    |- EmitError                 4  the generated project does not say what the graph says
-    |- ToolMissingError          3  a program, package or data set is absent or too old
-    `- ToolFailedError           4  a program ran and failed
+FlowError
+|- InputError                2  what the user gave cannot be used
+|  |- SpecError                 a model spec, option or target is wrong
+|  |- ModelFileError            a model file is missing, damaged, or holds code
+|  |- UnsupportedError          a layer, quantizer or value has no exact integer form
+|  `- DataError                 inputs or labels have the wrong shape, type or values
+|- OutputError               2  the output directory cannot be written
+|- EmitError                 4  the generated project does not say what the graph says
+|- ToolMissingError          3  a program, package or data set is absent or too old
+`- ToolFailedError           4  a program ran and failed
 """
 
 

@@ -33,7 +33,7 @@ from flow.cost_rules import (
     weight_memory,
 )
 from flow.fixed import Codes, FixedFormat
-from flow.graph import BatchNorm, Conv2D, Flatten, Input, IntGraph, MatMul, MaxPool2D, Op, multiplied
+from flow.graph import BatchNorm, Conv2D, Flatten, Input, IntGraph, MatMul, MaxPool2D, Op
 from flow.intervals import Accumulation, accumulation, batchnorm_on_grid
 from flow.parts import Part, find_part
 from flow.po2 import is_po2, split
@@ -136,7 +136,7 @@ def _matmul(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
         cost = _constant(op, *shifted, acc.frac_bits, x.format, target, part)
         cost = replace(cost, dsp=math.ceil(cost.dsp / reuse))  # hls4ml limits multipliers, not adders
     stream = target.io_type == "io_stream"
-    positions = _stream_words(op, x) if stream else multiplied(op)
+    positions = _stream_words(op, x) if stream else math.prod(op.shape[:-1])
     # with Resource, a position begins when the one before is done (nnet_conv2d_resource.h, nnet_conv2d_stream.h)
     each = reuse + (cost.depth if target.strategy == "Resource" and positions > 1 else 0)
     # a dense reads its one word when it has written the result of the one before (nnet_dense_stream.h)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import DataError, FlowError, UnsupportedError
+from flow.errors import FlowError, UnsupportedError
 from flow.fixed import CODE_BITS, Codes, FixedFormat, Overflow, Rounding, covering, exact_codes
 from flow.graph import (
     BatchNorm,
@@ -28,9 +28,9 @@ from flow.graph import (
     Relu,
     Requantize,
     Shape,
-    identifier,
 )
 from flow.intervals import exact_result
+from flow.names import identifier
 from flow.quantizers import ACTIVATION_QUANTIZERS, activation_cast, check_weight_quantizer, parse_quantizer, short_name
 from flow.trained import TrainedModel
 
@@ -195,8 +195,10 @@ def _inbound(entry: Mapping[str, Any]) -> list[str]:
 def _input(builder: Builder, layers: list[Layer]) -> None:
     """Append the Input op: its shape from the first layer, its format from the quantizer or the caller."""
     first = layers[0]
-    shape = first.config.get("batch_input_shape") or first.config.get("batch_shape") or builder.model.config.get(
-        "build_input_shape"
+    shape = (
+        first.config.get("batch_input_shape")
+        or first.config.get("batch_shape")
+        or builder.model.config.get("build_input_shape")
     )
     if not shape or any(not isinstance(size, int) for size in shape[1:]):
         raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
@@ -204,7 +206,9 @@ def _input(builder: Builder, layers: list[Layer]) -> None:
     layer = Layer(name, "InputLayer", {}, {})
     if quantizes_its_input(builder.model):
         if builder.input_format is not None:
-            raise UnsupportedError("the model quantizes its own input, so its port has that format; drop --input-format")
+            raise UnsupportedError(
+                "the model quantizes its own input, so its port has that format; drop --input-format"
+            )
         fmt = FixedFormat(True, 0, 0)  # replaced by the quantizer's in _activation
     elif builder.input_format is None:
         raise UnsupportedError("the model does not quantize its input; give --input-format or inputs to derive it from")

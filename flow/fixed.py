@@ -9,6 +9,7 @@ Modes"; the behaviour is that of `ap_fixed_base.h` in hls4ml's `ap_types`, again
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -100,6 +101,22 @@ class FixedFormat:
     @classmethod
     def from_json(cls, data: dict[str, int | bool]) -> FixedFormat:
         return cls(bool(data["signed"]), int(data["int_bits"]), int(data["frac_bits"]))
+
+
+def parse_cpp(text: str) -> tuple[FixedFormat, Rounding, Overflow]:
+    """Read a C++ type as `FixedFormat.cpp` or hls4ml writes it; modes left out are ap_fixed's defaults.
+
+    Raises:
+        ValueError: the text is no such type.
+    """
+    match = re.fullmatch(r"ap_(u?)(?:fixed<(\d+),(-?\d+)(?:,(\w+),(\w+)(?:,0)?)?>|int<(\d+)>)", text.replace(" ", ""))
+    if match is None:
+        raise ValueError(f"{text!r} is not an ap_[u]fixed or ap_[u]int type")
+    unsigned, width, integer, rounding, overflow, whole = match.groups()
+    total, signed = int(width or whole), not unsigned
+    int_bits = int(integer or whole) - signed
+    fmt = FixedFormat(signed, int_bits, total - signed - int_bits)
+    return fmt, Rounding(rounding or Rounding.TRN), Overflow(overflow or Overflow.WRAP)
 
 
 def covering(min_code: int, max_code: int, frac_bits: int) -> FixedFormat:

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flow.errors import UnsupportedError
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding
 
 Shape = tuple[int, ...]
@@ -284,23 +283,3 @@ def _op_to_text(op: Op) -> str:
     if op.rounding is not Rounding.TRN or op.overflow is not Overflow.WRAP:
         parts.append(f"{op.rounding.value} {op.overflow.value}")
     return "  ".join(parts)
-
-
-def identifier(name: str, taken: Iterable[str]) -> str:
-    """Return `name` made safe for C++, Verilog and file names, and different from those taken.
-
-    Keras allows any text as a layer name; generated code sees only what this returns.
-    """
-    cleaned = "".join(c if c.isascii() and c.isalnum() else "_" for c in name).strip("_").lower()[:40] or "op"
-    base = cleaned if cleaned[0].isalpha() else f"op_{cleaned}"
-    candidate, count, used = base, 2, set(taken)
-    while candidate in used:
-        candidate, count = f"{base}_{count}", count + 1
-    return candidate
-
-
-def multiplied(op: Op) -> int:
-    """Return how many output positions share one set of weights (1 for a dense layer on a vector)."""
-    if not isinstance(op, MatMul):
-        raise UnsupportedError(f"{op.name}: not a dense or convolution op")
-    return int(np.prod(op.shape[:-1], dtype=np.int64))

@@ -98,7 +98,9 @@ def batchnorm_on_grid(op: BatchNorm, x: FixedFormat) -> tuple[Codes, Codes, int]
     scale_shift, offset_shift = frac_bits - product_frac, frac_bits - op.offset_format.frac_bits
     reach = np.abs(op.scale) * 2.0**scale_shift * max(x.max_code, -x.min_code) + np.abs(op.offset) * 2.0**offset_shift
     if reach.max(initial=0) >= 2.0 ** (CODE_BITS - 1):
-        raise UnsupportedError(f"op '{op.name}': its result needs more than {CODE_BITS} bits; quantize scale and offset")
+        raise UnsupportedError(
+            f"op '{op.name}': its result needs more than {CODE_BITS} bits; quantize scale and offset"
+        )
     return op.scale << scale_shift, op.offset << offset_shift, frac_bits
 
 

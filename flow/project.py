@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,8 +71,3 @@ def read(directory: Path, name: str) -> Project:
     """Read a project back from disk, as it lies there now."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     return Project(name, {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths})
-
-
-def remove(directory: Path) -> None:
-    """Remove a directory if it is there."""
-    shutil.rmtree(directory, ignore_errors=True)

@@ -142,7 +142,9 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> ActivationCast:
             if args.get(name):
                 raise UnsupportedError(f"{what} 'quantized_relu' with {name}={args[name]!r} is not supported")
         if args.get("relu_upper_bound") is not None and not args.get("is_quantized_clip", True):
-            raise UnsupportedError(f"{what} 'quantized_relu' with relu_upper_bound is not supported; choose integer bits")
+            raise UnsupportedError(
+                f"{what} 'quantized_relu' with relu_upper_bound is not supported; choose integer bits"
+            )
         return ActivationCast(FixedFormat(False, integer, bits - integer), Overflow.SAT, relu=True)
     if args.get("alpha") not in (None, 1, 1.0):
         raise UnsupportedError(f"{what} 'quantized_bits' with alpha={args['alpha']!r} is not supported; use alpha=1")

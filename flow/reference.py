@@ -82,7 +82,9 @@ def check_input(graph: IntGraph, codes: Codes) -> None:
     """Raise DataError unless `codes` are integers of the input's shape and format."""
     op = graph.input
     if codes.shape[1:] != op.shape:
-        raise DataError(f"{graph.name}: input codes have shape {codes.shape[1:]} per sample, the model takes {op.shape}")
+        raise DataError(
+            f"{graph.name}: input codes have shape {codes.shape[1:]} per sample, the model takes {op.shape}"
+        )
     if codes.size and (int(codes.min()) < op.format.min_code or int(codes.max()) > op.format.max_code):
         raise DataError(
             f"{graph.name}: input codes {codes.min()}..{codes.max()} are outside the format {op.format} "

@@ -7,15 +7,13 @@ A spec names its layers one by one, in order. Formats are written as in `flow.fi
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flow.errors import FlowError, SpecError
 from flow.fixed import FixedFormat
+from flow.toml_table import NAME, Table
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +22,6 @@ else:
 
 SPEC_TOML = "spec.toml"
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +194,7 @@ def load_spec(path_or_name: str | Path) -> ModelSpec:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: not a readable TOML file ({error})") from error
     try:
-        return _model(_Table(document, ""))
+        return _model(Table(document, ""))
     except FlowError as error:
         raise SpecError(f"{path}: {error}") from error
 
@@ -220,7 +217,7 @@ def find_model_dir(name: str) -> Path:
         SpecError: there is none.
     """
     for place in model_search_path():
-        if _NAME.fullmatch(name) and (place / name / SPEC_TOML).is_file():
+        if NAME.fullmatch(name) and (place / name / SPEC_TOML).is_file():
             return place / name
     places = ", ".join(str(place) for place in model_search_path())
     raise SpecError(f"no model '{name}' in {places}; there are: {', '.join(list_models()) or 'none'}")
@@ -229,84 +226,18 @@ def find_model_dir(name: str) -> Path:
 def list_models() -> tuple[str, ...]:
     """Return the names of all models on the search path, sorted."""
     found = {spec.parent.name for place in model_search_path() for spec in place.glob(f"*/{SPEC_TOML}")}
-    return tuple(sorted(name for name in found if _NAME.fullmatch(name)))
+    return tuple(sorted(name for name in found if NAME.fullmatch(name)))
 
 
-class _Table:
-    """A TOML table that is read key by key; `close` complains of keys that nobody asked for."""
-
-    def __init__(self, data: Mapping[str, Any], where: str) -> None:
-        self.data, self.where, self.asked = data, where, list[str]()
-
-    def key(self, name: str) -> str:
-        return f"{self.where}.{name}" if self.where else name
-
-    def take(self, name: str, kind: type | tuple[type, ...], what: str) -> Any:
-        self.asked.append(name)
-        if name not in self.data:
-            raise SpecError(f"key '{self.key(name)}' is missing; expected {what}")
-        value = self.data[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise SpecError(f"key '{self.key(name)}' is {value!r}; expected {what}")
-        return value
-
-    def has(self, name: str) -> bool:
-        self.asked.append(name)
-        return name in self.data
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        value: int = self.take(name, int, f"an integer from {low} to {high}")
-        if not low <= value <= high:
-            raise SpecError(f"key '{self.key(name)}' is {value}; expected an integer from {low} to {high}")
-        return value
-
-    def number(self, name: str, low: float, high: float) -> float:
-        value: float = self.take(name, (int, float), f"a number from {low} to below {high}")
-        if not low <= value < high:
-            raise SpecError(f"key '{self.key(name)}' is {value}; expected a number from {low} to below {high}")
-        return float(value)
-
-    def text(self, name: str, accepted: tuple[str, ...] = ()) -> str:
-        value: str = self.take(name, str, f"one of {', '.join(accepted)}" if accepted else "a string")
-        if accepted and value not in accepted:
-            raise SpecError(f"key '{self.key(name)}' is '{value}'; expected one of {', '.join(accepted)}")
-        return value
-
-    def name(self, name: str) -> str:
-        value = self.text(name)
-        if not _NAME.fullmatch(value):
-            raise SpecError(f"key '{self.key(name)}' is '{value}'; expected lower-case letters, digits and _")
-        return value
-
-    def integers(self, name: str, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        what = f"{' or '.join(str(length) for length in lengths)} positive integers in brackets"
-        values = self.take(name, list, what)
-        if len(values) not in lengths or any(type(value) is not int or value < 1 for value in values):
-            raise SpecError(f"key '{self.key(name)}' is {values!r}; expected {what}")
-        return tuple(values)
-
-    def table(self, name: str) -> _Table:
-        return _Table(self.take(name, dict, "a table"), self.key(name))
-
-    def tables(self, name: str) -> tuple[_Table, ...]:
-        rows = self.take(name, list, f"an array of tables, written [[{name}]]")
-        if not rows or not all(isinstance(row, dict) for row in rows):
-            raise SpecError(f"key '{self.key(name)}' is {rows!r}; expected tables, written [[{name}]]")
-        return tuple(_Table(row, f"{self.key(name)}[{index}]") for index, row in enumerate(rows))
-
-    def close(self) -> None:
-        for name in self.data:
-            if name not in self.asked:
-                raise SpecError(f"key '{self.key(name)}' is unknown; accepted are {', '.join(self.asked)}")
-
-
-def _model(table: _Table) -> ModelSpec:
+def _model(table: Table) -> ModelSpec:
     train, prune, entry = table.table("train"), table.table("prune"), table.table("input")
     spec = ModelSpec(
         name=table.name("name"),
         description=table.text("description"),
         dataset=table.text("dataset", DATASETS),
-        input=InputSpec(name=entry.name("name"), shape=entry.integers("shape", (1, 3)), format=_format(entry, "format")),
+        input=InputSpec(
+            name=entry.name("name"), shape=entry.integers("shape", (1, 3)), format=_format(entry, "format")
+        ),
         layers=tuple(_layer(row) for row in table.tables("layers")),
         prune=PruneSpec(
             begin_epoch=prune.integer("begin_epoch", 0, 9999),
@@ -325,7 +256,7 @@ def _model(table: _Table) -> ModelSpec:
     return spec
 
 
-def _layer(table: _Table) -> LayerSpec:
+def _layer(table: Table) -> LayerSpec:
     kinds = {
         "dense": _dense,
         "conv2d": _conv2d,
@@ -339,7 +270,7 @@ def _layer(table: _Table) -> LayerSpec:
     return layer
 
 
-def _dense(table: _Table) -> LayerSpec:
+def _dense(table: Table) -> LayerSpec:
     return DenseSpec(
         name=table.name("name"),
         units=table.integer("units", 1, 65536),
@@ -349,7 +280,7 @@ def _dense(table: _Table) -> LayerSpec:
     )
 
 
-def _conv2d(table: _Table) -> LayerSpec:
+def _conv2d(table: Table) -> LayerSpec:
     return Conv2DSpec(
         name=table.name("name"),
         filters=table.integer("filters", 1, 65536),
@@ -362,31 +293,31 @@ def _conv2d(table: _Table) -> LayerSpec:
     )
 
 
-def _batch_norm(table: _Table) -> LayerSpec:
+def _batch_norm(table: Table) -> LayerSpec:
     name = table.name("name")
     is_po2 = "min_exponent" in table.table("scale").data
     scale = _po2(table, "scale") if is_po2 else _format(table, "scale", signed=True)
     return BatchNormSpec(name=name, scale=scale, offset=_format(table, "offset", signed=True))
 
 
-def _relu(table: _Table) -> LayerSpec:
+def _relu(table: Table) -> LayerSpec:
     return ReluSpec(name=table.name("name"), format=_format(table, "format", signed=False))
 
 
-def _max_pool2d(table: _Table) -> LayerSpec:
+def _max_pool2d(table: Table) -> LayerSpec:
     return MaxPool2DSpec(name=table.name("name"), size=_pair(table, "size"))
 
 
-def _flatten(table: _Table) -> LayerSpec:
+def _flatten(table: Table) -> LayerSpec:
     return FlattenSpec(name=table.name("name"))
 
 
-def _pair(table: _Table, name: str) -> tuple[int, int]:
+def _pair(table: Table, name: str) -> tuple[int, int]:
     first, second = table.integers(name, (2,))
     return first, second
 
 
-def _po2(table: _Table, name: str) -> Po2Spec:
+def _po2(table: Table, name: str) -> Po2Spec:
     part = table.table(name)
     low, high = part.integer("min_exponent", -30, 30), part.integer("max_exponent", -30, 30)
     part.close()
@@ -395,7 +326,7 @@ def _po2(table: _Table, name: str) -> Po2Spec:
     return Po2Spec(min_exponent=low, max_exponent=high)
 
 
-def _format(table: _Table, name: str, signed: bool | None = None) -> FixedFormat:
+def _format(table: Table, name: str, signed: bool | None = None) -> FixedFormat:
     """Read a format of 1 to 24 bits; `signed` demands one or the other kind."""
     part = table.table(name)
     is_signed: bool = part.take("signed", bool, "true or false")

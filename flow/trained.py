@@ -114,3 +114,16 @@ def load_trained(directory: Path) -> TrainedModel:
         )
     except Exception as error:  # a damaged file fails in many ways: zip, JSON, keys, types
         raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error
+
+
+def load_metrics(directory: Path) -> dict[str, float]:
+    """Read the metrics of a trained model alone, without its weights.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    try:
+        metrics = json.loads((directory / TRAINED_JSON).read_text())["metrics"]
+        return {str(name): float(value) for name, value in metrics.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error

@@ -98,7 +98,7 @@ def test_files_of_another_set_are_passed_over(
     for name, content in tiny_mnist.items():
         (tmp_path / name).write_bytes(content)
     monkeypatch.setenv("FLOW_DATA_DIR", str(tmp_path))
-    with pytest.raises(ToolMissingError, match="data set 'fashion_mnist'.*apt-get install dataset-fashion-mnist"):
+    with pytest.raises(ToolMissingError, match=r"data set 'fashion_mnist'.*apt-get install dataset-fashion-mnist"):
         load_dataset("fashion_mnist")
 
 
@@ -152,7 +152,7 @@ def test_unwritable_cache(tiny_mnist: dict[str, bytes], tmp_path: Path, monkeypa
     serve(monkeypatch, tiny_mnist)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FLOW_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(OutputError, match="cannot keep the download .* set FLOW_CACHE_DIR"):
+    with pytest.raises(OutputError, match=r"cannot keep the download .* set FLOW_CACHE_DIR"):
         load_dataset("mnist")
 
 
@@ -172,15 +172,16 @@ def test_not_an_idx_file(content: bytes) -> None:
 
 def test_inputs_and_labels_must_agree() -> None:
     inputs, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
-    good = dict(name="d", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels, class_names=("a", "b"), source="")
-    Dataset(**good)
+    good = Dataset(
+        name="d", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels, class_names=("a", "b"), source=""
+    )
     for change, message in (
         ({"y_train": labels[:1]}, "2 train inputs but 1 labels"),
         ({"y_test": labels + 1}, "test labels are not within 0..1"),
         ({"x_test": inputs * np.nan}, "test inputs hold NaN"),
     ):
         with pytest.raises(DataError, match=message):
-            Dataset(**{**good, **change})
+            dataclasses.replace(good, **change)
 
 
 def jets_arff(rows: int) -> str:
@@ -199,7 +200,9 @@ def test_jets_file_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(data.x_train * 1024, np.rint(data.x_train * 1024))
 
 
-@pytest.mark.parametrize("text", ("@relation jets\n@data\n1,2", "not ARFF", "@relation j\n@attribute a real\n@attribute c {g}\n@data\n1,g"))
+@pytest.mark.parametrize(
+    "text", ("@relation jets\n@data\n1,2", "not ARFF", "@relation j\n@attribute a real\n@attribute c {g}\n@data\n1,g")
+)
 def test_wrong_jets_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (tmp_path / datasets.JETS_ARFF).write_text(text)
     monkeypatch.setenv("FLOW_DATA_DIR", str(tmp_path))
@@ -229,7 +232,9 @@ def test_jets_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", closed)
-    with pytest.raises(ToolMissingError, match="OpenML's hls4ml_lhc_jets_hlf: Network is unreachable; put .*FLOW_DATA_DIR"):
+    with pytest.raises(
+        ToolMissingError, match=r"OpenML's hls4ml_lhc_jets_hlf: Network is unreachable; put .*FLOW_DATA_DIR"
+    ):
         load_dataset("lhc_jets")
     with pytest.raises(ToolMissingError, match="no download was asked for"):
         load_dataset("lhc_jets", download=False)

@@ -87,7 +87,7 @@ def quiet_warnings() -> Iterator[None]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Hide what imports print: warnings in packages that are not ours, and TensorFlow's C++ log before it can be set."""
+    """Hide what imports print: warnings of other packages, and TensorFlow's C++ log before its level can be set."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

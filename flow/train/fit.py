@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from flow.datasets import Dataset, load_dataset
 from flow.errors import DataError, OutputError, SpecError
@@ -165,9 +165,13 @@ def _advance(bar: Any) -> Callable[[int, dict[str, float]], None]:
 
 def _check(spec: ModelSpec, data: Dataset) -> None:
     if data.x_train.shape[1:] != spec.input.shape:
-        raise DataError(f"{spec.name}: inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {spec.input.shape}")
+        raise DataError(
+            f"{spec.name}: inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {spec.input.shape}"
+        )
     if (units := getattr(spec.layers[-1], "units", len(data.class_names))) != len(data.class_names):
-        raise DataError(f"{spec.name}: {units} units in the last layer, but '{data.name}' has {len(data.class_names)} classes")
+        raise DataError(
+            f"{spec.name}: {units} units in the last layer, but '{data.name}' has {len(data.class_names)} classes"
+        )
 
 
 def _write(trained: TrainedModel, directory: Path) -> None:

@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
+from flow.train import load_tensorflow
 from flow.train.layers import FixedBatchNormalization
+
+_modules = load_tensorflow()
+tf, keras = _modules.tf, _modules.keras
 
 Weights = dict[str, dict[str, NDArray[np.float32]]]
 
@@ -87,12 +91,23 @@ def _arrays(layer: Any) -> dict[str, NDArray[np.float32]]:
     if isinstance(layer, FixedBatchNormalization):
         scale, offset = layer.folded()
         return {"scale": scale, "offset": offset}
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return _plain_batchnorm(layer)
     arrays = {}
     for key in ("kernel", "bias"):
         variable, quantizer = getattr(layer, key, None), getattr(layer, f"{key}_quantizer_internal", None)
         if variable is not None:
             arrays[key] = np.asarray(quantizer(variable) if quantizer else variable, np.float32)
     return arrays
+
+
+def _plain_batchnorm(layer: Any) -> dict[str, NDArray[np.float32]]:
+    """Return scale and offset in float32, as `tf.nn.batch_normalization` computes them before it uses them."""
+    scale = tf.math.rsqrt(layer.moving_variance + layer.epsilon)
+    scale = scale if layer.gamma is None else scale * layer.gamma
+    offset = -layer.moving_mean * scale
+    offset = offset if layer.beta is None else layer.beta + offset
+    return {"scale": np.asarray(scale, np.float32), "offset": np.asarray(offset, np.float32)}
 
 
 def _flat(weights: Weights) -> Iterator[tuple[str, str, NDArray[np.float32]]]:

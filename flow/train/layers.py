@@ -12,18 +12,19 @@ from flow.train import load_tensorflow
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
 _modules = load_tensorflow()
-tf, keras, qkeras = _modules.tf, _modules.keras, _modules.qkeras
+tf, qkeras = _modules.tf, _modules.qkeras
+_KerasBatchNormalization: Any = _modules.keras.layers.BatchNormalization
 
 EPSILON = 2.0**-10
 """A power of two, so that `(1 - EPSILON) + EPSILON == 1` in float32 and a folded layer is reproduced exactly."""
 
 
-class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+class FixedBatchNormalization(_KerasBatchNormalization):  # type: ignore[misc]
     """Normalize over the batch with a quantized scale and offset: `y = x * scale + offset`, per channel.
 
-    `scale = scale_quantizer(gamma / sqrt(var + epsilon))` and `offset = offset_quantizer(beta - mean * scale)`, with the
-    batch's mean and variance in training and the moving ones otherwise. Gradients pass the quantizers straight through,
-    so what is trained is what the hardware does. Normalizes the last axis.
+    `scale = scale_quantizer(gamma / sqrt(var + epsilon))` and `offset = offset_quantizer(beta - mean * scale)`, with
+    the batch's mean and variance in training and the moving ones otherwise. Gradients pass the quantizers straight
+    through, so what is trained is what the hardware does. Normalizes the last axis.
 
     Args:
         scale_quantizer: quantizer of the scale: `quantized_po2_zero` (a shift) or `quantized_grid` (a multiplier).
@@ -51,7 +52,9 @@ class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         """Return `inputs * scale + offset`, float32, same shape."""
         training = False if self.use_moving_statistics else self._get_training_value(training)
         mean, variance = tf.__internal__.smart_cond.smart_cond(
-            training, lambda: self._batch_statistics(inputs), lambda: (self.moving_mean + 0.0, self.moving_variance + 0.0)
+            training,
+            lambda: self._batch_statistics(inputs),
+            lambda: (self.moving_mean + 0.0, self.moving_variance + 0.0),
         )
         scale, offset = self._scale_and_offset(mean, variance)
         return inputs * scale + offset
@@ -88,10 +91,10 @@ class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 def _quantizer(identifier: Any) -> Any:
     if not isinstance(identifier, Mapping):
         return identifier
-    ours = {"quantized_po2_zero": quantized_po2_zero, "quantized_grid": quantized_grid}
+    ours: dict[str, Any] = {"quantized_po2_zero": quantized_po2_zero, "quantized_grid": quantized_grid}
     if identifier["class_name"] in ours:
         return ours[identifier["class_name"]].from_config(identifier["config"])
-    return qkeras.get_quantizer(identifier)
+    return getattr(qkeras, identifier["class_name"]).from_config(identifier["config"])
 
 
 def _serialized(quantizer: Any) -> dict[str, Any]:

@@ -13,13 +13,15 @@ from flow.errors import SpecError
 from flow.train import load_tensorflow
 
 _modules = load_tensorflow()
-tf, qkeras = _modules.tf, _modules.qkeras
+tf = _modules.tf
+_QKerasPo2: Any = _modules.qkeras.quantized_po2
+_QKerasQuantizer: Any = _modules.qkeras.BaseQuantizer
 
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23  # IEEE 754 binary32
 _SQRT2_MANTISSA = 0x3504F3  # of float32(sqrt(2)), which lies just below sqrt(2): no tie can arise
 
 
-class quantized_po2_zero(qkeras.quantized_po2):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
+class quantized_po2_zero(_QKerasPo2):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
     """Quantize to the nearest power of two on a log scale, or to exact zero.
 
     As QKeras' `quantized_po2`, which has no zero: there `|x| < 2**min_exp` becomes `2**min_exp` and 0 becomes
@@ -39,6 +41,9 @@ class quantized_po2_zero(qkeras.quantized_po2):  # type: ignore[misc]  # noqa: N
         >>> [float(v) for v in quantized_po2_zero(4, 1)([0.7, -0.3, 0.005, 0.0])]
         [0.5, -0.25, 0.0, 0.0]
     """
+
+    _min_exp: int
+    _max_exp: int
 
     def __init__(
         self,
@@ -81,7 +86,7 @@ class quantized_po2_zero(qkeras.quantized_po2):  # type: ignore[misc]  # noqa: N
         return f"quantized_po2_zero({self.bits},min_exp={self.min_exp},max_exp={self.max_exp})"
 
 
-class quantized_grid(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
+class quantized_grid(_QKerasQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
     """Round half to even to a signed fixed-point grid, and clamp.
 
     Args:

@@ -43,7 +43,9 @@ def keras_model(trained: TrainedModel) -> Any:
     try:
         with keras.utils.custom_object_scope(custom_objects()):
             model = kind.from_config(copy.deepcopy(dict(trained.config)))
-        weights = {name: {key: np.asarray(a, np.float32) for key, a in g.items()} for name, g in trained.weights.items()}
+        weights = {
+            name: {key: np.asarray(a, np.float32) for key, a in g.items()} for name, g in trained.weights.items()
+        }
         set_quantized_weights(model, weights)
     except Exception as error:  # Keras fails in many ways: types, keys, shapes, names
         raise ModelFileError(f"{trained.name}: configuration and weights do not make a Keras model: {error}") from error

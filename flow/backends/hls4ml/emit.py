@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import hls4ml.backends  # registers the back ends
 import numpy as np
 from hls4ml.model.graph import ModelGraph
 from hls4ml.writer.vitis_writer import VitisWriter
@@ -102,9 +101,7 @@ def _dat(values: np.ndarray[Any, np.dtype[np.float64]]) -> bytes:
 
 
 def _csim_main(graph: IntGraph, target: Target) -> str:
-    taps = ", ".join(
-        f'{{"{op.name}", {int(np.prod(op.shape))}, {op.format.frac_bits}}}' for op in layers.traced(graph)
-    )
+    taps = ", ".join(f'{{"{op.name}", {int(np.prod(op.shape))}, {op.format.frac_bits}}}' for op in layers.traced(graph))
     n_input, n_output = int(np.prod(graph.input.shape)), int(np.prod(graph.output.shape))
     if target.io_type == "io_parallel":
         call = f"""input_t x[n_input];

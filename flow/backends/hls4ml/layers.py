@@ -162,9 +162,7 @@ def _max_pool(op: Op, graph: IntGraph) -> dict[str, Any]:
     }
 
 
-def _windows(
-    op: Op, graph: IntGraph, strides: tuple[int, int], padding: tuple[int, int, int, int]
-) -> dict[str, Any]:
+def _windows(op: Op, graph: IntGraph, strides: tuple[int, int], padding: tuple[int, int, int, int]) -> dict[str, Any]:
     in_height, in_width, _ = graph[op.inputs[0]].shape
     out_height, out_width, filters = op.shape
     top, bottom, left, right = padding

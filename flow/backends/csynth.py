@@ -1,0 +1,50 @@
+"""Vendor synthesis: run Vitis HLS or Vivado HLS on a project, where they are installed, and read their report."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from flow.errors import OutputError, ToolFailedError
+from flow.results import ResourceReport
+from flow.target import Target
+from flow.toolchain import require_tool, run_tool
+from flow.vendor_reports import find_reports
+
+STEPS = {"reset": 1, "csim": 0, "synth": 1, "cosim": 0, "validation": 0, "export": 0, "vsynth": 0, "fifo_opt": 0}
+"""What `build_prj.tcl` of hls4ml is asked to do."""
+
+
+def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
+    """Synthesize a copy of the project and return what the tool reports.
+
+    Raises:
+        ToolMissingError: the back end's tool is not on PATH.
+        ToolFailedError: it failed, or left no report.
+        OutputError: the copy cannot be written.
+    """
+    program = require_tool("vitis-run" if target.backend == "Vitis" else "vivado_hls")
+    directory = run_dir / "csynth"
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(run_dir / "project", directory)
+        if target.backend == "Vitis":
+            (directory / "build_opt.tcl").write_text(_build_options())
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+    run_tool(_command(program, target), directory)
+    for report in find_reports(directory):
+        if report.source == "csynth":
+            return report
+    raise ToolFailedError(f"{program} left no synthesis report of '{name}' in {directory}")
+
+
+def _command(program: str, target: Target) -> list[str]:
+    if target.backend == "Vitis":
+        return [program, "--mode", "hls", "--tcl", "build_prj.tcl"]
+    return [program, "-f", "build_prj.tcl", " ".join(f"{step}={value}" for step, value in STEPS.items())]
+
+
+def _build_options() -> str:
+    """Return `build_opt.tcl`, where hls4ml's Vitis script reads its steps."""
+    return "array set opt {\n" + "".join(f"    {step} {value}\n" for step, value in STEPS.items()) + "}\n"

@@ -1,0 +1,244 @@
+"""The command line: one short function per command; the only place that prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flow.errors import FlowError
+from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
+
+if TYPE_CHECKING:
+    from flow.pipeline import BuildOptions
+    from flow.report import Report
+
+INTERRUPTED = 130
+EPILOG = """\
+exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old, 4 a tool failed
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except FlowError as error:
+        print(f"flow: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("flow: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"flow: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flow",
+        description="Neural networks with power-of-two weights to FPGAs, bit for bit.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
+        sub.set_defaults(run=run)
+        return sub
+
+    command("list", _list, "list the models that come with their spec")
+    show = command("show", _show, "print a model's integer graph")
+    show.add_argument("model", type=Path)
+    _model_options(show)
+    train = command("train", _train, "train a model from its spec with QKeras (needs TensorFlow)")
+    train.add_argument("model", type=Path, help="name in models/ or spec file")
+    train.add_argument("--epochs", type=int, help="instead of the spec's")
+    train.add_argument("--output", type=Path, help="directory for the trained model (default: beside the spec)")
+    build = command("build", _build, "turn a model into a verified HLS project and its report")
+    build.add_argument(
+        "model", type=Path, help="name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
+    )
+    _model_options(build)
+    _target_options(build)
+    build.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
+    build.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
+    build.add_argument("--until", default="report", help="stop after: extract, emit, report (default), csynth")
+    build.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    compare = command("compare", _compare, "simulate a run's project again as it lies on disk, and compare")
+    compare.add_argument("run_dir", type=Path, metavar="RUN")
+    compare.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    report = command("report", _report, "print a run's report, with vendor reports found in it")
+    report.add_argument("run_dir", type=Path, metavar="RUN")
+    report.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, help="weights file for a model given as .json")
+    parser.add_argument("--inputs", type=Path, help=".npy of inputs (samples, ...)")
+    parser.add_argument("--labels", type=Path, help=".npy of class numbers")
+    parser.add_argument("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
+    parser.add_argument(
+        "--output", type=Path, default=Path("hls_projects"), help="where runs go (default: hls_projects)"
+    )
+    parser.add_argument("--trust-model", action="store_true", help="let Keras load a model file that holds code")
+
+
+def _target_options(parser: argparse.ArgumentParser) -> None:
+    default = Target()
+    parser.add_argument(
+        "--backend", default=default.backend, help=f"{', '.join(BACKENDS)} (default: {default.backend})"
+    )
+    parser.add_argument(
+        "--io-type", default=default.io_type, help=f"{', '.join(IO_TYPES)} (default: {default.io_type})"
+    )
+    parser.add_argument(
+        "--strategy", default=default.strategy, help=f"{', '.join(STRATEGIES)} (default: {default.strategy})"
+    )
+    parser.add_argument("--reuse-factor", type=int, default=1, help="products that share one multiplier (default: 1)")
+    parser.add_argument("--part", default=default.part, help=f"FPGA part (default: {default.part})")
+    parser.add_argument("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from flow.spec import find_model_dir, list_models, load_spec
+    from flow.trained import TRAINED_JSON, load_metrics
+
+    for name in list_models():
+        directory = find_model_dir(name)
+        spec = load_spec(directory / "spec.toml")
+        metrics = load_metrics(directory) if (directory / TRAINED_JSON).exists() else None
+        state = (
+            "not trained"
+            if metrics is None
+            else (
+                f"float {100 * metrics['float']:.2f} %, QKeras {100 * metrics['qkeras']:.2f} %, "
+                f"{100 * metrics['sparsity']:.1f} % zeros"
+            )
+        )
+        print(f"{name:14} {spec.description}; {state}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from flow.graph import to_text
+    from flow.pipeline import load_graph
+
+    print(to_text(load_graph(arguments.model, _options(arguments))))
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from flow.spec import find_model_dir, load_spec
+
+    spec_file = arguments.model
+    if spec_file.suffix != ".toml":
+        spec_file = find_model_dir(str(arguments.model)) / "spec.toml"
+    spec = load_spec(spec_file)
+    from flow.train.fit import train
+
+    directory = arguments.output or spec_file.parent
+    trained = train(spec, directory, epochs=arguments.epochs, progress=sys.stderr.isatty())
+    metrics = trained.metrics
+    print(
+        f"{spec.name}: float {100 * metrics['float']:.2f} %, QKeras {100 * metrics['qkeras']:.2f} %, "
+        f"{100 * metrics['sparsity']:.1f} % zeros; written to {directory}"
+    )
+    return 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import build
+
+    target = Target(
+        backend=arguments.backend,
+        io_type=arguments.io_type,
+        strategy=arguments.strategy,
+        reuse_factor=arguments.reuse_factor,
+        part=arguments.part,
+        clock_period_ns=arguments.clock_period_ns,
+    )
+    with _Progress() as progress:
+        report = build(arguments.model, target, _options(arguments), progress)
+    return _print_report(report, "json" if arguments.json else "text")
+
+
+def _options(arguments: argparse.Namespace) -> BuildOptions:
+    from flow.pipeline import BuildOptions
+
+    named = {field.name for field in fields(BuildOptions)}
+    return BuildOptions(**{name: value for name, value in vars(arguments).items() if name in named})
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import compare_run
+
+    with _Progress() as progress:
+        report = compare_run(arguments.run_dir, progress)
+    return _print_report(report, "json" if arguments.json else "text")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import load_report
+    from flow.vendor_reports import find_reports
+
+    report = load_report(arguments.run_dir)
+    found = [each for place in ("project", "csynth") for each in find_reports(arguments.run_dir / place)]
+    _print_report(report.with_resources(*found), arguments.format)
+    return 0
+
+
+def _print_report(report: Report, form: str) -> int:
+    from flow.report import to_markdown, to_text
+
+    if form == "json":
+        print(json.dumps(report.to_json(), indent=1))
+    else:
+        print(to_markdown(report) if form == "markdown" else to_text(report))
+    return report.exit_code
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from flow.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok     ' if finding.ok else 'missing'} {finding.what:28} {finding.found}")
+        if not finding.ok:
+            print(f"        {finding.needed_for}; {finding.remedy}")
+    return 3 if any(finding.required and not finding.ok for finding in findings) else 0
+
+
+class _Progress:
+    """Shows the stage that runs, on stderr if that is a terminal."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __call__(self, stage: str) -> None:
+        if self.shown:
+            print(f"\r\x1b[K{stage} ...", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *error: object) -> None:
+        if self.shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

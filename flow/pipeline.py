@@ -1,0 +1,304 @@
+"""The driver: from a model to a verified project and its report, stage by stage, resumable.
+
+extract -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> compare -> estimate -> report
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from flow import reference
+from flow.backends.csynth import synthesize
+from flow.errors import DataError, InputError, SpecError, ToolMissingError
+from flow.estimate import estimate
+from flow.extract import extract, quantizes_its_input
+from flow.fixed import FixedFormat
+from flow.graph import IntGraph, from_json, to_json
+from flow.inputs import Samples, derive_format, no_inputs, parse_format, to_port
+from flow.parts import find_part
+from flow.passes import lower
+from flow.project import read, write
+from flow.report import Comparison, Report, assemble, recompared, to_markdown
+from flow.runs import RunDirectory, digest, open_run
+from flow.sources import Source, find_samples, find_source
+from flow.target import Target
+from flow.verify import Clock, compiled, find_divergence, qkeras_level, store_inputs, stored_inputs
+
+UNTIL = ("extract", "emit", "report", "csynth")
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What a build does besides its target.
+
+    Attributes:
+        weights: weights file for a model given as `.json`.
+        inputs, labels: `.npy` files; without them a named model's test set, or the inputs kept with it, is used.
+        input_format: port format for models that do not quantize their input, like "ufixed<8,0>".
+        samples: at most this many inputs are run.
+        adversarial: how many adversarial inputs are run besides, at least 16.
+        until: stage after which to stop: one of `UNTIL`.
+        output: directory that holds all runs.
+        trust_model: let Keras load a model file that holds code.
+
+    Raises:
+        SpecError: a value is not one of those.
+    """
+
+    weights: Path | None = None
+    inputs: Path | None = None
+    labels: Path | None = None
+    input_format: str | None = None
+    samples: int = 2000
+    adversarial: int = 2048
+    until: str = "report"
+    output: Path = Path("hls_projects")
+    trust_model: bool = False
+
+    def __post_init__(self) -> None:
+        if self.until not in UNTIL:
+            raise SpecError(f"until: {self.until!r} is not a stage; use one of {', '.join(UNTIL)}")
+        if self.samples < 1:
+            raise SpecError(f"samples: {self.samples} is below 1")
+        if self.adversarial < 16:
+            raise SpecError(f"adversarial: {self.adversarial} is below 16")
+        if self.labels is not None and self.inputs is None:
+            raise SpecError("labels were given without inputs; give both")
+
+
+def build(
+    model: str | Path,
+    target: Target | None = None,
+    options: BuildOptions | None = None,
+    announce: Announce = lambda stage: None,
+) -> Report:
+    """Build a model: extract, emit, simulate, compare, estimate, report.
+
+    Args:
+        model: a name in `models/`, a spec file, or a Keras model (`.h5`, `.keras`, SavedModel, `.json` with weights).
+        target: hardware settings.
+        options: inputs and stages.
+        announce: called with the name of each stage as it begins.
+
+    Returns:
+        The report; also in the run directory as `report.json` and `report.md`. A difference between levels is no
+        error but its verdict.
+
+    Raises:
+        FlowError: one of the tree in flow.errors.
+    """
+    target, options = target or Target(), options or BuildOptions()
+    find_part(target.part)
+    clock = Clock(announce)
+    with clock.stage("extract"):
+        found = _extract(Path(model), options)
+        source, samples, extracted = found.source, found.samples, found.graph
+        lowered = lower(extracted)
+        run = _open(source, lowered, target, options)
+    if options.until != "extract":
+        _emit(run, lowered, target, clock)
+    if options.until in ("extract", "emit"):
+        report = _assemble(
+            run, source, lowered, target, None, ["stopped before simulation: nothing was compared"], clock
+        )
+        return _finish(run, report)
+    port = to_port(samples, lowered.input) if samples is not None else no_inputs(lowered.input)
+    inputs_key = store_inputs(run, lowered, port, options.adversarial, clock)
+    key = digest(run.manifest()["stages"]["emit"], inputs_key)
+    report_or_none = _cached(run, key)
+    if report_or_none is None:
+        report = _verify(run, source, extracted, lowered, target, inputs_key, clock)
+        _finish(run, report)
+        run.mark_done("report", key)
+    else:
+        report = report_or_none
+    if options.until == "csynth":
+        with clock.stage("csynth"):
+            report = _finish(run, report.with_resources(synthesize(run.path, lowered.name, target)))
+    return report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Extracted:
+    source: Source
+    samples: Samples | None
+    graph: IntGraph
+
+
+def _extract(model: Path, options: BuildOptions) -> _Extracted:
+    source = find_source(model, weights=options.weights, trust=options.trust_model, cache=options.output / ".read")
+    samples = find_samples(source, options.inputs, options.labels, options.samples)
+    return _Extracted(source, samples, extract(source.trained, _input_format(source, options, samples)))
+
+
+def load_graph(model: Path, options: BuildOptions) -> IntGraph:
+    """Return the lowered graph of a model, as `flow show` prints it."""
+    return lower(_extract(model, options).graph)
+
+
+def _input_format(source: Source, options: BuildOptions, samples: Samples | None) -> FixedFormat | None:
+    """Return the port's format for a model that does not quantize its own input."""
+    if options.input_format is not None:
+        return parse_format(options.input_format)
+    if quantizes_its_input(source.trained):
+        return None
+    if samples is None:
+        raise DataError(
+            f"{source.trained.name}: the model does not quantize its input; give --input-format, or --inputs to derive "
+            "the format from"
+        )
+    return derive_format(samples.values)
+
+
+def _open(source: Source, lowered: IntGraph, target: Target, options: BuildOptions) -> RunDirectory:
+    versions = {"po2flow": version("po2flow"), "hls4ml": version("hls4ml")}
+    key = digest(lowered.digest(), target.to_json(), versions)
+    run = RunDirectory(options.output / source.trained.name / target.backend / key[:12])
+    facts = {"schema": 1, "model": source.trained.name, "target": target.to_json(), "versions": versions}
+    run.describe({"stages": {}, **run.manifest(), **facts})
+    run.write_json("graph.json", to_json(lowered))
+    return run
+
+
+def _emit(run: RunDirectory, lowered: IntGraph, target: Target, clock: Clock) -> None:
+    """Write the project, unless the one on disk is whole and as it was written."""
+    with clock.stage("emit"):
+        directory = run.path / "project"
+        if directory.is_dir() and run.is_done("emit", read(directory, lowered.name).digest()):
+            return
+        from flow.backends.hls4ml.emit import emit  # hls4ml takes half a second to import
+
+        project = emit(lowered, target)
+        write(project, directory)
+        run.mark_done("emit", project.digest())
+
+
+def _cached(run: RunDirectory, key: str) -> Report | None:
+    if not run.is_done("report", key):
+        return None
+    try:
+        return Report.load(run.path)
+    except (OSError, ValueError):
+        return None
+
+
+def _verify(
+    run: RunDirectory,
+    source: Source,
+    extracted: IntGraph,
+    lowered: IntGraph,
+    target: Target,
+    inputs_key: str,
+    clock: Clock,
+) -> Report:
+    port, adversarial = stored_inputs(run)
+    codes = np.concatenate([port.codes, adversarial])
+    with clock.stage("reference"):
+        expected = reference.run(lowered, codes)
+    others, notes = [], []
+    with clock.stage("qkeras"):
+        try:
+            others.append(qkeras_level(run, source, extracted, lowered, codes, inputs_key))
+        except ToolMissingError as error:
+            notes.append(f"software inference was not compared: {error}")
+    simulator = compiled(run, lowered, clock)
+    with clock.stage("csim_run"):
+        others.append(simulator.run(codes))
+    with clock.stage("compare"):
+        divergence = find_divergence(run, lowered, expected, others, simulator)
+    comparison = Comparison(
+        port=port,
+        adversarial=len(adversarial),
+        reference=expected,
+        others=tuple(others),
+        divergence=divergence,
+    )
+    return _assemble(run, source, lowered, target, comparison, notes, clock)
+
+
+def _assemble(
+    run: RunDirectory,
+    source: Source,
+    lowered: IntGraph,
+    target: Target,
+    comparison: Comparison | None,
+    notes: list[str],
+    clock: Clock,
+) -> Report:
+    with clock.stage("estimate"):
+        resources = estimate(lowered, target)
+    return assemble(
+        trained=source.trained,
+        graph=lowered,
+        target=target,
+        run_dir=run.path,
+        project_digest=run.manifest()["stages"].get("emit"),
+        comparison=comparison,
+        resources=[resources],
+        notes=notes,
+        timings_s=clock.seconds,
+    )
+
+
+def _finish(run: RunDirectory, report: Report) -> Report:
+    run.write_text("report.md", to_markdown(report))
+    run.write_json("report.json", report.to_json())
+    return report
+
+
+def compare_run(path: Path, announce: Announce = lambda stage: None) -> Report:
+    """Simulate the project of a run again, as it lies on disk now, and hold it against its graph.
+
+    Two things are held against the graph: what the project computes, and what its files say (types and weights, read
+    back). Either one makes the verdict false.
+
+    Raises:
+        InputError: `path` is no run directory, or its build stopped before simulation.
+    """
+    from flow.backends.hls4ml.readback import findings
+
+    run = open_run(path)
+    clock = Clock(announce)
+    report = load_report(path)
+    lowered = from_json(json.loads((run.path / "graph.json").read_text()))
+    target = Target(**run.manifest()["target"])
+    port, adversarial = stored_inputs(run)
+    codes = np.concatenate([port.codes, adversarial])
+    with clock.stage("reference"):
+        expected = reference.run(lowered, codes)
+    with clock.stage("readback"):
+        differences = [str(found) for found in findings(read(run.path / "project", lowered.name), lowered, target)]
+    simulator = compiled(run, lowered, clock)
+    with clock.stage("csim_run"):
+        simulated = simulator.run(codes)
+    with clock.stage("compare"):
+        divergence = find_divergence(run, lowered, expected, [simulated], simulator)
+    comparison = Comparison(
+        port=port,
+        adversarial=len(adversarial),
+        reference=expected,
+        others=(simulated,),
+        divergence=divergence,
+        differences=tuple(differences),
+    )
+    return recompared(report, lowered, comparison, clock.seconds)
+
+
+def load_report(path: Path) -> Report:
+    """Return the report of a run directory.
+
+    Raises:
+        InputError: it is none, or has no readable report.
+    """
+    run = open_run(path)
+    try:
+        return Report.load(run.path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: has no readable report ({error}); run 'flow build' again") from error

@@ -1,0 +1,384 @@
+"""The report: one JSON document (the machine-readable contract, schema 1), and its text and Markdown forms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flow.compare import mismatches
+from flow.graph import IntGraph, MatMul, Op
+from flow.inputs import PortInputs
+from flow.po2 import is_po2
+from flow.results import Divergence, ResourceReport, SimResult
+from flow.target import Target
+from flow.trained import TrainedModel
+
+SCHEMA = 1
+COUNTS = ("lut", "ff", "dsp", "bram_18k", "uram")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a build found; `document` has the fields of `docs/report.md`, JSON types only."""
+
+    document: Mapping[str, Any]
+
+    @property
+    def bit_exact(self) -> bool | None:
+        """True or false after a comparison; None if nothing was compared."""
+        verdict = self.document["verdict"]["bit_exact"]
+        return None if verdict is None else bool(verdict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing differs, 1 if outputs differ."""
+        return 1 if self.bit_exact is False else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.document)
+
+    def with_resources(self, *more: ResourceReport) -> Report:
+        """Return the report with further columns of resources; one source stands once."""
+        new = [each.to_json() for each in more]
+        kept = [each for each in self.document["resources"] if each["source"] not in {item["source"] for item in new}]
+        return Report({**self.document, "resources": [*kept, *new]})
+
+    @classmethod
+    def load(cls, run_dir: Path) -> Report:
+        """Read the `report.json` of a run directory.
+
+        Raises:
+            OSError, ValueError: it is missing or damaged.
+        """
+        document = json.loads((run_dir / "report.json").read_text())
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise ValueError(f"{run_dir}/report.json is not of schema {SCHEMA}")
+        return cls(document)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """Levels that were run on the same inputs.
+
+    Attributes:
+        port: the inputs.
+        adversarial: how many of the inputs are adversarial; they stand last.
+        reference: codes of the reference.
+        others: codes of the other levels.
+        divergence: where they first part, if they do.
+        differences: what the project's files say otherwise than the graph, in words.
+    """
+
+    port: PortInputs
+    adversarial: int
+    reference: SimResult
+    others: tuple[SimResult, ...]
+    divergence: Divergence | None
+    differences: tuple[str, ...] = ()
+
+
+def assemble(
+    *,
+    trained: TrainedModel,
+    graph: IntGraph,
+    target: Target,
+    run_dir: Path,
+    project_digest: str | None,
+    comparison: Comparison | None,
+    resources: Sequence[ResourceReport],
+    notes: Sequence[str],
+    timings_s: Mapping[str, float],
+) -> Report:
+    """Put a report together."""
+    wrong = _mismatches(graph, comparison)
+    return Report(
+        {
+            "schema": SCHEMA,
+            "model": trained.name,
+            "run_dir": str(run_dir),
+            "verdict": _verdict(comparison, wrong),
+            "layers": [_layer(op, wrong.get(op.name, 0)) for op in graph.ops],
+            "sparsity": _total_sparsity(graph),
+            "accuracy": _accuracy(trained, graph, comparison),
+            "inputs": _inputs(graph, comparison),
+            "resources": [each.to_json() for each in resources],
+            "project": {
+                "backend": target.backend,
+                "io_type": target.io_type,
+                "strategy": target.strategy,
+                "reuse_factor": target.reuse_factor,
+                "part": target.part,
+                "clock_period_ns": target.clock_period_ns,
+                "path": str(run_dir / "project"),
+                "digest": project_digest,
+            },
+            "notes": [*graph.warnings, *notes],
+            "provenance": dict(trained.provenance),
+            "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
+        }
+    )
+
+
+def _mismatches(graph: IntGraph, comparison: Comparison | None) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for other in comparison.others if comparison else ():
+        for name, count in mismatches(comparison.reference, other, graph.ops).items():  # type: ignore[union-attr]
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[str, Any]:
+    if comparison is None:
+        return {
+            "bit_exact": None,
+            "samples": 0,
+            "adversarial_samples": 0,
+            "mismatches": 0,
+            "compared": [],
+            "arithmetic": {},
+            "first_divergence": None,
+            "file_differences": [],
+        }
+    levels = [*(each for each in comparison.others if each.level == "qkeras"), comparison.reference]
+    levels += [each for each in comparison.others if each.level != "qkeras"]
+    return {
+        "bit_exact": not any(wrong.values()) and not comparison.differences,
+        "samples": len(comparison.port.codes),
+        "adversarial_samples": comparison.adversarial,
+        "mismatches": sum(wrong.values()),
+        "compared": [each.level for each in levels],
+        "arithmetic": {each.level: each.arithmetic for each in levels},
+        "first_divergence": None if comparison.divergence is None else comparison.divergence.to_json(),
+        "file_differences": list(comparison.differences),
+    }
+
+
+def _layer(op: Op, wrong: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": op.name,
+        "op": op.kind,
+        "layers": list(dict.fromkeys(op.layers)),
+        "fused": list(op.fused),
+        "shape": list(op.shape),
+        "output_format": op.format.to_json(),
+        "rounding": op.rounding.value,
+        "overflow": op.overflow.value,
+        "accumulator_bits": None,
+        "weights": 0,
+        "sparsity": None,
+        "mismatches": wrong,
+    }
+    if isinstance(op, MatMul):
+        entry |= {
+            "accumulator_bits": op.accumulator.width if op.accumulator else None,
+            "weights": int(op.weight.size),
+            "sparsity": float(np.count_nonzero(op.weight == 0) / op.weight.size),
+            "weight_format": op.weight_format.to_json(),
+            "power_of_two_weights": is_po2(op.weight),
+        }
+    return entry
+
+
+def _total_sparsity(graph: IntGraph) -> float | None:
+    weights = [op.weight for op in graph.ops if isinstance(op, MatMul)]
+    total = sum(weight.size for weight in weights)
+    return float(sum(np.count_nonzero(weight == 0) for weight in weights) / total) if total else None
+
+
+def _accuracy(trained: TrainedModel, graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
+    """Return accuracies as fractions: the float twin's from training, the others measured on this run's inputs."""
+    found: dict[str, Any] = {
+        "float": trained.metrics.get("float"),
+        "float_samples": trained.provenance.get("test_samples"),
+        "qkeras": None,
+        "hardware": None,
+        "samples": 0,
+    }
+    if comparison is None or comparison.port.labels is None:
+        return found
+    labels = comparison.port.labels
+    found["samples"] = len(labels)
+    for name, level in (("qkeras", "qkeras"), ("hardware", "csim")):
+        for result in comparison.others:
+            if result.level == level:
+                scores = result.codes[graph.output.name][: len(labels)]
+                found[name] = float(np.mean(scores.reshape(len(labels), -1).argmax(axis=1) == labels))
+    return found
+
+
+def _inputs(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"format": graph.input.format.to_json(), "shape": list(graph.input.shape)}
+    if comparison is not None:
+        port = comparison.port
+        entry |= {"source": port.source, "rounded_values": port.rounded, "clipped_values": port.clipped}
+    return entry
+
+
+def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_s: Mapping[str, float]) -> Report:
+    """Return a report with another comparison in it, of the project as it lies on disk now."""
+    wrong = _mismatches(graph, comparison)
+    layers = [{**layer, "mismatches": wrong.get(layer["name"], 0)} for layer in report.document["layers"]]
+    return replace(
+        report,
+        document={
+            **report.document,
+            "verdict": _verdict(comparison, wrong),
+            "layers": layers,
+            "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
+        },
+    )
+
+
+def to_text(report: Report) -> str:
+    """Return the report as short tables for a terminal."""
+    return _render(report, _text_table, lambda title: f"\n{title}")
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    return _render(report, _markdown_table, lambda title: f"\n## {title}\n") + "\n"
+
+
+def _render(report: Report, table: Any, heading: Any) -> str:
+    document = report.document
+    project = document["project"]
+    lines = [
+        f"{document['model']}: {project['backend']}, {project['io_type']}, {project['strategy']}, "
+        f"reuse factor {project['reuse_factor']}, {project['part']}, {project['clock_period_ns']:g} ns",
+        "",
+        verdict_line(report),
+    ]
+    lines += [f"  {line}" for line in _verdict_details(document)]
+    lines += [heading("Accuracy"), _accuracy_line(document)]
+    lines += [heading("Layers"), table(*_layer_rows(document))]
+    for each in document["resources"]:
+        lines += [heading(f"Resources: {_source_words(each)}"), table(*_resource_rows(each))]
+    if document["notes"]:
+        lines += [heading("Notes"), *(f"- {note}" for note in document["notes"])]
+    lines += [heading("Files"), f"project  {project['path']}", f"report   {document['run_dir']}/report.md"]
+    return "\n".join(lines)
+
+
+def verdict_line(report: Report) -> str:
+    """Return the verdict in one line, with its scope."""
+    verdict = report.document["verdict"]
+    if report.bit_exact is None:
+        return "NOT COMPARED: the build stopped before simulation"
+    scope = f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
+    levels = " = ".join(
+        f"{level} ({verdict['arithmetic'][level]})" if level == "qkeras" else level for level in verdict["compared"]
+    )
+    if report.bit_exact:
+        return f"BIT EXACT: {levels}, every layer, {scope}"
+    return (
+        f"DIFFERENT: {verdict['mismatches']} output elements differ between {', '.join(verdict['compared'])}, {scope}"
+    )
+
+
+def _verdict_details(document: Mapping[str, Any]) -> list[str]:
+    lines = []
+    first = document["verdict"]["first_divergence"]
+    if first is not None:
+        lines += [
+            f"first at op '{first['op']}', element {tuple(first['index'])} of sample {first['sample']}: "
+            f"{first['levels'][0]} {first['codes'][0]}, {first['levels'][1]} {first['codes'][1]}",
+            f"cause: {first['cause']}",
+            f"counterexample with {first['nonzero_inputs']} non-zero inputs: {document['run_dir']}/counterexample.npz",
+        ]
+    lines += [f"file: {difference}" for difference in document["verdict"]["file_differences"]]
+    inputs = document["inputs"]
+    if "source" in inputs:
+        lines.append(
+            f"inputs: {inputs['source']}; port {_format(inputs['format'])}, "
+            f"{inputs['rounded_values']} values rounded and {inputs['clipped_values']} clipped on their way in"
+        )
+    return lines
+
+
+def _accuracy_line(document: Mapping[str, Any]) -> str:
+    accuracy = document["accuracy"]
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.2f} %"
+
+    known = f" (all {accuracy['float_samples']} test samples)" if accuracy["float_samples"] else ""
+    measured = f" ({accuracy['samples']} samples)" if accuracy["samples"] else ""
+    return (
+        f"float {percent(accuracy['float'])}{known}, QKeras {percent(accuracy['qkeras'])}, "
+        f"hardware {percent(accuracy['hardware'])}{measured}"
+    )
+
+
+def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    header = ["op", "does", "shape", "output", "acc bits", "weights", "zeros", "mismatches"]
+    rows = []
+    for layer in document["layers"]:
+        sparsity = layer["sparsity"]
+        rows.append(
+            [
+                layer["name"],
+                " + ".join(layer["fused"]) or layer["op"],
+                "x".join(map(str, layer["shape"])),
+                _format(layer["output_format"]),
+                str(layer["accumulator_bits"] or "-"),
+                str(layer["weights"] or "-"),
+                "-" if sparsity is None else f"{100 * sparsity:.1f} %",
+                str(layer["mismatches"]),
+            ]
+        )
+    return header, rows
+
+
+def _format(fmt: Mapping[str, Any]) -> str:
+    width = fmt["signed"] + fmt["int_bits"] + fmt["frac_bits"]
+    return f"{'' if fmt['signed'] else 'u'}fixed<{width},{fmt['signed'] + fmt['int_bits']}>"
+
+
+def _source_words(resources: Mapping[str, Any]) -> str:
+    kind = "static estimate" if resources["source"] == "static" else resources["source"]
+    return f"{kind} ({resources['tool']})"
+
+
+def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    header = ["", "LUT", "FF", "DSP", "BRAM 18k", "URAM", "latency cycles", "II cycles"]
+    keys = (*COUNTS, "latency_cycles", "initiation_interval_cycles")
+
+    def row(name: str, entry: Mapping[str, Any]) -> list[str]:
+        return [name, *("-" if entry.get(key) is None else f"{entry[key]:,}" for key in keys)]
+
+    rows = [row(layer["name"], layer) for layer in resources["layers"]] + [row("total", resources)]
+    capacity = resources["capacity"]
+    if capacity:
+        rows.append(row("part has", capacity))
+        used = [
+            f"{100 * resources[key] / capacity[key]:.1f} %" if capacity.get(key) and resources[key] is not None else "-"
+            for key in COUNTS
+        ]
+        rows.append(["used", *used, "", ""])
+    return header, rows
+
+
+def _text_table(header: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    left = {i for i in range(len(header)) if i < 2 and not all(_is_number(row[i]) for row in rows)}
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").isdigit() or text == "-" or text.endswith("%")
+
+
+def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

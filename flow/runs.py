@@ -1,0 +1,115 @@
+"""Run directories: one per model and target, holding the graph, the project, the inputs and the report.
+
+    hls_projects/<model>/<backend>/<digest12>/
+        manifest.json       what was asked, versions, and a key for each finished stage
+        graph.json          the lowered IntGraph
+        project/            the generated HLS project
+        inputs.npz          input codes, labels, adversarial input codes
+        csim/<key>/csim     the compiled simulation
+        qkeras.npz          software inference on those inputs
+        report.json, report.md, counterexample.npz
+
+A stage is done when its key stands in the manifest, and its key is written after its files are whole; so an
+interrupted run goes on where it stopped, and a changed input or file makes its stage run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from flow.errors import InputError, OutputError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """A run directory on disk."""
+
+    path: Path
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest; empty if there is none yet or it is damaged, which makes every stage run again."""
+        try:
+            data = json.loads((self.path / MANIFEST).read_text())
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def is_done(self, stage: str, key: str) -> bool:
+        return bool(self.manifest().get("stages", {}).get(stage) == key)
+
+    def mark_done(self, stage: str, key: str) -> None:
+        manifest = self.manifest()
+        self.write_json(MANIFEST, {**manifest, "stages": {**manifest.get("stages", {}), stage: key}})
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Add facts to the manifest."""
+        self.write_json(MANIFEST, {**self.manifest(), **facts})
+
+    def write_json(self, name: str, data: Any) -> None:
+        with writing(self.path / name) as file:
+            file.write((json.dumps(data, indent=1) + "\n").encode())
+
+    def write_text(self, name: str, text: str) -> None:
+        with writing(self.path / name) as file:
+            file.write(text.encode())
+
+
+def open_run(path: Path) -> RunDirectory:
+    """Return an existing run directory.
+
+    Raises:
+        InputError: it is none, or its build never got as far as a project.
+    """
+    run = RunDirectory(path)
+    if not run.manifest():
+        raise InputError(f"{path}: not a run directory (no readable {MANIFEST}); 'flow build' prints where it put one")
+    if "emit" not in run.manifest().get("stages", {}):
+        raise InputError(f"{path}: this build was interrupted before its project was written; run 'flow build' again")
+    return run
+
+
+@contextmanager
+def writing(path: Path) -> Any:
+    """Open a file that appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written, or the disk is full.
+    """
+    scratch = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as file:
+            scratch = file.name
+            opened: BinaryIO = file.file  # type: ignore[assignment]
+            yield opened
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+        scratch = None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        if scratch is not None:
+            Path(scratch).unlink(missing_ok=True)
+
+
+def digest(*parts: Any) -> str:
+    """Return the SHA-256 of JSON-able parts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files under a directory with their names."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(item for item in path.rglob("*") if item.is_file())
+    return digest([[item.relative_to(path).as_posix(), digest_file(item)] for item in files])

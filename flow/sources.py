@@ -1,0 +1,134 @@
+"""Where a model and its inputs come from: `models/`, a spec file, or a user's Keras file; a data set or `.npy` files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flow.errors import ModelFileError, SpecError, ToolMissingError
+from flow.extract import extract, quantizes_its_input
+from flow.fixed import FixedFormat
+from flow.inputs import Samples, read_samples
+from flow.runs import digest, digest_file
+from flow.spec import find_model_dir, load_spec
+from flow.trained import TRAINED_JSON, TrainedModel, load_trained, save_trained
+
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras", ".json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """A model as found.
+
+    Attributes:
+        trained: the model as data.
+        dataset: name of the data set of a model with a spec.
+        keras_file, weights: the user's files, for software inference on the model as it is.
+        trust: let Keras load a file that holds code.
+    """
+
+    trained: TrainedModel
+    dataset: str | None = None
+    keras_file: Path | None = None
+    weights: Path | None = None
+    trust: bool = False
+
+    def keras_model(self) -> Any:
+        """Return the Keras model, for inference.
+
+        Raises:
+            ToolMissingError: TensorFlow or QKeras is not installed.
+        """
+        if self.keras_file is not None:
+            from flow.train.reader import read_keras
+
+            return read_keras(self.keras_file, self.weights, trust=self.trust).keras
+        from flow.train.rebuild import keras_model
+
+        return keras_model(self.trained)
+
+
+def find_source(model: Path, *, weights: Path | None, trust: bool, cache: Path) -> Source:
+    """Find and read a model.
+
+    Args:
+        model: a name in `models/`, a spec file or its directory, or a Keras model.
+        weights: weights file for a model given as `.json`.
+        trust: let Keras load a file that holds code.
+        cache: directory for what was read from Keras files, by their digest: reading takes TensorFlow.
+
+    Raises:
+        ModelFileError: there is no such model, it is not trained, or it is damaged.
+        SpecError: a spec file is wrong.
+        ToolMissingError: a Keras file needs TensorFlow to be read.
+    """
+    saved_model = model.is_dir() and (model / "saved_model.pb").exists()
+    if saved_model or model.suffix in KERAS_SUFFIXES or (model.is_file() and model.suffix != ".toml"):
+        trained = _read_keras_file(model, weights, trust, cache)
+        return Source(trained=trained, keras_file=model, weights=weights, trust=trust)
+    if weights is not None:
+        raise SpecError(f"{model}: --weights goes with a model given as .json")
+    if model.suffix == ".toml":
+        directory = model.parent
+    elif model.is_dir():
+        directory = model
+    else:
+        directory = find_model_dir(str(model))
+    spec = load_spec(model if model.suffix == ".toml" else directory / "spec.toml")
+    if not (directory / TRAINED_JSON).exists():
+        raise ModelFileError(f"{spec.name}: is not trained yet; run 'flow train {model}'")
+    return Source(trained=load_trained(directory), dataset=spec.dataset)
+
+
+def _read_keras_file(model: Path, weights: Path | None, trust: bool, cache: Path) -> TrainedModel:
+    for path in (model, weights):
+        if path is not None and not path.exists():
+            raise ModelFileError(f"{path}: no such file")
+    contents = [digest_file(path) for path in (model, weights) if path is not None]
+    kept = cache / digest(model.name, contents, trust, version("po2flow"))[:16]
+    if (kept / TRAINED_JSON).exists():
+        try:
+            return load_trained(kept)
+        except ModelFileError:
+            pass  # an interrupted write: read the model again
+    from flow.train.reader import read_keras
+
+    trained = read_keras(model, weights, trust=trust).trained
+    save_trained(trained, kept)
+    return trained
+
+
+def find_samples(source: Source, inputs: Path | None, labels: Path | None, count: int) -> Samples | None:
+    """Return at most `count` inputs: the user's, the data set's test split, or those kept with the model.
+
+    Raises:
+        DataError: a file does not fit the model.
+    """
+    if inputs is not None:
+        placeholder = None if quantizes_its_input(source.trained) else FixedFormat(True, 0, 0)
+        shape = extract(source.trained, placeholder).input.shape  # which does not depend on the format
+        samples = read_samples(inputs, labels, shape)
+    elif source.dataset is not None:
+        samples = _test_split(source.dataset, source.trained)
+    else:
+        return None
+    kept_labels = None if samples.labels is None else samples.labels[:count]
+    return replace(samples, values=samples.values[:count], labels=kept_labels)
+
+
+def _test_split(dataset: str, trained: TrainedModel) -> Samples:
+    from flow.datasets import load_dataset
+
+    try:
+        data = load_dataset(dataset, download=False)
+    except ToolMissingError:
+        if trained.verification_inputs is None:
+            raise
+        return Samples(
+            values=trained.verification_inputs,
+            labels=trained.verification_labels,
+            source=f"verification inputs kept with the model (the {dataset} test set is not at hand)",
+        )
+    return Samples(values=data.x_test, labels=data.y_test, source=f"{dataset} test set")

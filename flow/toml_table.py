@@ -1,0 +1,91 @@
+"""A TOML table read key by key: every missing, wrong or unknown key is an error that names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flow.errors import SpecError
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Names of models and layers: they become names of directories and of C++ variables."""
+
+
+class Table:
+    """A TOML table that is read key by key; `close` complains of keys that nobody asked for."""
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self.data, self.where, self.asked = data, where, list[str]()
+
+    def key(self, name: str) -> str:
+        """Return the dotted name of a key, as messages say it."""
+        return f"{self.where}.{name}" if self.where else name
+
+    def take(self, name: str, kind: type | tuple[type, ...], what: str) -> Any:
+        """Return the value of a key that must be there and be of this kind."""
+        self.asked.append(name)
+        if name not in self.data:
+            raise SpecError(f"key '{self.key(name)}' is missing; expected {what}")
+        value = self.data[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise SpecError(f"key '{self.key(name)}' is {value!r}; expected {what}")
+        return value
+
+    def has(self, name: str) -> bool:
+        """Say whether an optional key is there."""
+        self.asked.append(name)
+        return name in self.data
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        """Return an integer from `low` to `high`."""
+        value: int = self.take(name, int, f"an integer from {low} to {high}")
+        if not low <= value <= high:
+            raise SpecError(f"key '{self.key(name)}' is {value}; expected an integer from {low} to {high}")
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float:
+        """Return a number from `low` to below `high`."""
+        value: float = self.take(name, (int, float), f"a number from {low} to below {high}")
+        if not low <= value < high:
+            raise SpecError(f"key '{self.key(name)}' is {value}; expected a number from {low} to below {high}")
+        return float(value)
+
+    def text(self, name: str, accepted: tuple[str, ...] = ()) -> str:
+        """Return a string, one of `accepted` if that is given."""
+        value: str = self.take(name, str, f"one of {', '.join(accepted)}" if accepted else "a string")
+        if accepted and value not in accepted:
+            raise SpecError(f"key '{self.key(name)}' is '{value}'; expected one of {', '.join(accepted)}")
+        return value
+
+    def name(self, name: str) -> str:
+        """Return an identifier: lower-case letters, digits and underscores."""
+        value = self.text(name)
+        if not NAME.fullmatch(value):
+            raise SpecError(f"key '{self.key(name)}' is '{value}'; expected lower-case letters, digits and _")
+        return value
+
+    def integers(self, name: str, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        """Return positive integers, as many as one of `lengths`."""
+        what = f"{' or '.join(str(length) for length in lengths)} positive integers in brackets"
+        values = self.take(name, list, what)
+        if len(values) not in lengths or any(type(value) is not int or value < 1 for value in values):
+            raise SpecError(f"key '{self.key(name)}' is {values!r}; expected {what}")
+        return tuple(values)
+
+    def table(self, name: str) -> Table:
+        """Return a table within this one."""
+        return Table(self.take(name, dict, "a table"), self.key(name))
+
+    def tables(self, name: str) -> tuple[Table, ...]:
+        """Return an array of tables."""
+        rows = self.take(name, list, f"an array of tables, written [[{name}]]")
+        if not rows or not all(isinstance(row, dict) for row in rows):
+            raise SpecError(f"key '{self.key(name)}' is {rows!r}; expected tables, written [[{name}]]")
+        return tuple(Table(row, f"{self.key(name)}[{index}]") for index, row in enumerate(rows))
+
+    def close(self) -> None:
+        """Complain of the first key that nobody asked for."""
+        for name in self.data:
+            if name not in self.asked:
+                raise SpecError(f"key '{self.key(name)}' is unknown; accepted are {', '.join(self.asked)}")

@@ -1,0 +1,212 @@
+"""Read a user's Keras model without running code it may contain.
+
+The configuration is read as JSON first, by us, and checked: a model with a Lambda layer or a class we do not know is
+refused before Keras sees it. Then Keras builds the model from that configuration and loads the weights.
+
+    model.h5, model.keras        whole models
+    arch.json + weights.h5       `model.to_json()` and `model.save_weights()`
+    directory                    a SavedModel that Keras 2 wrote
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from flow.errors import FlowError, ModelFileError, UnsupportedError
+from flow.extract import LAYERS
+from flow.names import identifier
+from flow.quantizers import parse_quantizer, short_name
+from flow.train import load_tensorflow, quiet_warnings
+from flow.train.freeze import quantized_weights
+from flow.train.rebuild import custom_objects
+from flow.trained import TrainedModel
+
+_modules = load_tensorflow()
+keras = _modules.keras
+
+HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+CONFIG_BYTES = 64 << 20
+"""Largest configuration that is read; a declared size beyond it is damage or malice."""
+RUNS_CODE = ("Lambda", "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KerasModel:
+    """A user's model: the Keras object for inference, and what was read from it as data."""
+
+    keras: Any
+    trained: TrainedModel
+
+
+def read_keras(path: Path, weights: Path | None = None, *, trust: bool = False) -> KerasModel:
+    """Read a Keras model.
+
+    Args:
+        path: `.h5`, `.keras`, a SavedModel directory, or `.json` together with `weights`.
+        weights: weights file for a `.json`.
+        trust: let Keras load a model that holds code (Lambda layers); extraction still refuses those layers.
+
+    Raises:
+        ModelFileError: missing, damaged, no Keras model, or one that holds code.
+        UnsupportedError: a layer we do not know, or a weight that is NaN or infinite.
+    """
+    config, weights_file = _configuration(path, weights)
+    if not trust:
+        _refuse_code(path, config)
+    _refuse_unknown_layers(path, config)
+    with quiet_warnings():
+        try:
+            model = _load(path, config, weights_file)
+        except FlowError:
+            raise
+        except Exception as error:  # Keras and HDF5 fail in many ways
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise ModelFileError(f"{path}: Keras 2 cannot load this model: {reason}") from error
+        name = identifier(path.name.split(".")[0] if path.is_file() else path.resolve().name, ())
+        trained = TrainedModel(
+            name=name,
+            class_name=short_name(str(config["class_name"])),
+            config=config["config"],
+            weights=quantized_weights(model),
+            warnings=tuple(_revived(model)),
+            provenance={"file": path.name},
+        )
+    return KerasModel(model, trained)
+
+
+def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any], Path | None]:
+    """Return the model's configuration and, for formats that need it, the file to load weights from."""
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such file")
+    if weights is not None and path.suffix != ".json":
+        raise ModelFileError(f"{path}: --weights goes with a .json configuration; this file is no .json")
+    try:
+        if path.is_dir():
+            return _saved_model_config(path), None
+        magic = path.open("rb").read(8)
+        if magic == HDF5_MAGIC:
+            with h5py.File(path, "r") as file:
+                text = file.attrs.get("model_config")
+            if text is None:
+                raise ModelFileError(
+                    f"{path}: holds weights only; give the configuration: arch.json --weights {path.name}"
+                )
+            return _parsed(path, text), path
+        if magic.startswith(ZIP_MAGIC):
+            with zipfile.ZipFile(path) as archive:
+                if archive.getinfo("config.json").file_size > CONFIG_BYTES:
+                    raise ModelFileError(f"{path}: its config.json is too large to be one")
+                return _parsed(path, archive.read("config.json")), None
+        if path.suffix == ".json":
+            if weights is None:
+                raise ModelFileError(f"{path}: a configuration without weights; add --weights FILE.h5")
+            if not weights.is_file():
+                raise ModelFileError(f"{weights}: no such file")
+            return _parsed(path, path.read_bytes()), weights
+    except FlowError:
+        raise
+    except Exception as error:  # h5py and zipfile report damage in many ways
+        raise ModelFileError(f"{path}: damaged or cut short ({error})") from error
+    raise ModelFileError(f"{path}: not a Keras model (.h5, .keras, SavedModel directory, or .json with --weights)")
+
+
+def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path}: its configuration is no JSON ({error})") from error
+    inner = config.get("config") if isinstance(config, dict) else None
+    if isinstance(inner, list):  # Keras before 2.2.3 wrote the layers of a Sequential alone
+        config = {**config, "config": {"name": "model", "layers": inner}}
+    elif not isinstance(inner, dict) or "class_name" not in config:
+        raise ModelFileError(f"{path}: its configuration is not that of a Keras model")
+    return dict(config)
+
+
+def _saved_model_config(path: Path) -> Mapping[str, Any]:
+    from tf_keras.protobuf import saved_metadata_pb2
+
+    metadata = path / "keras_metadata.pb"
+    if not metadata.is_file():
+        raise ModelFileError(f"{path}: not a Keras SavedModel (no keras_metadata.pb in it)")
+    message = saved_metadata_pb2.SavedMetadata()
+    message.ParseFromString(metadata.read_bytes())
+    roots = [node.metadata for node in message.nodes if node.node_path == "root"]
+    if not roots:
+        raise ModelFileError(f"{path}: its metadata names no model")
+    return _parsed(path, roots[0])
+
+
+def _refuse_code(path: Path, config: Any) -> None:
+    for class_name in _class_names(config):
+        if short_name(class_name) in RUNS_CODE:
+            raise ModelFileError(
+                f"{path}: holds a {class_name} layer, which is code; it is not run. If you trust the file, "
+                "--trust-model loads it, but the layer has no exact integer form all the same"
+            )
+
+
+def _class_names(config: Any) -> Iterator[str]:
+    waiting = [config]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            if isinstance(item.get("class_name"), str):
+                yield item["class_name"]
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _refuse_unknown_layers(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse layers and quantizers by name before Keras tries to find or evaluate them."""
+    layers = config["config"].get("layers")
+    if not isinstance(layers, list) or not layers:
+        raise ModelFileError(f"{path}: its configuration lists no layers")
+    for entry in layers:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
+            raise ModelFileError(f"{path}: a layer's configuration is damaged")
+        class_name, name = short_name(str(entry.get("class_name"))), entry["config"].get("name")
+        if class_name.startswith("Prune"):
+            raise UnsupportedError(f"{path}: layer '{name}' is still wrapped for pruning; call strip_pruning and save")
+        if class_name not in LAYERS:
+            raise UnsupportedError(
+                f"{path}: layer '{name}': {class_name} is not supported; use one of {', '.join(LAYERS)}"
+            )
+        for key in ("kernel_quantizer", "bias_quantizer", "activation"):
+            try:
+                parse_quantizer(entry["config"].get(key))
+            except UnsupportedError as error:
+                raise error.at(f"{path}: layer '{name}'") from None
+
+
+def _load(path: Path, config: Mapping[str, Any], weights: Path | None) -> Any:
+    if weights is None:  # .keras and SavedModel keep weights in their own ways
+        return keras.models.load_model(path, custom_objects=custom_objects(), compile=False)
+    model = keras.models.model_from_json(json.dumps(config), custom_objects=custom_objects())
+    model.load_weights(weights)
+    return model
+
+
+def _revived(model: Any) -> Iterator[str]:
+    """Yield a warning for each layer whose pruned weights the stock `quantized_po2` turned back into non-zeros."""
+    for layer in model.layers:
+        quantizer = getattr(layer, "kernel_quantizer_internal", None)
+        if type(quantizer).__name__ != "quantized_po2":
+            continue
+        kernel = np.asarray(layer.kernel)
+        zeros = int(np.count_nonzero(kernel == 0))
+        if zeros:
+            yield (
+                f"layer '{layer.name}': {zeros} of {kernel.size} weights were pruned to zero, but quantized_po2 has no zero "
+                f"and turns each into +{float(np.abs(np.asarray(quantizer(kernel * 0))).max()):g}, as QKeras really computes; "
+                "train with flow.train.quantizers.quantized_po2_zero to keep them zero"
+            )
