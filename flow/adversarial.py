@@ -100,8 +100,8 @@ def _accumulators(graph: IntGraph, pool: Codes) -> dict[str, Carrier]:
 
     def keep(op: Op, exact: Carrier, frac_bits: int) -> None:
         if isinstance(op, MatMul):
-            middle = tuple(size // 2 for size in op.shape[:-1])
-            parts.setdefault(op.name, []).append(exact[(slice(None), *middle)].astype(np.float64))
+            positions = exact.reshape(len(exact), -1, op.shape[-1])
+            parts.setdefault(op.name, []).append(positions[:, positions.shape[1] // 2].astype(np.float64))
 
     run(graph, pool, keep)
     return {name: np.concatenate(chunks) for name, chunks in parts.items()}

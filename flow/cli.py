@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -152,6 +153,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     directory = arguments.output or spec_file.parent
     trained = train(spec, directory, epochs=arguments.epochs, progress=sys.stderr.isatty())
+    if directory.resolve() != spec_file.parent.resolve():
+        shutil.copyfile(spec_file, directory / "spec.toml")  # so that the directory is a model of its own
     metrics = trained.metrics
     print(
         f"{spec.name}: float {100 * metrics['float']:.2f} %, QKeras {100 * metrics['qkeras']:.2f} %, "

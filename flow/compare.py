@@ -75,7 +75,7 @@ def shrink(codes: Codes, differ: Differ) -> Codes:
     Sets ever smaller groups of elements to zero and keeps what still differs (delta debugging); each round tries all
     groups in one batch.
     """
-    best = codes.copy()
+    best: Codes = codes.copy()
     parts = 2
     for _ in range(SHRINK_ROUNDS):
         nonzero = np.flatnonzero(best)
@@ -87,7 +87,7 @@ def shrink(codes: Codes, differ: Differ) -> Codes:
             trial.reshape(-1)[group] = 0
         still = np.flatnonzero(differ(trials))
         if len(still):
-            best = trials[still[0]]
+            best = np.asarray(trials[still[0]])
             parts = max(2, parts - 1)
         elif parts >= len(nonzero):
             break
@@ -113,8 +113,8 @@ def explain(graph: IntGraph, op: Op, inputs: Codes, observed: Codes) -> str:
             return f"{words} gives exactly the observed codes"
     channels = np.unique(np.argwhere(wrong)[:, -1])
     return (
-        f"no other rounding, overflow or width explains it; outputs differ in {len(channels)} of {op.shape[-1]} channels "
-        f"(first: {channels[0]}): a weight, a bias or an input of this op differs"
+        f"no other rounding, overflow or width explains it; outputs differ in {len(channels)} of {op.shape[-1]} "
+        f"channels (first: {channels[0]}): a weight, a bias or an input of this op differs"
     )
 
 

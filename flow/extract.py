@@ -136,7 +136,8 @@ def extract(model: TrainedModel, input_format: FixedFormat | None = None) -> Int
         handler = LAYERS.get(layer.class_name)
         if handler is None:
             raise UnsupportedError(
-                f"{model.name}: layer '{layer.name}': {layer.class_name} is not supported; use one of {', '.join(LAYERS)}"
+                f"{model.name}: layer '{layer.name}': {layer.class_name} is not supported; "
+                f"use one of {', '.join(LAYERS)}"
             )
         try:
             if not builder.ops:
@@ -183,7 +184,8 @@ def _chain(model: TrainedModel) -> Iterator[Layer]:
     outputs = [str(output[0]) for output in model.config.get("output_layers", ())]
     if outputs not in ([], [previous]):
         raise UnsupportedError(
-            f"{model.name}: the outputs are {', '.join(map(repr, outputs))}; only one output, of the last layer, is supported"
+            f"{model.name}: the outputs are {', '.join(map(repr, outputs))}; "
+            "only one output, of the last layer, is supported"
         )
 
 
@@ -195,13 +197,7 @@ def _inbound(entry: Mapping[str, Any]) -> list[str]:
 def _input(builder: Builder, layers: list[Layer]) -> None:
     """Append the Input op: its shape from the first layer, its format from the quantizer or the caller."""
     first = layers[0]
-    shape = (
-        first.config.get("batch_input_shape")
-        or first.config.get("batch_shape")
-        or builder.model.config.get("build_input_shape")
-    )
-    if not shape or any(not isinstance(size, int) for size in shape[1:]):
-        raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
+    shape = builder.model.input_shape()
     name = first.name if first.class_name == "InputLayer" else "input"
     layer = Layer(name, "InputLayer", {}, {})
     if quantizes_its_input(builder.model):
@@ -217,7 +213,7 @@ def _input(builder: Builder, layers: list[Layer]) -> None:
     builder.add(
         Input,
         layer,
-        tuple(int(size) for size in shape[1:]),
+        shape,
         fmt,
         rounding=Rounding.RND_CONV,
         overflow=Overflow.SAT,
@@ -289,13 +285,16 @@ def _activation(builder: Builder, layer: Layer) -> None:
     if quantizer.name == "softmax":
         return _softmax(builder, layer)
     cast = activation_cast(quantizer, "activation")
-    values = {"rounding": cast.rounding, "overflow": cast.overflow}
-    if isinstance(builder.last, Input) and len(builder.ops) == 1 and builder.input_format is None:
+    if isinstance(builder.last, Input) and builder.input_format is None:
         port = builder.ops.pop()
-        builder.ops.append(replace(port, format=cast.format, layers=(*port.layers, layer.name), **values))
+        layers = (*port.layers, layer.name)
+        builder.ops.append(
+            replace(port, format=cast.format, rounding=cast.rounding, overflow=cast.overflow, layers=layers)
+        )
         return None
     fused = ("relu", "requantize") if cast.relu else ("requantize",)
-    return builder.add(Requantize, layer, builder.last.shape, cast.format, fused=fused, **values)
+    values = {"rounding": cast.rounding, "overflow": cast.overflow, "fused": fused}
+    return builder.add(Requantize, layer, builder.last.shape, cast.format, **values)
 
 
 def _relu(builder: Builder, layer: Layer) -> None:

@@ -159,7 +159,7 @@ def round_shift(codes: Codes, shift: int, rounding: Rounding) -> Codes:
         up = (rest > half) | ((rest == half) & (codes < 0))
     else:
         up = (rest > half) | ((rest == half) & ((floor & 1) == 1))
-    return floor + up
+    return np.asarray(floor + up)
 
 
 def overflow_to(codes: Codes, fmt: FixedFormat, overflow: Overflow) -> Codes:

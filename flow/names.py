@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterable
 
 MAX_LENGTH = 40
-RESERVED = frozenset(
-    """
+_WORDS = """
     alignas alignof and asm assert assign auto begin bitand bitor bool break buf case catch char class compl concept
     const constexpr continue decltype default delete disable do double else end enum event explicit export extern false
     final float for force fork friend function generate goto if import include initial inline inout input int integer
@@ -26,8 +25,8 @@ RESERVED = frozenset(
     stdout swap sync system tan tanh trunc unlink write y0 y1 yn j0 j1 jn
     nnet std hls ap_int ap_uint ap_fixed ap_ufixed taps sample values codes buffers inputs outputs result real
     loaded_weights
-    """.split()
-)
+"""
+RESERVED = frozenset(_WORDS.split())
 """Words of C++, Verilog, the C library, and of the files that this package and hls4ml generate."""
 GENERATED = re.compile(r"(layer|config|input|result|w|b|s|x|y)\d*(_.*)?|.*_t")
 """Shapes of the names that hls4ml makes itself: variables like `layer2_out` and `w2`, types like `result_t`."""

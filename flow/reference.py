@@ -132,9 +132,10 @@ def _carrier(bound: int) -> type[Any]:
 def _matmul(op: MatMul, x: Carrier, fmt: FixedFormat) -> Carrier:
     acc = accumulation(op, fmt)
     carrier = _carrier(acc.bound)
-    columns = _columns(op, x) if isinstance(op, Conv2D) else x
+    values = x.astype(carrier, copy=False)
+    columns = _columns(op, values) if isinstance(op, Conv2D) else values
     weight = (op.weight << acc.product_shift).reshape(-1, op.weight.shape[-1]).astype(carrier)
-    result = columns.astype(carrier, copy=False) @ weight
+    result: Carrier = columns @ weight
     result += (op.bias << acc.bias_shift).astype(carrier)
     return result.reshape(len(x), *op.shape)
 
@@ -167,7 +168,7 @@ def _max_pool(op: MaxPool2D, x: Carrier) -> Carrier:
         x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=op.format.min_code)
     height, width, _ = op.shape
     windows = [(row, col) for row in range(op.pool[0]) for col in range(op.pool[1])]
-    result = _shifted(x, 0, 0, op.strides, (height, width)).copy()
+    result: Carrier = _shifted(x, 0, 0, op.strides, (height, width)).copy()
     for row, col in windows[1:]:
         np.maximum(result, _shifted(x, row, col, op.strides, (height, width)), out=result)
     return result
@@ -177,7 +178,8 @@ def _batchnorm(op: BatchNorm, x: Carrier, fmt: FixedFormat) -> Carrier:
     scale, offset, _ = batchnorm_on_grid(op, fmt)
     largest = np.abs(scale) * max(fmt.max_code, -fmt.min_code) + np.abs(offset)
     carrier = _carrier(int(largest.max(initial=0)))
-    return x.astype(carrier) * scale.astype(carrier) + offset.astype(carrier)
+    result: Carrier = x.astype(carrier) * scale.astype(carrier) + offset.astype(carrier)
+    return result
 
 
 def _cast(exact: Carrier, frac_bits: int, low: int, high: int, op: Op) -> Carrier:

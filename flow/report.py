@@ -194,7 +194,8 @@ def _accuracy(trained: TrainedModel, graph: IntGraph, comparison: Comparison | N
     """Return accuracies as fractions: the float twin's from training, the others measured on this run's inputs."""
     found: dict[str, Any] = {
         "float": trained.metrics.get("float"),
-        "float_samples": trained.provenance.get("test_samples"),
+        "qkeras_at_training": trained.metrics.get("qkeras"),
+        "samples_at_training": trained.provenance.get("test_samples"),
         "qkeras": None,
         "hardware": None,
         "samples": 0,
@@ -306,12 +307,14 @@ def _accuracy_line(document: Mapping[str, Any]) -> str:
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.2f} %"
 
-    known = f" (all {accuracy['float_samples']} test samples)" if accuracy["float_samples"] else ""
-    measured = f" ({accuracy['samples']} samples)" if accuracy["samples"] else ""
-    return (
-        f"float {percent(accuracy['float'])}{known}, QKeras {percent(accuracy['qkeras'])}, "
-        f"hardware {percent(accuracy['hardware'])}{measured}"
+    here = f"QKeras {percent(accuracy['qkeras'])}, hardware {percent(accuracy['hardware'])}"
+    here = (
+        f"{here} on these {accuracy['samples']} samples" if accuracy["samples"] else "no labels, so none was measured"
     )
+    if accuracy["float"] is None:
+        return here
+    trained = f"float {percent(accuracy['float'])}, QKeras {percent(accuracy['qkeras_at_training'])}"
+    return f"{trained} on all {accuracy['samples_at_training']} test samples at training; {here}"
 
 
 def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

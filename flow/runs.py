@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flow.errors import InputError, OutputError
 
 MANIFEST = "manifest.json"
@@ -100,6 +103,13 @@ def writing(path: Path) -> Any:
     finally:
         if scratch is not None:
             Path(scratch).unlink(missing_ok=True)
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bool = False) -> None:
+    """Write arrays as an `.npz` file that appears whole or not at all."""
+    save: Any = np.savez_compressed if compress else np.savez
+    with writing(path) as file:
+        save(file, **arrays)
 
 
 def digest(*parts: Any) -> str:

@@ -1,4 +1,4 @@
-"""Where a model and its inputs come from: `models/`, a spec file, or a user's Keras file; a data set or `.npy` files."""
+"""Where a model and its inputs come from: `models/`, a spec file, a user's Keras file; a data set or `.npy` files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from flow.errors import ModelFileError, SpecError, ToolMissingError
-from flow.extract import extract, quantizes_its_input
-from flow.fixed import FixedFormat
 from flow.inputs import Samples, read_samples
 from flow.runs import digest, digest_file
 from flow.spec import find_model_dir, load_spec
@@ -107,9 +105,7 @@ def find_samples(source: Source, inputs: Path | None, labels: Path | None, count
         DataError: a file does not fit the model.
     """
     if inputs is not None:
-        placeholder = None if quantizes_its_input(source.trained) else FixedFormat(True, 0, 0)
-        shape = extract(source.trained, placeholder).input.shape  # which does not depend on the format
-        samples = read_samples(inputs, labels, shape)
+        samples = read_samples(inputs, labels, source.trained.input_shape())
     elif source.dataset is not None:
         samples = _test_split(source.dataset, source.trained)
     else:

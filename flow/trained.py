@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import ModelFileError
+from flow.errors import ModelFileError, UnsupportedError
 
 Arrays = Mapping[str, NDArray[np.float32]]
 TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
@@ -52,6 +52,18 @@ class TrainedModel:
     verification_labels: NDArray[np.int64] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of one input, without the batch axis.
+
+        Raises:
+            UnsupportedError: the configuration leaves an axis open.
+        """
+        first = self.config["layers"][0]["config"]
+        shape = first.get("batch_input_shape") or first.get("batch_shape") or self.config.get("build_input_shape")
+        if not shape or any(not isinstance(size, int) for size in shape[1:]):
+            raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
+        return tuple(shape[1:])
 
     def digest(self) -> str:
         """Return the SHA-256 of topology and weights (not of metrics or inputs)."""

@@ -22,7 +22,7 @@ from flow.graph import IntGraph
 from flow.inputs import PortInputs
 from flow.project import read
 from flow.results import Divergence, SimResult
-from flow.runs import RunDirectory, digest, writing
+from flow.runs import RunDirectory, digest, write_npz
 from flow.sources import Source
 
 INPUTS, QKERAS, COUNTEREXAMPLE = "inputs.npz", "qkeras.npz", "counterexample.npz"
@@ -59,8 +59,7 @@ def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversari
             "source": np.array(port.source),
             "changed": np.array([port.rounded, port.clipped]),
         }
-        with writing(run.path / INPUTS) as file:
-            np.savez_compressed(file, **arrays)
+        write_npz(run.path / INPUTS, arrays, compress=True)
         run.mark_done("inputs", key)
     return key
 
@@ -96,22 +95,26 @@ def qkeras_level(
         ToolMissingError: TensorFlow or QKeras is not installed.
     """
     key = digest(source.trained.digest(), inputs_key)
-    if run.is_done("qkeras", key):
-        try:
-            with np.load(run.path / QKERAS, allow_pickle=False) as archive:
-                outputs = {name.removeprefix("op/"): archive[name] for name in archive.files if name.startswith("op/")}
-                return SimResult(level="qkeras", codes=outputs, arithmetic=str(archive["arithmetic"]))
-        except Exception:  # noqa: S110 - damaged in whatever way: it is made again
-            pass
+    stored = _stored_qkeras(run) if run.is_done("qkeras", key) else None
+    if stored is not None:
+        return stored
     model = source.keras_model()
     from flow.train import inference
 
     result = inference.run(model, source.trained, extracted, lowered, codes)
     arrays: dict[str, NDArray[Any]] = {f"op/{name}": values for name, values in result.codes.items()}
-    with writing(run.path / QKERAS) as file:
-        np.savez(file, arithmetic=np.array(result.arithmetic), **arrays)
+    write_npz(run.path / QKERAS, {"arithmetic": np.array(result.arithmetic), **arrays})
     run.mark_done("qkeras", key)
     return result
+
+
+def _stored_qkeras(run: RunDirectory) -> SimResult | None:
+    try:
+        with np.load(run.path / QKERAS, allow_pickle=False) as archive:
+            outputs = {name.removeprefix("op/"): archive[name] for name in archive.files if name.startswith("op/")}
+            return SimResult(level="qkeras", codes=outputs, arithmetic=str(archive["arithmetic"]))
+    except Exception:  # missing or damaged in whatever way: it is made again
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def compiled(run: RunDirectory, graph: IntGraph, clock: Clock) -> Simulator:
 def find_divergence(
     run: RunDirectory, graph: IntGraph, expected: SimResult, others: list[SimResult], simulator: Simulator
 ) -> Divergence | None:
-    """Return the first divergence of the first level that has one, and leave its counterexample in the run directory."""
+    """Return the first divergence of the first level that has one; its counterexample is left in the run directory."""
     path = run.path / COUNTEREXAMPLE
     path.unlink(missing_ok=True)
     for other in others:
@@ -157,8 +160,7 @@ def find_divergence(
         differ = simulator.differs_at(wrong[0]) if other.level == "csim" else None
         divergence = compare.first_divergence(graph, expected, other, differ)
         assert divergence is not None
-        with writing(path) as file:
-            facts = {"op": np.array(divergence.op), "levels": np.array(divergence.levels)}
-            np.savez(file, codes=divergence.counterexample[None], **facts)
+        facts = {"op": np.array(divergence.op), "levels": np.array(divergence.levels)}
+        write_npz(path, {"codes": divergence.counterexample[None], **facts})
         return divergence
     return None

@@ -14,8 +14,8 @@ def fuse_requantize(graph: IntGraph) -> IntGraph:
     """Give each dense, convolution or batch norm the ReLU and the cast that follow it.
 
     A ReLU is an unsigned saturating cast. A requantization after a ReLU keeps its own rounding; its format loses the
-    sign, since no code below zero is left. Only ops whose own cast is exact are fused
-    (they come so from `extract`).
+    sign, since no code below zero is left. Only a dense, convolution, batch norm
+    or ReLU whose own cast is exact is fused (they come so from `extract`).
     """
     return merge_pairs(graph, _fuse)
 
@@ -24,7 +24,7 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
     if not isinstance(first, MatMul | BatchNorm):
         return None
     exact = casts_exactly(first, graph[first.inputs[0]].format)
-    if isinstance(second, Relu) and exact:
+    if isinstance(second, Relu) and exact and casts_exactly(second, first.format):
         return replace(first, format=second.format.unsigned(), rounding=Rounding.TRN, overflow=Overflow.SAT)
     after_relu = bool(first.fused) and first.fused[-1] == "relu"
     if isinstance(second, Requantize) and (exact or after_relu):
@@ -38,6 +38,7 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
 def _keeps_relu(op: Op) -> bool:
     """Say whether casting a negative value with this op's modes gives zero, as casting its ReLU would.
 
-    True for saturation to an unsigned format; wrapping would turn a negative accumulator into something else.
+    True for saturation to an unsigned format; wrapping would turn a negative accumulator into something else. One
+    signed bit holds no positive code and has no unsigned counterpart.
     """
-    return op.overflow in (Overflow.SAT, Overflow.SAT_SYM)
+    return op.overflow in (Overflow.SAT, Overflow.SAT_SYM) and op.format.max_code > 0

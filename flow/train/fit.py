@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from flow.datasets import Dataset, load_dataset
 from flow.errors import DataError, OutputError, SpecError

@@ -126,12 +126,10 @@ class _Cast(_KerasLayer):  # type: ignore[misc]
 def double_model(trained: TrainedModel) -> Any:
     """Return a Keras model in float64 with the trained model's quantized weights, layer by layer.
 
-    Dense, convolution, pooling and reshaping are Keras' own; quantizers are QKeras' formulas (its `quantized_relu` casts
-    its input to float32, so it cannot be used as it is); batch normalization uses its float32 constants.
+    Dense, convolution, pooling and reshaping are Keras' own; quantizers are QKeras' formulas (its `quantized_relu`
+    casts its input to float32, so it cannot be used as it is); batch normalization uses its float32 constants.
     """
-    first = trained.config["layers"][0]["config"]
-    shape = first.get("batch_input_shape") or first.get("batch_shape") or trained.config.get("build_input_shape")
-    tensor = inputs = keras.Input(shape[1:], dtype="float64")
+    tensor = inputs = keras.Input(trained.input_shape(), dtype="float64")
     for entry in trained.config["layers"]:
         layer = _double_layer(entry, trained)
         if layer is None:

@@ -199,14 +199,15 @@ def _load(path: Path, config: Mapping[str, Any], weights: Path | None) -> Any:
 def _revived(model: Any) -> Iterator[str]:
     """Yield a warning for each layer whose pruned weights the stock `quantized_po2` turned back into non-zeros."""
     for layer in model.layers:
-        quantizer = getattr(layer, "kernel_quantizer_internal", None)
+        quantizer: Any = getattr(layer, "kernel_quantizer_internal", None)
         if type(quantizer).__name__ != "quantized_po2":
             continue
         kernel = np.asarray(layer.kernel)
         zeros = int(np.count_nonzero(kernel == 0))
         if zeros:
+            revived = float(np.asarray(quantizer(np.zeros(1, np.float32)))[0])
             yield (
-                f"layer '{layer.name}': {zeros} of {kernel.size} weights were pruned to zero, but quantized_po2 has no zero "
-                f"and turns each into +{float(np.abs(np.asarray(quantizer(kernel * 0))).max()):g}, as QKeras really computes; "
-                "train with flow.train.quantizers.quantized_po2_zero to keep them zero"
+                f"layer '{layer.name}': {zeros} of {kernel.size} weights were pruned to zero, but quantized_po2 has no "
+                f"zero and turns each into {revived:+g}, as QKeras really computes; train with "
+                "flow.train.quantizers.quantized_po2_zero to keep them zero"
             )

@@ -123,6 +123,23 @@ def check_reuse_factor(graph: IntGraph, target: Target) -> None:
             )
 
 
+def check_padded_pools(graph: IntGraph, target: Target) -> None:
+    """Raise UnsupportedError for a padded pooling that hls4ml 1.3.0 cannot do.
+
+    Source: `pad_val` in `nnet_pooling.h` sets the top bit, which is the smallest code of signed types only;
+    `nnet_pooling_stream.h` asserts that there is no padding.
+    """
+    for op in graph.ops:
+        if not (isinstance(op, MaxPool2D) and any(op.padding)):
+            continue
+        if target.io_type == "io_stream" or not op.format.signed:
+            kind = "io_stream" if target.io_type == "io_stream" else "unsigned codes"
+            raise UnsupportedError(
+                f"{graph.name}: op '{op.name}': max pooling with padding 'same' is not supported for {kind}; "
+                "use padding 'valid', or an input whose size is a multiple of the strides"
+            )
+
+
 def _legal(n_in: int, n_out: int, factor: int) -> bool:
     products = n_in * n_out
     whole_columns = math.ceil(products / min(n_in, factor)) % n_out == 0 or factor >= n_in
@@ -141,7 +158,7 @@ def _dense(op: Op, graph: IntGraph) -> dict[str, Any]:
 
 def _conv2d(op: Op, graph: IntGraph) -> dict[str, Any]:
     assert isinstance(op, Conv2D)
-    height, width, channels, filters = op.weight.shape
+    height, width, channels, _ = op.weight.shape
     return {
         "class_name": "Conv2D",
         "filt_height": height,

@@ -68,17 +68,18 @@ def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Find
     typedefs = re.findall(r"typedef ([^;\n]+) (\w+);", project.text("firmware/defines.h"))
     types = {name: kind for kind, name in typedefs}
     configs = _configs(project.text("firmware/parameters.h"))
-    calls = _calls(project.text(f"firmware/{graph.name}.cpp"))
+    listed = _calls(project.text(f"firmware/{graph.name}.cpp"))
+    calls = {call.op: call for call in listed}
     computing = traced(graph)
-    found = [call.op for call in calls.values()]
+    found = [call.op for call in listed]
     if found != [op.name for op in computing]:
         yield Finding(graph.name, "the sequence of calls", str([op.name for op in computing]), str(found))
         return
     yield from _type(graph.input, "input type", graph.input.format, _precision(types, "input_t"))
     for op in computing:
         call = calls[op.name]
-        if call.function != CALLS[type(op)]:
-            yield Finding(op.name, "the call", CALLS[type(op)], call.function)
+        if call.function != _function(op):
+            yield Finding(op.name, "the call", _function(op), call.function)
         result = _precision(types, call.types[1])
         yield from _type(op, "output type", op.format, result, op.rounding, op.overflow)
         if isinstance(op, MatMul):
@@ -95,8 +96,15 @@ def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Find
             yield from _values(project, op, "offset", call.arguments[3], op.offset, op.offset_format)
 
 
-def _calls(source: str) -> dict[str, Call]:
-    """Return the computing calls, in order, by op."""
+def _function(op: Op) -> str:
+    """Return the function that computes an op; hls4ml has its own for kernels of one pixel."""
+    if isinstance(op, Conv2D) and op.weight.shape[:2] == (1, 1):
+        return "pointwise_conv_2d_cl"
+    return CALLS[type(op)]
+
+
+def _calls(source: str) -> list[Call]:
+    """Return the computing calls, in order."""
     code = re.sub(r"#ifndef __SYNTHESIS__.*?#endif", "", source, flags=re.DOTALL)
     pattern = r"nnet::(\w+)<([^;]*?)>\(([^;]*?)\); // (\w+)"
     calls = [
@@ -107,7 +115,7 @@ def _calls(source: str) -> dict[str, Call]:
     listed = len(re.findall(r"nnet::(?!array)\w+<", code)) - sum(code.count(f"nnet::{name}<") for name in ADAPTERS)
     if listed != len(calls):
         calls.append(Call("?", (), (), "a call without a comment"))
-    return {call.op: call for call in calls}
+    return calls
 
 
 def _split(text: str) -> tuple[str, ...]:

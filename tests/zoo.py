@@ -1,0 +1,217 @@
+"""The zoo: tiny graphs, one row per corner of an op; being a row here gives an op every check of `test_zoo.py`.
+
+Rows have the form that `extract` gives (exact formats, nothing fused). To add an op, add rows with its corners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from zlib import crc32
+
+import numpy as np
+from nets import Net, s, u
+
+from flow.fixed import FixedFormat, Overflow, Rounding
+from flow.graph import IntGraph
+
+
+def po2(*shape: int, exponents: tuple[int, int] = (0, 3), zeros: float = 0.4) -> np.ndarray:
+    """Return weights that are 0 or plus/minus a power of two, both ends of `exponents` among them."""
+    rng = np.random.default_rng([crc32(repr(shape).encode()), *exponents])
+    weight = rng.choice([-1, 1], shape) << rng.integers(*exponents, shape, endpoint=True)
+    weight = np.where(rng.random(shape) < zeros, 0, weight)
+    weight.reshape(-1)[0], weight.reshape(-1)[-1] = 1 << exponents[1], -(1 << exponents[0])
+    return weight
+
+
+def ints(*shape: int, largest: int = 7) -> np.ndarray:
+    """Return weights that are any integers up to `largest` in magnitude."""
+    weight = np.random.default_rng([crc32(repr(shape).encode()), largest]).integers(-largest, largest, shape)
+    weight.reshape(-1)[0] = largest
+    return weight
+
+
+def _rounding(rounding: Rounding, overflow: Overflow) -> Callable[[], Net]:
+    """Return a row that rounds and overflows twice: fused into a dense, and by itself, signed and unsigned."""
+    return lambda: (
+        Net((4,), s(5, 1))
+        .dense(ints(4, 5), [3, -2, 1, 0, 5], frac=2)
+        .requantize(s(7, 1), rounding, overflow)
+        .requantize(u(3), rounding, overflow)
+    )
+
+
+MODES = {
+    Rounding.TRN: Overflow.WRAP,
+    Rounding.TRN_ZERO: Overflow.SAT_ZERO,
+    Rounding.RND: Overflow.SAT_SYM,
+    Rounding.RND_ZERO: Overflow.WRAP,
+    Rounding.RND_MIN_INF: Overflow.SAT,
+    Rounding.RND_INF: Overflow.SAT_ZERO,
+    Rounding.RND_CONV: Overflow.SAT_SYM,
+}
+
+ROWS: dict[str, Callable[[], Net]] = {
+    # dense
+    "dense_unsigned_input": lambda: Net((5,), u(4)).dense(po2(5, 4), [3, -2, 0, 9]).relu().requantize(u(5, 1)),
+    "dense_signed_input": lambda: Net((5,), s(4, 2)).dense(po2(5, 4), [3, -2, 0, 9], frac=3).requantize(s(5, 2)),
+    "dense_one_bit_input": lambda: Net((6,), u(1)).dense(po2(6, 2)).relu().requantize(u(1, -1)),
+    "dense_single_element": lambda: Net((1,), s(3)).dense([[-4]], [1]).requantize(s(4)),
+    "dense_not_po2": lambda: Net((6,), s(5)).dense(ints(6, 3), [1, 2, 3], frac=4).requantize(s(6, 1)),
+    "dense_all_zero": lambda: Net((3,), u(4)).dense(np.zeros((3, 4)), [5, 0, -3, 1]).requantize(s(3)),
+    "dense_all_zero_without_bias": lambda: Net((3,), s(4)).dense(np.zeros((3, 2))).relu().requantize(u(2)),
+    "dense_dead_channels": lambda: (
+        Net((4,), u(4))
+        .dense([[0, 1, 0, -2], [0, 0, 0, 4], [0, 2, 0, 0], [0, -8, 0, 1]], [0, 1, -7, 0])
+        .relu()
+        .requantize(u(4, -1))
+    ),
+    "dense_bias_finer_than_products": lambda: (
+        Net((4,), u(3)).dense(po2(4, 3), [21, -13, 1], bias_frac=5).requantize(s(7, 1))
+    ),
+    "dense_bias_coarser_than_products": lambda: (
+        Net((4,), u(3, 3)).dense(po2(4, 3), [2, -1, 3], frac=4, bias_frac=-1).requantize(s(8, 3))
+    ),
+    "dense_coarse_weights": lambda: Net((3,), s(4, -2)).dense(po2(3, 3), [1, 0, -1], frac=-3).requantize(s(5, -6)),
+    "dense_wide_exponents": lambda: (
+        Net((4,), s(5)).dense(po2(4, 3, exponents=(0, 17)), [77, 0, -9], frac=12).requantize(s(9, -2))
+    ),
+    "dense_over_24_bits": lambda: (
+        Net((4,), s(12)).dense(ints(4, 3, largest=1 << 13), [1, -1, 0]).requantize(s(12, -14))
+    ),
+    "dense_over_32_bits": lambda: (
+        Net((3,), s(16)).dense(po2(3, 3, exponents=(0, 20)), [1, -1, 0], frac=20).requantize(s(20, 2), Rounding.RND_INF)
+    ),
+    "dense_over_53_bits": lambda: (
+        Net((3,), s(16)).dense(ints(3, 2, largest=1 << 40), [1, -1]).requantize(s(12, -44), Rounding.RND_CONV)
+    ),
+    "dense_exact_output": lambda: Net((4,), s(6, 1)).dense(ints(4, 3), [1, 2, -3], frac=2),
+    "dense_relu_without_cast": lambda: Net((4,), s(4)).dense(po2(4, 3), [1, 2, -3]).relu(),
+    "dense_twice": lambda: Net((4,), u(4)).dense(po2(4, 5)).dense(po2(5, 3), [1, 0, -2]).relu().requantize(u(6, -2)),
+    # casts
+    "cast_negative_int_bits": lambda: Net((4,), s(6, 5)).dense(po2(4, 3), frac=6).requantize(FixedFormat(True, -2, 6)),
+    "cast_negative_frac_bits": lambda: Net((4,), s(6)).dense(po2(4, 3)).relu().requantize(FixedFormat(False, 6, -3)),
+    "cast_symmetric": lambda: Net((4,), s(4)).dense(po2(4, 3)).requantize(s(3), overflow=Overflow.SAT_SYM),
+    "cast_to_a_finer_grid": lambda: Net((4,), s(4)).dense(po2(4, 3)).requantize(s(9, 3)),
+    "cast_first": lambda: Net((4,), s(8, 4)).requantize(s(4, 1)).dense(po2(4, 3)).requantize(s(5)),
+    "cast_twice": lambda: Net((4,), u(6, 2)).dense(po2(4, 3), frac=3).requantize(s(9, 3)).requantize(s(5, 1)),
+    "cast_then_relu": lambda: Net((4,), u(6, 2)).dense(po2(4, 3), frac=3).requantize(s(5, 1)).relu(),
+    "cast_wraps_after_relu": lambda: (
+        Net((4,), s(5)).dense(ints(4, 3), [9, 0, -9]).relu().requantize(u(4), Rounding.TRN, Overflow.WRAP)
+    ),
+    "cast_signed_after_relu": lambda: Net((4,), s(5)).dense(ints(4, 3), [9, 0, -9]).relu().requantize(s(6, -1)),
+    "cast_one_signed_bit_after_relu": lambda: Net((4,), s(5)).dense(ints(4, 3)).relu().requantize(s(1, -2)),
+    **{f"cast_{rounding.name.lower()}": _rounding(rounding, overflow) for rounding, overflow in MODES.items()},
+    # relu by itself
+    "relu_first": lambda: Net((4,), s(5, 2)).relu().dense(po2(4, 3)).requantize(s(6, 1)),
+    "relu_then_cast": lambda: Net((4,), s(6, 2)).relu().requantize(u(3)),
+    # batch norm
+    "batchnorm_po2": lambda: (
+        Net((4,), u(4))
+        .dense(po2(4, 3), frac=1)
+        .batchnorm([4, 1, 2], [3, -5, 0], frac=2, offset_frac=4)
+        .relu()
+        .requantize(u(5, 1))
+    ),
+    "batchnorm_multiplier": lambda: (
+        Net((4,), u(4))
+        .dense(po2(4, 3), [1, 2, 3], frac=1)
+        .batchnorm([5, 11, 3], [3, -5, 1], frac=3, offset_frac=1)
+        .relu()
+        .requantize(u(5, 1))
+    ),
+    "batchnorm_negative_and_zero_scale": lambda: (
+        Net((4,), s(4)).dense(po2(4, 3), [1, 2, 3]).batchnorm([-4, 0, -1], [3, -5, 1], frac=1).relu().requantize(u(4))
+    ),
+    "batchnorm_first": lambda: (
+        Net((3,), s(5)).batchnorm([3, -2, 0], [1, -7, 5], frac=1, offset_frac=3).requantize(s(5))
+    ),
+    "batchnorm_after_cast": lambda: (
+        Net((4,), u(4))
+        .dense(po2(4, 3))
+        .requantize(s(5, -1))
+        .batchnorm([3, -2, 1], [1, -7, 5], frac=1)
+        .relu()
+        .requantize(u(4, -1))
+    ),
+    "batchnorm_after_pool": lambda: (
+        Net((4, 4, 2), s(5)).pool((2, 2)).batchnorm([3, -2], [1, -7], frac=1).relu().requantize(u(4))
+    ),
+    "batchnorm_exact_output": lambda: Net((2, 3, 2), s(4)).batchnorm([3, -2], [1, -7], frac=2),
+    # convolution
+    "conv_valid": lambda: Net((5, 5, 2), u(4)).conv(po2(3, 3, 2, 3), [1, -9, 4]).relu().requantize(u(4, -2)),
+    "conv_same": lambda: Net((4, 5, 2), s(4)).conv(po2(3, 3, 2, 2), [5, -3], padding="same").requantize(s(5, -1)),
+    "conv_same_even_kernel": lambda: (
+        Net((4, 5, 1), s(4)).conv(po2(2, 4, 1, 2), [5, -3], padding="same").requantize(s(5))
+    ),
+    "conv_strided": lambda: Net((6, 7, 1), u(3)).conv(ints(3, 3, 1, 2), strides=(2, 2)).relu().requantize(u(5)),
+    "conv_strided_same": lambda: (
+        Net((5, 6, 2), u(3)).conv(po2(3, 3, 2, 2), strides=(2, 2), padding="same").relu().requantize(u(5))
+    ),
+    "conv_pointwise": lambda: Net((3, 4, 3), s(4)).conv(po2(1, 1, 3, 4), [1, -9, 4, 0]).relu().requantize(u(4)),
+    "conv_pointwise_strided": lambda: Net((5, 5, 2), s(4)).conv(po2(1, 1, 2, 3), strides=(2, 2)).requantize(s(5)),
+    "conv_not_square": lambda: Net((3, 8, 2), u(4)).conv(po2(2, 5, 2, 2), [1, -9], strides=(1, 1)).requantize(s(6, -1)),
+    "conv_column": lambda: Net((6, 1, 2), u(4)).conv(po2(3, 1, 2, 2), [1, -9]).relu().requantize(u(6, -1)),
+    "conv_whole_image": lambda: Net((3, 3, 2), s(4)).conv(po2(3, 3, 2, 4), [1, -9, 0, 2]).requantize(s(6, -1)),
+    "conv_single_pixel": lambda: Net((1, 1, 1), s(4)).conv([[[[-2]]]], [3]).relu().requantize(u(3)),
+    "conv_all_zero": lambda: Net((4, 4, 1), s(4)).conv(np.zeros((3, 3, 1, 2)), [3, -2]).requantize(s(3)),
+    "conv_batchnorm": lambda: (
+        Net((4, 4, 2), u(4))
+        .conv(po2(3, 3, 2, 3), frac=2)
+        .batchnorm([2, -1, 4], [3, 1, -5], frac=1, offset_frac=3)
+        .relu()
+        .requantize(u(5, 1))
+    ),
+    "conv_twice": lambda: (
+        Net((6, 6, 1), u(4))
+        .conv(po2(3, 3, 1, 3), [1, -9, 4])
+        .relu()
+        .requantize(u(4, -2))
+        .conv(po2(3, 3, 3, 2), padding="same")
+        .relu()
+        .requantize(u(5, -4))
+    ),
+    # pooling and reordering
+    "pool_valid": lambda: Net((5, 4, 2), s(4)).pool((2, 2)).requantize(s(3)),
+    "pool_same": lambda: Net((5, 3, 2), s(4)).pool((2, 2), padding="same").requantize(s(3, -1)),
+    "pool_same_unsigned": lambda: Net((3, 5, 1), u(4)).pool((2, 3), padding="same").requantize(u(3)),
+    "pool_overlapping": lambda: Net((5, 7, 1), s(4)).pool((3, 3), (2, 2)).requantize(s(3, -1)),
+    "pool_not_square": lambda: Net((2, 6, 1), u(4)).pool((1, 3)).requantize(u(3)),
+    "pool_whole_image": lambda: Net((3, 3, 3), s(4)).pool((3, 3)).flatten().dense(po2(3, 2)).requantize(s(4)),
+    "pool_exact_output": lambda: Net((4, 4, 3), s(5, 2)).conv(po2(1, 1, 3, 2)).requantize(s(4)).pool((2, 2)),
+    "flatten": lambda: Net((2, 3, 2), u(4)).flatten().dense(ints(12, 3), [1, 2, 3]).relu().requantize(u(6, -2)),
+    "flatten_after_conv": lambda: (
+        Net((4, 4, 1), u(4))
+        .conv(po2(3, 3, 1, 3), [1, -9, 4])
+        .relu()
+        .requantize(u(4, -2))
+        .flatten()
+        .dense(po2(12, 3), [1, 2, -3])
+        .requantize(s(6, -3))
+    ),
+    "everything": lambda: (
+        Net((8, 8, 1), u(4))
+        .conv(po2(3, 3, 1, 3), frac=2)
+        .batchnorm([2, -1, 4], [3, 1, -5], frac=1, offset_frac=3)
+        .relu()
+        .requantize(u(4, 1))
+        .pool((2, 2))
+        .conv(po2(3, 3, 3, 4), [1, 2, 0, -1], padding="same")
+        .relu()
+        .requantize(u(5, -1))
+        .pool((2, 2), padding="same")
+        .flatten()
+        .dense(po2(16, 6), frac=3)
+        .batchnorm([3, -1, 5, 0, 2, 7], [3, 1, -5, 6, 0, 0], frac=2)
+        .relu()
+        .requantize(u(5, 0))
+        .dense(po2(6, 4), [1, -1, 3, 0], bias_frac=2)
+    ),
+}
+
+
+def row(name: str) -> IntGraph:
+    """Return the graph of a row; it is called after the row."""
+    net = ROWS[name]()
+    net.name = f"zoo_{name}"
+    return net.graph()
