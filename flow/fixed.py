@@ -165,8 +165,8 @@ def round_shift(codes: Codes, shift: int, rounding: Rounding) -> Codes:
 def overflow_to(codes: Codes, fmt: FixedFormat, overflow: Overflow) -> Codes:
     """Bring integers into `fmt` by the given overflow mode."""
     if overflow is Overflow.WRAP:
-        low = codes & np.int64((1 << fmt.width) - 1)
-        return np.where(low > fmt.max_code, low - np.int64(1 << fmt.width), low) if fmt.signed else low
+        unused = 64 - fmt.width
+        return (codes << unused) >> unused if fmt.signed else np.bitwise_and(codes, fmt.max_code)
     low_limit = -fmt.max_code if overflow is Overflow.SAT_SYM and fmt.signed else fmt.min_code
     if overflow is Overflow.SAT_ZERO:
         return np.where((codes < fmt.min_code) | (codes > fmt.max_code), 0, codes)

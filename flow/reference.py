@@ -7,12 +7,18 @@ fast; in int64 otherwise. The carrier never changes a result, and a test holds t
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from flow.errors import DataError
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding, requantize
@@ -24,7 +30,8 @@ Carrier = NDArray[Any]
 Observer = Callable[[Op, Carrier, int], None]
 """Called with an op, its exact result before the cast, and the fraction bits of that result."""
 
-BATCH = 256
+CACHE_BYTES = 1 << 20
+"""A batch is as large as lets its largest array stay about this size, so that it stays in a core's cache."""
 
 
 def code_dtype(fmt: FixedFormat) -> type[np.signedinteger[Any]]:
@@ -58,24 +65,29 @@ def run(graph: IntGraph, codes: Codes, observe: Observer | None = None) -> SimRe
     """
     started = time.perf_counter()
     check_input(graph, codes)
+    steps = [_step(op, graph) for op in graph.ops]
     out = {op.name: np.empty((len(codes), *op.shape), code_dtype(op.format)) for op in graph}
-    for start in range(0, len(codes), BATCH):
-        part = slice(start, start + BATCH)
-        for op, result in _batch(graph, codes[part], observe):
+
+    batch = _batch_size(graph)
+
+    def run_batch(start: int) -> None:
+        part = slice(start, start + batch)
+        for op, result in _batch(steps, codes[part], observe):
             out[op.name][part] = result
+
+    starts = range(0, len(codes), batch)
+    if observe is not None:  # in order, one after another
+        for start in starts:
+            run_batch(start)
+    else:  # NumPy computes outside the interpreter lock; two layers of threads would wait for each other
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(run_batch, starts))
     return SimResult(level="reference", codes=out, run_s=time.perf_counter() - started)
 
 
 def run_output(graph: IntGraph, codes: Codes) -> Codes:
-    """Compute the output codes only, keeping nothing else."""
-    check_input(graph, codes)
-    out = np.empty((len(codes), *graph.output.shape), np.int64)
-    for start in range(0, len(codes), BATCH):
-        part = slice(start, start + BATCH)
-        for _, result in _batch(graph, codes[part], None):
-            last = result
-        out[part] = last
-    return out
+    """Compute the output codes only: int64 (samples, *output shape)."""
+    return run(graph, codes).codes[graph.output.name].astype(np.int64)
 
 
 def check_input(graph: IntGraph, codes: Codes) -> None:
@@ -92,36 +104,82 @@ def check_input(graph: IntGraph, codes: Codes) -> None:
         )
 
 
-def _batch(graph: IntGraph, codes: Codes, observe: Observer | None) -> Iterator[tuple[Op, Carrier]]:
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _batch_size(graph: IntGraph) -> int:
+    windows = [op.weight[..., 0].size if isinstance(op, Conv2D) else 1 for op in graph.ops]
+    largest = max(
+        math.prod(op.shape[:-1]) * max(window, op.shape[-1]) for op, window in zip(graph.ops, windows, strict=True)
+    )
+    return max(16, min(1024, CACHE_BYTES // (4 * largest)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """An op with what does not depend on the data.
+
+    Attributes:
+        frac_bits, low, high: grid and range of the exact result.
+        factor, addend: weights and bias, or scale and offset, on that grid, in the carrier that is exact for them.
+    """
+
+    op: Op
+    frac_bits: int
+    low: int
+    high: int
+    factor: Carrier
+    addend: Carrier
+
+
+def _step(op: Op, graph: IntGraph) -> _Step:
+    none = np.zeros(0)
+    if isinstance(op, Input):
+        return _Step(op, op.format.frac_bits, op.format.min_code, op.format.max_code, none, none)
+    x = graph[op.inputs[0]].format
+    frac_bits, low, high = exact_result(op, x)
+    if isinstance(op, MatMul):
+        acc = accumulation(op, x)
+        carrier = _carrier(acc.bound)
+        factor = (op.weight << acc.product_shift).reshape(-1, op.weight.shape[-1]).astype(carrier)
+        return _Step(op, frac_bits, low, high, factor, (op.bias << acc.bias_shift).astype(carrier))
+    if isinstance(op, BatchNorm):
+        scale, offset, _ = batchnorm_on_grid(op, x)
+        largest = np.abs(scale) * max(x.max_code, -x.min_code) + np.abs(offset)
+        carrier = _carrier(int(largest.max(initial=0)))
+        return _Step(op, frac_bits, low, high, scale.astype(carrier), offset.astype(carrier))
+    return _Step(op, frac_bits, low, high, none, none)
+
+
+def _batch(steps: list[_Step], codes: Codes, observe: Observer | None) -> Iterator[tuple[Op, Carrier]]:
     values: dict[str, Carrier] = {}
-    for op in graph.ops:
-        if isinstance(op, Input):
-            result: Carrier = codes
-        else:
-            source = graph[op.inputs[0]]
-            result = _apply(op, values[source.name], source.format, observe)
+    for step in steps:
+        op = step.op
+        result = codes if isinstance(op, Input) else _apply(step, values[op.inputs[0]], observe)
         values[op.name] = result
         yield op, result
 
 
-def _apply(op: Op, x: Carrier, fmt: FixedFormat, observe: Observer | None) -> Carrier:
+def _apply(step: _Step, x: Carrier, observe: Observer | None) -> Carrier:
+    op = step.op
     if isinstance(op, MaxPool2D):
         return _max_pool(op, x)
     if isinstance(op, Flatten):
         return x.reshape(len(x), -1)
-    frac_bits, low, high = exact_result(op, fmt)
     if isinstance(op, MatMul):
-        exact = _matmul(op, x, fmt)
+        exact = _matmul(op, step, x)
     elif isinstance(op, BatchNorm):
-        exact = _batchnorm(op, x, fmt)
+        exact = x.astype(step.factor.dtype) * step.factor + step.addend
     elif isinstance(op, Relu):
         exact = np.maximum(x, 0)
     else:
         assert isinstance(op, Requantize)
         exact = x.copy()
     if observe is not None:
-        observe(op, exact, frac_bits)
-    return _cast(exact, frac_bits, low, high, op)
+        observe(op, exact, step.frac_bits)
+    return _cast(exact, step)
 
 
 def _carrier(bound: int) -> type[Any]:
@@ -129,19 +187,16 @@ def _carrier(bound: int) -> type[Any]:
     return np.float32 if bound < 1 << 23 else np.float64 if bound < 1 << 52 else np.int64
 
 
-def _matmul(op: MatMul, x: Carrier, fmt: FixedFormat) -> Carrier:
-    acc = accumulation(op, fmt)
-    carrier = _carrier(acc.bound)
-    values = x.astype(carrier, copy=False)
-    columns = _columns(op, values) if isinstance(op, Conv2D) else values
-    weight = (op.weight << acc.product_shift).reshape(-1, op.weight.shape[-1]).astype(carrier)
-    result: Carrier = columns @ weight
-    result += (op.bias << acc.bias_shift).astype(carrier)
+def _matmul(op: MatMul, step: _Step, x: Carrier) -> Carrier:
+    values = x.astype(step.factor.dtype, copy=False)
+    rows = _columns(op, values) if isinstance(op, Conv2D) else values.reshape(-1, values.shape[-1])
+    result: Carrier = rows @ step.factor
+    result += step.addend
     return result.reshape(len(x), *op.shape)
 
 
 def _columns(op: Conv2D, x: Carrier) -> Carrier:
-    """Return the windows of a padded image as rows: (samples, out_height, out_width, kh * kw * channels)."""
+    """Return the windows of padded images as rows: (samples * out_height * out_width, kh * kw * channels)."""
     top, bottom, left, right = op.padding
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))) if any(op.padding) else x
     kernel_height, kernel_width, channels, _ = op.weight.shape
@@ -150,7 +205,7 @@ def _columns(op: Conv2D, x: Carrier) -> Carrier:
     for row in range(kernel_height):
         for col in range(kernel_width):
             columns[..., row, col, :] = _shifted(padded, row, col, op.strides, (height, width))
-    return columns.reshape(len(x), height, width, -1)
+    return columns.reshape(-1, kernel_height * kernel_width * channels)
 
 
 def _shifted(x: Carrier, row: int, col: int, strides: tuple[int, int], shape: tuple[int, int]) -> Carrier:
@@ -174,21 +229,14 @@ def _max_pool(op: MaxPool2D, x: Carrier) -> Carrier:
     return result
 
 
-def _batchnorm(op: BatchNorm, x: Carrier, fmt: FixedFormat) -> Carrier:
-    scale, offset, _ = batchnorm_on_grid(op, fmt)
-    largest = np.abs(scale) * max(fmt.max_code, -fmt.min_code) + np.abs(offset)
-    carrier = _carrier(int(largest.max(initial=0)))
-    result: Carrier = x.astype(carrier) * scale.astype(carrier) + offset.astype(carrier)
-    return result
-
-
-def _cast(exact: Carrier, frac_bits: int, low: int, high: int, op: Op) -> Carrier:
-    """Cast the exact result, owned by the caller and known to lie in low..high, to the format of `op`."""
-    fmt, shift = op.format, frac_bits - op.format.frac_bits
-    if shift == 0 and fmt.min_code <= low and high <= fmt.max_code:
+def _cast(exact: Carrier, step: _Step) -> Carrier:
+    """Cast the exact result, which is overwritten, to the format of the op."""
+    op, fmt = step.op, step.op.format
+    shift = step.frac_bits - fmt.frac_bits
+    if shift == 0 and fmt.min_code <= step.low and step.high <= fmt.max_code:
         return exact
     if exact.dtype.kind == "f" and shift >= 0 and (op.rounding, op.overflow) == (Rounding.RND_CONV, Overflow.SAT):
         exact *= exact.dtype.type(2.0**-shift)
         np.rint(exact, out=exact)  # ties to even
         return np.clip(exact, fmt.min_code, fmt.max_code, out=exact)
-    return requantize(exact.astype(np.int64), frac_bits, fmt, op.rounding, op.overflow)
+    return requantize(exact.astype(np.int64), step.frac_bits, fmt, op.rounding, op.overflow)

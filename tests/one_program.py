@@ -36,7 +36,8 @@ def simulate_together(
         write(project, directory / graph.name)
     compiler = require_tool("g++")
     shared = directory / graphs[0].name
-    flags = [flag.replace("-Ifirmware", f"-I{shared}/firmware") for flag in csim.FLAGS] + [f"-I{shared}/firmware"]
+    flags = [flag.replace("-Ifirmware", f"-I{shared}/firmware") for flag in csim.FLAGS]
+    flags += [f"-I{shared}/firmware", "-O0"]  # they run for a moment only
     commands = []
     for part in range(PROGRAMS):
         source = directory / f"all{part}.cpp"

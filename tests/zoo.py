@@ -190,7 +190,7 @@ ROWS: dict[str, Callable[[], Net]] = {
         .requantize(s(6, -3))
     ),
     "everything": lambda: (
-        Net((8, 8, 1), u(4))
+        Net((10, 10, 1), u(4))
         .conv(po2(3, 3, 1, 3), frac=2)
         .batchnorm([2, -1, 4], [3, 1, -5], frac=1, offset_frac=3)
         .relu()
@@ -199,7 +199,7 @@ ROWS: dict[str, Callable[[], Net]] = {
         .conv(po2(3, 3, 3, 4), [1, 2, 0, -1], padding="same")
         .relu()
         .requantize(u(5, -1))
-        .pool((2, 2), padding="same")
+        .pool((2, 2))
         .flatten()
         .dense(po2(16, 6), frac=3)
         .batchnorm([3, -1, 5, 0, 2, 7], [3, 1, -5, 6, 0, 0], frac=2)

@@ -47,12 +47,12 @@ def emit(graph: IntGraph, target: Target) -> Project:
     """Return the HLS project of a lowered graph, read back and found to say what the graph says.
 
     Raises:
-        UnsupportedError: an illegal reuse factor, a padded pooling that hls4ml cannot do, or an output too wide to
+        UnsupportedError: an illegal reuse factor, a pooling that hls4ml cannot do, or an output too wide to
             simulate.
         EmitError: hls4ml wrote something other than the graph.
     """
     layers.check_reuse_factor(graph, target)
-    layers.check_padded_pools(graph, target)
+    layers.check_pools(graph, target)
     listed = layers.layer_list(graph)
     with tempfile.TemporaryDirectory(prefix="po2flow-") as scratch:
         output = Path(scratch) / "project"

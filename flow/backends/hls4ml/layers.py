@@ -123,20 +123,26 @@ def check_reuse_factor(graph: IntGraph, target: Target) -> None:
             )
 
 
-def check_padded_pools(graph: IntGraph, target: Target) -> None:
-    """Raise UnsupportedError for a padded pooling that hls4ml 1.3.0 cannot do.
+def check_pools(graph: IntGraph, target: Target) -> None:
+    """Raise UnsupportedError for a max pooling that hls4ml 1.3.0 cannot do.
 
-    Source: `pad_val` in `nnet_pooling.h` sets the top bit, which is the smallest code of signed types only;
-    `nnet_pooling_stream.h` asserts that there is no padding.
+    Source: `nnet_pooling_stream.h` asserts that there is no padding and no overlap; `pad_val` in `nnet_pooling.h` sets
+    the top bit, which is the smallest code of signed types only.
     """
     for op in graph.ops:
-        if not (isinstance(op, MaxPool2D) and any(op.padding)):
+        if not isinstance(op, MaxPool2D):
             continue
-        if target.io_type == "io_stream" or not op.format.signed:
-            kind = "io_stream" if target.io_type == "io_stream" else "unsigned codes"
+        stream = target.io_type == "io_stream"
+        if any(op.padding) and (stream or not op.format.signed):
+            where = "in io_stream" if stream else "on unsigned codes"
             raise UnsupportedError(
-                f"{graph.name}: op '{op.name}': max pooling with padding 'same' is not supported for {kind}; "
+                f"{graph.name}: op '{op.name}': max pooling with padding 'same' is not supported {where}; "
                 "use padding 'valid', or an input whose size is a multiple of the strides"
+            )
+        if stream and op.pool != op.strides:
+            raise UnsupportedError(
+                f"{graph.name}: op '{op.name}': max pooling {op.pool} with strides {op.strides} is not supported in "
+                "io_stream; use strides equal to the pool size, or io_parallel"
             )
 
 

@@ -1,0 +1,120 @@
+"""The graph: what verify refuses, its text, and names that are safe wherever they go."""
+
+from __future__ import annotations
+
+import keyword
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zoo
+from conftest import Golden
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import Net, s, u
+
+from flow.fixed import Rounding
+from flow.graph import IntGraph, to_text
+from flow.names import GENERATED, MAX_LENGTH, RESERVED, identifier
+from flow.passes import lower
+
+
+def small() -> IntGraph:
+    net = Net((4, 4, 2), u(4)).conv(zoo.po2(3, 3, 2, 3)).batchnorm([1, 2, 4], [0, 1, -1]).relu().requantize(u(4))
+    return net.pool((2, 2)).flatten().dense(zoo.po2(3, 2), [1, -1]).graph()
+
+
+
+def broken(name: str, **changes: object) -> IntGraph:
+    graph = small()
+    return replace(graph, ops=tuple(replace(op, **changes) if op.name == name else op for op in graph.ops))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("relu_3", {"name": "conv2d_1"}, "repeats"),
+        ("relu_3", {"name": "relu 3"}, "is no identifier"),
+        ("relu_3", {"inputs": ("dense_7",)}, "not computed before it"),
+        ("relu_3", {"inputs": ("port", "conv2d_1")}, "reads 2 ops"),
+        ("port", {"inputs": ("port",)}, "not computed before it"),
+        ("dense_7", {"bias": np.zeros(3, np.int64)}, "channels differ"),
+        ("dense_7", {"shape": (3,)}, "channels differ"),
+        ("dense_7", {"weight": np.full((3, 2), 1000)}, "codes 0..1000 outside"),
+        ("dense_7", {"weight": np.zeros((3, 2))}, "codes are float64"),
+        ("dense_7", {"bias": np.array([99, 0])}, "codes 0..99 outside"),
+        ("batchnorm_2", {"scale": np.array([1, 2, 99])}, "codes 0..99 outside"),
+        ("batchnorm_2", {"offset": np.array([1, 2, -99])}, "outside"),
+        ("maxpool2d_5", {"format": u(5)}, "changes the format"),
+        ("flatten_6", {"format": s(5)}, "changes the format"),
+    ],
+)
+def test_verify(name: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        broken(name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("dense_7", {"weight": np.zeros((4, 2), np.int64)}),
+        ("conv2d_1", {"weight": np.zeros((3, 3, 1, 3), np.int64)}),
+        ("conv2d_1", {"shape": (3, 3, 3)}),
+        ("batchnorm_2", {"scale": np.array([1])}),
+        ("relu_3", {"shape": (1, 1, 3)}),
+        ("requantize_4", {"shape": (2, 2, 2)}),
+        ("maxpool2d_5", {"shape": (1, 2, 3)}),
+        ("flatten_6", {"shape": (4,)}),
+    ],
+)
+def test_verify_finds_shapes_that_do_not_follow(name: str, changes: dict[str, object]) -> None:
+    with pytest.raises(AssertionError, match=name):
+        broken(name, **changes)
+
+
+def test_a_graph_begins_with_its_only_input() -> None:
+    graph = small()
+    with pytest.raises(AssertionError, match="the first op is the input"):
+        replace(graph, ops=graph.ops[1:])
+    with pytest.raises(AssertionError, match="the first op is the input"):
+        replace(graph, ops=())
+
+
+def test_text(golden: Golden) -> None:
+    graphs = [zoo.row("everything"), lower(zoo.row("everything")), lower(zoo.row("cast_symmetric"))]
+    golden("graphs.txt", "\n\n".join(map(to_text, graphs)) + "\n")
+
+
+def test_digest_tells_graphs_apart() -> None:
+    graph = small()
+    changed = [
+        broken("dense_7", bias=np.array([1, 0])),
+        broken("relu_3", rounding=Rounding.RND),
+        broken("dense_7", layers=("other",)),
+        replace(graph, name="other"),
+        replace(graph, warnings=("w",)),
+    ]
+    assert len({graph.digest(), *(each.digest() for each in changed)}) == 1 + len(changed)
+    assert graph.digest() == small().digest()
+
+
+HOSTILE = [
+    "", "   ", "1st", "Dense 1;rm -rf /", "../../etc/passwd", "int", "Main", "ünïcödé", "日本", "a" * 300, "_", "__init__",
+    "con\n#include", "x*/", "w2", "layer3_out", "result_t", "input", "wire", "module", "printf", "nnet", "class", "-", "$(x)",
+]  # fmt: skip
+
+
+@given(st.lists(st.text(max_size=60) | st.sampled_from(HOSTILE), max_size=8))
+def test_identifiers_are_safe_and_unique(names: list[str]) -> None:
+    taken: list[str] = []
+    for name in names:
+        made = identifier(name, taken)
+        assert made not in taken and made.isascii() and made.isidentifier() and made == made.lower()
+        assert len(made) <= MAX_LENGTH + 8 and "__" not in made and not made.endswith("_")
+        assert made not in RESERVED and not GENERATED.fullmatch(made) and not keyword.iskeyword(made)
+        taken.append(made)
+
+
+def test_ordinary_names_stay() -> None:
+    assert [identifier(name, ()) for name in ("dense_1", "Conv2D", "q_act")] == ["dense_1", "conv2d", "q_act"]
+    assert identifier("int", ()) == "op_int" and identifier("dense", ["dense", "dense_2"]) == "dense_3"
