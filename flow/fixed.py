@@ -179,7 +179,12 @@ def requantize(codes: Codes, frac_bits: int, fmt: FixedFormat, rounding: Roundin
     Returns:
         int64 codes of `fmt`, same shape: what assigning to `ap_[u]fixed` of that type gives.
     """
-    return overflow_to(round_shift(codes, frac_bits - fmt.frac_bits, rounding), fmt, overflow)
+    raised = fmt.frac_bits - frac_bits
+    if raised <= 0 or overflow is Overflow.WRAP:
+        return overflow_to(round_shift(codes, -raised, rounding), fmt, overflow)
+    # a left shift loses bits of codes far beyond the ends of the format; those just beyond them clamp to the same
+    near = np.clip(codes, (fmt.min_code >> raised) - 1, (fmt.max_code >> raised) + 1)
+    return overflow_to(near << min(raised, CODE_BITS - 1), fmt, overflow)
 
 
 def to_values(codes: Codes, fmt: FixedFormat) -> Values:
@@ -197,7 +202,7 @@ def to_codes(values: NDArray[np.floating], fmt: FixedFormat) -> Codes:
     if not np.isfinite(scaled).all():
         raise DataError(f"{np.count_nonzero(~np.isfinite(scaled))} values are NaN or infinite")
     codes = np.rint(scaled)
-    off_grid, outside = codes != scaled, (codes < fmt.min_code) | (codes > fmt.max_code)
+    off_grid, outside = codes != scaled, (codes < fmt.min_code) | (codes >= fmt.max_code + 1)  # + 1: a float64
     for bad, what in ((off_grid, "not multiples of"), (outside, "outside the range of")):
         if bad.any():
             first = np.asarray(values)[bad].flat[0]
@@ -227,7 +232,8 @@ def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding,
     rounded = overflow_to(round_shift(codes, 2, rounding), fmt, overflow)
     if not huge.any():
         return rounded
-    edge = overflow_to(np.where(scaled > 0, 1 << 50, -(1 << 50)).astype(np.int64), fmt, overflow)
+    whole = np.clip(scaled, -(2.0**62), 2.0**62).astype(np.int64)  # no fraction is left at this size
+    edge = overflow_to(whole, fmt, overflow)
     return np.where(huge, edge, rounded)
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -212,7 +213,32 @@ def verify(graph: IntGraph) -> None:
             _verify_codes(op.name, op.offset, op.offset_format)
         if isinstance(op, MaxPool2D | Flatten):
             assert op.format == seen[op.inputs[0]].format, f"{op.name}: changes the format"
+        if op.inputs:
+            expected = _shape_after(op, seen[op.inputs[0]].shape)
+            assert op.shape == expected, f"{op.name}: shape {op.shape} does not follow from its input: {expected}"
         seen[op.name] = op
+
+
+def _shape_after(op: Op, x: Shape) -> Shape | None:
+    """Return the output shape of `op` for an input of shape `x`, or None if it takes no such input."""
+    if isinstance(op, Dense):
+        return (*x[:-1], op.weight.shape[1]) if op.weight.shape[0] == x[-1] else None
+    if isinstance(op, Conv2D):
+        size, channels = op.weight.shape[:2], op.weight.shape[2]
+        return (*_windows(x, size, op.strides, op.padding), op.weight.shape[3]) if channels == x[-1] else None
+    if isinstance(op, MaxPool2D):
+        return (*_windows(x, op.pool, op.strides, op.padding), x[-1])
+    if isinstance(op, BatchNorm):
+        return x if op.scale.shape == op.offset.shape == (x[-1],) else None
+    return (math.prod(x),) if isinstance(op, Flatten) else x
+
+
+def _windows(x: Shape, size: Shape, strides: tuple[int, int], padding: tuple[int, int, int, int]) -> Shape:
+    (height, width, _), (top, bottom, left, right) = x, padding
+    return (
+        (height + top + bottom - size[0]) // strides[0] + 1,
+        (width + left + right - size[1]) // strides[1] + 1,
+    )
 
 
 def _verify_codes(name: str, codes: Codes, fmt: FixedFormat) -> None:

@@ -25,9 +25,9 @@ def small() -> IntGraph:
 
 
 
-def broken(name: str, **changes: object) -> IntGraph:
+def broken(op_name: str, /, **changes: object) -> IntGraph:
     graph = small()
-    return replace(graph, ops=tuple(replace(op, **changes) if op.name == name else op for op in graph.ops))
+    return replace(graph, ops=tuple(replace(op, **changes) if op.name == op_name else op for op in graph.ops))
 
 
 @pytest.mark.parametrize(

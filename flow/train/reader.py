@@ -1,7 +1,8 @@
 """Read a user's Keras model without running code it may contain.
 
 The configuration is read as JSON first, by us, and checked: a model with a Lambda layer or a class we do not know is
-refused before Keras sees it. Then Keras builds the model from that configuration and loads the weights.
+refused before Keras sees it. Keras then builds the model from what inference needs of that configuration, and loads
+the numbers; it never opens a whole model, which could name Python modules to import, functions, pickles or graphs.
 
     model.h5, model.keras        whole models
     arch.json + weights.h5       `model.to_json()` and `model.save_weights()`
@@ -11,6 +12,8 @@ refused before Keras sees it. Then Keras builds the model from that configuratio
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,11 +33,18 @@ from flow.train.rebuild import custom_objects
 from flow.trained import TrainedModel
 
 _modules = load_tensorflow()
-keras = _modules.keras
+keras: Any = _modules.keras
+qkeras: Any = _modules.qkeras
 
 HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+KERAS_WEIGHTS = "model.weights.h5"
+"""The numbers inside a `.keras` archive; the other form that Keras reads, `.npz`, could hold pickles."""
 CONFIG_BYTES = 64 << 20
 """Largest configuration that is read; a declared size beyond it is damage or malice."""
+TRAINING_ONLY = ("initializer", "regularizer", "constraint")
+"""Ends of the keys that inference does not need; their values may name any function."""
+NEWER_KEYS = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")
+"""Keys that the newer form of a configuration adds to the older one; a module named there would be imported."""
 RUNS_CODE = ("Lambda", "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 
 
@@ -64,7 +74,7 @@ def read_keras(path: Path, weights: Path | None = None, *, trust: bool = False) 
     _refuse_unknown_layers(path, config)
     with quiet_warnings():
         try:
-            model = _load(path, config, weights_file)
+            model = _load(config, weights_file)
         except FlowError:
             raise
         except Exception as error:  # Keras and HDF5 fail in many ways
@@ -82,16 +92,16 @@ def read_keras(path: Path, weights: Path | None = None, *, trust: bool = False) 
     return KerasModel(model, trained)
 
 
-def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any], Path | None]:
-    """Return the model's configuration and, for formats that need it, the file to load weights from."""
+def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any], Path]:
+    """Return the model's configuration and the file that holds its weights."""
     if not path.exists():
         raise ModelFileError(f"{path}: no such file")
     if weights is not None and path.suffix != ".json":
         raise ModelFileError(f"{path}: --weights goes with a .json configuration; this file is no .json")
     try:
         if path.is_dir():
-            return _saved_model_config(path), None
-        magic = path.open("rb").read(8)
+            return _saved_model_config(path), path / "variables" / "variables"
+        magic = _magic(path)
         if magic == HDF5_MAGIC:
             with h5py.File(path, "r") as file:
                 text = file.attrs.get("model_config")
@@ -102,9 +112,10 @@ def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any],
             return _parsed(path, text), path
         if magic.startswith(ZIP_MAGIC):
             with zipfile.ZipFile(path) as archive:
+                archive.getinfo(KERAS_WEIGHTS)
                 if archive.getinfo("config.json").file_size > CONFIG_BYTES:
                     raise ModelFileError(f"{path}: its config.json is too large to be one")
-                return _parsed(path, archive.read("config.json")), None
+                return _parsed(path, archive.read("config.json")), path
         if path.suffix == ".json":
             if weights is None:
                 raise ModelFileError(f"{path}: a configuration without weights; add --weights FILE.h5")
@@ -128,7 +139,18 @@ def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
         config = {**config, "config": {"name": "model", "layers": inner}}
     elif not isinstance(inner, dict) or "class_name" not in config:
         raise ModelFileError(f"{path}: its configuration is not that of a Keras model")
-    return dict(config)
+    else:
+        built = (config.get("build_config") or {}).get("input_shape")
+        config = {**config, "config": {**({"build_input_shape": built} if built else {}), **inner}}
+    return dict(_inference_only(config))
+
+
+def _inference_only(config: Any) -> Any:
+    """Return a configuration in Keras' older form, without what only training needs."""
+    if isinstance(config, Mapping):
+        kept = {key: value for key, value in config.items() if key not in NEWER_KEYS and not key.endswith(TRAINING_ONLY)}
+        return {key: _inference_only(value) for key, value in kept.items()}
+    return [_inference_only(item) for item in config] if isinstance(config, list) else config
 
 
 def _saved_model_config(path: Path) -> Mapping[str, Any]:
@@ -181,6 +203,9 @@ def _refuse_unknown_layers(path: Path, config: Mapping[str, Any]) -> None:
             raise UnsupportedError(
                 f"{path}: layer '{name}': {class_name} is not supported; use one of {', '.join(LAYERS)}"
             )
+        dtype = entry["config"].get("dtype") or "float32"
+        if dtype != "float32" and dtype != {"class_name": "Policy", "config": {"name": "float32"}}:
+            raise UnsupportedError(f"{path}: layer '{name}': dtype {dtype!r} is not supported; save a float32 model")
         for key in ("kernel_quantizer", "bias_quantizer", "activation"):
             try:
                 parse_quantizer(entry["config"].get(key))
@@ -188,12 +213,47 @@ def _refuse_unknown_layers(path: Path, config: Mapping[str, Any]) -> None:
                 raise error.at(f"{path}: layer '{name}'") from None
 
 
-def _load(path: Path, config: Mapping[str, Any], weights: Path | None) -> Any:
-    if weights is None:  # .keras and SavedModel keep weights in their own ways
-        return keras.models.load_model(path, custom_objects=custom_objects(), compile=False)
-    model = keras.models.model_from_json(json.dumps(config), custom_objects=custom_objects())
-    model.load_weights(weights)
+def _load(config: Mapping[str, Any], weights: Path) -> Any:
+    model = keras.models.model_from_json(json.dumps(config), custom_objects={**custom_objects(), **READERS})
+    if not weights.is_file():  # the checkpoint of a SavedModel: several files of which this is the prefix
+        model.load_weights(weights).assert_existing_objects_matched()
+        return model
+    with tempfile.TemporaryDirectory() as scratch:
+        model.load_weights(_named_for_keras(weights, Path(scratch)))
     return model
+
+
+def _named_for_keras(weights: Path, scratch: Path) -> Path:
+    """Return the weights under the name by which Keras tells its newer HDF5 layout from the older one."""
+    newer = scratch / KERAS_WEIGHTS
+    if _magic(weights).startswith(ZIP_MAGIC):
+        with zipfile.ZipFile(weights) as archive, archive.open(KERAS_WEIGHTS) as packed, newer.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        return newer
+    with h5py.File(weights, "r") as file:
+        older = "layer_names" in file.attrs or "model_weights" in file
+    link = scratch / "weights.h5" if older else newer
+    link.symlink_to(weights.resolve())
+    return link
+
+
+def _magic(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
+
+
+class _QActivation(qkeras.QActivation):  # type: ignore[misc]
+    """Makes the quantizer that a configuration describes; QKeras' own leaves it a dictionary and cannot be called."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        activation = config["activation"]
+        if isinstance(activation, Mapping):
+            activation = qkeras.get_quantizer(dict(activation))
+        return qkeras.QActivation(**{**config, "activation": activation})
+
+
+READERS = {"QActivation": _QActivation}
 
 
 def _revived(model: Any) -> Iterator[str]:
