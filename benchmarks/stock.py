@@ -144,7 +144,7 @@ def _stock_layer(layer: LayerSpec, kernel: KernelQuantizer) -> Any:
 
 
 def _bits(fmt: FixedFormat) -> Any:
-    return qkeras.quantized_bits(fmt.width, fmt.int_bits, 1, alpha=1.0)
+    return qkeras.quantized_bits(fmt.width, fmt.int_bits, 0, 1, alpha=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -196,12 +196,14 @@ def plain_hls4ml(
     except Exception as error:  # hls4ml raises whatever comes
         raise PlainError(_one_line(error, said.getvalue())) from error
     seconds = time.perf_counter() - started
-    top = re.sub(r"#ifndef __SYNTHESIS__.*?#endif", "", _top_function(directory), flags=re.DOTALL)
-    return PlainRun(outputs=outputs.reshape(len(inputs), -1), calls=len(re.findall(r"nnet::\w+<", top)), seconds=seconds)
+    calls = count_calls(directory / "firmware" / "myproject.cpp")
+    return PlainRun(outputs=outputs.reshape(len(inputs), -1), calls=calls, seconds=seconds)
 
 
-def _top_function(directory: Path) -> str:
-    return (directory / "firmware" / "myproject.cpp").read_text()
+def count_calls(top_function: Path) -> int:
+    """Return how many `nnet::` functions the hardware of a project has."""
+    hardware = re.sub(r"#ifndef __SYNTHESIS__.*?#endif", "", top_function.read_text(), flags=re.DOTALL)
+    return len(re.findall(r"nnet::\w+<.*>\(", hardware))
 
 
 @contextlib.contextmanager
@@ -224,7 +226,7 @@ def _numpy_product(mend: bool) -> Iterator[None]:
 def _one_line(error: Exception, said: str) -> str:
     """Return the compiler's first error if there is one, else the exception's first line."""
     found = re.search(r"error: (.*)", said)
-    text = f"does not compile: {found.group(1)}" if found else f"{type(error).__name__}: {error}"
+    text = f"does not compile: {found.group(1)}" if found else f"fails: {error}"
     line = text.splitlines()[0].replace("|", "/")
     return line if len(line) <= 90 else line[:87] + "..."
 

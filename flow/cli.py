@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flow.errors import FlowError
+from flow.errors import FlowError, ToolFailedError
 from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
     except FlowError as error:
-        print(f"flow: error: {error}", file=sys.stderr)
+        print(f"flow: error: {_printable(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("flow: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -43,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"flow: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
+
+
+def _printable(error: FlowError) -> str:
+    """Return the message in one line, whatever names it quotes; what a failed tool printed keeps its lines."""
+    kept = "\n" if isinstance(error, ToolFailedError) else ""
+    return "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -85,6 +85,7 @@ def _array(path: Path) -> NDArray[Any]:
     except Exception as error:  # NumPy reports damage, pickles and other formats in many ways
         raise DataError(f"{path}: not a readable .npy file ({error})") from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise DataError(f"{path}: an .npz archive; give one .npy file")
     return array
 

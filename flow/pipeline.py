@@ -23,13 +23,14 @@ from flow.graph import IntGraph, from_json, to_json
 from flow.inputs import Samples, derive_format, no_inputs, parse_format, to_port
 from flow.parts import find_part
 from flow.passes import lower
-from flow.project import read, write
+from flow.project import Project, read, write
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
 from flow.runs import RunDirectory, digest, open_run
 from flow.sources import Source, find_samples, find_source
 from flow.target import Target
 from flow.verify import Clock, compiled, find_divergence, qkeras_level, store_inputs, stored_inputs
 
+GRAPH, REPORT = "graph.json", "report.json"
 UNTIL = ("extract", "emit", "report", "csynth")
 Announce = Callable[[str], None]
 
@@ -108,20 +109,20 @@ def build(
         report = _assemble(
             run, source, lowered, target, None, ["stopped before simulation: nothing was compared"], clock
         )
-        return _finish(run, report)
+        return _finish(run, report, f"until {options.until}")
     port = to_port(samples, lowered.input) if samples is not None else no_inputs(lowered.input)
     inputs_key = store_inputs(run, lowered, port, options.adversarial, clock)
-    key = digest(run.manifest()["stages"]["emit"], inputs_key)
-    report_or_none = _cached(run, key)
-    if report_or_none is None:
-        report = _verify(run, source, extracted, lowered, target, inputs_key, clock)
-        _finish(run, report)
-        run.mark_done("report", key)
+    made_of = (source.trained.digest(), dict(source.trained.metrics), dict(source.trained.provenance))
+    key = digest(run.manifest()["stages"]["emit"], inputs_key, made_of)
+    if run.is_done("report", key, REPORT):
+        report = Report.load(run.path)
     else:
-        report = report_or_none
+        report = _verify(run, source, extracted, lowered, target, inputs_key, clock)
+        compared = report.document["verdict"]["compared"]
+        _finish(run, report, key if "qkeras" in compared else f"compared {compared}")  # QKeras may be there next time
     if options.until == "csynth":
         with clock.stage("csynth"):
-            report = _finish(run, report.with_resources(synthesize(run.path, lowered.name, target)))
+            report = _finish(run, report.with_resources(synthesize(run.path, lowered.name, target)), key)
     return report
 
 
@@ -160,10 +161,11 @@ def _input_format(source: Source, options: BuildOptions, samples: Samples | None
 def _open(source: Source, lowered: IntGraph, target: Target, options: BuildOptions) -> RunDirectory:
     versions = {"po2flow": version("po2flow"), "hls4ml": version("hls4ml")}
     key = digest(lowered.digest(), target.to_json(), versions)
-    run = RunDirectory(options.output / source.trained.name / target.backend / key[:12])
+    run = RunDirectory(options.output / lowered.name / target.backend / key[:12])
     facts = {"schema": 1, "model": source.trained.name, "target": target.to_json(), "versions": versions}
     run.describe({"stages": {}, **run.manifest(), **facts})
-    run.write_json("graph.json", to_json(lowered))
+    run.write_json(GRAPH, to_json(lowered))
+    run.record(GRAPH)
     return run
 
 
@@ -178,15 +180,6 @@ def _emit(run: RunDirectory, lowered: IntGraph, target: Target, clock: Clock) ->
         project = emit(lowered, target)
         write(project, directory)
         run.mark_done("emit", project.digest())
-
-
-def _cached(run: RunDirectory, key: str) -> Report | None:
-    if not run.is_done("report", key):
-        return None
-    try:
-        return Report.load(run.path)
-    except (OSError, ValueError):
-        return None
 
 
 def _verify(
@@ -247,9 +240,11 @@ def _assemble(
     )
 
 
-def _finish(run: RunDirectory, report: Report) -> Report:
+def _finish(run: RunDirectory, report: Report, key: str) -> Report:
+    """Write the report; `key` says what it was made of, and only the key of a whole build will be found again."""
     run.write_text("report.md", to_markdown(report))
-    run.write_json("report.json", report.to_json())
+    run.write_json(REPORT, report.to_json())
+    run.mark_done("report", key, REPORT)
     return report
 
 
@@ -262,19 +257,16 @@ def compare_run(path: Path, announce: Announce = lambda stage: None) -> Report:
     Raises:
         InputError: `path` is no run directory, or its build stopped before simulation.
     """
-    from flow.backends.hls4ml.readback import findings
-
     run = open_run(path)
     clock = Clock(announce)
     report = load_report(path)
-    lowered = from_json(json.loads((run.path / "graph.json").read_text()))
-    target = Target(**run.manifest()["target"])
+    lowered, target = _stored_graph(run)
     port, adversarial = stored_inputs(run)
     codes = np.concatenate([port.codes, adversarial])
     with clock.stage("reference"):
         expected = reference.run(lowered, codes)
     with clock.stage("readback"):
-        differences = [str(found) for found in findings(read(run.path / "project", lowered.name), lowered, target)]
+        differences = _file_differences(read(run.path / "project", lowered.name), lowered, target)
     simulator = compiled(run, lowered, clock)
     with clock.stage("csim_run"):
         simulated = simulator.run(codes)
@@ -286,19 +278,37 @@ def compare_run(path: Path, announce: Announce = lambda stage: None) -> Report:
         reference=expected,
         others=(simulated,),
         divergence=divergence,
-        differences=tuple(differences),
+        differences=differences,
     )
     return recompared(report, lowered, comparison, clock.seconds)
+
+
+def _stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
+    if not run.is_intact(GRAPH):
+        raise InputError(f"{run.path}: {GRAPH} is missing or was changed; run 'flow build' again")
+    try:
+        target = Target(**run.manifest()["target"])
+    except (KeyError, TypeError, SpecError) as error:
+        raise InputError(f"{run.path}: its manifest names no target ({error}); run 'flow build' again") from error
+    return from_json(json.loads((run.path / GRAPH).read_text())), target
+
+
+def _file_differences(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
+    from flow.backends.hls4ml.readback import findings
+
+    try:
+        return tuple(str(found) for found in findings(project, graph, target))
+    except (LookupError, ValueError) as error:  # a file is gone, or no longer has the form that hls4ml gave it
+        return (f"the project cannot be read back: {type(error).__name__}: {error}",)
 
 
 def load_report(path: Path) -> Report:
     """Return the report of a run directory.
 
     Raises:
-        InputError: it is none, or has no readable report.
+        InputError: it is none, or its report is missing or was changed.
     """
     run = open_run(path)
-    try:
-        return Report.load(run.path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: has no readable report ({error}); run 'flow build' again") from error
+    if not run.is_intact(REPORT):
+        raise InputError(f"{path}: {REPORT} is missing or was changed; run 'flow build' again")
+    return Report.load(run.path)

@@ -58,7 +58,8 @@ class Report:
         document = json.loads((run_dir / "report.json").read_text())
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ValueError(f"{run_dir}/report.json is not of schema {SCHEMA}")
-        return cls(document)
+        project = {**document["project"], "path": str(run_dir / "project")}
+        return cls({**document, "run_dir": str(run_dir), "project": project})  # wherever the directory lies by now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -255,7 +256,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
         verdict_line(report),
     ]
     lines += [f"  {line}" for line in _verdict_details(document)]
-    lines += [heading("Accuracy"), _accuracy_line(document)]
+    lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
     lines += [heading("Layers"), table(*_layer_rows(document))]
     for each in document["resources"]:
         lines += [heading(f"Resources: {_source_words(each)}"), table(*_resource_rows(each))]
@@ -301,20 +302,17 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _accuracy_line(document: Mapping[str, Any]) -> str:
+def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     accuracy = document["accuracy"]
 
-    def percent(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.2f} %"
+    def row(name: str, samples: int | None, *values: float | None) -> list[str]:
+        return [name, *("-" if value is None else f"{100 * value:.2f} %" for value in values), str(samples or "-")]
 
-    here = f"QKeras {percent(accuracy['qkeras'])}, hardware {percent(accuracy['hardware'])}"
-    here = (
-        f"{here} on these {accuracy['samples']} samples" if accuracy["samples"] else "no labels, so none was measured"
-    )
-    if accuracy["float"] is None:
-        return here
-    trained = f"float {percent(accuracy['float'])}, QKeras {percent(accuracy['qkeras_at_training'])}"
-    return f"{trained} on all {accuracy['samples_at_training']} test samples at training; {here}"
+    rows = [row("this run", accuracy["samples"], None, accuracy["qkeras"], accuracy["hardware"])]
+    if accuracy["float"] is not None:
+        training = (accuracy["float"], accuracy["qkeras_at_training"], None)
+        rows.insert(0, row("at training", accuracy["samples_at_training"], *training))
+    return ["", "float", "QKeras", "hardware", "samples"], rows
 
 
 def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -1,7 +1,7 @@
 """Run directories: one per model and target, holding the graph, the project, the inputs and the report.
 
     hls_projects/<model>/<backend>/<digest12>/
-        manifest.json       what was asked, versions, and a key for each finished stage
+        manifest.json       what was asked, versions, a key for each finished stage, and digests of the files below
         graph.json          the lowered IntGraph
         project/            the generated HLS project
         inputs.npz          input codes, labels, adversarial input codes
@@ -10,7 +10,8 @@
         report.json, report.md, counterexample.npz
 
 A stage is done when its key stands in the manifest, and its key is written after its files are whole; so an
-interrupted run goes on where it stopped, and a changed input or file makes its stage run again.
+interrupted run goes on where it stopped, and a changed input or a file that was damaged since makes its stage run
+again.
 """
 
 from __future__ import annotations
@@ -45,14 +46,28 @@ class RunDirectory:
             data = json.loads((self.path / MANIFEST).read_text())
         except (OSError, ValueError):
             return {}
-        return data if isinstance(data, dict) else {}
+        whole = isinstance(data, dict) and all(isinstance(data.get(key, {}), dict) for key in ("stages", "files"))
+        return data if whole else {}
 
-    def is_done(self, stage: str, key: str) -> bool:
-        return bool(self.manifest().get("stages", {}).get(stage) == key)
+    def is_done(self, stage: str, key: str, *files: str) -> bool:
+        """Say whether a stage was finished with this key, and its files are as it left them."""
+        return self.manifest().get("stages", {}).get(stage) == key and self.is_intact(*files)
 
-    def mark_done(self, stage: str, key: str) -> None:
-        manifest = self.manifest()
-        self.write_json(MANIFEST, {**manifest, "stages": {**manifest.get("stages", {}), stage: key}})
+    def mark_done(self, stage: str, key: str, *files: str) -> None:
+        self.describe({"stages": {**self.manifest().get("stages", {}), stage: key}})
+        self.record(*files)
+
+    def is_intact(self, *files: str) -> bool:
+        """Say whether files are as they were when they were recorded."""
+        recorded = self.manifest().get("files", {})
+        return all((self.path / name).is_file() and recorded.get(name) == self._digest(name) for name in files)
+
+    def record(self, *files: str) -> None:
+        """Put the digests of files into the manifest."""
+        self.describe({"files": {**self.manifest().get("files", {}), **{name: self._digest(name) for name in files}}})
+
+    def _digest(self, name: str) -> str:
+        return digest_file(self.path / name)
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add facts to the manifest."""

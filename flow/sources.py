@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flow.errors import ModelFileError, SpecError, ToolMissingError
+from flow.errors import ModelFileError, OutputError, SpecError, ToolMissingError
 from flow.inputs import Samples, read_samples
 from flow.runs import digest, digest_file
 from flow.spec import find_model_dir, load_spec
@@ -61,6 +61,7 @@ def find_source(model: Path, *, weights: Path | None, trust: bool, cache: Path) 
         ModelFileError: there is no such model, it is not trained, or it is damaged.
         SpecError: a spec file is wrong.
         ToolMissingError: a Keras file needs TensorFlow to be read.
+        OutputError: the cache cannot be written.
     """
     saved_model = model.is_dir() and (model / "saved_model.pb").exists()
     if saved_model or model.suffix in KERAS_SUFFIXES or (model.is_file() and model.suffix != ".toml"):
@@ -94,7 +95,10 @@ def _read_keras_file(model: Path, weights: Path | None, trust: bool, cache: Path
     from flow.train.reader import read_keras
 
     trained = read_keras(model, weights, trust=trust).trained
-    save_trained(trained, kept)
+    try:
+        save_trained(trained, kept)
+    except OSError as error:
+        raise OutputError(f"{kept}: cannot be written ({error.strerror or error})") from error
     return trained
 
 

@@ -49,7 +49,7 @@ def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversari
     codes = np.ascontiguousarray(port.codes, np.int64)
     content = hashlib.sha256(codes.tobytes()).hexdigest()
     key = digest(graph.digest(), codes.shape, content, labels, port.source, adversarial)
-    if run.is_done("inputs", key) and (run.path / INPUTS).exists():
+    if run.is_done("inputs", key, INPUTS):
         return key
     with clock.stage("inputs"):
         arrays: dict[str, NDArray[Any]] = {
@@ -60,7 +60,7 @@ def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversari
             "changed": np.array([port.rounded, port.clipped]),
         }
         write_npz(run.path / INPUTS, arrays, compress=True)
-        run.mark_done("inputs", key)
+        run.mark_done("inputs", key, INPUTS)
     return key
 
 
@@ -68,22 +68,21 @@ def stored_inputs(run: RunDirectory) -> tuple[PortInputs, Codes]:
     """Return the inputs and the adversarial input codes of a run.
 
     Raises:
-        InputError: they are not there or damaged.
+        InputError: they are not there, or not as they were stored.
     """
-    try:
-        with np.load(run.path / INPUTS, allow_pickle=False) as archive:
-            labels = archive["labels"]
-            rounded, clipped = archive["changed"].tolist()
-            port = PortInputs(
-                codes=archive["codes"],
-                labels=labels if len(labels) else None,
-                source=str(archive["source"]),
-                rounded=rounded,
-                clipped=clipped,
-            )
-            return port, archive["adversarial"]
-    except Exception as error:  # zip, header and key errors are many
-        raise InputError(f"{run.path}: holds no readable {INPUTS} ({error}); run 'flow build' again") from error
+    if not run.is_intact(INPUTS):
+        raise InputError(f"{run.path}: {INPUTS} is missing or was changed; run 'flow build' again")
+    with np.load(run.path / INPUTS, allow_pickle=False) as archive:
+        labels = archive["labels"]
+        rounded, clipped = archive["changed"].tolist()
+        port = PortInputs(
+            codes=archive["codes"],
+            labels=labels if len(labels) else None,
+            source=str(archive["source"]),
+            rounded=rounded,
+            clipped=clipped,
+        )
+        return port, archive["adversarial"]
 
 
 def qkeras_level(
@@ -95,26 +94,22 @@ def qkeras_level(
         ToolMissingError: TensorFlow or QKeras is not installed.
     """
     key = digest(source.trained.digest(), inputs_key)
-    stored = _stored_qkeras(run) if run.is_done("qkeras", key) else None
-    if stored is not None:
-        return stored
+    if run.is_done("qkeras", key, QKERAS):
+        return _stored_qkeras(run)
     model = source.keras_model()
     from flow.train import inference
 
     result = inference.run(model, source.trained, extracted, lowered, codes)
     arrays: dict[str, NDArray[Any]] = {f"op/{name}": values for name, values in result.codes.items()}
     write_npz(run.path / QKERAS, {"arithmetic": np.array(result.arithmetic), **arrays})
-    run.mark_done("qkeras", key)
+    run.mark_done("qkeras", key, QKERAS)
     return result
 
 
-def _stored_qkeras(run: RunDirectory) -> SimResult | None:
-    try:
-        with np.load(run.path / QKERAS, allow_pickle=False) as archive:
-            outputs = {name.removeprefix("op/"): archive[name] for name in archive.files if name.startswith("op/")}
-            return SimResult(level="qkeras", codes=outputs, arithmetic=str(archive["arithmetic"]))
-    except Exception:  # missing or damaged in whatever way: it is made again
-        return None
+def _stored_qkeras(run: RunDirectory) -> SimResult:
+    with np.load(run.path / QKERAS, allow_pickle=False) as archive:
+        outputs = {name.removeprefix("op/"): archive[name] for name in archive.files if name.startswith("op/")}
+        return SimResult(level="qkeras", codes=outputs, arithmetic=str(archive["arithmetic"]))
 
 
 @dataclass(frozen=True, slots=True)

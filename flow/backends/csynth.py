@@ -8,7 +8,7 @@ from pathlib import Path
 from flow.errors import OutputError, ToolFailedError
 from flow.results import ResourceReport
 from flow.target import Target
-from flow.toolchain import require_tool, run_tool
+from flow.toolchain import find_tool, require_tool, run_tool
 from flow.vendor_reports import find_reports
 
 STEPS = {"reset": 1, "csim": 0, "synth": 1, "cosim": 0, "validation": 0, "export": 0, "vsynth": 0, "fifo_opt": 0}
@@ -19,11 +19,11 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
     """Synthesize a copy of the project and return what the tool reports.
 
     Raises:
-        ToolMissingError: the back end's tool is not on PATH.
+        ToolMissingError: no tool of the back end is on PATH.
         ToolFailedError: it failed, or left no report.
         OutputError: the copy cannot be written.
     """
-    program = require_tool("vitis-run" if target.backend == "Vitis" else "vivado_hls")
+    command = _command(target)
     directory = run_dir / "csynth"
     try:
         shutil.rmtree(directory, ignore_errors=True)
@@ -32,17 +32,20 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
             (directory / "build_opt.tcl").write_text(_build_options())
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
-    run_tool(_command(program, target), directory)
+    run_tool(command, directory)
     for report in find_reports(directory):
         if report.source == "csynth":
             return report
-    raise ToolFailedError(f"{program} left no synthesis report of '{name}' in {directory}")
+    raise ToolFailedError(f"{command[0]} left no synthesis report of '{name}' in {directory}")
 
 
-def _command(program: str, target: Target) -> list[str]:
-    if target.backend == "Vitis":
-        return [program, "--mode", "hls", "--tcl", "build_prj.tcl"]
-    return [program, "-f", "build_prj.tcl", " ".join(f"{step}={value}" for step, value in STEPS.items())]
+def _command(target: Target) -> list[str]:
+    if target.backend == "Vivado":
+        return [require_tool("vivado_hls"), "-f", "build_prj.tcl", " ".join(f"{k}={v}" for k, v in STEPS.items())]
+    older = find_tool("vitis_hls")  # before 2024.2
+    if older is not None and find_tool("vitis-run") is None:
+        return [older, "-f", "build_prj.tcl"]
+    return [require_tool("vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
 
 
 def _build_options() -> str:

@@ -148,8 +148,8 @@ def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
 def _inference_only(config: Any) -> Any:
     """Return a configuration in Keras' older form, without what only training needs."""
     if isinstance(config, Mapping):
-        kept = {key: value for key, value in config.items() if key not in NEWER_KEYS and not key.endswith(TRAINING_ONLY)}
-        return {key: _inference_only(value) for key, value in kept.items()}
+        kept = [key for key in config if key not in NEWER_KEYS and not key.endswith(TRAINING_ONLY)]
+        return {key: _inference_only(config[key]) for key in kept}
     return [_inference_only(item) for item in config] if isinstance(config, list) else config
 
 

@@ -109,17 +109,16 @@ def check_reuse_factor(graph: IntGraph, target: Target) -> None:
 
     Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
     """
-    for op in graph.ops:
-        if not isinstance(op, MatMul):
-            continue
-        n_out = op.weight.shape[-1]
-        n_in = op.weight.size // n_out
-        if target.strategy == "Resource" and not _legal(n_in, n_out, target.reuse_factor):
-            legal = [str(factor) for factor in range(1, n_in * n_out + 1) if _legal(n_in, n_out, factor)]
-            shown = ", ".join(legal[:12]) + (", ..." if len(legal) > 12 else "")
+    if target.strategy != "Resource":
+        return
+    sizes = {op.name: (op.weight.size // op.shape[-1], op.shape[-1]) for op in graph.ops if isinstance(op, MatMul)}
+    for name, (n_in, n_out) in sizes.items():
+        if not _legal(n_in, n_out, target.reuse_factor):
+            largest = min(n_in * n_out for n_in, n_out in sizes.values())
+            legal = [str(f) for f in range(1, largest + 1) if all(_legal(*size, f) for size in sizes.values())]
             raise UnsupportedError(
-                f"{graph.name}: op '{op.name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse_factor} with "
-                f"strategy Resource; legal: {shown}"
+                f"{graph.name}: op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse_factor} with "
+                f"strategy Resource; legal for every op of this model: {', '.join(legal)}"
             )
 
 

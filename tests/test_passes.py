@@ -1,0 +1,155 @@
+"""Passes: what they make of each pattern, what they leave, and that no generated graph changes its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import Net, first, inputs, s, u
+
+from flow.errors import UnsupportedError
+from flow.fixed import FixedFormat, Overflow, Rounding
+from flow.graph import BatchNorm, Dense, IntGraph, MatMul, Relu
+from flow.passes import fold_batchnorm, fuse_requantize, infer_accumulators, lower
+from flow.passes.fold_batchnorm import narrowed
+from flow.po2 import is_po2
+from flow.reference import run_output
+
+
+def kinds(graph: IntGraph) -> list[str]:
+    return [op.kind for op in graph.ops[1:]]
+
+
+def dense() -> Net:
+    return Net((3,), u(4)).dense([[1, 2], [-4, 0], [2, -1]], [3, -5], frac=1)
+
+
+def test_fold_multiplies_weights_and_bias() -> None:
+    graph = fold_batchnorm(dense().batchnorm([4, -2], [1, 3], frac=2, offset_frac=4).graph())
+    assert kinds(graph) == ["dense"]
+    op = first(graph)
+    assert isinstance(op, Dense) and is_po2(op.weight)
+    step = op.weight_format.step
+    assert (op.weight * step).tolist() == [[0.5, -0.5], [-2.0, 0.0], [1.0, 0.25]]
+    assert (op.bias * op.bias_format.step).tolist() == [1.5 + 1 / 16, 1.25 + 3 / 16]
+    assert op.layers == ("dense_1", "batchnorm_2") and op.fused == ("dense", "batchnorm")
+
+
+def test_fold_narrows_what_it_makes() -> None:
+    codes, fmt = narrowed(np.array([8, -24, 0]), 5)
+    assert codes.tolist() == [1, -3, 0] and fmt == FixedFormat(True, 0, 2)
+    codes, fmt = narrowed(np.zeros(3, np.int64), 50)
+    assert not codes.any() and fmt == u(1)
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (dense().requantize(s(4)).batchnorm([2, 1], [0, 1]), ["dense", "batchnorm"]),
+        (dense().relu().batchnorm([2, 1], [0, 1]), ["dense", "batchnorm"]),
+        (dense().batchnorm([2, 1], [0, 1]).batchnorm([1, 4], [0, 1]), ["dense"]),
+        (Net((3,), u(4)).batchnorm([1, 2, 3], [0, 0, 1]).relu().requantize(u(3)), ["batchnorm"]),
+        (dense().relu().requantize(u(3)), ["dense"]),
+        (dense().requantize(s(4)), ["dense"]),
+        (dense().requantize(s(4)).requantize(s(3)), ["dense", "requantize"]),
+        (dense().relu().requantize(u(4)).requantize(u(3)), ["dense", "requantize"]),
+        (dense().requantize(s(4)).relu(), ["dense", "relu"]),
+        (dense().relu().requantize(u(3), overflow=Overflow.WRAP), ["dense", "requantize"]),
+        (dense().relu().requantize(u(3), overflow=Overflow.SAT_ZERO), ["dense", "requantize"]),
+        (dense().relu().requantize(s(1)), ["dense", "requantize"]),
+        (dense().requantize(s(12, 3)).requantize(s(3)), ["dense"]),
+        (Net((3,), s(4)).relu().requantize(u(3)), ["relu", "requantize"]),
+        (Net((2, 2, 1), s(4)).pool((2, 2)).relu(), ["maxpool2d", "relu"]),
+    ],
+)  # fmt: skip
+def test_what_is_fused_and_what_is_not(net: Net, expected: list[str]) -> None:
+    graph = net.graph()
+    lowered = lower(graph)
+    assert kinds(lowered) == expected
+    codes = inputs(graph, 200)
+    assert np.array_equal(run_output(lowered, codes), run_output(graph, codes))
+
+
+def test_a_unified_module_has_the_cast_of_its_requantization() -> None:
+    op = first(lower(dense().relu().requantize(s(5, -1), Rounding.RND_INF, Overflow.SAT_SYM).graph()))
+    assert (op.format, op.rounding, op.overflow) == (u(4, -1), Rounding.RND_INF, Overflow.SAT_SYM)
+    assert op.fused == ("dense", "relu", "requantize")
+    op = first(lower(dense().relu().graph()))
+    assert not op.format.signed and op.overflow is Overflow.SAT
+
+
+def test_a_relu_that_rounds_is_not_fused() -> None:
+    graph = dense().relu().graph()
+    rounds = replace(graph.ops[-1], format=u(2), rounding=Rounding.RND, overflow=Overflow.WRAP)
+    graph = replace(graph, ops=(*graph.ops[:-1], rounds))
+    lowered = lower(graph)
+    assert isinstance(lowered.output, Relu)
+    codes = inputs(graph, 200)
+    assert np.array_equal(run_output(lowered, codes), run_output(graph, codes))
+
+
+def test_an_op_that_two_read_is_not_merged() -> None:
+    """No graph from `extract` branches; the passes do not rely on that."""
+    graph = dense().batchnorm([4, -2], [1, 3]).graph()
+    branch = replace(graph.ops[-1], name="other")
+    graph = replace(graph, ops=(*graph.ops, branch))
+    assert [op.name for op in fold_batchnorm(graph).ops] == [op.name for op in graph.ops]
+
+
+def test_accumulators_are_set_on_every_product() -> None:
+    graph = infer_accumulators(dense().dense([[1], [1]]).graph())
+    assert all(op.accumulator is not None and op.channel_bits for op in graph.ops if isinstance(op, MatMul))
+    with pytest.raises(UnsupportedError, match="its accumulator may need"):
+        wide = Net((4,), s(8)).dense(np.full((4, 1), 1 << 30)).graph()
+        op = replace(wide.ops[1], weight=np.full((4, 1), 1 << 60), weight_format=s(62))
+        infer_accumulators(replace(wide, ops=(wide.ops[0], op)))
+
+
+formats = st.builds(
+    lambda signed, width, frac: FixedFormat(signed, width - signed - frac, frac),
+    st.booleans(), st.integers(1, 8), st.integers(-3, 4),
+)  # fmt: skip
+casts = st.tuples(formats, st.sampled_from(Rounding), st.sampled_from(Overflow))
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> IntGraph:
+    """Draw a chain of ops, in any order, also in orders that no model has."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    net = Net((draw(st.integers(1, 4)),), draw(formats))
+    for kind in draw(st.lists(st.sampled_from(("dense", "batchnorm", "relu", "requantize")), min_size=1, max_size=7)):
+        channels, last = net.ops[-1].shape[-1], net.ops[-1].format
+        if last.width > 30:
+            kind = "requantize"
+        if kind == "dense":
+            weight = rng.integers(-9, 9, (channels, int(rng.integers(1, 5))))
+            net.dense(weight, rng.integers(-50, 50, weight.shape[1]), int(rng.integers(-2, 5)), int(rng.integers(-4, 8)))
+        elif kind == "batchnorm":
+            scale, offset = rng.integers(-9, 9, channels), rng.integers(-50, 50, channels)
+            net.batchnorm(scale, offset, int(rng.integers(-2, 5)), int(rng.integers(-4, 8)))
+        elif kind == "relu":
+            net.relu()
+        else:
+            net.requantize(*draw(casts))
+    return net.graph()
+
+
+@settings(max_examples=400, deadline=None)
+@given(chains())
+def test_no_pass_changes_the_meaning_of_a_graph(graph: IntGraph) -> None:
+    codes = inputs(graph, 60)
+    expected = run_output(graph, codes)
+    for each in (fold_batchnorm, fuse_requantize, infer_accumulators, lower):
+        assert np.array_equal(run_output(each(graph), codes), expected), each.__name__
+
+
+@settings(max_examples=100, deadline=None)
+@given(chains())
+def test_lowering_twice_is_lowering_once(graph: IntGraph) -> None:
+    lowered = lower(graph)
+    assert lower(lowered).digest() == lowered.digest()
+    pairs = zip(lowered.ops, lowered.ops[1:], strict=False)
+    assert not any(isinstance(a, MatMul) and isinstance(b, BatchNorm) and a.fused == ("dense",) for a, b in pairs)
