@@ -51,9 +51,7 @@ def main() -> None:
         subject = load_subject(name, samples, adversarial)
         with tempfile.TemporaryDirectory(prefix="po2flow-benchmark-") as scratch:
             rows += list(_rows(subject, Path(scratch), samples, adversarial))
-    print(
-        f"Outputs that differ: of {samples} test inputs (or as many as there are) / of {adversarial} adversarial inputs."
-    )
+    print(f"Outputs that differ: of at most {samples} test inputs / of {adversarial} adversarial inputs.")
     print("Classes: test inputs whose largest output is another one. Calls: `nnet::` functions in the hardware.\n")
     print(markdown_table(HEADER, rows))
 

@@ -73,7 +73,8 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
     """Return inputs that push every accumulator up and down.
 
     Each input element goes to the end that, over the random pool, moved the accumulator the wanted way (the sign of
-    the covariance). For an op that reads the input directly that is the sign of its weight: the true extreme.
+    the covariance). For an op that reads the input directly that is the sign of its weight: the true extreme. For
+    others saturation on the way may turn it round, so the pool's own extremes go along.
     """
     op = graph.input
     flat = pool.reshape(len(pool), -1).astype(np.float64)
@@ -86,6 +87,7 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
             response = reader.weight.astype(np.float64)
         else:
             response = centred.T @ (sums - sums.mean(axis=0))
+            found += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
         for sign in (1, -1):
             towards_max = response.T * sign > 0
             found.append(np.where(towards_max, op.format.max_code, op.format.min_code))

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flow.errors import FlowError, ToolFailedError
+from flow.errors import FlowError, SpecError, ToolFailedError
 from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 
 if TYPE_CHECKING:
@@ -117,7 +117,13 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategy", default=default.strategy, help=f"{', '.join(STRATEGIES)} (default: {default.strategy})"
     )
-    parser.add_argument("--reuse-factor", type=int, default=1, help="products that share one multiplier (default: 1)")
+    parser.add_argument(
+        "--reuse-factor",
+        action="append",
+        default=[],
+        metavar="N|OP=N",
+        help="products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)",
+    )
     parser.add_argument("--part", default=default.part, help=f"FPGA part (default: {default.part})")
     parser.add_argument("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
 
@@ -178,13 +184,27 @@ def _build(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         io_type=arguments.io_type,
         strategy=arguments.strategy,
-        reuse_factor=arguments.reuse_factor,
+        **_reuse_factors(arguments.reuse_factor),
         part=arguments.part,
         clock_period_ns=arguments.clock_period_ns,
     )
     with _Progress() as progress:
         report = build(arguments.model, target, _options(arguments), progress)
     return _print_report(report, "json" if arguments.json else "text")
+
+
+def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:
+    """Read ["4", "conv1=3"] as the two fields of a Target."""
+    common, own = 1, []
+    for text in given:
+        op, _, number = text.rpartition("=")
+        if not number.isdecimal():
+            raise SpecError(f"--reuse-factor {text!r} is neither N nor OP=N")
+        if op:
+            own.append((op, int(number)))
+        else:
+            common = int(number)
+    return {"reuse_factor": common, "reuse_factors": tuple(own)}
 
 
 def _options(arguments: argparse.Namespace) -> BuildOptions:

@@ -128,7 +128,7 @@ def _matmul(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
     """Dense or convolution: the hardware of one output position, used once for each position."""
     acc = accumulation(op, x.format)
     weight = op.weight.reshape(-1, op.weight.shape[-1])
-    reuse = min(target.reuse_factor, weight.size)
+    reuse = min(target.reuse(op.name), weight.size)
     if target.strategy == "Resource" and reuse > 1:
         cost = _stored(op, weight, acc, x.format, reuse, target, part)
     else:  # a weight that is read at one address only is a constant in either strategy
@@ -248,7 +248,7 @@ def _maxpool(op: MaxPool2D, x: Op, target: Target, part: Part) -> Cost:
     window = math.prod(op.pool)
     copies = op.shape[-1] if stream else math.prod(op.shape)
     depth = max(1, math.ceil(2 * tree_levels(window) / levels_per_stage(target, part)))
-    interval = _stream_words(op, x) if stream else target.reuse_factor
+    interval = _stream_words(op, x) if stream else target.reuse(op.name)
     return Cost(
         logic_lut=copies * (window - 1) * comparator_luts(op.format.width),
         memory_lut=_line_buffer(op, x) if stream else 0,
@@ -288,8 +288,8 @@ def _elementwise(op: Op, x: Op, target: Target, part: Part) -> Cost:
         cost,
         shifts=cost.shifts if isinstance(op, BatchNorm) else 0,
         register_bits=cost.register_bits + copies * op.shape[-1] * op.format.width,
-        initiation_interval_cycles=words * target.reuse_factor,
-        latency_cycles=words * target.reuse_factor - 1 + cost.depth,
+        initiation_interval_cycles=words * target.reuse(op.name),
+        latency_cycles=words * target.reuse(op.name) - 1 + cost.depth,
     )
 
 

@@ -237,6 +237,8 @@ def _conv2d(builder: Builder, layer: Layer) -> None:
     kernel = layer.arrays.get("kernel")
     if kernel is None:
         raise UnsupportedError("kernel is missing from the model file")
+    if kernel.ndim != 4:
+        raise UnsupportedError(f"kernel {kernel.shape} does not fit; it has (height, width, channels, filters)")
     size, strides = (kernel.shape[0], kernel.shape[1]), _pair(config.get("strides", 1))
     out, padding = _window(config, builder.last.shape, size, strides)
     _matmul(builder, layer, Conv2D, (*out, kernel.shape[-1]), {"strides": strides, "padding": padding})
@@ -248,8 +250,11 @@ def _matmul(builder: Builder, layer: Layer, cls: type[Dense | Conv2D], shape: Sh
         bias, bias_format = layer.quantized("bias")
     else:
         bias, bias_format = np.zeros(shape[-1], np.int64), FixedFormat(False, 1, 0)
-    if weight.shape[-2] != builder.last.shape[-1]:
-        raise UnsupportedError(f"kernel {weight.shape} does not fit its input of shape {builder.last.shape}")
+    x = builder.last.shape
+    if weight.ndim != len(x) + 1 or weight.shape[-2:] != (x[-1], shape[-1]):
+        raise UnsupportedError(f"kernel {weight.shape} does not fit its input of shape {x} and {shape[-1]} outputs")
+    if bias.shape != shape[-1:]:
+        raise UnsupportedError(f"bias {bias.shape} does not fit {shape[-1]} outputs")
     values = {**extra, "weight": weight, "weight_format": weight_format, "bias": bias, "bias_format": bias_format}
     builder.add(cls, layer, shape, FixedFormat(True, CODE_BITS - 1, 0), **values)
     _widen(builder)
@@ -263,6 +268,9 @@ def _batchnorm(builder: Builder, layer: Layer) -> None:
         raise UnsupportedError(f"normalizes axis {axis}; only the last one (channels) is supported")
     scale, scale_format = layer.codes("scale")
     offset, offset_format = layer.codes("offset")
+    channels = builder.last.shape[-1:]
+    if scale.shape != channels or offset.shape != channels:
+        raise UnsupportedError(f"scale {scale.shape} or offset {offset.shape} does not fit {channels[0]} channels")
     values = {"scale": scale, "scale_format": scale_format, "offset": offset, "offset_format": offset_format}
     builder.add(BatchNorm, layer, builder.last.shape, FixedFormat(True, CODE_BITS - 1, 0), **values)
     _widen(builder)

@@ -68,14 +68,17 @@ class FixedFormat:
 
     @property
     def width(self) -> int:
+        """Bits in all, sign included."""
         return self.signed + self.int_bits + self.frac_bits
 
     @property
     def min_code(self) -> int:
+        """The smallest code."""
         return -(1 << (self.width - 1)) if self.signed else 0
 
     @property
     def max_code(self) -> int:
+        """The largest code."""
         return (1 << (self.width - self.signed)) - 1
 
     @property
@@ -96,10 +99,12 @@ class FixedFormat:
         return f"{'s' if self.signed else 'u'}{self.width}.{self.frac_bits}"
 
     def to_json(self) -> dict[str, int | bool]:
+        """Return the three fields as JSON types."""
         return {"signed": self.signed, "int_bits": self.int_bits, "frac_bits": self.frac_bits}
 
     @classmethod
     def from_json(cls, data: dict[str, int | bool]) -> FixedFormat:
+        """Return the format that `to_json` wrote."""
         return cls(bool(data["signed"]), int(data["int_bits"]), int(data["frac_bits"]))
 
 

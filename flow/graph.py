@@ -176,10 +176,12 @@ class IntGraph:
 
     @property
     def input(self) -> Op:
+        """The op that takes codes from outside."""
         return self.ops[0]
 
     @property
     def output(self) -> Op:
+        """The op whose codes leave the graph."""
         return self.ops[-1]
 
     def readers(self, name: str) -> tuple[Op, ...]:

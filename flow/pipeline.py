@@ -287,7 +287,7 @@ def _stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
     if not run.is_intact(GRAPH):
         raise InputError(f"{run.path}: {GRAPH} is missing or was changed; run 'flow build' again")
     try:
-        target = Target(**run.manifest()["target"])
+        target = Target.from_json(run.manifest()["target"])
     except (KeyError, TypeError, SpecError) as error:
         raise InputError(f"{run.path}: its manifest names no target ({error}); run 'flow build' again") from error
     return from_json(json.loads((run.path / GRAPH).read_text())), target

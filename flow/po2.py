@@ -35,10 +35,12 @@ class Po2Weights:
 
     @property
     def max_exponent(self) -> int:
+        """The largest exponent of a non-zero code."""
         return self.min_exponent + int(self.exponent.max(initial=0))
 
     @property
     def exponent_bits(self) -> int:
+        """Bits of a stored exponent."""
         return max(1, int(self.exponent.max(initial=0)).bit_length())
 
     @property

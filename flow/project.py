@@ -33,6 +33,7 @@ class Project:
         return digest_files(self.files)
 
     def text(self, path: str) -> str:
+        """Return a file as text."""
         return self.files[path].decode()
 
 

@@ -166,6 +166,6 @@ def _check_noise(quantizer: QuantizerConfig, what: str) -> None:
 
 def _whole(args: Mapping[str, Any], name: str, default: int, what: str) -> int:
     value = args.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not -64 <= value <= 64:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -64 <= value <= 64 or value != int(value):
         raise UnsupportedError(f"{what}: {name}={value!r} is not a whole number of bits")
     return int(value)

@@ -40,6 +40,7 @@ class Report:
         return 1 if self.bit_exact is False else 0
 
     def to_json(self) -> dict[str, Any]:
+        """Return the document, as `report.json` holds it."""
         return dict(self.document)
 
     def with_resources(self, *more: ResourceReport) -> Report:
@@ -113,6 +114,7 @@ def assemble(
                 "io_type": target.io_type,
                 "strategy": target.strategy,
                 "reuse_factor": target.reuse_factor,
+                "reuse_factors": dict(target.reuse_factors),
                 "part": target.part,
                 "clock_period_ns": target.clock_period_ns,
                 "path": str(run_dir / "project"),
@@ -251,7 +253,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     project = document["project"]
     lines = [
         f"{document['model']}: {project['backend']}, {project['io_type']}, {project['strategy']}, "
-        f"reuse factor {project['reuse_factor']}, {project['part']}, {project['clock_period_ns']:g} ns",
+        f"reuse factor {_reuse_words(project)}, {project['part']}, {project['clock_period_ns']:g} ns",
         "",
         verdict_line(report),
     ]
@@ -264,6 +266,11 @@ def _render(report: Report, table: Any, heading: Any) -> str:
         lines += [heading("Notes"), *(f"- {note}" for note in document["notes"])]
     lines += [heading("Files"), f"project  {project['path']}", f"report   {document['run_dir']}/report.md"]
     return "\n".join(lines)
+
+
+def _reuse_words(project: Mapping[str, Any]) -> str:
+    own = [f"{op} {factor}" for op, factor in project["reuse_factors"].items()]
+    return ", ".join([str(project["reuse_factor"]), *own])
 
 
 def verdict_line(report: Report) -> str:

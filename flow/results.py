@@ -54,6 +54,7 @@ class Divergence:
     counterexample: NDArray[np.int64]
 
     def to_json(self) -> dict[str, Any]:
+        """Return `verdict.first_divergence` of the report's JSON; the counterexample is a file of its own."""
         return {
             "op": self.op,
             "levels": list(self.levels),
@@ -88,6 +89,7 @@ class Resources:
     detail: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """Return an entry of `resources[].layers` in the report's JSON."""
         return {
             "name": self.name,
             "lut": self.lut,

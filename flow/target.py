@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,8 +21,9 @@ class Target:
         backend: "Vitis" or "Vivado".
         io_type: "io_parallel" (arrays) or "io_stream" (FIFOs).
         strategy: "Latency" (weights are constants) or "Resource" (weights are stored and read).
-        reuse_factor: how many products share one multiplier or shifter; must divide every layer's products as hls4ml
-            asks (`flow build` lists the legal ones when it does not).
+        reuse_factor: how many products share one multiplier or shifter.
+        reuse_factors: (op name, factor) for ops that differ from that. With strategy Resource a factor must divide an
+            op's products as hls4ml asks; `flow build` lists the legal ones when it does not.
         part: FPGA part.
         clock_period_ns: target clock period, nanoseconds.
 
@@ -33,6 +35,7 @@ class Target:
     io_type: str = "io_parallel"
     strategy: str = "Latency"
     reuse_factor: int = 1
+    reuse_factors: tuple[tuple[str, int], ...] = ()
     part: str = "xcvu13p-flga2577-2-e"
     clock_period_ns: float = 5.0
 
@@ -44,10 +47,21 @@ class Target:
         ):
             if value not in accepted:
                 raise SpecError(f"target: {name} {value!r} is not known; use one of {', '.join(accepted)}")
-        if self.reuse_factor < 1:
-            raise SpecError(f"target: reuse_factor {self.reuse_factor} is below 1")
+        for factor in (self.reuse_factor, *(factor for _, factor in self.reuse_factors)):
+            if factor < 1:
+                raise SpecError(f"target: reuse_factor {factor} is below 1")
         if not 0.5 <= self.clock_period_ns <= 1000:
             raise SpecError(f"target: clock_period_ns {self.clock_period_ns} is outside 0.5 to 1000 ns")
 
+    def reuse(self, op: str) -> int:
+        """Return the reuse factor of an op."""
+        return dict(self.reuse_factors).get(op, self.reuse_factor)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields as JSON types."""
+        return {**asdict(self), "reuse_factors": dict(self.reuse_factors)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Target:
+        """Return the target that `to_json` wrote."""
+        return cls(**{**data, "reuse_factors": tuple(data["reuse_factors"].items())})

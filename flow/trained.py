@@ -106,7 +106,7 @@ def load_trained(directory: Path) -> TrainedModel:
     """
     try:
         document = json.loads((directory / TRAINED_JSON).read_text())
-        with np.load(directory / TRAINED_NPZ, allow_pickle=False) as archive:
+        with (directory / TRAINED_NPZ).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         weights: dict[str, dict[str, NDArray[np.float32]]] = {}
         for path, array in arrays.items():

@@ -52,7 +52,7 @@ def simulate(tmp_path_factory: pytest.TempPathFactory) -> Simulate:
         if not directory.exists():
             write(project, directory)
         key = csim.sources_digest(project)
-        program, _ = csim.compile_project(directory, graph.name, root / "programs", key)
+        program = csim.compile_project(directory, graph.name, root / "programs", key)
         return csim.run(program, directory, graph, codes)
 
     return run

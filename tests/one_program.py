@@ -9,7 +9,8 @@ directory in which it runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from flow.backends import csim
@@ -21,16 +22,15 @@ from flow.toolchain import require_tool, run_all, run_tool
 
 PROGRAMS = 2
 """Compilations side by side."""
+Simulation = Callable[[Codes], SimResult]
 PARAMETERS = "firmware/parameters.h"
 TRACE = re.compile(r"namespace nnet \{\nbool trace_enabled.*?\} // namespace nnet\n", re.DOTALL)
 INCLUDE = re.compile(r'#include ["<](?!weights/)[^">]+[">]\n')
 CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
 
 
-def simulate_together(
-    projects: Sequence[Project], graphs: Sequence[IntGraph], codes: Sequence[Codes], directory: Path
-) -> list[SimResult]:
-    """Return the csim result of each project, all of one io_type and with different names."""
+def compile_together(projects: Sequence[Project], graphs: Sequence[IntGraph], directory: Path) -> list[Simulation]:
+    """Return a function for each project that simulates it; all are of one io_type and their names differ."""
     assert len({graph.name for graph in graphs}) == len(graphs)
     for project, graph in zip(projects, graphs, strict=True):
         write(project, directory / graph.name)
@@ -39,14 +39,13 @@ def simulate_together(
     flags = [flag.replace("-Ifirmware", f"-I{shared}/firmware") for flag in csim.FLAGS]
     flags += [f"-I{shared}/firmware", "-O0"]  # they run for a moment only
     commands = []
-    for part in range(PROGRAMS):
-        source = directory / f"all{part}.cpp"
-        source.write_text(_source(projects[part::PROGRAMS]))
-        commands.append([compiler, *flags, str(source), "-o", str(directory / f"all{part}")])
+    for part in range(min(PROGRAMS, len(projects))):
+        (directory / f"all{part}.cpp").write_text(_source(projects[part::PROGRAMS]))
+        commands.append([compiler, *flags, f"{directory}/all{part}.cpp", "-o", f"{directory}/all{part}"])
     run_all(commands, shared)
     return [
-        csim.run(directory / f"all{i % PROGRAMS}", directory / graph.name, graph, given)
-        for i, (graph, given) in enumerate(zip(graphs, codes, strict=True))
+        partial(csim.run, directory / f"all{number % PROGRAMS}", directory / graph.name, graph)
+        for number, graph in enumerate(graphs)
     ]
 
 

@@ -111,7 +111,8 @@ def test_identifiers_are_safe_and_unique(names: list[str]) -> None:
         made = identifier(name, taken)
         assert made not in taken and made.isascii() and made.isidentifier() and made == made.lower()
         assert len(made) <= MAX_LENGTH + 8 and "__" not in made and not made.endswith("_")
-        assert made not in RESERVED and not GENERATED.fullmatch(made) and not keyword.iskeyword(made)
+        assert made not in RESERVED and not keyword.iskeyword(made)
+        assert made.startswith("op_") or not GENERATED.fullmatch(made)
         taken.append(made)
 
 

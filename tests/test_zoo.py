@@ -17,7 +17,7 @@ from flow.graph import Input, IntGraph, MaxPool2D, from_json, to_json, to_text
 from flow.passes import PASSES, lower
 from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 from nets import inputs
-from one_program import simulate_together
+from one_program import compile_together
 from oracle import evaluate
 
 RANDOM_INPUTS = 12
@@ -92,12 +92,11 @@ def test_emits_for_every_target(name: str) -> None:
 def check_all_equal(target: Target, tmp_path: Path) -> None:
     """Simulate all rows in one program and hold every op's output against the reference."""
     graphs = [graph for graph in (lower(zoo.row(name)) for name in zoo.ROWS) if not refused(graph, target)]
-    projects = [emit(graph, target) for graph in graphs]
-    codes = [inputs(graph, 100) for graph in graphs]
+    simulations = compile_together([emit(graph, target) for graph in graphs], graphs, tmp_path)
     different = []
-    for graph, given, simulated in zip(
-        graphs, codes, simulate_together(projects, graphs, codes, tmp_path), strict=True
-    ):
+    for graph, simulate in zip(graphs, simulations, strict=True):
+        given = inputs(graph, 100)
+        simulated = simulate(given)
         expected = reference.run(graph, given)
         assert set(simulated.codes) == {op.name for op in graph.ops}
         different += [

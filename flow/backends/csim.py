@@ -75,7 +75,7 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
         ToolFailedError: it crashed, or wrote less than it should.
     """
     started = time.perf_counter()
-    parts = [part for part in np.array_split(codes.astype(np.int32), os.cpu_count() or 1) if len(part)]
+    parts = [part for part in np.array_split(codes.astype(np.int64), os.cpu_count() or 1) if len(part)]
     with tempfile.TemporaryDirectory(prefix="po2flow-csim-") as scratch:
         commands = []
         for number, part in enumerate(parts):

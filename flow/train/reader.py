@@ -140,7 +140,7 @@ def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
     elif not isinstance(inner, dict) or "class_name" not in config:
         raise ModelFileError(f"{path}: its configuration is not that of a Keras model")
     else:
-        built = (config.get("build_config") or {}).get("input_shape")
+        built = (config.get("build_config") or {}).get("input_shape") or config.get("build_input_shape")
         config = {**config, "config": {**({"build_input_shape": built} if built else {}), **inner}}
     return dict(_inference_only(config))
 
@@ -148,6 +148,8 @@ def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
 def _inference_only(config: Any) -> Any:
     """Return a configuration in Keras' older form, without what only training needs."""
     if isinstance(config, Mapping):
+        if config.get("class_name") in ("__tuple__", "TensorShape"):  # as a SavedModel writes them
+            return _inference_only(config.get("items"))
         kept = [key for key in config if key not in NEWER_KEYS and not key.endswith(TRAINING_ONLY)]
         return {key: _inference_only(config[key]) for key in kept}
     return [_inference_only(item) for item in config] if isinstance(config, list) else config

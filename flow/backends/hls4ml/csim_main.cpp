@@ -1,6 +1,6 @@
 // C simulation on integer codes: reads input codes, runs the generated top function, writes every op's output codes.
 //     csim INPUTS OUTPUT_DIRECTORY
-// INPUTS holds int32 codes, samples * N_INPUT of them; OUTPUT_DIRECTORY/<op>.bin gets int64 codes.
+// INPUTS holds int64 codes, samples * N_INPUT of them; OUTPUT_DIRECTORY/<op>.bin gets int64 codes.
 
 #include "firmware/@top@.h"
 #include "firmware/nnet_utils/nnet_helpers.h"
@@ -56,9 +56,9 @@ int main(int argc, char **argv) {
     }
     nnet::trace_outputs = &buffers;
 
-    std::vector<int32_t> sample(n_input);
+    std::vector<int64_t> sample(n_input);
     std::vector<double> real(n_input), result(n_output);
-    while (std::fread(sample.data(), sizeof(int32_t), n_input, inputs) == n_input) {
+    while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
         for (size_t i = 0; i < n_input; i++)
             real[i] = std::ldexp(double(sample[i]), -input_frac_bits);
         @call@

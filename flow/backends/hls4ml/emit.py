@@ -53,7 +53,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
             simulate.
         EmitError: hls4ml wrote something other than the graph.
     """
-    layers.check_reuse_factor(graph, target)
+    layers.check_reuse_factors(graph, target)
     layers.check_pools(graph, target)
     listed = layers.layer_list(graph)
     with tempfile.TemporaryDirectory(prefix="po2flow-") as scratch:

@@ -94,7 +94,7 @@ def _layer_config(op: Op, target: Target) -> dict[str, Any]:
         types |= {"accum": precision(op.format)}
     return {
         "Precision": types,
-        "ReuseFactor": target.reuse_factor,
+        "ReuseFactor": target.reuse(op.name),
         "Strategy": target.strategy,
     }
 
@@ -104,21 +104,23 @@ def traced(graph: IntGraph) -> tuple[Op, ...]:
     return tuple(op for op in graph.ops if not isinstance(op, Input | Flatten))
 
 
-def check_reuse_factor(graph: IntGraph, target: Target) -> None:
-    """Raise UnsupportedError if hls4ml would change the reuse factor of a layer (it does so with a printed line).
+def check_reuse_factors(graph: IntGraph, target: Target) -> None:
+    """Raise UnsupportedError if hls4ml would change a reuse factor (it does so with a printed line).
 
     Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
     """
+    sizes = {op.name: (op.weight.size // op.shape[-1], op.shape[-1]) for op in graph.ops if isinstance(op, MatMul)}
+    for name, _ in target.reuse_factors:
+        if name not in sizes:
+            raise UnsupportedError(f"{graph.name}: no op '{name}' to give a reuse factor; use {', '.join(sizes)}")
     if target.strategy != "Resource":
         return
-    sizes = {op.name: (op.weight.size // op.shape[-1], op.shape[-1]) for op in graph.ops if isinstance(op, MatMul)}
     for name, (n_in, n_out) in sizes.items():
-        if not _legal(n_in, n_out, target.reuse_factor):
-            largest = min(n_in * n_out for n_in, n_out in sizes.values())
-            legal = [str(f) for f in range(1, largest + 1) if all(_legal(*size, f) for size in sizes.values())]
+        if not _legal(n_in, n_out, target.reuse(name)):
+            legal = [str(factor) for factor in range(1, n_in * n_out + 1) if _legal(n_in, n_out, factor)]
             raise UnsupportedError(
-                f"{graph.name}: op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse_factor} with "
-                f"strategy Resource; legal for every op of this model: {', '.join(legal)}"
+                f"{graph.name}: op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse(name)} with "
+                f"strategy Resource; give it one of its own, --reuse-factor {name}=N, with N one of {', '.join(legal)}"
             )
 
 

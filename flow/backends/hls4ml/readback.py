@@ -15,7 +15,7 @@ import numpy as np
 
 from flow.backends.hls4ml.layers import traced
 from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
-from flow.errors import EmitError
+from flow.errors import EmitError, UnsupportedError
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding, parse_cpp
 from flow.graph import BatchNorm, Conv2D, Dense, IntGraph, MatMul, MaxPool2D, Op, Relu, Requantize
 from flow.po2 import split
@@ -92,6 +92,9 @@ def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Find
             yield from _values(project, op, "bias", call.arguments[3], op.bias, op.bias_format)
             yield from _weights(project, op, call, types, config["weight_t"], target)
         if isinstance(op, BatchNorm):
+            config = configs[call.types[2]]
+            yield from _type(op, "scale type", op.scale_format, _precision(types, config["scale_t"]))
+            yield from _type(op, "offset type", op.offset_format, _precision(types, config["bias_t"]))
             yield from _values(project, op, "scale", call.arguments[2], op.scale, op.scale_format)
             yield from _values(project, op, "offset", call.arguments[3], op.offset, op.offset_format)
 
@@ -144,7 +147,7 @@ def _type(
 ) -> Iterator[Finding]:
     try:
         same = parse_cpp(text) == (fmt, rounding, overflow)
-    except ValueError:
+    except (ValueError, UnsupportedError):  # no type of ours, or one of a width that we do not have
         same = False
     if not same:
         yield Finding(op.name, f"the {what}", fmt.cpp(rounding, overflow), text)
@@ -180,5 +183,6 @@ def _values(project: Project, op: Op, what: str, variable: str, codes: Codes, fm
             yield Finding(op.name, f"the number of values in {path}", str(len(expected)), str(len(scaled)))
         elif wrong:
             first = wrong[0]
-            where = f"{what} {np.unravel_index(first, codes.shape)} in {path}".replace("np.int64", "")
+            index = tuple(int(i) for i in np.unravel_index(first, codes.shape))
+            where = f"{what} {index} in {path}"
             yield Finding(op.name, where, f"code {expected[first]}", f"code {scaled[first]}")

@@ -1,0 +1,90 @@
+"""Adversarial inputs: the same ones for anyone, in range, and they reach what they claim to reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zoo
+from nets import Net, first, s, u
+
+from flow import reference
+from flow.adversarial import adversarial_inputs, corner_inputs
+from flow.graph import IntGraph, MatMul, Op
+from flow.intervals import accumulation
+from flow.passes import lower
+
+COUNT = 256
+ROWS = ["dense_signed_input", "dense_one_bit_input", "dense_single_element", "conv_same", "everything", "relu_then_cast"]
+
+
+def sums(graph: IntGraph, codes: np.ndarray, name: str) -> np.ndarray:
+    parts: list[np.ndarray] = []
+
+    def keep(op: Op, exact: np.ndarray, frac_bits: int) -> None:
+        if op.name == name:
+            parts.append(exact.astype(np.int64))  # a copy: the cast that follows works in place
+
+    reference.run(graph, codes, keep)
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("count", [16, COUNT, 2000])
+def test_count_range_and_repetition(name: str, count: int) -> None:
+    graph = lower(zoo.row(name))
+    codes = adversarial_inputs(graph, count)
+    assert codes.shape == (count, *graph.input.shape) and codes.dtype == np.int64
+    assert codes.min() == graph.input.format.min_code and codes.max() == graph.input.format.max_code
+    assert np.array_equal(codes, adversarial_inputs(lower(zoo.row(name)), count))
+
+
+def test_corners() -> None:
+    op = Net((2, 2, 1), s(3)).ops[0]
+    rows = corner_inputs(op).reshape(-1, 4).tolist()
+    assert rows[:6] == [[-4] * 4, [3] * 4, [0] * 4, [3, -4, 3, -4], [-4, 3, -4, 3], [3, 0, 3, 0]]
+    assert len(rows) == 7 and len(set(rows[6])) > 1
+
+
+@pytest.mark.parametrize("fmt", [u(4), s(5, 2), u(1), s(2)])
+def test_each_element_stands_alone_at_its_ends(fmt) -> None:
+    graph = lower(Net((6,), fmt).dense(zoo.ints(6, 3)).requantize(s(5)).graph())
+    rows = {tuple(row) for row in adversarial_inputs(graph, COUNT).tolist()}
+    for end in {fmt.min_code, fmt.max_code} - {0}:
+        for position in range(6):
+            assert tuple(end if i == position else 0 for i in range(6)) in rows
+
+
+@pytest.mark.parametrize("fmt", [u(4), s(5, 2), u(1)])
+def test_the_accumulators_of_the_first_op_reach_both_ends(fmt) -> None:
+    """Without a bias the ends of the interval are sums that occur, so the inputs must show them."""
+    graph = lower(Net((9,), fmt).dense(zoo.ints(9, 5)).relu().requantize(u(4)).graph())
+    op = first(graph)
+    assert isinstance(op, MatMul)
+    acc, found = accumulation(op, fmt), sums(graph, adversarial_inputs(graph, COUNT), op.name)
+    assert np.array_equal(found.min(axis=0), acc.low) and np.array_equal(found.max(axis=0), acc.high)
+
+
+def test_later_accumulators_go_further_than_with_random_inputs() -> None:
+    rng = np.random.default_rng(3)
+    graph = lower(
+        Net((12,), u(4)).dense(zoo.ints(12, 8)).relu().requantize(u(4, -3)).dense(zoo.ints(8, 6), frac=1).graph()
+    )
+    name = graph.output.name
+    random = sums(graph, rng.integers(0, 15, (COUNT, 12), endpoint=True), name)
+    ours = sums(graph, adversarial_inputs(graph, COUNT), name)
+    assert np.ptp(ours, axis=0).sum() > np.ptp(random, axis=0).sum()
+
+
+def test_ties_and_both_ends_of_the_output_are_hit() -> None:
+    """An op whose sums seldom fall on a tie (one in 16) or on the last code before it saturates."""
+    graph = lower(Net((6,), u(4)).dense(zoo.ints(6, 2), [3, -1]).requantize(s(3, -4)).graph())
+    op = first(graph)
+    found = sums(graph, adversarial_inputs(graph, COUNT), op.name)
+    random = sums(graph, np.random.default_rng(0).integers(0, 15, (COUNT, 6), endpoint=True), op.name)
+
+    def ties(values: np.ndarray) -> int:
+        return int(np.count_nonzero(values % 16 == 8))
+
+    assert ties(found) > 1.5 * ties(random) > 0
+    outputs = reference.run_output(graph, adversarial_inputs(graph, COUNT))
+    assert {-4, 3} <= set(outputs.reshape(-1).tolist())

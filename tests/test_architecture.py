@@ -1,0 +1,80 @@
+"""The layering of the package, read from its source: imports go downwards, foreign packages stay in their place."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flow
+
+ROOT = Path(flow.__file__).parent
+MODULES = {
+    ".".join(("flow", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+LAYERS = (  # a module imports from its own layer or those before it
+    ("errors", "toml_table", "names", "fixed", "po2"),
+    ("target", "trained", "graph", "project", "results", "spec", "quantizers", "parts"),
+    ("intervals", "reference", "extract", "passes", "adversarial", "compare", "cost_rules", "estimate", "inputs"),
+    ("toolchain", "vendor_reports", "datasets", "train", "backends"),
+    ("runs", "sources", "verify", "report", "doctor", "pipeline"),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FOREIGN = {
+    "tensorflow": "flow.train", "keras": "flow.train", "tf_keras": "flow.train", "qkeras": "flow.train",
+    "tensorflow_model_optimization": "flow.train", "h5py": "flow.train", "hls4ml": "flow.backends.hls4ml",
+    "subprocess": "flow.toolchain", "multiprocessing": "flow.toolchain",
+}  # fmt: skip
+
+
+def imports(module: str, *, lazy: bool) -> set[str]:
+    """Return the modules that a module imports; with `lazy`, also those imported inside functions."""
+    tree = ast.parse(MODULES[module].read_text())
+    nodes = list(ast.walk(tree)) if lazy else tree.body
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{module}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if f"{node.module}.{alias.name}" in MODULES}
+            found.add(node.module)
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    assert {name.split(".")[1] for name in MODULES if name != "flow"} == set(RANK)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "flow"])
+def test_imports_go_downwards(module: str) -> None:
+    own = RANK[module.split(".")[1]]
+    for imported in imports(module, lazy=True):
+        if imported.startswith("flow."):
+            assert RANK[imported.split(".")[1]] <= own, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_foreign_packages_stay_in_their_place(module: str) -> None:
+    for imported in imports(module, lazy=True):
+        place = FOREIGN.get(imported.split(".")[0])
+        assert place is None or module == place or module.startswith(f"{place}."), f"{module} imports {imported}"
+
+
+def test_no_module_imports_in_a_circle() -> None:
+    waiting = {name: {other for other in imports(name, lazy=False) if other in MODULES and other != name} for name in MODULES}
+    waiting = {name: {o for o in others if not name.startswith(f"{o}.")} for name, others in waiting.items()}
+    while free := [name for name, others in waiting.items() if not others]:
+        waiting = {name: others - set(free) for name, others in waiting.items() if name not in free}
+    assert waiting == {}
+
+
+@pytest.mark.parametrize("module", ["flow", "flow.cli"])
+def test_heavy_packages_are_not_loaded(module: str) -> None:
+    heavy = sorted({name for name, place in FOREIGN.items() if place != "flow.toolchain"})
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -1,0 +1,448 @@
+"""Reading users' Keras models: every form gives the same model, and nothing in a file is ever run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from fixtures_cli import flow, needs_compiler, refused, run_directories
+from fixtures_keras import (
+    array,
+    bits,
+    conv_parts,
+    dense,
+    functional,
+    keras,
+    layers,
+    mlp_parts,
+    po2,
+    qkeras,
+    save,
+    save_all,
+    scatter,
+    sequential,
+)
+
+from flow.errors import ModelFileError, UnsupportedError
+from flow.extract import extract
+from flow.fixed import FixedFormat
+from flow.graph import to_json
+from flow.train import quiet_warnings
+from flow.train.reader import read_keras
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
+SHAPE = (8, 8, 1)
+FORMS = ("h5", "keras", "saved model", "json", "json, newer weights")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, tuple[Path, Path | None]]]:
+    """Return kind -> form -> files, of the same layers as Sequential and Functional model."""
+    found = {}
+    for kind, make in (("sequential", sequential), ("functional", functional)):
+        found[kind] = save_all(make(SHAPE, *conv_parts()), tmp_path_factory.mktemp(kind))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_model(saved: Any, kind: str, form: str) -> None:
+    wanted = read_keras(*saved[kind]["h5"])
+    found = read_keras(*saved[kind][form])
+    assert found.trained.class_name == ("Sequential" if kind == "sequential" else "Functional")
+    assert found.trained.weights.keys() == {"conv", "norm", "hidden", "logits"}
+    for name, group in wanted.trained.weights.items():
+        for key, values in group.items():
+            np.testing.assert_array_equal(found.trained.weights[name][key], values, f"{name}/{key}")
+    first, second = (to_json(extract(each.trained)) for each in (wanted, found))
+    for graph in (first, second):
+        graph["ops"][0] |= {"name": "", "layers": []}  # the input layer's number depends on what was built before
+        graph["ops"][1]["inputs"] = []
+    assert first["ops"] == second["ops"]
+    inputs = np.random.default_rng(3).normal(0, 1, (20, *SHAPE)).astype(np.float32)
+    with quiet_warnings():
+        np.testing.assert_array_equal(found.keras.predict(inputs, verbose=0), wanted.keras.predict(inputs, verbose=0))
+
+
+def test_sequential_and_functional_hold_the_same_weights(saved: Any) -> None:
+    first, second = (read_keras(*saved[kind]["h5"]).trained.weights for kind in ("sequential", "functional"))
+    for name, group in first.items():
+        for key, values in group.items():
+            np.testing.assert_array_equal(second[name][key], values)
+
+
+@pytest.mark.parametrize("name", ["older.weights.h5", "newer.h5", "no_suffix", "a b;c.weights.h5"])
+def test_weights_are_told_by_their_content_not_by_their_name(saved: Any, tmp_path: Path, name: str) -> None:
+    form = "json" if name.startswith("older") else "json, newer weights"
+    arch, weights = saved["sequential"][form]
+    renamed = tmp_path / name
+    renamed.write_bytes(weights.read_bytes())
+    found, wanted = read_keras(arch, renamed).trained, read_keras(arch, weights).trained
+    assert found.digest() == wanted.digest()
+
+
+def test_a_sequential_model_built_by_its_first_call_knows_its_input_shape(tmp_path: Path) -> None:
+    with quiet_warnings():
+        model = keras.Sequential([dense(3, "only")])
+        model.build((None, 4))
+        scatter(model, 1)
+        model.predict(np.zeros((1, 4)), verbose=0)
+    for name in ("model.h5", "model.keras", "saved"):
+        trained = read_keras(save(model, tmp_path / name)).trained
+        assert trained.input_shape() == (4,)
+        assert extract(trained, FixedFormat(False, 0, 8)).input.shape == (4,)
+
+
+# each form through a build
+
+
+@needs_compiler
+def test_a_build_of_every_form_is_bit_exact(saved: Any, tmp_path: Path) -> None:
+    """One compilation: all five forms hold the same graph, so they share one run directory."""
+    inputs = array(tmp_path / "x.npy", np.random.default_rng(5).uniform(-1.2, 1.2, (60, *SHAPE)))
+    labels = array(tmp_path / "y.npy", np.arange(60) % 4)
+    for form in FORMS:
+        model, weights = saved["sequential"][form]
+        more = ("--weights", weights) if weights else ()
+        given = ("--inputs", inputs, "--labels", labels, "--adversarial", 64, "--output", tmp_path / "runs")
+        outcome = flow("build", model, *more, *given, "--json")
+        assert outcome.code == 0, outcome
+        verdict = outcome.report()["verdict"]
+        assert verdict["bit_exact"] is True
+        assert verdict["compared"] == ["qkeras", "reference", "csim"]
+        assert (verdict["samples"], verdict["adversarial_samples"], verdict["mismatches"]) == (60, 64, 0)
+        assert verdict["arithmetic"]["qkeras"] == "float64", "the batch normalization is a stock one"
+        assert [layer["mismatches"] for layer in outcome.report()["layers"]] == [0] * len(outcome.report()["layers"])
+        assert any("softmax" in note for note in outcome.report()["notes"])
+    assert len(run_directories(tmp_path / "runs")) == 1, "the same graph of the same name"
+
+
+@needs_compiler
+def test_float32_is_used_where_it_is_exact_and_pruned_weights_are_counted(tmp_path: Path) -> None:
+    model = functional((8,), *mlp_parts())
+    kernel, offset = model.get_layer("first").get_weights()
+    kernel[:, :3] = 0
+    model.get_layer("first").set_weights([kernel, offset])
+    inputs = array(tmp_path / "x.npy", np.random.default_rng(5).uniform(-1.2, 1.2, (50, 8)).astype(np.float32))
+    options = ("--inputs", inputs, "--adversarial", 32, "--output", tmp_path / "runs")
+    outcome = flow("build", save(model, tmp_path / "mlp.keras"), *options, "--json")
+    report = outcome.report()
+    assert report["verdict"]["bit_exact"] is True
+    assert report["verdict"]["arithmetic"]["qkeras"] == "float32"
+    notes = [note for note in report["notes"] if "24 of 48 weights were pruned" in note]
+    assert len(notes) == 1, report["notes"]
+    assert "'first'" in notes[0]
+    assert "quantized_po2_zero" in notes[0]
+    first = next(layer for layer in report["layers"] if layer["name"] == "first")
+    assert first["sparsity"] == 0.0, "as QKeras really computes"
+
+
+@needs_compiler
+def test_sums_beyond_24_bits_are_checked_in_float64(tmp_path: Path) -> None:
+    wide = bits(16, 0, alpha=1)
+    parts = (
+        qkeras.QActivation("quantized_bits(16,0,alpha=1)", name="quantize_input"),
+        qkeras.QDense(4, kernel_quantizer=wide, bias_quantizer=bits(8, 0, alpha=1), name="wide"),
+        qkeras.QActivation("quantized_bits(16,2,alpha=1,symmetric=1)", name="quantize"),
+        dense(3, "last", activation="quantized_bits(8,2,alpha=1)"),
+    )
+    inputs = array(tmp_path / "x.npy", np.random.default_rng(5).uniform(-1, 1, (50, 6)))
+    options = ("--inputs", inputs, "--adversarial", 32, "--output", tmp_path / "runs")
+    report = flow("build", save(sequential((6,), *parts), tmp_path / "wide.h5"), *options, "--json").report()
+    assert report["verdict"]["bit_exact"] is True
+    assert report["verdict"]["arithmetic"]["qkeras"] == "float64"
+    assert report["verdict"]["compared"] == ["qkeras", "reference", "csim"]
+
+
+def test_the_default_scale_of_a_kernel_quantizer_is_read_as_qkeras_uses_it(tmp_path: Path) -> None:
+    model = sequential((6,), qkeras.QActivation("quantized_bits(4,0,alpha=1)"), dense(5, "auto", bits(4, 0)))
+    layer = model.get_layer("auto")
+    assert layer.kernel_quantizer_internal.alpha == "auto_po2", "QKeras turns alpha=None into auto_po2 for kernels"
+    kernel = read_keras(save(model, tmp_path / "auto.h5")).trained.weights["auto"]["kernel"]
+    np.testing.assert_array_equal(kernel, np.asarray(layer.kernel_quantizer_internal(layer.kernel)))
+
+
+# files that are no model
+
+
+def broken(directory: Path, model: Any) -> dict[str, Path]:
+    """Return what is wrong -> a file of which that is so."""
+    paths = {}
+    for ending in ("h5", "keras"):
+        whole = save(model, directory / f"whole.{ending}").read_bytes()
+        for name, part in (("half", whole[: len(whole) // 2]), ("start", whole[:300]), ("magic", whole[:8])):
+            paths[f"{name} {ending}"] = directory / f"{name}.{ending}"
+            paths[f"{name} {ending}"].write_bytes(part)
+    texts = {
+        "empty.h5": "",
+        "text.keras": "hello",
+        "list.json": "[]",
+        "half.json": '{"class_name": "Seq',
+        "deep.json": "",
+    }
+    for name, text in texts.items():
+        paths[name] = directory / name
+        paths[name].write_text(text)
+    paths["deep.json"].write_text("[" * 100_000)
+    with quiet_warnings():
+        model.save_weights(directory / "only.h5")
+    paths["weights only"] = directory / "only.h5"
+    (directory / "folder").mkdir()
+    (directory / "folder" / "saved_model.pb").write_bytes(b"\x00\x01")
+    paths["folder"] = directory / "folder"
+    with zipfile.ZipFile(directory / "other.keras", "w") as archive:
+        archive.writestr("readme", "no model")
+    paths["zip"] = directory / "other.keras"
+    return paths
+
+
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    model = sequential((4,), dense(2, "only"))
+    paths = broken(tmp_path, model)
+    for what, path in paths.items():
+        more = ("--weights", paths["weights only"]) if path.suffix == ".json" else ()
+        outcome = flow("build", path, *more, "--input-format", "fixed<8,1>", "--output", tmp_path / "runs")
+        refused(outcome, str(path))
+        assert not (tmp_path / "runs").exists(), what
+    assert "holds weights only" in flow("build", paths["weights only"], "--output", tmp_path / "runs").err
+
+
+def test_missing_files_are_refused(tmp_path: Path) -> None:
+    refused(flow("build", tmp_path / "none.h5"), "no such file")
+    refused(flow("build", tmp_path / "none.keras"), "no such file")
+    (tmp_path / "arch.json").write_text("{}")
+    refused(flow("build", tmp_path / "arch.json"), "--weights")
+    refused(flow("build", tmp_path / "arch.json", "--weights", tmp_path / "none.h5"), "none.h5: no such file")
+    refused(flow("build", "digits_mlp", "--weights", tmp_path / "none.h5"), "--weights goes with")
+    whole = save(sequential((4,), dense(2, "only")), tmp_path / "m.h5")
+    refused(flow("build", whole, "--weights", whole), "no .json")
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    other = sequential((5,), dense(3, "a"), dense(2, "b"))
+    with quiet_warnings():
+        (tmp_path / "arch.json").write_text(sequential((4,), dense(2, "only")).to_json())
+    for name in ("other.h5", "other.weights.h5"):
+        with quiet_warnings():
+            other.save_weights(tmp_path / name)
+        refused(flow("build", tmp_path / "arch.json", "--weights", tmp_path / name), "cannot load this model")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    for number, part in enumerate((layers.Dense(2, name="plain"), layers.BatchNormalization(name="plain"))):
+        model = sequential((4,), dense(4, "fine"), part)
+        weights = part.get_weights()
+        weights[0][..., 0] = value
+        part.set_weights(weights)
+        path = save(model, tmp_path / f"{number}.h5")
+        refused(flow("show", path, "--input-format", "fixed<8,1>", "--output", tmp_path), "plain", "NaN or infinite")
+
+
+def branching() -> Any:
+    inputs = layers.Input((4,))
+    return keras.Model(inputs, layers.Add()([dense(3, "left")(inputs), dense(3, "right")(inputs)]))
+
+
+def forked() -> Any:
+    inputs = layers.Input((4,))
+    dense(3, "left")(inputs)
+    return keras.Model(inputs, [dense(3, "left")(inputs), dense(3, "right")(inputs)])
+
+
+def skipping() -> Any:
+    inputs = layers.Input((4,))
+    return keras.Model(inputs, [dense(3, "second")(dense(4, "first")(inputs)), dense(3, "third")(inputs)])
+
+
+def two_inputs() -> Any:
+    inputs = [layers.Input((4,)), layers.Input((4,))]
+    return keras.Model(inputs, layers.Concatenate()(inputs))
+
+
+def shared() -> Any:
+    inputs, layer = layers.Input((4,)), dense(4, "twice")
+    return keras.Model(inputs, layer(layer(inputs)))
+
+
+UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
+    "branch": (branching, "Add"),
+    "two outputs": (forked, "'right'"),
+    "two outputs, one of them early": (skipping, "'third'"),
+    "two inputs": (two_inputs, "Concatenate"),
+    "shared layer": (shared, "'twice'"),
+    "nested": (lambda: keras.Sequential([layers.InputLayer((4,)), sequential((4,), dense(2, "in"))]), "Sequential"),
+    "layer": (lambda: sequential((4, 4), layers.LSTM(3, name="memory")), "LSTM"),
+    "quantizer": (lambda: sequential((4,), dense(2, "odd", qkeras.ternary(alpha=1))), "'ternary'"),
+    "activation": (lambda: sequential((4,), dense(2, "odd", activation="tanh")), "'tanh'"),
+    "relu_po2": (lambda: sequential((4,), qkeras.QActivation("quantized_relu_po2(4)", name="odd")), "relu_po2"),
+    "slope": (lambda: sequential((4,), layers.ReLU(negative_slope=0.1, name="leaky")), "negative_slope"),
+    "scaled activation": (
+        lambda: sequential((4,), qkeras.QActivation(bits(4, 0, alpha="auto_po2", symmetric=True), name="odd")),
+        "alpha='auto_po2'",
+    ),
+    "float weights": (lambda: sequential((40,), layers.Dense(30, name="plain")), "give the layer a kernel_quantizer"),
+    "half precision": (lambda: sequential((4,), layers.Dense(3, name="half", dtype="float16")), "float16"),
+    "double precision": (lambda: sequential((4,), layers.Dense(3, name="double", dtype="float64")), "float64"),
+    "open axis": (lambda: sequential((None, None, 1), qkeras.QConv2D(2, 3, kernel_quantizer=po2(4, 1))), "not fixed"),
+    "after softmax": (lambda: sequential((4,), layers.Softmax(), dense(2, "late")), "after the softmax"),
+}
+
+
+@pytest.mark.parametrize("what", UNSUPPORTED)
+def test_what_has_no_exact_form_is_refused_by_name(tmp_path: Path, what: str) -> None:
+    make, word = UNSUPPORTED[what]
+    with quiet_warnings():
+        model = make()
+    for form in ("model.h5", "model.keras"):
+        path = save(model, tmp_path / form)
+        port = () if what == "scaled activation" else ("--input-format", "fixed<8,1>")
+        refused(flow("build", path, *port, "--output", tmp_path / "runs"), word, "model")
+        assert run_directories(tmp_path / "runs") == []
+
+
+# files that would do something
+
+
+def marker_layer(marker: Path) -> Any:
+    """Return a Lambda layer that creates a file when it is called."""
+    created = {"path": str(marker)}
+    return layers.Lambda(lambda x, path=created["path"]: (open(path, "w").close(), x)[1], name="evil")
+
+
+@pytest.mark.parametrize("flags", [(), ("--trust-model",)])
+@pytest.mark.parametrize("form", ["model.h5", "model.keras", "saved"])
+def test_a_lambda_is_never_run(tmp_path: Path, form: str, flags: tuple[str, ...]) -> None:
+    marker = tmp_path / "was_here"
+    path = save(sequential((4,), marker_layer(marker), dense(2, "d")), tmp_path / form)
+    marker.unlink(missing_ok=True)
+    outcome = flow("build", path, *flags, "--input-format", "fixed<8,1>", "--output", tmp_path / "runs")
+    refused(outcome, "Lambda")
+    assert not marker.exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def edited(model: Any, directory: Path, edit: Callable[[dict[str, Any]], None]) -> list[tuple[Path, Path | None]]:
+    """Return a model's files after `edit` changed the configuration that they hold."""
+    files = save_all(model, directory)
+    with h5py.File(files["h5"][0], "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        edit(config)
+        file.attrs["model_config"] = json.dumps(config)
+    path = files["keras"][0]
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    edit(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**parts, "config.json": json.dumps(config).encode()}.items():
+            archive.writestr(name, content)
+    config = json.loads(files["json"][0].read_text())
+    edit(config)
+    files["json"][0].write_text(json.dumps(config))
+    return [files["h5"], files["keras"], files["json"]]
+
+
+def last_layer(config: dict[str, Any]) -> dict[str, Any]:
+    return dict(config["config"]["layers"][-1])["config"]
+
+
+HOSTILE_TEXTS = (
+    "__import__('os').system('touch was_here')",
+    "quantized_bits(__import__('os').system('touch was_here'))",
+    "quantized_bits(4,0,alpha=open('was_here','w'))",
+    "(lambda: open('was_here', 'w'))()",
+    "quantized_bits",
+    "quantized_po2(4,1)\nimport os",
+    "quantized_po2(" * 200,
+    "\x00",
+)
+
+
+@pytest.mark.parametrize("key", ["kernel_quantizer", "bias_quantizer", "activation"])
+def test_a_quantizer_text_is_never_evaluated(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, text in enumerate(HOSTILE_TEXTS):
+        if text == "quantized_bits":
+            continue  # harmless: a name alone is the quantizer with its defaults
+        (tmp_path / str(number)).mkdir()
+        model = sequential((4,), dense(2, "last"))
+        for path, weights in edited(model, tmp_path / str(number), lambda c, t=text: last_layer(c).update({key: t})):
+            more = ("--weights", weights) if weights else ()
+            outcome = flow("build", path, *more, "--input-format", "fixed<8,1>", "--output", tmp_path / "runs")
+            refused(outcome, "last")
+            assert not (tmp_path / "was_here").exists()
+
+
+EVIL = {"module": "flow_evil_module", "class_name": "Evil", "config": {}, "registered_name": "Evil"}
+FUNCTION = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
+SCALED = {
+    "class_name": "QInitializer",
+    "config": {"initializer": "zeros", "use_scale": True, "quantizer": "__import__('flow_evil_module')"},
+}
+
+
+@pytest.mark.parametrize("value", [EVIL, FUNCTION, SCALED], ids=["class", "function", "initializer"])
+@pytest.mark.parametrize("key", ["kernel_initializer", "kernel_regularizer", "bias_constraint", "kernel_quantizer"])
+def test_no_module_that_a_file_names_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: dict[str, Any]
+) -> None:
+    (tmp_path / "flow_evil_module.py").write_text("open('was_here', 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model = sequential((4,), dense(2, "last"))
+    for path, weights in edited(model, tmp_path, lambda c: last_layer(c).update({key: value})):
+        try:
+            found = read_keras(path, weights)
+        except (ModelFileError, UnsupportedError):
+            assert key == "kernel_quantizer", "what only training needs does not matter"
+        else:
+            np.testing.assert_array_equal(
+                found.trained.weights["last"]["kernel"],
+                read_keras(save(model, tmp_path / "m.h5")).trained.weights["last"]["kernel"],
+            )
+        assert not (tmp_path / "was_here").exists()
+
+
+def test_the_module_of_a_layer_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flow_evil_module.py").write_text("open('was_here', 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def edit(config: dict[str, Any]) -> None:
+        for entry in (config, config["config"]["layers"][-1]):
+            entry |= {"module": "flow_evil_module", "registered_name": "flow_evil_module>QDense"}
+
+    for path, weights in edited(sequential((4,), dense(2, "last")), tmp_path, edit):
+        assert read_keras(path, weights).trained.weights.keys() == {"last"}
+        assert not (tmp_path / "was_here").exists()
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return (open, ("was_here", "w"))
+
+
+def test_no_pickle_in_an_archive_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(sequential((4,), dense(2, "last")), tmp_path / "m.keras")
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json")
+    np.savez("model.weights.npz", a=np.array([Bomb()], dtype=object))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+        archive.write("model.weights.npz")
+    with pytest.raises(ModelFileError):
+        read_keras(path)
+    assert not (tmp_path / "was_here").exists()
+    pickle.loads(pickle.dumps(Bomb())).close()  # the bomb works
+    assert (tmp_path / "was_here").exists()

@@ -1,0 +1,81 @@
+"""Programs: found, required, run; with fakes for those that are missing, fail, or never end."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from flow.errors import ToolFailedError, ToolMissingError
+from flow.toolchain import INSTALL, find_tool, require_tool, run_all, run_tool
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that puts a shell script on an otherwise empty PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def make(name: str, script: str, directory: Path = tmp_path) -> str:
+        path = directory / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+def test_found_on_the_path_or_named_by_the_environment(fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_tool("g++") is None
+    on_path = fake("g++", "true")
+    assert find_tool("g++") == require_tool("g++") == on_path
+    (tmp_path / "other").mkdir()
+    other = fake("my-g++", "true", tmp_path / "other")
+    monkeypatch.setenv("FLOW_GXX", other)
+    assert find_tool("g++") == other
+    monkeypatch.setenv("FLOW_VITIS_RUN", other)
+    assert find_tool("vitis-run") == other
+    monkeypatch.setenv("FLOW_GXX", str(tmp_path / "absent"))
+    assert find_tool("g++") is None
+
+
+@pytest.mark.parametrize("name", [*INSTALL, "some-tool"])
+def test_missing(fake, name: str) -> None:
+    with pytest.raises(ToolMissingError, match="is not on PATH; .*install") as caught:
+        require_tool(name)
+    assert caught.value.exit_code == 3 and f"'{name}'" in str(caught.value)
+
+
+def test_what_it_prints_is_returned(fake, tmp_path: Path) -> None:
+    talk = fake("talk", 'echo "$1"; echo "to stderr" >&2; pwd; read line || echo "no input"')
+    said = run_tool([talk, "a b"], tmp_path).splitlines()
+    assert said == ["a b", "to stderr", str(tmp_path), "no input"]
+    assert "\ufffd" in run_tool([fake("binary", r"printf '\377'")], tmp_path)
+
+
+def test_failing(fake, tmp_path: Path) -> None:
+    broken = fake("broken", "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); done; exit 7")
+    with pytest.raises(ToolFailedError, match="broken failed with status 7 in") as caught:
+        run_tool([broken], tmp_path)
+    assert "line 39" in str(caught.value) and "line 20" not in str(caught.value) and caught.value.exit_code == 4
+    with pytest.raises(ToolFailedError, match="could not be started"):
+        run_tool([str(tmp_path / "absent")], tmp_path)
+    (tmp_path / "text").write_text("no program")
+    with pytest.raises(ToolFailedError, match="could not be started"):
+        run_tool([str(tmp_path / "text")], tmp_path)
+
+
+def test_a_program_that_never_ends(tmp_path: Path) -> None:
+    started = time.perf_counter()
+    with pytest.raises(ToolFailedError, match=r"took longer than 0\.2 s"):
+        run_tool(["/bin/sleep", "60"], tmp_path, timeout_s=0.2)
+    assert time.perf_counter() - started < 10
+
+
+def test_side_by_side(fake, tmp_path: Path) -> None:
+    touch, broken = fake("touch", ': > "$1"'), fake("broken", "exit 1")
+    run_all([[touch, f"{tmp_path}/{name}"] for name in "abcdef"], tmp_path)
+    assert {"a", "b", "c", "d", "e", "f"} <= set(os.listdir(tmp_path))
+    with pytest.raises(ToolFailedError, match="broken failed with status 1"):
+        run_all([[touch, f"{tmp_path}/g"], [broken], [touch, f"{tmp_path}/h"]], tmp_path)

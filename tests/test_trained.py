@@ -1,0 +1,84 @@
+"""TrainedModel on disk: what is written is read, and what is damaged is said to be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.errors import ModelFileError, UnsupportedError
+from flow.trained import TRAINED_JSON, TRAINED_NPZ, TrainedModel, load_metrics, load_trained, save_trained
+
+MODEL = TrainedModel(
+    name="m",
+    class_name="Sequential",
+    config={"layers": [{"class_name": "InputLayer", "config": {"name": "in", "batch_input_shape": [None, 3]}}]},
+    weights={"a/b": {"kernel": np.float32([[0.1, -0.0], [1e-40, 3e38]]), "bias": np.float32([1, 2])}, "c": {"scale": np.float32([3])}},
+    warnings=("one", "two"),
+    verification_inputs=np.float32([[1, 2, 3]]),
+    verification_labels=np.array([7]),
+    metrics={"qkeras": 0.96},
+    provenance={"seed": 1, "versions": {"numpy": "2"}},
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    save_trained(MODEL, tmp_path / "new" / "place")
+    again = load_trained(tmp_path / "new" / "place")
+    for field in ("name", "class_name", "config", "warnings", "metrics", "provenance"):
+        assert getattr(again, field) == getattr(MODEL, field)
+    assert again.weights.keys() == MODEL.weights.keys()
+    for layer, group in MODEL.weights.items():
+        for key, array in group.items():
+            assert again.weights[layer][key].tobytes() == array.tobytes()
+    assert np.array_equal(again.verification_inputs, MODEL.verification_inputs)  # type: ignore[arg-type]
+    assert np.array_equal(again.verification_labels, MODEL.verification_labels)  # type: ignore[arg-type]
+    assert again.digest() == MODEL.digest() and load_metrics(tmp_path / "new" / "place") == {"qkeras": 0.96}
+    bare = replace(MODEL, verification_inputs=None, verification_labels=None)
+    save_trained(bare, tmp_path)
+    assert load_trained(tmp_path).verification_inputs is None and load_trained(tmp_path).verification_labels is None
+
+
+def test_digest_covers_topology_and_weights() -> None:
+    weights = {**MODEL.weights, "c": {"scale": np.float32([4])}}
+    others = [replace(MODEL, weights=weights), replace(MODEL, config={"layers": []}), replace(MODEL, name="n")]
+    assert len({MODEL.digest(), *(other.digest() for other in others)}) == 4
+    assert replace(MODEL, metrics={}, provenance={}, verification_inputs=None).digest() == MODEL.digest()
+
+
+@pytest.mark.parametrize("damage", ["no json", "no npz", "cut json", "cut npz", "list", "keys", "not zip", "pickle"])
+def test_damaged_files(damage: str, tmp_path: Path) -> None:
+    save_trained(MODEL, tmp_path)
+    document, archive = tmp_path / TRAINED_JSON, tmp_path / TRAINED_NPZ
+    if damage == "no json":
+        document.unlink()
+    elif damage == "no npz":
+        archive.unlink()
+    elif damage == "cut json":
+        document.write_text(document.read_text()[:50])
+    elif damage == "cut npz":
+        archive.write_bytes(archive.read_bytes()[:200])
+    elif damage == "list":
+        document.write_text("[]")
+    elif damage == "keys":
+        document.write_text(json.dumps({"name": "m"}))
+    elif damage == "not zip":
+        archive.write_bytes(b"hello")
+    else:
+        np.savez(archive, **{"weights/a/kernel": np.array([print], object)})
+    with pytest.raises(ModelFileError, match=r"not a readable trained model .*run 'flow train' again"):
+        load_trained(tmp_path)
+    if damage in ("no json", "cut json", "list", "keys"):
+        with pytest.raises(ModelFileError, match="not a readable trained model"):
+            load_metrics(tmp_path)
+
+
+def test_input_shape() -> None:
+    assert MODEL.input_shape() == (3,)
+    layers = [{"class_name": "InputLayer", "config": {"name": "in", "batch_input_shape": [None, None, 3]}}]
+    with pytest.raises(UnsupportedError, match="is not fixed; give every axis but the batch a size"):
+        replace(MODEL, config={"layers": layers}).input_shape()
+    assert replace(MODEL, config={"layers": [{"config": {}}], "build_input_shape": [None, 4]}).input_shape() == (4,)
