@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flow.errors import FlowError, SpecError, ToolFailedError
+from flow.names import printable
 from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except FlowError as error:
-        print(f"flow: error: {_printable(error)}", file=sys.stderr)
+        kept = "\n" if isinstance(error, ToolFailedError) else ""  # the last lines that the tool printed
+        print(f"flow: error: {printable(str(error), kept)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("flow: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -43,14 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"flow: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"flow: error: {printable(str(error.filename or 'file'))}: {error.strerror or error}", file=sys.stderr)
         return 2
-
-
-def _printable(error: FlowError) -> str:
-    """Return the message in one line, whatever names it quotes; what a failed tool printed keeps its lines."""
-    kept = "\n" if isinstance(error, ToolFailedError) else ""
-    return "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -122,6 +122,10 @@ IMAGE_SETS: Mapping[str, _ImageSet] = {
 }
 
 
+KNOWN_CONTENT = ("digits", *IMAGE_SETS)
+"""Data sets that are the same wherever they come from: in a package, or checked by their digests."""
+
+
 def load_dataset(name: str, *, download: bool = True) -> Dataset:
     """Load a data set.
 

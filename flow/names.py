@@ -46,3 +46,15 @@ def identifier(name: str, taken: Iterable[str]) -> str:
     while candidate in used:
         candidate, count = f"{cleaned}_{count}", count + 1
     return candidate
+
+
+def printable(text: str, kept: str = "") -> str:
+    r"""Return `text` with everything that is no visible character escaped, but for the characters in `kept`.
+
+    Layer and file names may hold line breaks, terminal controls and halves of surrogate pairs.
+
+    Example:
+        >>> printable("red\x1b[31m")
+        'red\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in text)

@@ -134,8 +134,9 @@ class _Extracted:
 
 
 def _extract(model: Path, options: BuildOptions) -> _Extracted:
-    source = find_source(model, weights=options.weights, trust=options.trust_model, cache=options.output / ".read")
-    samples = find_samples(source, options.inputs, options.labels, options.samples)
+    cache = options.output / ".read"
+    source = find_source(model, weights=options.weights, trust=options.trust_model, cache=cache)
+    samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
     return _Extracted(source, samples, extract(source.trained, _input_format(source, options, samples)))
 
 

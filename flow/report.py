@@ -13,6 +13,7 @@ import numpy as np
 from flow.compare import mismatches
 from flow.graph import IntGraph, MatMul, Op
 from flow.inputs import PortInputs
+from flow.names import printable
 from flow.po2 import is_po2
 from flow.results import Divergence, ResourceReport, SimResult
 from flow.target import Target
@@ -263,7 +264,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     for each in document["resources"]:
         lines += [heading(f"Resources: {_source_words(each)}"), table(*_resource_rows(each))]
     if document["notes"]:
-        lines += [heading("Notes"), *(f"- {note}" for note in document["notes"])]
+        lines += [heading("Notes"), *(f"- {printable(note)}" for note in document["notes"])]
     lines += [heading("Files"), f"project  {project['path']}", f"report   {document['run_dir']}/report.md"]
     return "\n".join(lines)
 
@@ -303,7 +304,7 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     inputs = document["inputs"]
     if "source" in inputs:
         lines.append(
-            f"inputs: {inputs['source']}; port {_format(inputs['format'])}, "
+            f"inputs: {printable(inputs['source'])}; port {_format(inputs['format'])}, "
             f"{inputs['rounded_values']} values rounded and {inputs['clipped_values']} clipped on their way in"
         )
     return lines

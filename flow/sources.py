@@ -7,9 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flow.errors import ModelFileError, OutputError, SpecError, ToolMissingError
 from flow.inputs import Samples, read_samples
-from flow.runs import digest, digest_file
+from flow.runs import digest, digest_file, write_npz
 from flow.spec import find_model_dir, load_spec
 from flow.trained import TRAINED_JSON, TrainedModel, load_trained, save_trained
 
@@ -102,33 +104,44 @@ def _read_keras_file(model: Path, weights: Path | None, trust: bool, cache: Path
     return trained
 
 
-def find_samples(source: Source, inputs: Path | None, labels: Path | None, count: int) -> Samples | None:
+def find_samples(source: Source, inputs: Path | None, labels: Path | None, count: int, cache: Path) -> Samples | None:
     """Return at most `count` inputs: the user's, the data set's test split, or those kept with the model.
 
     Raises:
         DataError: a file does not fit the model.
+        OutputError: the cache cannot be written.
     """
     if inputs is not None:
         samples = read_samples(inputs, labels, source.trained.input_shape())
-    elif source.dataset is not None:
-        samples = _test_split(source.dataset, source.trained)
-    else:
+        kept_labels = None if samples.labels is None else samples.labels[:count]
+        return replace(samples, values=samples.values[:count], labels=kept_labels)
+    if source.dataset is None:
         return None
-    kept_labels = None if samples.labels is None else samples.labels[:count]
-    return replace(samples, values=samples.values[:count], labels=kept_labels)
-
-
-def _test_split(dataset: str, trained: TrainedModel) -> Samples:
-    from flow.datasets import load_dataset
-
     try:
-        data = load_dataset(dataset, download=False)
+        return _test_split(source.dataset, count, cache)
     except ToolMissingError:
-        if trained.verification_inputs is None:
+        if source.trained.verification_inputs is None:
             raise
+        kept = source.trained.verification_labels
         return Samples(
-            values=trained.verification_inputs,
-            labels=trained.verification_labels,
-            source=f"verification inputs kept with the model (the {dataset} test set is not at hand)",
+            values=source.trained.verification_inputs[:count],
+            labels=None if kept is None else kept[:count],
+            source=f"verification inputs kept with the model (the {source.dataset} test set is not at hand)",
         )
-    return Samples(values=data.x_test, labels=data.y_test, source=f"{dataset} test set")
+
+
+def _test_split(dataset: str, count: int, cache: Path) -> Samples:
+    """Return the start of a test split, through a cache: unpacking a data set takes a second."""
+    from flow.datasets import KNOWN_CONTENT, load_dataset
+
+    source = f"{dataset} test set"
+    kept = cache / f"{dataset}-test-{count}-{version('po2flow')}.npz"
+    try:
+        with np.load(kept, allow_pickle=False) as archive:
+            return Samples(values=archive["values"], labels=archive["labels"], source=source)
+    except Exception:  # not there yet, or damaged: it is made again
+        data = load_dataset(dataset, download=False)
+    values, labels = data.x_test[:count], data.y_test[:count]
+    if dataset in KNOWN_CONTENT:
+        write_npz(kept, {"values": values, "labels": labels})
+    return Samples(values=values, labels=labels, source=source)

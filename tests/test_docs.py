@@ -35,8 +35,8 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/**/*.md", "models/*.md", "hls_projects/README.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
-FREE_KEYS = ("verdict.arithmetic", "provenance", "timings_s", "detail", "capacity")
-"""Objects whose keys are names of levels, stages, packages or counts; documented as `name.*`."""
+FREE_KEYS = ("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity")
+"""Objects whose keys are names of levels, stages, ops, packages or counts; documented as `name.*`."""
 
 
 # -- commands
@@ -200,7 +200,7 @@ def compared() -> Report:
     return assemble(
         trained=trained,
         graph=graph,
-        target=Target(),
+        target=Target(reuse_factors=(("dense1", 8),)),
         run_dir=Path("run"),
         project_digest=None,
         comparison=Comparison(
