@@ -34,11 +34,10 @@ from flow.passes import lower
 from flow.pipeline import BuildOptions, build
 from flow.project import write
 from flow.target import Target
+from flow.train.inference import BATCH
 from flow.train.rebuild import keras_model
 
 FEWEST_ADVERSARIAL = 16
-QKERAS_BATCH = 1024
-"""What `flow` gives QKeras; smaller batches made it slower on every model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +61,7 @@ class Effort:
 
     Attributes:
         rounds: turns of each side.
+        build_rounds: the same for builds, which take longer.
         images: images a turn of reference and QKeras.
         csim_images: images a turn of csim.
         samples: inputs of a build.
@@ -69,14 +69,15 @@ class Effort:
     """
 
     rounds: int
+    build_rounds: int
     images: int
     csim_images: int
     samples: int
     models: tuple[str, ...]
 
 
-FULL = Effort(rounds=5, images=8000, csim_images=500, samples=500, models=MODELS)
-QUICK = Effort(rounds=1, images=1000, csim_images=50, samples=50, models=MODELS[:1])
+FULL = Effort(rounds=5, build_rounds=3, images=8000, csim_images=500, samples=500, models=MODELS)
+QUICK = Effort(rounds=1, build_rounds=1, images=1000, csim_images=50, samples=50, models=MODELS[:1])
 
 
 def main() -> None:
@@ -113,7 +114,7 @@ def reference_to_qkeras(effort: Effort, scratch: Path) -> Iterator[Row]:
         ours, other = _in_turns(
             effort.rounds,
             partial(reference.run, graph, codes),
-            partial(model.predict, values, batch_size=QKERAS_BATCH, verbose=0),
+            partial(model.predict, values, batch_size=BATCH, verbose=0),
         )
         yield _rates(f"{name}: reference / QKeras predict", len(codes) / ours, len(codes) / other, 1)
 
@@ -124,7 +125,7 @@ def build_to_plain(effort: Effort, scratch: Path) -> Iterator[Row]:
         subject = load_subject(name, effort.samples, FEWEST_ADVERSARIAL)
         stock = stock_model(subject, bits_kernel)
         ours, other = _in_turns(
-            max(1, effort.rounds // 2),
+            effort.build_rounds,
             partial(_first_build, subject, scratch),
             partial(_plain, stock, subject, scratch),
             warm=False,
@@ -156,7 +157,7 @@ def second_to_first_build(effort: Effort, scratch: Path) -> Iterator[Row]:
         output = scratch / "again"
         command = ["build", name, "--samples", str(effort.samples), "--output", str(output)]
         first, second = _in_turns(
-            max(1, effort.rounds // 2),
+            effort.build_rounds,
             partial(_flow_afresh, output, *command),
             partial(_flow, *command),
             warm=False,

@@ -132,16 +132,13 @@ def _exact_result(graph: IntGraph, op: Op, inputs: Codes) -> tuple[Codes, int]:
 
 
 def _candidates(op: Op, exact: Codes, frac_bits: int) -> Iterator[tuple[str, Codes]]:
-    for rounding in Rounding:
-        for overflow in Overflow:
-            if (rounding, overflow) == (op.rounding, op.overflow):
-                continue
-            changed = [
-                each.value for each, own in ((rounding, op.rounding), (overflow, op.overflow)) if each is not own
-            ]
-            own = [each.value for each in (op.rounding, op.overflow) if each not in (rounding, overflow)]
-            words = f"{' and '.join(changed)} instead of {' and '.join(own)}"
-            yield words, requantize(exact, frac_bits, op.format, rounding, overflow)
+    modes = [(rounding, overflow) for rounding in Rounding for overflow in Overflow]
+    modes.sort(key=lambda mode: (mode[0] is not op.rounding) + (mode[1] is not op.overflow))  # one change before two
+    for rounding, overflow in modes[1:]:
+        changed = [each.value for each, own in ((rounding, op.rounding), (overflow, op.overflow)) if each is not own]
+        own = [each.value for each in (op.rounding, op.overflow) if each not in (rounding, overflow)]
+        words = f"{' and '.join(changed)} instead of {' and '.join(own)}"
+        yield words, requantize(exact, frac_bits, op.format, rounding, overflow)
     for words, fmt in _other_formats(op.format):
         cast = requantize(exact, frac_bits, fmt, op.rounding, op.overflow)
         if fmt.frac_bits <= op.format.frac_bits:
@@ -155,8 +152,9 @@ def _candidates(op: Op, exact: Codes, frac_bits: int) -> Iterator[tuple[str, Cod
 
 
 def _other_formats(fmt: FixedFormat) -> Iterator[tuple[str, FixedFormat]]:
-    for int_bits in (fmt.int_bits - 2, fmt.int_bits - 1, fmt.int_bits + 1):
+    for int_bits in (fmt.int_bits, fmt.int_bits - 1, fmt.int_bits - 2, fmt.int_bits + 1):
         for frac_bits in (fmt.frac_bits, fmt.frac_bits - 1, fmt.frac_bits - 2):
-            if 1 <= fmt.signed + int_bits + frac_bits < CODE_BITS:
+            same = (int_bits, frac_bits) == (fmt.int_bits, fmt.frac_bits)
+            if not same and 1 <= fmt.signed + int_bits + frac_bits < CODE_BITS:
                 other = replace(fmt, int_bits=int_bits, frac_bits=frac_bits)
                 yield f"an output of format {other} instead of {fmt}", other

@@ -18,7 +18,7 @@ from flow.fixed import Codes
 from flow.graph import IntGraph
 from flow.project import Project, write
 from flow.results import SimResult
-from flow.toolchain import require_tool, run_all, run_tool
+from flow.toolchain import require_tool, run_all
 
 PROGRAMS = 2
 """Compilations side by side."""

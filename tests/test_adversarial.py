@@ -14,7 +14,14 @@ from flow.intervals import accumulation
 from flow.passes import lower
 
 COUNT = 256
-ROWS = ["dense_signed_input", "dense_one_bit_input", "dense_single_element", "conv_same", "everything", "relu_then_cast"]
+ROWS = [
+    "dense_signed_input",
+    "dense_one_bit_input",
+    "dense_single_element",
+    "conv_same",
+    "everything",
+    "relu_then_cast",
+]
 
 
 def sums(graph: IntGraph, codes: np.ndarray, name: str) -> np.ndarray:

@@ -65,7 +65,9 @@ def test_foreign_packages_stay_in_their_place(module: str) -> None:
 
 
 def test_no_module_imports_in_a_circle() -> None:
-    waiting = {name: {other for other in imports(name, lazy=False) if other in MODULES and other != name} for name in MODULES}
+    waiting = {
+        name: {other for other in imports(name, lazy=False) if other in MODULES and other != name} for name in MODULES
+    }
     waiting = {name: {o for o in others if not name.startswith(f"{o}.")} for name, others in waiting.items()}
     while free := [name for name, others in waiting.items() if not others]:
         waiting = {name: others - set(free) for name, others in waiting.items() if name not in free}

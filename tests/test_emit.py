@@ -35,8 +35,16 @@ TARGETS = [Target(backend=b, io_type=i, strategy=s) for b, i, s in product(BACKE
 
 @pytest.mark.parametrize(("io_type", "strategy"), [("io_parallel", "Latency"), ("io_stream", "Resource")])
 def test_text(io_type: str, strategy: str, golden: Golden) -> None:
-    small = lower(Net((4, 4, 1), u(3), "tiny").conv(zoo.po2(2, 2, 1, 2), [1, -2]).relu().requantize(u(3)).flatten()
-                  .dense(zoo.po2(18, 2), frac=2).requantize(s(5, 1)).graph())  # fmt: skip
+    small = lower(
+        Net((4, 4, 1), u(3), "tiny")
+        .conv(zoo.po2(2, 2, 1, 2), [1, -2])
+        .relu()
+        .requantize(u(3))
+        .flatten()
+        .dense(zoo.po2(18, 2), frac=2)
+        .requantize(s(5, 1))
+        .graph()
+    )
     project = emit(small, Target(io_type=io_type, strategy=strategy))
     for path in ("firmware/tiny.cpp", "firmware/defines.h", "firmware/parameters.h", "csim/main.cpp"):
         golden(f"{io_type}/{path.split('/')[-1]}", project.text(path))
@@ -97,7 +105,9 @@ def test_the_test_bench_holds_what_the_reference_says() -> None:
 
 def test_illegal_reuse_factors_are_refused_and_the_legal_ones_work() -> None:
     lowered = lower(Net((6,), u(4)).dense(zoo.po2(6, 4)).relu().requantize(u(4)).graph())
-    message = r"net: op 'dense_1' \(6 x 4\) cannot have reuse_factor 5 .* --reuse-factor dense_1=N, with N one of ([\d, ]+)$"
+    message = (
+        r"net: op 'dense_1' \(6 x 4\) cannot have reuse_factor 5 .* --reuse-factor dense_1=N, with N one of ([\d, ]+)$"
+    )
     with pytest.raises(UnsupportedError, match=message) as caught:
         emit(lowered, Target(strategy="Resource", reuse_factor=5))
     legal = [int(text) for text in re.search(message, str(caught.value)).group(1).split(",")]  # type: ignore[union-attr]
@@ -137,7 +147,9 @@ def test_a_project_that_is_not_its_graph_is_never_returned(monkeypatch: pytest.M
         return files
 
     monkeypatch.setattr(emit_module, "_without_bridge", tampered)
-    with pytest.raises(EmitError, match=r"the generated project is not the graph: op 'dense_1': the output type is .*AP_RND,"):
+    with pytest.raises(
+        EmitError, match=r"the generated project is not the graph: op 'dense_1': the output type is .*AP_RND,"
+    ):
         emit(graph("dense_unsigned_input"), Target())
 
 
@@ -166,7 +178,7 @@ def test_precision_in_hls4ml_words(fmt: FixedFormat, text: str) -> None:
 
 
 def test_hostile_layer_names_reach_the_project_as_identifiers() -> None:
-    hostile = ["int", "w2", "layer2_out", "result_t", "x; system(\"true\")"]
+    hostile = ["int", "w2", "layer2_out", "result_t", 'x; system("true")']
     net = Net((3,), u(4), identifier("main", ())).dense(zoo.po2(3, 3)).relu().requantize(u(3)).dense(zoo.po2(3, 3))
     lowered = lower(net.relu().requantize(u(3)).dense(zoo.po2(3, 2)).graph())
     taken: list[str] = []
@@ -178,7 +190,9 @@ def test_hostile_layer_names_reach_the_project_as_identifiers() -> None:
     renamed = IntGraph(name=lowered.name, ops=ops)
     for target in TARGETS:
         assert not list(findings(emit(renamed, target), renamed, target))
-    assert np.array_equal(reference.run_output(renamed, inputs(renamed, 9)), reference.run_output(lowered, inputs(lowered, 9)))
+    assert np.array_equal(
+        reference.run_output(renamed, inputs(renamed, 9)), reference.run_output(lowered, inputs(lowered, 9))
+    )
 
 
 def test_convolutions_of_one_pixel_are_pointwise_calls() -> None:

@@ -187,8 +187,8 @@ def _program() -> str:
     lines = []
     for fmt, rounding, overflow in product(TARGETS, Rounding, Overflow):
         lines.append(
-            f"{{ {fmt.cpp(rounding, overflow)} y = x, z = v;"
-            f' std::printf("%g %g\\n", std::ldexp(y.to_double(), {fmt.frac_bits}), std::ldexp(z.to_double(), {fmt.frac_bits})); }}'
+            f"{{ {fmt.cpp(rounding, overflow)} y = x, z = v; const double step = std::ldexp(1, -({fmt.frac_bits}));"
+            ' std::printf("%g %g\\n", y.to_double() / step, z.to_double() / step); }'
         )
     return (
         "#include <cmath>\n#include <cstdio>\n#include <ap_fixed.h>\nint main() {\n"

@@ -24,7 +24,6 @@ def small() -> IntGraph:
     return net.pool((2, 2)).flatten().dense(zoo.po2(3, 2), [1, -1]).graph()
 
 
-
 def broken(op_name: str, /, **changes: object) -> IntGraph:
     graph = small()
     return replace(graph, ops=tuple(replace(op, **changes) if op.name == op_name else op for op in graph.ops))
@@ -99,8 +98,9 @@ def test_digest_tells_graphs_apart() -> None:
 
 
 HOSTILE = [
-    "", "   ", "1st", "Dense 1;rm -rf /", "../../etc/passwd", "int", "Main", "ünïcödé", "日本", "a" * 300, "_", "__init__",
-    "con\n#include", "x*/", "w2", "layer3_out", "result_t", "input", "wire", "module", "printf", "nnet", "class", "-", "$(x)",
+    "", "   ", "1st", "Dense 1;rm -rf /", "../../etc/passwd", "int", "Main", "ünïcödé", "日本", "a" * 300, "_",
+    "__init__", "con\n#include", "x*/", "w2", "layer3_out", "result_t", "input", "wire", "module", "printf", "nnet",
+    "class", "-", "$(x)",
 ]  # fmt: skip
 
 

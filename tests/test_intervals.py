@@ -25,7 +25,9 @@ def every_input(fmt: FixedFormat, size: int) -> np.ndarray:
     return np.array(list(product(range(fmt.min_code, fmt.max_code + 1), repeat=size)))
 
 
-@given(small_weights, st.lists(st.integers(-20, 20), min_size=2, max_size=2), st.sampled_from(FORMATS), st.integers(-2, 3))
+@given(
+    small_weights, st.lists(st.integers(-20, 20), min_size=2, max_size=2), st.sampled_from(FORMATS), st.integers(-2, 3)
+)
 def test_bounds_of_a_dense_hold_every_partial_sum_and_are_reached(
     weight: list[int], bias: list[int], fmt: FixedFormat, bias_frac: int
 ) -> None:
@@ -36,7 +38,13 @@ def test_bounds_of_a_dense_hold_every_partial_sum_and_are_reached(
     x = every_input(fmt, 3)
     terms = [*((x[:, i, None] * op.weight[i]) << acc.product_shift for i in range(3))]
     terms.append(np.broadcast_to(op.bias << acc.bias_shift, terms[0].shape))
-    sums = np.stack([sum(t for t, used in zip(terms, chosen, strict=True) if used) for chosen in product([1, 0], repeat=4) if any(chosen)])
+    sums = np.stack(
+        [
+            sum(t for t, used in zip(terms, chosen, strict=True) if used)
+            for chosen in product([1, 0], repeat=4)
+            if any(chosen)
+        ]
+    )
     assert np.array_equal(np.minimum(sums.min(axis=(0, 1)), 0), acc.low)
     assert np.array_equal(np.maximum(sums.max(axis=(0, 1)), 0), acc.high)
     assert acc.format.min_code <= acc.low.min() and acc.high.max() <= acc.format.max_code

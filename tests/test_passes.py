@@ -126,7 +126,9 @@ def chains(draw: st.DrawFn) -> IntGraph:
             kind = "requantize"
         if kind == "dense":
             weight = rng.integers(-9, 9, (channels, int(rng.integers(1, 5))))
-            net.dense(weight, rng.integers(-50, 50, weight.shape[1]), int(rng.integers(-2, 5)), int(rng.integers(-4, 8)))
+            net.dense(
+                weight, rng.integers(-50, 50, weight.shape[1]), int(rng.integers(-2, 5)), int(rng.integers(-4, 8))
+            )
         elif kind == "batchnorm":
             scale, offset = rng.integers(-9, 9, channels), rng.integers(-50, 50, channels)
             net.batchnorm(scale, offset, int(rng.integers(-2, 5)), int(rng.integers(-4, 8)))

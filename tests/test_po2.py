@@ -51,13 +51,16 @@ def _program() -> str:
     for fmt in INPUTS:
         for bits, lowest in WEIGHTS:
             loops.append(
-                f"for (int c = {fmt.min_code}; c <= {fmt.max_code}; ++c) for (unsigned w = 0; w < {1 << (bits + 2)}; ++w) {{\n"
+                f"for (int c = {fmt.min_code}; c <= {fmt.max_code}; ++c)\n"
+                f"for (unsigned w = 0; w < {1 << (bits + 2)}; ++w) {{\n"
                 f"  const {fmt.cpp()} x = std::ldexp(double(c), -({fmt.frac_bits}));\n"
                 f"  auto y = x * nnet::po2_weight<{bits}, {lowest}>(w);\n"
                 '  std::printf("%.17g\\n", y.to_double()); }'
             )
     return (
-        '#include <cmath>\n#include <cstdio>\n#include "nnet_po2.h"\nint main() {\n' + "\n".join(loops) + "\nreturn 0; }\n"
+        '#include <cmath>\n#include <cstdio>\n#include "nnet_po2.h"\nint main() {\n'
+        + "\n".join(loops)
+        + "\nreturn 0; }\n"
     )
 
 

@@ -26,7 +26,11 @@ def test_written_and_read_back(tmp_path: Path) -> None:
 def test_digest() -> None:
     digest = digest_files(FILES)
     assert digest == digest_files(dict(reversed(FILES.items())))
-    others = [{**FILES, "a.txt": b"two"}, {**FILES, "c": b""}, {"b.txt" if k == "a.txt" else k: v for k, v in FILES.items()}]
+    others = [
+        {**FILES, "a.txt": b"two"},
+        {**FILES, "c": b""},
+        {"b.txt" if k == "a.txt" else k: v for k, v in FILES.items()},
+    ]
     assert len({digest, *map(digest_files, others)}) == 4
     assert digest_files({"a": b"bc"}) != digest_files({"ab": b"c"})
 

@@ -27,7 +27,7 @@ from flow.quantizers import (
         (None, None), ("linear", None), ("", None),
         ("relu", ("relu", {})),
         ("quantized_relu(6,2)", ("quantized_relu", {"bits": 6, "integer": 2})),
-        (" quantized_bits(4, 0, 1, alpha=1.0) ", ("quantized_bits", {"bits": 4, "integer": 0, "symmetric": 1, "alpha": 1.0})),
+        (" quantized_bits(4, 0, alpha=1.0) ", ("quantized_bits", {"bits": 4, "integer": 0, "alpha": 1.0})),
         ("quantized_bits(8, alpha='auto')", ("quantized_bits", {"bits": 8, "alpha": "auto"})),
         ({"class_name": "quantized_po2", "config": {"bits": 4}}, ("quantized_po2", {"bits": 4})),
         ({"class_name": "po2flow>quantized_po2_zero", "config": {}}, ("quantized_po2_zero", {})),

@@ -30,9 +30,17 @@ CONV, DENSE, LAST, POOL, NORM = "conv2d_1", "dense_7", "dense_10", "maxpool2d_4"
 
 def victim() -> IntGraph:
     """Return a graph with every computing op; `dense_10` has weights that are no powers of two."""
-    net = Net((4, 4, 2), s(4), "victim").conv(zoo.po2(3, 3, 2, 3), [2, -3, 1], padding="same").relu().requantize(u(4, -2))
-    net.pool((2, 2)).batchnorm([3, -1, 2], [5, 7, -6], frac=1).flatten().dense(zoo.po2(12, 4), [1, -2, 4, 3])
-    return lower(net.relu().requantize(s(6, -3)).dense(zoo.ints(4, 3), [1, 2, 3], frac=2).requantize(s(5), Rounding.RND, Overflow.SAT_SYM).graph())
+    net = (
+        Net((4, 4, 2), s(4), "victim").conv(zoo.po2(3, 3, 2, 3), [2, -3, 1], padding="same").relu().requantize(u(4, -2))
+    )
+    net.pool((2, 2)).batchnorm([3, -1, 2], [5, 7, -6], frac=1).flatten().dense(-zoo.po2(12, 4), [1, -2, 4, 3])
+    return lower(
+        net.relu()
+        .requantize(s(9, -3))
+        .dense([[7, -5, 3], [-6, 4, -7], [5, -7, -2], [-3, 6, 1]], [4, 8, 0], frac=2)
+        .requantize(s(8, -2), Rounding.RND, Overflow.SAT_SYM)
+        .graph()
+    )
 
 
 TARGETS = [Target(), Target(io_type="io_stream", strategy="Resource", backend="Vivado")]
@@ -63,15 +71,17 @@ def narrower(match: re.Match[str]) -> str:
 
 
 def number(project: Project, op: str, argument: int, position: int, forms: tuple[str, ...]) -> Project:
-    """Add 1 to one number of a weight or bias file (to its low bit: the numbers in question are small integers)."""
+    """Add 1, or 1/2 if it has a fraction, to one number of a weight or bias file."""
     variable = call_of(project, op)[1][argument]
     for form in forms:
         path = f"firmware/weights/{variable}.{form}"
         text = project.text(path)
         start, end = re.search(r"= \{(.*?)\};" if form == "h" else r"(?s)(.*)", text).span(1)  # type: ignore[union-attr]
         numbers = text[start:end].split(",")
-        numbers[position] = " " + repr(float(numbers[position]) + (1 if "." not in numbers[position] else 0.25))
-        project = Project(project.name, {**project.files, path: (text[:start] + ",".join(numbers) + text[end:]).encode()})
+        numbers[position] = " " + repr(float(numbers[position]) + (1 if "." not in numbers[position] else 0.5))
+        project = Project(
+            project.name, {**project.files, path: (text[:start] + ",".join(numbers) + text[end:]).encode()}
+        )
     return project
 
 
@@ -90,37 +100,107 @@ def result_type(op: str, old: str, new: str | Callable[[re.Match[str]], str]) ->
 
 
 SABOTAGE: dict[str, Sabotage] = {
-    "weight in both": Sabotage(CONV, lambda p: number(p, CONV, 2, 7, ("txt", "h")), "weight (2, 1) in w", "a weight, a bias or an input"),
-    "weight for simulation": Sabotage(DENSE, lambda p: number(p, DENSE, 2, 5, ("txt",)), ".txt is code", "a weight, a bias or an input"),
+    "weight in both": Sabotage(
+        CONV, lambda p: number(p, CONV, 2, 7, ("txt", "h")), "weight (", "a weight, a bias or an input"
+    ),
+    "weight for simulation": Sabotage(
+        DENSE, lambda p: number(p, DENSE, 2, 5, ("txt",)), ".txt is code", "a weight, a bias or an input"
+    ),
     "weight for synthesis": Sabotage(DENSE, lambda p: number(p, DENSE, 2, 5, ("h",)), ".h is code"),
-    "weight that is no power of two": Sabotage(LAST, lambda p: number(p, LAST, 2, 3, ("txt", "h")), "weight (", "a weight, a bias or an input"),
-    "bias": Sabotage(DENSE, lambda p: number(p, DENSE, 3, 2, ("txt", "h")), "bias (2,) in b", "a weight, a bias or an input"),
+    "weight that is no power of two": Sabotage(
+        LAST, lambda p: number(p, LAST, 2, 3, ("txt", "h")), "weight (", "a weight, a bias or an input"
+    ),
+    "bias": Sabotage(
+        DENSE, lambda p: number(p, DENSE, 3, 2, ("txt", "h")), "bias (2,) in b", "a weight, a bias or an input"
+    ),
     "bias for synthesis": Sabotage(DENSE, lambda p: number(p, DENSE, 3, 2, ("h",)), "bias (2,) in b"),
-    "scale": Sabotage(NORM, lambda p: number(p, NORM, 2, 1, ("txt", "h")), "scale (1,) in s", "a weight, a bias or an input"),
-    "offset": Sabotage(NORM, lambda p: number(p, NORM, 3, 1, ("txt", "h")), "offset (1,) in b", "a weight, a bias or an input"),
-    "rounding": Sabotage(DENSE, result_type(DENSE, "AP_RND_CONV", "AP_TRN"), "the output type is", "AP_TRN instead of AP_RND_CONV gives"),
-    "rounding of ties": Sabotage(DENSE, result_type(DENSE, "AP_RND_CONV", "AP_RND"), "the output type is", "AP_RND instead of AP_RND_CONV gives"),
-    "rounding of a convolution": Sabotage(CONV, result_type(CONV, "AP_RND_CONV", "AP_TRN_ZERO"), "the output type is", "AP_TRN"),
-    "rounding of the output": Sabotage(LAST, result_type(LAST, "AP_RND", "AP_RND_INF"), "the output type is", "AP_RND_INF instead of AP_RND gives"),
-    "overflow": Sabotage(DENSE, result_type(DENSE, "AP_SAT", "AP_WRAP"), "the output type is", "AP_WRAP instead of AP_SAT gives"),
-    "overflow of the output": Sabotage(LAST, result_type(LAST, "AP_SAT_SYM", "AP_SAT"), "the output type is", "AP_SAT instead of AP_SAT_SYM gives"),
-    "accumulator": Sabotage(DENSE, lambda p: in_type(p, f"{DENSE}_accum_t", r"<(\d+),(\d+)", narrower), "the accumulator is", None),
-    "accumulator by half": Sabotage(DENSE, lambda p: in_type(p, f"{DENSE}_accum_t", r"<\d+,\d+", "<7,7"), "the accumulator is", "an accumulator of 7 bits that wraps"),
-    "accumulator of a convolution": Sabotage(CONV, lambda p: in_type(p, f"{CONV}_accum_t", r"<(\d+),(\d+)", narrower), "the accumulator is", None),
-    "bias type": Sabotage(CONV, lambda p: in_type(p, f"{CONV}_bias_t", r"<(\d+),(\d+)", narrower), "the bias type is", "a weight, a bias or an input"),
-    "weight type": Sabotage(LAST, lambda p: in_type(p, f"{LAST}_weight_t", r"<(\d+),(\d+)", narrower), "the weight type is", "a weight, a bias or an input"),
-    "scale type": Sabotage(NORM, lambda p: in_type(p, f"{NORM}_scale_t", r"<(\d+),(\d+)", narrower), "the scale type is", "a weight, a bias or an input"),
-    "offset type": Sabotage(NORM, lambda p: in_type(p, f"{NORM}_bias_t", r"<(\d+),(\d+)", narrower), "the offset type is", "a weight, a bias or an input"),
-    "result width": Sabotage(DENSE, result_type(DENSE, r"<(\d+),(\d+)", narrower), "the output type is", "an output of format"),
-    "result grid": Sabotage(LAST, result_type(LAST, r"<(\d+),", lambda m: f"<{int(m.group(1)) - 1},"), "the output type is", "an output of format"),
+    "scale": Sabotage(
+        NORM, lambda p: number(p, NORM, 2, 1, ("txt", "h")), "scale (1,) in s", "a weight, a bias or an input"
+    ),
+    "offset": Sabotage(
+        NORM, lambda p: number(p, NORM, 3, 1, ("txt", "h")), "offset (1,) in b", "a weight, a bias or an input"
+    ),
+    "rounding": Sabotage(
+        DENSE, result_type(DENSE, "AP_RND_CONV", "AP_TRN"), "the output type is", "AP_TRN instead of AP_RND_CONV gives"
+    ),
+    "rounding of ties": Sabotage(
+        DENSE, result_type(DENSE, "AP_RND_CONV", "AP_RND"), "the output type is", "AP_RND instead of AP_RND_CONV gives"
+    ),
+    "rounding of a convolution": Sabotage(
+        CONV, result_type(CONV, "AP_RND_CONV", "AP_TRN_ZERO"), "the output type is", "AP_TRN"
+    ),
+    "rounding of the output": Sabotage(
+        LAST, result_type(LAST, "AP_RND", "AP_RND_INF"), "the output type is", "AP_RND_INF instead of AP_RND gives"
+    ),
+    "overflow": Sabotage(
+        DENSE, result_type(DENSE, "AP_SAT", "AP_WRAP"), "the output type is", "AP_WRAP instead of AP_SAT gives"
+    ),
+    "overflow of the output": Sabotage(
+        LAST, result_type(LAST, "AP_SAT_SYM", "AP_SAT"), "the output type is", "AP_SAT instead of AP_SAT_SYM gives"
+    ),
+    "accumulator": Sabotage(
+        DENSE, lambda p: in_type(p, f"{DENSE}_accum_t", r"<(\d+),(\d+)", narrower), "the accumulator is", None
+    ),
+    "accumulator by half": Sabotage(
+        DENSE,
+        lambda p: in_type(p, f"{DENSE}_accum_t", r"<\d+,\d+", "<7,7"),
+        "the accumulator is",
+        "an accumulator of 7 bits that wraps",
+    ),
+    "accumulator of a convolution": Sabotage(
+        CONV, lambda p: in_type(p, f"{CONV}_accum_t", r"<(\d+),(\d+)", narrower), "the accumulator is", None
+    ),
+    "bias type": Sabotage(
+        CONV,
+        lambda p: in_type(p, f"{CONV}_bias_t", r"<(\d+),(\d+)", narrower),
+        "the bias type is",
+        "a weight, a bias or an input",
+    ),
+    "weight type": Sabotage(
+        LAST,
+        lambda p: in_type(p, f"{LAST}_weight_t", r"<(\d+),(\d+)", narrower),
+        "the weight type is",
+        "a weight, a bias or an input",
+    ),
+    "scale type": Sabotage(
+        NORM,
+        lambda p: in_type(p, f"{NORM}_scale_t", r"<(\d+),(\d+)", narrower),
+        "the scale type is",
+        "a weight, a bias or an input",
+    ),
+    "offset type": Sabotage(
+        NORM,
+        lambda p: in_type(p, f"{NORM}_bias_t", r"<(\d+),(\d+)", narrower),
+        "the offset type is",
+        "a weight, a bias or an input",
+    ),
+    "result width": Sabotage(
+        DENSE, result_type(DENSE, r"<(\d+),(\d+)", narrower), "the output type is", "an output of format"
+    ),
+    "result grid": Sabotage(
+        LAST,
+        result_type(LAST, r"<(\d+),", lambda m: f"<{int(m.group(1)) - 1},"),
+        "the output type is",
+        "an output of format",
+    ),
     "result too wide to be a format": Sabotage(DENSE, result_type(DENSE, r"<\d+,", "<99,"), "the output type is"),
     "type of the pooling": Sabotage(POOL, result_type(POOL, r"<(\d+),(\d+)", narrower), "the output type is"),
     "input type": Sabotage("port", lambda p: in_type(p, "input_t", r"<(\d+),(\d+)", narrower), "the input type is"),
-    "another function": Sabotage(POOL, lambda p: edit(p, TOP, r"nnet::pooling2d_cl<", "nnet::global_pooling2d_cl<"), "the call is"),
-    "a call without its comment": Sabotage("victim", lambda p: edit(p, TOP, rf"; // {DENSE}", ";"), "the sequence of calls"),
-    "a call twice": Sabotage("victim", lambda p: edit(p, TOP, rf"nnet::dense<[^;]*; // {DENSE}\n", r"\g<0>\g<0>"), "the sequence of calls"),
-    "a stray activation": Sabotage("victim", lambda p: edit(p, TOP, rf"(; // {DENSE}\n)", r"\1nnet::relu<a, b, c>(x, y);\n"), "the sequence of calls"),
-}  # fmt: skip
+    "another function": Sabotage(
+        POOL, lambda p: edit(p, TOP, r"nnet::pooling2d_cl<", "nnet::global_pooling2d_cl<"), "the call is"
+    ),
+    "a call without its comment": Sabotage(
+        "victim", lambda p: edit(p, TOP, rf"; // {DENSE}", ";"), "the sequence of calls"
+    ),
+    "a call twice": Sabotage(
+        "victim", lambda p: edit(p, TOP, rf"nnet::dense<[^;]*; // {DENSE}\n", r"\g<0>\g<0>"), "the sequence of calls"
+    ),
+    "a stray activation": Sabotage(
+        "victim",
+        lambda p: edit(p, TOP, rf"(; // {DENSE}\n)", r"\1nnet::relu<a, b, c>(x, y);\n"),
+        "the sequence of calls",
+    ),
+}
 
 
 def found(project: Project, target: Target) -> list[Finding]:

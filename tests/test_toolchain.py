@@ -42,7 +42,7 @@ def test_found_on_the_path_or_named_by_the_environment(fake, tmp_path: Path, mon
 
 @pytest.mark.parametrize("name", [*INSTALL, "some-tool"])
 def test_missing(fake, name: str) -> None:
-    with pytest.raises(ToolMissingError, match="is not on PATH; .*install") as caught:
+    with pytest.raises(ToolMissingError, match=r"is not on PATH; .*install") as caught:
         require_tool(name)
     assert caught.value.exit_code == 3 and f"'{name}'" in str(caught.value)
 

@@ -16,7 +16,10 @@ MODEL = TrainedModel(
     name="m",
     class_name="Sequential",
     config={"layers": [{"class_name": "InputLayer", "config": {"name": "in", "batch_input_shape": [None, 3]}}]},
-    weights={"a/b": {"kernel": np.float32([[0.1, -0.0], [1e-40, 3e38]]), "bias": np.float32([1, 2])}, "c": {"scale": np.float32([3])}},
+    weights={
+        "a/b": {"kernel": np.float32([[0.1, -0.0], [1e-40, 3e38]]), "bias": np.float32([1, 2])},
+        "c": {"scale": np.float32([3])},
+    },
     warnings=("one", "two"),
     verification_inputs=np.float32([[1, 2, 3]]),
     verification_labels=np.array([7]),

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import zoo
 from conftest import needs_compiler
+from nets import inputs
+from one_program import compile_together
+from oracle import evaluate
+
 from flow import reference
 from flow.backends.hls4ml.emit import emit
 from flow.errors import UnsupportedError
 from flow.graph import Input, IntGraph, MaxPool2D, from_json, to_json, to_text
 from flow.passes import PASSES, lower
 from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
-from nets import inputs
-from one_program import compile_together
-from oracle import evaluate
 
 RANDOM_INPUTS = 12
 every_row = pytest.mark.parametrize("name", zoo.ROWS)
@@ -74,7 +75,9 @@ def refused(graph: IntGraph, target: Target) -> bool:
     """Say whether hls4ml has no such pooling: padded if streamed or unsigned, overlapping if streamed."""
     pools = [op for op in graph.ops if isinstance(op, MaxPool2D)]
     stream = target.io_type == "io_stream"
-    return any(any(op.padding) and (stream or not op.format.signed) or (stream and op.pool != op.strides) for op in pools)
+    return any(
+        (any(op.padding) and (stream or not op.format.signed)) or (stream and op.pool != op.strides) for op in pools
+    )
 
 
 @every_row
