@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from flow import reference
-from flow.backends.csynth import synthesize
+from flow.backends import csynth
 from flow.errors import DataError, InputError, SpecError, ToolMissingError
 from flow.estimate import estimate
 from flow.extract import extract, quantizes_its_input
@@ -97,6 +97,8 @@ def build(
     """
     target, options = target or Target(), options or BuildOptions()
     find_part(target.part)
+    if options.until == "csynth":
+        csynth.command(target)  # before the long work, not after it
     clock = Clock(announce)
     with clock.stage("extract"):
         found = _extract(Path(model), options)
@@ -122,7 +124,7 @@ def build(
         _finish(run, report, key if "qkeras" in compared else f"compared {compared}")  # QKeras may be there next time
     if options.until == "csynth":
         with clock.stage("csynth"):
-            report = _finish(run, report.with_resources(synthesize(run.path, lowered.name, target)), key)
+            report = _finish(run, report.with_resources(csynth.synthesize(run.path, lowered.name, target)), key)
     return report
 
 

@@ -107,7 +107,12 @@ def assemble(
             "verdict": _verdict(comparison, wrong),
             "layers": [_layer(op, wrong.get(op.name, 0)) for op in graph.ops],
             "sparsity": _total_sparsity(graph),
-            "accuracy": _accuracy(trained, graph, comparison),
+            "accuracy": {
+                "float": trained.metrics.get("float"),
+                "qkeras_at_training": trained.metrics.get("qkeras"),
+                "samples_at_training": trained.provenance.get("test_samples"),
+                **_measured_accuracy(graph, comparison),
+            },
             "inputs": _inputs(graph, comparison),
             "resources": [each.to_json() for each in resources],
             "project": {
@@ -194,25 +199,16 @@ def _total_sparsity(graph: IntGraph) -> float | None:
     return float(sum(np.count_nonzero(weight == 0) for weight in weights) / total) if total else None
 
 
-def _accuracy(trained: TrainedModel, graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
-    """Return accuracies as fractions: the float twin's from training, the others measured on this run's inputs."""
-    found: dict[str, Any] = {
-        "float": trained.metrics.get("float"),
-        "qkeras_at_training": trained.metrics.get("qkeras"),
-        "samples_at_training": trained.provenance.get("test_samples"),
-        "qkeras": None,
-        "hardware": None,
-        "samples": 0,
-    }
+def _measured_accuracy(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
+    """Return accuracies as fractions, measured on the labelled inputs of a comparison."""
+    found: dict[str, Any] = {"qkeras": None, "hardware": None, "samples": 0}
     if comparison is None or comparison.port.labels is None:
         return found
     labels = comparison.port.labels
     found["samples"] = len(labels)
-    for name, level in (("qkeras", "qkeras"), ("hardware", "csim")):
-        for result in comparison.others:
-            if result.level == level:
-                scores = result.codes[graph.output.name][: len(labels)]
-                found[name] = float(np.mean(scores.reshape(len(labels), -1).argmax(axis=1) == labels))
+    for result in comparison.others:
+        scores = result.codes[graph.output.name][: len(labels)].reshape(len(labels), -1)
+        found["hardware" if result.level == "csim" else result.level] = float(np.mean(scores.argmax(axis=1) == labels))
     return found
 
 
@@ -233,6 +229,7 @@ def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_
         document={
             **report.document,
             "verdict": _verdict(comparison, wrong),
+            "accuracy": {**report.document["accuracy"], **_measured_accuracy(graph, comparison)},
             "layers": layers,
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
         },

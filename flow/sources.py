@@ -88,7 +88,7 @@ def _read_keras_file(model: Path, weights: Path | None, trust: bool, cache: Path
         if path is not None and not path.exists():
             raise ModelFileError(f"{path}: no such file")
     contents = [digest_file(path) for path in (model, weights) if path is not None]
-    kept = cache / digest(model.name, contents, trust, version("po2flow"))[:16]
+    kept = cache / digest(model.name, contents, trust, _reader_digest())[:16]
     if (kept / TRAINED_JSON).exists():
         try:
             return load_trained(kept)
@@ -102,6 +102,11 @@ def _read_keras_file(model: Path, weights: Path | None, trust: bool, cache: Path
     except OSError as error:
         raise OutputError(f"{kept}: cannot be written ({error.strerror or error})") from error
     return trained
+
+
+def _reader_digest() -> str:
+    """Return the digest of the code that reads models: another version may read them otherwise."""
+    return digest([digest_file(path) for path in sorted((Path(__file__).parent / "train").glob("*.py"))])
 
 
 def find_samples(source: Source, inputs: Path | None, labels: Path | None, count: int, cache: Path) -> Samples | None:

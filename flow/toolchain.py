@@ -13,7 +13,7 @@ from flow.errors import ToolFailedError, ToolMissingError
 
 INSTALL = {
     "g++": "install a C++ compiler (Debian: apt-get install g++)",
-    "vitis-run": "install AMD Vitis 2024.1 or later and source its settings64.sh",
+    "vitis-run": "install AMD Vitis (vitis-run, or vitis_hls of older versions) and source its settings64.sh",
     "vivado_hls": "install Vivado HLS 2020.1 or earlier and source its settings64.sh",
 }
 

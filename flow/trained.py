@@ -61,7 +61,7 @@ class TrainedModel:
         """
         first = self.config["layers"][0]["config"]
         shape = first.get("batch_input_shape") or first.get("batch_shape") or self.config.get("build_input_shape")
-        if not shape or any(not isinstance(size, int) for size in shape[1:]):
+        if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
             raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
         return tuple(shape[1:])
 

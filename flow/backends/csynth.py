@@ -23,7 +23,7 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
         ToolFailedError: it failed, or left no report.
         OutputError: the copy cannot be written.
     """
-    command = _command(target)
+    program = command(target)
     directory = run_dir / "csynth"
     try:
         shutil.rmtree(directory, ignore_errors=True)
@@ -32,14 +32,19 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
             (directory / "build_opt.tcl").write_text(_build_options())
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
-    run_tool(command, directory)
+    run_tool(program, directory)
     for report in find_reports(directory):
         if report.source == "csynth":
             return report
-    raise ToolFailedError(f"{command[0]} left no synthesis report of '{name}' in {directory}")
+    raise ToolFailedError(f"{program[0]} left no synthesis report of '{name}' in {directory}")
 
 
-def _command(target: Target) -> list[str]:
+def command(target: Target) -> list[str]:
+    """Return the command that synthesizes a project in its directory.
+
+    Raises:
+        ToolMissingError: no tool of the back end is on PATH.
+    """
     if target.backend == "Vivado":
         return [require_tool("vivado_hls"), "-f", "build_prj.tcl", " ".join(f"{k}={v}" for k, v in STEPS.items())]
     older = find_tool("vitis_hls")  # before 2024.2
