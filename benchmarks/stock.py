@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.adversarial import adversarial_inputs
+from flow.datasets import load_dataset
 from flow.extract import extract
 from flow.fixed import FixedFormat, to_values
-from flow.inputs import to_port
+from flow.inputs import Samples, to_port
 from flow.passes import lower
-from flow.sources import find_samples, find_source
 from flow.spec import (
     BatchNormSpec,
     Conv2DSpec,
@@ -44,7 +44,7 @@ from flow.spec import (
 )
 from flow.train import load_tensorflow
 from flow.train.layers import EPSILON
-from flow.trained import TrainedModel
+from flow.trained import TrainedModel, load_trained
 
 _modules = load_tensorflow()
 keras, qkeras = _modules.keras, _modules.qkeras
@@ -72,18 +72,19 @@ class Subject:
 
 def load_subject(name: str, samples: int, adversarial: int) -> Subject:
     """Return a model in `models/` with at most `samples` test inputs and `adversarial` adversarial ones."""
-    source = find_source(Path(name), weights=None, trust=False, cache=Path("unused"))
-    tests = find_samples(source, None, None, samples)
-    assert tests is not None and tests.labels is not None
-    graph = lower(extract(source.trained, None))
+    directory = find_model_dir(name)
+    spec, trained = load_spec(directory / "spec.toml"), load_trained(directory)
+    data = load_dataset(spec.dataset, download=False)
+    tests = Samples(values=data.x_test[:samples], labels=data.y_test[:samples], source=data.source)
+    graph = lower(extract(trained, None))
     codes = [to_port(tests, graph.input).codes]
     if adversarial:
         codes.append(adversarial_inputs(graph, adversarial))
     return Subject(
-        spec=load_spec(find_model_dir(name) / "spec.toml"),
-        trained=source.trained,
+        spec=spec,
+        trained=trained,
         inputs=to_values(np.concatenate(codes), graph.input.format).astype(np.float32),
-        labels=tests.labels,
+        labels=data.y_test[:samples],
     )
 
 

@@ -339,7 +339,7 @@ def _flatten(builder: Builder, layer: Layer) -> None:
 
 
 def _nothing(builder: Builder, layer: Layer) -> None:
-    if layer.name not in builder.last.layers:
+    if builder.softmax is None and layer.name not in builder.last.layers:
         builder.skipped.append(layer.name)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import DataError
+from flow.errors import DataError, UnsupportedError
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding, exact_codes, parse_cpp, quantize, to_values
 from flow.graph import Op, Shape
 
@@ -79,13 +79,13 @@ def _labels(path: Path, samples: int) -> NDArray[np.int64]:
 
 def _array(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:  # np.load leaves a damaged archive open
+            array = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Exception as error:  # NumPy reports damage, pickles and other formats in many ways
         raise DataError(f"{path}: not a readable .npy file ({error})") from error
     if not isinstance(array, np.ndarray):
-        array.close()
         raise DataError(f"{path}: an .npz archive; give one .npy file")
     return array
 
@@ -98,9 +98,12 @@ def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
     finite = values.astype(np.float64)
     low, high = float(finite.min()), float(finite.max())
     signed = low < 0
-    _, exact = exact_codes(finite.astype(np.float32))
-    if exact.width <= MAX_INPUT_BITS:
-        return exact
+    try:
+        _, exact = exact_codes(finite)
+        if exact.width <= MAX_INPUT_BITS:
+            return exact
+    except UnsupportedError:  # more bits than codes have
+        pass
     int_bits = int(np.frexp(max(high, -low))[1])
     return FixedFormat(signed, int_bits, MAX_INPUT_BITS - signed - int_bits)
 

@@ -117,7 +117,12 @@ def test_exact_codes_are_the_values_in_the_narrowest_format(values: list[float])
             assert codes.min() < narrower.min_code or codes.max() > narrower.max_code
 
 
-@given(st.integers(-(2**62), 2**62 - 1), st.integers(0, 2**40), st.integers(-10, 40))
+near_powers = st.builds(
+    lambda k, sign, by: sign * 2**k + by, st.integers(0, 61), st.sampled_from([-1, 1]), st.integers(-1, 1)
+)
+
+
+@given(st.integers(-(2**62), 2**62 - 1) | near_powers, st.integers(0, 2**40), st.integers(-10, 40))
 def test_covering_holds_both_ends_and_no_narrower_format_does(low: int, span: int, frac_bits: int) -> None:
     high = min(low + span, 2**62 - 1)
     fmt = covering(low, high, frac_bits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def test_a_full_disk_leaves_the_old_project_whole(tmp_path: Path, monkeypatch: p
         write(Project("top", {"a.txt": b"new", "b.bin": b"new"}), tmp_path / "p")
     assert read(tmp_path / "p", "top").digest() == old.digest()
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_an_interruption_at_the_last_step_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(Project("top", FILES), tmp_path / "p")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,0 +1,270 @@
+"""The command line: exit codes, one-line errors, what is loaded when, and life without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_cli import built_digits, flow, needs_compiler, refused, run_directories
+
+from flow import cli
+from flow.errors import EmitError, FlowError, OutputError, ToolFailedError, ToolMissingError
+
+HEAVY = ("tensorflow", "tf_keras", "keras", "qkeras", "hls4ml", "h5py", "numpy", "sklearn")
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
+
+
+# what is loaded when
+
+
+@pytest.mark.parametrize("code", ["import flow", "import flow.cli; flow.cli._parser().format_help()"])
+def test_importing_loads_nothing_heavy(code: str) -> None:
+    done = python("-c", f"import sys; {code}; print([m for m in {HEAVY} if m in sys.modules])")
+    assert done.stdout == "[]\n", done
+
+
+def test_help_is_complete() -> None:
+    outcome = flow("--help")
+    assert outcome.code == 0
+    for command in ("list", "show", "train", "build", "compare", "report", "doctor", "exit codes"):
+        assert command in outcome.out
+    for command in ("show", "train", "build", "compare", "report", "doctor", "list"):
+        assert flow(command, "--help").code == 0
+    assert flow().code == 2
+    assert flow("frobnicate").code == 2
+
+
+def test_list_and_show() -> None:
+    listed = flow("list")
+    assert listed.code == 0
+    for name in ("digits_mlp", "fashion_cnn", "mnist_mlp", "jets_mlp"):
+        assert name in listed.out
+    shown = flow("show", "digits_mlp")
+    assert shown.code == 0
+    assert shown.out.startswith("graph digits_mlp\n")
+    assert "dense1 = dense" in shown.out
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--backend", "Quartus"), ("backend 'Quartus'", "Vitis, Vivado")),
+        (("--strategy", "latency"), ("strategy 'latency'", "Latency, Resource")),
+        (("--io-type", "serial"), ("io_type 'serial'", "io_parallel, io_stream")),
+        (("--reuse-factor", "0"), ("reuse_factor 0",)),
+        (("--reuse-factor", "-3"), ("-3",)),
+        (("--reuse-factor", "many"), ("'many'", "N nor OP=N")),
+        (("--reuse-factor", "nothing=2"), ("'nothing'", "dense1, dense2, logits")),
+        (("--strategy", "Resource", "--reuse-factor", "7"), ("'dense1'", "reuse_factor 7", "1, 2, 4")),
+        (("--part", "xc7nothing"), ("xc7nothing",)),
+        (("--part", ""), ("part",)),
+        (("--clock-period-ns", "0"), ("clock_period_ns 0.0",)),
+        (("--clock-period-ns", "nan"), ("clock_period_ns nan",)),
+        (("--clock-period-ns=-inf",), ("clock_period_ns -inf",)),
+        (("--until", "nonsense"), ("'nonsense'", "extract, emit, report, csynth")),
+        (("--samples", "0"), ("samples: 0",)),
+        (("--adversarial", "15"), ("adversarial: 15",)),
+        (("--labels", "y.npy"), ("labels were given without inputs",)),
+        (("--weights", "w.h5"), ("--weights",)),
+        (("--input-format", "float"), ("input format 'float'",)),
+    ],
+)
+def test_wrong_options_are_refused(options: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
+    refused(flow("build", "digits_mlp", "--output", tmp_path / "runs", *options), *words)
+    assert not list(tmp_path.rglob("report.json"))
+    assert not list(tmp_path.rglob("project"))
+
+
+@pytest.mark.parametrize("option", ["--samples", "--clock-period-ns", "--adversarial"])
+def test_options_that_are_no_numbers_are_usage_errors(option: str) -> None:
+    outcome = flow("build", "digits_mlp", option, "many")
+    assert outcome.code == 2
+    assert "invalid" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["nothing", "../models", "digits mlp", "", "x" * 5000, "a\nb", "-"])
+def test_unknown_models_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("build", "show", "train"):
+        refused(flow(command, name))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directories_that_are_no_run(tmp_path: Path) -> None:
+    for command in ("compare", "report"):
+        refused(flow(command, tmp_path / "none"), "not a run directory")
+        refused(flow(command, tmp_path), "not a run directory")
+    flow("build", "digits_mlp", "--until", "extract", "--output", tmp_path)
+    run = run_directories(tmp_path)[0]
+    refused(flow("compare", run), "before its project was written")
+    assert flow("build", "digits_mlp", "--until", "emit", "--output", tmp_path).code == 0
+    refused(flow("compare", run), "inputs.npz")
+    assert "NOT COMPARED" in flow("report", run).out
+
+
+def test_training_options_are_checked(tmp_path: Path) -> None:
+    refused(flow("train", "digits_mlp", "--epochs", "0", "--output", tmp_path), "epochs")
+    refused(flow("train", tmp_path / "none.toml", "--output", tmp_path), "none.toml")
+
+
+def test_synthesis_needs_its_tool(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, _ = built_digits(tmp_path_factory)
+    for name in ("FLOW_VITIS_RUN", "FLOW_VITIS_HLS"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    same = ("--output", output, "--samples", 100, "--adversarial", 64, "--json")
+    error = refused(flow("build", "digits_mlp", *same, "--until", "csynth"), "not on PATH", code=3)
+    assert "Vitis" in error
+    assert flow("build", "digits_mlp", *same).report()["verdict"]["bit_exact"] is True
+
+
+# errors and exit codes
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FlowError("a"), 2),
+        (OutputError("a"), 2),
+        (EmitError("a"), 4),
+        (ToolMissingError("a"), 3),
+        (ToolFailedError("a"), 4),
+    ],
+)
+def test_every_error_of_the_tree_has_its_exit_code(
+    error: FlowError, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_list", fail)
+    outcome = flow("list")
+    assert (outcome.code, outcome.err, outcome.out) == (code, "flow: error: a\n", "")
+
+
+def test_a_message_stays_in_its_line_but_a_tools_output_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> int:
+        raise errors.pop()
+
+    errors = [ToolFailedError("g++ failed:\nline 2\x1b"), FlowError("layer 'a\nb\x1b[31m\ud800' is odd")]
+    monkeypatch.setattr(cli, "_list", fail)
+    assert flow("list").err == "flow: error: layer 'a\\nb\\x1b[31m\\ud800' is odd\n"
+    assert flow("list").err == "flow: error: g++ failed:\nline 2\\x1b\n"
+
+
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_list", stop)
+    outcome = flow("list")
+    assert (outcome.code, outcome.err.count("\n")) == (130, 1)
+    assert "interrupted" in outcome.err
+
+
+def test_errors_of_the_file_system_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> int:
+        raise PermissionError(13, "Permission denied", "/some\nwhere")
+
+    monkeypatch.setattr(cli, "_list", fail)
+    assert flow("list").err == "flow: error: /some\\nwhere: Permission denied\n"
+
+
+@needs_compiler
+def test_a_reader_that_goes_away_is_no_error(tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = run_directories(built_digits(tmp_path_factory)[0])[0]
+    for form in ("text", "json"):
+        command = f'"$0" -m flow.cli report "$1" --format {form} | true; echo "${{PIPESTATUS[0]}}"'
+        done = subprocess.run(
+            ["bash", "-c", command, sys.executable, str(run)], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+# without TensorFlow
+
+BLOCK = """
+import importlib.abc, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "keras", "tf_keras", "qkeras", "tensorflow_model_optimization"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from flow.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def without_tensorflow(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return python("-W", "error", "-c", BLOCK, *map(str, arguments))
+
+
+@needs_compiler
+def test_everything_after_training_works_without_tensorflow(tmp_path: Path) -> None:
+    few = ("--samples", 20, "--adversarial", 32, "--output", tmp_path)
+    done = without_tensorflow("build", "digits_mlp", *few, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert report["verdict"]["bit_exact"] is True
+    assert report["verdict"]["compared"] == ["reference", "csim"]
+    assert any("pip install 'po2flow[train]'" in note for note in report["notes"])
+    run = run_directories(tmp_path)[0]
+    for command in (("compare", run), ("report", run), ("show", "digits_mlp"), ("list",)):
+        done = without_tensorflow(*command)
+        assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_what_needs_tensorflow_says_so(tmp_path: Path) -> None:
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    for command in (("train", "digits_mlp", "--output", tmp_path), ("build", tmp_path / "m.h5", "--output", tmp_path)):
+        done = without_tensorflow(*command)
+        assert done.returncode == 3, done
+        assert done.stderr.count("\n") == 1
+        assert "pip install 'po2flow[train]'" in done.stderr
+
+
+def test_keras_3_before_us_is_a_clear_error(tmp_path: Path) -> None:
+    """Whatever Keras TensorFlow took first, it keeps; a stand-in for the module says that it took Keras 3."""
+    np.save(tmp_path / "x.npy", np.zeros((1, 4)))
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    code = """
+import os, sys, types
+os.environ.pop("TF_USE_LEGACY_KERAS", None)
+import importlib
+real = importlib.import_module
+class Layer: pass
+Layer.__module__ = "keras.src.layers.layer"
+def fake(name, package=None):
+    if name == "tensorflow.keras":
+        return types.SimpleNamespace(layers=types.SimpleNamespace(Layer=Layer))
+    if name in ("tensorflow", "tf_keras"):
+        return types.ModuleType(name)
+    return real(name, package)
+importlib.import_module = fake
+from flow.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    done = python("-c", code, "build", str(tmp_path / "m.h5"), "--output", str(tmp_path))
+    assert done.returncode == 3, done
+    assert "TF_USE_LEGACY_KERAS=1" in done.stderr
+    assert done.stderr.count("\n") == 1
