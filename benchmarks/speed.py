@@ -76,7 +76,7 @@ class Effort:
     models: tuple[str, ...]
 
 
-FULL = Effort(rounds=5, build_rounds=3, images=8000, csim_images=500, samples=500, models=MODELS)
+FULL = Effort(rounds=5, build_rounds=2, images=8000, csim_images=500, samples=500, models=MODELS)
 QUICK = Effort(rounds=1, build_rounds=1, images=1000, csim_images=50, samples=50, models=MODELS[:1])
 
 
@@ -87,7 +87,9 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="po2flow-benchmark-") as scratch:
         for measure in (reference_to_csim, reference_to_qkeras, build_to_plain, second_to_first_build, help_time):
-            rows += measure(effort, Path(scratch))
+            for row in measure(effort, Path(scratch)):
+                print(f"{row.what}: {row.ours}, {row.other}", file=sys.stderr, flush=True)
+                rows.append(row)
     print(markdown_table(["what", "ours", "other", "ratio", "goal", "met"], [row.cells() for row in rows]))
 
 

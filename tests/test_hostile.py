@@ -84,7 +84,7 @@ def test_layer_names(model: bytes, name: str, tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[a-z][a-z0-9_]{0,44}", op.name) for op in graph.ops)
     for path in (run / "project").rglob("*"):
         assert re.fullmatch(r"[\w.-]+", path.name)
-    if not re.fullmatch(r"\w{1,9}", name):
+    if not re.fullmatch(r"\w{1,12}", name):
         own = [path for path in (run / "project").rglob("*") if path.is_file() and "nnet_utils" not in path.parts]
         assert not [path for path in own if name.encode() in path.read_bytes()]
 
