@@ -127,6 +127,19 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bool 
         save(file, **arrays)
 
 
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an `.npz` file.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # closed even if it is no archive
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zip, header and type errors are many
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
 def digest(*parts: Any) -> str:
     """Return the SHA-256 of JSON-able parts."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
