@@ -27,7 +27,7 @@ from stock import MODELS, Subject, bits_kernel, load_subject, markdown_table, pl
 from flow import reference
 from flow.backends import csim
 from flow.backends.hls4ml.emit import emit
-from flow.extract import extract
+from flow.extraction import extract
 from flow.fixed import to_values
 from flow.graph import IntGraph
 from flow.passes import lower

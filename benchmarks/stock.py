@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from flow.adversarial import adversarial_inputs
 from flow.datasets import load_dataset
-from flow.extract import extract
+from flow.extraction import extract
 from flow.fixed import FixedFormat, to_values
 from flow.inputs import Samples, to_port
 from flow.passes import lower

@@ -21,7 +21,7 @@ _WHERE = {
     "load_dataset": "flow.datasets",
     "TrainedModel": "flow.trained",
     "load_trained": "flow.trained",
-    "extract": "flow.extract",
+    "extract": "flow.extraction",
     "lower": "flow.passes",
     "IntGraph": "flow.graph",
     "FixedFormat": "flow.fixed",
@@ -29,14 +29,14 @@ _WHERE = {
     "Overflow": "flow.fixed",
     "run_reference": "flow.reference",
     "adversarial_inputs": "flow.adversarial",
-    "estimate": "flow.estimate",
+    "estimate": "flow.estimation",
     "emit": "flow.backends.hls4ml.emit",
     "Target": "flow.target",
-    "train": "flow.train.fit",
+    "train_model": "flow.train.fit",
     "read_keras": "flow.train.reader",
     "FlowError": "flow.errors",
 }
-_RENAMED = {"run_reference": "run"}
+_RENAMED = {"run_reference": "run", "train_model": "train"}
 
 __all__ = sorted(_WHERE)
 __version__ = "0.1.0"

@@ -99,7 +99,6 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("hls_projects"), help="where runs go (default: hls_projects)"
     )
-    parser.add_argument("--trust-model", action="store_true", help="let Keras load a model file that holds code")
 
 
 def _target_options(parser: argparse.ArgumentParser) -> None:

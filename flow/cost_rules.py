@@ -1,7 +1,7 @@
 """The rules of the static estimate: from widths, ranges and counts to LUTs, registers, block RAMs and DSP slices.
 
-Each function is one rule and names its source; `flow.estimate` puts them together and docs/estimates.md tells them as a
-whole. None is fitted to a tool. Integers throughout.
+Each function is one rule and names its source; `flow.estimation` puts them together and docs/estimates.md tells them
+as a whole. None is fitted to a tool. Integers throughout.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ import numpy as np
 from flow import reference
 from flow.backends import csynth
 from flow.errors import DataError, InputError, SpecError, ToolMissingError
-from flow.estimate import estimate
-from flow.extract import extract, quantizes_its_input
+from flow.estimation import estimate
+from flow.extraction import extract, quantizes_its_input
 from flow.fixed import FixedFormat
 from flow.graph import IntGraph, from_json, to_json
 from flow.inputs import Samples, derive_format, no_inputs, parse_format, to_port
@@ -47,7 +47,6 @@ class BuildOptions:
         adversarial: how many adversarial inputs are run besides, at least 16.
         until: stage after which to stop: one of `UNTIL`.
         output: directory that holds all runs.
-        trust_model: let Keras load a model file that holds code.
 
     Raises:
         SpecError: a value is not one of those.
@@ -61,7 +60,6 @@ class BuildOptions:
     adversarial: int = 2048
     until: str = "report"
     output: Path = Path("hls_projects")
-    trust_model: bool = False
 
     def __post_init__(self) -> None:
         if self.until not in UNTIL:
@@ -137,7 +135,7 @@ class _Extracted:
 
 def _extract(model: Path, options: BuildOptions) -> _Extracted:
     cache = options.output / ".read"
-    source = find_source(model, weights=options.weights, trust=options.trust_model, cache=cache)
+    source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
     return _Extracted(source, samples, extract(source.trained, _input_format(source, options, samples)))
 

@@ -7,11 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from flow.errors import ModelFileError, OutputError, SpecError, ToolMissingError
+from flow.errors import InputError, ModelFileError, OutputError, SpecError, ToolMissingError
 from flow.inputs import Samples, read_samples
-from flow.runs import digest, digest_file, write_npz
+from flow.runs import digest, digest_file, read_npz, write_npz
 from flow.spec import find_model_dir, load_spec
 from flow.trained import TRAINED_JSON, TrainedModel, load_trained, save_trained
 
@@ -26,14 +24,12 @@ class Source:
         trained: the model as data.
         dataset: name of the data set of a model with a spec.
         keras_file, weights: the user's files, for software inference on the model as it is.
-        trust: let Keras load a file that holds code.
     """
 
     trained: TrainedModel
     dataset: str | None = None
     keras_file: Path | None = None
     weights: Path | None = None
-    trust: bool = False
 
     def keras_model(self) -> Any:
         """Return the Keras model, for inference.
@@ -44,19 +40,18 @@ class Source:
         if self.keras_file is not None:
             from flow.train.reader import read_keras
 
-            return read_keras(self.keras_file, self.weights, trust=self.trust).keras
+            return read_keras(self.keras_file, self.weights).keras
         from flow.train.rebuild import keras_model
 
         return keras_model(self.trained)
 
 
-def find_source(model: Path, *, weights: Path | None, trust: bool, cache: Path) -> Source:
+def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
     """Find and read a model.
 
     Args:
         model: a name in `models/`, a spec file or its directory, or a Keras model.
         weights: weights file for a model given as `.json`.
-        trust: let Keras load a file that holds code.
         cache: directory for what was read from Keras files, by their digest: reading takes TensorFlow.
 
     Raises:
@@ -67,8 +62,8 @@ def find_source(model: Path, *, weights: Path | None, trust: bool, cache: Path) 
     """
     saved_model = model.is_dir() and (model / "saved_model.pb").exists()
     if saved_model or model.suffix in KERAS_SUFFIXES or (model.is_file() and model.suffix != ".toml"):
-        trained = _read_keras_file(model, weights, trust, cache)
-        return Source(trained=trained, keras_file=model, weights=weights, trust=trust)
+        trained = _read_keras_file(model, weights, cache)
+        return Source(trained=trained, keras_file=model, weights=weights)
     if weights is not None:
         raise SpecError(f"{model}: --weights goes with a model given as .json")
     if model.suffix == ".toml":
@@ -83,12 +78,12 @@ def find_source(model: Path, *, weights: Path | None, trust: bool, cache: Path) 
     return Source(trained=load_trained(directory), dataset=spec.dataset)
 
 
-def _read_keras_file(model: Path, weights: Path | None, trust: bool, cache: Path) -> TrainedModel:
+def _read_keras_file(model: Path, weights: Path | None, cache: Path) -> TrainedModel:
     for path in (model, weights):
         if path is not None and not path.exists():
             raise ModelFileError(f"{path}: no such file")
     contents = [digest_file(path) for path in (model, weights) if path is not None]
-    kept = cache / digest(model.name, contents, trust, _reader_digest())[:16]
+    kept = cache / digest(model.name, contents, _reader_digest())[:16]
     if (kept / TRAINED_JSON).exists():
         try:
             return load_trained(kept)
@@ -96,7 +91,7 @@ def _read_keras_file(model: Path, weights: Path | None, trust: bool, cache: Path
             pass  # an interrupted write: read the model again
     from flow.train.reader import read_keras
 
-    trained = read_keras(model, weights, trust=trust).trained
+    trained = read_keras(model, weights).trained
     try:
         save_trained(trained, kept)
     except OSError as error:
@@ -142,9 +137,9 @@ def _test_split(dataset: str, count: int, cache: Path) -> Samples:
     source = f"{dataset} test set"
     kept = cache / f"{dataset}-test-{count}-{version('po2flow')}.npz"
     try:
-        with np.load(kept, allow_pickle=False) as archive:
-            return Samples(values=archive["values"], labels=archive["labels"], source=source)
-    except Exception:  # not there yet, or damaged: it is made again
+        arrays = read_npz(kept)
+        return Samples(values=arrays["values"], labels=arrays["labels"], source=source)
+    except InputError:  # not there yet, or damaged: it is made again
         data = load_dataset(dataset, download=False)
     values, labels = data.x_test[:count], data.y_test[:count]
     if dataset in KNOWN_CONTENT:

@@ -22,7 +22,7 @@ from flow.graph import IntGraph
 from flow.inputs import PortInputs
 from flow.project import read
 from flow.results import Divergence, SimResult
-from flow.runs import RunDirectory, digest, write_npz
+from flow.runs import RunDirectory, digest, read_npz, write_npz
 from flow.sources import Source
 
 INPUTS, QKERAS, COUNTEREXAMPLE = "inputs.npz", "qkeras.npz", "counterexample.npz"
@@ -72,17 +72,16 @@ def stored_inputs(run: RunDirectory) -> tuple[PortInputs, Codes]:
     """
     if not run.is_intact(INPUTS):
         raise InputError(f"{run.path}: {INPUTS} is missing or was changed; run 'flow build' again")
-    with np.load(run.path / INPUTS, allow_pickle=False) as archive:
-        labels = archive["labels"]
-        rounded, clipped = archive["changed"].tolist()
-        port = PortInputs(
-            codes=archive["codes"],
-            labels=labels if len(labels) else None,
-            source=str(archive["source"]),
-            rounded=rounded,
-            clipped=clipped,
-        )
-        return port, archive["adversarial"]
+    arrays = read_npz(run.path / INPUTS)
+    rounded, clipped = arrays["changed"].tolist()
+    port = PortInputs(
+        codes=arrays["codes"],
+        labels=arrays["labels"] if len(arrays["labels"]) else None,
+        source=str(arrays["source"]),
+        rounded=rounded,
+        clipped=clipped,
+    )
+    return port, arrays["adversarial"]
 
 
 def qkeras_level(
@@ -107,9 +106,9 @@ def qkeras_level(
 
 
 def _stored_qkeras(run: RunDirectory) -> SimResult:
-    with np.load(run.path / QKERAS, allow_pickle=False) as archive:
-        outputs = {name.removeprefix("op/"): archive[name] for name in archive.files if name.startswith("op/")}
-        return SimResult(level="qkeras", codes=outputs, arithmetic=str(archive["arithmetic"]))
+    arrays = read_npz(run.path / QKERAS)
+    outputs = {name.removeprefix("op/"): array for name, array in arrays.items() if name.startswith("op/")}
+    return SimResult(level="qkeras", codes=outputs, arithmetic=str(arrays["arithmetic"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ MODULES = {
 LAYERS = (  # a module imports from its own layer or those before it
     ("errors", "toml_table", "names", "fixed", "po2"),
     ("target", "trained", "graph", "project", "results", "spec", "quantizers", "parts"),
-    ("intervals", "reference", "extract", "passes", "adversarial", "compare", "cost_rules", "estimate", "inputs"),
+    ("intervals", "reference", "extraction", "passes", "adversarial", "compare", "cost_rules", "estimation", "inputs"),
     ("toolchain", "vendor_reports", "datasets", "train", "backends"),
     ("runs", "sources", "verify", "report", "doctor", "pipeline"),
     ("cli",),

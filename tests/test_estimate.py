@@ -28,7 +28,7 @@ from flow.cost_rules import (
     weight_memory,
 )
 from flow.errors import SpecError
-from flow.estimate import estimate
+from flow.estimation import estimate
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding
 from flow.graph import BatchNorm, Conv2D, Dense, Flatten, Input, IntGraph, MaxPool2D, Op, Relu, Requantize
 from flow.parts import find_part

@@ -9,7 +9,7 @@ import pytest
 from nets import s, u
 
 from flow.errors import UnsupportedError
-from flow.extract import extract, quantizes_its_input
+from flow.extraction import extract, quantizes_its_input
 from flow.fixed import FixedFormat, Overflow, Rounding
 from flow.graph import BatchNorm, Conv2D, Dense, Flatten, IntGraph, MaxPool2D, Relu, Requantize
 from flow.passes import lower

@@ -11,7 +11,7 @@ from fixtures_keras import bits, conv_parts, dense, functional, keras, layers, m
 from flow import reference
 from flow.adversarial import adversarial_inputs
 from flow.errors import UnsupportedError
-from flow.extract import extract
+from flow.extraction import extract
 from flow.fixed import FixedFormat
 from flow.graph import IntGraph
 from flow.passes import lower

@@ -403,7 +403,7 @@ def test_project_files_that_cannot_be_read_back(
 
 
 def test_a_name_in_a_trained_model_does_not_leave_the_output_directory(tmp_path: Path) -> None:
-    digits = find_source(Path("digits_mlp"), weights=None, trust=False, cache=tmp_path / "cache")
+    digits = find_source(Path("digits_mlp"), weights=None, cache=tmp_path / "cache")
     directory = tmp_path / "model"
     shutil.copytree(api_model_dir(), directory)
     trained = digits.trained

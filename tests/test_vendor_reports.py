@@ -1,4 +1,4 @@
-"""Parsers of vendor reports, on reports written for these tests in the tools' own layouts, and on real ones if there."""
+"""Parsers of vendor reports, on reports written for these tests in the tools' layouts, and on real ones if there."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.fixed import Codes, FixedFormat, covering
+from flow.errors import UnsupportedError
+from flow.fixed import CODE_BITS, Codes, FixedFormat, covering
 from flow.graph import BatchNorm, IntGraph, MatMul, Op
 from flow.intervals import casts_exactly
 from flow.passes.rewrite import merge_pairs
@@ -28,6 +29,8 @@ def _fold(first: Op, second: Op, graph: IntGraph) -> Op | None:
         return None
     if not casts_exactly(first, graph[first.inputs[0]].format):
         return None
+    if _reach(first, second) >= 2.0 ** (CODE_BITS - 1):
+        raise UnsupportedError(f"op '{first.name}': folding '{second.name}' takes more than {CODE_BITS} bits")
     weight, weight_frac = first.weight * second.scale, first.weight_format.frac_bits + second.scale_format.frac_bits
     bias_frac = first.bias_format.frac_bits + second.scale_format.frac_bits
     common = max(bias_frac, second.offset_format.frac_bits)
@@ -46,6 +49,15 @@ def _fold(first: Op, second: Op, graph: IntGraph) -> Op | None:
         rounding=second.rounding,
         overflow=second.overflow,
     )
+
+
+def _reach(first: MatMul, second: BatchNorm) -> float:
+    """Return a bound of every integer that folding computes."""
+    scale, offset = np.abs(second.scale).max(initial=0), np.abs(second.offset).max(initial=0)
+    finer = second.offset_format.frac_bits - first.bias_format.frac_bits - second.scale_format.frac_bits
+    bias = float(np.abs(first.bias).max(initial=0)) * float(scale) * 2.0 ** max(finer, 0)
+    weight = float(np.abs(first.weight).max(initial=0)) * float(scale)
+    return max(weight, bias + float(offset) * 2.0 ** max(-finer, 0))
 
 
 def narrowed(codes: Codes, frac_bits: int) -> tuple[Codes, FixedFormat]:

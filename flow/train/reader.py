@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 
 from flow.errors import FlowError, ModelFileError, UnsupportedError
-from flow.extract import LAYERS
+from flow.extraction import LAYERS
 from flow.names import identifier
 from flow.quantizers import parse_quantizer, short_name
 from flow.train import load_tensorflow, quiet_warnings
@@ -56,21 +56,19 @@ class KerasModel:
     trained: TrainedModel
 
 
-def read_keras(path: Path, weights: Path | None = None, *, trust: bool = False) -> KerasModel:
+def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
     """Read a Keras model.
 
     Args:
         path: `.h5`, `.keras`, a SavedModel directory, or `.json` together with `weights`.
         weights: weights file for a `.json`.
-        trust: let Keras load a model that holds code (Lambda layers); extraction still refuses those layers.
 
     Raises:
         ModelFileError: missing, damaged, no Keras model, or one that holds code.
         UnsupportedError: a layer we do not know, or a weight that is NaN or infinite.
     """
     config, weights_file = _configuration(path, weights)
-    if not trust:
-        _refuse_code(path, config)
+    _refuse_code(path, config)
     _refuse_unknown_layers(path, config)
     with quiet_warnings():
         try:
@@ -173,8 +171,8 @@ def _refuse_code(path: Path, config: Any) -> None:
     for class_name in _class_names(config):
         if short_name(class_name) in RUNS_CODE:
             raise ModelFileError(
-                f"{path}: holds a {class_name} layer, which is code; it is not run. If you trust the file, "
-                "--trust-model loads it, but the layer has no exact integer form all the same"
+                f"{path}: holds a {class_name} layer, which is code; it is not run, and has no exact integer form: "
+                "replace it by layers of the list in the README"
             )
 
 

@@ -38,7 +38,7 @@ def layer_list(graph: IntGraph) -> list[dict[str, Any]]:
     """Return the layers for `ModelGraph.from_layer_list`.
 
     Raises:
-        UnsupportedError: an output is wider than csim can carry.
+        UnsupportedError: an output is wider than csim can carry, or the model ends with a flatten.
     """
     for op in graph.ops:
         if op.format.width > CSIM_BITS:
@@ -46,6 +46,10 @@ def layer_list(graph: IntGraph) -> list[dict[str, Any]]:
                 f"{graph.name}: op '{op.name}' has outputs of {op.format.width} bits; C simulation carries "
                 f"{CSIM_BITS}: quantize its output"
             )
+    if isinstance(graph.output, Flatten):
+        raise UnsupportedError(
+            f"{graph.name}: op '{graph.output.name}' ends the model; hls4ml has no final flatten: drop it"
+        )
     watched = traced(graph)
     return [
         {"name": op.name, "inputs": list(op.inputs), "trace": op in watched, **LAYERS[type(op)](op, graph)}
