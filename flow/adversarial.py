@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from flow.fixed import Codes
-from flow.graph import IntGraph, MatMul, Op
+from flow.graph import Input, IntGraph, MatMul, Op
 from flow.reference import Carrier, run
 
 SEED = 20190204
@@ -34,20 +34,20 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
     """
     rng = np.random.default_rng(SEED)
     op = graph.input
-    pool = rng.integers(op.format.min_code, op.format.max_code, (POOL, *op.shape), endpoint=True)
+    pool = rng.integers(op.lowest_code, op.format.max_code, (POOL, *op.shape), endpoint=True)
     corners = corner_inputs(op)
     extremes = _spread(_single_extremes(op), count // EXTREMES_SHARE)
     drivers = _spread(_drivers(graph, pool), count // DRIVERS_SHARE)
     edges = pool[np.argsort(-_edge_hits(graph, pool), kind="stable")]
     chosen = np.concatenate([corners, extremes, drivers, edges])[:count]
     missing = count - len(chosen)
-    more = rng.integers(op.format.min_code, op.format.max_code, (missing, *op.shape), endpoint=True)
+    more = rng.integers(op.lowest_code, op.format.max_code, (missing, *op.shape), endpoint=True)
     return np.concatenate([chosen, more])
 
 
-def corner_inputs(op: Op) -> Codes:
+def corner_inputs(op: Input) -> Codes:
     """Return all-min, all-max, zero, alternating and ramp inputs: int64 (7, *shape)."""
-    low, high = op.format.min_code, op.format.max_code
+    low, high = op.lowest_code, op.format.max_code
     size = int(np.prod(op.shape))
     odd = np.arange(size) % 2 == 1
     ramp = low + (np.arange(size) * 7919) % (high - low + 1)
@@ -63,9 +63,9 @@ def corner_inputs(op: Op) -> Codes:
     return np.stack(rows).astype(np.int64).reshape(-1, *op.shape)
 
 
-def _single_extremes(op: Op) -> Codes:
+def _single_extremes(op: Input) -> Codes:
     size = int(np.prod(op.shape))
-    ends = [end for end in (op.format.min_code, op.format.max_code) if end != 0]
+    ends = [end for end in (op.lowest_code, op.format.max_code) if end != 0]
     return np.concatenate([np.eye(size, dtype=np.int64) * end for end in ends]).reshape(-1, *op.shape)
 
 
@@ -90,7 +90,7 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
             found += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
         for sign in (1, -1):
             towards_max = response.T * sign > 0
-            found.append(np.where(towards_max, op.format.max_code, op.format.min_code))
+            found.append(np.where(towards_max, op.format.max_code, op.lowest_code))
     if not found:
         return np.zeros((0, *op.shape), np.int64)
     return np.concatenate(found).astype(np.int64).reshape(-1, *op.shape)

@@ -226,7 +226,7 @@ def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding,
     scaled = np.ldexp(np.asarray(values, np.float64), fmt.frac_bits)
     if not np.isfinite(scaled).all():
         raise DataError(f"{np.count_nonzero(~np.isfinite(scaled))} values are NaN or infinite")
-    huge = np.abs(scaled) >= 2.0**50
+    huge = np.abs(scaled) >= 2.0**52  # no fraction is left at this size
     if overflow is Overflow.WRAP and huge.any():
         raise DataError("values too large to wrap; scale them into the range of the format")
     whole = np.floor(scaled)
@@ -237,7 +237,7 @@ def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding,
     rounded = overflow_to(round_shift(codes, 2, rounding), fmt, overflow)
     if not huge.any():
         return rounded
-    whole = np.clip(scaled, -(2.0**62), 2.0**62).astype(np.int64)  # no fraction is left at this size
+    whole = np.clip(scaled, -(2.0**62), 2.0**62).astype(np.int64)
     edge = overflow_to(whole, fmt, overflow)
     return np.where(huge, edge, rounded)
 

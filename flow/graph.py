@@ -65,6 +65,12 @@ class Input(Op):
 
     kind: ClassVar[str] = "input"
 
+    @property
+    def lowest_code(self) -> int:
+        """The smallest code that reaches the port: symmetric saturation never makes `format.min_code`."""
+        symmetric = self.overflow is Overflow.SAT_SYM and self.format.signed
+        return -self.format.max_code if symmetric else self.format.min_code
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MatMul(Op):
@@ -175,9 +181,11 @@ class IntGraph:
         return next(op for op in self.ops if op.name == name)
 
     @property
-    def input(self) -> Op:
+    def input(self) -> Input:
         """The op that takes codes from outside."""
-        return self.ops[0]
+        first = self.ops[0]
+        assert isinstance(first, Input)
+        return first
 
     @property
     def output(self) -> Op:

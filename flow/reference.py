@@ -30,7 +30,7 @@ Carrier = NDArray[Any]
 Observer = Callable[[Op, Carrier, int], None]
 """Called with an op, its exact result before the cast, and the fraction bits of that result."""
 
-CACHE_BYTES = 1 << 20
+CACHE_BYTES = 1 << 21
 """A batch is as large as lets its largest array stay about this size, so that it stays in a core's cache."""
 
 
@@ -97,10 +97,10 @@ def check_input(graph: IntGraph, codes: Codes) -> None:
         raise DataError(
             f"{graph.name}: input codes have shape {codes.shape[1:]} per sample, the model takes {op.shape}"
         )
-    if codes.size and (int(codes.min()) < op.format.min_code or int(codes.max()) > op.format.max_code):
+    if codes.size and (int(codes.min()) < op.lowest_code or int(codes.max()) > op.format.max_code):
         raise DataError(
             f"{graph.name}: input codes {codes.min()}..{codes.max()} are outside the format {op.format} "
-            f"({op.format.min_code}..{op.format.max_code})"
+            f"({op.lowest_code}..{op.format.max_code})"
         )
 
 

@@ -74,6 +74,11 @@ MODELS: dict[str, tuple[tuple[int, ...], Any, str]] = {
         ],
         "float32",
     ),
+    "symmetric port": (
+        (6,),
+        lambda: [qkeras.QActivation("quantized_bits(5,0,1,alpha=1)", name="port"), dense(4, "a")],
+        "float32",
+    ),
     "softmax, then dropout": (
         (6,),
         lambda: [
