@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from flow.fixed import Codes
-from flow.graph import Input, IntGraph, MatMul, Op
+from flow.graph import IntGraph, MatMul, Op
 from flow.reference import Carrier, run
 
 SEED = 20190204
@@ -30,43 +30,35 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
         count: how many, at least 16.
 
     Returns:
-        int64 (count, *input shape), codes of the input's format.
+        int64 (count, *port_shape), codes of the inputs' formats.
     """
     rng = np.random.default_rng(SEED)
-    op = graph.input
-    pool = rng.integers(op.lowest_code, op.format.max_code, (POOL, *op.shape), endpoint=True)
-    corners = corner_inputs(op)
-    extremes = _spread(_single_extremes(op), count // EXTREMES_SHARE)
+    low, high = graph.port_limits()
+    pool = rng.integers(low, high, (POOL, *low.shape), endpoint=True)
+    corners = corner_inputs(graph)
+    extremes = _spread(_single_extremes(low, high), count // EXTREMES_SHARE)
     drivers = _spread(_drivers(graph, pool), count // DRIVERS_SHARE)
     edges = pool[np.argsort(-_edge_hits(graph, pool), kind="stable")]
     chosen = np.concatenate([corners, extremes, drivers, edges])[:count]
     missing = count - len(chosen)
-    more = rng.integers(op.lowest_code, op.format.max_code, (missing, *op.shape), endpoint=True)
+    more = rng.integers(low, high, (missing, *low.shape), endpoint=True)
     return np.concatenate([chosen, more])
 
 
-def corner_inputs(op: Input) -> Codes:
-    """Return all-min, all-max, zero, alternating and ramp inputs: int64 (7, *shape)."""
-    low, high = op.lowest_code, op.format.max_code
-    size = int(np.prod(op.shape))
-    odd = np.arange(size) % 2 == 1
-    ramp = low + (np.arange(size) * 7919) % (high - low + 1)
-    rows = [
-        np.full(size, low),
-        np.full(size, high),
-        np.zeros(size),
-        np.where(odd, low, high),
-        np.where(odd, high, low),
-        np.where(odd, 0, high),
-        ramp,
-    ]
-    return np.stack(rows).astype(np.int64).reshape(-1, *op.shape)
+def corner_inputs(graph: IntGraph) -> Codes:
+    """Return all-min, all-max, zero, alternating and ramp inputs: int64 (7, *port_shape)."""
+    low, high = graph.port_limits()
+    order = np.arange(low.size).reshape(low.shape)
+    odd = order % 2 == 1
+    ramp = low + (order * 7919) % (high - low + 1)
+    zero = np.zeros_like(low)
+    return np.stack([low, high, zero, np.where(odd, low, high), np.where(odd, high, low), np.where(odd, 0, high), ramp])
 
 
-def _single_extremes(op: Input) -> Codes:
-    size = int(np.prod(op.shape))
-    ends = [end for end in (op.lowest_code, op.format.max_code) if end != 0]
-    return np.concatenate([np.eye(size, dtype=np.int64) * end for end in ends]).reshape(-1, *op.shape)
+def _single_extremes(low: Codes, high: Codes) -> Codes:
+    """Return each element alone at its smallest, then at its largest code: (2 * size, *port_shape)."""
+    each = np.eye(low.size, dtype=np.int64).reshape(-1, *low.shape)
+    return np.concatenate([each * end for end in (low, high) if end.any()])
 
 
 def _drivers(graph: IntGraph, pool: Codes) -> Codes:
@@ -76,24 +68,24 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
     the covariance). For an op that reads the input directly that is the sign of its weight: the true extreme. For
     others saturation on the way may turn it round, so the pool's own extremes go along.
     """
-    op = graph.input
+    low, high = (limits.reshape(-1) for limits in graph.port_limits())
     flat = pool.reshape(len(pool), -1).astype(np.float64)
     centred = flat - flat.mean(axis=0)
     found = []
     for name, sums in _accumulators(graph, pool).items():
         reader = graph[name]
         assert isinstance(reader, MatMul)
-        if reader.inputs == (op.name,) and reader.kind == "dense":
+        if reader.inputs == (graph.ops[0].name,) and reader.kind == "dense" and len(reader.weight) == low.size:
             response = reader.weight.astype(np.float64)
         else:
             response = centred.T @ (sums - sums.mean(axis=0))
             found += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
         for sign in (1, -1):
             towards_max = response.T * sign > 0
-            found.append(np.where(towards_max, op.format.max_code, op.lowest_code))
+            found.append(np.where(towards_max, high, low))
     if not found:
-        return np.zeros((0, *op.shape), np.int64)
-    return np.concatenate(found).astype(np.int64).reshape(-1, *op.shape)
+        return np.zeros((0, *graph.port_shape), np.int64)
+    return np.concatenate(found).astype(np.int64).reshape(-1, *graph.port_shape)
 
 
 def _accumulators(graph: IntGraph, pool: Codes) -> dict[str, Carrier]:

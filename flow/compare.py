@@ -45,7 +45,7 @@ def first_divergence(
         wrong = reference.codes[op.name] != other.codes[op.name]
         if not wrong.any():
             continue
-        inputs = reference.codes[graph.input.name].astype(np.int64)
+        inputs = graph.join_port(reference.codes)
         sample = _simplest(inputs, wrong)
         where = tuple(int(i) for i in np.argwhere(wrong[sample])[0])
         counterexample = inputs[sample] if differ is None else shrink(inputs[sample], differ)
@@ -106,7 +106,7 @@ def explain(graph: IntGraph, op: Op, inputs: Codes, observed: Codes) -> str:
         observed: codes of `op` from the other level, same samples.
     """
     exact, frac_bits = _exact_result(graph, op, inputs)
-    expected = requantize(exact, frac_bits, op.format, op.rounding, op.overflow)
+    expected = requantize(exact, frac_bits, op.format, op.rounding, op.overflow, op.divisor)
     wrong = observed != expected
     for words, candidate in _candidates(op, exact, frac_bits):
         if np.array_equal(candidate[wrong], observed[wrong]) and np.array_equal(candidate, observed):
@@ -138,9 +138,9 @@ def _candidates(op: Op, exact: Codes, frac_bits: int) -> Iterator[tuple[str, Cod
         changed = [each.value for each, own in ((rounding, op.rounding), (overflow, op.overflow)) if each is not own]
         own = [each.value for each in (op.rounding, op.overflow) if each not in (rounding, overflow)]
         words = f"{' and '.join(changed)} instead of {' and '.join(own)}"
-        yield words, requantize(exact, frac_bits, op.format, rounding, overflow)
+        yield words, requantize(exact, frac_bits, op.format, rounding, overflow, op.divisor)
     for words, fmt in _other_formats(op.format):
-        cast = requantize(exact, frac_bits, fmt, op.rounding, op.overflow)
+        cast = requantize(exact, frac_bits, fmt, op.rounding, op.overflow, op.divisor)
         if fmt.frac_bits <= op.format.frac_bits:
             yield words, cast << (op.format.frac_bits - fmt.frac_bits)
     if isinstance(op, MatMul) and op.accumulator is not None:

@@ -33,7 +33,7 @@ from flow.cost_rules import (
     weight_memory,
 )
 from flow.fixed import Codes, FixedFormat
-from flow.graph import BatchNorm, Conv2D, Flatten, Input, IntGraph, MatMul, MaxPool2D, Op
+from flow.graph import BatchNorm, Conv, Input, IntGraph, MatMul, MaxPool, Op, Reshape
 from flow.intervals import Accumulation, accumulation, batchnorm_on_grid
 from flow.parts import Part, find_part
 from flow.po2 import is_po2, split
@@ -117,10 +117,10 @@ def estimate(graph: IntGraph, target: Target) -> ResourceReport:
 def _cost(op: Op, x: Op, target: Target, part: Part) -> Cost:
     if isinstance(op, MatMul):
         return _matmul(op, x, target, part)
-    if isinstance(op, MaxPool2D):
+    if isinstance(op, MaxPool):
         return _maxpool(op, x, target, part)
-    if isinstance(op, Flatten):
-        return _flatten(op, x, target)
+    if isinstance(op, Reshape):
+        return _reshape(op, x, target)
     return _elementwise(op, x, target, part)
 
 
@@ -242,10 +242,10 @@ def _stored_bits(op: MatMul) -> int:
     return split(op.weight).stored_bits if is_po2(op.weight) else op.weight_format.width
 
 
-def _maxpool(op: MaxPool2D, x: Op, target: Target, part: Part) -> Cost:
+def _maxpool(op: MaxPool, x: Op, target: Target, part: Part) -> Cost:
     """A tree of comparators per output channel: for every position at once, or for one position in a stream."""
     stream = target.io_type == "io_stream"
-    window = math.prod(op.pool)
+    window = math.prod(op.window)
     copies = op.shape[-1] if stream else math.prod(op.shape)
     depth = max(1, math.ceil(2 * tree_levels(window) / levels_per_stage(target, part)))
     interval = _stream_words(op, x) if stream else target.reuse(op.name)
@@ -259,7 +259,7 @@ def _maxpool(op: MaxPool2D, x: Op, target: Target, part: Part) -> Cost:
     )
 
 
-def _flatten(op: Flatten, x: Op, target: Target) -> Cost:
+def _reshape(op: Reshape, x: Op, target: Target) -> Cost:
     """Wires between arrays; in a stream the words of an image are gathered into one (nnet_stream.h, repack_stream)."""
     words = math.prod(x.shape[:-1])
     if target.io_type == "io_parallel" or words == 1:
@@ -323,10 +323,10 @@ def _with_fifo(cost: Cost, op: Op) -> Cost:
 
 def _line_buffer(op: Op, x: Op) -> int:
     """Return the LUTs of the rows a window keeps: shift registers as long as a padded row (nnet_conv_stream.h)."""
-    if isinstance(op, Conv2D):
+    if isinstance(op, Conv):
         rows, padding = int(op.weight.shape[0]) - 1, op.padding
-    elif isinstance(op, MaxPool2D):
-        rows, padding = op.pool[0] - 1, op.padding
+    elif isinstance(op, MaxPool):
+        rows, padding = op.window[0] - 1, op.padding
     else:
         return 0
     return rows * shift_register_luts(x.shape[-1] * x.format.width, x.shape[1] + padding[2] + padding[3])
@@ -334,7 +334,7 @@ def _line_buffer(op: Op, x: Op) -> int:
 
 def _stream_words(op: Op, x: Op) -> int:
     """Return the words an op reads: one per input position, padding included."""
-    if isinstance(op, Conv2D | MaxPool2D):
+    if isinstance(op, Conv | MaxPool):
         top, bottom, left, right = op.padding
         return (x.shape[0] + top + bottom) * (x.shape[1] + left + right)
     return math.prod(x.shape[:-1])

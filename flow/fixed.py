@@ -148,22 +148,32 @@ def round_shift(codes: Codes, shift: int, rounding: Rounding) -> Codes:
         half_or_less = np.where(codes < 0, -1, 0) if rounding in (Rounding.TRN,) else np.zeros_like(codes)
         return half_or_less.astype(np.int64)
     floor = codes >> shift
-    rest = codes - (floor << shift)
-    half = np.int64(1) << (shift - 1)
+    return _rounded(floor, codes - (floor << shift), 1 << shift, codes < 0, rounding)
+
+
+def round_quotient(codes: Codes, divisor: int, rounding: Rounding) -> Codes:
+    """Divide integers (`|codes| < 2**62`) by a positive one of less than 62 bits and round to a whole number."""
+    floor, rest = np.divmod(codes, np.int64(divisor))
+    return _rounded(floor, rest, divisor, codes < 0, rounding)
+
+
+def _rounded(floor: Codes, rest: Codes, whole: int, negative: NDArray[np.bool_], rounding: Rounding) -> Codes:
+    """Round `floor + rest / whole`, where `0 <= rest < whole`, to `floor` or `floor + 1`."""
+    twice = rest << 1
     if rounding is Rounding.TRN:
-        up = np.zeros(codes.shape, bool)
-    elif rounding is Rounding.TRN_ZERO:
-        up = (codes < 0) & (rest > 0)
+        return floor
+    if rounding is Rounding.TRN_ZERO:
+        up = negative & (rest > 0)
     elif rounding is Rounding.RND:
-        up = rest >= half
+        up = twice >= whole
     elif rounding is Rounding.RND_MIN_INF:
-        up = rest > half
+        up = twice > whole
     elif rounding is Rounding.RND_INF:
-        up = (rest > half) | ((rest == half) & (codes >= 0))
+        up = (twice > whole) | ((twice == whole) & ~negative)
     elif rounding is Rounding.RND_ZERO:
-        up = (rest > half) | ((rest == half) & (codes < 0))
+        up = (twice > whole) | ((twice == whole) & negative)
     else:
-        up = (rest > half) | ((rest == half) & ((floor & 1) == 1))
+        up = (twice > whole) | ((twice == whole) & ((floor & 1) == 1))
     return np.asarray(floor + up)
 
 
@@ -178,13 +188,21 @@ def overflow_to(codes: Codes, fmt: FixedFormat, overflow: Overflow) -> Codes:
     return np.clip(codes, low_limit, fmt.max_code)
 
 
-def requantize(codes: Codes, frac_bits: int, fmt: FixedFormat, rounding: Rounding, overflow: Overflow) -> Codes:
-    """Cast codes with `frac_bits` fraction bits to `fmt`: one shift, one rounding, one clamp.
+def requantize(
+    codes: Codes, frac_bits: int, fmt: FixedFormat, rounding: Rounding, overflow: Overflow, divisor: int = 1
+) -> Codes:
+    """Cast codes with `frac_bits` fraction bits, over `divisor`, to `fmt`: one shift, one rounding, one clamp.
+
+    With a divisor, the numbers on the finer of both grids and the divisor on it have less than 62 bits
+    (`flow.intervals.check_division`).
 
     Returns:
-        int64 codes of `fmt`, same shape: what assigning to `ap_[u]fixed` of that type gives.
+        int64 codes of `fmt`, same shape: without a divisor what assigning to `ap_[u]fixed` of that type gives.
     """
     raised = fmt.frac_bits - frac_bits
+    if divisor != 1:
+        quotient = round_quotient(codes << max(raised, 0), divisor << max(-raised, 0), rounding)
+        return overflow_to(quotient, fmt, overflow)
     if raised <= 0 or overflow is Overflow.WRAP:
         return overflow_to(round_shift(codes, -raised, rounding), fmt, overflow)
     # a left shift loses bits of codes far beyond the ends of the format; those just beyond them clamp to the same

@@ -1,20 +1,27 @@
 """IntGraph: a small typed graph of exact integer operations; `reference.run` is its meaning.
 
-    graph   = IntGraph(name, ops)                     ops in dataflow order; the first is Input, the last the output
+    graph   = IntGraph(name, ops, outputs)            ops in dataflow order, the Inputs first
     op      = Input                                   codes from the outside, on the grid of `format`
-            | Dense | Conv2D                          acc = sum(x * weight) + bias, then cast to `format`
+            | Dense | Conv                            acc = sum(x * weight) + bias, then cast to `format`
             | BatchNorm                               acc = x * scale + offset per channel, then cast to `format`
-            | Relu                                    max(x, 0), cast to `format`
+            | Relu | LeakyRelu                        max(x, 0), at most `limit` | x * slope where x < 0; cast
             | Requantize                              cast to `format`
-            | MaxPool2D | Flatten                     choose or reorder codes; the format stays
+            | Merge                                   add, subtract, multiply, maximum, minimum of its inputs; cast
+            | SumPool                                 sum of each window, weighted by its padding; cast
+            | MaxPool | Reshape                       choose or reorder codes; the format stays
+            | Gather                                  codes and zeros at any place, from any of its inputs; exact
+            | Lookup                                  a step function: the value of the run in which the code lies
+            | Softmax                                 exponentials from a table over their sum; round half up
 
 Every tensor is integer codes of one FixedFormat. A product of codes has `x.frac_bits + weight.frac_bits` fraction
-bits; a bias is shifted left to that grid (or the products to the bias', whichever is finer), so `acc` is exact.
-"Cast to `format`" is one shift, one rounding, one clamp by the op's `rounding` and `overflow` (see flow.fixed). Where
-`format` holds every possible result, the cast changes nothing: `extract` makes only such ops, and `fuse_requantize`
-moves the rounding of a Requantize into the op that feeds it, which is the unified module.
+bits; a bias is shifted left to that grid (or the products to the bias', whichever is finer), so `acc` is exact; the
+inputs of a Merge or a Gather are shifted left to their finest grid likewise. "Cast to `format`" is one division by the
+op's `divisor` (1 but for averages), one shift, one rounding, one clamp by its `rounding` and `overflow` (see
+flow.fixed). Where `format` holds every possible result, the cast changes nothing: `extract` makes only such ops beside
+Requantize, and `fuse_requantize` moves the rounding of a Requantize into the op that feeds it, the unified module.
 
-Layout is channels last, without a batch axis: Dense (..., n_in) -> (..., n_out); images are (height, width, channels).
+Layout is channels last, without a batch axis: Dense (..., n_in) -> (..., n_out); sequences are (length, channels),
+images (height, width, channels). Windows are given per axis of these; padding is (before, after) axis by axis.
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -43,6 +50,7 @@ class Op:
         shape: shape of the output, no batch axis.
         format: format of the output codes.
         rounding, overflow: how the exact result becomes a code of `format`.
+        divisor: by what the exact result is divided when it is cast.
         layers: the Keras layers it stands for, in order; its output is the output of the last one.
         fused: what it does, in order, in the field's words ("dense", "batchnorm", "relu", "requantize").
     """
@@ -55,6 +63,7 @@ class Op:
     format: FixedFormat
     rounding: Rounding = Rounding.TRN
     overflow: Overflow = Overflow.WRAP
+    divisor: int = 1
     layers: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
 
@@ -74,7 +83,7 @@ class Input(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MatMul(Op):
-    """What Dense and Conv2D share: constant weights and a bias.
+    """What Dense and Conv share: constant weights and a bias.
 
     Attributes:
         weight: int64 codes of `weight_format`; the last axis is the output channel.
@@ -99,17 +108,24 @@ class Dense(MatMul):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Conv2D(MatMul):
-    """Convolution (correlation, as in Keras); weight (kernel_height, kernel_width, channels, filters).
+class Conv(MatMul):
+    """Convolution (correlation, as in Keras); weight (*window, channels / groups, filters).
 
     Attributes:
-        strides: (height, width).
-        padding: zeros added (top, bottom, left, right).
+        strides: per axis of the window.
+        padding: zeros added (before, after), axis by axis.
+        groups: input channels and filters are split into this many groups, in order, that do not mix.
     """
 
-    kind: ClassVar[str] = "conv2d"
-    strides: tuple[int, int]
-    padding: tuple[int, int, int, int]
+    kind: ClassVar[str] = "conv"
+    strides: Shape
+    padding: Shape
+    groups: int = 1
+
+    @property
+    def window(self) -> Shape:
+        """The window's size, axis by axis."""
+        return self.weight.shape[:-2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,9 +141,19 @@ class BatchNorm(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Relu(Op):
-    """max(x, 0)."""
+    """max(x, 0), and at most `limit` (a code on the grid of the input) if that is given."""
 
     kind: ClassVar[str] = "relu"
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LeakyRelu(Op):
+    """x where it is not negative, else x * slope; `slope` codes of `slope_format`, its shape the end of `shape`."""
+
+    kind: ClassVar[str] = "leaky_relu"
+    slope: Codes
+    slope_format: FixedFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,23 +164,114 @@ class Requantize(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MaxPool2D(Op):
-    """Largest code of each window; the padding (top, bottom, left, right) never wins."""
+class Merge(Op):
+    """Combine inputs of one shape, element by element; `function` is one of `MERGES`, applied from left to right."""
 
-    kind: ClassVar[str] = "maxpool2d"
-    pool: tuple[int, int]
-    strides: tuple[int, int]
-    padding: tuple[int, int, int, int]
+    kind: ClassVar[str] = "merge"
+    function: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Flatten(Op):
-    """(height, width, channels) -> (height * width * channels,), row by row as Keras does."""
+class Pool(Op):
+    """What pooling ops share: windows over the axes before the last.
 
-    kind: ClassVar[str] = "flatten"
+    Attributes:
+        window, strides: per axis.
+        padding: pixels added (before, after), axis by axis; they hold nothing.
+    """
+
+    window: Shape
+    strides: Shape
+    padding: Shape
 
 
-OPS: tuple[type[Op], ...] = (Input, Dense, Conv2D, BatchNorm, Relu, Requantize, MaxPool2D, Flatten)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaxPool(Pool):
+    """Largest code of each window; padding never wins."""
+
+    kind: ClassVar[str] = "maxpool"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SumPool(Pool):
+    """Sum of each window times the weight of its position.
+
+    An average over real pixels only has another count at the edges: with `divisor` the least common multiple of all
+    counts, a position's weight is `divisor // count`.
+
+    Attributes:
+        weight: int64, the shape of the output without channels; `weight_format` is whole numbers.
+        weight_format: format of the weights.
+    """
+
+    kind: ClassVar[str] = "sumpool"
+    weight: Codes
+    weight_format: FixedFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reshape(Op):
+    """Another shape for the same codes in the same order, as Keras' Flatten and Reshape have it."""
+
+    kind: ClassVar[str] = "reshape"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather(Op):
+    """Codes at other places: padding, cropping, repeating, transposing, joining.
+
+    Attributes:
+        index: int64, the shape of the output: which code of the inputs (each flattened, one after another) goes there;
+            -1 for a zero.
+    """
+
+    kind: ClassVar[str] = "gather"
+    index: Codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lookup(Op):
+    """A step function of the input code: run i holds the codes from starts[i] up to the next start.
+
+    Attributes:
+        starts: int64 (runs,), ascending; the first is the input format's smallest code.
+        values: int64 (runs,), codes of `format`.
+    """
+
+    kind: ClassVar[str] = "lookup"
+    starts: Codes
+    values: Codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Softmax(Op):
+    """Softmax over the last axis: e = exponentials[max(x) - x], then e / sum(e), rounded half up and clamped.
+
+    Attributes:
+        exponentials: int64, one per distance of two codes of the input's format: round(2**k * exp(-distance)), k whole.
+    """
+
+    kind: ClassVar[str] = "softmax"
+    exponentials: Codes
+
+
+OPS: tuple[type[Op], ...] = (
+    Input,
+    Dense,
+    Conv,
+    BatchNorm,
+    Relu,
+    LeakyRelu,
+    Requantize,
+    Merge,
+    MaxPool,
+    SumPool,
+    Reshape,
+    Gather,
+    Lookup,
+    Softmax,
+)
+MERGES = ("add", "subtract", "multiply", "maximum", "minimum")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,15 +280,20 @@ class IntGraph:
 
     Attributes:
         name: identifier of the model.
-        ops: the first is an Input; the last is the output.
+        ops: the Inputs first, in the order of the model's ports.
+        outputs: names of the ops whose codes leave the graph, in the order of the model's outputs; the last op if none
+            is named.
         warnings: what a report must repeat (lines of text).
     """
 
     name: str
     ops: tuple[Op, ...]
+    outputs: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.outputs:
+            object.__setattr__(self, "outputs", (self.ops[-1].name,))
         verify(self)
 
     def __iter__(self) -> Iterator[Op]:
@@ -181,16 +303,44 @@ class IntGraph:
         return next(op for op in self.ops if op.name == name)
 
     @property
-    def input(self) -> Input:
-        """The op that takes codes from outside."""
-        first = self.ops[0]
-        assert isinstance(first, Input)
-        return first
+    def inputs(self) -> tuple[Input, ...]:
+        """The ops that take codes from outside."""
+        return tuple(op for op in self.ops if isinstance(op, Input))
 
     @property
     def output(self) -> Op:
-        """The op whose codes leave the graph."""
-        return self.ops[-1]
+        """The op whose codes leave the graph first."""
+        return self[self.outputs[0]]
+
+    @property
+    def port_shape(self) -> Shape:
+        """Shape of one sample: that of the only input, or of all inputs flattened and joined in order."""
+        inputs = self.inputs
+        return inputs[0].shape if len(inputs) == 1 else (sum(math.prod(op.shape) for op in inputs),)
+
+    def port_limits(self) -> tuple[Codes, Codes]:
+        """Return the smallest and the largest code of each element of a sample, int64 `port_shape`."""
+        low = [np.full(math.prod(op.shape), op.lowest_code, np.int64) for op in self.inputs]
+        high = [np.full(math.prod(op.shape), op.format.max_code, np.int64) for op in self.inputs]
+        return np.concatenate(low).reshape(self.port_shape), np.concatenate(high).reshape(self.port_shape)
+
+    def split_port(self, codes: Codes) -> dict[str, Codes]:
+        """Return samples (n, *port_shape) input by input: name -> codes (n, *shape), views where possible."""
+        flat, parts, start = codes.reshape(len(codes), -1), {}, 0
+        for op in self.inputs:
+            stop = start + math.prod(op.shape)
+            parts[op.name] = flat[:, start:stop].reshape(len(codes), *op.shape)
+            start = stop
+        return parts
+
+    def join_port(self, parts: Mapping[str, Codes]) -> Codes:
+        """Return samples (n, *port_shape) from codes input by input, as `split_port` took them apart."""
+        flat = [parts[op.name].reshape(len(parts[op.name]), -1) for op in self.inputs]
+        return np.concatenate(flat, axis=1).astype(np.int64).reshape(-1, *self.port_shape)
+
+    def sources(self, op: Op) -> tuple[Op, ...]:
+        """Return the ops that `op` reads, in order."""
+        return tuple(self[name] for name in op.inputs)
 
     def readers(self, name: str) -> tuple[Op, ...]:
         """Return the ops that read the output of `name`."""
@@ -201,6 +351,18 @@ class IntGraph:
         return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
 
 
+CONSTANTS = {
+    "weight": "weight_format",
+    "bias": "bias_format",
+    "scale": "scale_format",
+    "offset": "offset_format",
+    "slope": "slope_format",
+    "values": "format",
+}
+"""Fields that hold codes -> the field that holds their format."""
+ARRAYS = (*CONSTANTS, "starts", "index", "exponentials")
+
+
 def verify(graph: IntGraph) -> None:
     """Check what the types cannot say.
 
@@ -208,58 +370,85 @@ def verify(graph: IntGraph) -> None:
         AssertionError: names repeat, an op reads something not yet computed, shapes or code ranges do not fit: a bug
             in the pass that made the graph, never a user's fault.
     """
-    assert graph.ops and isinstance(graph.ops[0], Input), "the first op is the input"
+    assert graph.ops and isinstance(graph.ops[0], Input), "the first op is an input"
     seen: dict[str, Op] = {}
     for op in graph.ops:
         assert op.name.isidentifier() and op.name not in seen, f"op name {op.name!r} is no identifier or repeats"
         assert all(name in seen for name in op.inputs), f"{op.name}: reads {op.inputs}, which is not computed before it"
-        assert len(op.inputs) == (0 if isinstance(op, Input) else 1), f"{op.name}: reads {len(op.inputs)} ops"
+        lowest = 0 if isinstance(op, Input) else 2 if isinstance(op, Merge) else 1
+        many = isinstance(op, Merge | Gather)
+        assert lowest <= len(op.inputs) and (many or len(op.inputs) == lowest), f"{op.name}: reads {op.inputs}"
+        assert op.divisor >= 1, f"{op.name}: divides by {op.divisor}"
+        for item in fields(op):
+            if item.name in ARRAYS:
+                assert getattr(op, item.name).dtype == np.int64, f"{op.name}: {item.name} is not int64"
+            if item.name in CONSTANTS:
+                _verify_codes(op.name, getattr(op, item.name), getattr(op, CONSTANTS[item.name]))
+        inputs = [seen[name] for name in op.inputs]
         if isinstance(op, MatMul):
             assert op.shape[-1] == op.weight.shape[-1] == op.bias.shape[0], f"{op.name}: channels differ"
-            _verify_codes(op.name, op.weight, op.weight_format)
-            _verify_codes(op.name, op.bias, op.bias_format)
-        if isinstance(op, BatchNorm):
-            _verify_codes(op.name, op.scale, op.scale_format)
-            _verify_codes(op.name, op.offset, op.offset_format)
-        if isinstance(op, MaxPool2D | Flatten):
-            assert op.format == seen[op.inputs[0]].format, f"{op.name}: changes the format"
-        if op.inputs:
-            expected = _shape_after(op, seen[op.inputs[0]].shape)
+        if isinstance(op, MaxPool | Reshape):
+            assert op.format == inputs[0].format, f"{op.name}: changes the format"
+        if isinstance(op, Lookup):
+            assert op.starts.shape == op.values.shape and op.starts[0] == inputs[0].format.min_code, op.name
+            assert (np.diff(op.starts) > 0).all(), f"{op.name}: runs are not in order"
+        if isinstance(op, Softmax):
+            assert len(op.exponentials) == 1 << inputs[0].format.width, f"{op.name}: exponentials do not fit"
+        if inputs:
+            expected = _shape_after(op, [x.shape for x in inputs])
             assert op.shape == expected, f"{op.name}: shape {op.shape} does not follow from its input: {expected}"
         seen[op.name] = op
+    assert all(name in seen for name in graph.outputs), f"outputs {graph.outputs} are not computed"
 
 
-def _shape_after(op: Op, x: Shape) -> Shape | None:
-    """Return the output shape of `op` for an input of shape `x`, or None if it takes no such input."""
+def _shape_after(op: Op, shapes: list[Shape]) -> Shape | None:
+    """Return the output shape of `op` for inputs of these shapes, or None if it takes no such inputs."""
+    x = shapes[0]
     if isinstance(op, Dense):
         return (*x[:-1], op.weight.shape[1]) if op.weight.shape[0] == x[-1] else None
-    if isinstance(op, Conv2D):
-        size, channels = op.weight.shape[:2], op.weight.shape[2]
-        return (*_windows(x, size, op.strides, op.padding), op.weight.shape[3]) if channels == x[-1] else None
-    if isinstance(op, MaxPool2D):
-        return (*_windows(x, op.pool, op.strides, op.padding), x[-1])
+    if isinstance(op, Conv):
+        fits = op.weight.shape[-2] * op.groups == x[-1] and op.weight.shape[-1] % op.groups == 0
+        return (*windows(x, op.window, op.strides, op.padding), op.weight.shape[-1]) if fits else None
+    if isinstance(op, Pool):
+        out = windows(x, op.window, op.strides, op.padding)
+        fits = not isinstance(op, SumPool) or op.weight.shape == out
+        return (*out, x[-1]) if fits else None
     if isinstance(op, BatchNorm):
         return x if op.scale.shape == op.offset.shape == (x[-1],) else None
-    return (math.prod(x),) if isinstance(op, Flatten) else x
+    if isinstance(op, LeakyRelu):
+        return x if np.broadcast_shapes(op.slope.shape, x) == x else None
+    if isinstance(op, Merge):
+        return x if all(shape == x for shape in shapes) and op.function in MERGES else None
+    if isinstance(op, Reshape):
+        return op.shape if math.prod(op.shape) == math.prod(x) else None
+    if isinstance(op, Gather):
+        total = sum(math.prod(shape) for shape in shapes)
+        return op.index.shape if op.index.min() >= -1 and op.index.max() < total else None
+    return x
 
 
-def _windows(x: Shape, size: Shape, strides: tuple[int, int], padding: tuple[int, int, int, int]) -> Shape:
-    (height, width, _), (top, bottom, left, right) = x, padding
-    return (
-        (height + top + bottom - size[0]) // strides[0] + 1,
-        (width + left + right - size[1]) // strides[1] + 1,
+def windows(x: Shape, window: Shape, strides: Shape, padding: Shape) -> Shape:
+    """Return how many windows fit along each axis before the channels."""
+    pads = zip(padding[::2], padding[1::2], strict=True)
+    return tuple(
+        (size + before + after - span) // step + 1
+        for size, span, step, (before, after) in zip(x[:-1], window, strides, pads, strict=True)
     )
 
 
 def _verify_codes(name: str, codes: Codes, fmt: FixedFormat) -> None:
-    assert codes.dtype == np.int64, f"{name}: codes are {codes.dtype}"
     low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
     assert fmt.min_code <= low and high <= fmt.max_code, f"{name}: codes {low}..{high} outside {fmt}"
 
 
 def to_json(graph: IntGraph) -> dict[str, Any]:
     """Return the graph as JSON types; weights are nested lists of integers."""
-    return {"name": graph.name, "warnings": list(graph.warnings), "ops": [_op_to_json(op) for op in graph.ops]}
+    return {
+        "name": graph.name,
+        "outputs": list(graph.outputs),
+        "warnings": list(graph.warnings),
+        "ops": [_op_to_json(op) for op in graph.ops],
+    }
 
 
 def _op_to_json(op: Op) -> dict[str, Any]:
@@ -281,7 +470,10 @@ def _op_to_json(op: Op) -> dict[str, Any]:
 def from_json(data: dict[str, Any]) -> IntGraph:
     """Return the graph that `to_json` wrote."""
     return IntGraph(
-        name=data["name"], warnings=tuple(data["warnings"]), ops=tuple(_op_from_json(op) for op in data["ops"])
+        name=data["name"],
+        outputs=tuple(data["outputs"]),
+        warnings=tuple(data["warnings"]),
+        ops=tuple(_op_from_json(op) for op in data["ops"]),
     )
 
 
@@ -297,7 +489,7 @@ def _op_from_json(data: dict[str, Any]) -> Op:
             value = Rounding(value)
         elif item.name == "overflow":
             value = Overflow(value)
-        elif item.name in ("weight", "bias", "scale", "offset"):
+        elif item.name in ARRAYS:
             value = np.array(value, np.int64)
         elif isinstance(value, list):
             value = tuple(value)
@@ -307,15 +499,21 @@ def _op_from_json(data: dict[str, Any]) -> Op:
 
 def to_text(graph: IntGraph) -> str:
     """Return one line per op: what it is, its shape, formats and weights."""
-    return "\n".join([f"graph {graph.name}", *("  " + _op_to_text(op) for op in graph.ops)])
+    returns = f" -> {', '.join(graph.outputs)}" if graph.outputs != (graph.ops[-1].name,) else ""
+    return "\n".join([f"graph {graph.name}{returns}", *("  " + _op_to_text(op) for op in graph.ops)])
 
 
 def _op_to_text(op: Op) -> str:
-    parts = [f"{op.name} = {op.kind}({', '.join(op.inputs)})", f"{'x'.join(map(str, op.shape))} {op.format}"]
+    what = op.function if isinstance(op, Merge) else op.kind
+    parts = [f"{op.name} = {what}({', '.join(op.inputs)})", f"{'x'.join(map(str, op.shape))} {op.format}"]
     if isinstance(op, MatMul):
         parts.append(f"weight {'x'.join(map(str, op.weight.shape))} {op.weight_format}")
         if op.accumulator is not None:
             parts.append(f"acc {op.accumulator}")
+    if isinstance(op, Lookup):
+        parts.append(f"{len(op.starts)} runs")
+    if op.divisor != 1:
+        parts.append(f"divided by {op.divisor}")
     if op.rounding is not Rounding.TRN or op.overflow is not Overflow.WRAP:
         parts.append(f"{op.rounding.value} {op.overflow.value}")
     return "  ".join(parts)

@@ -7,13 +7,26 @@ the lower end sums only the negative extremes, the upper end only the positive o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flow.errors import UnsupportedError
 from flow.fixed import CODE_BITS, Codes, FixedFormat, covering
-from flow.graph import BatchNorm, MatMul, Op, Relu
+from flow.graph import (
+    BatchNorm,
+    Gather,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Softmax,
+    SumPool,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +88,20 @@ def accumulation(op: MatMul, x: FixedFormat) -> Accumulation:
     return Accumulation(frac_bits, product_shift, bias_shift, low, high)
 
 
-def exact_result(op: Op, x: FixedFormat) -> tuple[int, int, int]:
-    """Return (frac_bits, low, high) of the result of `op` before its cast, for any input in the format `x`."""
+def exact_result(op: Op, *inputs: FixedFormat) -> tuple[int, int, int]:
+    """Return (frac_bits, low, high) of the result of `op` before its cast, for any codes of the formats it reads.
+
+    Raises:
+        UnsupportedError: it may need more than 62 bits.
+    """
+    frac_bits, low, high = _exact_result(op, inputs)
+    if max(high, -low) >= 1 << (CODE_BITS - 1):
+        raise UnsupportedError(f"op '{op.name}': its result needs more than {CODE_BITS} bits; quantize its inputs")
+    return frac_bits, low, high
+
+
+def _exact_result(op: Op, inputs: tuple[FixedFormat, ...]) -> tuple[int, int, int]:
+    x = inputs[0]
     if isinstance(op, MatMul):
         acc = accumulation(op, x)
         return acc.frac_bits, int(acc.low.min()), int(acc.high.max())
@@ -84,7 +109,90 @@ def exact_result(op: Op, x: FixedFormat) -> tuple[int, int, int]:
         scale, offset, frac_bits = batchnorm_on_grid(op, x)
         ends = np.stack([scale * x.min_code + offset, scale * x.max_code + offset])
         return frac_bits, int(ends.min()), int(ends.max())
-    return x.frac_bits, 0 if isinstance(op, Relu) else x.min_code, x.max_code
+    if isinstance(op, Merge):
+        return _merged(op, inputs)
+    if isinstance(op, Gather):
+        frac_bits, ends = common_grid(inputs)
+        zero = [0] if (op.index < 0).any() else []
+        return frac_bits, min(zero + [low for low, _ in ends]), max(zero + [high for _, high in ends])
+    if isinstance(op, SumPool):
+        largest = int((window_counts(op) * op.weight).max())
+        return x.frac_bits + op.weight_format.frac_bits, largest * x.min_code, largest * x.max_code
+    if isinstance(op, LeakyRelu):
+        frac_bits, raised, slope = leaky_grid(op, x)
+        below = slope * x.min_code
+        return frac_bits, min(0, int(below.min())), max(x.max_code << raised, int(below.max()))
+    if isinstance(op, Lookup):
+        return op.format.frac_bits, int(op.values.min()), int(op.values.max())
+    if isinstance(op, Softmax):
+        return op.format.frac_bits, 0, op.format.max_code
+    if isinstance(op, Relu):
+        return x.frac_bits, 0, x.max_code if op.limit is None else min(x.max_code, op.limit)
+    return x.frac_bits, x.min_code, x.max_code
+
+
+def common_grid(inputs: Sequence[FixedFormat]) -> tuple[int, list[tuple[int, int]]]:
+    """Return the finest fraction bits of some formats, and the smallest and largest code of each on that grid."""
+    frac_bits = max(x.frac_bits for x in inputs)
+    return frac_bits, [(x.min_code << frac_bits - x.frac_bits, x.max_code << frac_bits - x.frac_bits) for x in inputs]
+
+
+def _merged(op: Merge, inputs: Sequence[FixedFormat]) -> tuple[int, int, int]:
+    frac_bits, ends = common_grid(inputs)
+    low, high = ends[0]
+    if op.function == "multiply":
+        low, high = inputs[0].min_code, inputs[0].max_code
+        for x in inputs[1:]:
+            corners = [a * b for a in (low, high) for b in (x.min_code, x.max_code)]
+            low, high = min(corners), max(corners)
+        return sum(x.frac_bits for x in inputs), low, high
+    for other_low, other_high in ends[1:]:
+        if op.function == "add":
+            low, high = low + other_low, high + other_high
+        elif op.function == "subtract":
+            low, high = low - other_high, high - other_low
+        elif op.function == "maximum":
+            low, high = max(low, other_low), max(high, other_high)
+        else:
+            low, high = min(low, other_low), min(high, other_high)
+    return frac_bits, low, high
+
+
+def leaky_grid(op: LeakyRelu, x: FixedFormat) -> tuple[int, int, Codes]:
+    """Return the fraction bits of `x` and `x * slope` together, the left shift of `x`, and the slope shifted likewise.
+
+    Raises:
+        UnsupportedError: a product may need more than 62 bits.
+    """
+    product_frac = x.frac_bits + op.slope_format.frac_bits
+    frac_bits = max(product_frac, x.frac_bits)
+    shift, raised = frac_bits - product_frac, frac_bits - x.frac_bits
+    reach = float(np.abs(op.slope).max()) * 2.0**shift * max(x.max_code, -x.min_code)
+    if max(reach, x.max_code * 2.0**raised) >= 2.0 ** (CODE_BITS - 1):
+        raise UnsupportedError(f"op '{op.name}': its result needs more than {CODE_BITS} bits; quantize its input")
+    return frac_bits, raised, op.slope << shift
+
+
+def check_division(op: Op, frac_bits: int, low: int, high: int) -> None:
+    """Raise UnsupportedError unless the cast of `op` with its divisor stays below 62 bits on every grid it uses."""
+    raised = op.format.frac_bits - frac_bits
+    numerator, divisor = max(high, -low) << max(raised, 0), op.divisor << max(-raised, 0)
+    if max(numerator, divisor) >= 1 << (CODE_BITS - 2):
+        raise UnsupportedError(
+            f"op '{op.name}': dividing by {op.divisor} to {op.format} takes more than {CODE_BITS - 2} bits; "
+            "quantize its input or choose a coarser output"
+        )
+
+
+def window_counts(op: Pool) -> Codes:
+    """Return how many real pixels each window holds: int64, the shape of the output without channels."""
+    counts = np.ones((), np.int64)
+    pads = zip(op.padding[::2], op.padding[1::2], strict=True)
+    for out, span, step, (before, after) in zip(op.shape, op.window, op.strides, pads, strict=False):
+        first = np.arange(out) * step - before
+        size = (out - 1) * step + span - before - after  # pixels behind the last window are in none
+        counts = np.multiply.outer(counts, np.minimum(first + span, size) - np.maximum(first, 0))
+    return counts.astype(np.int64)
 
 
 def batchnorm_on_grid(op: BatchNorm, x: FixedFormat) -> tuple[Codes, Codes, int]:
@@ -104,8 +212,10 @@ def batchnorm_on_grid(op: BatchNorm, x: FixedFormat) -> tuple[Codes, Codes, int]
     return op.scale << scale_shift, op.offset << offset_shift, frac_bits
 
 
-def casts_exactly(op: Op, x: FixedFormat) -> bool:
+def casts_exactly(op: Op, *inputs: FixedFormat) -> bool:
     """Say whether the output format of `op` holds every result, so that its cast changes nothing but the grid."""
-    frac_bits, low, high = exact_result(op, x)
+    frac_bits, low, high = exact_result(op, *inputs)
     shift = op.format.frac_bits - frac_bits
-    return shift >= 0 and op.format.min_code <= low << shift and high << shift <= op.format.max_code
+    if op.divisor != 1 or shift < 0:
+        return False
+    return op.format.min_code <= low << shift and high << shift <= op.format.max_code

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from flow.fixed import FixedFormat, Overflow, Rounding, covering
-from flow.graph import BatchNorm, Conv2D, Dense, Flatten, Input, IntGraph, MatMul, MaxPool2D, Op, Relu, Requantize
-from flow.intervals import exact_result
+from flow.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
+from flow.intervals import exact_result, window_counts
 
 WIDEST = FixedFormat(True, 62, 0)
 
@@ -26,7 +46,9 @@ def s(bits: int, frac_bits: int = 0) -> FixedFormat:
 
 
 class Net:
-    """A chain of ops under construction.
+    """A graph under construction: each method adds an op that reads the op before it.
+
+    `mark("a")` names the current op; `back("a")` goes on from there; merges and joins take further marks.
 
     Example:
         >>> Net((2,), u(4)).dense([[1, 2], [4, 0]]).relu().requantize(u(3)).graph().output.name
@@ -36,10 +58,40 @@ class Net:
     def __init__(self, shape: tuple[int, ...], fmt: FixedFormat, name: str = "net") -> None:
         self.name = name
         self.ops: list[Op] = [Input(name="port", inputs=(), shape=shape, format=fmt, fused=("input",))]
+        self.here = "port"
+        self.marks: dict[str, str] = {}
+        self.outputs: tuple[str, ...] = ()
+
+    def op(self, name: str) -> Op:
+        return next(op for op in self.ops if op.name == name)
+
+    @property
+    def last(self) -> Op:
+        return self.op(self.here)
+
+    def port(self, mark: str, shape: tuple[int, ...], fmt: FixedFormat) -> Net:
+        """Add a further input, called and marked `mark`; the current op stays."""
+        inputs = [op for op in self.ops if isinstance(op, Input)]
+        self.ops.insert(len(inputs), Input(name=mark, inputs=(), shape=shape, format=fmt, fused=("input",)))
+        self.marks[mark] = mark
+        return self
+
+    def mark(self, name: str) -> Net:
+        self.marks[name] = self.here
+        return self
+
+    def back(self, name: str) -> Net:
+        self.here = self.marks[name]
+        return self
+
+    def leave(self, *names: str) -> Net:
+        """Make marked ops outputs, before the current one."""
+        self.outputs = tuple(self.marks[name] for name in names)
+        return self
 
     def dense(self, weight: Any, bias: Any = None, frac: int = 0, bias_frac: int | None = None) -> Net:
         weight = np.array(weight, np.int64)
-        return self._add(Dense, (weight.shape[1],), **_weights(weight, bias, frac, bias_frac))
+        return self._add(Dense, (*self.last.shape[:-1], weight.shape[1]), **_weights(weight, bias, frac, bias_frac))
 
     def conv(
         self,
@@ -47,54 +99,116 @@ class Net:
         bias: Any = None,
         frac: int = 0,
         bias_frac: int | None = None,
-        strides: tuple[int, int] = (1, 1),
+        strides: tuple[int, ...] | None = None,
         padding: str = "valid",
+        groups: int = 1,
     ) -> Net:
         weight = np.array(weight, np.int64)
-        size, pads = self._window(weight.shape[:2], strides, padding)
+        strides = strides or (1,) * (weight.ndim - 2)
+        size, pads = self._window(weight.shape[:-2], strides, padding)
         values = _weights(weight, bias, frac, bias_frac)
-        return self._add(Conv2D, (*size, weight.shape[3]), strides=strides, padding=pads, **values)
+        shape = (*size, weight.shape[-1])
+        return self._add(Conv, shape, strides=strides, padding=pads, groups=groups, **values)
 
     def batchnorm(self, scale: Any, offset: Any, frac: int = 0, offset_frac: int = 0) -> Net:
         values = dict(zip(("scale", "scale_format"), _codes(scale, frac), strict=True))
         values |= dict(zip(("offset", "offset_format"), _codes(offset, offset_frac), strict=True))
-        return self._add(BatchNorm, self.ops[-1].shape, **values)
+        return self._add(BatchNorm, self.last.shape, **values)
 
-    def relu(self) -> Net:
-        return self._add(Relu, self.ops[-1].shape)
+    def relu(self, limit: int | None = None) -> Net:
+        return self._add(Relu, self.last.shape, limit=limit)
+
+    def leaky(self, slope: Any, frac: int = 0) -> Net:
+        codes, fmt = _codes(slope, frac)
+        return self._add(LeakyRelu, self.last.shape, slope=codes, slope_format=fmt)
 
     def requantize(
-        self, fmt: FixedFormat, rounding: Rounding = Rounding.RND_CONV, overflow: Overflow = Overflow.SAT
+        self,
+        fmt: FixedFormat,
+        rounding: Rounding = Rounding.RND_CONV,
+        overflow: Overflow = Overflow.SAT,
+        divisor: int = 1,
     ) -> Net:
-        return self._add(Requantize, self.ops[-1].shape, format=fmt, rounding=rounding, overflow=overflow)
+        values = {"format": fmt, "rounding": rounding, "overflow": overflow, "divisor": divisor}
+        return self._add(Requantize, self.last.shape, **values)
 
-    def pool(self, pool: tuple[int, int], strides: tuple[int, int] | None = None, padding: str = "valid") -> Net:
+    def pool(self, pool: tuple[int, ...], strides: tuple[int, ...] | None = None, padding: str = "valid") -> Net:
         size, pads = self._window(pool, strides or pool, padding)
-        shape, fmt = (*size, self.ops[-1].shape[2]), self.ops[-1].format
-        return self._add(MaxPool2D, shape, format=fmt, pool=pool, strides=strides or pool, padding=pads)
+        shape, fmt = (*size, self.last.shape[-1]), self.last.format
+        return self._add(MaxPool, shape, format=fmt, window=pool, strides=strides or pool, padding=pads)
+
+    def average(
+        self,
+        pool: tuple[int, ...],
+        fmt: FixedFormat,
+        strides: tuple[int, ...] | None = None,
+        padding: str = "valid",
+        rounding: Rounding = Rounding.RND_CONV,
+        overflow: Overflow = Overflow.SAT,
+    ) -> Net:
+        """Add a sum over real pixels and the cast that divides it by their number."""
+        size, pads = self._window(pool, strides or pool, padding)
+        shape = (*size, self.last.shape[-1])
+        geometry = Pool(
+            name="p", inputs=(), shape=shape, format=fmt, window=pool, strides=strides or pool, padding=pads
+        )
+        counts = window_counts(geometry)
+        divisor = math.lcm(*counts.reshape(-1).tolist())
+        weight, weight_format = _codes(divisor // counts, 0)
+        values = {"window": pool, "strides": strides or pool, "padding": pads}
+        self._add(SumPool, shape, weight=weight, weight_format=weight_format, **values)
+        return self.requantize(fmt, rounding, overflow, divisor)
+
+    def reshape(self, *shape: int) -> Net:
+        return self._add(Reshape, shape, format=self.last.format)
 
     def flatten(self) -> Net:
-        return self._add(Flatten, (math.prod(self.ops[-1].shape),), format=self.ops[-1].format)
+        return self.reshape(math.prod(self.last.shape))
+
+    def gather(self, index: Callable[..., Any], *marks: str) -> Net:
+        """Add a Gather; `index` is given, per input, an array of the positions of its codes (fill with -1)."""
+        inputs = (self.here, *(self.marks[mark] for mark in marks))
+        starts = np.cumsum([0] + [math.prod(self.op(name).shape) for name in inputs])
+        positions = [
+            first + np.arange(math.prod(self.op(name).shape)).reshape(self.op(name).shape)
+            for first, name in zip(starts, inputs, strict=False)
+        ]
+        codes = np.asarray(index(*positions), np.int64)
+        return self._add(Gather, codes.shape, inputs=inputs, index=codes)
+
+    def merge(self, function: str, *marks: str) -> Net:
+        inputs = (self.here, *(self.marks[mark] for mark in marks))
+        return self._add(Merge, self.last.shape, inputs=inputs, function=function)
+
+    def lookup(self, starts: Any, values: Any, fmt: FixedFormat) -> Net:
+        arrays = {"starts": np.array(starts, np.int64), "values": np.array(values, np.int64)}
+        return self._add(Lookup, self.last.shape, format=fmt, **arrays)
+
+    def softmax(self, fmt: FixedFormat, bits: int = 10) -> Net:
+        distance = np.arange(1 << self.last.format.width) * self.last.format.step
+        exponentials = np.rint(np.exp(-distance) * 2**bits).astype(np.int64)
+        return self._add(Softmax, self.last.shape, format=fmt, exponentials=exponentials)
 
     def graph(self) -> IntGraph:
-        return IntGraph(name=self.name, ops=tuple(self.ops))
+        outputs = (*self.outputs, self.here) if self.outputs else ()
+        return IntGraph(name=self.name, ops=tuple(self.ops), outputs=outputs)
 
     def _add(self, cls: type[Op], shape: tuple[int, ...], **values: Any) -> Net:
-        last = self.ops[-1]
         name = f"{cls.kind}_{len(self.ops)}"
-        common = {"name": name, "inputs": (last.name,), "shape": shape, "layers": (name,), "fused": (cls.kind,)}
+        common = {"name": name, "inputs": (self.here,), "shape": shape, "layers": (name,), "fused": (cls.kind,)}
         op = cls(**{"format": WIDEST, **common, **values})
         if "format" not in values:
-            frac_bits, low, high = exact_result(op, last.format)
+            frac_bits, low, high = exact_result(op, *(self.op(name).format for name in op.inputs))
             op = dataclasses.replace(op, format=covering(low, high, frac_bits))
         self.ops.append(op)
+        self.here = name
         return self
 
     def _window(
         self, size: tuple[int, ...], strides: tuple[int, int], padding: str
-    ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-        spans = [_span(n, k, step, padding) for n, k, step in zip(self.ops[-1].shape, size, strides, strict=False)]
-        return (spans[0][0], spans[1][0]), (*spans[0][1], *spans[1][1])
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        spans = [_span(n, k, step, padding) for n, k, step in zip(self.last.shape, size, strides, strict=False)]
+        return tuple(span[0] for span in spans), tuple(pad for span in spans for pad in span[1])
 
 
 def _span(n: int, k: int, step: int, padding: str) -> tuple[int, tuple[int, int]]:
@@ -120,12 +234,11 @@ def _weights(weight: np.ndarray, bias: Any, frac: int, bias_frac: int | None) ->
 
 
 def inputs(graph: IntGraph, count: int, seed: int = 1) -> np.ndarray:
-    """Return random input codes behind the corners: int64 (7 + count, *shape)."""
+    """Return random input codes behind the corners: int64 (7 + count, *port_shape)."""
     from flow.adversarial import corner_inputs
 
-    fmt, rng = graph.input.format, np.random.default_rng(seed)
-    random = rng.integers(fmt.min_code, fmt.max_code, (count, *graph.input.shape), endpoint=True)
-    return np.concatenate([corner_inputs(graph.input), random])
+    (low, high), rng = graph.port_limits(), np.random.default_rng(seed)
+    return np.concatenate([corner_inputs(graph), rng.integers(low, high, (count, *low.shape), endpoint=True)])
 
 
 def first(graph: IntGraph, kind: type[Op] = MatMul) -> Op:

@@ -8,12 +8,30 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import reduce
 from itertools import product
 
 import numpy as np
 
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding
-from flow.graph import BatchNorm, Conv2D, Dense, Flatten, Input, IntGraph, MaxPool2D, Op, Relu, Requantize
+from flow.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
 
 HALF = Fraction(1, 2)
 Exact = np.ndarray  # of Fractions
@@ -56,12 +74,15 @@ def evaluate(graph: IntGraph, codes: Codes) -> dict[str, Codes]:
     """Return every op's output codes, int64 (samples, *shape)."""
     values: dict[str, Exact] = {}
     out: dict[str, Codes] = {}
+    ports = codes.reshape(len(codes), -1)
     for op in graph.ops:
         if isinstance(op, Input):
-            out[op.name] = codes
+            size = math.prod(op.shape)
+            out[op.name], ports = ports[:, :size].reshape(len(codes), *op.shape), ports[:, size:]
         else:
-            exact = np.stack([_apply(op, sample) for sample in values[op.inputs[0]]])
-            flat = [cast(value, op.format, op.rounding, op.overflow) for value in exact.reshape(-1)]
+            samples = zip(*(values[name] for name in op.inputs), strict=True)
+            exact = np.stack([_apply(op, graph, *sample) for sample in samples])
+            flat = [cast(value / op.divisor, op.format, op.rounding, op.overflow) for value in exact.reshape(-1)]
             out[op.name] = np.array(flat, np.int64).reshape(exact.shape)
         values[op.name] = to_fractions(out[op.name], op.format)
     return out
@@ -74,38 +95,90 @@ def to_fractions(codes: Codes, fmt: FixedFormat) -> Exact:
     return out
 
 
-def _apply(op: Op, x: Exact) -> Exact:
+def _apply(op: Op, graph: IntGraph, x: Exact, *others: Exact) -> Exact:
     if isinstance(op, Dense):
         return x @ to_fractions(op.weight, op.weight_format) + to_fractions(op.bias, op.bias_format)
-    if isinstance(op, Conv2D):
-        weight, bias = to_fractions(op.weight, op.weight_format), to_fractions(op.bias, op.bias_format)
-        size = (op.weight.shape[0], op.weight.shape[1])
-        rows = [
-            sum((window @ weight[place] for place, window in pixels), bias)
-            for pixels in _windows(x, op.shape, size, op.strides, op.padding)
-        ]
-        return np.stack(rows).reshape(op.shape)
-    if isinstance(op, MaxPool2D):
-        windows = _windows(x, op.shape, op.pool, op.strides, op.padding)
+    if isinstance(op, Conv):
+        return _conv(op, x)
+    if isinstance(op, MaxPool):
+        windows = _windows(x, op.shape, op.window, op.strides, op.padding)
         return np.stack([np.max(np.stack([p for _, p in pixels]), axis=0) for pixels in windows]).reshape(op.shape)
+    if isinstance(op, SumPool):
+        windows = _windows(x, op.shape, op.window, op.strides, op.padding)
+        sums = np.stack([sum(pixel for _, pixel in pixels) for pixels in windows]).reshape(op.shape)
+        return sums * to_fractions(op.weight, op.weight_format)[..., None]
     if isinstance(op, BatchNorm):
         return x * to_fractions(op.scale, op.scale_format) + to_fractions(op.offset, op.offset_format)
     if isinstance(op, Relu):
-        return np.where(x > 0, x, Fraction(0))
-    if isinstance(op, Flatten):
-        return x.reshape(-1)
+        high = None if op.limit is None else op.limit * Fraction(2) ** -graph[op.inputs[0]].format.frac_bits
+        above = np.where(x > 0, x, Fraction(0))
+        return above if high is None else np.where(above < high, above, high)
+    if isinstance(op, LeakyRelu):
+        return np.where(x < 0, x * to_fractions(op.slope, op.slope_format), x)
+    if isinstance(op, Merge):
+        return reduce(MERGES[op.function], others, x)
+    if isinstance(op, Gather):
+        joined = [value for each in (x, *others) for value in each.reshape(-1)]
+        out = np.empty(op.shape, object)
+        out.reshape(-1)[:] = [joined[i] if i >= 0 else Fraction(0) for i in op.index.reshape(-1).tolist()]
+        return out
+    if isinstance(op, Lookup):
+        return np.vectorize(lambda value: _looked_up(op, graph, value), otypes=[object])(x)
+    if isinstance(op, Softmax):
+        return np.stack([_softmax(op, graph, row) for row in x.reshape(-1, x.shape[-1])]).reshape(x.shape)
+    if isinstance(op, Reshape):
+        return x.reshape(op.shape)
     assert isinstance(op, Requantize)
     return x
 
 
-def _windows(x: Exact, shape: tuple[int, ...], size: tuple[int, int], strides: tuple[int, int], pads: tuple[int, ...]):
-    """Yield, per output pixel, the ((row, column) in the window, input pixel) that lie inside the image."""
-    height, width, _ = x.shape
-    for top, left in product(range(shape[0]), range(shape[1])):
-        at = (top * strides[0] - pads[0], left * strides[1] - pads[2])
-        inside = [
-            ((row, col), x[at[0] + row, at[1] + col])
-            for row, col in product(range(size[0]), range(size[1]))
-            if 0 <= at[0] + row < height and 0 <= at[1] + col < width
-        ]
+MERGES = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "maximum": lambda a, b: np.where(a > b, a, b),
+    "minimum": lambda a, b: np.where(a < b, a, b),
+}
+
+
+def _conv(op: Conv, x: Exact) -> Exact:
+    weight, bias = to_fractions(op.weight, op.weight_format), to_fractions(op.bias, op.bias_format)
+    of_group, filters = x.shape[-1] // op.groups, weight.shape[-1] // op.groups
+    rows = []
+    for pixels in _windows(x, op.shape, weight.shape[:-2], op.strides, op.padding):
+        row = list(bias)
+        for (place, pixel), out in product(pixels, range(weight.shape[-1])):
+            first = out // filters * of_group
+            row[out] += sum(pixel[first + i] * weight[(*place, i, out)] for i in range(of_group))
+        rows.append(np.array(row, object))
+    return np.stack(rows).reshape(op.shape)
+
+
+def _looked_up(op: Lookup, graph: IntGraph, value: Fraction) -> Fraction:
+    code = value * Fraction(2) ** graph[op.inputs[0]].format.frac_bits
+    runs = [run for run, start in enumerate(op.starts.tolist()) if start <= code]
+    return int(op.values[runs[-1]]) * Fraction(2) ** -op.format.frac_bits
+
+
+def _softmax(op: Softmax, graph: IntGraph, row: Exact) -> Exact:
+    codes = row * Fraction(2) ** graph[op.inputs[0]].format.frac_bits
+    weights = [int(op.exponentials[int(max(codes) - code)]) for code in codes]
+    steps = [math.floor(Fraction(weight * 2**op.format.frac_bits, sum(weights)) + HALF) for weight in weights]
+    out = np.empty(row.shape, object)
+    out[:] = [
+        min(step, 2 ** (op.format.int_bits + op.format.frac_bits) - 1) / Fraction(2) ** op.format.frac_bits
+        for step in steps
+    ]
+    return out
+
+
+def _windows(x: Exact, shape: tuple[int, ...], size: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...]):
+    """Yield, per output pixel, the (place in the window, input pixel) pairs that lie inside the input."""
+    for out in product(*(range(n) for n in shape[:-1])):
+        first = [position * step - before for position, step, before in zip(out, strides, pads[::2], strict=True)]
+        inside = []
+        for place in product(*(range(n) for n in size)):
+            at = tuple(start + offset for start, offset in zip(first, place, strict=True))
+            if all(0 <= i < n for i, n in zip(at, x.shape, strict=False)):
+                inside.append((place, x[at]))
         yield inside

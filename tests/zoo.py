@@ -12,7 +12,7 @@ import numpy as np
 from nets import Net, s, u
 
 from flow.fixed import FixedFormat, Overflow, Rounding
-from flow.graph import IntGraph
+from flow.graph import MERGES, IntGraph
 
 
 def po2(*shape: int, exponents: tuple[int, int] = (0, 3), zeros: float = 0.4) -> np.ndarray:
@@ -50,6 +50,29 @@ MODES = {
     Rounding.RND_INF: Overflow.SAT_ZERO,
     Rounding.RND_CONV: Overflow.SAT_SYM,
 }
+
+
+def _average(rounding: Rounding, overflow: Overflow) -> Callable[[], Net]:
+    return lambda: Net((5, 2), s(5)).average((3,), s(3, -1), (1,), "same", rounding, overflow)
+
+
+def _merge(function: str) -> Callable[[], Net]:
+    """Return a row that merges three inputs on three grids."""
+    return lambda: (
+        Net((2, 3), s(4))
+        .port("b", (2, 3), u(3, 2))
+        .port("c", (2, 3), s(5, 1))
+        .merge(function, "b", "c")
+        .requantize(s(6, 1))
+    )
+
+
+def _stuffed(x: np.ndarray, stride: int) -> np.ndarray:
+    """Return positions with `stride - 1` zeros between the pixels of both axes."""
+    out = np.full((x.shape[0] * stride - stride + 1, x.shape[1] * stride - stride + 1, x.shape[2]), -1)
+    out[::stride, ::stride] = x
+    return out
+
 
 ROWS: dict[str, Callable[[], Net]] = {
     # dense
@@ -189,6 +212,193 @@ ROWS: dict[str, Callable[[], Net]] = {
         .dense(po2(12, 3), [1, 2, -3])
         .requantize(s(6, -3))
     ),
+    "pool_1d": lambda: Net((9, 2), s(4)).pool((3,), (2,), padding="same").requantize(s(3, -1)),
+    # one axis, groups
+    "conv1d": lambda: Net((7, 2), u(4)).conv(po2(3, 2, 3), [1, -9, 4]).relu().requantize(u(4, -2)),
+    "conv1d_strided_same": lambda: (
+        Net((8, 2), s(4)).conv(ints(4, 2, 2), [5, -3], strides=(3,), padding="same").requantize(s(5, -1))
+    ),
+    "conv1d_pointwise": lambda: Net((5, 3), s(4)).conv(po2(1, 3, 2), [5, -3]).relu().requantize(u(5)),
+    "conv1d_depthwise": lambda: Net((6, 3), s(4)).conv(po2(3, 1, 3), [5, -3, 0], groups=3).requantize(s(5)),
+    "dense_on_a_sequence": lambda: Net((4, 3), s(4)).dense(ints(3, 2), [1, -5]).relu().requantize(u(5)),
+    "dense_on_an_image": lambda: Net((2, 3, 3), u(3)).dense(po2(3, 4), [1, -5, 0, 2]).requantize(s(5)),
+    "conv_depthwise": lambda: (
+        Net((5, 4, 3), u(4)).conv(po2(3, 3, 1, 3), [5, -3, 0], groups=3, padding="same").relu().requantize(u(4, -1))
+    ),
+    "conv_depthwise_twice_the_channels": lambda: (
+        Net((4, 4, 2), s(4)).conv(ints(2, 3, 1, 4), [5, -3, 0, 9], groups=2, strides=(2, 1)).requantize(s(6))
+    ),
+    "conv_groups": lambda: Net((4, 4, 4), s(3)).conv(po2(3, 3, 2, 6), [5, -3, 0, 9, 1, 1], groups=2).requantize(s(6)),
+    # averages
+    "average_po2": lambda: Net((4, 6, 2), s(5, 1)).average((2, 2), s(5, 1)),
+    "average_of_nine": lambda: Net((6, 7, 2), s(5)).average((3, 3), s(7, 2), (2, 2)),
+    "average_same": lambda: Net((5, 4, 2), u(4)).average((3, 3), u(6, 2), (2, 1), padding="same"),
+    "average_1d": lambda: Net((7, 3), s(4)).average((3,), s(6, 2), (2,), padding="same"),
+    "average_global": lambda: (
+        Net((3, 5, 2), u(4)).average((3, 5), u(5, 2)).reshape(2).dense(po2(2, 3)).requantize(s(5))
+    ),
+    "average_after_relu": lambda: (
+        Net((4, 4, 1), u(4))
+        .conv(po2(2, 2, 1, 2), [3, -20])
+        .relu()
+        .average((3, 3), u(5, -1))
+        .flatten()
+        .dense(po2(2, 2))
+        .requantize(s(6))
+    ),
+    **{f"average_{rounding.name.lower()}": _average(rounding, overflow) for rounding, overflow in MODES.items()},
+    # branches
+    "residual": lambda: (
+        Net((5, 5, 2), u(4))
+        .conv(po2(3, 3, 2, 3), [1, -9, 4], padding="same")
+        .relu()
+        .requantize(u(4, -2))
+        .mark("skip")
+        .conv(po2(3, 3, 3, 3), [2, 0, -1], padding="same")
+        .relu()
+        .requantize(s(5, -3))
+        .conv(ints(3, 3, 3, 3), padding="same")
+        .requantize(s(6, -4))
+        .merge("add", "skip")
+        .relu()
+        .requantize(u(5, -2))
+    ),
+    "residual_unquantized": lambda: (
+        Net((6,), s(4)).mark("x").dense(po2(6, 6), frac=2).merge("add", "x").relu().requantize(u(5))
+    ),
+    "residual_twice": lambda: (
+        Net((4, 4, 2), u(4))
+        .mark("a")
+        .conv(po2(3, 3, 2, 2), padding="same")
+        .requantize(s(5))
+        .merge("add", "a")
+        .relu()
+        .requantize(u(5))
+        .mark("b")
+        .conv(po2(3, 3, 2, 2), padding="same")
+        .requantize(s(5))
+        .merge("add", "b")
+        .relu()
+        .requantize(u(5))
+    ),
+    "branch_strided": lambda: (
+        Net((6, 6, 1), u(4))
+        .mark("x")
+        .conv(po2(1, 1, 1, 2), strides=(2, 2))
+        .requantize(s(5))
+        .mark("short")
+        .back("x")
+        .conv(po2(3, 3, 1, 2), padding="same")
+        .relu()
+        .requantize(u(4, -1))
+        .conv(po2(3, 3, 2, 2), strides=(2, 2), padding="same")
+        .requantize(s(6, -2))
+        .merge("add", "short")
+        .requantize(s(5))
+    ),
+    "three_readers": lambda: (
+        Net((4,), s(5))
+        .requantize(s(4))
+        .mark("x")
+        .dense(po2(4, 4))
+        .requantize(s(5))
+        .mark("a")
+        .back("x")
+        .dense(ints(4, 4))
+        .requantize(s(5, -1))
+        .merge("add", "a", "x")
+        .requantize(s(6))
+    ),
+    "merge_itself": lambda: Net((4,), s(4, 1)).mark("x").merge("multiply", "x").requantize(u(5)),
+    **{f"merge_{function}": _merge(function) for function in MERGES},
+    "average_of_three": lambda: (
+        Net((5,), s(5, 1))
+        .port("b", (5,), s(4))
+        .port("c", (5,), u(4, 2))
+        .merge("add", "b", "c")
+        .requantize(s(6, 2), divisor=3)
+    ),
+    "two_inputs": lambda: (
+        Net((4,), s(4))
+        .port("other", (3, 3, 2), u(3))
+        .mark("a")
+        .back("other")
+        .conv(po2(3, 3, 2, 4))
+        .relu()
+        .requantize(u(5))
+        .flatten()
+        .merge("add", "a")
+        .requantize(s(6))
+    ),
+    "two_outputs": lambda: (
+        Net((4,), s(4))
+        .dense(po2(4, 5))
+        .relu()
+        .requantize(u(4))
+        .mark("hidden")
+        .leave("hidden")
+        .dense(ints(5, 3), [1, 0, -1])
+        .requantize(s(6))
+    ),
+    # moving codes
+    "pad": lambda: (
+        Net((3, 4, 2), u(4))
+        .gather(lambda x: np.pad(x, ((1, 2), (0, 1), (0, 0)), constant_values=-1))
+        .conv(po2(3, 3, 2, 2))
+        .requantize(s(6))
+    ),
+    "crop": lambda: Net((5, 6, 2), s(4)).gather(lambda x: x[1:4, 2:]).requantize(s(3)),
+    "upsample": lambda: Net((2, 3, 2), s(4)).gather(lambda x: x.repeat(2, 0).repeat(3, 1)).requantize(s(3)),
+    "permute": lambda: Net((2, 3, 4), s(4)).gather(lambda x: x.transpose(2, 0, 1)).requantize(s(3)),
+    "concatenate": lambda: (
+        Net((2, 3, 2), s(4))
+        .requantize(s(4, 2))
+        .mark("a")
+        .conv(po2(1, 1, 2, 3))
+        .requantize(u(4, -1))
+        .gather(lambda x, a: np.concatenate([x, a], axis=-1), "a")
+        .requantize(s(5, 1))
+    ),
+    "concatenate_rows": lambda: (
+        Net((2, 3), s(4)).port("b", (4, 3), u(3, 1)).gather(lambda x, b: np.concatenate([x, b]), "b").requantize(s(4))
+    ),
+    "concatenate_vectors": lambda: (
+        Net((4,), s(4))
+        .mark("x")
+        .dense(po2(4, 3))
+        .relu()
+        .requantize(u(4))
+        .gather(lambda y, x: np.hstack([y, x]), "x")
+        .dense(ints(7, 2))
+        .requantize(s(6))
+    ),
+    "transposed_convolution": lambda: (
+        Net((3, 3, 2), u(3))
+        .gather(lambda x: np.pad(_stuffed(x, 2), ((1, 2), (1, 2), (0, 0)), constant_values=-1))
+        .conv(po2(3, 3, 2, 2), [1, -2])
+        .requantize(s(5))
+    ),
+    "gather_exact_output": lambda: Net((3, 2), s(4)).gather(lambda x: x[::-1]),
+    "reshape": lambda: Net((4, 6), s(4)).reshape(2, 4, 3).conv(po2(2, 2, 3, 2)).requantize(s(5)),
+    # activations
+    "relu_limit": lambda: Net((5,), s(6, 1)).dense(ints(5, 4), frac=1).relu(limit=24).requantize(u(4, 1)),
+    "relu_limit_without_cast": lambda: Net((3, 2), s(6, 1)).relu(limit=9),
+    "leaky_relu": lambda: Net((5,), s(5)).dense(po2(5, 4)).leaky([1], frac=3).requantize(s(6, 1)),
+    "leaky_relu_per_channel": lambda: Net((2, 3), s(5, 1)).leaky([1, -2, 3], frac=2).requantize(s(6, 1)),
+    "leaky_relu_per_element": lambda: Net((2, 3), s(5, 1)).leaky([[1, 0, 3], [2, 2, 1]], frac=1),
+    "lookup_few_runs": lambda: Net((6,), s(5)).lookup([-16, -3, 0, 7], [-5, -1, 0, 6], s(4, 2)).dense(po2(6, 2)),
+    "lookup_all_codes": lambda: (
+        Net((3, 2), u(4)).lookup(range(16), [(7 * i) % 16 - 8 for i in range(16)], s(4)).requantize(s(3))
+    ),
+    "lookup_wide": lambda: (
+        Net((4,), s(8))
+        .dense(ints(4, 3), frac=2)
+        .requantize(s(14, 2))
+        .lookup([-8192, -900, 12, 5000], [-2, -1, 1, 2], s(3, 1))
+    ),
+    "lookup_constant": lambda: Net((4,), s(4)).lookup([-8], [3], u(2)),
+    "softmax": lambda: Net((6,), s(5, 2)).dense(po2(6, 5)).requantize(s(6, 2)).softmax(u(8, 8)),
+    "softmax_on_rows": lambda: Net((3, 4), u(4, 1)).softmax(FixedFormat(False, 1, 6)),
     "everything": lambda: (
         Net((10, 10, 1), u(4))
         .conv(po2(3, 3, 1, 3), frac=2)

@@ -5,33 +5,35 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flow.fixed import Overflow, Rounding
-from flow.graph import BatchNorm, IntGraph, MatMul, Op, Relu, Requantize
+from flow.graph import BatchNorm, IntGraph, LeakyRelu, MatMul, Merge, Op, Relu, Requantize, SumPool
 from flow.intervals import casts_exactly
 from flow.passes.rewrite import merge_pairs
 
 
 def fuse_requantize(graph: IntGraph) -> IntGraph:
-    """Give each dense, convolution or batch norm the ReLU and the cast that follow it.
+    """Give each op that computes the ReLU and the cast that follow it.
 
     A ReLU is an unsigned saturating cast. A requantization after a ReLU keeps its own rounding; its format loses the
-    sign, since no code below zero is left. Only a dense, convolution, batch norm
-    or ReLU whose own cast is exact is fused (they come so from `extract`).
+    sign, since no code below zero is left. Only an op whose own cast is exact is fused (they come so from `extract`);
+    a ReLU with a limit stays an op, and only sums and merges divide.
     """
     return merge_pairs(graph, _fuse)
 
 
 def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
-    if not isinstance(first, MatMul | BatchNorm):
+    if not isinstance(first, MatMul | BatchNorm | Merge | SumPool | LeakyRelu | Relu):
         return None
-    exact = casts_exactly(first, graph[first.inputs[0]].format)
-    if isinstance(second, Relu) and exact and casts_exactly(second, first.format):
+    exact = casts_exactly(first, *(source.format for source in graph.sources(first)))
+    if isinstance(second, Relu) and second.limit is None and exact and casts_exactly(second, first.format):
         return replace(first, format=second.format.unsigned(), rounding=Rounding.TRN, overflow=Overflow.SAT)
     after_relu = bool(first.fused) and first.fused[-1] == "relu"
     if isinstance(second, Requantize) and (exact or after_relu):
         if after_relu and not _keeps_relu(second):
             return None
+        if second.divisor != 1 and not isinstance(first, Merge | SumPool):
+            return None
         fmt = second.format.unsigned() if after_relu else second.format
-        return replace(first, format=fmt, rounding=second.rounding, overflow=second.overflow)
+        return replace(first, format=fmt, rounding=second.rounding, overflow=second.overflow, divisor=second.divisor)
     return None
 
 

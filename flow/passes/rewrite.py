@@ -18,13 +18,15 @@ def merge_pairs(graph: IntGraph, merge: Merge) -> IntGraph:
     """
     for first in graph.ops:
         readers = graph.readers(first.name)
-        if len(readers) != 1 or first is graph.output:
+        if len(readers) != 1 or first.name in graph.outputs:
             continue
         second = readers[0]
         merged = merge(first, second, graph)
         if merged is not None:
             merged = replace(merged, layers=first.layers + second.layers, fused=first.fused + second.fused)
-            return merge_pairs(replace(graph, ops=_substitute(graph.ops, first, second, merged)), merge)
+            outputs = tuple(first.name if name == second.name else name for name in graph.outputs)
+            ops = _substitute(graph.ops, first, second, merged)
+            return merge_pairs(replace(graph, ops=ops, outputs=outputs), merge)
     return graph
 
 
