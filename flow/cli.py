@@ -93,9 +93,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="weights file for a model given as .json")
-    parser.add_argument("--inputs", type=Path, help=".npy of inputs (samples, ...)")
+    parser.add_argument(
+        "--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs"
+    )
     parser.add_argument("--labels", type=Path, help=".npy of class numbers")
     parser.add_argument("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
+    parser.add_argument(
+        "--softmax", default="off", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("hls_projects"), help="where runs go (default: hls_projects)"
     )

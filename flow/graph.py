@@ -34,6 +34,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding
 
@@ -324,8 +325,8 @@ class IntGraph:
         high = [np.full(math.prod(op.shape), op.format.max_code, np.int64) for op in self.inputs]
         return np.concatenate(low).reshape(self.port_shape), np.concatenate(high).reshape(self.port_shape)
 
-    def split_port(self, codes: Codes) -> dict[str, Codes]:
-        """Return samples (n, *port_shape) input by input: name -> codes (n, *shape), views where possible."""
+    def split_port(self, codes: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return samples (n, *port_shape) input by input: name -> (n, *shape), views."""
         flat, parts, start = codes.reshape(len(codes), -1), {}, 0
         for op in self.inputs:
             stop = start + math.prod(op.shape)

@@ -112,9 +112,9 @@ def _exact_result(op: Op, inputs: tuple[FixedFormat, ...]) -> tuple[int, int, in
     if isinstance(op, Merge):
         return _merged(op, inputs)
     if isinstance(op, Gather):
-        frac_bits, ends = common_grid(inputs)
+        frac_bits, each = common_grid(inputs)
         zero = [0] if (op.index < 0).any() else []
-        return frac_bits, min(zero + [low for low, _ in ends]), max(zero + [high for _, high in ends])
+        return frac_bits, min(zero + [low for low, _ in each]), max(zero + [high for _, high in each])
     if isinstance(op, SumPool):
         largest = int((window_counts(op) * op.weight).max())
         return x.frac_bits + op.weight_format.frac_bits, largest * x.min_code, largest * x.max_code

@@ -5,19 +5,22 @@ extract -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> 
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow import reference
 from flow.backends import csynth
 from flow.errors import DataError, InputError, SpecError, ToolMissingError
 from flow.estimation import estimate
-from flow.extraction import extract, quantizes_its_input
+from flow.extraction import Evaluate, extract, quantizes_its_input
 from flow.fixed import FixedFormat
 from flow.graph import IntGraph, from_json, to_json
 from flow.inputs import Samples, derive_format, no_inputs, parse_format, to_port
@@ -25,7 +28,7 @@ from flow.parts import find_part
 from flow.passes import lower
 from flow.project import Project, read, write
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
-from flow.runs import RunDirectory, digest, open_run
+from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz
 from flow.sources import Source, find_samples, find_source
 from flow.target import Target
 from flow.verify import Clock, compiled, find_divergence, qkeras_level, store_inputs, stored_inputs
@@ -43,6 +46,7 @@ class BuildOptions:
         weights: weights file for a model given as `.json`.
         inputs, labels: `.npy` files; without them a named model's test set, or the inputs kept with it, is used.
         input_format: port format for models that do not quantize their input, like "ufixed<8,0>".
+        softmax: format of the outputs of a final softmax, like "ufixed<8,0>", or "off" to leave it off the hardware.
         samples: at most this many inputs are run.
         adversarial: how many adversarial inputs are run besides, at least 16.
         until: stage after which to stop: one of `UNTIL`.
@@ -56,6 +60,7 @@ class BuildOptions:
     inputs: Path | None = None
     labels: Path | None = None
     input_format: str | None = None
+    softmax: str = "off"
     samples: int = 2000
     adversarial: int = 2048
     until: str = "report"
@@ -110,7 +115,7 @@ def build(
             run, source, lowered, target, None, ["stopped before simulation: nothing was compared"], clock
         )
         return _finish(run, report, f"until {options.until}")
-    port = to_port(samples, lowered.input) if samples is not None else no_inputs(lowered.input)
+    port = to_port(samples, lowered) if samples is not None else no_inputs(lowered)
     inputs_key = store_inputs(run, lowered, port, options.adversarial, clock)
     made_of = (source.trained.digest(), dict(source.trained.metrics), dict(source.trained.provenance))
     key = digest(run.manifest()["stages"]["emit"], inputs_key, made_of)
@@ -137,7 +142,31 @@ def _extract(model: Path, options: BuildOptions) -> _Extracted:
     cache = options.output / ".read"
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
-    return _Extracted(source, samples, extract(source.trained, _input_format(source, options, samples)))
+    graph = extract(
+        source.trained,
+        _input_format(source, options, samples),
+        softmax=None if options.softmax == "off" else parse_format(options.softmax),
+        evaluate=_evaluated(cache),
+    )
+    return _Extracted(source, samples, graph)
+
+
+def _evaluated(cache: Path) -> Evaluate:
+    """Return `flow.train.functions.evaluate` behind a cache: it takes TensorFlow, and a table is made once."""
+
+    def evaluate(layers: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        key = digest(list(layers), values.shape, hashlib.sha256(values.tobytes()).hexdigest(), version("po2flow"))
+        path = cache / f"table-{key[:16]}.npz"
+        try:
+            return read_npz(path)["results"]
+        except InputError:  # not there yet, or damaged: it is made again
+            from flow.train.functions import evaluate
+
+            results = evaluate(layers, values)
+        write_npz(path, {"results": results})
+        return results
+
+    return evaluate
 
 
 def load_graph(model: Path, options: BuildOptions) -> IntGraph:

@@ -8,6 +8,7 @@ in QKeras 0.9.0 (`qkeras/quantizers.py`).
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +16,10 @@ from typing import Any
 from flow.errors import UnsupportedError
 from flow.fixed import FixedFormat, Overflow, Rounding
 
+_COMMON = ("use_stochastic_rounding", "scale_axis", "qnoise_factor", "var_name", "use_ste", "use_variables")
+_PO2 = ("use_stochastic_rounding", "quadratic_approximation", "log2_rounding", "qnoise_factor")
 POSITIONAL: Mapping[str, tuple[str, ...]] = {
-    "quantized_bits": (
-        "bits",
-        "integer",
-        "symmetric",
-        "keep_negative",
-        "alpha",
-        "use_stochastic_rounding",
-        "scale_axis",
-        "qnoise_factor",
-    ),
+    "quantized_bits": ("bits", "integer", "symmetric", "keep_negative", "alpha", *_COMMON),
     "quantized_relu": (
         "bits",
         "integer",
@@ -36,18 +30,41 @@ POSITIONAL: Mapping[str, tuple[str, ...]] = {
         "is_quantized_clip",
         "qnoise_factor",
     ),
-    "quantized_po2": (
-        "bits",
-        "max_value",
-        "use_stochastic_rounding",
-        "quadratic_approximation",
-        "log2_rounding",
-        "qnoise_factor",
-    ),
+    "quantized_po2": ("bits", "max_value", *_PO2),
+    "quantized_relu_po2": ("bits", "max_value", "negative_slope", *_PO2),
     "quantized_po2_zero": ("bits", "max_value"),
+    "quantized_ulaw": ("bits", "integer", "symmetric", "u"),
+    "quantized_tanh": ("bits", "use_stochastic_rounding", "symmetric", "use_real_tanh"),
+    "quantized_sigmoid": ("bits", "symmetric", "use_real_sigmoid", "use_stochastic_rounding"),
+    "quantized_hswish": ("bits", "integer", "symmetric", "alpha", *_COMMON, "relu_shift", "relu_upper_bound"),
+    "binary": ("use_01", "alpha", "use_stochastic_rounding"),
+    "ternary": ("alpha", "threshold", "use_stochastic_rounding", "number_of_unrolls"),
+    "stochastic_binary": ("alpha", "temperature", "use_real_sigmoid"),
+    "stochastic_ternary": ("alpha", "threshold", "temperature", "use_real_sigmoid", "number_of_unrolls"),
 }
-WEIGHT_QUANTIZERS = ("quantized_po2_zero", "quantized_po2", "quantized_bits")
-ACTIVATION_QUANTIZERS = ("quantized_relu", "quantized_bits")
+"""Quantizers that are deterministic at inference, with their arguments in the order of the constructor."""
+RANDOM = ("bernoulli", "stochastic_round", "stochastic_round_po2")
+FUNCTIONS = (
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "elu",
+    "selu",
+    "softplus",
+    "softsign",
+    "exponential",
+    "gelu",
+    "swish",
+    "silu",
+    "mish",
+    "relu6",
+    "smooth_sigmoid",
+    "hard_tanh",
+    "smooth_tanh",
+    "binary_sigmoid",
+    "binary_tanh",
+)
+"""Element-wise activations of Keras and QKeras that are no quantizers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +110,8 @@ def short_name(class_name: str) -> str:
 
 def _parse_text(text: str) -> QuantizerConfig:
     try:
+        if "None" in text:
+            raise ValueError("QKeras cannot read None in a text; leave that argument out")
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):
             return QuantizerConfig(node.id, {})
@@ -110,53 +129,53 @@ def _parse_text(text: str) -> QuantizerConfig:
 
 def check_weight_quantizer(quantizer: QuantizerConfig | None, what: str) -> None:
     """Raise UnsupportedError unless weights under this quantizer are fixed numbers we can read."""
-    if quantizer is None:
-        return
-    if quantizer.name not in WEIGHT_QUANTIZERS:
-        raise UnsupportedError(
-            f"{what} quantizer {quantizer.name!r} is not supported; use {', '.join(map(repr, WEIGHT_QUANTIZERS))}"
-        )
-    _check_noise(quantizer, what)
-    if quantizer.args.get("use_stochastic_rounding") and quantizer.name != "quantized_bits":
-        raise UnsupportedError(f"{what} quantizer {quantizer.name!r} with stochastic rounding is not supported")
+    if quantizer is not None:
+        _check_known(quantizer, what)
 
 
-def activation_cast(quantizer: QuantizerConfig, what: str) -> ActivationCast:
-    """Return the cast that an activation quantizer is.
+def activation_cast(quantizer: QuantizerConfig, what: str) -> ActivationCast | None:
+    """Return the cast that an activation quantizer is, or None if it is another function of each element.
 
-    Source: `quantized_bits.__call__` and `quantized_relu.__call__` of QKeras 0.9.0; the integer bits of both exclude
-    the sign.
+    Source: `__call__` of each quantizer in QKeras 0.9.0; integer bits exclude the sign.
 
     Raises:
-        UnsupportedError: another quantizer, or an argument that makes it more than a cast.
+        UnsupportedError: an unknown quantizer, or one whose result is random or depends on more than the element.
     """
-    if quantizer.name not in ACTIVATION_QUANTIZERS:
-        raise UnsupportedError(
-            f"{what} {quantizer.name!r} is not supported; use {', '.join(map(repr, ACTIVATION_QUANTIZERS))}"
-        )
-    _check_noise(quantizer, what)
+    _check_known(quantizer, what)
     args = quantizer.args
-    bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+    alpha = args.get("alpha")
+    if isinstance(alpha, str | list | tuple) or (alpha is not None and not _is_po2(alpha)):
+        raise UnsupportedError(
+            f"{what} {quantizer.name!r} with alpha={alpha!r} is not supported: its scale depends on the data or is no "
+            "power of two; use alpha=1 or another power of two"
+        )
     if quantizer.name == "quantized_relu":
-        for name in ("use_sigmoid", "negative_slope"):
-            if args.get(name):
-                raise UnsupportedError(f"{what} 'quantized_relu' with {name}={args[name]!r} is not supported")
-        if args.get("relu_upper_bound") is not None and not args.get("is_quantized_clip", True):
-            raise UnsupportedError(
-                f"{what} 'quantized_relu' with relu_upper_bound is not supported; choose integer bits"
-            )
+        bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+        bounded = args.get("relu_upper_bound") and not args.get("is_quantized_clip", True)
+        if args.get("use_sigmoid") or args.get("negative_slope") or bounded:
+            return None
         return ActivationCast(FixedFormat(False, integer, bits - integer), Overflow.SAT, relu=True)
-    if args.get("alpha") not in (None, 1, 1.0):
-        raise UnsupportedError(f"{what} 'quantized_bits' with alpha={args['alpha']!r} is not supported; use alpha=1")
-    signed = bool(args.get("keep_negative", True))
-    if bits - signed < 1:
-        raise UnsupportedError(f"{what} 'quantized_bits' of {bits} bit is a sign function; use at least 2 bits")
-    symmetric = bool(args.get("symmetric", False))
-    overflow = Overflow.SAT_SYM if symmetric and signed else Overflow.SAT
-    return ActivationCast(FixedFormat(signed, integer, bits - signed - integer), overflow, relu=False)
+    if quantizer.name == "quantized_bits":
+        bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+        signed = bool(args.get("keep_negative", True))
+        if bits - signed < 1 or alpha not in (None, 1, 1.0):
+            return None
+        overflow = Overflow.SAT_SYM if args.get("symmetric") and signed else Overflow.SAT
+        return ActivationCast(FixedFormat(signed, integer, bits - signed - integer), overflow, relu=False)
+    return None
 
 
-def _check_noise(quantizer: QuantizerConfig, what: str) -> None:
+def _is_po2(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0 and math.frexp(value)[0] == 0.5
+
+
+def _check_known(quantizer: QuantizerConfig, what: str) -> None:
+    if quantizer.name in RANDOM:
+        raise UnsupportedError(f"{what} quantizer {quantizer.name!r} is random at inference; use 'binary' or 'ternary'")
+    if quantizer.name not in POSITIONAL:
+        raise UnsupportedError(
+            f"{what} quantizer {quantizer.name!r} is not supported; use one of {', '.join(map(repr, POSITIONAL))}"
+        )
     if quantizer.args.get("qnoise_factor", 1.0) not in (1, 1.0):
         raise UnsupportedError(
             f"{what} quantizer {quantizer.name!r} has qnoise_factor={quantizer.args['qnoise_factor']!r}: "

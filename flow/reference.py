@@ -233,7 +233,7 @@ def _exact(step: _Step, inputs: list[Carrier]) -> Carrier:
         wide = x.astype(step.carrier)
         return np.asarray(np.where(wide < 0, wide * step.factor, wide * step.carrier(1 << step.shifts[0])))
     if isinstance(op, Relu):
-        return np.maximum(x, 0) if op.limit is None else np.clip(x, 0, op.limit)
+        return np.asarray(np.maximum(x, 0) if op.limit is None else np.clip(x, 0, op.limit))
     assert isinstance(op, Requantize)
     return x.copy()
 

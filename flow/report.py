@@ -213,7 +213,11 @@ def _measured_accuracy(graph: IntGraph, comparison: Comparison | None) -> dict[s
 
 
 def _inputs(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"format": graph.input.format.to_json(), "shape": list(graph.input.shape)}
+    entry: dict[str, Any] = {
+        "format": graph.inputs[0].format.to_json(),
+        "shape": list(graph.inputs[0].shape),
+        "ports": [{"name": op.name, "format": op.format.to_json(), "shape": list(op.shape)} for op in graph.inputs],
+    }
     if comparison is not None:
         port = comparison.port
         entry |= {"source": port.source, "rounded_values": port.rounded, "clipped_values": port.clipped}

@@ -112,7 +112,7 @@ def find_samples(source: Source, inputs: Path | None, labels: Path | None, count
         OutputError: the cache cannot be written.
     """
     if inputs is not None:
-        samples = read_samples(inputs, labels, source.trained.input_shape())
+        samples = read_samples(inputs, labels, source.trained.input_shapes())
         kept_labels = None if samples.labels is None else samples.labels[:count]
         return replace(samples, values=samples.values[:count], labels=kept_labels)
     if source.dataset is None:

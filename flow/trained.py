@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import ModelFileError, UnsupportedError
+from flow.topology import topology
 
 Arrays = Mapping[str, NDArray[np.float32]]
 TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
@@ -53,17 +55,28 @@ class TrainedModel:
     metrics: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def input_shape(self) -> tuple[int, ...]:
-        """Return the shape of one input, without the batch axis.
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input by the name of its layer, in order, without the batch axis.
 
         Raises:
-            UnsupportedError: the configuration leaves an axis open.
+            UnsupportedError: the configuration leaves an axis open, or its layers cannot be connected.
         """
-        first = self.config["layers"][0]["config"]
-        shape = first.get("batch_input_shape") or first.get("batch_shape") or self.config.get("build_input_shape")
-        if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
-            raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
-        return tuple(shape[1:])
+        shapes = {}
+        for call in topology(self.class_name, self.config).inputs:
+            shape = call.config.get("batch_input_shape") or call.config.get("batch_shape")
+            if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
+                raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
+            shapes[call.name] = tuple(shape[1:])
+        return shapes
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample: that of the only input, or of all inputs flattened and joined in order.
+
+        Raises:
+            UnsupportedError: as `input_shapes`.
+        """
+        shapes = list(self.input_shapes().values())
+        return shapes[0] if len(shapes) == 1 else (sum(math.prod(shape) for shape in shapes),)
 
     def digest(self) -> str:
         """Return the SHA-256 of topology and weights (not of metrics or inputs)."""

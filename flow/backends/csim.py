@@ -13,7 +13,7 @@ import numpy as np
 
 from flow.errors import OutputError, ToolFailedError
 from flow.fixed import Codes
-from flow.graph import Flatten, Input, IntGraph, Op
+from flow.graph import Input, IntGraph, Op, Reshape
 from flow.project import Project, digest_files
 from flow.reference import code_dtype
 from flow.results import SimResult
@@ -66,7 +66,7 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
         program: what `compile_project` built.
         directory: the project (its weight files are read at run time).
         graph: the graph of the project: names, shapes and formats of the outputs.
-        codes: integers (samples, *input shape).
+        codes: integers (samples, *port_shape).
 
     Returns:
         Codes of every op, level "csim"; ops that only pass codes on repeat their input's.
@@ -84,11 +84,11 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
             part.tofile(out / "inputs.bin")
             commands.append([str(program), str(out / "inputs.bin"), str(out)])
         run_all(commands, directory)
-        results: dict[str, Codes] = {graph.input.name: codes}
-        for op in graph.ops[1:]:
-            if isinstance(op, Flatten):
-                results[op.name] = results[op.inputs[0]].reshape(len(codes), -1)
-            else:
+        results: dict[str, Codes] = graph.split_port(codes)
+        for op in graph.ops:
+            if isinstance(op, Reshape):
+                results[op.name] = results[op.inputs[0]].reshape(len(codes), *op.shape)
+            elif not isinstance(op, Input):
                 chunks = [_read(Path(scratch) / str(i), op, len(part)) for i, part in enumerate(parts)]
                 results[op.name] = np.concatenate(chunks).astype(code_dtype(op.format))
     return SimResult(level="csim", codes=results, arithmetic="ap_fixed", run_s=time.perf_counter() - started)

@@ -1,8 +1,18 @@
-"""Freezing: every variable becomes the value that its quantizer makes of it, and nothing the model says changes."""
+"""Freezing: every variable becomes the value that its quantizer makes of it, and nothing the model says changes.
+
+layer (QKeras' or Keras')                 arrays, float32
+Dense, Conv, ConvTranspose                kernel as in Keras, bias
+DepthwiseConv                             kernel (*window, channels, multiplier), bias
+SeparableConv                             depthwise_kernel, pointwise_kernel, bias
+QConv2DBatchnorm, QDepthwise...Batchnorm  kernel and bias, always both, as folded at inference
+batch normalizations                      scale, offset (channels,)
+PReLU                                     slope, broadcast over the input
+averages with an average_quantizer        multiplier (), what 1 / area becomes
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,32 +23,53 @@ from flow.train import load_tensorflow
 from flow.train.layers import FixedBatchNormalization
 
 _modules = load_tensorflow()
-tf, keras = _modules.tf, _modules.keras
+tf, keras, qkeras = _modules.tf, _modules.keras, _modules.qkeras
 
-Weights = dict[str, dict[str, NDArray[np.float32]]]
+Group = dict[str, NDArray[np.float32]]
+Weights = dict[str, Group]
+
+VARIABLES = {"kernel": "kernel", "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise", "bias": "bias"}
+"""Variable of a layer -> what its quantizer is called after."""
 
 
 def quantized_weights(model: Any) -> Weights:
     """Return what each layer really multiplies and adds, as `flow.trained.TrainedModel.weights` holds it.
 
+    Quantizers run as parts of graphs, as in `Model.predict`: there a division by a constant is a product with its
+    reciprocal, and scales that a quantizer finds itself differ in their last bit from what eager calls give.
+
     Args:
-        model: a Keras model of QKeras layers without pruning wrappers.
+        model: a Keras model of QKeras layers without pruning wrappers; it may hold other models.
 
     Returns:
-        Layer name -> kernel (and bias), or scale and offset; float32.
+        Path of the layer -> its arrays, as the table above says; layers without any are left out.
 
     Raises:
-        UnsupportedError: a value is NaN or infinite.
+        UnsupportedError: a value is NaN or infinite, or a quantizer is random.
     """
     weights = {}
-    for layer in model.layers:
-        group = _arrays(layer)
+    for path, layer in layers_by_path(model).items():
+        try:
+            group = _arrays(layer)
+        except UnsupportedError as error:
+            raise error.at(f"{model.name}: layer '{path}'") from None
         for key, array in group.items():
             if not np.isfinite(array).all():
-                raise UnsupportedError(f"{model.name}: layer '{layer.name}': {key} holds NaN or infinite values")
+                raise UnsupportedError(f"{model.name}: layer '{path}': {key} holds NaN or infinite values")
         if group:
-            weights[layer.name] = group
+            weights[path] = group
     return weights
+
+
+def layers_by_path(model: Any, path: str = "") -> dict[str, Any]:
+    """Return the layers of a model and of the models in it, by the path that `flow.topology` gives them."""
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found.update(layers_by_path(layer, f"{path}{layer.name}/"))
+        else:
+            found[path + layer.name] = layer
+    return found
 
 
 def set_quantized_weights(model: Any, weights: Weights) -> None:
@@ -47,10 +78,10 @@ def set_quantized_weights(model: Any, weights: Weights) -> None:
     Raises:
         AssertionError: a quantizer does not leave its own output as it is.
     """
-    for layer in model.layers:
-        if layer.name not in weights:
+    for path, layer in layers_by_path(model).items():
+        if path not in weights:
             continue
-        group = weights[layer.name]
+        group = weights[path]
         if isinstance(layer, FixedBatchNormalization):
             layer.set_folded(group["scale"], group["offset"])
         else:
@@ -83,31 +114,152 @@ def freeze(model: Any, inputs: NDArray[np.float32]) -> Weights:
 
 def sparsity(weights: Weights) -> float:
     """Return the fraction of exact zeros over all kernels."""
-    kernels = [group["kernel"] for group in weights.values() if "kernel" in group]
+    kernels = [array for group in weights.values() for key, array in group.items() if key.endswith("kernel")]
     return float(sum(np.count_nonzero(kernel == 0) for kernel in kernels) / sum(kernel.size for kernel in kernels))
 
 
-def _arrays(layer: Any) -> dict[str, NDArray[np.float32]]:
+def revived(model: Any, weights: Weights) -> Iterator[str]:
+    """Yield a warning for each kernel whose pruned weights its quantizer turns back into non-zeros.
+
+    Args:
+        model: the Keras model.
+        weights: what `quantized_weights` gives for it.
+    """
+    for path, layer in layers_by_path(model).items():
+        arrays = weights.get(path, {})
+        for key, what in VARIABLES.items():
+            variable, used = getattr(layer, key, None), arrays.get(key, arrays.get("kernel"))
+            if what == "bias" or variable is None or used is None:
+                continue
+            zeros = np.asarray(variable) == 0
+            values = np.unique(used[zeros & (used != 0)])
+            if len(values):
+                quantizer = type(getattr(layer, f"{what}_quantizer_internal")).__name__
+                becomes = " or ".join(f"{value:+g}" for value in values[:4])
+                yield (
+                    f"layer '{path}': {np.count_nonzero(zeros)} of {zeros.size} weights were pruned to zero, but "
+                    f"{quantizer} has no zero and turns each into {becomes}, as "
+                    "QKeras really computes; train with flow.train.quantizers.quantized_po2_zero to keep them zero"
+                )
+
+
+def _arrays(layer: Any) -> Group:
     if isinstance(layer, FixedBatchNormalization):
         scale, offset = layer.folded()
         return {"scale": scale, "offset": offset}
+    if isinstance(layer, qkeras.QBatchNormalization):
+        return _quantized_batchnorm(layer)
     if isinstance(layer, keras.layers.BatchNormalization):
         return _plain_batchnorm(layer)
-    arrays = {}
-    for key in ("kernel", "bias"):
-        variable, quantizer = getattr(layer, key, None), getattr(layer, f"{key}_quantizer_internal", None)
+    if isinstance(layer, qkeras.QConv2DBatchnorm | qkeras.QDepthwiseConv2DBatchnorm):
+        return _folded_batchnorm(layer)
+    if isinstance(layer, qkeras.QAveragePooling2D | qkeras.QGlobalAveragePooling2D):
+        return _multiplier(layer)
+    if isinstance(layer, keras.layers.PReLU):
+        return {"slope": np.asarray(layer.alpha, np.float32)}
+    found = {}
+    for key, quantized in VARIABLES.items():
+        variable = getattr(layer, key, None)
         if variable is not None:
-            arrays[key] = np.asarray(quantizer(variable) if quantizer else variable, np.float32)
-    return arrays
+            found[key] = _quantized(layer, quantized, variable)
+    if "depthwise_kernel" in found and "pointwise_kernel" not in found:
+        found["kernel"] = found.pop("depthwise_kernel")
+    return found
 
 
-def _plain_batchnorm(layer: Any) -> dict[str, NDArray[np.float32]]:
+def _quantized(layer: Any, what: str, variable: Any) -> NDArray[np.float32]:
+    quantizer = getattr(layer, f"{what}_quantizer_internal", None)
+    if quantizer is None:
+        return np.asarray(variable, np.float32)
+    if isinstance(layer, qkeras.QSeparableConv1D) and what != "bias":  # it puts an axis before, then quantizes
+        return _in_graph(lambda: [quantizer(tf.expand_dims(variable, 0))[0]])[0]
+    return _in_graph(lambda: [quantizer(variable)])[0]
+
+
+def _in_graph(function: Callable[[], list[Any]]) -> list[NDArray[np.float32]]:
+    """Return the tensors that a function gives as a graph.
+
+    Raises:
+        UnsupportedError: it gives others when asked again.
+    """
+    graph = tf.function(function)
+    first, second = ([np.asarray(tensor, np.float32) for tensor in graph()] for _ in range(2))
+    if any(one.tobytes() != other.tobytes() for one, other in zip(first, second, strict=True)):
+        raise UnsupportedError("its quantizer is random, at inference too; use 'quantized_bits', 'binary' or 'ternary'")
+    return first
+
+
+def _plain_batchnorm(layer: Any) -> Group:
     """Return scale and offset in float32, as `tf.nn.batch_normalization` computes them before it uses them."""
     scale = tf.math.rsqrt(layer.moving_variance + layer.epsilon)
     scale = scale if layer.gamma is None else scale * layer.gamma
     offset = -layer.moving_mean * scale
     offset = offset if layer.beta is None else layer.beta + offset
     return {"scale": np.asarray(scale, np.float32), "offset": np.asarray(offset, np.float32)}
+
+
+def _quantized_batchnorm(layer: Any) -> Group:
+    """Return scale and offset as `QBatchNormalization.call` hands its quantized variables to TensorFlow.
+
+    Its `activation` argument is kept nowhere and applied nowhere.
+    """
+
+    def folded() -> list[Any]:
+        gamma, beta, mean, variance = (
+            variable if variable is None or quantizer is None else quantizer(variable)
+            for variable, quantizer in (
+                (layer.gamma, layer.gamma_quantizer_internal),
+                (layer.beta, layer.beta_quantizer_internal),
+                (layer.moving_mean, layer.mean_quantizer_internal),
+                (layer.moving_variance, layer.variance_quantizer_internal),
+            )
+        )
+        scale = tf.math.rsqrt(variance + layer.epsilon)
+        scale = scale if gamma is None else scale * gamma
+        return [scale, -mean * scale if beta is None else beta - mean * scale]
+
+    scale, offset = _in_graph(folded)
+    return {"scale": scale, "offset": offset}
+
+
+def _folded_batchnorm(layer: Any) -> Group:
+    """Return kernel and bias as QKeras' layers with a batch normalization inside fold, then quantize them.
+
+    At inference both folding modes use the moving statistics: `inv = rsqrt(variance + epsilon) * gamma`, kernel
+    `inv * kernel`, bias `inv * (bias - mean) + beta`, there without `use_bias` too.
+    """
+    kind = "depthwise" if isinstance(layer, qkeras.QDepthwiseConv2DBatchnorm) else "kernel"
+    quantizers = getattr(layer, f"{kind}_quantizer_internal"), layer.bias_quantizer_internal
+
+    def folded() -> list[Any]:
+        values = layer.get_folded_weights()
+        return [value if each is None else each(value) for value, each in zip(values, quantizers, strict=True)]
+
+    kernel, bias = _in_graph(folded)
+    return {"kernel": kernel, "bias": bias}
+
+
+def _multiplier(layer: Any) -> Group:
+    """Return what the quantizer of an average makes of 1 / area.
+
+    The layer computes `(sum / area) * area * multiplier`: the sum times the multiplier where the area is a power of
+    two, else with the roundings of float32 in between.
+
+    Raises:
+        UnsupportedError: a global average is called on images of several sizes.
+    """
+    quantizer = layer.average_quantizer_internal
+    if quantizer is None:
+        return {}
+    if isinstance(layer, qkeras.QAveragePooling2D):
+        area = float(np.prod(layer.pool_size))
+    else:
+        shapes = {tuple(node.input_shapes) for node in layer.inbound_nodes}
+        if len(shapes) != 1:
+            raise UnsupportedError("is called on images of several sizes; use one layer for each")
+        axes = slice(2, 4) if layer.data_format == "channels_first" else slice(1, 3)
+        area = float(np.prod(shapes.pop()[axes]))
+    return {"multiplier": _in_graph(lambda: [quantizer(1.0 / area)])[0]}
 
 
 def _flat(weights: Weights) -> Iterator[tuple[str, str, NDArray[np.float32]]]:

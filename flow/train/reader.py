@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from flow.errors import FlowError, ModelFileError, UnsupportedError
 from flow.extraction import LAYERS
 from flow.names import identifier
 from flow.quantizers import parse_quantizer, short_name
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.freeze import quantized_weights
+from flow.train.freeze import quantized_weights, revived
 from flow.train.rebuild import custom_objects
 from flow.trained import TrainedModel
 
@@ -78,13 +77,14 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
         except Exception as error:  # Keras and HDF5 fail in many ways
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise ModelFileError(f"{path}: Keras 2 cannot load this model: {reason}") from error
+        weights_read = quantized_weights(model)
         name = identifier(path.name.split(".")[0] if path.is_file() else path.resolve().name, ())
         trained = TrainedModel(
             name=name,
             class_name=short_name(str(config["class_name"])),
             config=config["config"],
-            weights=quantized_weights(model),
-            warnings=tuple(_revived(model)),
+            weights=weights_read,
+            warnings=tuple(revived(model, weights_read)),
             provenance={"file": path.name},
         )
     return KerasModel(model, trained)
@@ -254,20 +254,3 @@ class _QActivation(qkeras.QActivation):  # type: ignore[misc]
 
 
 READERS = {"QActivation": _QActivation}
-
-
-def _revived(model: Any) -> Iterator[str]:
-    """Yield a warning for each layer whose pruned weights the stock `quantized_po2` turned back into non-zeros."""
-    for layer in model.layers:
-        quantizer: Any = getattr(layer, "kernel_quantizer_internal", None)
-        if type(quantizer).__name__ != "quantized_po2":
-            continue
-        kernel = np.asarray(layer.kernel)
-        zeros = int(np.count_nonzero(kernel == 0))
-        if zeros:
-            revived = float(np.asarray(quantizer(np.zeros(1, np.float32)))[0])
-            yield (
-                f"layer '{layer.name}': {zeros} of {kernel.size} weights were pruned to zero, but quantized_po2 has no "
-                f"zero and turns each into {revived:+g}, as QKeras really computes; train with "
-                "flow.train.quantizers.quantized_po2_zero to keep them zero"
-            )

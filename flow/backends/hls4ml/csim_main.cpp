@@ -1,6 +1,6 @@
 // C simulation on integer codes: reads input codes, runs the generated top function, writes every op's output codes.
 //     csim INPUTS OUTPUT_DIRECTORY
-// INPUTS holds int64 codes, samples * N_INPUT of them; OUTPUT_DIRECTORY/<op>.bin gets int64 codes.
+// INPUTS holds int64 codes, n_input of them a sample, port after port; OUTPUT_DIRECTORY/<op>.bin gets int64 codes.
 
 #include "firmware/@top@.h"
 #include "firmware/nnet_utils/nnet_helpers.h"
@@ -26,12 +26,16 @@ struct tap {
 static const tap taps[] = {@taps@};
 static const size_t n_taps = sizeof(taps) / sizeof(taps[0]);
 static const size_t n_input = @n_input@;
-static const size_t n_output = @n_output@;
-static const int input_frac_bits = @input_frac_bits@;
+static const size_t n_largest = @n_largest@; // of all ports
 
 static int fail(const char *what, const char *name) {
     std::fprintf(stderr, "csim: %s: %s\n", what, name);
     return 1;
+}
+
+static void to_values(const int64_t *codes, size_t size, int frac_bits, double *values) {
+    for (size_t i = 0; i < size; i++)
+        values[i] = std::ldexp(double(codes[i]), -frac_bits);
 }
 
 int main(int argc, char **argv) {
@@ -57,10 +61,8 @@ int main(int argc, char **argv) {
     nnet::trace_outputs = &buffers;
 
     std::vector<int64_t> sample(n_input);
-    std::vector<double> real(n_input), result(n_output);
+    std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
-        for (size_t i = 0; i < n_input; i++)
-            real[i] = std::ldexp(double(sample[i]), -input_frac_bits);
         @call@
         for (size_t i = 0; i < n_taps; i++) {
             for (size_t j = 0; j < taps[i].size; j++) {

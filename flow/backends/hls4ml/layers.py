@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from flow.backends.hls4ml.kernels import KERNELS, kernel
 from flow.errors import UnsupportedError
-from flow.fixed import FixedFormat, Overflow, Rounding, to_values
-from flow.graph import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Flatten,
-    Input,
-    IntGraph,
-    MatMul,
-    MaxPool2D,
-    Op,
-    Relu,
-    Requantize,
-)
+from flow.fixed import Codes, FixedFormat, Overflow, Rounding, to_values
+from flow.graph import Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Reshape, Shape
 from flow.target import Target
 
 STAMP = "po2flow"
@@ -34,27 +25,50 @@ def precision(fmt: FixedFormat, rounding: Rounding = Rounding.TRN, overflow: Ove
     return fmt.cpp(rounding, overflow).replace("AP_", "").replace("ap_", "")
 
 
-def layer_list(graph: IntGraph) -> list[dict[str, Any]]:
-    """Return the layers for `ModelGraph.from_layer_list`.
-
-    Raises:
-        UnsupportedError: an output is wider than csim can carry, or the model ends with a flatten.
-    """
+def check_forms(graph: IntGraph) -> None:
+    """Raise UnsupportedError for an output wider than csim can carry and a convolution over more than two axes."""
     for op in graph.ops:
+        if isinstance(op, Conv) and len(op.window) not in AXES:
+            raise UnsupportedError(
+                f"{graph.name}: op '{op.name}' is a convolution over {len(op.window)} axes; hls4ml has them over 1 and "
+                "2: use Conv1D or Conv2D"
+            )
         if op.format.width > CSIM_BITS:
             raise UnsupportedError(
                 f"{graph.name}: op '{op.name}' has outputs of {op.format.width} bits; C simulation carries "
                 f"{CSIM_BITS}: quantize its output"
             )
-    if isinstance(graph.output, Flatten):
-        raise UnsupportedError(
-            f"{graph.name}: op '{graph.output.name}' ends the model; hls4ml has no final flatten: drop it"
-        )
-    watched = traced(graph)
-    return [
-        {"name": op.name, "inputs": list(op.inputs), "trace": op in watched, **LAYERS[type(op)](op, graph)}
-        for op in graph.ops
-    ]
+
+
+def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> dict[str, Any]:
+    """Return an op as a layer for `ModelGraph`, reading the layers `inputs`.
+
+    Raises:
+        UnsupportedError: what `kernels.kernel` refuses.
+    """
+    stream = target.io_type == "io_stream"
+    common = {"name": op.name, "inputs": list(inputs), "trace": is_traced(op)}
+    if type(op) in LAYERS and not needs_kernel(op, stream):
+        return {**common, **LAYERS[type(op)](op, graph, stream)}
+    own = kernel(op, graph, stream)
+    return {
+        **common,
+        "class_name": "FlowKernel",
+        "out_shape": list(op.shape),
+        "function": own.function,
+        "config_text": own.config,
+    }
+
+
+def needs_kernel(op: Op, stream: bool) -> bool:
+    """Say whether hls4ml 1.3.0 lacks an op, or a form of it.
+
+    Its max pooling asserts in streams that windows neither overlap nor are padded (`nnet_pooling_stream.h`), and pads
+    with the top bit (`pad_val` in `nnet_pooling.h`), which is the smallest code of signed types only.
+    """
+    if isinstance(op, MaxPool):
+        return any(op.padding) or (stream and op.window != op.strides) or len(op.window) != 2
+    return type(op) in KERNELS
 
 
 def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str, Any]:
@@ -92,9 +106,7 @@ def _layer_config(op: Op, target: Target) -> dict[str, Any]:
             "bias": precision(op.bias_format),
             "accum": precision(op.accumulator),
         }
-    if isinstance(op, BatchNorm):
-        types |= {"scale": precision(op.scale_format), "bias": precision(op.offset_format)}
-    if isinstance(op, MaxPool2D):
+    if isinstance(op, MaxPool):
         types |= {"accum": precision(op.format)}
     return {
         "Precision": types,
@@ -103,9 +115,14 @@ def _layer_config(op: Op, target: Target) -> dict[str, Any]:
     }
 
 
+def is_traced(op: Op) -> bool:
+    """Say whether csim writes the outputs of an op: of all but those that only pass codes on."""
+    return not isinstance(op, Input | Reshape)
+
+
 def traced(graph: IntGraph) -> tuple[Op, ...]:
-    """Return the ops whose outputs csim writes: all but those that only pass codes on."""
-    return tuple(op for op in graph.ops if not isinstance(op, Input | Flatten))
+    """Return the ops whose outputs csim writes."""
+    return tuple(op for op in graph.ops if is_traced(op))
 
 
 def check_reuse_factors(graph: IntGraph, target: Target) -> None:
@@ -113,7 +130,7 @@ def check_reuse_factors(graph: IntGraph, target: Target) -> None:
 
     Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
     """
-    sizes = {op.name: (op.weight.size // op.shape[-1], op.shape[-1]) for op in graph.ops if isinstance(op, MatMul)}
+    sizes = {op.name: emitted_weight(op).shape for op in graph.ops if isinstance(op, MatMul)}
     for name, _ in target.reuse_factors:
         if name not in sizes:
             raise UnsupportedError(f"{graph.name}: no op '{name}' to give a reuse factor; use {', '.join(sizes)}")
@@ -128,124 +145,115 @@ def check_reuse_factors(graph: IntGraph, target: Target) -> None:
             )
 
 
-def check_pools(graph: IntGraph, target: Target) -> None:
-    """Raise UnsupportedError for a max pooling that hls4ml 1.3.0 cannot do.
-
-    Source: `nnet_pooling_stream.h` asserts that there is no padding and no overlap; `pad_val` in `nnet_pooling.h` sets
-    the top bit, which is the smallest code of signed types only.
-    """
-    for op in graph.ops:
-        if not isinstance(op, MaxPool2D):
-            continue
-        stream = target.io_type == "io_stream"
-        if any(op.padding) and (stream or not op.format.signed):
-            where = "in io_stream" if stream else "on unsigned codes"
-            raise UnsupportedError(
-                f"{graph.name}: op '{op.name}': max pooling with padding 'same' is not supported {where}; "
-                "use padding 'valid', or an input whose size is a multiple of the strides"
-            )
-        if stream and op.pool != op.strides:
-            raise UnsupportedError(
-                f"{graph.name}: op '{op.name}': max pooling {op.pool} with strides {op.strides} is not supported in "
-                "io_stream; use strides equal to the pool size, or io_parallel"
-            )
-
-
 def _legal(n_in: int, n_out: int, factor: int) -> bool:
     products = n_in * n_out
     whole_columns = math.ceil(products / min(n_in, factor)) % n_out == 0 or factor >= n_in
     return whole_columns and (factor % n_in == 0 or factor < n_in) and products % factor == 0
 
 
-def _input(op: Op, graph: IntGraph) -> dict[str, Any]:
+def emitted_weight(op: MatMul) -> Codes:
+    """Return the weight codes as one matrix (window * channels, filters).
+
+    A convolution in groups becomes one over all channels, with zeros between groups: hls4ml 1.3.0 has no groups, and
+    its depthwise kernels sum in other ways for each reuse factor, none of which takes several filters a channel.
+    """
+    filters = op.weight.shape[-1]
+    if not isinstance(op, Conv) or op.groups == 1:
+        return op.weight.reshape(-1, filters)
+    size, channels, each = math.prod(op.window), op.weight.shape[-2], filters // op.groups
+    whole = np.zeros((size, op.groups, channels, op.groups, each), np.int64)
+    for group in range(op.groups):
+        mine = op.weight[..., group * each : (group + 1) * each]
+        whole[:, group, :, group] = mine.reshape(size, channels, each)
+    return whole.reshape(-1, filters)
+
+
+def _input(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
     return {"class_name": "InputLayer", "input_shape": list(op.shape)}
 
 
-def _dense(op: Op, graph: IntGraph) -> dict[str, Any]:
+def _dense(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+    """Return a matrix product; over several axes it is a convolution whose window is one position."""
     assert isinstance(op, Dense)
     n_in, n_out = op.weight.shape
-    return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op)}
-
-
-def _conv2d(op: Op, graph: IntGraph) -> dict[str, Any]:
-    assert isinstance(op, Conv2D)
-    height, width, channels, _ = op.weight.shape
+    if len(op.shape) == 1:
+        return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op, op.weight.shape)}
+    positions = math.prod(op.shape[:-1])
     return {
-        "class_name": "Conv2D",
-        "filt_height": height,
-        "filt_width": width,
-        "n_chan": channels,
-        **_windows(op, graph, op.strides, op.padding),
-        **_weights(op),
+        "class_name": "Conv1D",
+        **_window(("width",), (positions,), (positions,), (1,), (1,), (0, 0)),
+        "n_chan": n_in,
+        "n_filt": n_out,
+        **_weights(op, (1, n_in, n_out)),
     }
 
 
-def _max_pool(op: Op, graph: IntGraph) -> dict[str, Any]:
-    assert isinstance(op, MaxPool2D)
+AXES = {1: ("width",), 2: ("height", "width")}
+
+
+def _conv(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+    assert isinstance(op, Conv)
+    shape = graph.sources(op)[0].shape
+    pads = op.padding
+    if stream:  # the zeros are a layer of their own there
+        shape = (*(size + pads[2 * i] + pads[2 * i + 1] for i, size in enumerate(shape[:-1])), shape[-1])
+        pads = (0,) * len(pads)
+    return {
+        "class_name": f"Conv{len(op.window)}D",
+        **_window(AXES[len(op.window)], shape, op.shape, op.window, op.strides, pads),
+        "n_chan": shape[-1],
+        "n_filt": op.shape[-1],
+        **_weights(op, (*op.window, shape[-1], op.shape[-1])),
+    }
+
+
+def _window(
+    axes: Sequence[str], shape: Shape, out: Shape, window: Shape, strides: Shape, padding: Shape
+) -> dict[str, Any]:
+    """Return the attributes of a windowed layer, axis by axis."""
+    values: dict[str, Any] = {"data_format": "channels_last", "padding": "same" if any(padding) else "valid"}
+    for position, axis in enumerate(axes):
+        values |= {
+            f"in_{axis}": shape[position],
+            f"out_{axis}": out[position],
+            f"filt_{axis}": window[position],
+            f"stride_{axis}": strides[position],
+            **dict(zip(PADS[axis], padding[2 * position : 2 * position + 2], strict=True)),
+        }
+    return values
+
+
+PADS = {"height": ("pad_top", "pad_bottom"), "width": ("pad_left", "pad_right")}
+
+
+def _max_pool(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+    assert isinstance(op, MaxPool)
+    shape = graph.sources(op)[0].shape
     return {
         "class_name": "MaxPooling2D",
-        "pool_height": op.pool[0],
-        "pool_width": op.pool[1],
-        **_windows(op, graph, op.strides, op.padding),
+        "pool_height": op.window[0],
+        "pool_width": op.window[1],
+        **_window(AXES[2], shape, op.shape, op.window, op.strides, op.padding),
+        "n_filt": op.shape[-1],
     }
 
 
-def _windows(op: Op, graph: IntGraph, strides: tuple[int, int], padding: tuple[int, int, int, int]) -> dict[str, Any]:
-    in_height, in_width, _ = graph[op.inputs[0]].shape
-    out_height, out_width, filters = op.shape
-    top, bottom, left, right = padding
+def _weights(op: MatMul, shape: Shape) -> dict[str, Any]:
     return {
-        "data_format": "channels_last",
-        "in_height": in_height,
-        "in_width": in_width,
-        "out_height": out_height,
-        "out_width": out_width,
-        "n_filt": filters,
-        "stride_height": strides[0],
-        "stride_width": strides[1],
-        "padding": "same" if any(padding) else "valid",
-        "pad_top": top,
-        "pad_bottom": bottom,
-        "pad_left": left,
-        "pad_right": right,
-    }
-
-
-def _weights(op: MatMul) -> dict[str, Any]:
-    return {
-        "weight_data": to_values(op.weight, op.weight_format),
+        "weight_data": to_values(emitted_weight(op).reshape(shape), op.weight_format),
         "bias_data": to_values(op.bias, op.bias_format),
         "use_bias": True,
     }
 
 
-def _batchnorm(op: Op, graph: IntGraph) -> dict[str, Any]:
-    assert isinstance(op, BatchNorm)
-    return {
-        "class_name": "BatchNormalization",
-        "n_in": math.prod(op.shape),
-        "n_filt": op.shape[-1] if len(op.shape) > 1 else -1,
-        "scale_data": to_values(op.scale, op.scale_format),
-        "bias_data": to_values(op.offset, op.offset_format),
-    }
-
-
-def _activation(op: Op, graph: IntGraph) -> dict[str, Any]:
-    kind = "relu" if isinstance(op, Relu) else "linear"
-    return {"class_name": "Activation", "activation": kind, "n_in": math.prod(op.shape)}
-
-
-def _flatten(op: Op, graph: IntGraph) -> dict[str, Any]:
+def _reshape(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
     return {"class_name": "Reshape", "target_shape": list(op.shape)}
 
 
-LAYERS: Mapping[type[Op], Callable[[Op, IntGraph], dict[str, Any]]] = {
+LAYERS: Mapping[type[Op], Callable[[Op, IntGraph, bool], dict[str, Any]]] = {
     Input: _input,
     Dense: _dense,
-    Conv2D: _conv2d,
-    BatchNorm: _batchnorm,
-    Relu: _activation,
-    Requantize: _activation,
-    MaxPool2D: _max_pool,
-    Flatten: _flatten,
+    Conv: _conv,
+    MaxPool: _max_pool,
+    Reshape: _reshape,
 }

@@ -1,0 +1,329 @@
+"""The ops that `nnet_flow.h` computes, as calls and configurations: every width and table that a kernel reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from flow.backends.hls4ml.schedules import gather_schedule, pool_schedule, window_pixels
+from flow.errors import UnsupportedError
+from flow.fixed import Codes
+from flow.graph import (
+    BatchNorm,
+    Gather,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Requantize,
+    Softmax,
+    SumPool,
+)
+from flow.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid
+
+CONFIG = "@config@"
+"""Stands in a configuration where its name goes, which hls4ml numbers."""
+TABLE_BITS = 10
+"""A step function of at most so many input bits is a table over all codes; of more, comparisons with its starts."""
+LITERAL_BITS = 63
+"""Constants are `long long`."""
+MAX_INPUTS = 62
+"""A step of a joining stream has a bit for each input and one for the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel of `nnet_flow.h` for one op.
+
+    Attributes:
+        function: its name, without a namespace.
+        config: C++ text of its configuration, `CONFIG` where its name goes.
+    """
+
+    function: str
+    config: str
+
+
+@dataclass(slots=True)
+class _Config:
+    """A configuration under construction: members in order, and the tables defined behind it."""
+
+    members: list[str]
+    tables: list[str]
+
+    def constant(self, name: str, value: int) -> None:
+        kind, suffix = ("int", "") if -(2**31) < value < 2**31 else ("long long", "LL")
+        self.members.append(f"static const {kind} {name} = {value}{suffix};")
+
+    def size(self, name: str, value: int) -> None:
+        self.members.append(f"static const unsigned {name} = {value};")
+
+    def alias(self, name: str, kind: str) -> None:
+        self.members.append(f"typedef nnet::flow::{kind} {name};")
+
+    def table(self, name: str, values: Iterable[int]) -> None:
+        numbers = [int(value) for value in values]
+        wide = max(max(numbers), -min(numbers)) >= 2**31
+        kind, suffix = ("long long", "LL") if wide else ("int", "")
+        self.members.append(f"static const {kind} {name}[{len(numbers)}];")
+        listed = ", ".join(f"{number}{suffix}" for number in numbers)
+        self.tables.append(f"const {kind} {CONFIG}::{name}[{len(numbers)}] = {{{listed}}};")
+
+    def text(self) -> str:
+        body = "".join(f"    {member}\n" for member in self.members)
+        return f"struct {CONFIG} {{\n{body}}};\n" + "".join(f"{table}\n" for table in self.tables)
+
+
+def kernel(op: Op, graph: IntGraph, stream: bool) -> Kernel:
+    """Return the kernel of an op that hls4ml does not compute.
+
+    Raises:
+        UnsupportedError: a stream joins too many inputs, or a division needs constants that are too wide.
+    """
+    function, fill = KERNELS[type(op)]
+    config = _Config([], [])
+    fill(config, op, graph, stream)
+    return Kernel(function, config.text())
+
+
+def bits_of(*codes: int) -> int:
+    """Return the bits of a signed integer that holds all of some codes."""
+    return max(max(code, -code - 1).bit_length() for code in codes) + 1
+
+
+def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
+    """Add the type of the exact result, which also holds the codes `held`, and the cast."""
+    frac_bits, low, high = exact_result(op, *(source.format for source in graph.sources(op)))
+    config.size("exact_bits", bits_of(low, high, *held))
+    if op.divisor == 1:
+        config.constant("exact_frac", frac_bits)
+        config.alias("cast", f"shift_cast<{CONFIG}>")
+        return
+    raised = op.format.frac_bits - frac_bits
+    division = divide(low << max(raised, 0), high << max(raised, 0), op.divisor << max(-raised, 0))
+    if max(division.reciprocal, division.denominator).bit_length() > LITERAL_BITS:
+        raise UnsupportedError(
+            f"{graph.name}: op '{op.name}' divides by {op.divisor}, which takes a constant of more than {LITERAL_BITS} "
+            "bits; quantize its input to fewer bits"
+        )
+    config.constant("numerator_shift", max(raised, 0))
+    config.constant("denominator", division.denominator)
+    config.constant("offset", division.offset)
+    config.constant("reciprocal", division.reciprocal)
+    config.constant("product_shift", division.shift)
+    config.size("numerator_bits", division.numerator_bits)
+    config.size("reciprocal_bits", division.reciprocal.bit_length() + 1)
+    config.size("product_bits", division.numerator_bits + division.reciprocal.bit_length() + 1)
+    config.members.append(f"static const ap_q_mode rounding = {op.rounding.value};")
+    config.alias("cast", f"divide_cast<{CONFIG}>")
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """A division by a constant as a multiplication.
+
+    For every n in the range it was made for: `n // denominator == ((n + offset * denominator) * reciprocal >> shift) -
+    offset`; `numerator_bits` hold every n, the shifted n and twice the denominator.
+    """
+
+    denominator: int
+    offset: int
+    reciprocal: int
+    shift: int
+    numerator_bits: int
+
+
+def divide(low: int, high: int, denominator: int) -> Division:
+    """Return how to divide integers from `low` to `high`, after Granlund and Montgomery (PLDI 1994), section 4."""
+    offset = -(low // denominator) if low < 0 else 0
+    largest = high + offset * denominator
+    shift = denominator.bit_length()
+    while (-(-(1 << shift) // denominator) * denominator - (1 << shift)) * largest >= 1 << shift:
+        shift += 1
+    reciprocal = -(-(1 << shift) // denominator)
+    return Division(denominator, offset, reciprocal, shift, bits_of(low, largest, 2 * denominator))
+
+
+def _map(config: _Config, op: Op, function: str) -> None:
+    config.size("n_elem", math.prod(op.shape))
+    config.alias("function", f"{function}<{CONFIG}>")
+
+
+def _requantize(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    _map(config, op, "requantize")
+    _cast(config, op, graph)
+
+
+def _relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, Relu)
+    x = graph.sources(op)[0].format
+    limit = x.max_code if op.limit is None else op.limit
+    _map(config, op, "relu")
+    config.constant("limit", limit)
+    _cast(config, op, graph, x.min_code, x.max_code, limit)
+
+
+def _leaky_relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, LeakyRelu)
+    x = graph.sources(op)[0].format
+    _, raised, slope = leaky_grid(op, x)
+    period = _period(np.broadcast_to(slope, op.shape))
+    _map(config, op, "leaky_relu")
+    config.constant("raise", raised)
+    config.size("n_slope", len(period))
+    config.size("factor_bits", bits_of(*period))
+    config.table("slope", period)
+    _cast(config, op, graph, x.min_code, x.max_code)
+
+
+def _period(values: Codes) -> list[int]:
+    """Return the shortest run of trailing axes that all values repeat."""
+    flat = values.reshape(-1)
+    for axis in range(values.ndim, -1, -1):
+        run = math.prod(values.shape[axis:])
+        if (flat.reshape(-1, run) == flat[:run]).all():
+            return [int(value) for value in flat[:run]]
+    raise AssertionError("all axes together repeat once")
+
+
+def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, BatchNorm)
+    x = graph.sources(op)[0].format
+    scale, offset, _ = batchnorm_on_grid(op, x)
+    _map(config, op, "scale_and_offset")
+    config.size("n_chan", len(scale))
+    config.size("factor_bits", bits_of(*scale.tolist()))
+    config.table("scale", scale)
+    config.table("offset", offset)
+    _cast(config, op, graph, x.min_code, x.max_code, *offset.tolist())
+
+
+def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, Lookup)
+    x = graph.sources(op)[0].format
+    if x.width <= TABLE_BITS:
+        codes = np.arange(x.min_code, x.max_code + 1)
+        _map(config, op, "table")
+        config.constant("lowest", x.min_code)
+        config.table("values", op.values[np.searchsorted(op.starts, codes, side="right") - 1])
+    else:
+        _map(config, op, "runs")
+        config.size("n_runs", len(op.starts))
+        config.table("starts", op.starts)
+        config.table("values", op.values)
+
+
+def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, Merge)
+    formats = [source.format for source in graph.sources(op)]
+    frac_bits, ends = common_grid(formats)
+    multiplies = op.function == "multiply"  # products are exact on the sum of the grids, without a shift
+    config.size("n_elem", math.prod(op.shape))
+    config.alias("function", op.function)
+    config.table("raise", [0 if multiplies else frac_bits - x.frac_bits for x in formats])
+    held = [(x.min_code, x.max_code) for x in formats] if multiplies else ends
+    _cast(config, op, graph, *(code for end in held for code in end))
+
+
+def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, Gather)
+    shapes = [source.shape for source in graph.sources(op)]
+    starts = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
+    index = op.index.reshape(-1)
+    source = np.where(index < 0, -1, np.searchsorted(starts, index, side="right") - 1)
+    place = np.where(index < 0, 0, index - starts[source])
+    config.size("n_elem", index.size)
+    if not stream:
+        config.table("source", source)
+        config.table("place", place)
+        return
+    if len(shapes) > MAX_INPUTS:
+        raise UnsupportedError(
+            f"{graph.name}: op '{op.name}' joins {len(shapes)} inputs; a stream joins {MAX_INPUTS} at most: join them "
+            "in two steps, or use io_parallel"
+        )
+    sizes = [shape[-1] for shape in shapes]
+    words = [math.prod(shape[:-1]) for shape in shapes]
+    schedule = gather_schedule(source, place, op.shape[-1], sizes, words)
+    config.size("n_input", len(shapes))
+    config.size("n_rows", sum(schedule.depths))
+    config.size("n_column", max(sizes))
+    config.size("n_step", len(schedule.steps))
+    config.table("first_row", np.cumsum([0, *schedule.depths[:-1]]))
+    config.table("n_row", schedule.depths)
+    config.table("step", schedule.steps)
+    config.table("row", schedule.row)
+    config.table("column", schedule.column)
+
+
+def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, Pool)
+    source = graph.sources(op)[0]
+    pixels = window_pixels(op, source.shape)
+    if (pixels < 0).all(axis=1).any():
+        raise UnsupportedError(
+            f"{graph.name}: op '{op.name}' has a window of padding only; use less padding than the window is wide"
+        )
+    config.size("n_in", math.prod(source.shape[:-1]))
+    config.size("n_out", len(pixels))
+    config.size("n_chan", op.shape[-1])
+    if stream:
+        schedule = pool_schedule(pixels, math.prod(source.shape[:-1]))
+        config.size("n_row", schedule.depth)
+        config.size("n_step", len(schedule.steps))
+        config.size("n_target", schedule.targets.shape[1])
+        config.table("step", schedule.steps)
+        config.table("target", schedule.targets.reshape(-1))
+    else:
+        config.size("n_window", pixels.shape[1])
+        config.table("pixel", pixels.reshape(-1))
+
+
+def _max_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    _pool(config, op, graph, stream)
+    config.alias("function", f"largest<{CONFIG}>")
+    _cast(config, op, graph)
+
+
+def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, SumPool)
+    x = graph.sources(op)[0].format
+    _pool(config, op, graph, stream)
+    config.alias("function", f"weighted_sum<{CONFIG}>")
+    config.size("factor_bits", bits_of(*op.weight.reshape(-1).tolist()))
+    config.table("weight", op.weight.reshape(-1))
+    _cast(config, op, graph, x.min_code, x.max_code)
+
+
+def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+    assert isinstance(op, Softmax)
+    largest, channels, shift = int(op.exponentials.max()), op.shape[-1], op.format.frac_bits + 1
+    if shift < 0:
+        raise UnsupportedError(f"{graph.name}: op '{op.name}' has outputs coarser than 2; use at least 0 fraction bits")
+    config.size("n_elem", math.prod(op.shape))
+    config.size("n_chan", channels)
+    config.size("exact_bits", max((largest << shift) + channels * largest, op.format.max_code).bit_length() + 1)
+    config.constant("frac_bits", op.format.frac_bits)
+    config.constant("max_code", op.format.max_code)
+    config.table("exponentials", op.exponentials)
+
+
+KERNELS: Mapping[type[Op], tuple[str, Callable[[_Config, Op, IntGraph, bool], None]]] = {
+    BatchNorm: ("map_codes", _batchnorm),
+    Relu: ("map_codes", _relu),
+    LeakyRelu: ("map_codes", _leaky_relu),
+    Requantize: ("map_codes", _requantize),
+    Lookup: ("map_codes", _lookup),
+    Merge: ("merge_codes", _merge),
+    Gather: ("gather_codes", _gather),
+    MaxPool: ("pool_codes", _max_pool),
+    SumPool: ("pool_codes", _sum_pool),
+    Softmax: ("softmax_codes", _softmax),
+}

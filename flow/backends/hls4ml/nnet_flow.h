@@ -1,0 +1,505 @@
+#ifndef NNET_FLOW_H_
+#define NNET_FLOW_H_
+
+// Kernels for the ops that hls4ml has not, or not exactly. All of them compute on integer codes:
+//     code -> exact result, an ap_int of CONFIG_T::exact_bits on the grid 2^-exact_frac -> cast to the result type
+// and a cast is the assignment of an ap_fixed, or (divide_cast) an exact quotient, rounded once.
+//
+// io_parallel: arrays. io_stream: one word (nnet::array of all channels) a position, in order; a kernel reads every
+// word of a sample and writes every word of its result. What is read and written when, and where it waits meanwhile,
+// stands in constant tables that were computed with the project.
+
+#include "ap_fixed.h"
+#include "ap_int.h"
+#include "hls_stream.h"
+
+namespace nnet {
+namespace flow {
+
+// The integer that the bits of x stand for; one bit wider, so that an unsigned code keeps its value.
+template <class x_T> ap_int<x_T::width + 1> code_of(const x_T &x) {
+    #pragma HLS INLINE
+    const ap_fixed<x_T::width + 1, x_T::iwidth + 1> wide = x;
+    const ap_int<x_T::width + 1> code = wide.range();
+    return code;
+}
+
+// Casts: the last step of every op.
+
+template <class CONFIG_T> struct shift_cast {
+    typedef ap_int<CONFIG_T::exact_bits> exact_t;
+
+    template <class res_T> static res_T apply(const exact_t &exact) {
+        #pragma HLS INLINE
+        ap_fixed<CONFIG_T::exact_bits, CONFIG_T::exact_bits - CONFIG_T::exact_frac> value;
+        value.range() = exact;
+        return res_T(value);
+    }
+};
+
+// exact / divisor on the grid of res_T, rounded once. With n = exact << numerator_shift,
+//     floor(n / denominator) = ((n + offset * denominator) * reciprocal >> product_shift) - offset
+// for every n that can occur: reciprocal is 2^product_shift / denominator, rounded up, and product_shift large enough.
+// Then the rest decides.
+template <class CONFIG_T> struct divide_cast {
+    typedef ap_int<CONFIG_T::exact_bits> exact_t;
+
+    template <class res_T> static res_T apply(const exact_t &exact) {
+        #pragma HLS INLINE
+        ap_int<CONFIG_T::numerator_bits> numerator = exact;
+        numerator <<= CONFIG_T::numerator_shift;
+        const ap_int<CONFIG_T::numerator_bits> denominator = CONFIG_T::denominator;
+        const ap_int<CONFIG_T::numerator_bits> offset = CONFIG_T::offset;
+        ap_int<CONFIG_T::product_bits> product = numerator + offset * denominator;
+        product *= ap_int<CONFIG_T::reciprocal_bits>(CONFIG_T::reciprocal);
+        const ap_int<CONFIG_T::numerator_bits> floor = ap_int<CONFIG_T::numerator_bits>(product >> CONFIG_T::product_shift) - offset;
+        const ap_int<CONFIG_T::numerator_bits> twice = (numerator - floor * denominator) * 2;
+        const bool tie = twice == denominator;
+        const bool negative = exact < 0;
+        bool up = twice > denominator; // for every rounding to nearest
+        if (CONFIG_T::rounding == AP_TRN)
+            up = false;
+        else if (CONFIG_T::rounding == AP_TRN_ZERO)
+            up = negative && twice > 0;
+        else if (CONFIG_T::rounding == AP_RND)
+            up = up || tie;
+        else if (CONFIG_T::rounding == AP_RND_INF)
+            up = up || (tie && !negative);
+        else if (CONFIG_T::rounding == AP_RND_ZERO)
+            up = up || (tie && negative);
+        else if (CONFIG_T::rounding == AP_RND_CONV)
+            up = up || (tie && floor[0] == 1);
+        ap_int<CONFIG_T::numerator_bits> rounded = floor;
+        if (up)
+            rounded += 1;
+        ap_fixed<CONFIG_T::numerator_bits, CONFIG_T::numerator_bits - (res_T::width - res_T::iwidth)> value;
+        value.range() = rounded;
+        return res_T(value);
+    }
+};
+
+// Functions of one code; `position` counts the codes of a sample.
+
+template <class CONFIG_T> struct requantize {
+    template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
+        #pragma HLS INLINE
+        const typename CONFIG_T::cast::exact_t exact = code_of(x);
+        return CONFIG_T::cast::template apply<y_T>(exact);
+    }
+};
+
+template <class CONFIG_T> struct relu {
+    template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
+        #pragma HLS INLINE
+        typename CONFIG_T::cast::exact_t exact = code_of(x);
+        const typename CONFIG_T::cast::exact_t limit = CONFIG_T::limit;
+        if (exact < 0)
+            exact = 0;
+        else if (exact > limit)
+            exact = limit;
+        return CONFIG_T::cast::template apply<y_T>(exact);
+    }
+};
+
+template <class CONFIG_T> struct leaky_relu {
+    template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
+        #pragma HLS INLINE
+        typename CONFIG_T::cast::exact_t exact = code_of(x);
+        if (exact < 0)
+            exact *= ap_int<CONFIG_T::factor_bits>(CONFIG_T::slope[position % CONFIG_T::n_slope]);
+        else
+            exact <<= CONFIG_T::raise;
+        return CONFIG_T::cast::template apply<y_T>(exact);
+    }
+};
+
+template <class CONFIG_T> struct scale_and_offset {
+    template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
+        #pragma HLS INLINE
+        typename CONFIG_T::cast::exact_t exact = code_of(x);
+        exact *= ap_int<CONFIG_T::factor_bits>(CONFIG_T::scale[position % CONFIG_T::n_chan]);
+        exact += ap_int<CONFIG_T::exact_bits>(CONFIG_T::offset[position % CONFIG_T::n_chan]);
+        return CONFIG_T::cast::template apply<y_T>(exact);
+    }
+};
+
+// A step function as a table over all codes.
+template <class CONFIG_T> struct table {
+    template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
+        #pragma HLS INLINE
+        const ap_int<x_T::width + 2> place = code_of(x) - CONFIG_T::lowest;
+        const ap_int<y_T::width + 1> code = CONFIG_T::values[place.to_int()];
+        y_T y;
+        y.range() = code;
+        return y;
+    }
+};
+
+// A step function as comparisons with the start of each run.
+template <class CONFIG_T> struct runs {
+    template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
+        #pragma HLS INLINE
+        const ap_int<x_T::width + 1> code = code_of(x);
+        ap_int<y_T::width + 1> found = CONFIG_T::values[0];
+        for (unsigned run = 1; run < CONFIG_T::n_runs; run++) {
+            #pragma HLS UNROLL
+            if (code >= ap_int<x_T::width + 1>(CONFIG_T::starts[run]))
+                found = CONFIG_T::values[run];
+        }
+        y_T y;
+        y.range() = found;
+        return y;
+    }
+};
+
+// Functions of two codes on one grid.
+
+struct add {
+    template <class T> static T apply(const T &a, const T &b) { return a + b; }
+};
+
+struct subtract {
+    template <class T> static T apply(const T &a, const T &b) { return a - b; }
+};
+
+struct multiply {
+    template <class T> static T apply(const T &a, const T &b) { return a * b; }
+};
+
+struct maximum {
+    template <class T> static T apply(const T &a, const T &b) { return a < b ? b : a; }
+};
+
+struct minimum {
+    template <class T> static T apply(const T &a, const T &b) { return b < a ? b : a; }
+};
+
+// Input number P of a merge, shifted to the common grid, into the results so far.
+template <class CONFIG_T, unsigned P, class x_T, class exact_T> void merge_one(const x_T &x, exact_T &exact) {
+    #pragma HLS INLINE
+    exact_T code = code_of(x);
+    code <<= CONFIG_T::raise[P];
+    exact = P == 0 ? code : CONFIG_T::function::apply(exact, code);
+}
+
+template <class CONFIG_T, unsigned P, class exact_T> void merge_arrays(exact_T *exact) {}
+
+template <class CONFIG_T, unsigned P, class exact_T, class data_T, class... rest_T>
+void merge_arrays(exact_T *exact, data_T *data, rest_T *...rest) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < CONFIG_T::n_elem; i++) {
+        #pragma HLS UNROLL
+        merge_one<CONFIG_T, P>(data[i], exact[i]);
+    }
+    merge_arrays<CONFIG_T, P + 1>(exact, rest...);
+}
+
+template <class CONFIG_T, unsigned P, class exact_T> void merge_words(exact_T *exact) {}
+
+template <class CONFIG_T, unsigned P, class exact_T, class data_T, class... rest_T>
+void merge_words(exact_T *exact, hls::stream<data_T> &data, hls::stream<rest_T> &...rest) {
+    #pragma HLS INLINE
+    const data_T word = data.read();
+    for (unsigned i = 0; i < data_T::size; i++) {
+        #pragma HLS UNROLL
+        merge_one<CONFIG_T, P>(word[i], exact[i]);
+    }
+    merge_words<CONFIG_T, P + 1>(exact, rest...);
+}
+
+template <class CONFIG_T, unsigned P, class res_T> void gather_arrays(res_T *res) {}
+
+template <class CONFIG_T, unsigned P, class res_T, class data_T, class... rest_T>
+void gather_arrays(res_T *res, data_T *data, rest_T *...rest) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < CONFIG_T::n_elem; i++) {
+        #pragma HLS UNROLL
+        if (CONFIG_T::source[i] == int(P))
+            res[i] = data[CONFIG_T::place[i]];
+    }
+    gather_arrays<CONFIG_T, P + 1>(res, rest...);
+}
+
+template <class CONFIG_T, unsigned P, class code_T>
+void gather_words(unsigned long long step, unsigned *turn, code_T buffer[][CONFIG_T::n_column]) {}
+
+template <class CONFIG_T, unsigned P, class code_T, class data_T, class... rest_T>
+void gather_words(unsigned long long step, unsigned *turn, code_T buffer[][CONFIG_T::n_column], hls::stream<data_T> &data,
+                  hls::stream<rest_T> &...rest) {
+    #pragma HLS INLINE
+    if (step >> P & 1) {
+        const data_T word = data.read();
+        for (unsigned i = 0; i < data_T::size; i++) {
+            #pragma HLS UNROLL
+            buffer[CONFIG_T::first_row[P] + turn[P]][i] = word[i];
+        }
+        turn[P] = turn[P] + 1 == unsigned(CONFIG_T::n_row[P]) ? 0 : turn[P] + 1;
+    }
+    gather_words<CONFIG_T, P + 1>(step, turn, buffer, rest...);
+}
+
+// What a pooling does with the pixels of a window, and with the result of window `k`.
+
+template <class CONFIG_T> struct largest {
+    template <class T> static T apply(const T &a, const T &b) { return maximum::apply(a, b); }
+    template <class T> static T finish(const T &result, unsigned k) { return result; }
+};
+
+template <class CONFIG_T> struct weighted_sum {
+    template <class T> static T apply(const T &a, const T &b) { return a + b; }
+    template <class T> static T finish(const T &result, unsigned k) {
+        return result * ap_int<CONFIG_T::factor_bits>(CONFIG_T::weight[k]);
+    }
+};
+
+template <class CONFIG_T, class data_T, class res_T> void softmax_one(const data_T *data, res_T *res) {
+    #pragma HLS INLINE
+    typedef ap_uint<CONFIG_T::exact_bits> number;
+    ap_int<data_T::width + 1> top = code_of(data[0]);
+    for (unsigned i = 1; i < CONFIG_T::n_chan; i++) {
+        #pragma HLS UNROLL
+        top = maximum::apply(top, code_of(data[i]));
+    }
+    number part[CONFIG_T::n_chan];
+    #pragma HLS ARRAY_PARTITION variable=part complete
+    number total = 0;
+    for (unsigned i = 0; i < CONFIG_T::n_chan; i++) {
+        #pragma HLS UNROLL
+        const ap_int<data_T::width + 2> distance = top - code_of(data[i]);
+        part[i] = CONFIG_T::exponentials[distance.to_int()];
+        total += part[i];
+    }
+    const number whole = CONFIG_T::max_code;
+    for (unsigned i = 0; i < CONFIG_T::n_chan; i++) {
+        #pragma HLS UNROLL
+        number quotient = number((part[i] << (CONFIG_T::frac_bits + 1)) + total) / number(total << 1);
+        if (quotient > whole)
+            quotient = whole;
+        res[i].range() = quotient;
+    }
+}
+
+} // namespace flow
+
+// The same function for every code.
+
+template <class data_T, class res_T, typename CONFIG_T>
+void map_codes(data_T data[CONFIG_T::n_elem], res_T res[CONFIG_T::n_elem]) {
+    #pragma HLS PIPELINE
+    for (unsigned i = 0; i < CONFIG_T::n_elem; i++) {
+        #pragma HLS UNROLL
+        res[i] = CONFIG_T::function::template apply<data_T, res_T>(data[i], i);
+    }
+}
+
+template <class data_T, class res_T, typename CONFIG_T> void map_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
+    for (unsigned k = 0; k < CONFIG_T::n_elem / data_T::size; k++) {
+        #pragma HLS PIPELINE
+        const data_T word = data.read();
+        res_T out;
+        for (unsigned i = 0; i < data_T::size; i++) {
+            #pragma HLS UNROLL
+            out[i] = CONFIG_T::function::template apply<typename data_T::value_type, typename res_T::value_type>(
+                word[i], k * data_T::size + i);
+        }
+        res.write(out);
+    }
+}
+
+// Several inputs of one shape, element by element, from left to right.
+
+template <class res_T, typename CONFIG_T, class... data_T> void merge_codes(res_T *res, data_T *...data) {
+    #pragma HLS PIPELINE
+    typename CONFIG_T::cast::exact_t exact[CONFIG_T::n_elem];
+    #pragma HLS ARRAY_PARTITION variable=exact complete
+    flow::merge_arrays<CONFIG_T, 0>(exact, data...);
+    for (unsigned i = 0; i < CONFIG_T::n_elem; i++) {
+        #pragma HLS UNROLL
+        res[i] = CONFIG_T::cast::template apply<res_T>(exact[i]);
+    }
+}
+
+template <class res_T, typename CONFIG_T, class... data_T>
+void merge_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
+    for (unsigned k = 0; k < CONFIG_T::n_elem / res_T::size; k++) {
+        #pragma HLS PIPELINE
+        typename CONFIG_T::cast::exact_t exact[res_T::size];
+        #pragma HLS ARRAY_PARTITION variable=exact complete
+        flow::merge_words<CONFIG_T, 0>(exact, data...);
+        res_T out;
+        for (unsigned i = 0; i < res_T::size; i++) {
+            #pragma HLS UNROLL
+            out[i] = CONFIG_T::cast::template apply<typename res_T::value_type>(exact[i]);
+        }
+        res.write(out);
+    }
+}
+
+// Codes at other places: from input `source` (-1: a zero), at `place` of it.
+
+template <class res_T, typename CONFIG_T, class... data_T> void gather_codes(res_T *res, data_T *...data) {
+    #pragma HLS PIPELINE
+    for (unsigned i = 0; i < CONFIG_T::n_elem; i++) {
+        #pragma HLS UNROLL
+        if (CONFIG_T::source[i] < 0)
+            res[i] = 0;
+    }
+    flow::gather_arrays<CONFIG_T, 0>(res, data...);
+}
+
+// In each step at most one word of every input is read (bit P) and at most one is written (the bit above them). Words
+// wait in rows of a buffer, circular for each input and as long as the longest wait; `row` is -1 for a zero.
+template <class res_T, typename CONFIG_T, class... data_T>
+void gather_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
+    typename res_T::value_type buffer[CONFIG_T::n_rows][CONFIG_T::n_column];
+    #pragma HLS ARRAY_PARTITION variable=buffer complete dim=2
+    unsigned turn[CONFIG_T::n_input];
+    #pragma HLS ARRAY_PARTITION variable=turn complete
+    for (unsigned p = 0; p < CONFIG_T::n_input; p++) {
+        #pragma HLS UNROLL
+        turn[p] = 0;
+    }
+    unsigned k = 0;
+    for (unsigned t = 0; t < CONFIG_T::n_step; t++) {
+        #pragma HLS PIPELINE
+        const unsigned long long step = CONFIG_T::step[t];
+        flow::gather_words<CONFIG_T, 0>(step, turn, buffer, data...);
+        if (step >> CONFIG_T::n_input & 1) {
+            res_T out;
+            for (unsigned i = 0; i < res_T::size; i++) {
+                #pragma HLS UNROLL
+                const int row = CONFIG_T::row[k * res_T::size + i];
+                if (row < 0)
+                    out[i] = 0;
+                else
+                    out[i] = buffer[row][CONFIG_T::column[k * res_T::size + i]];
+            }
+            res.write(out);
+            k++;
+        }
+    }
+}
+
+// Windows: `pixel` holds, window by window, the place of each pixel, or -1 for padding.
+
+template <class data_T, class res_T, typename CONFIG_T>
+void pool_codes(data_T data[CONFIG_T::n_in * CONFIG_T::n_chan], res_T res[CONFIG_T::n_out * CONFIG_T::n_chan]) {
+    #pragma HLS PIPELINE
+    for (unsigned k = 0; k < CONFIG_T::n_out; k++) {
+        #pragma HLS UNROLL
+        for (unsigned c = 0; c < CONFIG_T::n_chan; c++) {
+            #pragma HLS UNROLL
+            typename CONFIG_T::cast::exact_t exact = 0;
+            bool first = true;
+            for (unsigned p = 0; p < CONFIG_T::n_window; p++) {
+                #pragma HLS UNROLL
+                const int pixel = CONFIG_T::pixel[k * CONFIG_T::n_window + p];
+                if (pixel >= 0) {
+                    const typename CONFIG_T::cast::exact_t code = flow::code_of(data[pixel * CONFIG_T::n_chan + c]);
+                    exact = first ? code : CONFIG_T::function::apply(exact, code);
+                    first = false;
+                }
+            }
+            res[k * CONFIG_T::n_chan + c] = CONFIG_T::cast::template apply<res_T>(CONFIG_T::function::finish(exact, k));
+        }
+    }
+}
+
+// Each pixel goes, as it is read, into every window that holds it: `target` names, pixel by pixel, 2 * row + 1 if it is
+// the window's first pixel, 2 * row if not, -1 for none. Windows wait in rows of a circular buffer until they are
+// written; in each step a word is read (bit 0), or written (bit 1), or both.
+template <class data_T, class res_T, typename CONFIG_T> void pool_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
+    typename CONFIG_T::cast::exact_t buffer[CONFIG_T::n_row][CONFIG_T::n_chan];
+    #pragma HLS ARRAY_PARTITION variable=buffer complete dim=2
+    unsigned pixel = 0;
+    unsigned k = 0;
+    unsigned turn = 0;
+    for (unsigned t = 0; t < CONFIG_T::n_step; t++) {
+        #pragma HLS PIPELINE
+        const int step = CONFIG_T::step[t];
+        if (step & 1) {
+            const data_T word = data.read();
+            for (unsigned p = 0; p < CONFIG_T::n_target; p++) {
+                #pragma HLS UNROLL
+                const int target = CONFIG_T::target[pixel * CONFIG_T::n_target + p];
+                if (target >= 0) {
+                    for (unsigned c = 0; c < CONFIG_T::n_chan; c++) {
+                        #pragma HLS UNROLL
+                        const typename CONFIG_T::cast::exact_t code = flow::code_of(word[c]);
+                        const typename CONFIG_T::cast::exact_t before = buffer[target >> 1][c];
+                        buffer[target >> 1][c] = target & 1 ? code : CONFIG_T::function::apply(before, code);
+                    }
+                }
+            }
+            pixel++;
+        }
+        if (step & 2) {
+            res_T out;
+            for (unsigned c = 0; c < CONFIG_T::n_chan; c++) {
+                #pragma HLS UNROLL
+                out[c] = CONFIG_T::cast::template apply<typename res_T::value_type>(
+                    CONFIG_T::function::finish(buffer[turn][c], k));
+            }
+            res.write(out);
+            turn = turn + 1 == CONFIG_T::n_row ? 0 : turn + 1;
+            k++;
+        }
+    }
+}
+
+// Softmax over the last axis.
+
+template <class data_T, class res_T, typename CONFIG_T>
+void softmax_codes(data_T data[CONFIG_T::n_elem], res_T res[CONFIG_T::n_elem]) {
+    #pragma HLS PIPELINE
+    for (unsigned i = 0; i < CONFIG_T::n_elem; i += CONFIG_T::n_chan) {
+        #pragma HLS UNROLL
+        flow::softmax_one<CONFIG_T>(data + i, res + i);
+    }
+}
+
+template <class data_T, class res_T, typename CONFIG_T>
+void softmax_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
+    for (unsigned k = 0; k < CONFIG_T::n_elem / CONFIG_T::n_chan; k++) {
+        #pragma HLS PIPELINE
+        const data_T word = data.read();
+        res_T out;
+        flow::softmax_one<CONFIG_T>(word.data, out.data);
+        res.write(out);
+    }
+}
+
+// The same codes in the same order, in words of another size; COMMON divides the sizes of both.
+
+template <class data_T, class res_T, unsigned N, unsigned COMMON> void copy_codes(data_T data[N], res_T res[N]) {
+    #pragma HLS PIPELINE
+    for (unsigned i = 0; i < N; i++) {
+        #pragma HLS UNROLL
+        res[i] = data[i];
+    }
+}
+
+template <class data_T, class res_T, unsigned N, unsigned COMMON>
+void copy_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
+    data_T word;
+    res_T out;
+    unsigned from = 0;
+    unsigned to = 0;
+    for (unsigned k = 0; k < N / COMMON; k++) {
+        #pragma HLS PIPELINE
+        if (from == 0)
+            word = data.read();
+        for (unsigned i = 0; i < COMMON; i++) {
+            #pragma HLS UNROLL
+            out[to + i] = word[from + i];
+        }
+        from = from + COMMON == data_T::size ? 0 : from + COMMON;
+        to = to + COMMON == res_T::size ? 0 : to + COMMON;
+        if (to == 0)
+            res.write(out);
+    }
+}
+
+} // namespace nnet
+
+#endif

@@ -1,0 +1,163 @@
+"""Element-wise functions as Keras and QKeras compute them at inference: the values behind a lookup table.
+
+`Model.predict` runs an optimised graph (a division by a constant becomes a product with its reciprocal, for one), whose
+kernels take packets of numbers and finish the rest of a tensor one by one, with code of their own. So a function is
+evaluated as a graph both ways, and has a value only where both agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import UnsupportedError
+from flow.quantizers import FUNCTIONS, POSITIONAL, RANDOM, QuantizerConfig, parse_quantizer, short_name
+from flow.train import load_tensorflow, quiet_warnings
+from flow.train.quantizers import quantized_po2_zero
+
+_modules = load_tensorflow()
+tf, keras, qkeras = _modules.tf, _modules.keras, _modules.qkeras
+
+Floats = NDArray[np.float32]
+
+QKERAS_FUNCTIONS = ("hard_sigmoid", "smooth_sigmoid", "binary_sigmoid", "hard_tanh", "smooth_tanh", "binary_tanh")
+"""Functions of `qkeras.quantizers`; in QKeras' layers they come before Keras' of the same name."""
+LAYERS = ("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU")
+"""Element-wise Keras layers without a function in their configuration."""
+
+PACKETS, FEW, COPIES = 1 << 20, 3, 32
+"""Elements per evaluation; elements of a tensor too small for a packet of any processor; such tensors per graph."""
+
+
+@quiet_warnings()
+def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
+    """Return what the composition of some element-wise layers makes of each value.
+
+    Args:
+        layers: entries {"class_name", "config"} of a Keras configuration, first applied first: Activation, QActivation
+            or one of `LAYERS`. Text is parsed as data and names come from fixed lists: nothing in an entry is run.
+        values: (n,) float32.
+
+    Returns:
+        (n,) float32, as `Model.predict` gives them.
+
+    Raises:
+        UnsupportedError: a layer or function is unknown, random or not element-wise; or a result is not finite, or
+            depends on where in a tensor its input stands.
+
+    Example:
+        >>> half = {"class_name": "QActivation", "config": {"activation": "quantized_relu(2,1)"}}
+        >>> evaluate([half], np.float32([-1, 0.3, 0.8])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    functions = [layer_function(str(layer["class_name"]), layer["config"]) for layer in layers]
+
+    def composed(x: Any) -> Any:
+        for function in functions:
+            x = function(x)
+        return x
+
+    whole = tf.function(composed, input_signature=[tf.TensorSpec([None], tf.float32)])
+    single = tf.function(
+        lambda rows: [composed(row) for row in tf.unstack(rows)],
+        input_signature=[tf.TensorSpec([COPIES, FEW], tf.float32)],
+    )
+    results = np.empty_like(values)
+    what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
+    for start in range(0, len(values), PACKETS):
+        part = values[start : start + PACKETS]
+        found = np.asarray(whole(part))
+        differs = np.flatnonzero(found != _one_by_one(single, part))
+        if not np.isfinite(found).all():
+            where = part[~np.isfinite(found)][0]
+            raise UnsupportedError(
+                f"{what}: the value at {where:g} is not finite; quantize the input to a smaller range"
+            )
+        if len(differs):
+            raise UnsupportedError(
+                f"{what}: {len(differs)} values, the first at {part[differs[0]]:g}, depend in TensorFlow on where in a "
+                "tensor they stand, so no hardware can equal them; let a quantizer follow, or change its bits"
+            )
+        results[start : start + PACKETS] = found
+    return results
+
+
+def _one_by_one(single: Callable[[Any], Any], values: Floats) -> Floats:
+    """Return what a function of `COPIES` small tensors gives for each value."""
+    padded = np.resize(values, -(-len(values) // (COPIES * FEW)) * COPIES * FEW)
+    found = [np.asarray(single(block)) for block in padded.reshape(-1, COPIES, FEW)]
+    return np.concatenate(found).reshape(-1)[: len(values)]
+
+
+def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Return the function of tensors that an element-wise layer is.
+
+    Raises:
+        UnsupportedError: it is none that is known, random, or depends on other elements.
+    """
+    name = short_name(class_name)
+    if name in LAYERS:
+        kept = ("alpha", "max_value", "negative_slope", "threshold", "theta")
+        layer = getattr(keras.layers, name)(**{key: config[key] for key in kept if key in config})
+        return lambda x: layer.call(x)
+    if name not in ("Activation", "QActivation"):
+        known = ", ".join(("Activation", "QActivation", *LAYERS))
+        raise UnsupportedError(f"{name} is not an element-wise layer that can be evaluated; use one of {known}")
+    return activation_function(config.get("activation"), qkeras_names=name == "QActivation")
+
+
+def activation_function(entry: Any, qkeras_names: bool) -> Callable[[Any], Any]:
+    """Return the function of tensors that an activation entry names.
+
+    Args:
+        entry: text, or {"class_name", "config"} of a quantizer, or None.
+        qkeras_names: look names up as QKeras' layers do: there `hard_sigmoid` is clip(x / 2 + 1/2, 0, 1), while Keras'
+            is clip(0.2 * x + 0.5, 0, 1).
+
+    Raises:
+        UnsupportedError: as `layer_function`.
+    """
+    quantizer = parse_quantizer(entry)
+    if quantizer is None:
+        return lambda x: x
+    name, args = quantizer.name, quantizer.args
+    if name in RANDOM:
+        raise UnsupportedError(f"{name!r} is random, at inference too; use 'binary' or 'quantized_bits'")
+    if name in POSITIONAL:
+        _check_elementwise(quantizer)
+        function: Callable[[Any], Any] = made_quantizer(quantizer)
+        return function
+    if qkeras_names and name in QKERAS_FUNCTIONS and not args:
+        return getattr(qkeras.quantizers, name)  # type: ignore[no-any-return]
+    if name in ("relu", *FUNCTIONS) and name not in QKERAS_FUNCTIONS[1:] and not args:
+        return keras.activations.get(name)  # type: ignore[no-any-return]
+    known = ", ".join(("relu", *FUNCTIONS, *POSITIONAL))
+    raise UnsupportedError(f"function {name!r} is not supported; use one of {known}")
+
+
+def made_quantizer(quantizer: QuantizerConfig) -> Any:
+    """Return the quantizer object that a configuration describes; its name is one of `POSITIONAL`.
+
+    Raises:
+        UnsupportedError: its class does not take these arguments.
+    """
+    args = {key: value for key, value in quantizer.args.items() if key not in ("var_name", "use_variables")}
+    if quantizer.name == "quantized_hswish":
+        args.pop("keep_negative", None)  # QKeras writes it and does not take it back
+    ours = quantizer.name == "quantized_po2_zero"
+    cls = quantized_po2_zero if ours else getattr(qkeras.quantizers, quantizer.name)
+    try:
+        return cls(**args)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UnsupportedError(f"quantizer {quantizer.name!r} does not take its arguments ({error})") from None
+
+
+def _check_elementwise(quantizer: QuantizerConfig) -> None:
+    for key, value in quantizer.args.items():
+        if (isinstance(value, str) and key in ("alpha", "threshold")) or isinstance(value, list | tuple | dict):
+            raise UnsupportedError(
+                f"quantizer {quantizer.name!r} with {key}={value!r} looks at more than one element; give a number"
+            )
