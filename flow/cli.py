@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flow.errors import FlowError, SpecError, ToolFailedError
+from flow.errors import FlowError, PreflightError, SpecError, ToolFailedError
 from flow.names import printable
 from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except FlowError as error:
-        kept = "\n" if isinstance(error, ToolFailedError) else ""  # the last lines that the tool printed
+        kept = "\n" if isinstance(error, ToolFailedError | PreflightError) else ""  # a tool's lines, or one per finding
         print(f"flow: error: {printable(str(error), kept)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -81,8 +81,21 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
     build.add_argument("--until", default="report", help="stop after: extract, emit, report (default), csynth")
     build.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    check = command(
+        "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"
+    )
+    check.add_argument("model", type=Path, help="as for build")
+    _model_options(check)
+    _target_options(check)
+    check.add_argument("--json", action="store_true", help="print the findings as JSON on stdout")
     compare = command("compare", _compare, "simulate a run's project again as it lies on disk, and compare")
     compare.add_argument("run_dir", type=Path, metavar="RUN")
+    compare.add_argument(
+        "--levels", nargs=2, metavar=("A", "B"), help="two levels, as 'qkeras csim' (default: reference csim)"
+    )
+    compare.add_argument(
+        "--inputs", type=Path, help=".npz of input codes, as counterexample.npz (default: all inputs of the run)"
+    )
     compare.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     report = command("report", _report, "print a run's report, with vendor reports found in it")
     report.add_argument("run_dir", type=Path, metavar="RUN")
@@ -115,7 +128,7 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
         "--io-type", default=default.io_type, help=f"{', '.join(IO_TYPES)} (default: {default.io_type})"
     )
     parser.add_argument(
-        "--strategy", default=default.strategy, help=f"{', '.join(STRATEGIES)} (default: {default.strategy})"
+        "--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)"
     )
     parser.add_argument(
         "--reuse-factor",
@@ -124,7 +137,11 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
         metavar="N|OP=N",
         help="products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)",
     )
-    parser.add_argument("--part", default=default.part, help=f"FPGA part (default: {default.part})")
+    parser.add_argument(
+        "--part",
+        default="",
+        help=f"FPGA part (default: hls4ml's for the back end, {default.part} for {default.backend})",
+    )
     parser.add_argument("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
 
 
@@ -180,7 +197,25 @@ def _train(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace) -> int:
     from flow.pipeline import build
 
-    target = Target(
+    with _Progress() as progress:
+        report = build(arguments.model, _target(arguments), _options(arguments), progress)
+    return _print_report(report, "json" if arguments.json else "text")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import check
+    from flow.preflight import ERROR, to_text
+
+    findings = check(arguments.model, _target(arguments), _options(arguments))
+    if arguments.json:
+        print(json.dumps({"schema": 1, "findings": [finding.to_json() for finding in findings]}, indent=1))
+    else:
+        print(printable(to_text(findings), "\n"))
+    return 2 if any(finding.severity == ERROR for finding in findings) else 0
+
+
+def _target(arguments: argparse.Namespace) -> Target:
+    return Target(
         backend=arguments.backend,
         io_type=arguments.io_type,
         strategy=arguments.strategy,
@@ -188,9 +223,6 @@ def _build(arguments: argparse.Namespace) -> int:
         part=arguments.part,
         clock_period_ns=arguments.clock_period_ns,
     )
-    with _Progress() as progress:
-        report = build(arguments.model, target, _options(arguments), progress)
-    return _print_report(report, "json" if arguments.json else "text")
 
 
 def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:
@@ -218,7 +250,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     from flow.pipeline import compare_run
 
     with _Progress() as progress:
-        report = compare_run(arguments.run_dir, progress)
+        levels = tuple(arguments.levels) if arguments.levels else None
+        report = compare_run(arguments.run_dir, progress, levels=levels, inputs=arguments.inputs)
     return _print_report(report, "json" if arguments.json else "text")
 
 

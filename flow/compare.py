@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.fixed import CODE_BITS, Codes, FixedFormat, Overflow, Rounding, overflow_to, requantize
-from flow.graph import IntGraph, MatMul, Op
-from flow.reference import Carrier, run
+from flow import causes
+from flow.causes import Site
+from flow.faults import faults
+from flow.fixed import Codes
+from flow.graph import Input, IntGraph, Op
+from flow.reference import run
 from flow.results import Divergence, SimResult
 
 Differ = Callable[[Codes], NDArray[np.bool_]]
-"""Says for each sample of a batch of input codes whether the two levels differ at the op in question."""
+"""Says for each sample of a batch of input codes whether two levels still differ as they did."""
+Rerun = Callable[[Codes], tuple[SimResult, SimResult]]
+"""Runs both levels on a batch of input codes."""
 
 SHRINK_ROUNDS = 40
+FIRST_GROUPS = 16
+"""Groups into which the non-zero inputs are split at first."""
+ELEMENTS = 1 << 23
+"""Elements that an op is explained on at a time."""
 
 
 def mismatches(a: SimResult, b: SimResult, ops: Sequence[Op]) -> dict[str, int]:
@@ -28,38 +38,36 @@ def mismatches(a: SimResult, b: SimResult, ops: Sequence[Op]) -> dict[str, int]:
     }
 
 
-def first_divergence(
-    graph: IntGraph, reference: SimResult, other: SimResult, differ: Differ | None
-) -> Divergence | None:
-    """Return where `other` first parts from the reference, in dataflow order; None if nowhere.
+def first_divergence(graph: IntGraph, first: SimResult, second: SimResult, rerun: Rerun | None) -> Divergence | None:
+    """Return where two levels first part, in dataflow order of the ops that both know; None if nowhere.
 
     Args:
         graph: the graph of both.
-        reference: codes of the reference.
-        other: codes of another level on the same inputs.
-        differ: runs both levels again on other inputs, to shrink the counterexample; None leaves it as it is.
+        first, second: codes of the two levels on the same inputs.
+        rerun: runs both levels on other inputs, to shrink the counterexample: then op, element and codes are those of
+            the shrunk input. None leaves it as it is.
     """
-    for op in graph.ops:
-        if op.name not in other.codes:
-            continue
-        wrong = reference.codes[op.name] != other.codes[op.name]
-        if not wrong.any():
-            continue
-        inputs = graph.join_port(reference.codes)
-        sample = _simplest(inputs, wrong)
-        where = tuple(int(i) for i in np.argwhere(wrong[sample])[0])
-        counterexample = inputs[sample] if differ is None else shrink(inputs[sample], differ)
-        return Divergence(
-            op=op.name,
-            levels=("reference", other.level),
-            sample=sample,
-            index=where,
-            codes=(int(reference.codes[op.name][sample][where]), int(other.codes[op.name][sample][where])),
-            cause=explain(graph, op, inputs, other.codes[op.name].astype(np.int64)),
-            nonzero_inputs=int(np.count_nonzero(counterexample)),
-            counterexample=counterexample,
-        )
-    return None
+    counts = mismatches(first, second, graph.ops)
+    name = next((name for name, count in counts.items() if count), None)
+    if name is None:
+        return None
+    inputs = graph.join_port(first.codes)
+    sample = _simplest(inputs, first.codes[name] != second.codes[name])
+    counterexample, codes = inputs[sample], [each.codes[name][sample] for each in (first, second)]
+    if rerun is not None:
+        counterexample = shrink(counterexample, _differs_first_at(name, graph, rerun))
+        codes = [each.codes[name][0] for each in rerun(counterexample[None])]
+    where = tuple(int(i) for i in np.argwhere(codes[0] != codes[1])[0])
+    return Divergence(
+        op=name,
+        levels=(first.level, second.level),
+        sample=sample,
+        index=where,
+        codes=(int(codes[0][where]), int(codes[1][where])),
+        cause=_cause(graph, graph[name], inputs, first, second),
+        nonzero_inputs=int(np.count_nonzero(counterexample)),
+        counterexample=counterexample,
+    )
 
 
 def _simplest(inputs: Codes, wrong: NDArray[np.bool_]) -> int:
@@ -69,92 +77,112 @@ def _simplest(inputs: Codes, wrong: NDArray[np.bool_]) -> int:
     return int(samples[np.argmin(nonzero)])
 
 
+def _differs_first_at(name: str, graph: IntGraph, rerun: Rerun) -> Differ:
+    """Return a function that says for which inputs the levels differ at an op, and at none before it."""
+
+    def differ(trials: Codes) -> NDArray[np.bool_]:
+        first, second = rerun(trials)
+        still = np.ones(len(trials), bool)
+        for op in graph.ops:
+            if op.name in first.codes and op.name in second.codes:
+                wrong = (first.codes[op.name] != second.codes[op.name]).reshape(len(trials), -1).any(axis=1)
+                if op.name == name:
+                    return np.asarray(still & wrong)
+                still &= ~wrong
+        raise AssertionError(f"{name} is no op of both levels")
+
+    return differ
+
+
 def shrink(codes: Codes, differ: Differ) -> Codes:
     """Return an input with as few non-zero codes as could be found that still makes the levels differ.
 
-    Sets ever smaller groups of elements to zero and keeps what still differs (delta debugging); each round tries all
-    groups in one batch.
+    Delta debugging: each round tries to set each of some groups of elements to zero, and then the longest row of those
+    that can be zero by themselves; where none can, groups become smaller, down to single elements. This is repeated
+    until it changes nothing, so a result shrinks to itself.
     """
     best: Codes = codes.copy()
-    parts = 2
+    parts, smaller = FIRST_GROUPS, False
     for _ in range(SHRINK_ROUNDS):
         nonzero = np.flatnonzero(best)
-        if len(nonzero) < 2:
-            break
-        groups = np.array_split(nonzero, min(parts, len(nonzero)))
-        trials = np.repeat(best[None], len(groups), axis=0)
-        for trial, group in zip(trials, groups, strict=True):
-            trial.reshape(-1)[group] = 0
-        still = np.flatnonzero(differ(trials))
-        if len(still):
-            best = np.asarray(trials[still[0]])
-            parts = max(2, parts - 1)
-        elif parts >= len(nonzero):
-            break
+        groups = np.array_split(nonzero, min(parts, len(nonzero))) if len(nonzero) else []
+        single = [groups[i] for i in np.flatnonzero(differ(_without(best, groups)))] if groups else []
+        if single:
+            rows = [np.concatenate(single[: i + 1]) for i in range(len(single))]
+            trials = _without(best, rows)
+            longest = int(np.flatnonzero(differ(trials))[-1]) if len(rows) > 1 else 0
+            best, smaller = trials[longest], True
+        elif parts < len(nonzero):
+            parts *= 2
+        elif smaller and len(nonzero) > FIRST_GROUPS:
+            parts, smaller = FIRST_GROUPS, False
         else:
-            parts = min(2 * parts, len(nonzero))
+            break
     return best
 
 
-def explain(graph: IntGraph, op: Op, inputs: Codes, observed: Codes) -> str:
-    """Say which other rounding, overflow or width of `op` gives exactly the observed codes.
+def _without(codes: Codes, groups: Sequence[NDArray[np.int64]]) -> Codes:
+    """Return copies of an input, each with one group of elements set to zero."""
+    trials = np.repeat(codes[None], len(groups), axis=0)
+    for trial, group in zip(trials, groups, strict=True):
+        trial.reshape(-1)[group] = 0
+    return trials
+
+
+def _cause(graph: IntGraph, op: Op, inputs: Codes, first: SimResult, second: SimResult) -> str:
+    """Return why one of the levels, or each of them, is not what the graph says."""
+    if isinstance(op, Input):
+        return "the levels read different inputs"
+    known: dict[str, Codes] = {**second.codes, **first.codes}
+    hidden = [name for name in dict.fromkeys(op.inputs) if name not in first.codes or name not in second.codes]
+    if any(name not in known for name in hidden):
+        known = {**run(graph, inputs).codes, **known}
+    levels = [level for level in (second, first) if level.level != "reference"]
+    found = {level.level: explain(graph, op, known, level.codes[op.name]) for level in levels}
+    words = [f"{level}: {cause}" if len(levels) > 1 else cause for level, cause in found.items() if cause is not None]
+    beyond = f" (its input {', '.join(hidden)} was not compared)" if hidden else ""
+    return "; ".join(words) + beyond
+
+
+def explain(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes) -> str | None:
+    """Say which other setting or number of `op` gives exactly the observed codes; None if they are what `op` gives.
 
     Args:
         graph: the graph.
-        op: the first op that diverges, so its inputs agree.
-        inputs: input codes of the graph.
-        observed: codes of `op` from the other level, same samples.
+        op: the op, no Input.
+        known: codes of what `op` reads, by name, (samples, *shape).
+        observed: codes of `op` from a level, same samples.
     """
-    exact, frac_bits = _exact_result(graph, op, inputs)
-    expected = requantize(exact, frac_bits, op.format, op.rounding, op.overflow, op.divisor)
-    wrong = observed != expected
-    for words, candidate in _candidates(op, exact, frac_bits):
-        if np.array_equal(candidate[wrong], observed[wrong]) and np.array_equal(candidate, observed):
-            return f"{words} gives exactly the observed codes"
+    wrong = np.concatenate([(part.expected() != part.observed) for part in _parts(graph, op, known, observed)])
+    if not wrong.any():
+        return None
+    samples = wrong.reshape(len(wrong), -1).any(axis=1)
+    telling = np.argsort(np.where(samples, np.cumsum(samples), np.cumsum(~samples)), kind="stable")  # one of each
+    ordered = {name: known[name][telling] for name in op.inputs}
+    where, *rest = _parts(graph, op, ordered, observed[telling])
+    for candidate in chain(causes.settings(where), faults(where, where.expected() != where.observed)):
+        if causes.gives(candidate, where) and all(causes.gives(candidate, each) for each in rest):
+            scope = f"{len(observed)} inputs" if len(observed) > 1 else "1 input"
+            return f"{candidate[0]} gives exactly the observed codes of {scope}"
+    return _unexplained(op, wrong)
+
+
+def _parts(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes) -> Iterator[Site]:
+    """Yield the op's site, some samples after others, so that a site's arrays stay small."""
+    sources = graph.sources(op)
+    each = math.prod(op.shape) + sum(math.prod(source.shape) for source in sources)
+    count = max(1, ELEMENTS // each)
+    formats = {source.name: source.format for source in sources}
+    for start in range(0, len(observed), count):
+        part = slice(start, start + count)
+        inputs = {name: known[name][part].astype(np.int64) for name in formats}
+        yield causes.site(op, formats, inputs, observed[part].astype(np.int64))
+
+
+def _unexplained(op: Op, wrong: NDArray[np.bool_]) -> str:
     channels = np.unique(np.argwhere(wrong)[:, -1])
     return (
-        f"no other rounding, overflow or width explains it; outputs differ in {len(channels)} of {op.shape[-1]} "
-        f"channels (first: {channels[0]}): a weight, a bias or an input of this op differs"
+        "no other rounding, overflow, width or single number explains it; outputs differ in "
+        f"{len(channels)} of {op.shape[-1]} channels (first: {channels[0]}): a weight, a bias or an input of this op "
+        "differs"
     )
-
-
-def _exact_result(graph: IntGraph, op: Op, inputs: Codes) -> tuple[Codes, int]:
-    parts: list[Carrier] = []
-    grid = [op.format.frac_bits]
-
-    def keep(seen: Op, exact: Carrier, frac_bits: int) -> None:
-        if seen is op:
-            parts.append(exact.astype(np.int64))
-            grid[0] = frac_bits
-
-    result = run(graph, inputs, keep)
-    return (np.concatenate(parts) if parts else result.codes[op.name].astype(np.int64)), grid[0]
-
-
-def _candidates(op: Op, exact: Codes, frac_bits: int) -> Iterator[tuple[str, Codes]]:
-    modes = [(rounding, overflow) for rounding in Rounding for overflow in Overflow]
-    modes.sort(key=lambda mode: (mode[0] is not op.rounding) + (mode[1] is not op.overflow))  # one change before two
-    for rounding, overflow in modes[1:]:
-        changed = [each.value for each, own in ((rounding, op.rounding), (overflow, op.overflow)) if each is not own]
-        own = [each.value for each in (op.rounding, op.overflow) if each not in (rounding, overflow)]
-        words = f"{' and '.join(changed)} instead of {' and '.join(own)}"
-        yield words, requantize(exact, frac_bits, op.format, rounding, overflow, op.divisor)
-    for words, fmt in _other_formats(op.format):
-        cast = requantize(exact, frac_bits, fmt, op.rounding, op.overflow, op.divisor)
-        if fmt.frac_bits <= op.format.frac_bits:
-            yield words, cast << (op.format.frac_bits - fmt.frac_bits)
-    if isinstance(op, MatMul) and op.accumulator is not None:
-        for width in range(op.accumulator.width - 1, 1, -1):
-            narrow = replace(op.accumulator, int_bits=op.accumulator.int_bits - (op.accumulator.width - width))
-            wrapped = overflow_to(exact, narrow, Overflow.WRAP)
-            words = f"an accumulator of {width} bits that wraps, instead of {op.accumulator.width},"
-            yield words, requantize(wrapped, frac_bits, op.format, op.rounding, op.overflow)
-
-
-def _other_formats(fmt: FixedFormat) -> Iterator[tuple[str, FixedFormat]]:
-    for int_bits in (fmt.int_bits, fmt.int_bits - 1, fmt.int_bits - 2, fmt.int_bits + 1):
-        for frac_bits in (fmt.frac_bits, fmt.frac_bits - 1, fmt.frac_bits - 2):
-            same = (int_bits, frac_bits) == (fmt.int_bits, fmt.frac_bits)
-            if not same and 1 <= fmt.signed + int_bits + frac_bits < CODE_BITS:
-                other = replace(fmt, int_bits=int_bits, frac_bits=frac_bits)
-                yield f"an output of format {other} instead of {fmt}", other

@@ -1,12 +1,13 @@
 """The rules of the static estimate: from widths, ranges and counts to LUTs, registers, block RAMs and DSP slices.
 
-Each function is one rule and names its source; `flow.estimation` puts them together and docs/estimates.md tells them
-as a whole. None is fitted to a tool. Integers throughout.
+Each function is one rule and names its source; `flow.op_costs` and `flow.matmul_costs` put them together and
+docs/estimates.md tells them as a whole. None is fitted to a tool. Integers throughout.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from flow.fixed import Codes, Overflow, Rounding
 from flow.graph import Op
 from flow.parts import Part
+from flow.results import Resources
 from flow.target import Target
 
 LEVEL_NS = {"7-series": 2.0, "UltraScale": 1.3, "UltraScale+": 0.9}
@@ -35,7 +37,104 @@ SMALL_MEMORY_BITS = 1024
 """Largest FIFO kept in shift registers (UG1399, config_storage fifo -auto_srl_max_bits); for ROMs our assumption."""
 
 
+TABLE_BITS = 10
+"""Widest input of a step function that is a table over all codes; a wider one is compared with its starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logic:
+    """A piece of combinational hardware: what it holds, and how deep it is.
+
+    `a + b` is a piece and what follows it, `n * a` are n of them side by side; see `beside` for pieces that differ.
+
+    Attributes:
+        lut: LUTs that are no adders.
+        levels: adders or multiplexers in a row.
+        stages: clock cycles that it takes besides, in DSP slices.
+    """
+
+    adders: int = 0
+    adder_bits: int = 0
+    multipliers: int = 0
+    shifts: int = 0
+    lut: int = 0
+    memory_lut: int = 0
+    dsp: int = 0
+    bram_18k: int = 0
+    levels: int = 0
+    stages: int = 0
+
+    def __add__(self, after: Logic) -> Logic:
+        return Logic(**{item.name: getattr(self, item.name) + getattr(after, item.name) for item in fields(self)})
+
+    def __rmul__(self, copies: int) -> Logic:
+        counts = {name: copies * getattr(self, name) for name in _COUNTS}
+        return Logic(**counts, levels=self.levels, stages=self.stages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one op takes; the fields of `Resources`, the counts of its detail, and how deep its pipeline is.
+
+    Attributes:
+        depth: pipeline stages from operands to result.
+        logic_lut: LUTs that are neither adders nor memory (casts, multiplexers, shifters, products).
+        memory_lut: LUTs used as memory or shift registers.
+    """
+
+    adders: int = 0
+    adder_bits: int = 0
+    multipliers: int = 0
+    shifts: int = 0
+    weights: int = 0
+    nonzero_weights: int = 0
+    weight_bits: int = 0
+    register_bits: int = 0
+    logic_lut: int = 0
+    memory_lut: int = 0
+    dsp: int = 0
+    bram_18k: int = 0
+    depth: int = 0
+    latency_cycles: int = 0
+    initiation_interval_cycles: int = 0
+
+    def resources(self, name: str) -> Resources:
+        """Return the counts as a report holds them: one LUT per adder bit, one flip-flop per register bit."""
+        detail = ("multipliers", "adders", "adder_bits", "shifts", "weights", "nonzero_weights", "weight_bits")
+        return Resources(
+            name=name,
+            lut=self.adder_bits + self.logic_lut + self.memory_lut,
+            ff=self.register_bits,
+            dsp=self.dsp,
+            bram_18k=self.bram_18k,
+            uram=0,
+            latency_cycles=self.latency_cycles,
+            initiation_interval_cycles=self.initiation_interval_cycles,
+            detail={key: getattr(self, key) for key in (*detail, "register_bits")},
+        )
+
+
+_COUNTS = tuple(item.name for item in fields(Logic) if item.name not in ("levels", "stages"))
+
+
+def beside(*pieces: Logic) -> Logic:
+    """Return pieces side by side: what all hold, as deep as the deepest."""
+    counts = {name: sum(getattr(piece, name) for piece in pieces) for name in _COUNTS}
+    deep = {name: max((getattr(piece, name) for piece in pieces), default=0) for name in ("levels", "stages")}
+    return Logic(**counts, **deep)
+
+
 # -- logic
+
+
+def adder(bits: int) -> Logic:
+    """Return one adder."""
+    return Logic(adders=1, adder_bits=bits, levels=1)
+
+
+def adders(terms: int, bits: int, limit: int) -> Logic:
+    """Return a balanced tree over equal words, as `even_tree_bits` counts it."""
+    return Logic(adders=terms - 1, adder_bits=even_tree_bits(terms, bits, limit), levels=tree_levels(terms))
 
 
 def adder_tree(low: Codes, high: Codes, lsb: Codes) -> tuple[int, int]:
@@ -143,15 +242,82 @@ def cast_luts(bits: int, signed: bool, shift: int, op: Op) -> int:
     luts = 0
     if shift > 0 and op.rounding is not Rounding.TRN:
         luts += kept + (0 if op.rounding is Rounding.RND else math.ceil((shift - 1) / 5))
-    excess = max(kept - signed - (op.format.width - op.format.signed), 0) + (signed and not op.format.signed)
-    if excess and op.overflow is not Overflow.WRAP:
-        luts += math.ceil(excess / 5) + op.format.width
-    return luts
+    return luts + _clamp_luts(kept, signed, op)
+
+
+def _clamp_luts(bits: int, signed: bool, op: Op) -> int:
+    """Return the LUTs that bring a code of `bits`, rounded, into the op's output format."""
+    excess = max(bits - signed - (op.format.width - op.format.signed), 0) + (signed and not op.format.signed)
+    return math.ceil(excess / 5) + op.format.width if excess and op.overflow is not Overflow.WRAP else 0
 
 
 def comparator_luts(bits: int) -> int:
     """Return the LUTs of max(a, b): two bits compared per LUT of a carry chain, one LUT per selected bit (UG474)."""
     return math.ceil(bits / 2) + bits
+
+
+def comparators(bits: int, count: int) -> Logic:
+    """Return a tree of `count` choices of the larger or smaller of two codes: compare, then select."""
+    return Logic(lut=count * comparator_luts(bits), levels=2 * tree_levels(count + 1))
+
+
+def product(bits: int, other_bits: int, part: Part) -> Logic:
+    """Return a product of two variables, in DSP slices or in LUTs."""
+    if takes_dsp(bits, np.array(other_bits)):
+        return Logic(multipliers=1, dsp=dsp_slices(bits, other_bits, part), stages=DSP_STAGES)
+    return Logic(multipliers=1, lut=multiplier_luts(bits, other_bits), levels=1)
+
+
+def constant_product(bits: int, factor: int, part: Part) -> Logic:
+    """Return a product of a variable by a constant's magnitude: signed digits, or DSP slices if both are wide."""
+    digits = ((factor >> 1) ^ (factor + (factor >> 1))).bit_count()
+    if digits < 2:
+        return Logic(shifts=digits)
+    if takes_dsp(bits, np.array(factor.bit_length() + 1)):
+        return Logic(multipliers=1, dsp=dsp_slices(bits, factor.bit_length() + 1, part), stages=DSP_STAGES)
+    width = bits + factor.bit_length()
+    return Logic(multipliers=1, adders=digits - 1, adder_bits=(digits - 1) * width, levels=tree_levels(digits))
+
+
+def constant_division(low: int, high: int, divisor: int, op: Op, part: Part) -> Logic:
+    """Return a numerator from `low` to `high` divided by an odd constant, with the op's rounding and overflow.
+
+    A multiplication by the reciprocal gives the quotient rounded down (Granlund and Montgomery, PLDI 1994): an offset
+    makes the numerator positive, its product keeps the high bits, the offset's quotient is taken off again. Rounding
+    multiplies back and compares twice the rest with the divisor, which takes the bits of the divisor only.
+    """
+    bits = (high - low).bit_length()
+    reciprocal = -(-(1 << bits + divisor.bit_length()) // divisor)
+    quotient_bits = max(high // divisor, -low // divisor, 1).bit_length() + (low < 0)
+    quotient = constant_product(bits, reciprocal // (reciprocal & -reciprocal), part)
+    if low < 0:
+        quotient = adder(bits) + quotient + adder(quotient_bits)
+    if op.rounding is not Rounding.TRN:
+        rest_bits = divisor.bit_length() + 1
+        rest = constant_product(rest_bits, divisor, part) + adder(rest_bits)
+        quotient = quotient + rest + Logic(lut=math.ceil(rest_bits / 2), levels=1) + adder(quotient_bits)
+    return quotient + Logic(lut=_clamp_luts(quotient_bits, low < 0, op), levels=1)
+
+
+def step_function(bits: int, runs: int, out_bits: int) -> Logic:
+    """Return a step function of `runs` runs: a table over all codes up to `TABLE_BITS`, else comparisons.
+
+    A LUT6 holds 64 x 1 bits, and the multiplexers of a slice join four of them to 256 x 1 (UG474, UG574). A comparison
+    with a constant takes a LUT per two bits of the carry chain; what it finds selects among the values.
+    """
+    if runs == 1:
+        return Logic()
+    if bits <= TABLE_BITS:
+        blocks = max(1, 1 << max(bits - 8, 0))
+        select = multiplexer_luts(blocks, out_bits)
+        return Logic(lut=out_bits * max(1, 1 << max(bits - 6, 0)) + select, levels=1 + (blocks > 1))
+    found = (runs - 1) * math.ceil(bits / 2)
+    return Logic(lut=found + multiplexer_luts(runs, out_bits), levels=1 + tree_levels(runs))
+
+
+def divider(bits: int, divisor_bits: int) -> Logic:
+    """Return the quotient of two variables: a subtraction per bit of the numerator, one after another."""
+    return Logic(adders=bits, adder_bits=bits * (divisor_bits + 1), levels=bits)
 
 
 # -- memory

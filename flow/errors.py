@@ -5,7 +5,8 @@ FlowError
 |  |- SpecError                 a model spec, option or target is wrong
 |  |- ModelFileError            a model file is missing, damaged, or holds code
 |  |- UnsupportedError          a layer, quantizer or value has no exact integer form
-|  `- DataError                 inputs or labels have the wrong shape, type or values
+|  |- DataError                 inputs or labels have the wrong shape, type or values
+|  `- PreflightError            several things at once, one line for each
 |- OutputError               2  the output directory cannot be written
 |- EmitError                 4  the generated project does not say what the graph says
 |- ToolMissingError          3  a program, package or data set is absent or too old
@@ -41,6 +42,10 @@ class UnsupportedError(InputError):
 
 class DataError(InputError):
     """Inputs or labels have the wrong shape, type, length or values."""
+
+
+class PreflightError(InputError):
+    """Several things of a model or a target cannot be used; the message has a line for each."""
 
 
 class OutputError(FlowError):

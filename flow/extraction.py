@@ -11,7 +11,7 @@ its cast, or a table over all input codes, evaluated by QKeras itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,6 +61,8 @@ TABLE_VALUE_BITS = 24
 """Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
 SOFTMAX_BITS = 16
 """Widest input of a softmax: there is one exponential per distance of two codes."""
+SOFTMAX_GUARD_BITS = 4
+"""By how many bits the exponentials of a softmax are finer than its output."""
 SLOPE_BITS = 16
 """Widest slope below zero that is multiplied; others go into the table of the quantizer behind them."""
 
@@ -147,6 +149,14 @@ class Layer:
             raise UnsupportedError(f"{key} {codes.shape} does not fit; it has {axes} axes")
         return codes, fmt
 
+    def check_outputs(self, count: int) -> None:
+        """Raise UnsupportedError unless arrays with this many outputs are those of the configuration."""
+        for name in ("units", "filters"):
+            if self.config.get(name) not in (count, None):
+                raise UnsupportedError(
+                    f"its arrays have {count} outputs, which does not fit {name}={self.config[name]}"
+                )
+
     def spatial(self, key: str, default: Any = 1) -> Shape:
         """Return a configuration entry with one number per axis between batch and channels."""
         value = self.config.get(key)
@@ -219,10 +229,13 @@ class Builder:
         Raises:
             UnsupportedError: the values lie on no grid that a format has.
         """
-        if tensor.functions:
-            return self.lookup(layer, tensor)
-        if tensor.divisor == 1:
+        if not tensor.waits:
             return tensor
+        made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
+        self.ops[made.op] = replace(self.op(made), layers=made.layers)
+        return Tensor(made.op)
+
+    def _halved(self, layer: Layer, tensor: Tensor) -> Tensor:
         x, halvings = self.op(tensor), tensor.divisor.bit_length() - 1
         if tensor.divisor != 1 << halvings:
             raise UnsupportedError(
@@ -284,26 +297,10 @@ def extract(
     builder = Builder(model, input_format, softmax, evaluate)
     absorbed = _quantizing_readers(calls)
     for call in calls.calls:
-        layer = Layer(call.name, call.class_name, call.config, model.weights.get(call.layer, {}))
-        handler = LAYERS.get(call.class_name)
-        if handler is None:
-            raise UnsupportedError(
-                f"{model.name}: layer '{call.name}': {call.class_name} is not supported; use one of {', '.join(LAYERS)}"
-            )
         try:
-            inputs = [builder.tensors[name] for name in call.inputs]
-            before = [tensor.softmax for tensor in inputs if tensor.softmax is not None]
-            if before and call.class_name not in NO_OPS:
-                raise UnsupportedError(f"comes after the softmax '{before[0]}'; only a final softmax is supported")
-            if call.class_name == "InputLayer":
-                tensor = _input(builder, layer, absorbed.get(call.name))
-            elif call in absorbed.values():
-                tensor = inputs[0]
-            else:
-                tensor = handler(builder, layer, inputs)
-            builder.tensors[call.name] = _named(builder, layer, inputs, tensor)
+            builder.tensors[call.name] = _tensor(builder, call, absorbed)
         except FlowError as error:
-            raise error.at(f"{model.name}: layer '{call.name}' ({call.class_name})") from None
+            raise error.at(model.name) from None
     outputs = [_output(builder, calls, name) for name in calls.outputs]
     if input_format is not None and set(absorbed) == {call.name for call in calls.inputs}:
         raise UnsupportedError(
@@ -318,6 +315,87 @@ def extract(
         outputs=tuple(outputs),
         warnings=(*model.warnings, *builder.warnings),
     )
+
+
+def _tensor(builder: Builder, call: Call, absorbed: Mapping[str, Call]) -> Tensor:
+    """Return what a call gives.
+
+    Raises:
+        UnsupportedError: it has no exact integer form; the message names the layer.
+    """
+    layer = Layer(call.name, call.class_name, call.config, builder.model.weights.get(call.layer, {}))
+    handler = LAYERS.get(call.class_name)
+    if handler is None:
+        raise UnsupportedError(
+            f"layer '{call.name}': {call.class_name} is not supported; use one of {', '.join(LAYERS)}"
+        )
+    try:
+        inputs = [builder.tensors[name] for name in call.inputs]
+        before = [tensor.softmax for tensor in inputs if tensor.softmax is not None]
+        if before and call.class_name not in NO_OPS:
+            raise UnsupportedError(f"comes after the softmax '{before[0]}'; only a final softmax is supported")
+        if call.class_name == "InputLayer":
+            tensor = _input(builder, layer, absorbed.get(call.name))
+        elif call in absorbed.values():
+            tensor = inputs[0]
+        else:
+            tensor = handler(builder, layer, inputs)
+        return _named(builder, layer, inputs, tensor)
+    except FlowError as error:
+        raise error.at(f"layer '{call.name}' ({call.class_name})") from None
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"layer '{call.name}' ({call.class_name}): its configuration or arrays do not fit "
+            f"({type(error).__name__}: {error})"
+        ) from None
+
+
+def refusals(
+    model: TrainedModel,
+    input_format: FixedFormat | None = None,
+    *,
+    softmax: FixedFormat | None = None,
+    evaluate: Evaluate | None = None,
+) -> tuple[str, ...]:
+    """Return all that `extract` refuses in a model, layer by layer; nothing if it takes the model.
+
+    Behind a refused layer no tensor is known; there, only classes and quantizers are looked at.
+    """
+    try:
+        calls = topology(model.class_name, model.config)
+    except FlowError as error:
+        return (str(error),)
+    builder = Builder(model, input_format, softmax, evaluate)
+    absorbed = _quantizing_readers(calls)
+    found: list[str] = []
+    for call in calls.calls:
+        if call.class_name in LAYERS and not all(name in builder.tensors for name in call.inputs):
+            found += _own_refusals(call)
+            continue
+        try:
+            builder.tensors[call.name] = _tensor(builder, call, absorbed)
+        except FlowError as error:
+            found.append(str(error))
+    if not found:
+        try:
+            extract(model, input_format, softmax=softmax, evaluate=evaluate)
+        except FlowError as error:
+            found.append(str(error).removeprefix(f"{model.name}: "))
+    return tuple(found)
+
+
+def _own_refusals(call: Call) -> Iterator[str]:
+    """Yield what is wrong with a layer whatever it reads: its quantizers."""
+    used = ("bias_quantizer",) if call.config.get("use_bias", True) else ()
+    for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer", *used, "activation"):
+        try:
+            quantizer = parse_quantizer(call.config.get(key))
+            if key != "activation":
+                check_weight_quantizer(quantizer, key.removesuffix("_quantizer"))
+            elif quantizer is not None and quantizer.name not in ("relu", "softmax", *FUNCTIONS):
+                activation_cast(quantizer, key)
+        except FlowError as error:
+            yield f"layer '{call.name}' ({call.class_name}): {error}"
 
 
 def quantizes_its_input(model: TrainedModel) -> bool:
@@ -398,12 +476,14 @@ def _dense(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     x, (weight, weight_format) = builder.op(tensor), layer.kernel(2)
     if weight.shape[0] != x.shape[-1]:
         raise UnsupportedError(f"kernel {weight.shape} does not fit its input of shape {x.shape}")
+    layer.check_outputs(weight.shape[1])
     values: dict[str, Any] = {"weight": weight, "weight_format": weight_format, **layer.bias(weight.shape[1])}
     return _activate(builder, layer, builder.add(Dense, layer, [tensor], (*x.shape[:-1], weight.shape[1]), **values))
 
 
 def _conv(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     kernel = layer.kernel(spatial_axes(layer.class_name) + 2)
+    layer.check_outputs(kernel[0].shape[-1])
     groups = int(layer.config.get("groups") or 1)
     return _activate(
         builder, layer, _convolve(builder, layer, inputs[0], kernel, layer.bias(kernel[0].shape[-1]), groups)
@@ -411,16 +491,19 @@ def _conv(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
 
 
 def _depthwise(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    kernel = _by_channel(layer.kernel(spatial_axes(layer.class_name) + 2, quantizer="depthwise_quantizer"))
-    channels, filters = builder.op(inputs[0]).shape[-1], kernel[0].shape[-1]
+    channels = builder.op(inputs[0]).shape[-1]
+    kernel = layer.kernel(spatial_axes(layer.class_name) + 2, quantizer="depthwise_quantizer")
+    kernel = _by_channel(kernel, channels)
+    filters = kernel[0].shape[-1]
     return _activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, layer.bias(filters), channels))
 
 
 def _separable(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     axes = spatial_axes(layer.class_name) + 2
-    depthwise = _by_channel(layer.kernel(axes, "depthwise_kernel", "depthwise_quantizer"))
-    pointwise = layer.kernel(axes, "pointwise_kernel", "pointwise_quantizer")
     channels = builder.op(inputs[0]).shape[-1]
+    depthwise = _by_channel(layer.kernel(axes, "depthwise_kernel", "depthwise_quantizer"), channels)
+    pointwise = layer.kernel(axes, "pointwise_kernel", "pointwise_quantizer")
+    layer.check_outputs(pointwise[0].shape[-1])
     none = replace(layer, arrays={}, config={**layer.config, "use_bias": False})
     between = _convolve(
         builder, layer, inputs[0], depthwise, none.bias(depthwise[0].shape[-1]), channels, suffix="_depthwise"
@@ -431,9 +514,11 @@ def _separable(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tens
     )
 
 
-def _by_channel(kernel: Constant) -> Constant:
+def _by_channel(kernel: Constant, channels: int) -> Constant:
     """Return a depthwise kernel (*window, channels, multiplier) as one of a convolution with a group per channel."""
     codes, fmt = kernel
+    if codes.shape[-2] != channels:
+        raise UnsupportedError(f"kernel {codes.shape} does not fit its input of {channels} channels")
     return codes.reshape(*codes.shape[:-2], 1, -1), fmt
 
 
@@ -485,12 +570,15 @@ def _conv_transpose(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) ->
     tensor, (weight, weight_format) = builder.plain(layer, inputs[0]), layer.kernel(axes + 2)
     weight = _dilated(weight, layer.spatial("dilation_rate"))
     x, strides = builder.op(tensor).shape, layer.spatial("strides")
-    given = layer.config.get("output_padding")
+    if len(x) != axes + 1 or weight.shape[-1] != x[-1]:
+        raise UnsupportedError(f"kernel {weight.shape} does not fit its input of shape {x}")
+    given = None if layer.class_name.startswith("Q") else layer.config.get("output_padding")  # QKeras drops it
     extra = [None] * axes if given is None else list(layer.spatial("output_padding"))
     index = np.arange(math.prod(x)).reshape(x)
     for axis in range(axes):
         places = _transposed_places(x[axis], weight.shape[axis], strides[axis], layer.config["padding"], extra[axis])
         index = _picked(index, places, axis)
+    layer.check_outputs(weight.shape[-2])
     flipped = np.flip(weight, tuple(range(axes))).swapaxes(-1, -2).copy()
     stuffed = builder.add(Gather, layer, [tensor], index.shape, suffix="_stuffed", index=index, fused=("stuff",))
     out = windows(index.shape, flipped.shape[:-2], (1,) * axes, (0, 0) * axes)
@@ -585,7 +673,7 @@ def _positive(builder: Builder, layer: Layer, tensor: Tensor, limit: float | Non
     """Append max(x, 0), at most `limit`: before a division that waits, behind functions that do."""
     x = builder.op(tensor)
     code = None if limit is None else math.ldexp(limit, x.format.frac_bits)
-    if tensor.functions or (code is not None and (tensor.divisor != 1 or code != int(code))):
+    if tensor.functions or (code is not None and (tensor.divisor != 1 or not code.is_integer())):
         return _later(tensor, "ReLU", {"max_value": limit, "negative_slope": 0.0, "threshold": 0.0})
     if code is None or code >= x.format.max_code:
         out = builder.add(Relu, layer, [tensor], x.shape, x.format.unsigned())
@@ -605,11 +693,14 @@ def _function_name(function: Mapping[str, Any]) -> str:
     return quantizer.name if quantizer is not None else str(function["class_name"]).lower()
 
 
+RELU_KEYS = ("max_value", "negative_slope", "threshold")
+
+
 def _relu(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     config = layer.config
     slope, limit = float(config.get("negative_slope") or 0), config.get("max_value")
     if config.get("threshold") or (slope and limit is not None):
-        return _later(inputs[0], "ReLU", {key: config.get(key) for key in ("max_value", "negative_slope", "threshold")})
+        return _later(inputs[0], "ReLU", {key: config[key] for key in RELU_KEYS if key in config})
     if slope:
         return _leaky(builder, layer, inputs[0], np.array([slope], np.float32))
     return _positive(builder, layer, inputs[0], None if limit is None else float(limit))
@@ -630,11 +721,14 @@ def _leaky(builder: Builder, layer: Layer, tensor: Tensor, slope: NDArray[np.flo
 
 def _prelu(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     tensor, (slope, fmt) = builder.plain(layer, inputs[0]), layer.codes("slope")
+    shape = builder.op(tensor).shape
+    if np.broadcast_shapes(slope.shape, shape) != shape:
+        raise UnsupportedError(f"slopes {slope.shape} do not fit its input of shape {shape}")
     if fmt.width > SLOPE_BITS:
         raise UnsupportedError(
             f"its slopes need {fmt.width} bits to be exact, more than {SLOPE_BITS}; round them to powers of two"
         )
-    return builder.add(LeakyRelu, layer, [tensor], builder.op(tensor).shape, slope=slope, slope_format=fmt)
+    return builder.add(LeakyRelu, layer, [tensor], shape, slope=slope, slope_format=fmt)
 
 
 def _function(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
@@ -656,8 +750,11 @@ def _softmax(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor
             f"the softmax has an input of {x.format} and an output of {fmt}; its input may have {SOFTMAX_BITS} bits "
             "(quantize it), its output is unsigned"
         )
+    bits = fmt.width + SOFTMAX_GUARD_BITS
+    if fmt.frac_bits < 0 or bits + max(fmt.frac_bits + 1, x.shape[-1].bit_length()) >= CODE_BITS - 2:
+        raise UnsupportedError(f"the softmax has an output of {fmt}; use 0 to 24 fraction bits")
     distances = np.arange(1 << x.format.width) * x.format.step
-    exponentials = np.rint(np.ldexp(np.exp(-distances), fmt.width + 4)).astype(np.int64)
+    exponentials = np.rint(np.ldexp(np.exp(-distances), bits)).astype(np.int64)
     builder.warnings.append(
         f"the softmax ('{layer.name}') is an integer function of the same inputs, not QKeras' float one; "
         "the report says how far apart they are"
@@ -670,7 +767,7 @@ def _softmax(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor
 
 
 def _max_pool(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    tensor = builder.lookup(layer, inputs[0]) if inputs[0].functions else inputs[0]
+    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else inputs[0]
     geometry, shape = _pool_geometry(layer, builder.op(tensor).shape)
     out = builder.add(MaxPool, layer, [tensor], shape, builder.op(tensor).format, **geometry)
     return _without_axes(builder, layer, replace(out, divisor=tensor.divisor))
@@ -685,7 +782,7 @@ def _average_pool(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> T
     common = math.lcm(*(int(count) for count in np.unique(counts)))
     weight, weight_format = exact_codes((common // counts) / (common & -common))
     divisor = common // (common & -common)
-    if "multiplier" in layer.arrays:
+    if "multiplier" in layer.arrays or parse_quantizer(layer.config.get("average_quantizer")) is not None:
         weight, weight_format, divisor = _multiplied(layer, counts, math.prod(geometry["window"]))
     values: dict[str, Any] = {**geometry, "weight": weight, "weight_format": weight_format}
     out = replace(builder.add(SumPool, layer, [tensor], shape, fused=("average",), **values), divisor=divisor)
@@ -702,8 +799,9 @@ def _multiplied(layer: Layer, counts: Codes, area: int) -> tuple[Codes, FixedFor
             f"its average_quantizer multiplies a rounded average over {area} pixels; "
             "use a window of a power of two without padding, or no average_quantizer"
         )
-    weight, fmt = exact_codes(layer.arrays["multiplier"].astype(np.float64).item() * area / counts)
-    return weight, fmt, 1
+    multiplier, fmt = layer.codes("multiplier")
+    weight, weight_format = exact_codes(multiplier.item() * fmt.step * area / counts)
+    return weight, weight_format, 1
 
 
 def _pool_geometry(layer: Layer, x: Shape) -> tuple[dict[str, Any], Shape]:
@@ -782,6 +880,8 @@ def _reshape(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor
         given = [int(size) for size in layer.config["target_shape"]]
         known = math.prod(size for size in given if size != -1)
         shape = tuple(math.prod(x.shape) // known if size == -1 else size for size in given)
+    if math.prod(shape) != math.prod(x.shape):
+        raise UnsupportedError(f"target_shape {shape} does not hold its input of shape {x.shape}")
     out = builder.add(Reshape, layer, [tensor], shape, x.format, fused=(layer.class_name.lower(),))
     return replace(out, divisor=tensor.divisor, functions=tensor.functions)
 
@@ -791,7 +891,7 @@ def _move(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     layer.only("data_format", "channels_last")
     tensor, x = inputs[0], builder.op(inputs[0])
     if tensor.functions:
-        tensor = builder.lookup(layer, tensor)
+        tensor = builder.plain(layer, tensor)
         x = builder.op(tensor)
     index = MOVES[layer.class_name](layer, np.arange(math.prod(x.shape)).reshape(x.shape))
     if index.size == 0:

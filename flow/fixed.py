@@ -151,13 +151,13 @@ def round_shift(codes: Codes, shift: int, rounding: Rounding) -> Codes:
     return _rounded(floor, codes - (floor << shift), 1 << shift, codes < 0, rounding)
 
 
-def round_quotient(codes: Codes, divisor: int, rounding: Rounding) -> Codes:
-    """Divide integers (`|codes| < 2**62`) by a positive one of less than 62 bits and round to a whole number."""
-    floor, rest = np.divmod(codes, np.int64(divisor))
+def round_quotient(codes: Codes, divisor: int | Codes, rounding: Rounding) -> Codes:
+    """Divide integers (`|codes| < 2**62`) by positive ones of less than 62 bits and round to whole numbers."""
+    floor, rest = np.divmod(codes, np.asarray(divisor, np.int64))
     return _rounded(floor, rest, divisor, codes < 0, rounding)
 
 
-def _rounded(floor: Codes, rest: Codes, whole: int, negative: NDArray[np.bool_], rounding: Rounding) -> Codes:
+def _rounded(floor: Codes, rest: Codes, whole: int | Codes, negative: NDArray[np.bool_], rounding: Rounding) -> Codes:
     """Round `floor + rest / whole`, where `0 <= rest < whole`, to `floor` or `floor + 1`."""
     twice = rest << 1
     if rounding is Rounding.TRN:

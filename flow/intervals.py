@@ -17,6 +17,8 @@ from flow.fixed import CODE_BITS, Codes, FixedFormat, covering
 from flow.graph import (
     BatchNorm,
     Gather,
+    Input,
+    IntGraph,
     LeakyRelu,
     Lookup,
     MatMul,
@@ -27,6 +29,9 @@ from flow.graph import (
     Softmax,
     SumPool,
 )
+
+FLOAT32_BITS, FLOAT64_BITS = 24, 53
+"""Significant bits of IEEE 754 floats, the hidden one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +224,23 @@ def casts_exactly(op: Op, *inputs: FixedFormat) -> bool:
     if op.divisor != 1 or shift < 0:
         return False
     return op.format.min_code <= low << shift and high << shift <= op.format.max_code
+
+
+def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
+    """Return the ops of an extracted graph whose results floats with `bits` significant bits may not hold exactly.
+
+    A quantizer is `x + (xq - x)` in QKeras, so its input must fit on the grid of its output too; a quotient must be
+    further from a tie than its rounding; and tables are functions of float32.
+    """
+    formats = {op.name: op.format for op in graph.ops}
+    found = []
+    for op in graph.ops:
+        if isinstance(op, Input):
+            low, high, finer = op.format.min_code, op.format.max_code, 0
+        else:
+            frac_bits, low, high = exact_result(op, *(formats[name] for name in op.inputs))
+            finer = max(0, op.format.frac_bits - frac_bits + (op.divisor != 1))
+        beyond = isinstance(op, Lookup) and formats[op.inputs[0]].width > FLOAT32_BITS
+        if beyond or max(high, -low) << finer >= 1 << bits:
+            found.append(op)
+    return tuple(found)

@@ -18,23 +18,41 @@ from numpy.typing import NDArray
 
 from flow import reference
 from flow.backends import csynth
-from flow.errors import DataError, InputError, SpecError, ToolMissingError
+from flow.backends.hls4ml.dialects import not_simulated
+from flow.errors import DataError, InputError, SpecError, ToolMissingError, UnsupportedError
 from flow.estimation import estimate
-from flow.extraction import Evaluate, extract, quantizes_its_input
-from flow.fixed import FixedFormat
+from flow.extraction import Evaluate, extract, quantizes_its_input, refusals
+from flow.fixed import Codes, FixedFormat
 from flow.graph import IntGraph, from_json, to_json
 from flow.inputs import Samples, derive_format, no_inputs, parse_format, to_port
 from flow.parts import find_part
 from flow.passes import lower
+from flow.preflight import ERROR, Design, Finding, Model, examine, quantizes, refuse
+from flow.preflight import check as preflight
 from flow.project import Project, read, write
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
+from flow.results import SimResult
 from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz
 from flow.sources import Source, find_samples, find_source
-from flow.target import Target
-from flow.verify import Clock, compiled, find_divergence, qkeras_level, store_inputs, stored_inputs
+from flow.target import AMD_BACKENDS, Target
+from flow.verify import (
+    COUNTEREXAMPLE,
+    LEVELS,
+    Bench,
+    Clock,
+    find_divergence,
+    qkeras_level,
+    read_inputs,
+    runs_streams,
+    store_inputs,
+    store_model,
+    stored_inputs,
+    stream_differences,
+)
 
 GRAPH, REPORT = "graph.json", "report.json"
 UNTIL = ("extract", "emit", "report", "csynth")
+STREAMS_RAN = "the streams ran side by side, FIFOs as deep as in the project: no deadlock, outputs equal"
 Announce = Callable[[str], None]
 
 
@@ -99,7 +117,8 @@ def build(
         FlowError: one of the tree in flow.errors.
     """
     target, options = target or Target(), options or BuildOptions()
-    find_part(target.part)
+    if target.backend in AMD_BACKENDS:
+        find_part(target.part)
     if options.until == "csynth":
         csynth.command(target)  # before the long work, not after it
     clock = Clock(announce)
@@ -107,13 +126,14 @@ def build(
         found = _extract(Path(model), options)
         source, samples, extracted = found.source, found.samples, found.graph
         lowered = lower(extracted)
+        remarks = [] if options.until == "extract" else _preflight(source, extracted, lowered, target)
         run = _open(source, lowered, target, options)
+        store_model(run, source, extracted)
     if options.until != "extract":
         _emit(run, lowered, target, clock)
     if options.until in ("extract", "emit"):
-        report = _assemble(
-            run, source, lowered, target, None, ["stopped before simulation: nothing was compared"], clock
-        )
+        notes = [*remarks, "stopped before simulation: nothing was compared"]
+        report = _assemble(run, source, lowered, target, None, notes, clock)
         return _finish(run, report, f"until {options.until}")
     port = to_port(samples, lowered) if samples is not None else no_inputs(lowered)
     inputs_key = store_inputs(run, lowered, port, options.adversarial, clock)
@@ -122,7 +142,7 @@ def build(
     if run.is_done("report", key, REPORT):
         report = Report.load(run.path)
     else:
-        report = _verify(run, source, extracted, lowered, target, inputs_key, clock)
+        report = _verify(run, source, extracted, lowered, target, inputs_key, remarks, clock)
         compared = report.document["verdict"]["compared"]
         _finish(run, report, key if "qkeras" in compared else f"compared {compared}")  # QKeras may be there next time
     if options.until == "csynth":
@@ -142,13 +162,61 @@ def _extract(model: Path, options: BuildOptions) -> _Extracted:
     cache = options.output / ".read"
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
-    graph = extract(
-        source.trained,
-        _input_format(source, options, samples),
-        softmax=None if options.softmax == "off" else parse_format(options.softmax),
+    fmt, softmax = _input_format(source, options, samples), _softmax_format(options)
+    try:
+        graph = extract(source.trained, fmt, softmax=softmax, evaluate=_evaluated(cache))
+    except UnsupportedError:  # of one thing; there may be more
+        refuse(source.trained.name, refusals(source.trained, fmt, softmax=softmax, evaluate=_evaluated(cache)))
+        raise
+    return _Extracted(source, samples, graph)
+
+
+def _softmax_format(options: BuildOptions) -> FixedFormat | None:
+    return None if options.softmax == "off" else parse_format(options.softmax)
+
+
+def _preflight(source: Source, extracted: IntGraph, lowered: IntGraph, target: Target) -> list[str]:
+    """Return what the preflight warns of and the graph does not.
+
+    Raises:
+        UnsupportedError, PreflightError: it found errors.
+    """
+    found = examine(Design(trained=source.trained, extracted=extracted, lowered=lowered, target=target))
+    refuse(lowered.name, [finding for finding in found if finding.severity == ERROR])
+    return [f"{finding.rule}: {finding}" for finding in found if str(finding) not in lowered.warnings]
+
+
+def check(model: str | Path, target: Target | None = None, options: BuildOptions | None = None) -> tuple[Finding, ...]:
+    """Say what would fail in a build or in the vendor's synthesis, before anything is generated.
+
+    Args:
+        model: as `build` takes it.
+        target: hardware settings.
+        options: inputs and formats; stages and numbers of inputs do not matter.
+
+    Raises:
+        FlowError: the model, its inputs or the part cannot be found or read.
+    """
+    target, options = target or Target(), options or BuildOptions()
+    if target.backend in AMD_BACKENDS:
+        find_part(target.part)
+    cache = options.output / ".read"
+    source = find_source(Path(model), weights=options.weights, cache=cache)
+    derived = options.input_format is None and not quantizes(source.trained)
+    samples = None
+    if derived or options.inputs is not None:
+        samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    fmt = parse_format(options.input_format) if options.input_format is not None else None
+    if derived and samples is not None:
+        fmt = derive_format(samples.values)
+    found = Model(
+        trained=source.trained,
+        input_format=fmt,
+        derived=derived and samples is not None,
+        softmax=_softmax_format(options),
         evaluate=_evaluated(cache),
     )
-    return _Extracted(source, samples, graph)
+    return preflight(found, target)
 
 
 def _evaluated(cache: Path) -> Evaluate:
@@ -205,9 +273,9 @@ def _emit(run: RunDirectory, lowered: IntGraph, target: Target, clock: Clock) ->
         directory = run.path / "project"
         if directory.is_dir() and run.is_done("emit", read(directory, lowered.name).digest()):
             return
-        from flow.backends.hls4ml.emit import emit  # hls4ml takes half a second to import
+        from flow.backends.hls4ml import emit, other_emit  # hls4ml takes half a second to import
 
-        project = emit(lowered, target)
+        project = (emit if target.backend in AMD_BACKENDS else other_emit).emit(lowered, target)
         write(project, directory)
         run.mark_done("emit", project.digest())
 
@@ -219,29 +287,39 @@ def _verify(
     lowered: IntGraph,
     target: Target,
     inputs_key: str,
+    remarks: Sequence[str],
     clock: Clock,
 ) -> Report:
     port, adversarial = stored_inputs(run)
     codes = np.concatenate([port.codes, adversarial])
     with clock.stage("reference"):
         expected = reference.run(lowered, codes)
-    others, notes = [], []
+    others, notes = [], list(remarks)
     with clock.stage("qkeras"):
         try:
             others.append(qkeras_level(run, source, extracted, lowered, codes, inputs_key))
         except ToolMissingError as error:
             notes.append(f"software inference was not compared: {error}")
-    simulator = compiled(run, lowered, clock)
-    with clock.stage("csim_run"):
-        others.append(simulator.run(codes))
+    bench, reason = Bench(run, lowered, clock), not_simulated(target)
+    if reason:
+        notes.append(f"not simulated: {reason}")
+    else:
+        others.append(_run_level("csim", bench, codes))
+    differences: tuple[str, ...] = ()
+    if runs_streams(target):
+        differences = stream_differences(bench, codes)
+        notes += [] if differences else [STREAMS_RAN]
+    (run.path / COUNTEREXAMPLE).unlink(missing_ok=True)
     with clock.stage("compare"):
-        divergence = find_divergence(run, lowered, expected, others, simulator)
+        divergence = find_divergence(bench, expected, others)
     comparison = Comparison(
         port=port,
         adversarial=len(adversarial),
         reference=expected,
         others=tuple(others),
         divergence=divergence,
+        differences=differences,
+        not_simulated=reason,
     )
     return _assemble(run, source, lowered, target, comparison, notes, clock)
 
@@ -255,8 +333,12 @@ def _assemble(
     notes: list[str],
     clock: Clock,
 ) -> Report:
-    with clock.stage("estimate"):
-        resources = estimate(lowered, target)
+    resources = []
+    if target.backend in AMD_BACKENDS:
+        with clock.stage("estimate"):
+            resources.append(estimate(lowered, target))
+    else:
+        notes = [*notes, f"no estimate of resources: its rules are those of {' and '.join(AMD_BACKENDS)}"]
     return assemble(
         trained=source.trained,
         graph=lowered,
@@ -264,7 +346,7 @@ def _assemble(
         run_dir=run.path,
         project_digest=run.manifest()["stages"].get("emit"),
         comparison=comparison,
-        resources=[resources],
+        resources=resources,
         notes=notes,
         timings_s=clock.seconds,
     )
@@ -278,37 +360,70 @@ def _finish(run: RunDirectory, report: Report, key: str) -> Report:
     return report
 
 
-def compare_run(path: Path, announce: Announce = lambda stage: None) -> Report:
-    """Simulate the project of a run again, as it lies on disk now, and hold it against its graph.
+def _run_level(name: str, bench: Bench, codes: Codes) -> SimResult:
+    level = LEVELS[name](bench)
+    with bench.clock.stage("csim_run" if name == "csim" else name):
+        return level(codes)
 
-    Two things are held against the graph: what the project computes, and what its files say (types and weights, read
+
+def compare_run(
+    path: Path,
+    announce: Announce = lambda stage: None,
+    *,
+    levels: tuple[str, str] | None = None,
+    inputs: Path | None = None,
+) -> Report:
+    """Run two levels of a run again, as it lies on disk now, and hold them against each other.
+
+    Where C simulation is one of them, the project's files are held against the graph too (types and weights, read
     back). Either one makes the verdict false.
 
+    Args:
+        path: run directory.
+        announce: called with the name of each stage as it begins.
+        levels: two of `flow.verify.LEVELS`; reference and csim if None.
+        inputs: `.npz` with input codes `codes`, as a counterexample is; the run's own inputs if None.
+
     Raises:
-        InputError: `path` is no run directory, or its build stopped before simulation.
+        SpecError: `levels` are not two of those.
+        InputError: `path` is no run directory, its build stopped before simulation, or `inputs` is not of its model.
+        ToolMissingError: a level needs what is not installed.
     """
+    first, second = levels or ("reference", "csim")
+    if first == second or not {first, second} <= LEVELS.keys():
+        raise SpecError(f"levels '{first}' and '{second}' are not two of {', '.join(LEVELS)}")
     run = open_run(path)
     clock = Clock(announce)
     report = load_report(path)
     lowered, target = _stored_graph(run)
-    port, adversarial = stored_inputs(run)
-    codes = np.concatenate([port.codes, adversarial])
-    with clock.stage("reference"):
-        expected = reference.run(lowered, codes)
-    with clock.stage("readback"):
-        differences = _file_differences(read(run.path / "project", lowered.name), lowered, target)
-    simulator = compiled(run, lowered, clock)
-    with clock.stage("csim_run"):
-        simulated = simulator.run(codes)
+    simulates = "csim" in (first, second)
+    reason = not_simulated(target) if simulates else ""
+    if reason and levels:
+        raise InputError(f"{path}: csim: not simulated: {reason}")
+    own, adversarial = stored_inputs(run)
+    port = own if inputs is None else read_inputs(inputs, lowered)
+    codes = np.concatenate([port.codes, adversarial]) if inputs is None else port.codes
+    bench = Bench(run, lowered, clock)
+    differences: tuple[str, ...] = ()
+    expected = _run_level(first, bench, codes)
+    if simulates:
+        with clock.stage("readback"):
+            differences = _file_differences(read(run.path / "project", lowered.name), lowered, target)
+        if runs_streams(target):
+            differences += stream_differences(bench, codes)
+    others = () if reason else (_run_level(second, bench, codes),)
+    if inputs is None:
+        (run.path / COUNTEREXAMPLE).unlink(missing_ok=True)
     with clock.stage("compare"):
-        divergence = find_divergence(run, lowered, expected, [simulated], simulator)
+        divergence = find_divergence(bench, expected, others)
     comparison = Comparison(
         port=port,
-        adversarial=len(adversarial),
+        adversarial=len(codes) - len(port.codes),
         reference=expected,
-        others=(simulated,),
+        others=others,
         divergence=divergence,
         differences=differences,
+        not_simulated=reason,
     )
     return recompared(report, lowered, comparison, clock.seconds)
 
@@ -324,10 +439,11 @@ def _stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
 
 
 def _file_differences(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
-    from flow.backends.hls4ml.readback import findings
+    from flow.backends.hls4ml import other_readback, readback
 
+    reader = readback if target.backend in AMD_BACKENDS else other_readback
     try:
-        return tuple(str(found) for found in findings(project, graph, target))
+        return tuple(str(found) for found in reader.findings(project, graph, target))
     except (LookupError, ValueError) as error:  # a file is gone, or no longer has the form that hls4ml gave it
         return (f"the project cannot be read back: {type(error).__name__}: {error}",)
 

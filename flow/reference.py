@@ -235,7 +235,7 @@ def _exact(step: _Step, inputs: list[Carrier]) -> Carrier:
     if isinstance(op, Relu):
         return np.asarray(np.maximum(x, 0) if op.limit is None else np.clip(x, 0, op.limit))
     assert isinstance(op, Requantize)
-    return x.copy()
+    return np.asarray(x.copy())
 
 
 def _carrier(bound: int) -> type[Any]:

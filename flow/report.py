@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,10 +72,11 @@ class Comparison:
     Attributes:
         port: the inputs.
         adversarial: how many of the inputs are adversarial; they stand last.
-        reference: codes of the reference.
+        reference: codes of the level that the others are held against, the reference but in `flow compare --levels`.
         others: codes of the other levels.
         divergence: where they first part, if they do.
         differences: what the project's files say otherwise than the graph, in words.
+        not_simulated: why the project was not run, if it was not: then it is never called bit exact.
     """
 
     port: PortInputs
@@ -83,6 +85,7 @@ class Comparison:
     others: tuple[SimResult, ...]
     divergence: Divergence | None
     differences: tuple[str, ...] = ()
+    not_simulated: str = ""
 
 
 def assemble(
@@ -152,11 +155,13 @@ def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[st
             "arithmetic": {},
             "first_divergence": None,
             "file_differences": [],
+            "not_simulated": None,
         }
     levels = [*(each for each in comparison.others if each.level == "qkeras"), comparison.reference]
     levels += [each for each in comparison.others if each.level != "qkeras"]
+    equal = not any(wrong.values()) and not comparison.differences
     return {
-        "bit_exact": not any(wrong.values()) and not comparison.differences,
+        "bit_exact": None if equal and comparison.not_simulated else equal,
         "samples": len(comparison.port.codes),
         "adversarial_samples": comparison.adversarial,
         "mismatches": sum(wrong.values()),
@@ -164,6 +169,7 @@ def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[st
         "arithmetic": {each.level: each.arithmetic for each in levels},
         "first_divergence": None if comparison.divergence is None else comparison.divergence.to_json(),
         "file_differences": list(comparison.differences),
+        "not_simulated": comparison.not_simulated or None,
     }
 
 
@@ -206,7 +212,9 @@ def _measured_accuracy(graph: IntGraph, comparison: Comparison | None) -> dict[s
         return found
     labels = comparison.port.labels
     found["samples"] = len(labels)
-    for result in comparison.others:
+    for result in (comparison.reference, *comparison.others):
+        if result.level == "reference":
+            continue
         scores = result.codes[graph.output.name][: len(labels)].reshape(len(labels), -1)
         found["hardware" if result.level == "csim" else result.level] = float(np.mean(scores.argmax(axis=1) == labels))
     return found
@@ -267,6 +275,8 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     if document["notes"]:
         lines += [heading("Notes"), *(f"- {printable(note)}" for note in document["notes"])]
     lines += [heading("Files"), f"project  {project['path']}", f"report   {document['run_dir']}/report.md"]
+    if document["verdict"]["first_divergence"] is not None:
+        lines += [heading("Reproduce"), _reproduction(document)]
     return "\n".join(lines)
 
 
@@ -278,12 +288,14 @@ def _reuse_words(project: Mapping[str, Any]) -> str:
 def verdict_line(report: Report) -> str:
     """Return the verdict in one line, with its scope."""
     verdict = report.document["verdict"]
-    if report.bit_exact is None:
+    if report.bit_exact is None and not verdict["compared"]:
         return "NOT COMPARED: the build stopped before simulation"
     scope = f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
     levels = " = ".join(
         f"{level} ({verdict['arithmetic'][level]})" if level == "qkeras" else level for level in verdict["compared"]
     )
+    if report.bit_exact is None:
+        return f"NOT SIMULATED: {verdict['not_simulated']}; computed by {levels}, {scope}"
     if report.bit_exact:
         return f"BIT EXACT: {levels}, every layer, {scope}"
     return (
@@ -296,10 +308,11 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     first = document["verdict"]["first_divergence"]
     if first is not None:
         lines += [
-            f"first at op '{first['op']}', element {tuple(first['index'])} of sample {first['sample']}: "
+            f"first at op '{first['op']}', element {tuple(first['index'])}: "
             f"{first['levels'][0]} {first['codes'][0]}, {first['levels'][1]} {first['codes'][1]}",
             f"cause: {first['cause']}",
-            f"counterexample with {first['nonzero_inputs']} non-zero inputs: {document['run_dir']}/counterexample.npz",
+            f"counterexample with {first['nonzero_inputs']} non-zero inputs, from sample {first['sample']}: "
+            f"{document['run_dir']}/counterexample.npz",
         ]
     lines += [f"file: {difference}" for difference in document["verdict"]["file_differences"]]
     inputs = document["inputs"]
@@ -309,6 +322,13 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
             f"{inputs['rounded_values']} values rounded and {inputs['clipped_values']} clipped on their way in"
         )
     return lines
+
+
+def _reproduction(document: Mapping[str, Any]) -> str:
+    """Return the command that runs the counterexample alone."""
+    run_dir, levels = document["run_dir"], document["verdict"]["first_divergence"]["levels"]
+    counterexample = f"{run_dir}/counterexample.npz"
+    return shlex.join(["flow", "compare", run_dir, "--levels", *levels, "--inputs", counterexample])
 
 
 def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

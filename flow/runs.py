@@ -3,6 +3,7 @@
     hls_projects/<model>/<backend>/<digest12>/
         manifest.json       what was asked, versions, a key for each finished stage, and digests of the files below
         graph.json          the lowered IntGraph
+        model/              the model it was made of, and its graph before any pass
         project/            the generated HLS project
         inputs.npz          input codes, labels, adversarial input codes
         csim/<key>/csim     the compiled simulation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -102,6 +103,34 @@ def _read_keras_file(model: Path, weights: Path | None, cache: Path) -> TrainedM
 def _reader_digest() -> str:
     """Return the digest of the code that reads models: another version may read them otherwise."""
     return digest([digest_file(path) for path in sorted((Path(__file__).parent / "train").glob("*.py"))])
+
+
+def keep(source: Source, directory: Path) -> list[Path]:
+    """Write what software inference needs of a model, without the inputs kept with it; return the files.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        save_trained(replace(source.trained, verification_inputs=None, verification_labels=None), directory)
+        for role, path in (("keras", source.keras_file), ("weights", source.weights)):
+            if path is not None:
+                (directory / role).mkdir()
+                (shutil.copytree if path.is_dir() else shutil.copyfile)(path, directory / role / path.name)
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def kept(directory: Path) -> Source:
+    """Return the model that `keep` wrote.
+
+    Raises:
+        ModelFileError: a file is missing or damaged.
+    """
+    own = {path.parent.name: path for role in ("keras", "weights") for path in sorted((directory / role).glob("*"))}
+    return Source(trained=load_trained(directory), keras_file=own.get("keras"), weights=own.get("weights"))
 
 
 def find_samples(source: Source, inputs: Path | None, labels: Path | None, count: int, cache: Path) -> Samples | None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flow.errors import SpecError
 
-BACKENDS = ("Vitis", "Vivado")
+AMD_BACKENDS = ("Vitis", "Vivado")
+BACKENDS = (*AMD_BACKENDS, "Quartus", "Catapult", "oneAPI", "Libero")
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource")
+ONLY_STRATEGY = {"Quartus": "Resource", "oneAPI": "Resource", "Libero": "Latency"}
+"""Back ends for which hls4ml 1.3.0 has one strategy; for Libero it forgets to transpose the weights of Resource."""
+DEFAULT_PARTS = {
+    "Vitis": "xcvu13p-flga2577-2-e",
+    "Vivado": "xcvu13p-flga2577-2-e",
+    "Quartus": "Arria10",
+    "Catapult": "xcku115-flvb2104-2-i",
+    "oneAPI": "Agilex7",
+    "Libero": "MPF300",
+}
+PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +31,14 @@ class Target:
     """Back end and its settings, in hls4ml's words.
 
     Attributes:
-        backend: "Vitis" or "Vivado".
+        backend: one of `BACKENDS`.
         io_type: "io_parallel" (arrays) or "io_stream" (FIFOs).
-        strategy: "Latency" (weights are constants) or "Resource" (weights are stored and read).
+        strategy: "Latency" (weights are constants) or "Resource" (weights are stored and read); without it the first
+            of these that the back end has.
         reuse_factor: how many products share one multiplier or shifter.
         reuse_factors: (op name, factor) for ops that differ from that. With strategy Resource a factor must divide an
             op's products as hls4ml asks; `flow build` lists the legal ones when it does not.
-        part: FPGA part.
+        part: FPGA part; without it the one that hls4ml takes for the back end.
         clock_period_ns: target clock period, nanoseconds.
 
     Raises:
@@ -33,13 +47,16 @@ class Target:
 
     backend: str = "Vitis"
     io_type: str = "io_parallel"
-    strategy: str = "Latency"
+    strategy: str = ""
     reuse_factor: int = 1
     reuse_factors: tuple[tuple[str, int], ...] = ()
-    part: str = "xcvu13p-flga2577-2-e"
+    part: str = ""
     clock_period_ns: float = 5.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "part", self.part or DEFAULT_PARTS.get(self.backend, ""))
+        only = ONLY_STRATEGY.get(self.backend)
+        object.__setattr__(self, "strategy", self.strategy or only or STRATEGIES[0])
         for name, value, accepted in (
             ("backend", self.backend, BACKENDS),
             ("io_type", self.io_type, IO_TYPES),
@@ -47,6 +64,10 @@ class Target:
         ):
             if value not in accepted:
                 raise SpecError(f"target: {name} {value!r} is not known; use one of {', '.join(accepted)}")
+        if self.strategy != (only or self.strategy):
+            raise SpecError(f"target: back end {self.backend} has no strategy {self.strategy!r}; use {only}")
+        if self.backend not in AMD_BACKENDS and not PART_NAME.fullmatch(self.part):
+            raise SpecError(f"target: part {self.part!r} is no part number (letters, digits, '.', '_' and '-')")
         for factor in (self.reuse_factor, *(factor for _, factor in self.reuse_factors)):
             if factor < 1:
                 raise SpecError(f"target: reuse_factor {factor} is below 1")

@@ -65,11 +65,11 @@ def run_tool(command: Sequence[str], directory: Path, timeout_s: float | None = 
     return done.stdout
 
 
-def run_all(commands: Sequence[Sequence[str]], directory: Path) -> None:
-    """Run programs side by side, as many at a time as there are processors.
+def run_all(commands: Sequence[Sequence[str]], directory: Path) -> list[str]:
+    """Run programs side by side, as many at a time as there are processors; return what each printed.
 
     Raises:
         ToolFailedError: the first that failed.
     """
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        list(pool.map(lambda command: run_tool(command, directory), commands))
+        return list(pool.map(lambda command: run_tool(command, directory), commands))

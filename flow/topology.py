@@ -121,11 +121,12 @@ class _Flattener:
         ports = [str(name) for name, *_ in _triples(config["input_layers"])]
         for position, name in enumerate(ports):
             done[name, 0] = [self._call(path, entries[name], ())] if inputs is None else [inputs[position]]
+        first = _first_nodes(config, entries)
         waiting = [
             (name, number, list(_sources(node)))
             for name, entry in entries.items()
             if name not in ports
-            for number, node in enumerate(entry["inbound_nodes"])
+            for number, node in enumerate(entry["inbound_nodes"], first.get(name, 0))
         ]
         while waiting:
             left = []
@@ -157,6 +158,16 @@ class _Flattener:
         name = layer if self.counts[layer] == 1 else f"{layer}#{self.counts[layer]}"
         self.calls.append(Call(name, layer, short_name(entry["class_name"]), entry["config"], inputs))
         return name
+
+
+def _first_nodes(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of the first call of each model inside: 1 where Keras counted its making as node 0."""
+    numbers: dict[str, list[int]] = {}
+    sources = [source for entry in entries.values() for node in entry["inbound_nodes"] for source in _sources(node)]
+    for name, node, _ in (*sources, *_triples(config["output_layers"])):
+        if str(name) in entries and short_name(entries[str(name)]["class_name"]) in MODELS:
+            numbers.setdefault(str(name), []).append(int(node))
+    return {name: min(found) for name, found in numbers.items()}
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +16,21 @@ from numpy.typing import NDArray
 
 from flow import compare, reference
 from flow.adversarial import adversarial_inputs
-from flow.backends import csim
-from flow.errors import InputError
+from flow.backends import csim, threaded
+from flow.errors import DataError, InputError, ToolMissingError
 from flow.fixed import Codes
-from flow.graph import IntGraph
+from flow.graph import IntGraph, from_json, to_json
 from flow.inputs import PortInputs
 from flow.project import read
 from flow.results import Divergence, SimResult
-from flow.runs import RunDirectory, digest, read_npz, write_npz
-from flow.sources import Source
+from flow.runs import RunDirectory, digest, digest_file, read_npz, write_npz
+from flow.sources import Source, keep, kept
+from flow.target import AMD_BACKENDS, Target
 
 INPUTS, QKERAS, COUNTEREXAMPLE = "inputs.npz", "qkeras.npz", "counterexample.npz"
+MODEL, EXTRACTED = "model", "extracted.json"
+STREAMED_SAMPLES = 4
+"""Samples that streams run side by side; they are slow, and whether they deadlock does not depend on the codes."""
 
 
 @dataclass(slots=True)
@@ -111,50 +116,125 @@ def _stored_qkeras(run: RunDirectory) -> SimResult:
     return SimResult(level="qkeras", codes=outputs, arithmetic=str(arrays["arithmetic"]))
 
 
+def store_model(run: RunDirectory, source: Source, extracted: IntGraph) -> None:
+    """Write the model and its extracted graph to the run directory, for software inference on other inputs."""
+    files = [digest_file(path) for path in (source.keras_file, source.weights) if path is not None]
+    key = digest(source.trained.digest(), extracted.digest(), files)
+    directory = run.path / MODEL
+    if run.is_done(MODEL, key, *_model_files(run)):
+        return
+    written = [path.relative_to(run.path).as_posix() for path in keep(source, directory)]
+    run.write_json(f"{MODEL}/{EXTRACTED}", to_json(extracted))
+    run.mark_done(MODEL, key, *written, f"{MODEL}/{EXTRACTED}")
+
+
+def _model_files(run: RunDirectory) -> list[str]:
+    return [name for name in run.manifest().get("files", {}) if name.startswith(f"{MODEL}/")]
+
+
+Level = Callable[[Codes], SimResult]
+"""Computes the codes of every op that the level knows, for input codes."""
+
+
 @dataclass(frozen=True, slots=True)
-class Simulator:
-    """The compiled C simulation of a run's project."""
+class Bench:
+    """Where the levels of a run find what they need."""
 
-    program: Path
-    directory: Path
+    run: RunDirectory
     graph: IntGraph
-
-    def run(self, codes: Codes) -> SimResult:
-        return csim.run(self.program, self.directory, self.graph, codes)
-
-    def differs_at(self, op: str) -> compare.Differ:
-        """Return a function that says which inputs make csim and reference differ at an op."""
-
-        def differ(codes: Codes) -> NDArray[np.bool_]:
-            wrong = self.run(codes).codes[op] != reference.run(self.graph, codes).codes[op]
-            return np.asarray(wrong.reshape(len(codes), -1).any(axis=1))
-
-        return differ
+    clock: Clock
 
 
-def compiled(run: RunDirectory, graph: IntGraph, clock: Clock) -> Simulator:
+def _reference(bench: Bench) -> Level:
+    return lambda codes: reference.run(bench.graph, codes)
+
+
+def _csim(bench: Bench) -> Level:
     """Compile the project as it lies on disk, unless that was done before."""
-    directory = run.path / "project"
-    with clock.stage("csim_compile"):
-        key = csim.sources_digest(read(directory, graph.name))
-        program = csim.compile_project(directory, graph.name, run.path / "csim", key)
-    return Simulator(program, directory, graph)
+    directory, name = bench.run.path / "project", bench.graph.name
+    with bench.clock.stage("csim_compile"):
+        key = csim.sources_digest(read(directory, name))
+        program = csim.compile_project(directory, name, bench.run.path / "csim", key)
+    return lambda codes: csim.run(program, directory, bench.graph, codes)
 
 
-def find_divergence(
-    run: RunDirectory, graph: IntGraph, expected: SimResult, others: list[SimResult], simulator: Simulator
-) -> Divergence | None:
+def _qkeras(bench: Bench) -> Level:
+    """Read the model that the run was built from.
+
+    Raises:
+        InputError: it is not in the run directory, or not as it was stored.
+        ToolMissingError: TensorFlow or QKeras is not installed.
+    """
+    directory, files = bench.run.path / MODEL, _model_files(bench.run)
+    if not files or not bench.run.is_intact(*files):
+        raise InputError(f"{directory}: the model is missing or was changed; run 'flow build' again")
+    with bench.clock.stage("qkeras"):
+        source = kept(directory)
+        model = source.keras_model()
+        from flow.train import inference
+
+        extracted = from_json(json.loads((directory / EXTRACTED).read_text()))
+    return lambda codes: inference.run(model, source.trained, extracted, bench.graph, codes)
+
+
+LEVELS: Mapping[str, Callable[[Bench], Level]] = {"qkeras": _qkeras, "reference": _reference, "csim": _csim}
+"""Levels by name, in the order of a report."""
+
+
+def runs_streams(target: Target) -> bool:
+    """Say whether a target's projects have streams that C simulation can run side by side."""
+    return target.io_type == "io_stream" and target.backend in AMD_BACKENDS
+
+
+def stream_differences(bench: Bench, codes: Codes) -> tuple[str, ...]:
+    """Run the kernels of a streamed project side by side on some of the samples; return what is wrong, in words."""
+    directory, graph = bench.run.path / "project", bench.graph
+    chosen = codes[np.unique(np.linspace(0, len(codes) - 1, STREAMED_SAMPLES).astype(int))]
+    with bench.clock.stage("streams"):
+        try:
+            program = threaded.compile_threads(read(directory, graph.name), directory, graph, bench.run.path / "csim")
+        except (LookupError, ValueError) as error:  # the text has no longer the form that hls4ml gave it
+            return (f"its streams cannot be run side by side: {error}",)
+        return threaded.complaints(program, directory, graph, chosen)
+
+
+def find_divergence(bench: Bench, expected: SimResult, others: Sequence[SimResult]) -> Divergence | None:
     """Return the first divergence of the first level that has one; its counterexample is left in the run directory."""
-    path = run.path / COUNTEREXAMPLE
-    path.unlink(missing_ok=True)
     for other in others:
-        wrong = [name for name, count in compare.mismatches(expected, other, graph.ops).items() if count]
-        if not wrong:
+        if not any(compare.mismatches(expected, other, bench.graph.ops).values()):
             continue
-        differ = simulator.differs_at(wrong[0]) if other.level == "csim" else None
-        divergence = compare.first_divergence(graph, expected, other, differ)
+        divergence = compare.first_divergence(bench.graph, expected, other, _rerun(bench, expected, other))
         assert divergence is not None
         facts = {"op": np.array(divergence.op), "levels": np.array(divergence.levels)}
-        write_npz(path, {"codes": divergence.counterexample[None], **facts})
+        write_npz(bench.run.path / COUNTEREXAMPLE, {"codes": divergence.counterexample[None], **facts})
         return divergence
     return None
+
+
+def _rerun(bench: Bench, *results: SimResult) -> compare.Rerun | None:
+    """Return what runs two levels again; None if one has only its stored results, because its tool is gone by now."""
+    try:
+        first, second = (LEVELS[result.level](bench) for result in results)
+    except ToolMissingError:
+        return None
+    return lambda codes: (first(codes), second(codes))
+
+
+def read_inputs(path: Path, graph: IntGraph) -> PortInputs:
+    """Return the input codes of a counterexample, or of any `.npz` with an array `codes` (samples, *port_shape).
+
+    Raises:
+        InputError: there is no such array.
+        DataError: the codes are no integers, or not those of the graph's inputs.
+    """
+    codes = read_npz(path).get("codes")
+    if codes is None:
+        raise InputError(f"{path}: has no array 'codes'")
+    if codes.dtype.kind not in "iu" or not len(codes):
+        raise DataError(f"{path}: 'codes' holds {len(codes)} samples of {codes.dtype}; give integers, one or more")
+    codes = codes.astype(np.int64)
+    try:
+        reference.check_input(graph, codes)
+    except DataError as error:
+        raise error.at(str(path)) from None
+    return PortInputs(codes=codes, labels=None, source=str(path), rounded=0, clipped=0)

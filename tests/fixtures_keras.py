@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ try:
     _modules = load_tensorflow()
 except ToolMissingError as error:
     pytest.skip(str(error), allow_module_level=True)
+
+from flow.train.freeze import layers_by_path
 
 keras, qkeras = _modules.keras, _modules.qkeras
 layers = keras.layers
@@ -48,14 +50,25 @@ def functional(shape: Sequence[int], *parts: Any, seed: int = 1) -> Any:
 
 
 def scatter(model: Any, seed: int) -> Any:
-    """Give every variable of a model seeded numbers, as training would."""
+    """Give every variable of a model, and of the models in it, seeded numbers, as training would."""
     rng = np.random.default_rng(seed)
-    for layer in model.layers:
+    for layer in layers_by_path(model).values():
         values = [rng.normal(0, 0.5, weight.shape) for weight in layer.get_weights()]
-        if isinstance(layer, layers.BatchNormalization):
-            values = [np.abs(value) + 0.25 for value in values]
+        whole = isinstance(layer, layers.BatchNormalization)
+        for position, variable in enumerate(layer.weights):
+            if whole or "variance" in variable.name:
+                values[position] = np.abs(values[position]) + 0.25
+            if variable.dtype.is_integer:
+                values[position] = np.zeros(variable.shape, np.int64)
         layer.set_weights(values)
     return model
+
+
+@quiet_warnings()
+def wired(build: Callable[..., Any], *shapes: Sequence[int], seed: int = 1) -> Any:
+    """Return the functional model of `build(*inputs)`, an output or a list of them, for inputs of these shapes."""
+    inputs = [layers.Input(tuple(shape), name=f"in{number}") for number, shape in enumerate(shapes)]
+    return scatter(keras.Model(inputs, build(*inputs)), seed)
 
 
 def conv_parts() -> list[Any]:

@@ -21,6 +21,9 @@ ROWS = [
     "conv_same",
     "everything",
     "relu_then_cast",
+    "two_inputs",
+    "residual",
+    "concatenate_rows",
 ]
 
 
@@ -40,16 +43,19 @@ def sums(graph: IntGraph, codes: np.ndarray, name: str) -> np.ndarray:
 def test_count_range_and_repetition(name: str, count: int) -> None:
     graph = lower(zoo.row(name))
     codes = adversarial_inputs(graph, count)
-    assert codes.shape == (count, *graph.input.shape) and codes.dtype == np.int64
-    assert codes.min() == graph.input.format.min_code and codes.max() == graph.input.format.max_code
+    low, high = graph.port_limits()
+    assert codes.shape == (count, *graph.port_shape) and codes.dtype == np.int64
+    assert (low <= codes).all() and (codes <= high).all()
+    assert codes.min() == low.min() and codes.max() == high.max()
     assert np.array_equal(codes, adversarial_inputs(lower(zoo.row(name)), count))
 
 
 def test_corners() -> None:
-    op = Net((2, 2, 1), s(3)).ops[0]
-    rows = corner_inputs(op).reshape(-1, 4).tolist()
+    rows = corner_inputs(Net((2, 2, 1), s(3)).graph()).reshape(-1, 4).tolist()
     assert rows[:6] == [[-4] * 4, [3] * 4, [0] * 4, [3, -4, 3, -4], [-4, 3, -4, 3], [3, 0, 3, 0]]
     assert len(rows) == 7 and len(set(rows[6])) > 1
+    both = corner_inputs(Net((2,), s(3)).port("b", (1,), u(2)).graph())
+    assert both[:4].tolist() == [[-4, -4, 0], [3, 3, 3], [0, 0, 0], [3, -4, 3]], "each port at its own ends"
 
 
 @pytest.mark.parametrize("fmt", [u(4), s(5, 2), u(1), s(2)])

@@ -18,10 +18,27 @@ MODULES = {
 }
 LAYERS = (  # a module imports from its own layer or those before it
     ("errors", "toml_table", "names", "fixed", "po2"),
-    ("target", "trained", "graph", "project", "results", "spec", "quantizers", "parts"),
-    ("intervals", "reference", "extraction", "passes", "adversarial", "compare", "cost_rules", "estimation", "inputs"),
+    ("target", "trained", "graph", "project", "results", "spec", "quantizers", "topology", "parts"),
+    (
+        "intervals",
+        "reference",
+        "extraction",
+        "passes",
+        "adversarial",
+        "causes",
+        "faults",
+        "compare",
+        "schedules",
+        "streams",
+        "cost_rules",
+        "fifos",
+        "matmul_costs",
+        "op_costs",
+        "estimation",
+        "inputs",
+    ),
     ("toolchain", "vendor_reports", "datasets", "train", "backends"),
-    ("runs", "sources", "verify", "report", "doctor", "pipeline"),
+    ("runs", "sources", "preflight", "verify", "report", "doctor", "pipeline"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

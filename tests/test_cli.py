@@ -42,9 +42,9 @@ def test_importing_loads_nothing_heavy(code: str) -> None:
 def test_help_is_complete() -> None:
     outcome = flow("--help")
     assert outcome.code == 0
-    for command in ("list", "show", "train", "build", "compare", "report", "doctor", "exit codes"):
+    for command in ("list", "show", "train", "build", "check", "compare", "report", "doctor", "exit codes"):
         assert command in outcome.out
-    for command in ("show", "train", "build", "compare", "report", "doctor", "list"):
+    for command in ("show", "train", "build", "check", "compare", "report", "doctor", "list"):
         assert flow(command, "--help").code == 0
     assert flow().code == 2
     assert flow("frobnicate").code == 2

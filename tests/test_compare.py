@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from flow.compare import explain, first_divergence, mismatches, shrink
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding
 from flow.graph import IntGraph, MatMul
 from flow.passes import lower
-from flow.results import SimResult
+from flow.results import Divergence, SimResult
 
 
 def graph(
@@ -52,7 +53,7 @@ def test_every_other_mode_is_named(own: tuple[Rounding, Overflow], other: tuple[
     assert divergence is not None and divergence.op == "dense_1"
     changed = [(b.value, a.value) for a, b in zip(own, other, strict=True) if a is not b]
     new, old = (" and ".join(words) for words in zip(*changed, strict=True))
-    assert divergence.cause == f"{new} instead of {old} gives exactly the observed codes"
+    assert divergence.cause == f"{new} instead of {old} gives exactly the observed codes of {len(CODES)} inputs"
 
 
 def test_the_smallest_change_is_named_where_more_would_do() -> None:
@@ -67,8 +68,9 @@ def test_every_other_width_is_named(fmt: FixedFormat) -> None:
     mine = graph()
     theirs = graph(fmt=fmt)
     codes = reference.run(theirs, CODES).codes["dense_1"].astype(np.int64) << (-1 - fmt.frac_bits)
-    cause = explain(mine, mine["dense_1"], CODES, codes)
-    assert cause == f"an output of format {fmt} instead of {s(5, -1)} gives exactly the observed codes"
+    cause = explain(mine, mine["dense_1"], {"port": CODES}, codes)
+    words = f"an output of format {fmt} instead of {s(5, -1)}"
+    assert cause == f"{words} gives exactly the observed codes of {len(CODES)} inputs"
 
 
 def test_a_narrow_accumulator_is_named() -> None:
@@ -82,9 +84,9 @@ def test_a_narrow_accumulator_is_named() -> None:
         observed = np.clip(np.rint(wrapped / 2), -512, 511).astype(np.int64)
         if np.array_equal(observed, reference.run(wide, CODES).codes["dense_1"]):
             continue  # no sum of these inputs is that large
-        cause = explain(wide, op, CODES, observed)
+        cause = explain(wide, op, {"port": CODES}, observed)
         words = f"an accumulator of {width} bits that wraps, instead of {op.accumulator.width},"
-        assert cause == f"{words} gives exactly the observed codes"
+        assert cause == f"{words} gives exactly the observed codes of {len(CODES)} inputs"
 
 
 def test_a_wrong_weight_is_not_taken_for_a_mode() -> None:
@@ -96,10 +98,7 @@ def test_a_wrong_weight_is_not_taken_for_a_mode() -> None:
     theirs = replace(mine, ops=tuple(replace(op, weight=weight) if each is op else each for each in mine.ops))
     divergence = first_divergence(mine, reference.run(mine, CODES), run(theirs, CODES), None)
     assert divergence is not None
-    assert (
-        "outputs differ in 1 of 4 channels (first: 1): a weight, a bias or an input of this op differs"
-        in divergence.cause
-    )
+    assert divergence.cause.startswith(f"weight (2, 1) of {weight[2, 1]} instead of {op.weight[2, 1]} gives exactly")
 
 
 def test_the_first_op_in_dataflow_order_and_the_simplest_sample() -> None:
@@ -149,12 +148,18 @@ def test_shrinking_leaves_only_what_is_needed(size: int, seed: int) -> None:
 def test_shrinking_a_real_divergence_reproduces_it() -> None:
     mine, theirs = graph(), graph(Rounding.RND)
 
-    def differ(trials: Codes) -> np.ndarray:
-        wrong = reference.run(mine, trials).codes["dense_1"] != reference.run(theirs, trials).codes["dense_1"]
-        return wrong.any(axis=1)
+    def rerun(trials: Codes) -> tuple[SimResult, SimResult]:
+        return reference.run(mine, trials), run(theirs, trials)
 
-    divergence = first_divergence(mine, reference.run(mine, CODES), run(theirs, CODES), differ)
+    def differ(trials: Codes) -> np.ndarray:
+        own, other = rerun(trials)
+        return (own.codes["dense_1"] != other.codes["dense_1"]).any(axis=1)
+
+    divergence = first_divergence(mine, *rerun(CODES), rerun)
     assert divergence is not None and differ(divergence.counterexample[None]).all()
+    again = first_divergence(mine, *rerun(divergence.counterexample[None]), rerun)
+    assert again is not None and np.array_equal(again.counterexample, divergence.counterexample)
+    assert (again.op, again.index, again.codes) == (divergence.op, divergence.index, divergence.codes)
     for position in np.flatnonzero(divergence.counterexample):
         fewer = divergence.counterexample.copy()
         fewer[position] = 0
@@ -167,4 +172,118 @@ def test_ops_without_arithmetic() -> None:
     own = reference.run(pooled, codes)
     op = pooled.ops[1]
     wrong = own.codes[op.name].astype(np.int64) + 1
-    assert "no other rounding, overflow or width explains it" in explain(pooled, op, codes, wrong)
+    cause = explain(pooled, op, own.codes, wrong)
+    assert cause is not None and "no other rounding, overflow, width or single number explains it" in cause
+
+
+# two levels, several inputs
+
+
+def residual() -> IntGraph:
+    """Return a graph of two inputs whose branches meet."""
+    net = Net((4,), s(4)).port("other", (3, 3, 2), u(3)).mark("a").back("other").conv(zoo.po2(3, 3, 2, 4))
+    return lower(net.relu().requantize(u(5)).flatten().merge("add", "a").requantize(s(6)).graph())
+
+
+def with_op(graph: IntGraph, name: str, **values: object) -> IntGraph:
+    ops = tuple(replace(op, **values) if op.name == name else op for op in graph.ops)
+    return replace(graph, ops=ops)
+
+
+def level(name: str, graph: IntGraph, *hidden: str) -> Callable[[Codes], SimResult]:
+    """Return a level that computes a graph and does not show some ops."""
+
+    def compute(codes: Codes) -> SimResult:
+        result = reference.run(graph, codes)
+        shown = {op: each for op, each in result.codes.items() if op not in hidden}
+        return replace(result, level=name, codes=shown)
+
+    return compute
+
+
+def divergence_of(graph: IntGraph, first: Callable[..., SimResult], second: Callable[..., SimResult]) -> Divergence:
+    codes = inputs(graph, 500)
+    found = first_divergence(graph, first(codes), second(codes), lambda trials: (first(trials), second(trials)))
+    assert found is not None
+    return found
+
+
+def test_a_counterexample_with_several_inputs_is_shrunk_over_all_of_them() -> None:
+    graph = residual()
+    last = graph.output.name
+
+    def theirs(codes: Codes) -> SimResult:
+        result, parts = run(graph, codes), graph.split_port(codes)
+        both = np.all([each.reshape(len(codes), -1).any(axis=1) for each in parts.values()], axis=0)
+        return replace(result, codes={**result.codes, last: result.codes[last] + both[:, np.newaxis]})
+
+    found = divergence_of(graph, level("reference", graph), theirs)
+    assert found.op == last and found.counterexample.shape == graph.port_shape
+    parts = graph.split_port(found.counterexample[None])
+    assert [np.count_nonzero(each) for each in parts.values()] == [1, 1] and found.nonzero_inputs == 2
+
+
+def test_a_merge_of_two_inputs_is_explained() -> None:
+    graph = residual()
+    theirs = with_op(graph, graph.output.name, function="maximum")
+    found = divergence_of(graph, level("reference", graph), level("csim", theirs))
+    assert found.op == graph.output.name and found.nonzero_inputs == 1
+    assert found.cause.startswith("maximum instead of add gives exactly")
+
+
+def test_shrinking_stays_at_the_first_op() -> None:
+    """Where more zeros would move the divergence to an earlier op, they are not taken."""
+    graph = lower(Net((4,), s(5)).relu().dense(zoo.ints(4, 3)).requantize(s(6)).graph())
+
+    def theirs(codes: Codes) -> SimResult:
+        result = run(graph, codes)
+        few = np.count_nonzero(codes, axis=1) < 2
+        relu, last = (result.codes[op.name].copy() for op in graph.ops[1:3])
+        relu[few] ^= 1
+        last[(codes != 0).any(axis=1)] ^= 1
+        return replace(result, codes={**result.codes, graph.ops[1].name: relu, graph.ops[2].name: last})
+
+    codes = np.array([[1, 2, 3, 4]])
+    own = level("reference", graph)
+    found = first_divergence(graph, own(codes), theirs(codes), lambda trials: (own(trials), theirs(trials)))
+    assert found is not None and (found.op, found.nonzero_inputs) == (graph.ops[2].name, 2)
+
+
+@pytest.mark.parametrize("names", [("qkeras", "csim"), ("csim", "qkeras"), ("qkeras", "reference")])
+def test_any_two_levels(names: tuple[str, str]) -> None:
+    """The cause is that of the level which is not what the graph says, whichever stands first."""
+    mine = graph()
+    wrong = graph(Rounding.TRN)
+    first, second = (level(name, wrong if name == "qkeras" else mine) for name in names)
+    found = divergence_of(mine, first, second)
+    assert found.levels == names and found.op == "dense_1"
+    words = "AP_TRN instead of AP_RND_CONV gives exactly"
+    assert found.cause.startswith(words if "reference" in names else f"qkeras: {words}")
+
+
+def test_two_levels_that_are_both_wrong() -> None:
+    mine = graph()
+    found = divergence_of(mine, level("qkeras", graph(Rounding.TRN)), level("csim", graph(Rounding.RND)))
+    csim, qkeras = found.cause.split("; ")
+    assert csim.startswith("csim: AP_RND instead of AP_RND_CONV gives")
+    assert qkeras.startswith("qkeras: AP_TRN instead of AP_RND_CONV gives")
+
+
+def test_an_op_whose_input_no_level_shows() -> None:
+    """QKeras does not show every op: what one reads is computed by the reference, and the cause says so."""
+    graph = lower(Net((4,), s(5)).relu().dense(zoo.ints(4, 3)).requantize(s(6, -1)).graph())
+    hidden, last = graph.ops[1].name, graph.output.name
+    theirs = with_op(graph, last, rounding=Rounding.TRN)
+    found = divergence_of(graph, level("reference", graph), level("qkeras", theirs, hidden))
+    assert found.op == last and found.cause.startswith("AP_TRN instead of AP_RND_CONV gives exactly")
+    assert found.cause.endswith(f"(its input {hidden} was not compared)")
+    found = divergence_of(graph, level("csim", graph, hidden), level("qkeras", theirs, hidden))
+    assert found.cause.startswith("qkeras: AP_TRN instead of AP_RND_CONV gives exactly")
+
+
+def test_levels_that_read_different_inputs() -> None:
+    mine = graph()
+    own = reference.run(mine, CODES)
+    other = replace(own, level="csim", codes={**own.codes, "port": own.codes["port"] + 1})
+    found = first_divergence(mine, own, other, None)
+    assert found is not None and (found.op, found.cause) == ("port", "the levels read different inputs")

@@ -17,20 +17,20 @@ from flow import reference
 from flow.backends.hls4ml import emit as emit_module
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.layers import precision
-from flow.backends.hls4ml.readback import findings
+from flow.backends.hls4ml.readback import CARRIERS, findings
 from flow.errors import EmitError, UnsupportedError
 from flow.fixed import FixedFormat, Overflow, Rounding, to_values
-from flow.graph import Conv2D, IntGraph, MatMul, from_json, to_json
+from flow.graph import Conv, IntGraph, MatMul, from_json, to_json
 from flow.names import identifier
 from flow.passes import lower
-from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
+from flow.target import AMD_BACKENDS, IO_TYPES, STRATEGIES, Target
 
 
 def graph(name: str = "everything") -> IntGraph:
     return lower(zoo.row(name))
 
 
-TARGETS = [Target(backend=b, io_type=i, strategy=s) for b, i, s in product(BACKENDS, IO_TYPES, STRATEGIES)]
+TARGETS = [Target(backend=b, io_type=i, strategy=s) for b, i, s in product(AMD_BACKENDS, IO_TYPES, STRATEGIES)]
 
 
 @pytest.mark.parametrize(("io_type", "strategy"), [("io_parallel", "Latency"), ("io_stream", "Resource")])
@@ -51,13 +51,31 @@ def test_text(io_type: str, strategy: str, golden: Golden) -> None:
     golden(f"{io_type}/w2.txt", project.text("firmware/weights/w2.txt"))
 
 
+def branches() -> IntGraph:
+    """Return a graph of two ports and three outputs through most kernels; its input is read twice and is an output."""
+    net = Net((4, 4, 2), s(4, 1), "branches").port("other", (2, 2, 2), u(3)).mark("x")
+    net.average((3, 3), s(5, 2), strides=(2, 2), padding="same").merge("subtract", "other").leaky([1], frac=3).mark("a")
+    net.back("x").pool((2, 2)).gather(lambda a, b: np.concatenate([a, b[::-1]], axis=-1), "a").requantize(u(4)).mark(
+        "b"
+    )
+    net.lookup([0, 3, 9], [2, 0, 3], u(2)).reshape(2, 8).softmax(u(4, 4), bits=4).leave("x", "b", "b")
+    return lower(net.graph())
+
+
+@pytest.mark.parametrize("io_type", IO_TYPES)
+def test_text_of_kernels(io_type: str, golden: Golden) -> None:
+    project = emit(branches(), Target(io_type=io_type))
+    for path in ("firmware/branches.cpp", "firmware/parameters.h", "csim/main.cpp"):
+        golden(f"{io_type}/branches_{path.split('/')[-1]}", project.text(path))
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_one_call_an_op(target: Target) -> None:
     lowered = graph()
     text = emit(lowered, target).text(f"firmware/{lowered.name}.cpp")
     calls = re.findall(r"nnet::(\w+)<.*?// (\w+)\n", re.sub(r"#ifndef __SYN.*?#endif", "", text, flags=re.DOTALL))
-    computing = [(function, op) for function, op in calls if function not in ("zeropad2d_cl", "repack_stream")]
-    assert [op for _, op in computing] == [op.name for op in lowered.ops[1:] if op.kind != "flatten"]
+    computing = [(function, op) for function, op in calls if function not in CARRIERS]
+    assert [op for _, op in computing] == [op.name for op in lowered.ops[1:] if op.kind != "reshape"]
     assert {function for function, _ in computing} == {"conv_2d_cl", "pooling2d_cl", "dense"}
 
 
@@ -99,7 +117,7 @@ def test_the_test_bench_holds_what_the_reference_says() -> None:
     project = emit(lowered, Target())
     x = np.array([line.split() for line in project.text("tb_data/tb_input_features.dat").splitlines()], np.float64)
     y = np.array([line.split() for line in project.text("tb_data/tb_output_predictions.dat").splitlines()], np.float64)
-    codes = (x / lowered.input.format.step).astype(np.int64).reshape(-1, *lowered.input.shape)
+    codes = (x / lowered.inputs[0].format.step).astype(np.int64).reshape(-1, *lowered.port_shape)
     assert np.array_equal(to_values(reference.run_output(lowered, codes), lowered.output.format), y) and len(y) == 7
 
 
@@ -122,14 +140,36 @@ def test_illegal_reuse_factors_are_refused_and_the_legal_ones_work() -> None:
     assert legal == sorted(legal) and 1 in legal and 24 in legal
 
 
-def test_poolings_that_hls4ml_cannot_do_are_refused() -> None:
-    for name, io_type, message in (
-        ("pool_same", "io_stream", "max pooling with padding 'same' is not supported in io_stream"),
-        ("pool_same_unsigned", "io_parallel", "max pooling with padding 'same' is not supported on unsigned codes"),
-        ("pool_overlapping", "io_stream", r"max pooling \(3, 3\) with strides \(2, 2\) is not supported in io_stream"),
+def test_a_reuse_factor_counts_the_products_of_all_groups() -> None:
+    """Groups are emitted as one convolution with zeros, so its factors divide the products of all channels."""
+    lowered = lower(Net((5, 4), u(4)).conv(zoo.ints(2, 2, 6), groups=2).requantize(s(6)).graph())
+    for factor, legal in ((8, True), (7, False)):
+        target = Target(strategy="Resource", reuse_factor=factor)
+        if legal:
+            assert f"reuse_factor = {factor};" in emit(lowered, target).text("firmware/parameters.h")
+        else:
+            with pytest.raises(UnsupportedError, match=r"op 'conv_1' \(8 x 6\) cannot have reuse_factor 7"):
+                emit(lowered, target)
+
+
+def test_forms_that_this_back_end_lacks_are_refused() -> None:
+    cube = Net((2, 2, 2, 1), u(3)).conv(zoo.ints(1, 1, 1, 1, 2)).graph()
+    axes = Net((2, 2, 2, 3), u(3)).dense(zoo.ints(3, 2)).graph()
+    one_bit = Net((2,), s(3)).dense(zoo.ints(2, 2)).requantize(s(1), overflow=Overflow.SAT_SYM).graph()
+    for bad, message in (
+        (cube, r"net: op 'conv_1' is a convolution over 3 axes; .*: use Conv1D or Conv2D"),
+        (axes, r"net: op 'dense_1' is a dense layer over 4 axes; .*: reshape its input"),
+        (one_bit, r"net: op 'dense_1' saturates symmetrically to one signed bit, .*: use another format"),
     ):
         with pytest.raises(UnsupportedError, match=message):
-            emit(graph(name), Target(io_type=io_type))
+            emit(lower(bad), Target())
+
+
+def test_a_stream_that_nothing_reads_is_refused() -> None:
+    unread = lower(Net((2,), s(3)).port("spare", (3,), u(2)).relu().graph())
+    with pytest.raises(UnsupportedError, match=r"net: op 'spare' is read by nothing; .*, or use io_parallel"):
+        emit(unread, Target(io_type="io_stream"))
+    emit(unread, Target())
 
 
 def test_outputs_that_csim_cannot_carry_are_refused() -> None:
@@ -197,5 +237,5 @@ def test_hostile_layer_names_reach_the_project_as_identifiers() -> None:
 
 def test_convolutions_of_one_pixel_are_pointwise_calls() -> None:
     lowered = graph("conv_pointwise")
-    assert isinstance(first(lowered), Conv2D)
+    assert isinstance(first(lowered), Conv)
     assert "nnet::pointwise_conv_2d_cl<" in emit(lowered, Target()).text(f"firmware/{lowered.name}.cpp")

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import Net, s, u
 
 from flow.cost_rules import (
+    Logic,
     adder_tree,
+    beside,
     cast_luts,
+    comparator_luts,
+    constant_division,
+    constant_product,
     dsp_slices,
     even_tree_bits,
     fifo_memory,
@@ -23,17 +31,20 @@ from flow.cost_rules import (
     shift_register_luts,
     shifter_luts,
     signed_digits,
+    step_function,
     takes_dsp,
     tree_levels,
     weight_memory,
 )
 from flow.errors import SpecError
 from flow.estimation import estimate
+from flow.fifos import fifos
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding
-from flow.graph import BatchNorm, Conv2D, Dense, Flatten, Input, IntGraph, MaxPool2D, Op, Relu, Requantize
+from flow.graph import BatchNorm, Conv, Dense, Input, IntGraph, MaxPool, Op, Relu, Requantize, Reshape
 from flow.parts import find_part
+from flow.passes import lower
 from flow.results import Resources
-from flow.target import Target
+from flow.target import IO_TYPES, STRATEGIES, Target
 
 U4 = FixedFormat(False, 4, 0)
 U5 = FixedFormat(False, 5, 0)
@@ -72,7 +83,7 @@ def conv_net() -> IntGraph:
         name="net",
         ops=(
             Input(name="x", inputs=(), shape=(6, 6, 1), format=U4),
-            Conv2D(
+            Conv(
                 name="c",
                 inputs=("x",),
                 shape=(4, 4, 2),
@@ -85,16 +96,16 @@ def conv_net() -> IntGraph:
                 strides=(1, 1),
                 padding=(0, 0, 0, 0),
             ),
-            MaxPool2D(
+            MaxPool(
                 name="p",
                 inputs=("c",),
                 shape=(2, 2, 2),
                 format=U5,
-                pool=(2, 2),
+                window=(2, 2),
                 strides=(2, 2),
                 padding=(0, 0, 0, 0),
             ),
-            Flatten(name="f", inputs=("p",), shape=(8,), format=U5),
+            Reshape(name="f", inputs=("p",), shape=(8,), format=U5),
             dense(np.tile([1, 0, -4], (8, 1)), "f"),
         ),
     )
@@ -169,6 +180,42 @@ def test_levels_per_stage() -> None:
     assert levels_per_stage(Target(clock_period_ns=5.0), find_part("xcvu13p")) == 4  # 5 * 0.73 / 0.9
     assert levels_per_stage(Target(clock_period_ns=5.0, backend="Vivado"), find_part("xc7z020")) == 2
     assert levels_per_stage(Target(clock_period_ns=1.0), find_part("xc7z020")) == 1
+
+
+def test_logic_adds_in_a_row_and_multiplies_side_by_side() -> None:
+    one, other = Logic(lut=3, levels=2), Logic(adders=1, adder_bits=5, levels=1, stages=3)
+    assert one + other == Logic(lut=3, adders=1, adder_bits=5, levels=3, stages=3)
+    assert 4 * one == Logic(lut=12, levels=2)
+    assert beside(one, other) == Logic(lut=3, adders=1, adder_bits=5, levels=2, stages=3)
+
+
+def test_products_by_a_constant() -> None:
+    part = find_part("xcvu13p")
+    assert constant_product(8, 0, part) == Logic()
+    assert constant_product(8, 16, part) == Logic(shifts=1)
+    assert constant_product(8, 7, part) == Logic(multipliers=1, adders=1, adder_bits=11, levels=1)
+    assert constant_product(16, 0x0B55, part).dsp == 1
+
+
+def test_division_by_a_constant() -> None:
+    """0..45 over 9: 6 bits, 2**10 / 9 rounded up is 114 = 2 * 57; 57 = 64 - 8 + 1 takes two adders of 6 + 6 bits."""
+    part, floor = find_part("xcvu13p"), dense(np.ones((1, 1)), out=FixedFormat(False, 3, 0), rounding=Rounding.TRN)
+    assert constant_division(0, 45, 9, floor, part) == Logic(multipliers=1, adders=2, adder_bits=24, levels=3), (
+        "45 / 9 is 5: three bits, nothing to clamp"
+    )
+    rounds = constant_division(0, 45, 9, replace(floor, rounding=Rounding.RND), part)
+    # the rest in 5 bits: 9 * quotient is an adder of 5 + 4 bits; a subtraction, a comparison, an increment of 3 bits
+    assert (rounds.adders, rounds.adder_bits, rounds.lut) == (2 + 3, 24 + 9 + 5 + 3, 3)
+    below = constant_division(-45, 45, 9, floor, part)
+    assert below.adders == constant_division(0, 90, 9, floor, part).adders + 2, "an offset, added and taken off again"
+
+
+def test_step_functions() -> None:
+    assert step_function(8, 1, 5) == Logic()
+    assert step_function(4, 7, 5) == Logic(lut=5, levels=1), "a LUT6 a bit"
+    assert step_function(8, 7, 5) == Logic(lut=4 * 5, levels=1)
+    assert step_function(10, 7, 5).lut == 16 * 5 + multiplexer_luts(4, 5)
+    assert step_function(14, 4, 3).lut == 3 * 7 + multiplexer_luts(4, 3)
 
 
 # -- ops, by hand
@@ -281,7 +328,144 @@ def test_unfused_ops() -> None:
     assert streamed.initiation_interval_cycles == 3
 
 
+def first(net: Net, target: Target) -> Resources:
+    return estimate(net.graph(), target).layers[0]
+
+
+ARRAYS, STREAM = Target(), Target(io_type="io_stream")
+
+
+def test_relu_and_its_limit() -> None:
+    x = Net((3, 2), s(6))
+    assert first(x.relu(), ARRAYS).lut == 6 * 6, "an AND per bit"
+    limited = Net((3, 2), s(6)).relu(limit=9)
+    assert first(limited, ARRAYS).lut == 6 * (6 + comparator_luts(6))
+    assert first(limited, STREAM).lut == 2 * (6 + comparator_luts(6))
+    assert first(Net((2,), u(6)).relu(limit=63), ARRAYS).lut == 0, "no code is above"
+
+
+def test_leaky_relu() -> None:
+    powers, factors = Net((4,), s(5)).leaky([1], frac=3), Net((4,), s(5)).leaky([3], frac=3)
+    assert first(powers, ARRAYS).lut == 4 * 8, "the sign selects between two shifts: -16/8 .. 15 in 8 bits"
+    assert first(factors, ARRAYS).lut == 4 * (8 + 5 + 2), "3 x: an adder of 5 + 2 bits"
+    assert first(Net((4,), u(5)).leaky([3], frac=3), ARRAYS).lut == 0, "nothing is below zero"
+    each = Net((3, 2), s(5)).leaky([[1, 3], [3, 1], [1, 1]], frac=3)
+    assert first(each, ARRAYS).detail["multipliers"] == 2
+    stored = first(each, STREAM)
+    assert stored.detail["multipliers"] == 2 and stored.lut == 2 * (multiplexer_luts(3, 2) + 5 * 2 + 8)
+
+
+def test_merges() -> None:
+    """u4 + u4: 5 bits; in a stream once per channel, with the FIFOs of two cloned readings of the port."""
+    twice = Net((3, 2), u(4)).mark("x").merge("add", "x")
+    assert first(twice, ARRAYS).detail["adder_bits"] == 6 * 5
+    fifos = 2 * fifo_memory(2 * 4, 3)[1]
+    assert first(twice, STREAM).lut == 2 * 5 + fifos
+    finer = Net((2,), u(4)).port("b", (2,), u(4, 2)).merge("add", "b")
+    assert first(finer, ARRAYS).detail["adder_bits"] == 2 * 5, "0..60 and 0..15 above bit 2 of the one: 7 - 2 bits"
+    assert first(Net((3,), u(4)).mark("x").merge("maximum", "x"), ARRAYS).lut == 3 * comparator_luts(4)
+    assert first(Net((3,), u(4)).mark("x").merge("multiply", "x"), ARRAYS).lut == 3 * 16
+    wide = Net((3,), u(12)).mark("x").merge("multiply", "x")
+    assert (first(wide, ARRAYS).dsp, first(wide, ARRAYS).lut, first(wide, ARRAYS).latency_cycles) == (3, 0, 4)
+
+
+def test_averages() -> None:
+    """2 x 2 windows of u4 add in 3 adders of 5, 5 and 6 bits; the quotient of a power of two is its cast."""
+    net = Net((4, 4, 1), u(4)).average((2, 2), u(4))
+    sums = first(net, ARRAYS)
+    assert (sums.detail["adders"], sums.lut) == (4 * 3, 4 * 16)
+    assert first(net, STREAM).detail["adders"] == 3
+    assert first(net, STREAM).initiation_interval_cycles == 16
+    fused = estimate(lower(net.graph()), ARRAYS).total
+    assert fused.lut == 4 * (16 + 4 + 1), "4 bits of 6 are kept and rounded, with an OR of the bit below the half"
+    thirds = estimate(lower(Net((6, 1), u(4)).average((3,), u(4)).graph()), ARRAYS).total
+    assert thirds.detail["multipliers"] == 2 * 2, "by the reciprocal and back"
+    edges = first(Net((5, 1), u(4)).average((3,), u(6), (1,), padding="same"), ARRAYS)
+    assert edges.detail["adders"] == (1 + 2 + 2 + 2 + 1) + 2, "real pixels only; edges weigh 3, the others 2"
+
+
+def test_gather_is_wires_or_waiting_words() -> None:
+    crop = Net((4, 5, 2), s(4)).gather(lambda x: x[1:3, 2:])
+    assert first(crop, ARRAYS) == replace(first(crop, ARRAYS), lut=0, ff=0, latency_cycles=0)
+    flow = first(crop, STREAM)
+    assert (flow.lut, flow.ff) == (8, 8), "a word waits for a cycle"
+    assert flow.initiation_interval_cycles == 20
+    turned = first(Net((4, 5, 2), s(4)).gather(lambda x: x[::-1]), STREAM)
+    assert turned.lut == shift_register_luts(8, 20), "the first row goes last"
+    assert turned.initiation_interval_cycles == 16 + 19, "the first result goes with the 16th word"
+    doubled = first(Net((3, 2), s(4)).gather(lambda x: x.repeat(2, 0)), STREAM)
+    assert doubled.initiation_interval_cycles == 6
+
+
+def test_lookup_and_softmax() -> None:
+    net = Net((3, 2), u(4)).lookup(range(16), [i % 3 for i in range(16)], u(2))
+    assert (first(net, ARRAYS).lut, first(net, STREAM).lut) == (6 * 2, 2 * 2)
+    rows = Net((3, 4), u(4)).softmax(u(8, 8))
+    assert first(rows, ARRAYS).lut == 3 * (first(rows, STREAM).lut or 0)
+    # of one row: 3 comparators, 4 distances, 4 tables of 16 x 11 bits, a sum, 4 divisions of 11 + 9 by 13 bits
+    row = 3 * comparator_luts(4) + 4 * 5 + 4 * 11 + even_tree_bits(4, 11, 13) + 4 * (13 + 20 * 14 + 8)
+    assert first(rows, STREAM).lut == row
+
+
+def test_groups_are_zeros_between_them() -> None:
+    weight = np.arange(1, 13).reshape(3, 1, 4)
+    whole = np.zeros((3, 2, 4), np.int64)
+    whole[:, 0, :2], whole[:, 1, 2:] = weight[:, 0, :2], weight[:, 0, 2:]
+    apart = first(Net((5, 2), s(4)).conv(weight, groups=2), ARRAYS)
+    one = first(Net((5, 2), s(4)).conv(whole), ARRAYS)
+    assert (apart.lut, apart.ff, apart.dsp) == (one.lut, one.ff, one.dsp)
+    assert apart.detail["weights"] == apart.detail["nonzero_weights"] == 12
+
+
+def test_one_axis_has_no_line_buffer() -> None:
+    conv = Net((7, 2), u(4)).conv(np.eye(2, dtype=int)[np.newaxis].repeat(3, 0))
+    streamed, parallel = (first(conv, target) for target in (STREAM, ARRAYS))
+    assert streamed.initiation_interval_cycles == 7 and parallel.initiation_interval_cycles == 5
+    assert streamed.lut == (parallel.lut or 0) - multiplexer_luts(5, 3 * 2 * 4)
+
+
 # -- what must hold for any graph
+
+
+@pytest.mark.parametrize("name", zoo.ROWS)
+def test_every_row_of_the_zoo(name: str) -> None:
+    for graph, io_type, strategy, reuse in product((zoo.row(name), lower(zoo.row(name))), IO_TYPES, STRATEGIES, (1, 4)):
+        report = estimate(graph, Target(io_type=io_type, strategy=strategy, reuse_factor=reuse))
+        assert [layer.name for layer in report.layers] == [op.name for op in graph.ops if not isinstance(op, Input)]
+        for layer in (*report.layers, report.total):
+            counts = (layer.lut, layer.ff, layer.dsp, layer.bram_18k, layer.latency_cycles, *layer.detail.values())
+            assert all(isinstance(count, int) and count >= 0 for count in counts)
+        assert (report.total.latency_cycles or 0) >= max(layer.latency_cycles or 0 for layer in report.layers)
+
+
+@pytest.mark.parametrize("io_type", IO_TYPES)
+def test_latency_is_that_of_the_longest_path(io_type: str) -> None:
+    """A branch beside a longer one adds nothing; in a chain all count."""
+    wide = np.full((8, 8), 3)
+    net = Net((8,), s(4)).mark("x").dense(wide).requantize(s(4)).dense(wide).requantize(s(4)).mark("long")
+    chain = estimate(net.graph(), Target(io_type=io_type))
+    both = estimate(net.back("x").dense(wide).requantize(s(4)).merge("add", "long").graph(), Target(io_type=io_type))
+    cycles = {layer.name: layer.latency_cycles or 0 for layer in both.layers}
+    assert (chain.total.latency_cycles, both.total.latency_cycles) == (
+        sum(list(cycles.values())[:4]),
+        sum(list(cycles.values())[:4]) + cycles["merge_7"],
+    )
+
+
+def test_fifos_of_a_stream_with_several_readers() -> None:
+    """One into the clone and one to each reader, as deep as flow.fifos says; a port that nothing reads has none."""
+    alone = estimate(Net((40, 20), s(16)).requantize(s(16)).graph(), STREAM).total
+    assert (alone.bram_18k, alone.lut) == (0, 0)
+    graph = Net((40, 20), s(16)).requantize(s(16)).mark("a").requantize(s(15)).merge("add", "a").graph()
+    depths = [(fifo.stream, fifo.depth) for fifo in fifos(graph)]
+    assert depths == [
+        ("requantize_1", 3),
+        ("clone_requantize_1_1", 3),
+        ("clone_requantize_1_2", 17),
+        ("requantize_2", 3),
+    ]
+    first_op, cast, merge = estimate(graph, STREAM).layers
+    assert (first_op.bram_18k, cast.bram_18k, merge.bram_18k) == (math.ceil(20 * 16 / 18), 0, 0)
 
 
 def test_report_is_labelled() -> None:

@@ -27,6 +27,7 @@ from flow.fixed import (
     parse_cpp,
     quantize,
     requantize,
+    round_quotient,
     round_shift,
     to_codes,
     to_values,
@@ -81,6 +82,30 @@ def test_requantize_is_exact(
     step = Fraction(2) ** -frac_bits
     expected = [cast(code * step, fmt, rounding, overflow) for code in codes]
     assert requantize(np.array(codes), frac_bits, fmt, rounding, overflow).tolist() == expected
+
+
+@given(codes_62, st.integers(1, 2**61), roundings)
+def test_round_quotient_is_exact(codes: list[int], divisor: int, rounding: Rounding) -> None:
+    expected = [round_fraction(Fraction(code, divisor), rounding) for code in codes]
+    assert round_quotient(np.array(codes), divisor, rounding).tolist() == expected
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.integers(-(2**20), 2**20) | st.integers(-300, 300), min_size=1, max_size=8),
+    st.integers(1, 300),
+    st.integers(-8, 12),
+    formats(20),
+    roundings,
+    overflows,
+)
+def test_requantize_divides_exactly(
+    codes: list[int], divisor: int, frac_bits: int, fmt: FixedFormat, rounding: Rounding, overflow: Overflow
+) -> None:
+    """One rounding of the quotient: never one of the shift and one of the division."""
+    step = Fraction(2) ** -frac_bits
+    expected = [cast(code * step / divisor, fmt, rounding, overflow) for code in codes]
+    assert requantize(np.array(codes), frac_bits, fmt, rounding, overflow, divisor).tolist() == expected
 
 
 floats = st.floats(-(2.0**40), 2.0**40) | st.integers(-400, 400).map(lambda n: n / 16) | st.floats(-1e300, 1e300)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nets import Net, s, u
 
-from flow.fixed import Rounding
+from flow.fixed import Overflow, Rounding
 from flow.graph import IntGraph, to_text
 from flow.names import GENERATED, MAX_LENGTH, RESERVED, identifier
 from flow.passes import lower
@@ -32,20 +32,22 @@ def broken(op_name: str, /, **changes: object) -> IntGraph:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("relu_3", {"name": "conv2d_1"}, "repeats"),
+        ("relu_3", {"name": "conv_1"}, "repeats"),
         ("relu_3", {"name": "relu 3"}, "is no identifier"),
         ("relu_3", {"inputs": ("dense_7",)}, "not computed before it"),
-        ("relu_3", {"inputs": ("port", "conv2d_1")}, "reads 2 ops"),
+        ("relu_3", {"inputs": ("port", "conv_1")}, r"relu_3: reads \('port', 'conv_1'\)"),
+        ("relu_3", {"inputs": ()}, r"relu_3: reads \(\)"),
+        ("relu_3", {"divisor": 0}, "divides by 0"),
         ("port", {"inputs": ("port",)}, "not computed before it"),
         ("dense_7", {"bias": np.zeros(3, np.int64)}, "channels differ"),
         ("dense_7", {"shape": (3,)}, "channels differ"),
         ("dense_7", {"weight": np.full((3, 2), 1000)}, "codes 0..1000 outside"),
-        ("dense_7", {"weight": np.zeros((3, 2))}, "codes are float64"),
+        ("dense_7", {"weight": np.zeros((3, 2))}, "weight is not int64"),
         ("dense_7", {"bias": np.array([99, 0])}, "codes 0..99 outside"),
         ("batchnorm_2", {"scale": np.array([1, 2, 99])}, "codes 0..99 outside"),
         ("batchnorm_2", {"offset": np.array([1, 2, -99])}, "outside"),
-        ("maxpool2d_5", {"format": u(5)}, "changes the format"),
-        ("flatten_6", {"format": s(5)}, "changes the format"),
+        ("maxpool_5", {"format": u(5)}, "changes the format"),
+        ("reshape_6", {"format": s(5)}, "changes the format"),
     ],
 )
 def test_verify(name: str, changes: dict[str, object], message: str) -> None:
@@ -57,13 +59,14 @@ def test_verify(name: str, changes: dict[str, object], message: str) -> None:
     ("name", "changes"),
     [
         ("dense_7", {"weight": np.zeros((4, 2), np.int64)}),
-        ("conv2d_1", {"weight": np.zeros((3, 3, 1, 3), np.int64)}),
-        ("conv2d_1", {"shape": (3, 3, 3)}),
+        ("conv_1", {"weight": np.zeros((3, 3, 1, 3), np.int64)}),
+        ("conv_1", {"shape": (3, 3, 3)}),
+        ("conv_1", {"groups": 2}),
         ("batchnorm_2", {"scale": np.array([1])}),
         ("relu_3", {"shape": (1, 1, 3)}),
         ("requantize_4", {"shape": (2, 2, 2)}),
-        ("maxpool2d_5", {"shape": (1, 2, 3)}),
-        ("flatten_6", {"shape": (4,)}),
+        ("maxpool_5", {"shape": (1, 2, 3)}),
+        ("reshape_6", {"shape": (4,)}),
     ],
 )
 def test_verify_finds_shapes_that_do_not_follow(name: str, changes: dict[str, object]) -> None:
@@ -71,16 +74,66 @@ def test_verify_finds_shapes_that_do_not_follow(name: str, changes: dict[str, ob
         broken(name, **changes)
 
 
-def test_a_graph_begins_with_its_only_input() -> None:
+def branched() -> IntGraph:
+    net = Net((2, 3), s(4)).port("b", (2, 3), u(3)).merge("add", "b").leaky([1, 2, 1], frac=2).requantize(s(4))
+    net = net.gather(lambda x: x[::-1]).lookup([-8, 0], [-1, 1], s(3)).mark("steps").leave("steps")
+    return net.average((2,), s(4)).softmax(u(4, 4)).graph()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("merge_2", {"inputs": ("port",)}, "reads"),
+        ("merge_2", {"function": "divide"}, "does not follow"),
+        ("leaky_relu_3", {"slope": np.array([1, 2])}, "shape"),
+        ("leaky_relu_3", {"slope": np.array([1, 2, 99])}, "codes 0..99 outside"),
+        ("gather_5", {"index": np.full((2, 3), 6)}, "does not follow"),
+        ("gather_5", {"index": np.full((2, 3), -2)}, "does not follow"),
+        ("gather_5", {"index": np.zeros((3, 2), np.int64)}, "does not follow"),
+        ("lookup_6", {"starts": np.array([-7, 0])}, "lookup_6"),
+        ("lookup_6", {"starts": np.array([-8, -8])}, "runs are not in order"),
+        ("lookup_6", {"values": np.array([-1, 9])}, "codes 0..9 outside|codes -1..9 outside"),
+        ("lookup_6", {"values": np.array([-1])}, "lookup_6"),
+        ("sumpool_7", {"weight": np.ones(2, np.int64)}, "does not follow"),
+        ("softmax_9", {"exponentials": np.ones(8, np.int64)}, "exponentials do not fit"),
+    ],
+)
+def test_verify_branches_and_tables(name: str, changes: dict[str, object], message: str) -> None:
+    graph = branched()
+    ops = tuple(replace(op, **changes) if op.name == name else op for op in graph.ops)
+    with pytest.raises((AssertionError, ValueError), match=message):
+        replace(graph, ops=ops)
+
+
+def test_a_graph_begins_with_its_inputs() -> None:
     graph = small()
-    with pytest.raises(AssertionError, match="the first op is the input"):
+    with pytest.raises(AssertionError, match="the first op is an input"):
         replace(graph, ops=graph.ops[1:])
-    with pytest.raises(AssertionError, match="the first op is the input"):
+    with pytest.raises(AssertionError, match="the first op is an input"):
         replace(graph, ops=())
+    with pytest.raises(AssertionError, match=r"outputs .* are not computed"):
+        replace(graph, outputs=("nothing",))
+
+
+def test_ports() -> None:
+    graph = branched()
+    assert [op.name for op in graph.inputs] == ["port", "b"] and graph.port_shape == (12,)
+    assert graph.outputs == ("lookup_6", "softmax_9") and graph.output.name == "lookup_6"
+    low, high = graph.port_limits()
+    assert low.tolist() == [-8] * 6 + [0] * 6 and high.tolist() == [7] * 12
+    codes = np.arange(24).reshape(2, 12)
+    parts = graph.split_port(codes)
+    assert parts["b"].tolist() == [[[6, 7, 8], [9, 10, 11]], [[18, 19, 20], [21, 22, 23]]]
+    assert np.array_equal(graph.join_port(parts), codes)
+    symmetric = replace(graph.inputs[0], overflow=Overflow.SAT_SYM)
+    assert symmetric.lowest_code == -7 and replace(symmetric, format=u(4)).lowest_code == 0
+    assert small().port_shape == (4, 4, 2)
+    assert [op.name for op in graph.sources(graph["merge_2"])] == ["port", "b"]
+    assert [op.name for op in graph.readers("lookup_6")] == ["sumpool_7"]
 
 
 def test_text(golden: Golden) -> None:
-    graphs = [zoo.row("everything"), lower(zoo.row("everything")), lower(zoo.row("cast_symmetric"))]
+    graphs = [zoo.row("everything"), lower(zoo.row("everything")), lower(zoo.row("cast_symmetric")), lower(branched())]
     golden("graphs.txt", "\n\n".join(map(to_text, graphs)) + "\n")
 
 

@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 
 from flow.errors import DataError, UnsupportedError
 from flow.fixed import FixedFormat, Overflow, Rounding, to_values
-from flow.graph import Input
+from flow.graph import Input, IntGraph
 from flow.inputs import MAX_INPUT_BITS, Samples, derive_format, no_inputs, parse_format, read_samples, to_port
 
 
-def port(fmt: FixedFormat, shape: tuple[int, ...] = (2,)) -> Input:
-    return Input(name="x", inputs=(), shape=shape, format=fmt, rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
+def port(fmt: FixedFormat, shape: tuple[int, ...] = (2,), name: str = "x") -> IntGraph:
+    op = Input(name=name, inputs=(), shape=shape, format=fmt, rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
+    return IntGraph(name="g", ops=(op,))
+
+
+def ports(*graphs: IntGraph) -> IntGraph:
+    return IntGraph(name="g", ops=tuple(op for graph in graphs for op in graph.ops))
 
 
 def samples(values: Any) -> Samples:
@@ -29,12 +34,33 @@ def samples(values: Any) -> Samples:
 def test_numbers_of_every_kind_are_read(tmp_path: Path, dtype: str) -> None:
     np.save(tmp_path / "x.npy", np.asfortranarray(np.array([[0, 1], [1, 0], [1, 1]], dtype)))
     np.save(tmp_path / "y.npy", np.array([0, 1, 1], "u1"))
-    found = read_samples(tmp_path / "x.npy", tmp_path / "y.npy", (2,))
+    found = read_samples(tmp_path / "x.npy", tmp_path / "y.npy", {"x": (2,)})
     assert found.values.dtype == np.float64
     assert found.labels is not None
     assert found.labels.dtype == np.int64
     assert found.values.tolist() == [[0, 1], [1, 0], [1, 1]]
     assert found.source == "x.npy"
+
+
+def test_several_inputs_are_an_archive(tmp_path: Path) -> None:
+    """Flattened and joined in the model's order, not in that of the archive."""
+    shapes = {"image": (2, 2), "vector": (1,)}
+    np.savez(tmp_path / "x.npz", vector=np.array([[5], [6]]), image=np.arange(8.0).reshape(2, 2, 2))
+    found = read_samples(tmp_path / "x.npz", None, shapes)
+    assert found.values.tolist() == [[0, 1, 2, 3, 5], [4, 5, 6, 7, 6]]
+    np.save(tmp_path / "x.npy", np.zeros((2, 5)))
+    for arrays, message in (
+        ({"image": np.zeros((2, 2, 2))}, "holds 'image'; the model has the inputs 'image', 'vector': give an .npz"),
+        ({}, "holds nothing"),
+        ({"image": np.zeros((2, 2, 2)), "vector": np.zeros((2, 2))}, r"'vector' has shape \(2, 2\)"),
+        ({"image": np.zeros((2, 2, 2)), "vector": np.zeros((3, 1))}, "its arrays have 2, 3 samples"),
+        ({"image": np.zeros((2, 2, 2)), "vector": np.full((2, 1), np.nan)}, "'vector' 2 values are NaN"),
+    ):
+        np.savez(tmp_path / "x.npz", **arrays)
+        with pytest.raises(DataError, match=message):
+            read_samples(tmp_path / "x.npz", None, shapes)
+    with pytest.raises(DataError, match="a single array; the model has several inputs"):
+        read_samples(tmp_path / "x.npy", None, shapes)
 
 
 BAD_INPUTS: dict[str, tuple[Any, str]] = {
@@ -195,6 +221,13 @@ def test_input_formats_of_impossible_width_are_refused(text: str) -> None:
 def test_a_model_that_quantizes_its_input_takes_no_format(tmp_path: Path) -> None:
     outcome = flow("show", "digits_mlp", "--input-format", "fixed<8,1>", "--output", tmp_path)
     refused(outcome, "quantizes its own input")
+
+
+def test_each_port_has_its_own_grid() -> None:
+    graph = ports(port(FixedFormat(False, 0, 2), (2,), "a"), port(FixedFormat(True, 3, 0), (1, 1), "b"))
+    found = to_port(samples([[0.3, 5.0, -9.0], [0.5, 0.75, 2.5]]), graph)
+    assert found.codes.tolist() == [[1, 3, -8], [2, 3, 2]]
+    assert (found.rounded, found.clipped) == (2, 2)
 
 
 def test_no_inputs_are_an_empty_set() -> None:

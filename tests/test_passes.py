@@ -61,8 +61,22 @@ def test_fold_narrows_what_it_makes() -> None:
         (dense().relu().requantize(u(3), overflow=Overflow.SAT_ZERO), ["dense", "requantize"]),
         (dense().relu().requantize(s(1)), ["dense", "requantize"]),
         (dense().requantize(s(12, 3)).requantize(s(3)), ["dense"]),
-        (Net((3,), s(4)).relu().requantize(u(3)), ["relu", "requantize"]),
-        (Net((2, 2, 1), s(4)).pool((2, 2)).relu(), ["maxpool2d", "relu"]),
+        (Net((3,), s(4)).relu().requantize(u(3)), ["relu"]),
+        (Net((3,), s(6)).relu(limit=9).requantize(u(3)), ["relu"]),
+        (dense().relu(limit=9).requantize(u(3)), ["dense", "relu"]),
+        (dense().leaky([1], frac=2).requantize(s(4)), ["dense", "leaky_relu"]),
+        (dense().requantize(s(4)).mark("a").merge("add", "a").relu().requantize(u(4)), ["dense", "merge"]),
+        (
+            dense().mark("a").relu().requantize(u(4)).dense([[1, 2], [2, 1]]).merge("add", "a"),
+            ["dense", "relu", "dense", "merge"],
+        ),
+        (dense().mark("a").leave("a").relu().requantize(u(4)), ["dense", "relu"]),
+        (Net((4, 4, 1), s(4)).average((2, 2), s(4)), ["sumpool"]),
+        (Net((6, 1), s(4)).average((3,), s(4)).relu(), ["sumpool", "relu"]),
+        (dense().requantize(s(6), divisor=3), ["dense", "requantize"]),
+        (Net((2, 3), s(4)).gather(lambda x: x[::-1]).requantize(s(3)), ["gather", "requantize"]),
+        (Net((3,), s(4)).lookup([-8, 0], [-1, 1], s(3)).requantize(s(2)), ["lookup", "requantize"]),
+        (Net((2, 2, 1), s(4)).pool((2, 2)).relu(), ["maxpool", "relu"]),
     ],
 )  # fmt: skip
 def test_what_is_fused_and_what_is_not(net: Net, expected: list[str]) -> None:
@@ -92,10 +106,10 @@ def test_a_relu_that_rounds_is_not_fused() -> None:
 
 
 def test_an_op_that_two_read_is_not_merged() -> None:
-    """No graph from `extract` branches; the passes do not rely on that."""
+    """Each reader needs what stands between them as it is."""
     graph = dense().batchnorm([4, -2], [1, 3]).graph()
     branch = replace(graph.ops[-1], name="other")
-    graph = replace(graph, ops=(*graph.ops, branch))
+    graph = replace(graph, ops=(*graph.ops, branch), outputs=("batchnorm_2", "other"))
     assert [op.name for op in fold_batchnorm(graph).ops] == [op.name for op in graph.ops]
 
 

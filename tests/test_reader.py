@@ -97,7 +97,7 @@ def test_a_sequential_model_built_by_its_first_call_knows_its_input_shape(tmp_pa
     for name in ("model.h5", "model.keras", "saved"):
         trained = read_keras(save(model, tmp_path / name)).trained
         assert trained.input_shape() == (4,)
-        assert extract(trained, FixedFormat(False, 0, 8)).input.shape == (4,)
+        assert extract(trained, FixedFormat(False, 0, 8)).inputs[0].shape == (4,)
 
 
 # each form through a build

@@ -156,9 +156,12 @@ def test_a_divergence_is_told(report: Report) -> None:
     }
     verdict = {**report.document["verdict"], "bit_exact": False, "first_divergence": first, "file_differences": ["w2"]}
     text = to_text(Report({**report.document, "verdict": verdict}))
-    assert "first at op 'dense1', element (4,) of sample 3: reference 5, csim 6" in text
+    assert "first at op 'dense1', element (4,): reference 5, csim 6" in text
+    assert "counterexample with 1 non-zero inputs, from sample 3: " in text
     assert "cause: AP_TRN instead" in text
-    assert "counterexample.npz" in text
+    place = report.document["run_dir"]
+    again = f"flow compare {place} --levels reference csim --inputs {place}/counterexample.npz"
+    assert text.endswith(f"\n{again}"), "the last line is the command that reproduces it"
     assert "file: w2" in text
 
 

@@ -22,10 +22,11 @@ from flow.fixed import Codes, Overflow, Rounding
 from flow.graph import IntGraph
 from flow.passes import lower
 from flow.project import Project
+from flow.results import SimResult
 from flow.target import Target
 
 DEFINES, PARAMETERS, TOP = "firmware/defines.h", "firmware/parameters.h", "firmware/victim.cpp"
-CONV, DENSE, LAST, POOL, NORM = "conv2d_1", "dense_7", "dense_10", "maxpool2d_4", "batchnorm_5"
+CONV, DENSE, LAST, POOL, NORM = "conv_1", "dense_7", "dense_10", "maxpool_4", "batchnorm_5"
 
 
 def victim() -> IntGraph:
@@ -95,30 +96,50 @@ class Sabotage:
     cause: str | None = None
 
 
+def in_config(project: Project, op: str, old: str, new: str) -> Project:
+    """Change the configuration of an op's call, or the tables behind it."""
+    config = next(name for name in call_of(project, op)[0] if name.startswith("config"))
+    pattern = rf"struct {config} [^\n]*\{{\n.*?\n\}};\n(const [^;]*;\n)*"
+
+    def changed(match: re.Match[str]) -> str:
+        text, count = re.subn(old, new, match.group())
+        assert count == 1, f"{old!r} stands {count} times in {config}"
+        return text
+
+    text = re.sub(pattern, changed, project.text(PARAMETERS), flags=re.DOTALL)
+    return Project(project.name, {**project.files, PARAMETERS: text.encode()})
+
+
 def result_type(op: str, old: str, new: str | Callable[[re.Match[str]], str]) -> Callable[[Project], Project]:
     return lambda project: in_type(project, call_of(project, op)[0][1], old, new)
 
 
 SABOTAGE: dict[str, Sabotage] = {
     "weight in both": Sabotage(
-        CONV, lambda p: number(p, CONV, 2, 7, ("txt", "h")), "weight (", "a weight, a bias or an input"
+        CONV, lambda p: number(p, CONV, 2, 7, ("txt", "h")), "weight (", "weight (0, 1, 0, 1) of 1 instead of 0 gives"
     ),
     "weight for simulation": Sabotage(
-        DENSE, lambda p: number(p, DENSE, 2, 5, ("txt",)), ".txt is code", "a weight, a bias or an input"
+        DENSE, lambda p: number(p, DENSE, 2, 5, ("txt",)), ".txt is code", "weight (1, 1) of 1 instead of 0 gives"
     ),
     "weight for synthesis": Sabotage(DENSE, lambda p: number(p, DENSE, 2, 5, ("h",)), ".h is code"),
     "weight that is no power of two": Sabotage(
-        LAST, lambda p: number(p, LAST, 2, 3, ("txt", "h")), "weight (", "a weight, a bias or an input"
+        LAST, lambda p: number(p, LAST, 2, 3, ("txt", "h")), "weight (", "weight (1, 0) of -4 instead of -6 gives"
     ),
     "bias": Sabotage(
-        DENSE, lambda p: number(p, DENSE, 3, 2, ("txt", "h")), "bias (2,) in b", "a weight, a bias or an input"
+        DENSE, lambda p: number(p, DENSE, 3, 2, ("txt", "h")), "bias (2,) in b", "bias (2,) of 5 instead of 4 gives"
     ),
     "bias for synthesis": Sabotage(DENSE, lambda p: number(p, DENSE, 3, 2, ("h",)), "bias (2,) in b"),
     "scale": Sabotage(
-        NORM, lambda p: number(p, NORM, 2, 1, ("txt", "h")), "scale (1,) in s", "a weight, a bias or an input"
+        NORM,
+        lambda p: in_config(p, NORM, r"(scale.*) = \{6, -2, 4\}", r"\1 = {6, 2, 4}"),
+        "{6, -2, 4}",
+        "scale (1,) of 1 instead of -1 gives",
     ),
     "offset": Sabotage(
-        NORM, lambda p: number(p, NORM, 3, 1, ("txt", "h")), "offset (1,) in b", "a weight, a bias or an input"
+        NORM,
+        lambda p: in_config(p, NORM, r"(offset.*) = \{5, 7", r"\1 = {5, 6"),
+        "{5, 7, -6}",
+        "offset (1,) of 6 instead of 7 gives",
     ),
     "rounding": Sabotage(
         DENSE, result_type(DENSE, "AP_RND_CONV", "AP_TRN"), "the output type is", "AP_TRN instead of AP_RND_CONV gives"
@@ -154,25 +175,34 @@ SABOTAGE: dict[str, Sabotage] = {
         CONV,
         lambda p: in_type(p, f"{CONV}_bias_t", r"<(\d+),(\d+)", narrower),
         "the bias type is",
-        "a weight, a bias or an input",
+        "bias of format s2.0 instead of s3.0 gives",
     ),
     "weight type": Sabotage(
         LAST,
         lambda p: in_type(p, f"{LAST}_weight_t", r"<(\d+),(\d+)", narrower),
         "the weight type is",
-        "a weight, a bias or an input",
+        "weight of format s3.2 instead of s4.2 gives",
     ),
-    "scale type": Sabotage(
-        NORM,
-        lambda p: in_type(p, f"{NORM}_scale_t", r"<(\d+),(\d+)", narrower),
-        "the scale type is",
-        "a weight, a bias or an input",
+    "width of an exact result": Sabotage(
+        NORM, lambda p: in_config(p, NORM, r"exact_bits = \d+", "exact_bits = 4"), "exact_bits = 4"
     ),
-    "offset type": Sabotage(
-        NORM,
-        lambda p: in_type(p, f"{NORM}_bias_t", r"<(\d+),(\d+)", narrower),
-        "the offset type is",
-        "a weight, a bias or an input",
+    "grid of an exact result": Sabotage(
+        NORM, lambda p: in_config(p, NORM, r"exact_frac = -?\d+", "exact_frac = 9"), "exact_frac = 9"
+    ),
+    "function of a kernel": Sabotage(
+        NORM, lambda p: in_config(p, NORM, "scale_and_offset<", "requantize<"), "requantize<"
+    ),
+    "stride of a convolution": Sabotage(
+        CONV, lambda p: in_config(p, CONV, "stride_width = 1", "stride_width = 2"), "the constant stride_width is 2"
+    ),
+    "window of a convolution": Sabotage(
+        CONV, lambda p: in_config(p, CONV, "filt_height = 3", "filt_height = 2"), "the constant filt_height is 2"
+    ),
+    "window of a pooling": Sabotage(
+        POOL, lambda p: in_config(p, POOL, "pool_height = 2", "pool_height = 1"), "the constant pool_height is 1"
+    ),
+    "reuse factor": Sabotage(
+        DENSE, lambda p: in_config(p, DENSE, "reuse_factor = 1", "reuse_factor = 2"), "the constant reuse_factor is 2"
     ),
     "result width": Sabotage(
         DENSE, result_type(DENSE, r"<(\d+),(\d+)", narrower), "the output type is", "an output of format"
@@ -253,14 +283,14 @@ def test_running_finds_it(name: str, simulations: dict[str, Simulation]) -> None
     codes = adversarial_inputs(graph, 1000)
     expected, other = reference.run(graph, codes), simulate(codes)
 
-    def differ(trial: Codes) -> np.ndarray:
-        wrong = simulate(trial).codes[crime.op] != reference.run(graph, trial).codes[crime.op]
-        return wrong.reshape(len(trial), -1).any(axis=1)
+    def rerun(trial: Codes) -> tuple[SimResult, SimResult]:
+        return reference.run(graph, trial), simulate(trial)
 
-    divergence = compare.first_divergence(graph, expected, other, differ)
+    divergence = compare.first_divergence(graph, expected, other, rerun)
     assert divergence is not None and divergence.op == crime.op and divergence.levels == ("reference", "csim")
     assert crime.cause is not None and crime.cause in divergence.cause
-    assert divergence.codes[0] != divergence.codes[1] and differ(divergence.counterexample[None]).all()
+    first, second = (each.codes[crime.op] for each in rerun(divergence.counterexample[None]))
+    assert divergence.codes[0] != divergence.codes[1] and (first != second).any()
     nonzero = np.count_nonzero(divergence.counterexample)
     assert divergence.nonzero_inputs == nonzero <= np.count_nonzero(codes[divergence.sample])
     counts = compare.mismatches(expected, other, graph.ops)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,9 +80,22 @@ def test_damaged_files(damage: str, tmp_path: Path) -> None:
             load_metrics(tmp_path)
 
 
+def port(name: str, *shape: int | None) -> dict[str, Any]:
+    return {"class_name": "InputLayer", "config": {"name": name, "batch_input_shape": [None, *shape]}}
+
+
 def test_input_shape() -> None:
     assert MODEL.input_shape() == (3,)
-    layers = [{"class_name": "InputLayer", "config": {"name": "in", "batch_input_shape": [None, None, 3]}}]
     with pytest.raises(UnsupportedError, match="is not fixed; give every axis but the batch a size"):
-        replace(MODEL, config={"layers": layers}).input_shape()
-    assert replace(MODEL, config={"layers": [{"config": {}}], "build_input_shape": [None, 4]}).input_shape() == (4,)
+        replace(MODEL, config={"layers": [port("in", None, 3)]}).input_shape()
+    first = {"class_name": "Flatten", "config": {"name": "flat"}}
+    assert replace(MODEL, config={"layers": [first], "build_input_shape": [None, 4]}).input_shape() == (4,)
+    own = {"class_name": "Flatten", "config": {"name": "flat", "batch_input_shape": [None, 2, 3]}}
+    assert replace(MODEL, config={"layers": [own]}).input_shapes() == {"input": (2, 3)}
+
+
+def test_several_inputs_are_joined_in_the_order_of_the_model() -> None:
+    ports = [{**port(name, *shape), "name": name, "inbound_nodes": []} for name, shape in (("a", (2, 3)), ("b", (4,)))]
+    config = {"layers": ports, "input_layers": [["b", 0, 0], ["a", 0, 0]], "output_layers": [["a", 0, 0]]}
+    model = replace(MODEL, class_name="Functional", config=config)
+    assert list(model.input_shapes().items()) == [("b", (4,)), ("a", (2, 3))] and model.input_shape() == (10,)

@@ -19,7 +19,12 @@ from flow.reference import code_dtype
 from flow.results import SimResult
 from flow.toolchain import require_tool, run_all, run_tool
 
-FLAGS = ("-O1", "-std=c++17", "-w", "-Ifirmware/ap_types", "-I.", '-DWEIGHTS_DIR="firmware/weights"')
+INCLUDES = ("ap_types", "ac_types", "ac_types/include", "ac_math/include", "ac_simutils/include", "nnet_utils")
+"""Where headers lie in the projects of any back end, below `firmware`; g++ passes over those that are not there."""
+FLAGS = (
+    *("-O1", "-std=c++17", "-w", "-I.", '-DWEIGHTS_DIR="firmware/weights"'),
+    *(f"-Ifirmware/{directory}" for directory in INCLUDES),
+)
 
 
 def sources_digest(project: Project) -> str:
@@ -72,7 +77,7 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
         Codes of every op, level "csim"; ops that only pass codes on repeat their input's.
 
     Raises:
-        ToolFailedError: it crashed, or wrote less than it should.
+        ToolFailedError: it crashed, complained, or wrote less than it should.
     """
     started = time.perf_counter()
     parts = [part for part in np.array_split(codes.astype(np.int64), os.cpu_count() or 1) if len(part)]
@@ -83,7 +88,9 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
             out.mkdir()
             part.tofile(out / "inputs.bin")
             commands.append([str(program), str(out / "inputs.bin"), str(out)])
-        run_all(commands, directory)
+        for said in run_all(commands, directory):
+            if said.strip():  # hls::stream prints a line when it is read empty, or dropped with words in it
+                raise ToolFailedError(f"csim of {graph.name} complained: {said.strip().splitlines()[0]}")
         results: dict[str, Codes] = graph.split_port(codes)
         for op in graph.ops:
             if isinstance(op, Reshape):

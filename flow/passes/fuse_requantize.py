@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flow.fixed import Overflow, Rounding
-from flow.graph import BatchNorm, IntGraph, LeakyRelu, MatMul, Merge, Op, Relu, Requantize, SumPool
+from flow.graph import (
+    BatchNorm,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
 from flow.intervals import casts_exactly
 from flow.passes.rewrite import merge_pairs
 
@@ -28,13 +42,19 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
         return replace(first, format=second.format.unsigned(), rounding=Rounding.TRN, overflow=Overflow.SAT)
     after_relu = bool(first.fused) and first.fused[-1] == "relu"
     if isinstance(second, Requantize) and (exact or after_relu):
-        if after_relu and not _keeps_relu(second):
+        if after_relu and not (_keeps_relu(second) and _may_lose_sign(second, graph)):
             return None
         if second.divisor != 1 and not isinstance(first, Merge | SumPool):
             return None
         fmt = second.format.unsigned() if after_relu else second.format
         return replace(first, format=fmt, rounding=second.rounding, overflow=second.overflow, divisor=second.divisor)
     return None
+
+
+def _may_lose_sign(op: Op, graph: IntGraph) -> bool:
+    """Say whether the ops that read `op` take the unsigned format of the same codes; some are made for its format."""
+    tied = any(isinstance(reader, MaxPool | Reshape | Lookup | Softmax) for reader in graph.readers(op.name))
+    return not op.format.signed or not tied
 
 
 def _keeps_relu(op: Op) -> bool:

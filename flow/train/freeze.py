@@ -62,13 +62,18 @@ def quantized_weights(model: Any) -> Weights:
 
 
 def layers_by_path(model: Any, path: str = "") -> dict[str, Any]:
-    """Return the layers of a model and of the models in it, by the path that `flow.topology` gives them."""
-    found = {}
+    """Return the layers of a model and of the models in it, by the path that `flow.topology` gives them.
+
+    Raises:
+        UnsupportedError: two layers have one path.
+    """
+    found: dict[str, Any] = {}
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found.update(layers_by_path(layer, f"{path}{layer.name}/"))
-        else:
-            found[path + layer.name] = layer
+        inside = isinstance(layer, keras.Model)
+        group = layers_by_path(layer, f"{path}{layer.name}/") if inside else {path + layer.name: layer}
+        for name in group.keys() & found.keys():
+            raise UnsupportedError(f"{model.name}: two layers are called '{name}'; rename one")
+        found.update(group)
     return found
 
 

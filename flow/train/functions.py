@@ -26,10 +26,14 @@ Floats = NDArray[np.float32]
 QKERAS_FUNCTIONS = ("hard_sigmoid", "smooth_sigmoid", "binary_sigmoid", "hard_tanh", "smooth_tanh", "binary_tanh")
 """Functions of `qkeras.quantizers`; in QKeras' layers they come before Keras' of the same name."""
 LAYERS = ("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU")
-"""Element-wise Keras layers without a function in their configuration."""
+"""Element-wise Keras layers without a function in their configuration.
 
-PACKETS, FEW, COPIES = 1 << 20, 3, 32
-"""Elements per evaluation; elements of a tensor too small for a packet of any processor; such tensors per graph."""
+`Average` is accepted too, with the config {"count": n}: what Keras' merge layer makes of the sum of n inputs.
+"""
+
+CHUNK, FEW, MOST_COPIES, PER_COPY = 1 << 20, 3, 32, 1024
+"""Elements per evaluation; elements of a tensor too small for a packet of any processor; how many such tensors one
+graph takes at most, and one more for so many values: a small graph is built faster, a large one runs faster."""
 
 
 @quiet_warnings()
@@ -61,34 +65,35 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
         return x
 
     whole = tf.function(composed, input_signature=[tf.TensorSpec([None], tf.float32)])
-    single = tf.function(
+    copies = min(MOST_COPIES, 1 + len(values) // PER_COPY)
+    few = tf.function(
         lambda rows: [composed(row) for row in tf.unstack(rows)],
-        input_signature=[tf.TensorSpec([COPIES, FEW], tf.float32)],
+        input_signature=[tf.TensorSpec([copies, FEW], tf.float32)],
     )
     results = np.empty_like(values)
     what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
-    for start in range(0, len(values), PACKETS):
-        part = values[start : start + PACKETS]
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK]
         found = np.asarray(whole(part))
-        differs = np.flatnonzero(found != _one_by_one(single, part))
         if not np.isfinite(found).all():
             where = part[~np.isfinite(found)][0]
             raise UnsupportedError(
                 f"{what}: the value at {where:g} is not finite; quantize the input to a smaller range"
             )
+        differs = np.flatnonzero(found != _one_by_one(few, part, copies))
         if len(differs):
             raise UnsupportedError(
                 f"{what}: {len(differs)} values, the first at {part[differs[0]]:g}, depend in TensorFlow on where in a "
                 "tensor they stand, so no hardware can equal them; let a quantizer follow, or change its bits"
             )
-        results[start : start + PACKETS] = found
+        results[start : start + CHUNK] = found
     return results
 
 
-def _one_by_one(single: Callable[[Any], Any], values: Floats) -> Floats:
-    """Return what a function of `COPIES` small tensors gives for each value."""
-    padded = np.resize(values, -(-len(values) // (COPIES * FEW)) * COPIES * FEW)
-    found = [np.asarray(single(block)) for block in padded.reshape(-1, COPIES, FEW)]
+def _one_by_one(few: Callable[[Any], Any], values: Floats, copies: int) -> Floats:
+    """Return what a function of `copies` small tensors gives for each value."""
+    padded = np.resize(values, -(-len(values) // (copies * FEW)) * copies * FEW)
+    found = [np.asarray(few(block)) for block in padded.reshape(-1, copies, FEW)]
     return np.concatenate(found).reshape(-1)[: len(values)]
 
 
@@ -103,6 +108,9 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
         kept = ("alpha", "max_value", "negative_slope", "threshold", "theta")
         layer = getattr(keras.layers, name)(**{key: config[key] for key in kept if key in config})
         return lambda x: layer.call(x)
+    if name == "Average":
+        count = int(config["count"])
+        return lambda x: x / count
     if name not in ("Activation", "QActivation"):
         known = ", ".join(("Activation", "QActivation", *LAYERS))
         raise UnsupportedError(f"{name} is not an element-wise layer that can be evaluated; use one of {known}")

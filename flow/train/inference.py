@@ -2,169 +2,333 @@
 
 Keras computes in float32. Where the graph's intervals prove that every sum of every layer fits 24 bits, that is exact,
 and the model runs as it is. Otherwise the same quantized weights run in float64 (exact to 53 bits) through Keras layers
-built for that, and the result says so.
+built for that, and the result says so. Functions that the graph holds as tables are float32 in both.
 """
 
 from __future__ import annotations
 
-import copy
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
 from flow.fixed import Codes, to_values
-from flow.graph import Input, IntGraph
-from flow.intervals import exact_result
-from flow.quantizers import activation_cast, parse_quantizer
+from flow.graph import Input, IntGraph, LeakyRelu, Softmax
+from flow.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
+from flow.quantizers import FUNCTIONS, activation_cast, parse_quantizer
 from flow.reference import code_dtype
 from flow.results import SimResult
+from flow.topology import Call, Topology, topology
 from flow.train import load_tensorflow, quiet_warnings
-from flow.trained import TrainedModel
+from flow.train.freeze import layers_by_path
+from flow.train.functions import layer_function
+from flow.trained import Arrays, TrainedModel
 
 _modules = load_tensorflow()
 tf, keras = _modules.tf, _modules.keras
 
-FLOAT32_BITS, FLOAT64_BITS = 24, 53
 BATCH = 1024
+Function = Callable[[Any], Any]
+"""One call of a layer: a tensor, or a list of them where it reads several, to a tensor."""
 
 
 def exact_in(graph: IntGraph, bits: int) -> bool:
-    """Say whether every result in an extracted graph, before its cast, needs at most `bits` significant bits."""
-    for op in graph.ops:
-        if not isinstance(op, Input):
-            _, low, high = exact_result(op, graph[op.inputs[0]].format)
-            if max(high, -low) >= 1 << bits:
-                return False
-    return True
+    """Say whether floats with `bits` significant bits compute every result of an extracted graph exactly."""
+    return not inexact_in(graph, bits)
 
 
 @quiet_warnings()
 def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGraph, codes: Codes) -> SimResult:
-    """Run software inference on the values that the input port carries.
+    """Run software inference on the values that the input ports carry.
 
     Args:
         model: the Keras model as the user gave it, or as rebuilt from `trained`.
         trained: the same model as data.
         extracted: its graph before any pass: one op per step of the model.
         lowered: the graph of unified modules; the result has the outputs of its ops.
-        codes: input codes (samples, *shape).
+        codes: input codes (samples, *lowered.port_shape).
 
     Returns:
-        Codes of every op of `lowered`, level "qkeras".
+        Codes of every op of `lowered` that is the output of a layer, level "qkeras". A softmax is left off: see
+        `softmax_values`.
 
     Raises:
         UnsupportedError: sums need more than 53 bits, or an output is not on the grid of its format.
     """
     started = time.perf_counter()
-    plain_batchnorm = any(type(layer).__name__ == "BatchNormalization" for layer in model.layers)
-    if exact_in(extracted, FLOAT32_BITS) and not plain_batchnorm:
+    calls = topology(trained.class_name, trained.config)
+    if exact_in(extracted, FLOAT32_BITS) and not any(_only_double(call) for call in calls.calls):
         arithmetic, dtype = "float32", np.float32
     elif exact_in(extracted, FLOAT64_BITS):
         arithmetic, dtype = "float64", np.float64
-        model = double_model(trained)
     else:
         raise UnsupportedError(f"{lowered.name}: sums need more than {FLOAT64_BITS} bits, so no float can check them")
-    taps = {op.name: op.layers[-1] for op in lowered.ops[1:]}
-    outputs = _outputs(model, list(taps.values()), to_values(codes, lowered.input.format).astype(dtype))
-    results: dict[str, Codes] = {lowered.input.name: codes}
-    for op, values in zip(lowered.ops[1:], outputs, strict=True):
+    taps = _taps(lowered, calls)
+    functions = (
+        _own_functions(model, calls, set(taps.values()))
+        if dtype is np.float32
+        else _double_functions(trained, calls, extracted)
+    )
+    outputs = _outputs(calls, functions, list(taps.values()), _port_values(lowered, codes, dtype))
+    results: dict[str, Codes] = dict(lowered.split_port(codes))
+    for (name, tap), values in zip(taps.items(), outputs, strict=True):
+        op = lowered[name]
         scaled = np.ldexp(values.astype(np.float64), op.format.frac_bits)
         whole = np.rint(scaled)
         if not (whole == scaled).all():
             raise UnsupportedError(
-                f"{lowered.name}: QKeras' output of layer '{taps[op.name]}' is not on the grid of {op.format} "
+                f"{lowered.name}: QKeras' output of layer '{tap}' is not on the grid of {op.format} "
                 f"({np.count_nonzero(whole != scaled)} elements, {arithmetic}); please report this model"
             )
         results[op.name] = whole.astype(code_dtype(op.format)).reshape(len(codes), *op.shape)
     return SimResult(level="qkeras", codes=results, arithmetic=arithmetic, run_s=time.perf_counter() - started)
 
 
-def _outputs(model: Any, layers: list[str], inputs: Any) -> list[Any]:
-    """Return the outputs of the named layers; a softmax is left off, as it is in the hardware."""
-    for layer in model.layers:
-        if getattr(getattr(layer, "activation", None), "__name__", "") == "softmax" and layer.name in layers:
-            layer.activation = keras.activations.linear
-    tensors = [model.get_layer(name).output for name in layers]
-    taps = keras.Model(model.inputs, tensors)
-    found = taps.predict(inputs, batch_size=BATCH, verbose=0)
-    return [found] if len(layers) == 1 else list(found)
+@quiet_warnings()
+def softmax_values(graph: IntGraph, result: SimResult) -> dict[str, NDArray[np.float32]]:
+    """Return TensorFlow's float32 softmax of what QKeras computes before each softmax of the graph.
+
+    Args:
+        graph: the graph of unified modules.
+        result: what `run` gave for it.
+
+    Returns:
+        Name of the Softmax op -> (samples, *op.shape) float32.
+    """
+    found = {}
+    for op in graph.ops:
+        if isinstance(op, Softmax):
+            values = to_values(result.codes[op.inputs[0]], graph[op.inputs[0]].format)
+            found[op.name] = np.asarray(tf.nn.softmax(tf.constant(values.astype(np.float32))))
+    return found
+
+
+def _only_double(call: Call) -> bool:
+    """Say whether a layer cannot run exactly in float32: stock batch normalizations round.
+
+    TensorFlow merges a grouped convolution with its bias, then says that it cannot compute that; Keras' own layers, not
+    QKeras', have a way around it.
+    """
+    grouped = call.class_name.startswith("QConv") and int(call.config.get("groups") or 1) > 1
+    return grouped or call.class_name in ("BatchNormalization", "QBatchNormalization")
+
+
+def _taps(graph: IntGraph, calls: Topology) -> dict[str, str]:
+    """Return op -> the call whose output it is; for the op before a softmax, it is without the softmax."""
+    taps: dict[str, str] = {}
+    for op in graph.ops:
+        if isinstance(op, Softmax) and op.layers and not graph[op.inputs[0]].layers:
+            taps[op.inputs[0]] = _before_softmax(op, calls)
+        elif op.layers and not isinstance(op, Input | Softmax):
+            taps[op.name] = op.layers[-1]
+    return taps
+
+
+def _before_softmax(op: Softmax, calls: Topology) -> str:
+    """Return, of the layers that a softmax stands for, the one whose output it reads: its own, if it has weights."""
+    by_name = {call.name: call for call in calls.calls}
+    for position, name in enumerate(op.layers):
+        call = by_name[name]
+        if call.class_name == "Softmax" or call.config.get("activation") == "softmax":
+            alone = call.class_name in ("Softmax", "Activation", "QActivation")
+            return op.layers[position - 1] if alone else name
+    raise AssertionError(f"{op.name}: none of {op.layers} is a softmax")
+
+
+def _port_values(graph: IntGraph, codes: Codes, dtype: type[np.floating[Any]]) -> list[NDArray[Any]]:
+    parts = graph.split_port(codes)
+    return [to_values(parts[op.name], op.format).astype(dtype) for op in graph.inputs]
+
+
+def _outputs(
+    calls: Topology, functions: Mapping[str, Function], taps: list[str], inputs: list[NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Return the outputs of the named calls, batch by batch, as a graph computes them."""
+    flat: Any = _Flat(calls, functions, taps)
+    flat([tf.constant(values[:1]) for values in inputs], training=False)  # builds what is not built
+    ports = [tf.TensorSpec([None, *values.shape[1:]], values.dtype) for values in inputs]
+    graph = tf.function(lambda *tensors: flat(list(tensors), training=False), input_signature=ports)
+    parts = []
+    for start in range(0, len(inputs[0]), BATCH):
+        found = graph(*(tf.constant(values[start : start + BATCH]) for values in inputs))
+        parts.append([np.asarray(tensor) for tensor in found])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 _KerasLayer: Any = keras.layers.Layer
 
 
-class _Affine(_KerasLayer):  # type: ignore[misc]
-    """`x * scale + offset`, the constants as batch normalization computed them in float32."""
+class _Flat(_KerasLayer):  # type: ignore[misc]
+    """All calls of a model in their order: nested models, where layers may share a name, laid flat."""
 
-    def __init__(self, scale: Any, offset: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.scale, self.offset = scale.astype(np.float64), offset.astype(np.float64)
+    def __init__(self, calls: Topology, functions: Mapping[str, Function], taps: list[str]) -> None:
+        super().__init__(autocast=False)
+        self.run_calls: Callable[[list[Any]], list[Any]] = lambda tensors: _run_calls(calls, functions, taps, tensors)
 
-    def call(self, inputs: Any) -> Any:
-        return inputs * self.scale + self.offset
-
-
-class _Cast(_KerasLayer):  # type: ignore[misc]
-    """QKeras' formula of `quantized_bits` and `quantized_relu`: clip(round(x * 2**frac_bits)) / 2**frac_bits."""
-
-    def __init__(self, entry: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        quantizer = parse_quantizer(entry)
-        assert quantizer is not None
-        cast = activation_cast(quantizer, "activation")
-        self.steps = 2.0**cast.format.frac_bits
-        low = -cast.format.max_code if cast.overflow.value == "AP_SAT_SYM" else cast.format.min_code
-        self.limits = (float(low), float(cast.format.max_code))
-
-    def call(self, inputs: Any) -> Any:
-        return tf.clip_by_value(tf.round(inputs * self.steps), *self.limits) / self.steps
+    def call(self, inputs: list[Any]) -> list[Any]:
+        return self.run_calls(inputs)
 
 
-def double_model(trained: TrainedModel) -> Any:
-    """Return a Keras model in float64 with the trained model's quantized weights, layer by layer.
+def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[str], inputs: Iterable[Any]) -> list[Any]:
+    tensors = dict(zip((call.name for call in calls.inputs), inputs, strict=True))
+    for call in calls.calls:
+        if call.class_name != "InputLayer":
+            read = [tensors[name] for name in call.inputs]
+            tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
+    return [tensors[name] for name in taps]
 
-    Dense, convolution, pooling and reshaping are Keras' own; quantizers are QKeras' formulas (its `quantized_relu`
-    casts its input to float32, so it cannot be used as it is); batch normalization uses its float32 constants.
+
+def _own_functions(model: Any, calls: Topology, without_softmax: set[str]) -> dict[str, Function]:
+    """Return the calls of the model's own layers; those in `without_softmax` leave off a softmax they end with."""
+    layers = layers_by_path(model)
+    functions: dict[str, Function] = {}
+    for call in calls.calls:
+        if call.class_name != "InputLayer":
+            layer = layers[call.layer]
+            softmax = getattr(getattr(layer, "activation", None), "__name__", "") == "softmax"
+            functions[call.name] = _linear(layer) if softmax and call.name in without_softmax else layer
+    return functions
+
+
+def _linear(layer: Any) -> Function:
+    """Return the call of a layer without its activation."""
+
+    def function(inputs: Any) -> Any:
+        activation, layer.activation = layer.activation, keras.activations.linear
+        try:
+            return layer(inputs)
+        finally:
+            layer.activation = activation
+
+    return function
+
+
+# -- float64
+
+WEIGHTED = ("kernel", "depthwise_kernel", "pointwise_kernel", "bias")
+GEOMETRY = ("units", "filters", "kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")
+DOUBLE: Any = {"dtype": "float64"}
+
+
+def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -> dict[str, Function]:
+    """Return every call in float64, with the trained model's quantized weights.
+
+    Sums, merges, pooling and reshaping are Keras' own layers; quantizers that are casts are QKeras' formulas (its
+    `quantized_relu` casts its input to float32, so it cannot be used as it is); batch normalization uses its float32
+    constants; element-wise functions, which the graph holds as tables, are float32.
     """
-    tensor = inputs = keras.Input(trained.input_shape(), dtype="float64")
-    for entry in trained.config["layers"]:
-        layer = _double_layer(entry, trained)
-        if layer is None:
-            continue
-        tensor = layer(tensor)
-        weights = trained.weights.get(layer.name, {})
-        if "kernel" in weights:
-            layer.set_weights([weights[key].astype(np.float64) for key in ("kernel", "bias") if key in weights])
-    return keras.Model(inputs, tensor)
+    exact = {name for op in graph.ops if isinstance(op, LeakyRelu) for name in op.layers}
+    layers: dict[tuple[str, bool], Function] = {}
+    functions = {}
+    for call in calls.calls:
+        if call.class_name != "InputLayer":
+            key = call.layer, call.name in exact
+            if key not in layers:
+                layers[key] = _double_layer(call, trained.weights.get(call.layer, {}), call.name in exact)
+            functions[call.name] = layers[key]
+    return functions
 
 
-def _double_layer(entry: Mapping[str, Any], trained: TrainedModel) -> Any:
-    class_name = entry["class_name"].rsplit(">", 1)[-1]
-    config = copy.deepcopy(dict(entry["config"]))
-    name = config["name"]
-    named = {"name": name, "dtype": "float64"}
-    if class_name == "InputLayer":
-        return None
-    if "BatchNormalization" in class_name:
-        return _Affine(trained.weights[name]["scale"], trained.weights[name]["offset"], **named)
-    activation = parse_quantizer(config.get("activation"))
-    plain = activation is None or activation.name in ("relu", "softmax")
-    if class_name in ("QActivation", "Activation") and not plain:
-        return _Cast(config["activation"], **named)
-    if class_name in ("QDense", "Dense", "QConv2D", "Conv2D"):
-        geometry = ("units", "filters", "kernel_size", "strides", "padding", "use_bias")
-        kept = {key: config[key] for key in geometry if key in config}
-        cls = getattr(keras.layers, class_name.removeprefix("Q"))
-        return cls(**kept, **named, activation=_double_activation(activation, config, plain))
-    if class_name in ("QActivation", "Activation"):
-        return keras.layers.Activation(activation.name if activation else "linear", **named)
-    return getattr(keras.layers, class_name).from_config({**config, "dtype": "float64"})
+def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
+    """Return one layer in float64; slopes that are no op of the graph but part of a table are float32."""
+    class_name, config = call.class_name.removeprefix("Q"), dict(call.config)
+    if "scale" in arrays:
+        return _affine(arrays["scale"].astype(np.float64), arrays["offset"].astype(np.float64))
+    if class_name == "Activation":
+        return _double_activation(call)
+    sloping = class_name == "LeakyReLU" or (class_name == "ReLU" and bool(config.get("negative_slope")))
+    if class_name in ("ELU", "ThresholdedReLU") or (sloping and not exact):
+        return _single(layer_function(class_name, config))
+    if class_name == "Softmax":
+        return _same
+    if class_name == "Average":
+        return _average
+    if "kernel" in arrays or "pointwise_kernel" in arrays:
+        weighted = _weighted(class_name.removesuffix("Batchnorm"), config, arrays)
+        return _composed(weighted, _double_activation(call))
+    if "AveragePooling" in class_name:
+        return _composed(_pooled(class_name, config, arrays), _double_activation(call))
+    layer = getattr(keras.layers, class_name).from_config({**config, **DOUBLE})
+    return _with_weights(layer, [arrays["slope"]] if "slope" in arrays else [])
 
 
-def _double_activation(activation: Any, config: Mapping[str, Any], plain: bool) -> Any:
-    if activation is None:
-        return None
-    return activation.name if plain else _Cast(config["activation"], dtype="float64")
+def _double_activation(call: Call) -> Function:
+    """Return the activation of a layer; a softmax is left off."""
+    entry = call.config.get("activation")
+    quantizer = parse_quantizer(entry)
+    if quantizer is None or quantizer.name == "softmax":
+        return _same
+    if quantizer.name == "relu":
+        return tf.nn.relu  # type: ignore[no-any-return]
+    cast = None if quantizer.name in FUNCTIONS else activation_cast(quantizer, "activation")
+    if cast is None:
+        kind = "QActivation" if call.class_name.startswith("Q") else "Activation"
+        return _single(layer_function(kind, {"activation": entry}))
+    steps = 2.0**cast.format.frac_bits
+    low = -cast.format.max_code if cast.overflow.value == "AP_SAT_SYM" else cast.format.min_code
+    limits = float(low), float(cast.format.max_code)
+    return lambda x: tf.clip_by_value(tf.round(x * steps), *limits) / steps
+
+
+def _weighted(class_name: str, config: Mapping[str, Any], arrays: Arrays) -> Function:
+    """Return a dense layer or convolution without its activation."""
+    extra = "groups" if class_name in ("Conv1D", "Conv2D") else "output_padding"
+    kept = {key: config[key] for key in (*GEOMETRY, extra) if config.get(key) is not None}
+    layer = getattr(keras.layers, class_name)(**kept, use_bias="bias" in arrays, **DOUBLE)
+    return _with_weights(layer, [arrays[key] for key in WEIGHTED if key in arrays])
+
+
+def _with_weights(layer: Any, arrays: list[NDArray[np.float32]]) -> Function:
+    """Return the call of a layer that has these weights, from its first call on."""
+
+    def function(inputs: Any) -> Any:
+        if arrays and not layer.built:
+            layer.build(inputs.shape)
+            layer.set_weights([array.astype(np.float64) for array in arrays])
+        return layer(inputs)
+
+    return function
+
+
+def _pooled(class_name: str, config: Mapping[str, Any], arrays: Arrays) -> Function:
+    """Return an average without its activation; QKeras' `average_quantizer` follows as a factor."""
+    kept = {key: config[key] for key in ("pool_size", "strides", "padding", "keepdims") if key in config}
+    layer = getattr(keras.layers, class_name)(**kept, **DOUBLE)
+    if "multiplier" not in arrays:
+        return layer  # type: ignore[no-any-return]
+    multiplier = float(arrays["multiplier"])
+
+    def function(inputs: Any) -> Any:
+        area = math.prod(inputs.shape[1:-1] if class_name.startswith("Global") else layer.pool_size)
+        return layer(inputs) * float(area) * multiplier
+
+    return function
+
+
+def _average(inputs: Any) -> Any:
+    """Return the average of tensors as `Model.predict` computes it: in float32 times 1 / n."""
+    total = sum(inputs)
+    if len(inputs) & (len(inputs) - 1) == 0:
+        return total / len(inputs)
+    return tf.cast(tf.cast(total, tf.float32) * (np.float32(1) / np.float32(len(inputs))), tf.float64)
+
+
+def _affine(scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Function:
+    return lambda x: x * scale + offset
+
+
+def _single(function: Function) -> Function:
+    """Return a float32 function as one of float64."""
+    return lambda x: tf.cast(function(tf.cast(x, tf.float32)), tf.float64)
+
+
+def _composed(first: Function, second: Function) -> Function:
+    return lambda x: second(first(x))
+
+
+def _same(x: Any) -> Any:
+    return x

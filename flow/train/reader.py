@@ -25,13 +25,15 @@ import h5py
 from flow.errors import FlowError, ModelFileError, UnsupportedError
 from flow.extraction import LAYERS
 from flow.names import identifier
-from flow.quantizers import parse_quantizer, short_name
+from flow.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
+from flow.topology import MAX_DEPTH, MODELS
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.freeze import quantized_weights, revived
 from flow.train.rebuild import custom_objects
 from flow.trained import TrainedModel
 
 _modules = load_tensorflow()
+tf: Any = _modules.tf
 keras: Any = _modules.keras
 qkeras: Any = _modules.qkeras
 
@@ -44,6 +46,8 @@ TRAINING_ONLY = ("initializer", "regularizer", "constraint")
 """Ends of the keys that inference does not need; their values may name any function."""
 NEWER_KEYS = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")
 """Keys that the newer form of a configuration adds to the older one; a module named there would be imported."""
+KNOWN = ("relu", "softmax", *FUNCTIONS, *POSITIONAL, *RANDOM, "quantized_grid")
+"""Functions and quantizers that Keras or QKeras may make; what of them has an exact form, `extract` says."""
 RUNS_CODE = ("Lambda", "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 
 
@@ -130,17 +134,30 @@ def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any],
 def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
     try:
         config = json.loads(text)
+        found = dict(_inference_only(config)) if isinstance(config, dict) else {}
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: its configuration is no JSON ({error})") from error
-    inner = config.get("config") if isinstance(config, dict) else None
-    if isinstance(inner, list):  # Keras before 2.2.3 wrote the layers of a Sequential alone
-        config = {**config, "config": {"name": "model", "layers": inner}}
-    elif not isinstance(inner, dict) or "class_name" not in config:
+    if not isinstance(found.get("config"), dict | list) or "class_name" not in found:
         raise ModelFileError(f"{path}: its configuration is not that of a Keras model")
-    else:
-        built = (config.get("build_config") or {}).get("input_shape") or config.get("build_input_shape")
-        config = {**config, "config": {**({"build_input_shape": built} if built else {}), **inner}}
-    return dict(_inference_only(config))
+    whole = _with_models_of_today(found, 0)
+    built = (config.get("build_config") or {}).get("input_shape") or config.get("build_input_shape")
+    return {**whole, "config": {**({"build_input_shape": built} if built else {}), **whole["config"]}}
+
+
+def _with_models_of_today(entry: Any, depth: int) -> Any:
+    """Return a model's entry, and those of the models in it, in the form that Keras writes today.
+
+    Keras before 2.2.3 wrote the layers of a Sequential alone; before 2.4 a functional model was called "Model".
+    """
+    if not isinstance(entry, Mapping) or short_name(str(entry.get("class_name"))) not in MODELS or depth > MAX_DEPTH:
+        return entry
+    config = entry.get("config")
+    config = {"name": str(entry.get("name") or "model"), "layers": config} if isinstance(config, list) else config
+    if not isinstance(config, Mapping) or not isinstance(config.get("layers"), list):
+        return entry
+    class_name = "Functional" if short_name(str(entry["class_name"])) == "Model" else entry["class_name"]
+    layers = [_with_models_of_today(layer, depth + 1) for layer in config["layers"]]
+    return {**entry, "class_name": class_name, "config": {**config, "layers": layers}}
 
 
 def _inference_only(config: Any) -> Any:
@@ -149,7 +166,10 @@ def _inference_only(config: Any) -> Any:
         if config.get("class_name") in ("__tuple__", "TensorShape"):  # as a SavedModel writes them
             return _inference_only(config.get("items"))
         kept = [key for key in config if key not in NEWER_KEYS and not key.endswith(TRAINING_ONLY)]
-        return {key: _inference_only(config[key]) for key in kept}
+        found = {key: _inference_only(config[key]) for key in kept}
+        if short_name(str(found.get("class_name"))) == "quantized_hswish" and isinstance(found.get("config"), dict):
+            found["config"].pop("keep_negative", None)  # QKeras writes it and does not take it back
+        return found
     return [_inference_only(item) for item in config] if isinstance(config, list) else config
 
 
@@ -188,29 +208,57 @@ def _class_names(config: Any) -> Iterator[str]:
             waiting.extend(item)
 
 
-def _refuse_unknown_layers(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse layers and quantizers by name before Keras tries to find or evaluate them."""
-    layers = config["config"].get("layers")
+def _refuse_unknown_layers(path: Path, config: Mapping[str, Any], inside: str = "", depth: int = 0) -> None:
+    """Refuse layers, functions and quantizers by name before Keras tries to find or evaluate them."""
+    layers = config["config"].get("layers") if isinstance(config.get("config"), Mapping) else None
     if not isinstance(layers, list) or not layers:
         raise ModelFileError(f"{path}: its configuration lists no layers")
+    if depth > MAX_DEPTH:
+        raise UnsupportedError(f"{path}: models are nested more than {MAX_DEPTH} deep")
     for entry in layers:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
             raise ModelFileError(f"{path}: a layer's configuration is damaged")
-        class_name, name = short_name(str(entry.get("class_name"))), entry["config"].get("name")
-        if class_name.startswith("Prune"):
-            raise UnsupportedError(f"{path}: layer '{name}' is still wrapped for pruning; call strip_pruning and save")
-        if class_name not in LAYERS:
-            raise UnsupportedError(
-                f"{path}: layer '{name}': {class_name} is not supported; use one of {', '.join(LAYERS)}"
-            )
-        dtype = entry["config"].get("dtype") or "float32"
-        if dtype != "float32" and dtype != {"class_name": "Policy", "config": {"name": "float32"}}:
-            raise UnsupportedError(f"{path}: layer '{name}': dtype {dtype!r} is not supported; save a float32 model")
-        for key in ("kernel_quantizer", "bias_quantizer", "activation"):
-            try:
-                parse_quantizer(entry["config"].get(key))
-            except UnsupportedError as error:
-                raise error.at(f"{path}: layer '{name}'") from None
+        class_name, name = short_name(str(entry.get("class_name"))), f"{inside}{entry['config'].get('name')}"
+        try:
+            _refuse_call_arguments(entry.get("inbound_nodes"))
+            if class_name in MODELS:
+                _refuse_unknown_layers(path, entry, f"{name}/", depth + 1)
+            else:
+                _refuse_unknown(class_name, entry["config"])
+        except UnsupportedError as error:
+            raise (error if str(error).startswith(str(path)) else error.at(f"{path}: layer '{name}'")) from None
+
+
+def _refuse_call_arguments(nodes: Any) -> None:
+    """Refuse calls that say more than what they read: `training=True` makes a layer another one."""
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, Mapping):
+            raise UnsupportedError("was written by Keras 3; save the model with Keras 2 (tf_keras), as QKeras needs it")
+        for source in node if isinstance(node, list) else ():
+            given = source[3] if isinstance(source, list) and len(source) > 3 else {}
+            for key, value in given.items() if isinstance(given, Mapping) else [("arguments", given)]:
+                if not (key in ("training", "mask") and value in (None, False)):
+                    raise UnsupportedError(f"is called with {key}={value!r}; call it on tensors alone")
+
+
+def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
+    if class_name.startswith("Prune"):
+        raise UnsupportedError("is still wrapped for pruning; call strip_pruning and save")
+    if class_name not in LAYERS:
+        raise UnsupportedError(f"{class_name} is not supported; use one of {', '.join(LAYERS)}")
+    dtype = config.get("dtype") or "float32"
+    if dtype != "float32" and dtype != {"class_name": "Policy", "config": {"name": "float32"}}:
+        raise UnsupportedError(f"dtype {dtype!r} is not supported; save a float32 model")
+    for key, value in config.items():
+        if key == "activation" or key.endswith("quantizer"):
+            quantizer = parse_quantizer(value)
+            if quantizer is not None and quantizer.name not in KNOWN:
+                raise UnsupportedError(
+                    f"{key} {quantizer.name!r} is not supported; use one of {', '.join(map(repr, KNOWN))}"
+                )
+            value = None if quantizer is None else quantizer.args
+        for inner in () if key == "dtype" else _class_names(value):
+            raise UnsupportedError(f"{key} holds an object of class {inner!r}, which is not known")
 
 
 def _load(config: Mapping[str, Any], weights: Path) -> Any:
@@ -253,4 +301,18 @@ class _QActivation(qkeras.QActivation):  # type: ignore[misc]
         return qkeras.QActivation(**{**config, "activation": activation})
 
 
-READERS = {"QActivation": _QActivation}
+class QConv2DTranspose(qkeras.QConv2DTranspose):  # type: ignore[misc]
+    """Computes what QKeras' own says, which calls a function that TensorFlow no longer has."""
+
+    def call(self, inputs: Any) -> Any:
+        kernel = self.kernel_quantizer_internal(self.kernel) if self.kernel_quantizer else self.kernel
+        shape = tf.concat([tf.shape(inputs)[:1], self.compute_output_shape(inputs.shape)[1:]], 0)
+        geometry = {"strides": self.strides, "padding": self.padding, "dilation_rate": self.dilation_rate}
+        outputs = keras.backend.conv2d_transpose(inputs, kernel, shape, data_format=self.data_format, **geometry)
+        if self.use_bias:
+            bias = self.bias_quantizer_internal(self.bias) if self.bias_quantizer else self.bias
+            outputs = keras.backend.bias_add(outputs, bias, data_format=self.data_format)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+READERS = {"QActivation": _QActivation, "QConv2DTranspose": QConv2DTranspose}

@@ -22,6 +22,7 @@ from flow import reference
 from flow.adversarial import corner_inputs
 from flow.backends.hls4ml import layers
 from flow.backends.hls4ml.extension import register
+from flow.backends.hls4ml.fifo_depths import set_depths
 from flow.backends.hls4ml.po2_weights import store_exponents
 from flow.backends.hls4ml.readback import check_project
 from flow.backends.hls4ml.wiring import Wiring, wire
@@ -69,6 +70,8 @@ def emit(graph: IntGraph, target: Target) -> Project:
             model = _model(config, wiring, [op.name for op in graph.inputs])
             if target.strategy == "Resource":
                 store_exponents(model, graph)
+            if target.io_type == "io_stream":
+                set_depths(model, graph)
             WRITERS[target.backend]().write_hls(model)
         generated = read(output, graph.name)
     complaints = [line for line in said.getvalue().splitlines() if line.startswith("WARNING") and HARMLESS not in line]
@@ -111,12 +114,19 @@ def _without_bridge(generated: Project) -> dict[str, bytes]:
 
 
 def _own_files(graph: IntGraph, target: Target, ports: _Ports) -> dict[str, bytes]:
-    codes = corner_inputs(graph)
-    inputs, result = graph.split_port(codes), reference.run(graph, codes)
     own = {f"firmware/nnet_utils/{header.name}": header.read_bytes() for header in HEADERS}
     return {
         "csim/main.cpp": _csim_main(graph, target, ports).encode(),
         **own,
+        **test_bench_data(graph),
+    }
+
+
+def test_bench_data(graph: IntGraph) -> dict[str, bytes]:
+    """Return the inputs and outputs that hls4ml's test bench reads: the corners of the ports' formats."""
+    codes = corner_inputs(graph)
+    inputs, result = graph.split_port(codes), reference.run(graph, codes)
+    return {
         "tb_data/tb_input_features.dat": _dat([to_values(inputs[op.name], op.format) for op in graph.inputs]),
         "tb_data/tb_output_predictions.dat": _dat(
             [to_values(result.codes[name], graph[name].format) for name in graph.outputs]
@@ -131,7 +141,6 @@ def _dat(ports: list[Values]) -> bytes:
 
 
 def _csim_main(graph: IntGraph, target: Target, ports: _Ports) -> str:
-    taps = ", ".join(f'{{"{op.name}", {math.prod(op.shape)}, {op.format.frac_bits}}}' for op in layers.traced(graph))
     stream = target.io_type == "io_stream"
     before, after, names, start = [], [], [], 0
     for number, (op, variable) in enumerate(zip(graph.inputs, ports.inputs, strict=True)):
@@ -155,13 +164,18 @@ def _csim_main(graph: IntGraph, target: Target, ports: _Ports) -> str:
                 f'    return fail("an output holds more than one result", "{output}");',
             ]
         names.append(name)
-    calls = [*before, f"{graph.name}({', '.join(names)});", *after]
+    return csim_main(graph, [*before, f"{graph.name}({', '.join(names)});", *after])
+
+
+def csim_main(graph: IntGraph, calls: Sequence[str]) -> str:
+    """Return `csim/main.cpp`: `calls` run one sample, whose codes are in `sample`; ports go through `real`."""
+    taps = ", ".join(f'{{"{op.name}", {math.prod(op.shape)}, {op.format.frac_bits}}}' for op in layers.traced(graph))
     sizes = [math.prod(op.shape) for op in (*graph.inputs, *(graph[name] for name in graph.outputs))]
     text = (HERE / "csim_main.cpp").read_text()
     for key, value in {
         "top": graph.name,
         "taps": taps,
-        "n_input": str(start),
+        "n_input": str(math.prod(graph.port_shape)),
         "n_largest": str(max(sizes)),
         "call": "\n        ".join(calls),
     }.items():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flow.backends.hls4ml.schedules import gather_schedule, pool_schedule, window_pixels
 from flow.errors import UnsupportedError
 from flow.fixed import Codes
 from flow.graph import (
@@ -27,6 +26,7 @@ from flow.graph import (
     SumPool,
 )
 from flow.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid
+from flow.schedules import gather_places, gather_schedule, pool_schedule, window_pixels
 
 CONFIG = "@config@"
 """Stands in a configuration where its name goes, which hls4ml numbers."""
@@ -235,11 +235,8 @@ def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, Gather)
     shapes = [source.shape for source in graph.sources(op)]
-    starts = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
-    index = op.index.reshape(-1)
-    source = np.where(index < 0, -1, np.searchsorted(starts, index, side="right") - 1)
-    place = np.where(index < 0, 0, index - starts[source])
-    config.size("n_elem", index.size)
+    source, place = gather_places(op.index, shapes)
+    config.size("n_elem", op.index.size)
     if not stream:
         config.table("source", source)
         config.table("place", place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,18 +26,30 @@ def precision(fmt: FixedFormat, rounding: Rounding = Rounding.TRN, overflow: Ove
 
 
 def check_forms(graph: IntGraph) -> None:
-    """Raise UnsupportedError for an output wider than csim can carry and a convolution over more than two axes."""
+    """Raise UnsupportedError for an op that neither hls4ml nor a kernel of ours computes exactly."""
     for op in graph.ops:
-        if isinstance(op, Conv) and len(op.window) not in AXES:
-            raise UnsupportedError(
-                f"{graph.name}: op '{op.name}' is a convolution over {len(op.window)} axes; hls4ml has them over 1 and "
-                "2: use Conv1D or Conv2D"
-            )
-        if op.format.width > CSIM_BITS:
-            raise UnsupportedError(
-                f"{graph.name}: op '{op.name}' has outputs of {op.format.width} bits; C simulation carries "
-                f"{CSIM_BITS}: quantize its output"
-            )
+        refusal = form_refusal(op)
+        if refusal:
+            raise UnsupportedError(f"{graph.name}: {refusal}")
+
+
+def form_refusal(op: Op) -> str:
+    """Return why neither hls4ml nor a kernel of ours computes an op exactly, and the way out, or nothing.
+
+    A one-bit signed `ap_fixed` has no code for 0 - max_code, so its symmetric saturation gives -1 (`overflow_adjust` in
+    `ap_fixed_base.h`).
+    """
+    where = f"op '{op.name}'"
+    if isinstance(op, Conv) and len(op.window) not in AXES:
+        return f"{where} is a convolution over {len(op.window)} axes; hls4ml has 1 and 2: use Conv1D or Conv2D"
+    if isinstance(op, Dense) and len(op.shape) > 3:
+        return f"{where} is a dense layer over {len(op.shape)} axes; hls4ml has them over 3 at most: reshape its input"
+    casts = not isinstance(op, Input) and op.overflow is Overflow.SAT_SYM
+    if casts and op.format.signed and op.format.width == 1:
+        return f"{where} saturates symmetrically to one signed bit, which ap_fixed does not: use another format"
+    if op.format.width > CSIM_BITS:
+        return f"{where} has outputs of {op.format.width} bits; C simulation carries {CSIM_BITS}: quantize its output"
+    return ""
 
 
 def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> dict[str, Any]:
@@ -126,23 +138,36 @@ def traced(graph: IntGraph) -> tuple[Op, ...]:
 
 
 def check_reuse_factors(graph: IntGraph, target: Target) -> None:
-    """Raise UnsupportedError if hls4ml would change a reuse factor (it does so with a printed line).
+    """Raise UnsupportedError if hls4ml would change a reuse factor (it does so with a printed line)."""
+    for refusal in reuse_refusals(graph, target):
+        raise UnsupportedError(f"{graph.name}: {refusal}")
+
+
+def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[str]:
+    """Yield which reuse factors hls4ml would change, and the way out.
 
     Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
     """
     sizes = {op.name: emitted_weight(op).shape for op in graph.ops if isinstance(op, MatMul)}
     for name, _ in target.reuse_factors:
         if name not in sizes:
-            raise UnsupportedError(f"{graph.name}: no op '{name}' to give a reuse factor; use {', '.join(sizes)}")
+            yield f"no op '{name}' to give a reuse factor; use {', '.join(sizes)}"
     if target.strategy != "Resource":
         return
     for name, (n_in, n_out) in sizes.items():
         if not _legal(n_in, n_out, target.reuse(name)):
-            legal = [str(factor) for factor in range(1, n_in * n_out + 1) if _legal(n_in, n_out, factor)]
-            raise UnsupportedError(
-                f"{graph.name}: op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse(name)} with "
-                f"strategy Resource; give it one of its own, --reuse-factor {name}=N, with N one of {', '.join(legal)}"
+            legal = ", ".join(map(str, legal_reuse_factors(n_in, n_out)))
+            yield (
+                f"op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse(name)} with strategy Resource; "
+                f"give it one of its own, --reuse-factor {name}=N, with N one of {legal}"
             )
+
+
+def legal_reuse_factors(n_in: int, n_out: int) -> Sequence[int]:
+    """Return the reuse factors, ascending, that strategy Resource takes as they are for an op of this size."""
+    products = n_in * n_out
+    low = [factor for factor in range(1, math.isqrt(products) + 1) if products % factor == 0]
+    return [factor for factor in sorted({*low, *(products // each for each in low)}) if _legal(n_in, n_out, factor)]
 
 
 def _legal(n_in: int, n_out: int, factor: int) -> bool:
@@ -178,13 +203,14 @@ def _dense(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
     n_in, n_out = op.weight.shape
     if len(op.shape) == 1:
         return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op, op.weight.shape)}
-    positions = math.prod(op.shape[:-1])
+    axes = AXES[len(op.shape) - 1]
+    ones = (1,) * len(axes)
     return {
-        "class_name": "Conv1D",
-        **_window(("width",), (positions,), (positions,), (1,), (1,), (0, 0)),
+        "class_name": f"Conv{len(axes)}D",
+        **_window(axes, op.shape, op.shape, ones, ones, (0, 0) * len(axes)),
         "n_chan": n_in,
         "n_filt": n_out,
-        **_weights(op, (1, n_in, n_out)),
+        **_weights(op, (*ones, n_in, n_out)),
     }
 
 

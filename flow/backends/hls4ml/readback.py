@@ -15,15 +15,18 @@ from fractions import Fraction
 
 import numpy as np
 
+from flow.backends.hls4ml.fifo_depths import read_depths
 from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
 from flow.backends.hls4ml.layers import AXES, PADS, emitted_weight, needs_kernel, traced
 from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
 from flow.backends.hls4ml.project_text import Call, ProjectText, read_text
 from flow.errors import EmitError, UnsupportedError
+from flow.fifos import fifos
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding, parse_cpp
 from flow.graph import Conv, Dense, IntGraph, MatMul, MaxPool, Op, Pool, Reshape
 from flow.po2 import split
 from flow.project import Project
+from flow.streams import streams
 from flow.target import Target
 
 CARRIERS = ("clone_stream", "copy_codes", "zeropad1d_cl", "zeropad2d_cl")
@@ -67,6 +70,8 @@ def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Find
     for op in traced(graph):
         call = next(call for call in text.calls if call.op == op.name)
         yield from _call(project, text, op, call, graph, target)
+    if target.io_type == "io_stream":
+        yield from _depths(project, text, graph)
 
 
 def _call(
@@ -109,32 +114,32 @@ def _function(op: Op, stream: bool) -> str:
         return KERNELS[type(op)][0]
     if isinstance(op, MaxPool):
         return "pooling2d_cl"
-    if isinstance(op, Conv):
-        pointwise = "pointwise_" if math.prod(op.window) == 1 else ""
-        return f"{pointwise}conv_{len(op.window)}d_cl"
-    return "dense" if len(op.shape) == 1 else "pointwise_conv_1d_cl"
+    if len(op.shape) == 1:
+        return "dense"
+    pointwise = "pointwise_" if isinstance(op, Dense) or (isinstance(op, Conv) and math.prod(op.window) == 1) else ""
+    return f"{pointwise}conv_{len(op.shape) - 1}d_cl"
 
 
 def _shape_numbers(op: Op, graph: IntGraph, stream: bool) -> dict[str, int]:
     """Return what hls4ml's configuration of an op says about windows."""
     if isinstance(op, Dense):
-        if len(op.shape) == 1:
-            return {}
-        positions = math.prod(op.shape[:-1])
-        ones = dict.fromkeys(("filt_width", "stride_width"), 1) | dict.fromkeys(PADS["width"], 0)
-        return {"in_width": positions, "out_width": positions, "n_chan": len(op.weight), "n_filt": op.shape[-1], **ones}
-    assert isinstance(op, Conv | Pool)
-    shape, padding = graph.sources(op)[0].shape, op.padding
+        axes = len(op.shape) - 1
+        shape, window, strides, padding = (*op.shape[:-1], len(op.weight)), (1,) * axes, (1,) * axes, (0, 0) * axes
+    else:
+        assert isinstance(op, Conv | Pool)
+        shape, window, strides, padding = graph.sources(op)[0].shape, op.window, op.strides, op.padding
+    if not window:
+        return {}
     if stream:
         shape, padding = _grown(shape, padding), (0,) * len(padding)
-    numbers = {"n_filt": op.shape[-1]} | ({"n_chan": shape[-1]} if isinstance(op, Conv) else {})
-    prefix = "filt" if isinstance(op, Conv) else "pool"
-    for i, axis in enumerate(AXES[len(op.window)]):
+    numbers = {"n_filt": op.shape[-1]} | ({"n_chan": shape[-1]} if isinstance(op, MatMul) else {})
+    prefix = "filt" if isinstance(op, MatMul) else "pool"
+    for i, axis in enumerate(AXES[len(window)]):
         numbers |= {
             f"in_{axis}": shape[i],
             f"out_{axis}": op.shape[i],
-            f"{prefix}_{axis}": op.window[i],
-            f"stride_{axis}": op.strides[i],
+            f"{prefix}_{axis}": window[i],
+            f"stride_{axis}": strides[i],
             **dict(zip(PADS[axis], padding[2 * i : 2 * i + 2], strict=True)),
         }
     return numbers
@@ -160,6 +165,19 @@ def _text(op: Op, expected: str, found: str) -> Iterator[Finding]:
     for line, other in zip(lines, others, strict=False):
         if line != other:
             yield Finding(op.name, "the configuration", repr(line.strip()), repr(other.strip()))
+
+
+def _depths(project: Project, text: ProjectText, graph: IntGraph) -> Iterator[Finding]:
+    """Yield the FIFOs in which too few words have room; more do no harm."""
+    written = {kernel.name: kernel.writes for kernel in streams(graph).kernels}
+    pairs = [zip(written.get(call.op, ()), call.writes, strict=False) for call in text.calls]
+    names = {stream: variable for pair in pairs for stream, variable in pair}
+    depths = read_depths(project.text(f"firmware/{graph.name}.cpp"))
+    for fifo in fifos(graph):
+        variable = names.get(fifo.stream, "nothing")
+        depth = depths.get(variable, 0)
+        if depth < fifo.needed:
+            yield Finding(fifo.op, f"the depth of the FIFO {variable}", f"at least {fifo.needed}", str(depth))
 
 
 @dataclass(slots=True)
@@ -226,9 +244,9 @@ def _source(graph: IntGraph, name: str) -> str:
 def _carrier(text: ProjectText, call: Call, held: tuple[str, tuple[int, ...]], graph: IntGraph) -> Iterator[Finding]:
     """Check a call that moves codes: the type stays, and it moves all of them."""
     op = graph[held[0]] if held[0] != "nothing" else graph.ops[0]
-    source, result = text.element(call.types[0]), text.element(call.types[1])
-    if _format(source) != _format(result):
-        yield Finding(op.name, f"the type that {call.op} carries", source, result)
+    result = text.element(call.types[1])
+    if _format(result) != op.format:
+        yield Finding(op.name, f"the type that {call.op} carries", op.format.cpp(), result)
     size = math.prod(op.shape)
     if call.config:
         numbers = text.numbers.get(call.config, {})

@@ -1,24 +1,19 @@
 """Which layer reads what: the ops, and between them what a project needs to carry their codes.
 
-io_parallel: arrays are read as often as one likes; a reshape is another name. io_stream: a stream is read once, so it
-is cloned for every further reader; padding and words of another size are steps of their own. A port is never read
-inside the project.
+io_parallel: arrays are read as often as one likes; a reshape is another name. io_stream: the kernels of
+`flow.streams`. A port is never read inside the project.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flow.backends.hls4ml.layers import AXES, PADS, layer_of
-from flow.errors import UnsupportedError
-from flow.graph import Conv, Dense, Input, IntGraph, Op, Reshape
+from flow.graph import Conv, Input, IntGraph, Reshape, Shape
+from flow.streams import Kernel, Kind, streams, unused
 from flow.target import Target
-
-CLONES = 7
-"""`clone_stream` of hls4ml 1.3.0 writes 2 to 7 streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,115 +30,53 @@ def wire(graph: IntGraph, target: Target) -> Wiring:
     Raises:
         UnsupportedError: an op has no form in this back end; a stream is read by nothing.
     """
-    builder = _Builder(graph, target, {op.name for op in graph.ops})
-    return builder.streams() if target.io_type == "io_stream" else builder.arrays()
+    if target.io_type == "io_parallel":
+        return _arrays(graph, target)
+    network = streams(graph)
+    return Wiring(tuple(_streamed(kernel, graph, target) for kernel in network.kernels), network.ports)
 
 
-def stream_roots(graph: IntGraph) -> dict[str, str]:
-    """Return, by op, the op whose stream holds its codes: another one where a reshape needs no other words.
-
-    A matrix product takes words of any size.
-    """
-    roots: dict[str, str] = {}
-    shapes = {op.name: op.shape for op in graph.ops}
-    flat_only = {op.name: len(op.shape) == 1 and op.name not in graph.outputs for op in graph.ops}
-    for op in graph.ops:
-        for name in op.inputs:
-            flat_only[name] &= isinstance(op, Dense)
-    for op in graph.ops:
-        source = roots[op.inputs[0]] if isinstance(op, Reshape) else op.name
-        same = shapes[source][-1] == op.shape[-1]
-        roots[op.name] = source if same or flat_only[op.name] else op.name
-    return roots
+def _arrays(graph: IntGraph, target: Target) -> Wiring:
+    layers = [layer_of(op, graph, target, op.inputs) for op in graph.ops]
+    read = {name for op in graph.ops for name in op.inputs}
+    taken = {op.name for op in graph.ops}
+    ports: list[str] = []
+    for name in graph.outputs:
+        op, port = graph[name], name
+        if name in read or name in ports or isinstance(op, Input | Reshape):
+            port = unused(f"{name}_port", taken)
+            taken.add(port)
+            layers.append(_copy(port, [name], op.shape))
+        ports.append(port)
+    return Wiring(tuple(layers), tuple(ports))
 
 
-@dataclass(slots=True)
-class _Builder:
-    """Collects layers; `taken` are names in use, `taps` streams that wait for a reader."""
+def _streamed(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
+    """Return a kernel as a layer."""
+    common = {"name": kernel.name, "inputs": list(kernel.reads)}
+    if kernel.kind is Kind.FLAT:  # for hls4ml, which infers shapes; the words stay
+        return {"class_name": "Reshape", **common, "target_shape": list(kernel.shape)}
+    if kernel.kind is Kind.CLONE:
+        return {"class_name": "FlowClone", **common, "outputs": list(kernel.writes)}
+    if kernel.kind is Kind.COPY:
+        return _copy(kernel.name, kernel.reads, kernel.shape)
+    if kernel.kind is Kind.PAD:
+        return {**common, **_padding(kernel, graph)}
+    return layer_of(kernel.op, graph, target, kernel.reads)
 
-    graph: IntGraph
-    target: Target
-    taken: set[str]
-    layers: list[dict[str, Any]] = field(default_factory=list)
-    taps: dict[str, list[str]] = field(default_factory=dict)
 
-    def arrays(self) -> Wiring:
-        for op in self.graph.ops:
-            self.layers.append(layer_of(op, self.graph, self.target, op.inputs))
-        read = {name for op in self.graph.ops for name in op.inputs}
-        ports: list[str] = []
-        for name in self.graph.outputs:
-            op = self.graph[name]
-            alone = name not in read and name not in ports and not isinstance(op, Input | Reshape)
-            ports.append(name if alone else self.copy(op, name))
-        return Wiring(tuple(self.layers), tuple(ports))
+def _copy(name: str, inputs: Sequence[str], shape: Shape) -> dict[str, Any]:
+    """Return the layer that makes the same codes once more, in words of the last axis of `shape`."""
+    return {"class_name": "FlowCopy", "name": name, "inputs": list(inputs), "out_shape": list(shape)}
 
-    def streams(self) -> Wiring:
-        roots = stream_roots(self.graph)
-        computing = [op for op in self.graph.ops if roots[op.name] == op.name]
-        uses = Counter(roots[name] for op in computing for name in op.inputs)
-        uses.update(roots[name] for name in self.graph.outputs)
-        for op in computing:
-            inputs = [self.taps[roots[name]].pop(0) for name in op.inputs]
-            if isinstance(op, Dense) and len(op.weight) != self.graph[roots[op.inputs[0]]].shape[-1]:
-                inputs = [self.flat(op, *inputs)]
-            if isinstance(op, Conv) and any(op.padding):
-                inputs = [self.pad(op, *inputs)]
-            if isinstance(op, Reshape):
-                self.copy(op, inputs[0], op.name)
-            else:
-                self.layers.append(layer_of(op, self.graph, self.target, inputs))
-            self.clone(op.name, uses[op.name])
-        ports = []
-        for name in self.graph.outputs:
-            tap = self.taps[roots[name]].pop(0)
-            ports.append(self.copy(self.graph[name], tap) if isinstance(self.graph[roots[name]], Input) else tap)
-        return Wiring(tuple(self.layers), tuple(ports))
 
-    def flat(self, op: Dense, tap: str) -> str:
-        """Call a stream a vector, for hls4ml, which infers shapes; its words stay."""
-        name = self.fresh(f"flat_{op.name}")
-        self.layers.append({"class_name": "Reshape", "name": name, "inputs": [tap], "target_shape": [len(op.weight)]})
-        return name
-
-    def clone(self, name: str, uses: int) -> None:
-        """Make as many streams of `name` as it has readers."""
-        if uses == 0:
-            raise UnsupportedError(
-                f"{self.graph.name}: op '{name}' is read by nothing; in io_stream it would never be done: leave it out "
-                "of the model, or use io_parallel"
-            )
-        taps = [name]
-        while len(taps) < uses:
-            source, count = taps.pop(), min(CLONES, uses - len(taps))
-            clone = self.fresh(f"clone_{name}")
-            outputs = [self.fresh(f"{clone}_{number}") for number in range(1, count + 1)]
-            self.layers.append({"class_name": "FlowClone", "name": clone, "inputs": [source], "outputs": outputs})
-            taps += outputs
-        self.taps[name] = taps
-
-    def copy(self, op: Op, source: str, name: str | None = None) -> str:
-        """Add the codes of `op` once more, in words of its last axis."""
-        copied = name or self.fresh(f"{op.name}_port")
-        self.layers.append({"class_name": "FlowCopy", "name": copied, "inputs": [source], "out_shape": list(op.shape)})
-        return copied
-
-    def pad(self, op: Conv, source: str) -> str:
-        """Add the zeros around the input of a convolution, whose windows hls4ml pads in arrays only."""
-        shape = self.graph.sources(op)[0].shape
-        padded = self.fresh(f"pad_{op.name}")
-        layer: dict[str, Any] = {"class_name": f"ZeroPadding{len(op.window)}D", "name": padded, "inputs": [source]}
-        layer |= {"data_format": "channels_last", "n_chan": shape[-1]}
-        for position, axis in enumerate(AXES[len(op.window)]):
-            before, after = op.padding[2 * position : 2 * position + 2]
-            layer |= {f"in_{axis}": shape[position], f"out_{axis}": shape[position] + before + after}
-            layer |= dict(zip(PADS[axis], (before, after), strict=True))
-        self.layers.append(layer)
-        return padded
-
-    def fresh(self, name: str) -> str:
-        """Return a name that no layer has."""
-        names: Iterable[str] = (name, *(f"{name}_{number}" for number in range(len(self.taken) + 1)))
-        chosen = next(each for each in names if each not in self.taken)
-        self.taken.add(chosen)
-        return chosen
+def _padding(kernel: Kernel, graph: IntGraph) -> dict[str, Any]:
+    """Return the zeros around the input of a convolution, whose windows hls4ml pads in arrays only."""
+    op = kernel.op
+    assert isinstance(op, Conv)
+    shape, axes = graph.sources(op)[0].shape, AXES[len(op.window)]
+    layer = {"class_name": f"ZeroPadding{len(axes)}D", "data_format": "channels_last", "n_chan": shape[-1]}
+    for position, axis in enumerate(axes):
+        layer |= {f"in_{axis}": shape[position], f"out_{axis}": kernel.shape[position]}
+        layer |= dict(zip(PADS[axis], op.padding[2 * position : 2 * position + 2], strict=True))
+    return layer

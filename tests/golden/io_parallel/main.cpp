@@ -1,6 +1,6 @@
 // C simulation on integer codes: reads input codes, runs the generated top function, writes every op's output codes.
 //     csim INPUTS OUTPUT_DIRECTORY
-// INPUTS holds int64 codes, samples * N_INPUT of them; OUTPUT_DIRECTORY/<op>.bin gets int64 codes.
+// INPUTS holds int64 codes, n_input of them a sample, port after port; OUTPUT_DIRECTORY/<op>.bin gets int64 codes.
 
 #include "firmware/tiny.h"
 #include "firmware/nnet_utils/nnet_helpers.h"
@@ -23,15 +23,19 @@ struct tap {
     int frac_bits;
 };
 
-static const tap taps[] = {{"conv2d_1", 18, 0}, {"dense_5", 2, 1}};
+static const tap taps[] = {{"conv_1", 18, 0}, {"dense_5", 2, 1}};
 static const size_t n_taps = sizeof(taps) / sizeof(taps[0]);
 static const size_t n_input = 16;
-static const size_t n_output = 2;
-static const int input_frac_bits = 0;
+static const size_t n_largest = 16; // of all ports
 
 static int fail(const char *what, const char *name) {
     std::fprintf(stderr, "csim: %s: %s\n", what, name);
     return 1;
+}
+
+static void to_values(const int64_t *codes, size_t size, int frac_bits, double *values) {
+    for (size_t i = 0; i < size; i++)
+        values[i] = std::ldexp(double(codes[i]), -frac_bits);
 }
 
 int main(int argc, char **argv) {
@@ -57,14 +61,13 @@ int main(int argc, char **argv) {
     nnet::trace_outputs = &buffers;
 
     std::vector<int64_t> sample(n_input);
-    std::vector<double> real(n_input), result(n_output);
+    std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
-        for (size_t i = 0; i < n_input; i++)
-            real[i] = std::ldexp(double(sample[i]), -input_frac_bits);
-        input_t x[n_input];
-        result_t y[n_output];
-        nnet::convert_data<double, input_t, n_input>(real.data(), x);
-        tiny(x, y);
+        input_t x0[16];
+        to_values(sample.data() + 0, 16, 0, real.data());
+        nnet::convert_data<double, input_t, 16>(real.data(), x0);
+        result_t y0[2];
+        tiny(x0, y0);
         for (size_t i = 0; i < n_taps; i++) {
             for (size_t j = 0; j < taps[i].size; j++) {
                 const double code = std::ldexp(values[i][j], taps[i].frac_bits);

@@ -21,7 +21,7 @@
 
 
 // hls-fpga-machine-learning insert layer-config
-// conv2d_1
+// conv_1
 struct config2_mult : nnet::dense_config {
     static const unsigned n_in = 4;
     static const unsigned n_out = 2;
@@ -29,9 +29,9 @@ struct config2_mult : nnet::dense_config {
     static const unsigned strategy = nnet::latency;
     static const unsigned n_zeros = 2;
     static const unsigned multiplier_limit = DIV_ROUNDUP(n_in * n_out, reuse_factor) - n_zeros / reuse_factor;
-    typedef conv2d_1_accum_t accum_t;
-    typedef conv2d_1_bias_t bias_t;
-    typedef conv2d_1_weight_t weight_t;
+    typedef conv_1_accum_t accum_t;
+    typedef conv_1_bias_t bias_t;
+    typedef conv_1_weight_t weight_t;
     template<class data_T, class res_T, class CONFIG_T>
     using kernel = nnet::DenseLatency<data_T, res_T, CONFIG_T>;
     template<class x_T, class y_T>
@@ -68,9 +68,9 @@ struct config2 : nnet::conv2d_config {
     static const unsigned n_pixels = out_height * out_width / n_partitions;
     template<class data_T, class CONFIG_T>
     using fill_buffer = nnet::fill_buffer_2<data_T, CONFIG_T>;
-    typedef conv2d_1_accum_t accum_t;
-    typedef conv2d_1_bias_t bias_t;
-    typedef conv2d_1_weight_t weight_t;
+    typedef conv_1_accum_t accum_t;
+    typedef conv_1_bias_t bias_t;
+    typedef conv_1_weight_t weight_t;
     typedef config2_mult mult_config;
     template<unsigned K, unsigned S, unsigned W>
     using scale_index_height = nnet::scale_index_regular<K, S, W>;

@@ -17,8 +17,8 @@ void tiny(
 #ifndef __SYNTHESIS__
     static bool loaded_weights = false;
     if (!loaded_weights) {
-        nnet::load_weights_from_txt<conv2d_1_weight_t, 8>(w2, "w2.txt");
-        nnet::load_weights_from_txt<conv2d_1_bias_t, 2>(b2, "b2.txt");
+        nnet::load_weights_from_txt<conv_1_weight_t, 8>(w2, "w2.txt");
+        nnet::load_weights_from_txt<conv_1_bias_t, 2>(b2, "b2.txt");
         nnet::load_weights_from_txt<dense_5_weight_t, 36>(w4, "w4.txt");
         nnet::load_weights_from_txt<dense_5_bias_t, 2>(b4, "b4.txt");
         loaded_weights = true;    }
@@ -33,9 +33,9 @@ void tiny(
     #pragma HLS STREAM variable=layer2_out depth=9
 
     auto& layer3_out = layer2_out;
-    nnet::conv_2d_cl<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // conv2d_1
+    nnet::conv_2d_cl<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // conv_1
 #ifndef __SYNTHESIS__
-    nnet::save_layer_output<layer2_t>(layer2_out, "conv2d_1", 3*3*2);
+    nnet::save_layer_output<layer2_t>(layer2_out, "conv_1", 3*3*2);
 #endif
 
     nnet::dense<layer2_t, result_t, config4>(layer3_out, layer4_out, w4, b4); // dense_5

@@ -6,13 +6,14 @@ and a word is dropped as soon as no result to come needs it; so a circular buffe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flow.fixed import Codes
-from flow.graph import Pool
+from flow.graph import Pool, Shape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,19 @@ class GatherSchedule:
     depths: tuple[int, ...]
     row: Codes
     column: Codes
+
+
+def gather_places(index: Codes, shapes: Sequence[Shape]) -> tuple[Codes, Codes]:
+    """Return, for each code of a Gather, which input it comes from (-1: a zero) and which of that input's codes it is.
+
+    Args:
+        index: as `Gather` has it.
+        shapes: of its inputs.
+    """
+    flat = index.reshape(-1)
+    starts = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
+    source = np.where(flat < 0, -1, np.searchsorted(starts, flat, side="right") - 1)
+    return source, np.where(flat < 0, 0, flat - starts[source])
 
 
 def gather_schedule(
@@ -57,13 +71,22 @@ def gather_schedule(
         mine = source == number
         row[mine] = starts[number] + place[mine] // size % depths[number]
         column[mine] = place[mine] % size
-    return GatherSchedule(_steps(needed, words, count), tuple(depths), row, column)
+    return GatherSchedule(steps(needed, words, count), tuple(depths), row, column)
 
 
-def _steps(needed: Sequence[Codes], words: Sequence[int], count: int) -> Codes:
-    """Return the steps that read until every need of an output word is met, write it, and read what is left."""
+def steps(needed: Sequence[Codes], words: Sequence[int], count: int) -> Codes:
+    """Return the steps that read until every need of an output word is met, write it, and read what is left.
+
+    Args:
+        needed: per input, int64 (count,): how many of its words each output word needs, never falling.
+        words: words of each input in a sample.
+        count: words of the output.
+
+    Returns:
+        int64, bit P set: read a word of input P; the bit above those: write a word.
+    """
     read = [0] * len(words)
-    steps = []
+    found = []
     for k in range(count + 1):
         goal = list(words) if k == count else [int(need[k]) for need in needed]
         turns = max(want - have for want, have in zip(goal, read, strict=True))
@@ -76,8 +99,8 @@ def _steps(needed: Sequence[Codes], words: Sequence[int], count: int) -> Codes:
                     step |= 1 << number
             if k < count and turn == max(turns, 1) - 1:
                 step |= 1 << len(words)
-            steps.append(step)
-    return np.array(steps, np.int64)
+            found.append(step)
+    return np.array(found, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +136,7 @@ def pool_schedule(pixels: Codes, words: int) -> PoolSchedule:
     targets = np.full((words, most), -1, np.int64)
     for pixel, each in enumerate(found):
         targets[pixel, : len(each)] = each
-    return PoolSchedule(_steps([needed], [words], count), depth, targets)
+    return PoolSchedule(steps([needed], [words], count), depth, targets)
 
 
 def window_pixels(op: Pool, shape: Sequence[int]) -> Codes:

@@ -1,0 +1,91 @@
+"""Keras models from the recipes of `flow.random_models`, with weights at the corners of their quantizers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.random_models import EPSILON, Recipe
+from flow.train import load_tensorflow, quiet_warnings
+from flow.train.freeze import quantized_weights
+from flow.train.reader import READERS, KerasModel
+from flow.train.rebuild import custom_objects
+from flow.trained import TrainedModel
+
+_modules = load_tensorflow()
+keras: Any = _modules.keras
+
+STEP = 2.0**-4
+"""Biases and offsets without a quantizer are multiples of this."""
+
+
+@quiet_warnings()
+def from_recipe(recipe: Recipe) -> KerasModel:
+    """Return the model of a recipe, as `read_keras` returns a user's.
+
+    Raises:
+        UnsupportedError: a quantizer makes no fixed weights.
+    """
+    config = {"class_name": "Functional", "config": copy.deepcopy(dict(recipe.config))}
+    model = keras.models.model_from_json(json.dumps(config), custom_objects={**custom_objects(), **READERS})
+    for layer in _layers(model):
+        layer.set_weights([_values(recipe.seed, layer, variable) for variable in layer.weights])
+    trained = TrainedModel(
+        name=recipe.name, class_name="Functional", config=config["config"], weights=quantized_weights(model)
+    )
+    return KerasModel(model, trained)
+
+
+def forget() -> None:
+    """Free what TensorFlow keeps of the models made before."""
+    keras.backend.clear_session()
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+        elif layer.weights:
+            yield layer
+
+
+def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
+    """Return values for one variable: extremes, ties, zeros and dead channels among them."""
+    name = variable.name.rsplit("/", 1)[-1].split(":")[0]
+    rng = np.random.default_rng([seed, crc32(f"{layer.name}/{name}".encode())])
+    shape = tuple(variable.shape)
+    exact = {
+        "moving_variance": np.full(shape, 1 - EPSILON),
+        "moving_mean": rng.integers(-8, 9, shape) * STEP,
+        "beta": rng.integers(-16, 17, shape) * STEP,
+        "gamma": rng.choice([-1.5, -1, -0.25, 0, 0.125, 0.5, 1, 1.25, 2], shape),
+        "alpha": rng.choice([-0.5, 0, 0.125, 0.25, 0.5], shape),
+        "bias": rng.integers(-24, 25, shape) * STEP * (rng.random() < 0.8),
+    }
+    if name in exact:
+        return exact[name].astype(np.float32)
+    if name == "iteration":
+        return np.asarray(variable)
+    quantized = any(
+        getattr(layer, key, None) for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+    )
+    return _kernel(rng, shape, quantized).astype(np.float32)
+
+
+def _kernel(rng: np.random.Generator, shape: tuple[int, ...], quantized: bool) -> NDArray[np.float64]:
+    if not quantized:  # only what is exact without a quantizer
+        return rng.integers(-7, 8, shape) * 2.0**-3
+    kind = rng.integers(5)
+    weight = np.asarray(rng.normal(0, [0.1, 0.5, 1.0, 4.0, 0.5][kind], shape))
+    if kind == 4:  # on and between the steps of most grids
+        weight = rng.integers(-32, 33, shape) * 2.0**-5
+    weight[rng.random(shape) < rng.choice([0, 0.5, 0.9])] = 0
+    if rng.random() < 0.2:
+        weight[..., rng.integers(shape[-1])] = 0
+    return weight

@@ -1,0 +1,135 @@
+#ifndef PARAMETERS_H_
+#define PARAMETERS_H_
+
+#include "ap_fixed.h"
+#include "ap_int.h"
+
+#include "nnet_utils/nnet_code_gen.h"
+#include "nnet_utils/nnet_helpers.h"
+// hls-fpga-machine-learning insert includes
+#include "nnet_utils/nnet_flow.h"
+#include "nnet_utils/nnet_pooling.h"
+#include "nnet_utils/nnet_pooling_stream.h"
+
+// hls-fpga-machine-learning insert weights
+
+
+// hls-fpga-machine-learning insert layer-config
+// sumpool_2
+struct config3 {
+    static const unsigned n_in = 16;
+    static const unsigned n_out = 4;
+    static const unsigned n_chan = 2;
+    static const unsigned n_window = 9;
+    static const int pixel[36];
+    typedef nnet::flow::weighted_sum<config3> function;
+    static const unsigned factor_bits = 5;
+    static const int weight[4];
+    static const unsigned exact_bits = 10;
+    static const int numerator_shift = 1;
+    static const int denominator = 36;
+    static const int offset = 16;
+    static const int reciprocal = 911;
+    static const int product_shift = 15;
+    static const unsigned numerator_bits = 12;
+    static const unsigned reciprocal_bits = 11;
+    static const unsigned product_bits = 23;
+    static const ap_q_mode rounding = AP_RND_CONV;
+    typedef nnet::flow::divide_cast<config3> cast;
+};
+const int config3::pixel[36] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 2, 3, -1, 6, 7, -1, 10, 11, -1, 8, 9, 10, 12, 13, 14, -1, -1, -1, 10, 11, -1, 14, 15, -1, -1, -1, -1};
+const int config3::weight[4] = {4, 6, 6, 9};
+
+// merge_4
+struct config4 {
+    static const unsigned n_elem = 8;
+    typedef nnet::flow::subtract function;
+    static const int raise[2];
+    static const unsigned exact_bits = 7;
+    static const int exact_frac = 2;
+    typedef nnet::flow::shift_cast<config4> cast;
+};
+const int config4::raise[2] = {0, 2};
+
+// leaky_relu_5
+struct config5 {
+    static const unsigned n_elem = 8;
+    typedef nnet::flow::leaky_relu<config5> function;
+    static const int raise = 3;
+    static const unsigned n_slope = 1;
+    static const unsigned factor_bits = 2;
+    static const int slope[1];
+    static const unsigned exact_bits = 10;
+    static const int exact_frac = 5;
+    typedef nnet::flow::shift_cast<config5> cast;
+};
+const int config5::slope[1] = {1};
+
+// maxpool_6
+struct config6 : nnet::pooling2d_config {
+    static const unsigned in_height = 4;
+    static const unsigned in_width = 4;
+    static const unsigned n_filt = 2;
+    static const unsigned stride_height = 2;
+    static const unsigned stride_width = 2;
+    static const unsigned pool_height = 2;
+    static const unsigned pool_width = 2;
+
+    static const unsigned filt_height = pool_height;
+    static const unsigned filt_width = pool_width;
+    static const unsigned n_chan = n_filt;
+
+    static const unsigned out_height = 2;
+    static const unsigned out_width = 2;
+    static const unsigned pad_top = 0;
+    static const unsigned pad_bottom = 0;
+    static const unsigned pad_left = 0;
+    static const unsigned pad_right = 0;
+    static const bool count_pad = false;
+    static const nnet::Pool_Op pool_op = nnet::Max;
+    static const nnet::conv_implementation implementation = nnet::conv_implementation::linebuffer;
+    static const unsigned reuse_factor = 1;
+    typedef maxpool_6_accum_t accum_t;
+};
+
+// gather_7
+struct config7 {
+    static const unsigned n_elem = 16;
+    static const int source[16];
+    static const int place[16];
+};
+const int config7::source[16] = {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1};
+const int config7::place[16] = {0, 1, 4, 5, 2, 3, 6, 7, 4, 5, 0, 1, 6, 7, 2, 3};
+
+// requantize_8
+struct config8 {
+    static const unsigned n_elem = 16;
+    typedef nnet::flow::requantize<config8> function;
+    static const unsigned exact_bits = 10;
+    static const int exact_frac = 5;
+    typedef nnet::flow::shift_cast<config8> cast;
+};
+
+// lookup_9
+struct config9 {
+    static const unsigned n_elem = 16;
+    typedef nnet::flow::table<config9> function;
+    static const int lowest = 0;
+    static const int values[16];
+};
+const int config9::values[16] = {2, 2, 2, 0, 0, 0, 0, 0, 0, 3, 3, 3, 3, 3, 3, 3};
+
+// softmax_11
+struct config11 {
+    static const unsigned n_elem = 16;
+    static const unsigned n_chan = 8;
+    static const unsigned exact_bits = 11;
+    static const int frac_bits = 4;
+    static const int max_code = 15;
+    static const int exponentials[4];
+};
+const int config11::exponentials[4] = {16, 6, 2, 1};
+
+
+
+#endif
