@@ -85,10 +85,9 @@ def try_recipes(recipes: Sequence[Recipe]) -> Iterator[Outcome]:
     """Yield the outcome of each recipe, simulated in batches."""
     for batch in (recipes[start : start + BATCH] for start in range(0, len(recipes), BATCH)):
         started = time.perf_counter()
-        outcomes, ready = [], []
-        for recipe in batch:
-            found = _guarded(recipe, _prepare, recipe)
-            (outcomes if isinstance(found, Outcome) else ready).append(found)
+        prepared = [_guarded(recipe, _prepare, recipe) for recipe in batch]
+        outcomes = [each for each in prepared if isinstance(each, Outcome)]
+        ready = [each for each in prepared if isinstance(each, _Ready)]
         for io_type in ("io_parallel", "io_stream"):
             outcomes += _simulated([each for each in ready if each.recipe.io_type == io_type])
         share = (time.perf_counter() - started) / len(batch)

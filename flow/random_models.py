@@ -330,7 +330,8 @@ class _Draft:
     def conv_batchnorm(self, source: _Tensor, earlier: Sequence[_Tensor]) -> _Tensor:
         filters = int(self.rng.integers(1, 4))
         window, strides, padding, _ = self.window(source.shape)
-        values = {"kernel_size": window, "strides": strides, "padding": padding, "epsilon": EPSILON, "use_bias": True}
+        values: dict[str, Any] = {"kernel_size": window, "strides": strides, "padding": padding}
+        values |= {"epsilon": EPSILON, "use_bias": True}
         quantizers = {"bias_quantizer": "quantized_bits(6,2,alpha=1)"}
         geometry = _after(source.shape, window, strides, padding)
         if self.chance(0.5):

@@ -105,8 +105,8 @@ def _reader_digest() -> str:
     return digest([digest_file(path) for path in sorted((Path(__file__).parent / "train").glob("*.py"))])
 
 
-def keep(source: Source, directory: Path) -> list[Path]:
-    """Write what software inference needs of a model, without the inputs kept with it; return the files.
+def keep(source: Source, directory: Path) -> None:
+    """Write what software inference needs of a model, without the inputs kept with it.
 
     Raises:
         OutputError: a file cannot be written.
@@ -120,7 +120,6 @@ def keep(source: Source, directory: Path) -> list[Path]:
                 (shutil.copytree if path.is_dir() else shutil.copyfile)(path, directory / role / path.name)
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
-    return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 def kept(directory: Path) -> Source:

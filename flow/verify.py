@@ -121,15 +121,10 @@ def store_model(run: RunDirectory, source: Source, extracted: IntGraph) -> None:
     files = [digest_file(path) for path in (source.keras_file, source.weights) if path is not None]
     key = digest(source.trained.digest(), extracted.digest(), files)
     directory = run.path / MODEL
-    if run.is_done(MODEL, key, *_model_files(run)):
-        return
-    written = [path.relative_to(run.path).as_posix() for path in keep(source, directory)]
-    run.write_json(f"{MODEL}/{EXTRACTED}", to_json(extracted))
-    run.mark_done(MODEL, key, *written, f"{MODEL}/{EXTRACTED}")
-
-
-def _model_files(run: RunDirectory) -> list[str]:
-    return [name for name in run.manifest().get("files", {}) if name.startswith(f"{MODEL}/")]
+    if not run.is_done(MODEL, f"{key} {digest_file(directory)}"):
+        keep(source, directory)
+        run.write_json(f"{MODEL}/{EXTRACTED}", to_json(extracted))
+        run.mark_done(MODEL, f"{key} {digest_file(directory)}")
 
 
 Level = Callable[[Codes], SimResult]
@@ -165,8 +160,8 @@ def _qkeras(bench: Bench) -> Level:
         InputError: it is not in the run directory, or not as it was stored.
         ToolMissingError: TensorFlow or QKeras is not installed.
     """
-    directory, files = bench.run.path / MODEL, _model_files(bench.run)
-    if not files or not bench.run.is_intact(*files):
+    directory = bench.run.path / MODEL
+    if not bench.run.manifest().get("stages", {}).get(MODEL, "").endswith(f" {digest_file(directory)}"):
         raise InputError(f"{directory}: the model is missing or was changed; run 'flow build' again")
     with bench.clock.stage("qkeras"):
         source = kept(directory)

@@ -74,7 +74,7 @@ def test_list_and_show() -> None:
         (("--reuse-factor", "-3"), ("-3",)),
         (("--reuse-factor", "many"), ("'many'", "N nor OP=N")),
         (("--reuse-factor", "nothing=2"), ("'nothing'", "dense1, dense2, logits")),
-        (("--strategy", "Resource", "--reuse-factor", "7"), ("'dense1'", "reuse_factor 7", "1, 2, 4")),
+        (("--strategy", "Resource", "--reuse-factor", "dense1=7"), ("'dense1'", "reuse_factor 7", "1, 2, 4")),
         (("--part", "xc7nothing"), ("xc7nothing",)),
         (("--part", ""), ("part",)),
         (("--clock-period-ns", "0"), ("clock_period_ns 0.0",)),

@@ -67,7 +67,7 @@ def _source(projects: Sequence[Project]) -> str:
         '#include "ap_fixed.h"\n#include "ap_int.h"\n#include "hls_stream.h"',
         *(f'#include "{header}"' for header in headers),
         '#include "nnet_utils/nnet_po2.h"\n#include "nnet_utils/nnet_flow.h"',
-        TRACE.search(projects[0].text("csim/main.cpp")).group(),
+        *TRACE.findall(projects[0].text("csim/main.cpp")),
         *(_in_namespace(project) for project in projects),
         "int main(int argc, char **argv) {",
         "    const std::string here = std::filesystem::current_path().filename();",

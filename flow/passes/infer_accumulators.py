@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from flow.fixed import FixedFormat
 from flow.graph import IntGraph, MatMul, Op
 from flow.intervals import accumulation
 
@@ -19,6 +20,11 @@ def infer_accumulators(graph: IntGraph) -> IntGraph:
         if not isinstance(op, MatMul):
             return op
         acc = accumulation(op, graph[op.inputs[0]].format)
-        return replace(op, accumulator=acc.format, channel_bits=acc.channel_bits)
+        return replace(op, accumulator=_castable(acc.format, op.format.frac_bits), channel_bits=acc.channel_bits)
 
     return replace(graph, ops=tuple(sized(op) for op in graph.ops))
+
+
+def _castable(fmt: FixedFormat, frac_bits: int) -> FixedFormat:
+    """Widen a format that lies wholly below the grid it is cast to: `ap_fixed` rounds by bits that it must have."""
+    return replace(fmt, int_bits=max(fmt.int_bits, 1 - frac_bits))

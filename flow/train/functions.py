@@ -1,8 +1,9 @@
 """Element-wise functions as Keras and QKeras compute them at inference: the values behind a lookup table.
 
-`Model.predict` runs an optimised graph (a division by a constant becomes a product with its reciprocal, for one), whose
-kernels take packets of numbers and finish the rest of a tensor one by one, with code of their own. So a function is
-evaluated as a graph both ways, and has a value only where both agree.
+`Model.predict` runs an optimised graph: a division by a constant becomes a product with its reciprocal, so QKeras'
+`quantized_hswish` and Keras' `Average` round otherwise than their text says. The kernels take packets of numbers and
+finish the rest of a tensor one by one, with code of their own. So a function is evaluated as a graph both ways, and has
+a value only where both agree.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ CHUNK, FEW, MOST_COPIES, PER_COPY = 1 << 20, 3, 32, 1024
 """Elements per evaluation; elements of a tensor too small for a packet of any processor; how many such tensors one
 graph takes at most, and one more for so many values: a small graph is built faster, a large one runs faster."""
 
+ANY_SHAPE = tf.TensorSpec(None, tf.float32)
+"""TensorFlow rewrites a graph further where it knows how shapes are related; in `Model.predict` it rarely does."""
+
 
 @quiet_warnings()
 def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
@@ -60,16 +64,14 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
     functions = [layer_function(str(layer["class_name"]), layer["config"]) for layer in layers]
 
     def composed(x: Any) -> Any:
+        x = tf.ensure_shape(x, [None])
         for function in functions:
             x = function(x)
         return x
 
-    whole = tf.function(composed, input_signature=[tf.TensorSpec([None], tf.float32)])
     copies = min(MOST_COPIES, 1 + len(values) // PER_COPY)
-    few = tf.function(
-        lambda rows: [composed(row) for row in tf.unstack(rows)],
-        input_signature=[tf.TensorSpec([copies, FEW], tf.float32)],
-    )
+    whole = tf.function(composed, input_signature=[ANY_SHAPE])
+    few = tf.function(lambda *rows: [composed(row) for row in rows], input_signature=[ANY_SHAPE] * copies)
     results = np.empty_like(values)
     what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
     for start in range(0, len(values), CHUNK):
@@ -93,7 +95,7 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
 def _one_by_one(few: Callable[[Any], Any], values: Floats, copies: int) -> Floats:
     """Return what a function of `copies` small tensors gives for each value."""
     padded = np.resize(values, -(-len(values) // (copies * FEW)) * copies * FEW)
-    found = [np.asarray(few(block)) for block in padded.reshape(-1, copies, FEW)]
+    found = [np.asarray(few(*block)) for block in padded.reshape(-1, copies, FEW)]
     return np.concatenate(found).reshape(-1)[: len(values)]
 
 

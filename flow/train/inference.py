@@ -150,8 +150,12 @@ def _outputs(
     """Return the outputs of the named calls, batch by batch, as a graph computes them."""
     flat: Any = _Flat(calls, functions, taps)
     flat([tf.constant(values[:1]) for values in inputs], training=False)  # builds what is not built
-    ports = [tf.TensorSpec([None, *values.shape[1:]], values.dtype) for values in inputs]
-    graph = tf.function(lambda *tensors: flat(list(tensors), training=False), input_signature=ports)
+    shapes = [[None, *values.shape[1:]] for values in inputs]
+
+    def step(*tensors: Any) -> Any:  # `Model.predict` does not know the shapes from its arguments either
+        return flat([tf.ensure_shape(*pair) for pair in zip(tensors, shapes, strict=True)], training=False)
+
+    graph = tf.function(step, input_signature=[tf.TensorSpec(None, values.dtype) for values in inputs])
     parts = []
     for start in range(0, len(inputs[0]), BATCH):
         found = graph(*(tf.constant(values[start : start + BATCH]) for values in inputs))

@@ -32,13 +32,12 @@ def from_recipe(recipe: Recipe) -> KerasModel:
     Raises:
         UnsupportedError: a quantizer makes no fixed weights.
     """
-    config = {"class_name": "Functional", "config": copy.deepcopy(dict(recipe.config))}
-    model = keras.models.model_from_json(json.dumps(config), custom_objects={**custom_objects(), **READERS})
+    config = copy.deepcopy(dict(recipe.config))
+    text = json.dumps({"class_name": "Functional", "config": config})
+    model = keras.models.model_from_json(text, custom_objects={**custom_objects(), **READERS})
     for layer in _layers(model):
         layer.set_weights([_values(recipe.seed, layer, variable) for variable in layer.weights])
-    trained = TrainedModel(
-        name=recipe.name, class_name="Functional", config=config["config"], weights=quantized_weights(model)
-    )
+    trained = TrainedModel(name=recipe.name, class_name="Functional", config=config, weights=quantized_weights(model))
     return KerasModel(model, trained)
 
 
@@ -78,11 +77,11 @@ def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
     return _kernel(rng, shape, quantized).astype(np.float32)
 
 
-def _kernel(rng: np.random.Generator, shape: tuple[int, ...], quantized: bool) -> NDArray[np.float64]:
+def _kernel(rng: np.random.Generator, shape: tuple[int, ...], quantized: bool) -> NDArray[np.floating[Any]]:
     if not quantized:  # only what is exact without a quantizer
         return rng.integers(-7, 8, shape) * 2.0**-3
     kind = rng.integers(5)
-    weight = np.asarray(rng.normal(0, [0.1, 0.5, 1.0, 4.0, 0.5][kind], shape))
+    weight: NDArray[np.floating[Any]] = np.asarray(rng.normal(0, [0.1, 0.5, 1.0, 4.0, 0.5][kind], shape))
     if kind == 4:  # on and between the steps of most grids
         weight = rng.integers(-32, 33, shape) * 2.0**-5
     weight[rng.random(shape) < rng.choice([0, 0.5, 0.9])] = 0

@@ -101,7 +101,8 @@ def bits_of(*codes: int) -> int:
 def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     """Add the type of the exact result, which also holds the codes `held`, and the cast."""
     frac_bits, low, high = exact_result(op, *(source.format for source in graph.sources(op)))
-    config.size("exact_bits", bits_of(low, high, *held))
+    rounded = frac_bits - op.format.frac_bits + 2  # ap_fixed rounds by bits that the exact result must have
+    config.size("exact_bits", max(bits_of(low, high, *held), rounded))
     if op.divisor == 1:
         config.constant("exact_frac", frac_bits)
         config.alias("cast", f"shift_cast<{CONFIG}>")
