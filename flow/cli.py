@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "print a run's report, with vendor reports found in it")
     report.add_argument("run_dir", type=Path, metavar="RUN")
     report.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    fuzz = command("fuzz", _fuzz, "send random QKeras models the whole way and compare (needs TensorFlow and g++)")
+    fuzz.add_argument("--models", type=int, default=25, help="how many (default: 25)")
+    fuzz.add_argument("--seed", type=int, default=1, help="of the models (default: 1)")
+    fuzz.add_argument("--output", type=Path, default=Path("fuzz"), help="outcomes and findings (default: fuzz)")
+    fuzz.add_argument("--replay", type=Path, metavar="FINDING", help="try the model of a finding again, and no other")
     command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
     return parser
 
@@ -273,6 +278,23 @@ def _print_report(report: Report, form: str) -> int:
     else:
         print(to_markdown(report) if form == "markdown" else to_text(report))
     return report.exit_code
+
+
+def _fuzz(arguments: argparse.Namespace) -> int:
+    from flow.fuzz import fuzz, replay
+
+    if arguments.replay is not None:
+        outcome = replay(arguments.replay)
+        print(f"{outcome.name}: {outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
+        return 1 if outcome.is_finding else 0
+    if arguments.models < 1:
+        raise SpecError(f"--models {arguments.models} is below 1")
+    with _Progress() as progress:
+        summary = fuzz(
+            arguments.models, arguments.seed, arguments.output, lambda done, of: progress(f"{done} of {of} models")
+        )
+    print(printable(summary.to_text(), "\n"))
+    return 1 if summary.findings else 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

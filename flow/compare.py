@@ -25,8 +25,8 @@ Rerun = Callable[[Codes], tuple[SimResult, SimResult]]
 SHRINK_ROUNDS = 40
 FIRST_GROUPS = 16
 """Groups into which the non-zero inputs are split at first."""
-ELEMENTS = 1 << 23
-"""Elements that an op is explained on at a time."""
+FEW, ELEMENTS = 32, 1 << 22
+"""Samples that a cause is tried on first, and elements that an op is computed on at a time."""
 
 
 def mismatches(a: SimResult, b: SimResult, ops: Sequence[Op]) -> dict[str, int]:
@@ -159,9 +159,10 @@ def explain(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes
     samples = wrong.reshape(len(wrong), -1).any(axis=1)
     telling = np.argsort(np.where(samples, np.cumsum(samples), np.cumsum(~samples)), kind="stable")  # one of each
     ordered = {name: known[name][telling] for name in op.inputs}
-    where, *rest = _parts(graph, op, ordered, observed[telling])
-    for candidate in chain(causes.settings(where), faults(where, where.expected() != where.observed)):
-        if causes.gives(candidate, where) and all(causes.gives(candidate, each) for each in rest):
+    few = next(_parts(graph, op, {name: codes[:FEW] for name, codes in ordered.items()}, observed[telling[:FEW]]))
+    parts = list(_parts(graph, op, ordered, observed[telling]))
+    for candidate in chain(causes.settings(few), faults(parts[0], parts[0].expected() != parts[0].observed)):
+        if all(causes.gives(candidate, each) for each in (few, *parts)):
             scope = f"{len(observed)} inputs" if len(observed) > 1 else "1 input"
             return f"{candidate[0]} gives exactly the observed codes of {scope}"
     return _unexplained(op, wrong)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -102,23 +102,19 @@ _Change = tuple[str, tuple[int, ...], int]
 
 
 def _constants(where: Site, wrong: Codes) -> Iterator[Candidate]:
-    """Yield the op with one constant changed in each diverging channel, if each has such a constant."""
+    """Yield the op with one constant changed in each diverging channel, where each has such constants."""
     lanes = [_lane(where, place) for place in _places(where.op, wrong)]
     if not 1 <= len(lanes) <= MOST_PLACES:
         return
-    found = []
-    for lane in lanes:
-        change = next(_fitting(lane), None)
-        if change is None:
-            return
-        found.append((lane, change))
-    constants = {name: getattr(where.op, name).copy() for name in lanes[0].constants}
-    words = []
-    for lane, (name, position, code) in found:
-        index = (*position, *lane.place)
-        words.append(f"{name} {index} of {code} instead of {constants[name][index]}")
-        constants[name][index] = code
-    yield " and ".join(words), changed(_with(where.op, constants))
+    fitting = [list(_fitting(lane)) for lane in lanes]
+    for chosen in islice(product(*fitting), SURVIVORS):
+        constants = {name: getattr(where.op, name).copy() for name in lanes[0].constants}
+        words = []
+        for lane, (name, position, code) in zip(lanes, chosen, strict=True):
+            index = (*position, *lane.place)
+            words.append(f"{name} {index} of {code} instead of {constants[name][index]}")
+            constants[name][index] = code
+        yield " and ".join(words), changed(_with(where.op, constants))
 
 
 def _places(op: Op, wrong: Codes) -> list[tuple[int, ...]]:

@@ -316,7 +316,7 @@ def _large_arrays(subject: Design) -> Iterator[Hit]:
     for op, n_in, n_out in _matmuls(subject, "Vivado", "Latency"):
         if n_in * n_out > PARTITION_ELEMENTS:
             reason = f"op '{op.name}' has {n_in} x {n_out} products in one array of registers, Vivado HLS takes"
-            remedy = f"use {_reused(op, n_in, n_out)}, or --backend Vitis, which has no such limit"
+            remedy = f"use {_reused(op, n_in, n_out)}, or --backend Vitis, of which no such limit is known"
             yield Hit(op.name, f"{reason} {PARTITION_ELEMENTS}", remedy)
     if subject.target.backend == "Vivado" and subject.target.io_type == "io_parallel":
         for each in subject.lowered.ops:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flow.compare import mismatches
+from flow.fixed import to_values
 from flow.graph import IntGraph, MatMul, Op
 from flow.inputs import PortInputs
 from flow.names import printable
@@ -116,6 +117,7 @@ def assemble(
                 "samples_at_training": trained.provenance.get("test_samples"),
                 **_measured_accuracy(graph, comparison),
             },
+            "softmax": _softmax(graph, comparison),
             "inputs": _inputs(graph, comparison),
             "resources": [each.to_json() for each in resources],
             "project": {
@@ -215,9 +217,36 @@ def _measured_accuracy(graph: IntGraph, comparison: Comparison | None) -> dict[s
     for result in (comparison.reference, *comparison.others):
         if result.level == "reference":
             continue
-        scores = result.codes[graph.output.name][: len(labels)].reshape(len(labels), -1)
+        name = graph.output.name
+        scores = result.softmax[name] if name in result.softmax else result.codes[name]
+        scores = scores[: len(labels)].reshape(len(labels), -1)
         found["hardware" if result.level == "csim" else result.level] = float(np.mean(scores.argmax(axis=1) == labels))
     return found
+
+
+def _softmax(graph: IntGraph, comparison: Comparison | None) -> list[dict[str, Any]]:
+    """Return how far each integer softmax is from QKeras' float one, over all inputs that were run."""
+    found = []
+    for result in comparison.others if comparison else ():
+        for name, exact in result.softmax.items():
+            values = to_values(comparison.reference.codes[name], graph[name].format)  # type: ignore[union-attr]
+            same = values.argmax(axis=-1) == exact.argmax(axis=-1)
+            found.append(
+                {
+                    "op": name,
+                    "largest_difference": float(np.abs(values - exact).max(initial=0)),
+                    "same_argmax": int(np.count_nonzero(same)),
+                    "compared": int(same.size),
+                }
+            )
+    return found
+
+
+def _softmax_line(entry: Mapping[str, Any]) -> str:
+    return (
+        f"softmax '{entry['op']}': an integer function, at most {entry['largest_difference']:.2g} from QKeras' float "
+        f"result; same largest class (the first, where codes tie) in {entry['same_argmax']} of {entry['compared']}"
+    )
 
 
 def _inputs(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
@@ -268,6 +297,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
         verdict_line(report),
     ]
     lines += [f"  {line}" for line in _verdict_details(document)]
+    lines += [f"  {_softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
     lines += [heading("Layers"), table(*_layer_rows(document))]
     for each in document["resources"]:

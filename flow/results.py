@@ -21,12 +21,14 @@ class SimResult:
         codes: op name -> int64 (samples, *op.shape).
         arithmetic: how it was computed, for example "float32" (exact by proof) or "int64".
         run_s: seconds.
+        softmax: of level "qkeras": name of each Softmax op -> (samples, *op.shape) float32, which no integer equals.
     """
 
     level: str
     codes: Mapping[str, Codes]
     arithmetic: str = "integer"
     run_s: float = 0.0
+    softmax: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -105,6 +105,7 @@ def qkeras_level(
 
     result = inference.run(model, source.trained, extracted, lowered, codes)
     arrays: dict[str, NDArray[Any]] = {f"op/{name}": values for name, values in result.codes.items()}
+    arrays |= {f"softmax/{name}": values for name, values in result.softmax.items()}
     write_npz(run.path / QKERAS, {"arithmetic": np.array(result.arithmetic), **arrays})
     run.mark_done("qkeras", key, QKERAS)
     return result
@@ -112,8 +113,11 @@ def qkeras_level(
 
 def _stored_qkeras(run: RunDirectory) -> SimResult:
     arrays = read_npz(run.path / QKERAS)
-    outputs = {name.removeprefix("op/"): array for name, array in arrays.items() if name.startswith("op/")}
-    return SimResult(level="qkeras", codes=outputs, arithmetic=str(arrays["arithmetic"]))
+    outputs, softmax = (
+        {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
+        for kind in ("op/", "softmax/")
+    )
+    return SimResult(level="qkeras", codes=outputs, arithmetic=str(arrays["arithmetic"]), softmax=softmax)
 
 
 def store_model(run: RunDirectory, source: Source, extracted: IntGraph) -> None:

@@ -457,7 +457,7 @@ def test_a_fault_in_many_channels_is_not_searched() -> None:
     assert cause is not None and cause.startswith("no other rounding") and "8 of 8 channels" in cause
 
 
-@pytest.mark.parametrize("samples", [1, 7, 1000])
+@pytest.mark.parametrize("samples", [7, 1000])
 def test_an_op_is_explained_part_by_part(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cause must give the codes of all samples, not only of those that are looked at first."""
     graph = lower(dense().graph())
@@ -468,7 +468,7 @@ def test_an_op_is_explained_part_by_part(samples: int, monkeypatch: pytest.Monke
     values = {"port": s(4)}, {"port": known["port"].astype(np.int64)}
     observed = causes.alone(replace(op, **changes), *values)[0]
     cause = explain(graph, op, known, observed)
-    assert cause is not None and ("gives exactly" in cause if samples > 1 else True)
+    assert cause is not None and cause.startswith("weight (2, 1) of -8 instead of ")
     observed[-1, 0] ^= 1
     cause = explain(graph, op, known, observed)
     assert cause is not None and cause.startswith("no other rounding")

@@ -396,7 +396,7 @@ def test_a_softmax_is_left_off_and_returned_apart(softmax: str, tmp_path: Any) -
     assert result.codes.keys() == expected.codes.keys() - {last}
     for name, found_codes in result.codes.items():
         np.testing.assert_array_equal(found_codes, expected.codes[name])
-    values = softmax_values(graph, result)
+    values = softmax_values(graph, result.codes)
     with quiet_warnings():
         inputs = codes.astype(np.float32) / 8
         np.testing.assert_array_equal(values[last], found.keras(inputs).numpy())

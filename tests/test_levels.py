@@ -17,7 +17,6 @@ from flow.graph import MatMul
 from flow.pipeline import _stored_graph
 from flow.runs import open_run, read_npz
 from flow.sources import find_source, keep, kept
-from flow.train import quiet_warnings
 
 pytestmark = needs_compiler
 
@@ -190,9 +189,9 @@ def test_files_of_a_user_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "keras" / "saved" / "inside").read_text() == "x"
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
 def test_a_users_model_is_compared_after_its_file_is_gone(tmp_path: Path) -> None:
-    with quiet_warnings():
-        keras = pytest.importorskip("fixtures_keras")
+    keras = pytest.importorskip("fixtures_keras")
     path = keras.save(keras.sequential((6,), *keras.mlp_parts()), tmp_path / "model.h5")
     x = keras.array(tmp_path / "x.npy", np.random.default_rng(1).normal(0, 0.5, (20, 6)).astype(np.float32))
     built = flow("build", path, "--inputs", x, "--output", tmp_path / "runs", "--adversarial", 64, "--until", "report")

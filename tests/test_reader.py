@@ -28,13 +28,16 @@ from fixtures_keras import (
     save_all,
     scatter,
     sequential,
+    wired,
 )
 
 from flow.errors import ModelFileError, UnsupportedError
 from flow.extraction import extract
 from flow.fixed import FixedFormat
 from flow.graph import to_json
+from flow.topology import topology
 from flow.train import quiet_warnings
+from flow.train.freeze import quantized_weights
 from flow.train.reader import read_keras
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
@@ -246,44 +249,16 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
         refused(flow("show", path, "--input-format", "fixed<8,1>", "--output", tmp_path), "plain", "NaN or infinite")
 
 
-def branching() -> Any:
-    inputs = layers.Input((4,))
-    return keras.Model(inputs, layers.Add()([dense(3, "left")(inputs), dense(3, "right")(inputs)]))
-
-
-def forked() -> Any:
-    inputs = layers.Input((4,))
-    dense(3, "left")(inputs)
-    return keras.Model(inputs, [dense(3, "left")(inputs), dense(3, "right")(inputs)])
-
-
-def skipping() -> Any:
-    inputs = layers.Input((4,))
-    return keras.Model(inputs, [dense(3, "second")(dense(4, "first")(inputs)), dense(3, "third")(inputs)])
-
-
-def two_inputs() -> Any:
-    inputs = [layers.Input((4,)), layers.Input((4,))]
-    return keras.Model(inputs, layers.Concatenate()(inputs))
-
-
-def shared() -> Any:
-    inputs, layer = layers.Input((4,)), dense(4, "twice")
-    return keras.Model(inputs, layer(layer(inputs)))
-
-
 UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
-    "branch": (branching, "Add"),
-    "two outputs": (forked, "'right'"),
-    "two outputs, one of them early": (skipping, "'third'"),
-    "two inputs": (two_inputs, "Concatenate"),
-    "shared layer": (shared, "'twice'"),
-    "nested": (lambda: keras.Sequential([layers.InputLayer((4,)), sequential((4,), dense(2, "in"))]), "Sequential"),
     "layer": (lambda: sequential((4, 4), layers.LSTM(3, name="memory")), "LSTM"),
-    "quantizer": (lambda: sequential((4,), dense(2, "odd", qkeras.ternary(alpha=1))), "'ternary'"),
-    "activation": (lambda: sequential((4,), dense(2, "odd", activation="tanh")), "'tanh'"),
-    "relu_po2": (lambda: sequential((4,), qkeras.QActivation("quantized_relu_po2(4)", name="odd")), "relu_po2"),
-    "slope": (lambda: sequential((4,), layers.ReLU(negative_slope=0.1, name="leaky")), "negative_slope"),
+    "quantizer": (lambda: sequential((4,), dense(2, "odd", qkeras.bernoulli(alpha=1.0))), "random"),
+    "adaptive": (lambda: sequential((4,), qkeras.QAdaptiveActivation("quantized_relu", 4), trained=False), "Adaptive"),
+    "wrapped": (lambda: sequential((4, 4), layers.TimeDistributed(dense(2, "odd"))), "TimeDistributed"),
+    "wrapped inside": (
+        lambda: sequential((4, 4), sequential((4, 4), layers.TimeDistributed(dense(2, "odd", activation="relu")))),
+        "TimeDistributed",
+    ),
+    "activation": (lambda: sequential((4,), dense(2, "odd", activation="tanh")), "tanh"),
     "scaled activation": (
         lambda: sequential((4,), qkeras.QActivation(bits(4, 0, alpha="auto_po2", symmetric=True), name="odd")),
         "alpha='auto_po2'",
@@ -303,9 +278,118 @@ def test_what_has_no_exact_form_is_refused_by_name(tmp_path: Path, what: str) ->
         model = make()
     for form in ("model.h5", "model.keras"):
         path = save(model, tmp_path / form)
-        port = () if what == "scaled activation" else ("--input-format", "fixed<8,1>")
+        port = ("--input-format", "fixed<8,1>")
         refused(flow("build", path, *port, "--output", tmp_path / "runs"), word, "model")
         assert run_directories(tmp_path / "runs") == []
+
+
+# models of any shape
+
+
+def branching(first: Any, second: Any) -> Any:
+    """Two inputs, a shared layer, a branch, a nested model called twice, two outputs."""
+    twin = dense(4, "twin", activation="quantized_relu(4,1)")
+    block = sequential((4,), dense(4, "inner"), qkeras.QActivation("quantized_relu(4,1)", name="cast"))
+    both = layers.Add(name="sum")([twin(first), twin(second)])
+    return [dense(3, "left")(both), dense(2, "right")(block(block(twin(first))))]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_models_of_any_shape_are_read_in_every_form(tmp_path: Path, form: str) -> None:
+    model = wired(branching, (4,), (4,))
+    found = read_keras(*save_all(model, tmp_path)[form])
+    inner = next(layer.name for layer in model.layers if isinstance(layer, keras.Model))
+    assert found.trained.weights.keys() == {"twin", "left", "right", f"{inner}/inner"}
+    for path, group in quantized_weights(model).items():
+        for key, values in group.items():
+            np.testing.assert_array_equal(found.trained.weights[path][key], values, f"{path}/{key}")
+    calls = topology(found.trained.class_name, found.trained.config)
+    names = [call.name for call in calls.calls if call.layer.endswith(("twin", "inner"))]
+    assert sorted(names) == sorted(["twin", "twin#2", "twin#3", f"{inner}/inner", f"{inner}/inner#2"])
+    assert [call.name for call in calls.inputs] == ["in0", "in1"]
+    assert calls.outputs == ("left", "right")
+    graph = extract(found.trained, FixedFormat(True, 0, 3))
+    assert (len(graph.inputs), len(graph.outputs)) == (2, 2)
+
+
+def older(config: dict[str, Any]) -> None:
+    """Rewrite a configuration as Keras before 2.2.3 wrote it, Sequentials as lists and functional models as "Model"."""
+    for entry in config["config"]["layers"]:
+        if "layers" in entry["config"]:
+            older(entry)
+    keys = ("build_config", "build_input_shape", "module", "registered_name", "compile_config", "shared_object_id")
+    for holder in (config, config["config"], *config["config"]["layers"]):
+        for key in keys:
+            holder.pop(key, None)
+    if config["class_name"] == "Sequential":
+        parts = config["config"]["layers"]
+        shape = parts[0]["config"]["batch_input_shape"]
+        parts[1]["config"]["batch_input_shape"] = shape
+        config["config"] = parts[1:]
+    else:
+        config["class_name"] = "Model"
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional", "nested"])
+def test_exports_of_old_versions_are_read(tmp_path: Path, kind: str) -> None:
+    parts = [qkeras.QActivation(bits(4, 0, alpha=1), name="port"), dense(3, "first"), dense(2, "second")]
+    if kind == "nested":
+        parts[1] = sequential((4,), parts[1])
+    model = (functional if kind == "functional" else sequential)((4,), *parts)
+    path, _ = edited(model, tmp_path, older)[0]
+    found = read_keras(path)
+    assert found.trained.class_name == ("Functional" if kind == "functional" else "Sequential")
+    wanted = quantized_weights(model)
+    names = {name: "model_1/first" if "/" in name else name for name in wanted}  # such models had no name
+    assert found.trained.weights.keys() == set(names.values())
+    for name, group in wanted.items():
+        np.testing.assert_array_equal(found.trained.weights[names[name]]["kernel"], group["kernel"])
+    assert extract(found.trained).inputs[0].shape == (4,)
+
+
+def test_a_quantizer_that_qkeras_cannot_load_itself_is_read(tmp_path: Path) -> None:
+    """`quantized_hswish.get_config` holds an argument that its constructor refuses."""
+    cast = qkeras.QActivation(qkeras.quantizers.quantized_hswish(6, 2), name="swish")
+    model = sequential((4,), cast, dense(2, "last"))
+    for form in ("model.h5", "model.keras"):
+        found = read_keras(save(model, tmp_path / form))
+        inputs = np.random.default_rng(1).normal(0, 2, (20, 4)).astype(np.float32)
+        with quiet_warnings():
+            wanted = model.predict(inputs, verbose=0)
+            np.testing.assert_array_equal(found.keras.predict(inputs, verbose=0), wanted)
+
+
+def test_calls_with_more_than_tensors_are_refused(tmp_path: Path) -> None:
+    """A batch normalization called with training=True is another layer than its weights say."""
+    for number, training in enumerate((True, False)):
+        model = wired(lambda x, t=training: layers.BatchNormalization(name="norm")(x, training=t), (4,))
+        path = save(model, tmp_path / f"{number}.h5")
+        if training:
+            with pytest.raises(UnsupportedError, match="layer 'norm': is called with training=True"):
+                read_keras(path)
+        else:
+            assert read_keras(path).trained.weights.keys() == {"norm"}
+
+
+def test_exports_of_keras_3_are_refused(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any]) -> None:
+        config["config"]["layers"][1]["inbound_nodes"] = [{"args": [], "kwargs": {}}]
+
+    for path, weights in edited(functional((4,), dense(2, "last")), tmp_path, edit):
+        with pytest.raises(UnsupportedError, match="layer 'last': was written by Keras 3"):
+            read_keras(path, weights)
+
+
+def test_models_in_models_have_an_end(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any]) -> None:
+        inner = json.loads(json.dumps(config["config"]["layers"][1:]))
+        for number in range(40):
+            inner = [{"class_name": "Sequential", "config": {"name": f"m{number}", "layers": inner}}]
+        config["config"]["layers"][1:] = inner
+
+    for path, weights in edited(sequential((4,), dense(2, "last")), tmp_path, edit):
+        with pytest.raises(UnsupportedError, match="nested more than"):
+            read_keras(path, weights)
 
 
 # files that would do something
@@ -350,7 +434,9 @@ def edited(model: Any, directory: Path, edit: Callable[[dict[str, Any]], None]) 
 
 
 def last_layer(config: dict[str, Any]) -> dict[str, Any]:
-    return dict(config["config"]["layers"][-1])["config"]
+    """Return the configuration of the last layer, of the last model in the model where there is one."""
+    last = dict(config["config"]["layers"][-1])["config"]
+    return last_layer({"config": last}) if "layers" in last else last
 
 
 HOSTILE_TEXTS = (
@@ -358,6 +444,9 @@ HOSTILE_TEXTS = (
     "quantized_bits(__import__('os').system('touch was_here'))",
     "quantized_bits(4,0,alpha=open('was_here','w'))",
     "(lambda: open('was_here', 'w'))()",
+    "safe_eval('tf', {})",
+    "get_quantizer('tf')",
+    "np",
     "quantized_bits",
     "quantized_po2(4,1)\nimport os",
     "quantized_po2(" * 200,
@@ -365,14 +454,17 @@ HOSTILE_TEXTS = (
 )
 
 
+@pytest.mark.parametrize("nested", [False, True], ids=["outside", "inside"])
 @pytest.mark.parametrize("key", ["kernel_quantizer", "bias_quantizer", "activation"])
-def test_a_quantizer_text_is_never_evaluated(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quantizer_text_is_never_evaluated(
+    tmp_path: Path, key: str, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for number, text in enumerate(HOSTILE_TEXTS):
         if text == "quantized_bits":
             continue  # harmless: a name alone is the quantizer with its defaults
         (tmp_path / str(number)).mkdir()
-        model = sequential((4,), dense(2, "last"))
+        model = sequential((4,), sequential((4,), dense(2, "last")) if nested else dense(2, "last"))
         for path, weights in edited(model, tmp_path / str(number), lambda c, t=text: last_layer(c).update({key: t})):
             more = ("--weights", weights) if weights else ()
             outcome = flow("build", path, *more, "--input-format", "fixed<8,1>", "--output", tmp_path / "runs")
@@ -389,24 +481,26 @@ SCALED = {
 
 
 @pytest.mark.parametrize("value", [EVIL, FUNCTION, SCALED], ids=["class", "function", "initializer"])
-@pytest.mark.parametrize("key", ["kernel_initializer", "kernel_regularizer", "bias_constraint", "kernel_quantizer"])
+@pytest.mark.parametrize("nested", [False, True], ids=["outside", "inside"])
+@pytest.mark.parametrize(
+    "key", ["kernel_initializer", "kernel_regularizer", "bias_constraint", "kernel_quantizer", "kernel_range"]
+)
 def test_no_module_that_a_file_names_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: dict[str, Any], nested: bool
 ) -> None:
     (tmp_path / "flow_evil_module.py").write_text("open('was_here', 'w').close()")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    model = sequential((4,), dense(2, "last"))
+    model = sequential((4,), sequential((4,), dense(2, "last"), seed=2) if nested else dense(2, "last"))
+    (wanted,) = quantized_weights(model).values()
     for path, weights in edited(model, tmp_path, lambda c: last_layer(c).update({key: value})):
         try:
             found = read_keras(path, weights)
         except (ModelFileError, UnsupportedError):
-            assert key == "kernel_quantizer", "what only training needs does not matter"
+            assert key in ("kernel_quantizer", "kernel_range"), "what only training needs does not matter"
         else:
-            np.testing.assert_array_equal(
-                found.trained.weights["last"]["kernel"],
-                read_keras(save(model, tmp_path / "m.h5")).trained.weights["last"]["kernel"],
-            )
+            (group,) = found.trained.weights.values()
+            np.testing.assert_array_equal(group["kernel"], wanted["kernel"])
         assert not (tmp_path / "was_here").exists()
 
 

@@ -237,6 +237,16 @@ ROWS: dict[str, Callable[[], Net]] = {
     "average_global": lambda: (
         Net((3, 5, 2), u(4)).average((3, 5), u(5, 2)).reshape(2).dense(po2(2, 3)).requantize(s(5))
     ),
+    "average_global_cast_behind_reshape": lambda: (
+        Net((3, 3, 2), u(4))
+        .average((3, 3), s(12, 6))
+        .reshape(2)
+        .relu()
+        .requantize(u(4))
+        .dense(po2(2, 3))
+        .requantize(s(5))
+    ),
+    "pool_global_relu_behind_reshape": lambda: Net((3, 2), s(5)).pool((3,)).reshape(2).relu().requantize(u(3)),
     "average_after_relu": lambda: (
         Net((4, 4, 1), u(4))
         .conv(po2(2, 2, 1, 2), [3, -20])

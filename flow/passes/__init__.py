@@ -3,13 +3,14 @@
 from flow.graph import IntGraph
 from flow.passes.fold_batchnorm import fold_batchnorm
 from flow.passes.fuse_requantize import fuse_requantize
+from flow.passes.hoist_casts import hoist_casts
 from flow.passes.infer_accumulators import infer_accumulators
 
-PASSES = (fold_batchnorm, fuse_requantize, infer_accumulators)
+PASSES = (fold_batchnorm, hoist_casts, fuse_requantize, infer_accumulators)
 
 
 def lower(graph: IntGraph) -> IntGraph:
-    """Return the graph of unified modules: batch norm folded, requantization fused, accumulators sized."""
+    """Return the graph of unified modules: batch norm folded, casts hoisted and fused, accumulators sized."""
     for each in PASSES:
         graph = each(graph)
     return graph

@@ -85,16 +85,22 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
                 f"({np.count_nonzero(whole != scaled)} elements, {arithmetic}); please report this model"
             )
         results[op.name] = whole.astype(code_dtype(op.format)).reshape(len(codes), *op.shape)
-    return SimResult(level="qkeras", codes=results, arithmetic=arithmetic, run_s=time.perf_counter() - started)
+    return SimResult(
+        level="qkeras",
+        codes=results,
+        arithmetic=arithmetic,
+        run_s=time.perf_counter() - started,
+        softmax=softmax_values(lowered, results),
+    )
 
 
 @quiet_warnings()
-def softmax_values(graph: IntGraph, result: SimResult) -> dict[str, NDArray[np.float32]]:
+def softmax_values(graph: IntGraph, codes: Mapping[str, Codes]) -> dict[str, NDArray[np.float32]]:
     """Return TensorFlow's float32 softmax of what QKeras computes before each softmax of the graph.
 
     Args:
         graph: the graph of unified modules.
-        result: what `run` gave for it.
+        codes: what QKeras computes, op by op.
 
     Returns:
         Name of the Softmax op -> (samples, *op.shape) float32.
@@ -102,7 +108,7 @@ def softmax_values(graph: IntGraph, result: SimResult) -> dict[str, NDArray[np.f
     found = {}
     for op in graph.ops:
         if isinstance(op, Softmax):
-            values = to_values(result.codes[op.inputs[0]], graph[op.inputs[0]].format)
+            values = to_values(codes[op.inputs[0]], graph[op.inputs[0]].format)
             found[op.name] = np.asarray(tf.nn.softmax(tf.constant(values.astype(np.float32))))
     return found
 

@@ -81,7 +81,10 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
         except Exception as error:  # Keras and HDF5 fail in many ways
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise ModelFileError(f"{path}: Keras 2 cannot load this model: {reason}") from error
-        weights_read = quantized_weights(model)
+        try:
+            weights_read = quantized_weights(model)
+        except UnsupportedError as error:
+            raise error.at(str(path)) from None
         name = identifier(path.name.split(".")[0] if path.is_file() else path.resolve().name, ())
         trained = TrainedModel(
             name=name,
@@ -139,24 +142,26 @@ def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
         raise ModelFileError(f"{path}: its configuration is no JSON ({error})") from error
     if not isinstance(found.get("config"), dict | list) or "class_name" not in found:
         raise ModelFileError(f"{path}: its configuration is not that of a Keras model")
-    whole = _with_models_of_today(found, 0)
+    whole = _with_models_of_today(found, 0, "model")
     built = (config.get("build_config") or {}).get("input_shape") or config.get("build_input_shape")
     return {**whole, "config": {**({"build_input_shape": built} if built else {}), **whole["config"]}}
 
 
-def _with_models_of_today(entry: Any, depth: int) -> Any:
+def _with_models_of_today(entry: Any, depth: int, unnamed: str) -> Any:
     """Return a model's entry, and those of the models in it, in the form that Keras writes today.
 
-    Keras before 2.2.3 wrote the layers of a Sequential alone; before 2.4 a functional model was called "Model".
+    Keras before 2.2.3 wrote the layers of a Sequential alone, without its name; before 2.4 a functional model was
+    called "Model".
     """
     if not isinstance(entry, Mapping) or short_name(str(entry.get("class_name"))) not in MODELS or depth > MAX_DEPTH:
         return entry
     config = entry.get("config")
-    config = {"name": str(entry.get("name") or "model"), "layers": config} if isinstance(config, list) else config
+    config = {"name": str(entry.get("name") or unnamed), "layers": config} if isinstance(config, list) else config
     if not isinstance(config, Mapping) or not isinstance(config.get("layers"), list):
         return entry
     class_name = "Functional" if short_name(str(entry["class_name"])) == "Model" else entry["class_name"]
-    layers = [_with_models_of_today(layer, depth + 1) for layer in config["layers"]]
+    inner = enumerate(config["layers"])
+    layers = [_with_models_of_today(layer, depth + 1, f"{unnamed}_{number}") for number, layer in inner]
     return {**entry, "class_name": class_name, "config": {**config, "layers": layers}}
 
 

@@ -19,10 +19,10 @@ keras, qkeras = _modules.keras, _modules.qkeras
 
 
 def custom_objects() -> dict[str, Any]:
-    """Return every class that a model of this package may name: QKeras' and ours, by name."""
+    """Return every class that a model of this package may name: QKeras', with one that it forgets, and ours, by name."""
     objects: dict[str, Any] = {}
     qkeras.utils._add_supported_quantized_objects(objects)  # QKeras' own list; there is no public name for it
-    ours = (quantized_po2_zero, quantized_grid, FixedBatchNormalization)
+    ours = (quantized_po2_zero, quantized_grid, FixedBatchNormalization, qkeras.quantizers.quantized_hswish)
     return {**objects, **{item.__name__: item for item in ours}}
 
 

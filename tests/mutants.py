@@ -1,0 +1,338 @@
+"""Mutants of an op: one thing about it changed, and the codes that it then gives for what it reads.
+
+A mutant stands for an emission gone wrong in one place. Changes that an op can state (a constant, a mode, a window)
+are made to the op, so that the mutated graph can be emitted as well; what a project can do and no op can state
+(another fill of the padding, a result too narrow before its cast) is computed here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from flow.causes import alone
+from flow.fixed import CODE_BITS, Codes, FixedFormat, Overflow, Rounding, overflow_to, requantize
+from flow.graph import (
+    CONSTANTS,
+    MERGES,
+    Conv,
+    Gather,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+    windows,
+)
+from flow.intervals import exact_result
+
+SEED = 7
+CAST = {"format", "rounding", "overflow", "divisor", "accumulator", "channel_bits", "layers", "fused"}
+"""Fields of an op that say nothing about its exact result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """An op with what it reads and gives on some samples.
+
+    Attributes:
+        op: the op as it should be.
+        formats, inputs: format and codes (samples, *shape) of each op that it reads.
+        codes: of the op.
+        exact, frac_bits: its exact result before the cast and the grid of that; its codes where nothing is cast.
+    """
+
+    op: Op
+    formats: Mapping[str, FixedFormat]
+    inputs: Mapping[str, Codes]
+    codes: Codes
+    exact: Codes
+    frac_bits: int
+
+
+def site(graph: IntGraph, op: Op, known: Mapping[str, Codes]) -> Site:
+    """Return the site of an op of a graph, given the codes of what it reads."""
+    formats = {source.name: source.format for source in graph.sources(op)}
+    inputs = {name: known[name].astype(np.int64) for name in formats}
+    codes, exact, frac_bits = alone(op, formats, inputs)
+    return Site(op, formats, inputs, codes, exact, frac_bits)
+
+
+@dataclass(frozen=True, eq=False)
+class Mutant:
+    """An op with one thing changed.
+
+    Attributes:
+        kind: what is changed ("weight bit").
+        what: which one, and how.
+        op: the op as it is computed.
+        read: how it sees what it reads first, if not as it is.
+        held: the format in which an exact result is held, where it wraps, if that is too narrow; a matrix product's is
+            the accumulator of `op`.
+    """
+
+    kind: str
+    what: str
+    op: Op
+    read: Callable[[Codes], Codes] | None = None
+    held: FixedFormat | None = None
+
+    def codes(self, where: Site) -> Codes:
+        """Return what it gives, codes of `op.format`."""
+        op, exact, frac_bits = self.op, where.exact, where.frac_bits
+        if self.read is not None or not _same_result(op, where.op):
+            inputs = {name: codes if self.read is None else self.read(codes) for name, codes in where.inputs.items()}
+            _, exact, frac_bits = alone(op, where.formats, inputs)
+        held = op.accumulator if isinstance(op, MatMul) else self.held
+        if held is not None:
+            raised = held.frac_bits - frac_bits
+            exact = overflow_to(exact << raised if raised >= 0 else exact >> -raised, held, Overflow.WRAP)
+            frac_bits = held.frac_bits
+        return requantize(exact, frac_bits, op.format, op.rounding, op.overflow, op.divisor)
+
+    def differs(self, where: Site) -> bool:
+        """Say whether any value that it gives is another than it should be."""
+        finest = max(self.op.format.frac_bits, where.op.format.frac_bits)
+        found = self.codes(where) << (finest - self.op.format.frac_bits)
+        return not np.array_equal(found, where.codes << (finest - where.op.format.frac_bits))
+
+    def graph(self, graph: IntGraph) -> IntGraph | None:
+        """Return the mutated graph, or None if no graph can state it."""
+        if self.read is not None or self.held is not None:
+            return None
+        try:
+            return replace(graph, ops=tuple(self.op if op.name == self.op.name else op for op in graph.ops))
+        except AssertionError:  # a table or a pooling is tied to the format
+            return None
+
+
+def _same_result(op: Op, other: Op) -> bool:
+    return type(op) is type(other) and all(
+        getattr(op, item.name) is getattr(other, item.name) for item in fields(op) if item.name not in CAST
+    )
+
+
+def targets(graph: IntGraph) -> list[Op]:
+    """Return the ops that have mutants: a Reshape computes nothing, and an Input is what its readers read."""
+    return [op for op in graph.ops if not isinstance(op, Input | Reshape)]
+
+
+def mutants(graph: IntGraph, op: Op, most: int | None = None) -> list[Mutant]:
+    """Return the mutants of an op; of each kind at most `most`, chosen by chance but always the same."""
+    found: dict[str, list[Mutant]] = {}
+    for mutant in _all(graph, op):
+        found.setdefault(mutant.kind, []).append(mutant)
+    rng = np.random.default_rng(SEED)
+    return [each[i] for each in found.values() for i in np.sort(rng.permutation(len(each))[:most])]
+
+
+def _all(graph: IntGraph, op: Op) -> Iterator[Mutant]:
+    sources = graph.sources(op)
+    yield from _modes(op)
+    yield from _widths(op)
+    yield from _held(op, [source.format for source in sources])
+    yield from _bits(op)
+    if op.divisor != 1:
+        for divisor in dict.fromkeys((1, op.divisor - 1, op.divisor + 1, 1 << op.divisor.bit_length())):
+            if divisor not in (0, op.divisor):
+                yield Mutant("divisor", f"{divisor} for {op.divisor}", replace(op, divisor=divisor))
+    if isinstance(op, Conv | Pool):
+        yield from _windows(op, sources[0])
+    elif isinstance(op, Merge):
+        yield from _merges(op)
+    elif isinstance(op, Gather):
+        yield from _moves(op, sum(math.prod(source.shape) for source in sources))
+    elif isinstance(op, Lookup):
+        yield from _starts(op, sources[0].format)
+    elif isinstance(op, Softmax):
+        yield from _entries(op)
+    elif isinstance(op, Relu | LeakyRelu):
+        yield from _activations(op)
+
+
+def _modes(op: Op) -> Iterator[Mutant]:
+    if isinstance(op, MaxPool | Lookup | Softmax):  # their codes are those of their format: nothing is cast
+        return
+    for rounding in Rounding:
+        if rounding is not op.rounding:
+            yield Mutant("rounding", f"{rounding.value} for {op.rounding.value}", replace(op, rounding=rounding))
+    for overflow in Overflow:
+        if overflow is not op.overflow:
+            yield Mutant("overflow", f"{overflow.value} for {op.overflow.value}", replace(op, overflow=overflow))
+
+
+def _widths(op: Op) -> Iterator[Mutant]:
+    """Yield result types of one bit less or more at either end, and of the other signedness."""
+    fmt = op.format
+    for signed, int_bits, frac_bits in (
+        (fmt.signed, fmt.int_bits - 1, fmt.frac_bits),
+        (fmt.signed, fmt.int_bits + 1, fmt.frac_bits),
+        (fmt.signed, fmt.int_bits, fmt.frac_bits - 1),
+        (fmt.signed, fmt.int_bits, fmt.frac_bits + 1),
+        (not fmt.signed, fmt.int_bits + (1 if fmt.signed else -1), fmt.frac_bits),
+    ):
+        if 1 <= signed + int_bits + frac_bits < CODE_BITS:
+            other = FixedFormat(signed, int_bits, frac_bits)
+            yield Mutant("result width", f"{other} for {fmt}", replace(op, format=other))
+
+
+def _held(op: Op, formats: list[FixedFormat]) -> Iterator[Mutant]:
+    """Yield exact results held without their top bits."""
+    if isinstance(op, MatMul):
+        own = op.accumulator
+        assert own is not None
+    elif isinstance(op, MaxPool | Lookup | Softmax | Gather):
+        return
+    else:
+        frac_bits, low, high = exact_result(op, *formats)
+        width = max(max(high, -low - 1).bit_length() + 1, frac_bits - op.format.frac_bits + 2)
+        own = FixedFormat(True, width - 1 - frac_bits, frac_bits)
+    for width in range(own.width - 1, max(own.width - 4, 1), -1):
+        narrow = replace(own, int_bits=own.int_bits - (own.width - width))
+        what = f"{width} bits for {own.width}"
+        if isinstance(op, MatMul):
+            yield Mutant("accumulator", what, replace(op, accumulator=narrow))
+        else:
+            yield Mutant("exact result", what, op, held=narrow)
+
+
+def _bits(op: Op) -> Iterator[Mutant]:
+    """Yield every constant with each of its bits flipped, and constants in types of one bit less."""
+    names = {item.name for item in fields(op)}
+    for name, format_name in CONSTANTS.items():
+        if name not in names:
+            continue
+        codes, fmt = getattr(op, name), getattr(op, format_name)
+        for place in np.ndindex(codes.shape):
+            for bit in range(fmt.width):
+                other = codes.copy()
+                other[place] ^= np.int64(1) << bit
+                other = overflow_to(other, fmt, Overflow.WRAP)
+                yield _with(op, f"{name} bit", f"{name} {place} with bit {bit} flipped", {name: other})
+        for int_bits, frac_bits in ((1, 0), (0, 1)):
+            if fmt.width > 1:
+                narrow = replace(fmt, int_bits=fmt.int_bits - int_bits, frac_bits=fmt.frac_bits - frac_bits)
+                other = requantize(codes, fmt.frac_bits, narrow, Rounding.TRN, Overflow.WRAP) << frac_bits
+                if not np.array_equal(other, codes):
+                    yield _with(op, f"{name} width", f"{narrow} for {fmt}", {name: other})
+
+
+def _with(op: Op, kind: str, what: str, values: Mapping[str, Any]) -> Mutant:
+    return Mutant(kind, what, replace(op, **values))
+
+
+def _windows(op: Conv | Pool, source: Op) -> Iterator[Mutant]:
+    """Yield other strides, windows and padding that give as many results, and windows moved by one."""
+    fmt = source.format
+    own = fmt.min_code if isinstance(op, MaxPool) else 0
+    geometry = ("strides",) if isinstance(op, Conv) else ("strides", "window")  # a convolution's window is its weight
+    for axis in range(len(op.strides)):
+        for by in (1, -1):
+            for name in geometry:
+                other = _moved(getattr(op, name), axis, by)
+                padding = _padding(op, source, axis, **{name: other})
+                if padding is not None:
+                    what = f"{other} for {getattr(op, name)}"
+                    yield _with(op, name, what, {name: other, "padding": padding})
+            padding = _moved(_moved(op.padding, 2 * axis, by), 2 * axis + 1, -by)
+            if min(padding) >= 0:
+                yield _with(op, "padding", f"{padding} for {op.padding}", {"padding": padding})
+            yield Mutant("place", f"windows moved by {by} along axis {axis}", op, read=_shifted(axis, by, own))
+    if any(op.padding):
+        bare = replace(op, padding=(0,) * len(op.padding))
+        for fill in sorted({fmt.min_code, 0, fmt.max_code} - {own}):
+            yield Mutant("fill", f"{fill} for {own}", bare, read=_filled(op.padding, fill))
+
+
+def _moved(values: tuple[int, ...], axis: int, by: int) -> tuple[int, ...]:
+    return (*values[:axis], values[axis] + by, *values[axis + 1 :])
+
+
+def _padding(op: Conv | Pool, source: Op, axis: int, **geometry: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the padding with which another geometry gives as many results, or None."""
+    spans, strides = geometry.get("window", op.window), geometry.get("strides", op.strides)
+    if min(*spans, *strides) < 1:
+        return None
+    for more in range(-op.padding[2 * axis + 1], sum(source.shape)):
+        padding = _moved(op.padding, 2 * axis + 1, more)
+        if windows(source.shape, spans, strides, padding) == op.shape[:-1]:
+            return padding
+    return None
+
+
+def _shifted(axis: int, by: int, fill: int) -> Callable[[Codes], Codes]:
+    def read(codes: Codes) -> Codes:
+        moved = np.roll(codes, -by, axis + 1)
+        gap = [slice(None)] * codes.ndim
+        gap[axis + 1] = slice(-1, None) if by > 0 else slice(0, 1)
+        moved[tuple(gap)] = fill
+        return moved
+
+    return read
+
+
+def _filled(padding: tuple[int, ...], fill: int) -> Callable[[Codes], Codes]:
+    pads = [(0, 0), *zip(padding[::2], padding[1::2], strict=True), (0, 0)]
+    return lambda codes: np.pad(codes, pads, constant_values=fill)
+
+
+def _merges(op: Merge) -> Iterator[Mutant]:
+    for function in MERGES:
+        if function != op.function:
+            yield Mutant("function", f"{function} for {op.function}", replace(op, function=function))
+    for names in dict.fromkeys(permutations(op.inputs)):
+        if names != op.inputs:
+            yield Mutant("inputs", f"{names} for {op.inputs}", replace(op, inputs=names))
+
+
+def _moves(op: Gather, total: int) -> Iterator[Mutant]:
+    for place in np.ndindex(op.index.shape):
+        own = int(op.index[place])
+        for other in dict.fromkeys(((own + 1) % total, -1)):
+            if other != own:
+                index = op.index.copy()
+                index[place] = other
+                yield Mutant("index", f"{place} from {other} for {own}", replace(op, index=index))
+
+
+def _starts(op: Lookup, x: FixedFormat) -> Iterator[Mutant]:
+    for run in range(1, len(op.starts)):
+        for by in (1, -1):
+            starts = op.starts.copy()
+            starts[run] += by
+            if (np.diff(starts) > 0).all() and starts[-1] <= x.max_code:
+                yield Mutant("start", f"run {run} from {starts[run]} for {op.starts[run]}", replace(op, starts=starts))
+
+
+def _entries(op: Softmax) -> Iterator[Mutant]:
+    """Yield the table of exponentials with single bits flipped; its first entry is never zero."""
+    for entry in range(len(op.exponentials)):
+        for bit in range(int(op.exponentials.max()).bit_length()):
+            table = op.exponentials.copy()
+            table[entry] ^= 1 << bit
+            if table[0]:
+                yield Mutant("exponential bit", f"entry {entry}, bit {bit}", replace(op, exponentials=table))
+
+
+def _activations(op: Relu | LeakyRelu) -> Iterator[Mutant]:
+    common = {item.name: getattr(op, item.name) for item in fields(Op)}
+    yield Mutant("function", "left away", Requantize(**common))
+    if isinstance(op, LeakyRelu):
+        yield Mutant("function", "relu", Relu(**common))
+    elif op.limit is not None:
+        for limit in (None, op.limit - 1, op.limit + 1):
+            yield Mutant("limit", f"{limit} for {op.limit}", replace(op, limit=limit))
