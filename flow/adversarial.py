@@ -1,21 +1,29 @@
-"""Inputs chosen to break things: corners, extremes, rounding ties, accumulators driven to their ends.
+"""Inputs chosen to break things: corners, extremes, rounding ties, accumulators and tables driven to their edges.
 
 Nothing here is drawn from data: the inputs are a function of the graph, so anyone gets the same ones.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.fixed import Codes
-from flow.graph import IntGraph, MatMul, Op
+from flow.graph import Input, IntGraph, Lookup, MatMul, Op
 from flow.reference import Carrier, run
 
 SEED = 20190204
-EXTREMES_SHARE, DRIVERS_SHARE = 4, 2
-"""At most 1/4 of the inputs put single elements at their extremes; at most 1/2 drive accumulators."""
+SHARE = 4
+"""At most 1/4 of the inputs put single elements at their extremes, 1/4 drive accumulators, 1/4 lie on edges."""
 POOL = 1024
-"""Random inputs from which those with most ties and clamped values are kept, and responses are measured."""
+"""Inputs of one generation of the search for edges; responses are measured on as many random ones."""
+GENERATIONS, FEWEST_GENERATIONS, PRODUCTS = 12, 3, 1 << 33
+"""Generations of the search: as many as take about so many products, within these ends."""
+MOST_PLACES, MOST_CHANNELS, MOST_RUNS = 16, 32, 64
+"""Positions, channels and table entries of one op that are searched for edges, evenly spread."""
+FAR = np.iinfo(np.int64).max
 
 
 def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
@@ -23,7 +31,8 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
 
     In this order: all-min, all-max, zero, alternating, ramp; each element alone at its smallest and largest code (as
     many as fit); inputs that push each accumulator towards both ends (exact for the first op; by measured response
-    for later ones); the random inputs with most rounding ties and clamped values; random inputs.
+    for later ones); inputs found to lie on or next to the edges of each op's channels (rounding ties, ends of the
+    output format, extremes, ends of a table's runs); random inputs.
 
     Args:
         graph: a lowered graph.
@@ -36,10 +45,10 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
     low, high = graph.port_limits()
     pool = rng.integers(low, high, (POOL, *low.shape), endpoint=True)
     corners = corner_inputs(graph)
-    extremes = _spread(_single_extremes(low, high), count // EXTREMES_SHARE)
-    drivers = _spread(_drivers(graph, pool), count // DRIVERS_SHARE)
-    edges = pool[np.argsort(-_edge_hits(graph, pool), kind="stable")]
-    chosen = np.concatenate([corners, extremes, drivers, edges])[:count]
+    extremes = _spread(_single_extremes(low, high), count // SHARE)
+    drivers = _spread(_drivers(graph, pool), count // SHARE)
+    edges = _spread(_edge_inputs(graph, np.concatenate([corners, drivers]), rng), count // SHARE)
+    chosen = np.concatenate([corners, extremes, drivers, edges, pool])[:count]
     missing = count - len(chosen)
     more = rng.integers(low, high, (missing, *low.shape), endpoint=True)
     return np.concatenate([chosen, more])
@@ -101,27 +110,121 @@ def _accumulators(graph: IntGraph, pool: Codes) -> dict[str, Carrier]:
     return {name: np.concatenate(chunks) for name, chunks in parts.items()}
 
 
-def _edge_hits(graph: IntGraph, pool: Codes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return, per sample, how many results lie exactly on a rounding tie or are clamped."""
-    hits: list[Carrier] = []
-    ops: list[str] = []
+def _edge_inputs(graph: IntGraph, known: Codes, rng: np.random.Generator) -> Codes:
+    """Return the inputs that come nearest to each edge of each op: the fittest of several generations.
 
-    def count(op: Op, exact: Carrier, frac_bits: int) -> None:
-        shift = frac_bits - op.format.frac_bits
-        scaled = exact.astype(np.float64) * 2.0**-shift
-        ties = (scaled - np.floor(scaled) == 0.5) if shift > 0 else np.zeros(scaled.shape, bool)
-        edges = (np.rint(scaled) == op.format.max_code) | (np.rint(scaled) == op.format.max_code + 1)
-        hits.append((ties | edges).reshape(len(scaled), -1).sum(axis=1))
-        ops.append(op.name)
+    The first generation is what is known, with random, sparse and extreme inputs; each later one changes one element
+    of the fittest before it.
+    """
+    generation = np.concatenate([known, _first_generation(graph, POOL, rng)])
+    fittest, nearest = generation[:0], np.zeros((0,), np.int64)
+    for _ in range(_generations(graph)):
+        distances = _edge_distances(graph, generation)
+        champions = distances.argmin(axis=0)
+        reached = distances[champions, np.arange(len(champions))]
+        if not len(fittest):
+            fittest, nearest = generation[champions], reached
+        else:
+            better = reached < nearest
+            fittest[better], nearest[better] = generation[champions[better]], reached[better]
+        if not len(fittest):
+            break
+        generation = _changed(fittest[rng.integers(0, len(fittest), POOL)], graph, rng)
+    return np.unique(fittest, axis=0)
 
-    run(graph, pool, count)
-    per_batch = len(set(ops)) or 1
-    batches = [sum(hits[i : i + per_batch]) for i in range(0, len(hits), per_batch)]
-    return np.concatenate(batches).astype(np.int64) if batches else np.zeros(len(pool), np.int64)
+
+def _generations(graph: IntGraph) -> int:
+    """Return for how many generations the search may last."""
+    products = 1
+    for op in graph.ops:
+        if isinstance(op, MatMul):
+            products += op.weight.size * (math.prod(op.shape[:-1]))
+    return max(FEWEST_GENERATIONS, min(GENERATIONS, PRODUCTS // (products * POOL)))
+
+
+def _first_generation(graph: IntGraph, count: int, rng: np.random.Generator) -> Codes:
+    """Return random inputs, in equal parts: any codes, few that are not zero, most at an end."""
+    low, high = graph.port_limits()
+    codes = rng.integers(low, high, (count, *low.shape), endpoint=True)
+    ends = np.where(rng.random(codes.shape) < 0.5, low, high)
+    few = rng.random(codes.shape) < 2 / low.size
+    sparse, extreme = np.arange(count) % 3 == 1, np.arange(count) % 3 == 2
+    codes[sparse] *= few[sparse]
+    codes[extreme] = np.where(rng.random(codes[extreme].shape) < 0.8, ends[extreme], codes[extreme])
+    return codes
+
+
+def _changed(codes: Codes, graph: IntGraph, rng: np.random.Generator) -> Codes:
+    """Return inputs with one element changed: by one step, to an end, or to any code."""
+    low, high = (limits.reshape(-1) for limits in graph.port_limits())
+    flat = codes.reshape(len(codes), -1)
+    rows, places = np.arange(len(flat)), rng.integers(0, low.size, len(flat))
+    own, least, most = flat[rows, places], low[places], high[places]
+    step = rng.choice([-1, 1], len(flat))
+    choices = [own + step, np.where(step > 0, most, least), rng.integers(least, most, endpoint=True)]
+    flat[rows, places] = np.clip(np.choose(rng.integers(0, 3, len(flat)), choices), least, most)
+    return flat.reshape(codes.shape)
+
+
+def _edge_distances(graph: IntGraph, codes: Codes) -> NDArray[np.int64]:
+    """Return how far each sample is from each edge of each op: (samples, edges), `FAR` where it is out of reach."""
+    parts: dict[str, list[NDArray[np.int64]]] = {}
+
+    def keep(op: Op, exact: Carrier, frac_bits: int) -> None:
+        if not isinstance(op, Input):
+            parts.setdefault(op.name, []).append(_cast_distances(op, _sampled(exact), frac_bits))
+
+    result = run(graph, codes, keep)
+    columns = [np.concatenate(chunks) for chunks in parts.values()]
+    for op in graph.ops:
+        if isinstance(op, Lookup):
+            x = result.codes[op.inputs[0]]
+            columns.append(_table_distances(op, _sampled(x)))
+    return np.concatenate(columns, axis=1) if columns else np.zeros((len(codes), 0), np.int64)
+
+
+def _sampled(tensor: Carrier) -> NDArray[np.int64]:
+    """Return some positions and channels of a tensor: int64 (samples, positions, channels)."""
+    flat = tensor.reshape(len(tensor), -1, tensor.shape[-1])
+    places, channels = (_evenly(n, most) for n, most in zip(flat.shape[1:], (MOST_PLACES, MOST_CHANNELS), strict=True))
+    return flat[:, places][:, :, channels].astype(np.int64)
+
+
+def _cast_distances(op: Op, exact: NDArray[np.int64], frac_bits: int) -> NDArray[np.int64]:
+    """Return, channel by channel, the distances of exact results from what their cast treats apart: (samples, edges).
+
+    Ties above and below zero, to an even and to an odd code; the results next to ties and to codes; the codes at both
+    ends of the format and those beyond; and the extremes.
+    """
+    dropped = frac_bits - op.format.frac_bits
+    whole = op.divisor << min(max(dropped, 0), 62 - op.divisor.bit_length())
+    raised = max(-dropped, 0)
+    floor, rest = np.divmod(exact, whole)
+    edges = [exact, -exact]
+    if whole > 1:
+        beyond, odd, negative = 2 * rest - whole, floor % 2 == 1, exact < 0
+        for of_sign in (negative, ~negative):
+            for of_parity in (odd, ~odd):
+                edges.append(np.where(of_sign & of_parity, np.abs(beyond), FAR))
+        edges += [np.where(beyond > 0, beyond, FAR), np.where(beyond < 0, -beyond, FAR), rest, whole - rest]
+    for end in (op.format.min_code, op.format.max_code):
+        outside = end + (1 if end > 0 else -1)
+        edges += [np.abs(floor - (end >> raised)), np.abs(floor - (outside >> raised))]
+    return np.concatenate([edge.min(axis=1) for edge in edges], axis=1)
+
+
+def _table_distances(op: Lookup, x: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the distances of codes from the first and the last code of a table's runs: (samples, edges)."""
+    starts = op.starts[_evenly(len(op.starts), MOST_RUNS)]
+    flat = x.reshape(len(x), -1)
+    return np.stack([np.abs(flat - edge).min(axis=1) for start in starts for edge in (start, start - 1)], axis=1)
+
+
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return the indices of at most `most` of `count` things, evenly spread."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def _spread(codes: Codes, count: int) -> Codes:
     """Return at most `count` rows, evenly spread."""
-    if len(codes) <= count:
-        return codes
-    return codes[np.linspace(0, len(codes) - 1, count).astype(np.int64)]
+    return codes[_evenly(len(codes), count)]

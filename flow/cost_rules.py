@@ -37,10 +37,6 @@ SMALL_MEMORY_BITS = 1024
 """Largest FIFO kept in shift registers (UG1399, config_storage fifo -auto_srl_max_bits); for ROMs our assumption."""
 
 
-TABLE_BITS = 10
-"""Widest input of a step function that is a table over all codes; a wider one is compared with its starts."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logic:
     """A piece of combinational hardware: what it holds, and how deep it is.
@@ -299,18 +295,25 @@ def constant_division(low: int, high: int, divisor: int, op: Op, part: Part) -> 
     return quotient + Logic(lut=_clamp_luts(quotient_bits, low < 0, op), levels=1)
 
 
-def step_function(bits: int, runs: int, out_bits: int) -> Logic:
-    """Return a step function of `runs` runs: a table over all codes up to `TABLE_BITS`, else comparisons.
+def lookup_table(bits: int, entries: int, out_bits: int) -> Logic:
+    """Return a table of `entries` constants for an input of `bits`, clamped to the table where that is smaller.
 
-    A LUT6 holds 64 x 1 bits, and the multiplexers of a slice join four of them to 256 x 1 (UG474, UG574). A comparison
-    with a constant takes a LUT per two bits of the carry chain; what it finds selects among the values.
+    A LUT6 holds 64 x 1 bits, and the multiplexers of a slice join four of them to 256 x 1 (UG474, UG574).
     """
-    if runs == 1:
+    if entries == 1:
         return Logic()
-    if bits <= TABLE_BITS:
-        blocks = max(1, 1 << max(bits - 8, 0))
-        select = multiplexer_luts(blocks, out_bits)
-        return Logic(lut=out_bits * max(1, 1 << max(bits - 6, 0)) + select, levels=1 + (blocks > 1))
+    address = (entries - 1).bit_length()
+    blocks = max(1, 1 << max(address - 8, 0))
+    clamps = 2 if address < bits else 0
+    lut = out_bits * max(1, 1 << max(address - 6, 0)) + multiplexer_luts(blocks, out_bits)
+    return Logic(lut=lut + clamps * math.ceil((bits + address) / 2), levels=1 + (blocks > 1) + bool(clamps))
+
+
+def comparisons(bits: int, runs: int, out_bits: int) -> Logic:
+    """Return a step function as a comparison with the start of each run.
+
+    A comparison with a constant takes a LUT per two bits of the carry chain; what it finds selects among the values.
+    """
     found = (runs - 1) * math.ceil(bits / 2)
     return Logic(lut=found + multiplexer_luts(runs, out_bits), levels=1 + tree_levels(runs))
 

@@ -21,14 +21,15 @@ from flow.cost_rules import (
     cast_luts,
     comparator_luts,
     comparators,
+    comparisons,
     constant_division,
     constant_product,
     divider,
     fifo_memory,
     levels_per_stage,
+    lookup_table,
     multiplexer_luts,
     product,
-    step_function,
     tree_levels,
     weight_memory,
 )
@@ -51,6 +52,7 @@ from flow.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_g
 from flow.matmul_costs import line_buffer, matmul_cost
 from flow.parts import Part
 from flow.schedules import gather_places, gather_schedule
+from flow.tables import smallest_table
 from flow.target import Target
 
 
@@ -123,7 +125,10 @@ def _logic(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Logic:
     if isinstance(op, Merge):
         return codes * _merged(op, [source.format for source in inputs], part) + cast
     if isinstance(op, Lookup):
-        return codes * step_function(x.width, len(op.starts), op.format.width)
+        table = smallest_table(op)
+        if table is None:
+            return codes * comparisons(x.width, len(op.starts), op.format.width)
+        return codes * lookup_table(x.width - table.shift, len(table.values), op.format.width)
     if isinstance(op, Softmax):
         return _positions(op, target) * _softmax(op, x)
     if isinstance(op, Relu):

@@ -35,7 +35,6 @@ from flow.graph import (
     Requantize,
     Reshape,
     Softmax,
-    SumPool,
     windows,
 )
 from flow.intervals import exact_result

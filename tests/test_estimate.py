@@ -19,19 +19,20 @@ from flow.cost_rules import (
     beside,
     cast_luts,
     comparator_luts,
+    comparisons,
     constant_division,
     constant_product,
     dsp_slices,
     even_tree_bits,
     fifo_memory,
     levels_per_stage,
+    lookup_table,
     lowest_bit,
     multiplexer_luts,
     range_bits,
     shift_register_luts,
     shifter_luts,
     signed_digits,
-    step_function,
     takes_dsp,
     tree_levels,
     weight_memory,
@@ -211,11 +212,12 @@ def test_division_by_a_constant() -> None:
 
 
 def test_step_functions() -> None:
-    assert step_function(8, 1, 5) == Logic()
-    assert step_function(4, 7, 5) == Logic(lut=5, levels=1), "a LUT6 a bit"
-    assert step_function(8, 7, 5) == Logic(lut=4 * 5, levels=1)
-    assert step_function(10, 7, 5).lut == 16 * 5 + multiplexer_luts(4, 5)
-    assert step_function(14, 4, 3).lut == 3 * 7 + multiplexer_luts(4, 3)
+    assert lookup_table(8, 1, 5) == Logic()
+    assert lookup_table(4, 16, 5) == Logic(lut=5, levels=1), "a LUT6 a bit"
+    assert lookup_table(8, 256, 5) == Logic(lut=4 * 5, levels=1)
+    assert lookup_table(10, 1024, 5).lut == 16 * 5 + multiplexer_luts(4, 5)
+    assert lookup_table(14, 16, 5) == Logic(lut=5 + 2 * 9, levels=2), "clamped below and above"
+    assert comparisons(14, 4, 3).lut == 3 * 7 + multiplexer_luts(4, 3)
 
 
 # -- ops, by hand

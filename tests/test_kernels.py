@@ -17,7 +17,7 @@ from test_sabotage import edit
 
 from flow import reference
 from flow.backends.hls4ml.emit import emit
-from flow.backends.hls4ml.kernels import TABLE_BITS, divide
+from flow.backends.hls4ml.kernels import divide
 from flow.backends.hls4ml.readback import findings
 from flow.errors import ToolFailedError, UnsupportedError
 from flow.fixed import Overflow, Rounding
@@ -25,6 +25,7 @@ from flow.graph import IntGraph, Pool
 from flow.passes import lower
 from flow.project import Project
 from flow.schedules import gather_schedule, pool_schedule, window_pixels
+from flow.tables import TABLE_BITS
 from flow.target import Target
 
 STREAM = Target(io_type="io_stream")
@@ -194,8 +195,12 @@ def test_a_stream_of_many_readers(simulate: Simulate) -> None:
 
 
 def test_a_step_function_is_a_table_or_comparisons() -> None:
-    for bits, function in ((TABLE_BITS, "table"), (TABLE_BITS + 1, "runs")):
-        graph = lower(Net((2,), u(bits)).lookup([0, 5], [1, 0], u(1)).graph())
+    for starts, function in (
+        ([0, 5], "table"),
+        ([0, 1, 1 << TABLE_BITS], "table"),
+        ([0, 1, 1 + (1 << TABLE_BITS)], "runs"),
+    ):
+        graph = lower(Net((2,), u(12)).lookup(starts, range(len(starts)), u(2)).graph())
         assert f"nnet::flow::{function}<config2> function" in emit(graph, Target()).text("firmware/parameters.h")
 
 

@@ -406,6 +406,14 @@ ROWS: dict[str, Callable[[], Net]] = {
         .requantize(s(14, 2))
         .lookup([-8192, -900, 12, 5000], [-2, -1, 1, 2], s(3, 1))
     ),
+    "lookup_on_multiples": lambda: (
+        Net((4,), s(7)).lookup([-64, -32, -16, 0, 48], [-5, -4, 0, 2, 7], s(4)).dense(po2(4, 2)).requantize(s(5))
+    ),
+    "lookup_step_at_zero": lambda: Net((4,), s(12)).lookup([-2048, 0], [-1, 1], s(2)),
+    "lookup_steps_at_the_ends": lambda: Net((4,), s(5)).lookup([-16, -15, 15], [3, 0, 1], u(2)),
+    "lookup_many_wide_runs": lambda: Net((4,), s(13)).lookup(
+        [-4096, -3999, -1001, 0, 777, 4095], [-3, -2, -1, 1, 2, 3], s(3)
+    ),
     "lookup_constant": lambda: Net((4,), s(4)).lookup([-8], [3], u(2)),
     "softmax": lambda: Net((6,), s(5, 2)).dense(po2(6, 5)).requantize(s(6, 2)).softmax(u(8, 8)),
     "softmax_on_rows": lambda: Net((3, 4), u(4, 1)).softmax(FixedFormat(False, 1, 6)),

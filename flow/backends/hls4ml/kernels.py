@@ -27,11 +27,10 @@ from flow.graph import (
 )
 from flow.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid
 from flow.schedules import gather_places, gather_schedule, pool_schedule, window_pixels
+from flow.tables import smallest_table
 
 CONFIG = "@config@"
 """Stands in a configuration where its name goes, which hls4ml numbers."""
-TABLE_BITS = 10
-"""A step function of at most so many input bits is a table over all codes; of more, comparisons with its starts."""
 LITERAL_BITS = 63
 """Constants are `long long`."""
 MAX_INPUTS = 62
@@ -208,12 +207,13 @@ def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, Lookup)
-    x = graph.sources(op)[0].format
-    if x.width <= TABLE_BITS:
-        codes = np.arange(x.min_code, x.max_code + 1)
+    table = smallest_table(op)
+    if table is not None:
         _map(config, op, "table")
-        config.constant("lowest", x.min_code)
-        config.table("values", op.values[np.searchsorted(op.starts, codes, side="right") - 1])
+        config.constant("first", table.first)
+        config.constant("last", table.first + len(table.values) - 1)
+        config.size("shift", table.shift)
+        config.table("values", table.values)
     else:
         _map(config, op, "runs")
         config.size("n_runs", len(op.starts))

@@ -123,12 +123,14 @@ template <class CONFIG_T> struct scale_and_offset {
     }
 };
 
-// A step function as a table over all codes.
+// A step function as a table from its first to its last step; codes beyond share the outermost entries.
 template <class CONFIG_T> struct table {
     template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
         #pragma HLS INLINE
-        const ap_int<x_T::width + 2> place = code_of(x) - CONFIG_T::lowest;
-        const ap_int<y_T::width + 1> code = CONFIG_T::values[place.to_int()];
+        int place = (code_of(x) >> CONFIG_T::shift).to_int();
+        place = place < CONFIG_T::first ? CONFIG_T::first : place;
+        place = place > CONFIG_T::last ? CONFIG_T::last : place;
+        const ap_int<y_T::width + 1> code = CONFIG_T::values[place - CONFIG_T::first];
         y_T y;
         y.range() = code;
         return y;

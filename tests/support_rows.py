@@ -1,0 +1,427 @@
+"""The rows of docs/support.md: for each layer, quantizer and topology a tiny QKeras model that uses it.
+
+Each is a port, its quantizer, the layer in question (called "layer") and a quantizer behind it ("act").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras_configs import Entry, layer, named, reads
+
+from flow.quantizers import FUNCTIONS
+from flow.random_models import EPSILON, Recipe
+
+Shape = tuple[int, ...]
+BITS, PO2 = "quantized_bits(4,0,1,alpha=1)", "quantized_po2(4,1)"
+PORT, ACT = "quantized_bits(4,1,alpha=1)", "quantized_bits(6,2,alpha=1)"
+VECTOR: Shape = (4,)
+SEQUENCE: Shape = (6, 2)
+IMAGE: Shape = (4, 4, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        name: layer class, quantizer or function that it is about.
+        label: its first cell, Markdown.
+        recipe: the model.
+        softmax: output format of a final softmax, as for `--softmax`.
+    """
+
+    name: str
+    label: str
+    recipe: Recipe
+    softmax: str | None = None
+
+
+def recipe(label: str, ports: Sequence[Entry], entries: Sequence[Entry], outputs: Sequence[str], **more: Any) -> Recipe:
+    """Return the recipe of a functional model; an entry that does not say what it reads, reads the one before."""
+    listed = [{**port, "name": port["config"]["name"], "inbound_nodes": []} for port in ports]
+    for entry in entries:
+        listed.append(entry if "inbound_nodes" in entry else reads(entry, listed[-1]["name"]))
+    config = {
+        "name": "support",
+        "layers": listed,
+        "input_layers": [[port["config"]["name"], 0, 0] for port in ports],
+        "output_layers": [[name, 0, 0] for name in outputs],
+    }
+    name = re.sub(r"\W+", "_", f"row {label}").strip("_").lower()
+    return Recipe(name=name, config=config, seed=1, **more)
+
+
+def activation(name: str, text: Any, class_name: str = "QActivation") -> Entry:
+    return layer(class_name, name, activation=text)
+
+
+def row(class_name: str, shape: Shape, note: str = "", *, behind: str | None = ACT, **config: Any) -> Row:
+    """Return the row of a layer that reads one tensor.
+
+    Args:
+        class_name: of the layer.
+        shape: of what it reads.
+        note: what is special about this row.
+        behind: the quantizer that reads it; None for no such layer.
+        **config: of the layer, and `softmax` of the row.
+    """
+    softmax = config.pop("softmax", None)
+    label = f"`{class_name}`" + (f", {note}" if note else "")
+    entries = [activation("quantize", PORT), layer(class_name, "layer", **config)]
+    entries += [] if behind is None else [activation("act", behind)]
+    made = recipe(label, [named("port", *shape)], entries, [entries[-1]["config"]["name"]])
+    return Row(name=class_name, label=label, recipe=made, softmax=softmax)
+
+
+def merge(class_name: str, note: str = "", count: int = 2, **config: Any) -> Row:
+    """Return the row of a layer that reads several tensors of one shape."""
+    label = f"`{class_name}`" + (f", {note}" if note else "")
+    others = [activation(f"other{number}", "quantized_relu(3,1)") for number in range(count - 1)]
+    entries = [
+        activation("quantize", PORT),
+        *(reads(other, "quantize") for other in others),
+        reads(layer(class_name, "layer", **config), "quantize", *(other["config"]["name"] for other in others)),
+        activation("act", ACT),
+    ]
+    return Row(name=class_name, label=label, recipe=recipe(label, [named("port", *VECTOR)], entries, ["act"]))
+
+
+# -- layers
+
+KERNEL: Mapping[str, Any] = {"kernel_quantizer": BITS, "use_bias": True, "bias_quantizer": "quantized_bits(5,1,alpha=1)"}
+NORM: Mapping[str, Any] = {"axis": [1], "momentum": 0.99, "epsilon": EPSILON, "center": True, "scale": True}
+FIXED = {"class_name": "quantized_po2_zero", "config": {"bits": 4, "max_value": 2}}
+GRID = {"class_name": "quantized_grid", "config": {"bits": 6, "integer": 1}}
+
+
+def window(*size: int, **config: Any) -> dict[str, Any]:
+    return {"kernel_size": list(size), "strides": [1] * len(size), "padding": "valid", **config}
+
+
+def pool(*size: int, **config: Any) -> dict[str, Any]:
+    return {"pool_size": list(size), "strides": list(size), "padding": "valid", **config}
+
+
+DEPTHWISE: Mapping[str, Any] = {"depthwise_quantizer": BITS, "use_bias": False}
+SEPARABLE: Mapping[str, Any] = {**DEPTHWISE, "pointwise_quantizer": BITS, "filters": 3}
+WEIGHTED: Mapping[str, tuple[Shape, Mapping[str, Any]]] = {
+    "QDense": (VECTOR, {"units": 3, **KERNEL}),
+    "QConv1D": (SEQUENCE, {"filters": 3, **window(3), **KERNEL}),
+    "QConv2D": (IMAGE, {"filters": 3, **window(3, 3), **KERNEL}),
+    "QDepthwiseConv2D": (IMAGE, {**window(3, 3), **DEPTHWISE}),
+    "QSeparableConv1D": (SEQUENCE, {**window(3), **SEPARABLE}),
+    "QSeparableConv2D": (IMAGE, {**window(3, 3), **SEPARABLE}),
+    "QConv2DTranspose": (IMAGE, {"filters": 2, **window(2, 2, strides=[2, 2]), **KERNEL}),
+    "QConv2DBatchnorm": (IMAGE, {"filters": 3, **window(3, 3, epsilon=EPSILON), **KERNEL}),
+    "QDepthwiseConv2DBatchnorm": (IMAGE, {**window(3, 3, epsilon=EPSILON), **DEPTHWISE}),
+}
+"""Layers with quantized weights: what each reads, and its configuration."""
+QUANTIZER_KEYS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+
+
+def _weighted(class_name: str, note: str = "", shape: Shape | None = None, **config: Any) -> Row:
+    own_shape, own = WEIGHTED[class_name]
+    return row(class_name, shape or own_shape, note, **{**own, **config})
+
+
+def _plain(class_name: str) -> Row:
+    """Return the row of Keras' own layer for QKeras' layer: no quantizers."""
+    shape, config = WEIGHTED[f"Q{class_name}"]
+    return row(class_name, shape, **{key: value for key, value in config.items() if not key.endswith("_quantizer")})
+
+
+LAYER_ROWS: Sequence[Row] = (
+    replace(
+        row("InputLayer", VECTOR, "not quantized by the model (`--input-format`)"),
+        recipe=recipe(
+            "input",
+            [named("port", *VECTOR)],
+            [layer("QDense", "layer", units=3, **KERNEL), activation("act", ACT)],
+            ["act"],
+            input_format="fixed<5,2>",
+        ),
+    ),
+    _weighted("QDense"),
+    _weighted("QDense", "on a sequence", SEQUENCE),
+    _weighted("QDense", "on an image", IMAGE),
+    _plain("Dense"),
+    _weighted("QConv1D"),
+    _weighted("QConv1D", "`same`, strides 2", padding="same", strides=[2]),
+    _weighted("QConv1D", "`causal`, dilation 2", padding="causal", dilation_rate=[2]),
+    _plain("Conv1D"),
+    _weighted("QConv2D"),
+    _weighted("QConv2D", "`same`, strides 2", padding="same", strides=[2, 2]),
+    _weighted("QConv2D", "window 1 x 1", kernel_size=[1, 1]),
+    _weighted("QConv2D", "dilation 2", kernel_size=[2, 2], dilation_rate=[2, 2]),
+    _weighted("QConv2D", "2 groups", filters=4, groups=2),
+    _weighted("QConv2D", "`channels_first`", data_format="channels_first"),
+    _plain("Conv2D"),
+    _weighted("QConv2DBatchnorm"),
+    _weighted("QDepthwiseConv2D"),
+    _weighted("QDepthwiseConv2D", "multiplier 2, `same`", depth_multiplier=2, padding="same"),
+    _plain("DepthwiseConv2D"),
+    row("DepthwiseConv1D", SEQUENCE, **window(3), use_bias=False),
+    _weighted("QDepthwiseConv2DBatchnorm"),
+    _weighted("QSeparableConv1D"),
+    _plain("SeparableConv1D"),
+    _weighted("QSeparableConv2D"),
+    _plain("SeparableConv2D"),
+    row("Conv1DTranspose", SEQUENCE, filters=2, **window(2, strides=[2])),
+    _weighted("QConv2DTranspose"),
+    _plain("Conv2DTranspose"),
+    row("BatchNormalization", VECTOR, **NORM),
+    row("QBatchNormalization", VECTOR, **NORM),
+    row(
+        "FixedBatchNormalization",
+        VECTOR,
+        "scale `quantized_po2_zero` (ours)",
+        **NORM,
+        scale_quantizer=FIXED,
+        offset_quantizer=GRID,
+    ),
+    row(
+        "FixedBatchNormalization",
+        VECTOR,
+        "scale `quantized_grid` (ours)",
+        **NORM,
+        scale_quantizer=GRID,
+        offset_quantizer=GRID,
+    ),
+    row("QActivation", VECTOR, "a cast", activation="quantized_relu(3,1)"),
+    row("QActivation", VECTOR, "a function", activation="quantized_tanh(4)"),
+    row("Activation", VECTOR, "`relu`", activation="relu"),
+    row("Activation", VECTOR, "a function", activation="tanh"),
+    row("Activation", VECTOR, "a function without a quantizer behind it", behind=None, activation="tanh"),
+    row("ReLU", VECTOR),
+    row("ReLU", VECTOR, "`max_value`", max_value=1.5),
+    row("ReLU", VECTOR, "`negative_slope`", negative_slope=0.25),
+    row("ReLU", VECTOR, "`threshold`", threshold=0.5),
+    row("LeakyReLU", VECTOR, "slope of few bits", alpha=0.25),
+    row("LeakyReLU", VECTOR, "any slope", alpha=0.3),
+    row("PReLU", VECTOR),
+    row("ELU", VECTOR, alpha=1.0),
+    row("ThresholdedReLU", VECTOR, theta=0.5),
+    row("Softmax", VECTOR, "final, left off (`--softmax off`)", behind=None, axis=-1),
+    row("Softmax", VECTOR, "final, `--softmax 'ufixed<8,0>'`", behind=None, axis=-1, softmax="ufixed<8,0>"),
+    row("Softmax", VECTOR, "not final", axis=-1),
+    row("MaxPooling1D", SEQUENCE, **pool(2)),
+    row("MaxPooling2D", IMAGE, **pool(2, 2)),
+    row("MaxPooling2D", IMAGE, "overlapping", **pool(3, 3, strides=[1, 1])),
+    row("MaxPooling2D", IMAGE, "padded", **pool(3, 3, padding="same")),
+    row("GlobalMaxPooling1D", SEQUENCE),
+    row("GlobalMaxPooling2D", IMAGE),
+    row("AveragePooling1D", SEQUENCE, **pool(2)),
+    row("AveragePooling2D", IMAGE, **pool(2, 2)),
+    row("AveragePooling2D", IMAGE, "any window, padded", **pool(3, 3, padding="same")),
+    row("GlobalAveragePooling1D", SEQUENCE),
+    row("GlobalAveragePooling2D", IMAGE),
+    row("QAveragePooling2D", IMAGE, **pool(2, 2)),
+    row("QAveragePooling2D", IMAGE, "`average_quantizer`", **pool(2, 2), average_quantizer=BITS),
+    row("QAveragePooling2D", IMAGE, "`average_quantizer`, window 3 x 3", **pool(3, 3), average_quantizer=BITS),
+    row("QGlobalAveragePooling2D", IMAGE),
+    *(merge(name) for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")),
+    merge("Average", "of three", 3),
+    merge("Concatenate", axis=-1),
+    row("Flatten", IMAGE),
+    row("Reshape", SEQUENCE, target_shape=[4, 3]),
+    row("Permute", SEQUENCE, dims=[2, 1]),
+    row("RepeatVector", VECTOR, n=2),
+    row("ZeroPadding1D", SEQUENCE, padding=[1, 1]),
+    row("ZeroPadding2D", IMAGE, padding=[[1, 1], [1, 1]]),
+    row("Cropping1D", SEQUENCE, cropping=[1, 1]),
+    row("Cropping2D", IMAGE, cropping=[[1, 1], [1, 1]]),
+    row("UpSampling1D", SEQUENCE, size=2),
+    row("UpSampling2D", IMAGE, size=[2, 2], interpolation="nearest"),
+    row("UpSampling2D", IMAGE, "`bilinear`", size=[2, 2], interpolation="bilinear"),
+    *(row(name, VECTOR, rate=0.5) for name in ("Dropout", "AlphaDropout", "GaussianDropout")),
+    row("SpatialDropout1D", SEQUENCE, rate=0.5),
+    row("SpatialDropout2D", IMAGE, rate=0.5),
+    row("GaussianNoise", VECTOR, stddev=0.5),
+    row("ActivityRegularization", VECTOR, l1=0.0, l2=0.0),
+)
+
+# -- topology
+
+
+def _topology(label: str, ports: Sequence[str], entries: Sequence[Entry], outputs: Sequence[str]) -> Row:
+    made = recipe(label, [named(name, *VECTOR) for name in ports], entries, outputs)
+    return Row(name="", label=label, recipe=made)
+
+
+def _dense(name: str, units: int = 4) -> Entry:
+    return layer("QDense", name, units=units, **KERNEL)
+
+
+def _shared() -> Row:
+    entries = [activation("quantize", PORT), reads(_dense("layer"), "quantize"), activation("act", ACT)]
+    entries[1]["inbound_nodes"].append([["act", 0, 0, {}]])
+    made = _topology("one layer called twice", ["port"], entries, ["layer"])
+    config = {**made.recipe.config, "output_layers": [["layer", 1, 0]]}
+    return replace(made, recipe=replace(made.recipe, config=config))
+
+
+def _nested() -> Row:
+    inner = recipe("inner", [named("inner_port", *VECTOR)], [_dense("layer"), activation("act", ACT)], ["act"])
+    entries = [activation("quantize", PORT), {"class_name": "Functional", "config": {**inner.config, "name": "model"}}]
+    made = _topology("a model in a model", ["port"], entries, ["model"])
+    config = {**made.recipe.config, "output_layers": [["model", 1, 0]]}
+    return replace(made, recipe=replace(made.recipe, config=config))
+
+
+TOPOLOGY_ROWS: Sequence[Row] = (
+    _topology(
+        "a chain", ["port"], [activation("quantize", PORT), _dense("layer"), activation("act", ACT)], ["act"]
+    ),
+    _topology(
+        "a branch (residual)",
+        ["port"],
+        [
+            activation("quantize", PORT),
+            _dense("layer"),
+            activation("act", ACT),
+            reads(layer("Add", "add"), "act", "quantize"),
+            activation("end", ACT),
+        ],
+        ["end"],
+    ),
+    _topology(
+        "several inputs",
+        ["port", "other"],
+        [
+            reads(activation("quantize", PORT), "port"),
+            reads(activation("quantize_other", ACT), "other"),
+            reads(layer("Add", "add"), "quantize", "quantize_other"),
+            _dense("layer"),
+            activation("act", ACT),
+        ],
+        ["act"],
+    ),
+    _topology(
+        "several outputs",
+        ["port"],
+        [
+            activation("quantize", PORT),
+            _dense("layer"),
+            activation("act", ACT),
+            _dense("layer2"),
+            activation("act2", ACT),
+        ],
+        ["act", "act2"],
+    ),
+    _shared(),
+    _nested(),
+)
+
+# -- quantizers
+
+WEIGHT_TEXTS = (
+    BITS,
+    "quantized_bits(4,0,alpha=1)",
+    "quantized_bits(4,1,keep_negative=False,alpha=1)",
+    "quantized_bits(1,0,alpha=1)",
+    "quantized_bits(4,0,1,alpha=0.5)",
+    "quantized_bits(4,0,1)",
+    "quantized_bits(4,0,1,alpha='auto')",
+    "quantized_bits(4,0,1,alpha='auto_po2')",
+    "quantized_bits(4,0,1,alpha=1,qnoise_factor=0.5)",
+    "quantized_po2_zero(4,1)",
+    PO2,
+    "quantized_po2(4,1,quadratic_approximation=True)",
+    "quantized_relu_po2(4,1)",
+    "binary(alpha=1)",
+    "binary(True,alpha=1)",
+    "binary()",
+    "ternary(alpha=1)",
+    "ternary()",
+    "stochastic_binary(alpha=1)",
+    "stochastic_ternary(alpha=1)",
+    "quantized_relu(4,1)",
+    "quantized_ulaw(4,0)",
+    "quantized_tanh(4)",
+    "quantized_sigmoid(4)",
+    "quantized_hswish(4,1,alpha=1)",
+    "bernoulli(alpha=1)",
+    "stochastic_round()",
+    "stochastic_round_po2()",
+    "my_quantizer(4)",
+)
+ACTIVATION_TEXTS = (
+    "quantized_relu(4,1)",
+    "quantized_relu(4,1,use_sigmoid=1)",
+    "quantized_relu(4,1,negative_slope=0.25)",
+    "quantized_relu(4,1,relu_upper_bound=1.5)",
+    "quantized_relu(4,1,relu_upper_bound=1.5,is_quantized_clip=False)",
+    "quantized_bits(4,1,alpha=1)",
+    "quantized_bits(4,1,1,alpha=1)",
+    "quantized_bits(4,1,keep_negative=False,alpha=1)",
+    "quantized_bits(4,1)",
+    "quantized_bits(4,1,alpha=0.5)",
+    "quantized_bits(1,0,alpha=1)",
+    "quantized_bits(4,1,alpha=0.3)",
+    "quantized_bits(4,1,alpha='auto')",
+    "quantized_bits(4,1,alpha='auto_po2')",
+    "quantized_bits(4,1,alpha=1,qnoise_factor=0.5)",
+    "quantized_po2(4,2)",
+    "quantized_po2_zero(4,2)",
+    "quantized_relu_po2(4,2)",
+    "quantized_relu_po2(4,2,0.25)",
+    "quantized_ulaw(4,1)",
+    "quantized_tanh(4)",
+    "quantized_tanh(4,use_real_tanh=True)",
+    "quantized_sigmoid(4)",
+    "quantized_sigmoid(4,use_real_sigmoid=True)",
+    "quantized_hswish(6,2,alpha=1)",
+    "binary(alpha=1)",
+    "binary(True,alpha=1)",
+    "binary()",
+    "binary(alpha='auto')",
+    "ternary(alpha=1,threshold=0.5)",
+    "ternary(alpha='auto')",
+    "stochastic_binary(alpha=1)",
+    "stochastic_ternary(alpha=1)",
+    "bernoulli(alpha=1)",
+    "stochastic_round()",
+    "stochastic_round_po2()",
+    "my_quantizer(4)",
+)
+QKERAS_ONLY = ("smooth_sigmoid", "hard_tanh", "smooth_tanh", "binary_sigmoid", "binary_tanh")
+"""Functions that QActivation has and Activation does not."""
+
+
+def quantizer_name(text: str) -> str:
+    return text.partition("(")[0]
+
+
+def weight_row(text: str, class_name: str = "QDense") -> Row:
+    """Return the row of a weight quantizer, in a layer that has no other."""
+    shape, config = WEIGHTED[class_name]
+    made = row(class_name, shape, text, **{**config, **{key: text for key in QUANTIZER_KEYS if key in config}})
+    return replace(made, name=quantizer_name(text), label=f"`{text}`")
+
+
+def bias_row(text: str) -> Row:
+    """Return a row with this quantizer for the bias."""
+    shape, config = WEIGHTED["QDense"]
+    made = row("QDense", shape, f"bias {text}", **{**config, "bias_quantizer": text})
+    return replace(made, name=quantizer_name(text))
+
+
+def _activation_row(text: str) -> Row:
+    made = row("QActivation", VECTOR, text, behind=None, activation=text)
+    return replace(made, name=quantizer_name(text), label=f"`{text}`")
+
+
+def _function_row(name: str) -> Row:
+    class_name = "QActivation" if name in QKERAS_ONLY else "Activation"
+    made = row(class_name, VECTOR, name, activation=name)
+    return replace(made, name=name, label=f'`{class_name}("{name}")`')
+
+
+WEIGHT_ROWS: Sequence[Row] = tuple(weight_row(text) for text in WEIGHT_TEXTS)
+ACTIVATION_ROWS: Sequence[Row] = tuple(_activation_row(text) for text in ACTIVATION_TEXTS)
+FUNCTION_ROWS: Sequence[Row] = tuple(_function_row(name) for name in ("linear", "relu", *FUNCTIONS))
+ROWS: Sequence[Row] = (*LAYER_ROWS, *TOPOLOGY_ROWS, *WEIGHT_ROWS, *ACTIVATION_ROWS, *FUNCTION_ROWS)
