@@ -48,10 +48,11 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
     extremes = _spread(_single_extremes(low, high), count // SHARE)
     drivers = _spread(_drivers(graph, pool), count // SHARE)
     edges = _spread(_edge_inputs(graph, np.concatenate([corners, drivers]), rng), count // SHARE)
-    chosen = np.concatenate([corners, extremes, drivers, edges, pool])[:count]
+    chosen = np.concatenate([corners, extremes, drivers, edges])[:count]
     missing = count - len(chosen)
-    more = rng.integers(low, high, (missing, *low.shape), endpoint=True)
-    return np.concatenate([chosen, more])
+    near = _changed(chosen[rng.integers(0, len(chosen), missing // 2)], graph, rng)
+    more = rng.integers(low, high, (missing - len(near), *low.shape), endpoint=True)
+    return np.concatenate([chosen, near, more])
 
 
 def corner_inputs(graph: IntGraph) -> Codes:
@@ -155,15 +156,16 @@ def _first_generation(graph: IntGraph, count: int, rng: np.random.Generator) -> 
 
 
 def _changed(codes: Codes, graph: IntGraph, rng: np.random.Generator) -> Codes:
-    """Return inputs with one element changed: by one step, to an end, or to any code."""
-    low, high = (limits.reshape(-1) for limits in graph.port_limits())
-    flat = codes.reshape(len(codes), -1)
-    rows, places = np.arange(len(flat)), rng.integers(0, low.size, len(flat))
-    own, least, most = flat[rows, places], low[places], high[places]
-    step = rng.choice([-1, 1], len(flat))
-    choices = [own + step, np.where(step > 0, most, least), rng.integers(least, most, endpoint=True)]
-    flat[rows, places] = np.clip(np.choose(rng.integers(0, 3, len(flat)), choices), least, most)
-    return flat.reshape(codes.shape)
+    """Return inputs with one element or some changed: by one step, to an end, or to any code."""
+    low, high = graph.port_limits()
+    step = rng.choice([-1, 1], codes.shape)
+    choices = [codes + step, np.where(step > 0, low, high), rng.integers(low, high, codes.shape, endpoint=True)]
+    other = np.clip(np.choose(rng.integers(0, 3, codes.shape), choices), low, high)
+    share = rng.choice([1, 1, 2, 4], len(codes)).reshape(-1, *(1,) * low.ndim) / low.size
+    places = rng.random(codes.shape) < share
+    one = rng.integers(0, low.size, len(codes))
+    places.reshape(len(codes), -1)[np.arange(len(codes)), one] = True
+    return np.where(places, other, codes)
 
 
 def _edge_distances(graph: IntGraph, codes: Codes) -> NDArray[np.int64]:

@@ -55,7 +55,7 @@ from flow.trained import TrainedModel
 
 WEIGHT_BITS = 32
 """Widest weight accepted: float32 weights that nothing quantized need more, and no one wants them as multipliers."""
-TABLE_BITS = 20
+TABLE_BITS = 16
 """Widest input of a table: each of its codes is evaluated."""
 TABLE_VALUE_BITS = 24
 """Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
@@ -343,7 +343,7 @@ def _tensor(builder: Builder, call: Call, absorbed: Mapping[str, Call]) -> Tenso
         return _named(builder, layer, inputs, tensor)
     except FlowError as error:
         raise error.at(f"layer '{call.name}' ({call.class_name})") from None
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UnsupportedError(
             f"layer '{call.name}' ({call.class_name}): its configuration or arrays do not fit "
             f"({type(error).__name__}: {error})"

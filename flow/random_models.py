@@ -16,7 +16,8 @@ import numpy as np
 
 Shape = tuple[int, ...]
 EPSILON = 2.0**-10
-"""Batch normalizations with this epsilon and a variance of `1 - EPSILON` scale by gamma, exactly."""
+"""Batch normalizations with this epsilon get a variance of `1 - EPSILON` and scale by gamma, exactly; others by any
+float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +279,10 @@ class _Draft:
         return self.add("Activation", [narrow], source.shape, activation=text)
 
     def batchnorm(self, source: _Tensor) -> _Tensor:
-        common = {"axis": [len(source.shape)], "momentum": 0.99, "epsilon": EPSILON, "center": True, "scale": True}
-        return self.add("BatchNormalization", [source], source.shape, **common)
+        epsilon = EPSILON if self.chance(0.8) else 1e-3
+        common = {"axis": [len(source.shape)], "momentum": 0.99, "epsilon": epsilon, "center": True, "scale": True}
+        kind = "QBatchNormalization" if epsilon != EPSILON and self.chance(0.3) else "BatchNormalization"
+        return self.add(kind, [source], source.shape, **common)
 
     def dense(self, source: _Tensor, earlier: Sequence[_Tensor]) -> _Tensor:
         units = int(self.rng.integers(1, 6))

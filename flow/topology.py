@@ -69,8 +69,10 @@ def topology(class_name: str, config: Mapping[str, Any]) -> Topology:
     try:
         flat = _Flattener()
         outputs = flat.model("", class_name, config, None, 0)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UnsupportedError(f"its layers cannot be connected ({type(error).__name__}: {error})") from None
+    if not outputs:
+        raise UnsupportedError("the model has no outputs")
     needed = set(outputs) | {call.name for call in flat.calls if call.class_name == "InputLayer"}
     kept = []
     for call in reversed(flat.calls):
@@ -128,6 +130,8 @@ class _Flattener:
             if name not in ports
             for number, node in enumerate(entry["inbound_nodes"], first.get(name, 0))
         ]
+        if len(waiting) > MAX_CALLS:
+            raise UnsupportedError(f"more than {MAX_CALLS} layers")
         while waiting:
             left = []
             for name, number, sources in waiting:

@@ -194,6 +194,15 @@ def _added(class_name: str, **values: Any) -> Callable[[Config], Config]:
     return change
 
 
+def _put_before(name: str, class_name: str, **values: Any) -> Callable[[Config], Config]:
+    def change(config: Config) -> Config:
+        found = {"class_name": class_name, "config": {"name": "evil", **values}}
+        config["config"]["layers"].insert(config["config"]["layers"].index(layer(config, name)), found)
+        return config
+
+    return change
+
+
 def _added_deep(class_name: str, **values: Any) -> Callable[[Config], Config]:
     def change(config: Config) -> Config:
         found = {"class_name": class_name, "config": {"name": "evil", **values}}
@@ -215,7 +224,7 @@ def _nested(depth: int, start: Config | None = None) -> Callable[[Config], Confi
 
 
 def _itself(config: Config) -> Config:
-    layer(config, "inner")["config"]["layers"] = [layer(config, "inner") | {"config": dict(config["config"])}]
+    layer(config, "inner")["config"] = json.loads(json.dumps(config["config"]))
     return config
 
 
@@ -272,15 +281,15 @@ SIZES: Mapping[str, Callable[[Config], Any]] = {
     "padding text": setting("conv", padding=CODE),
     "data_format": setting("conv", data_format="channels_first"),
     "dtype": setting("conv", dtype=CODE),
-    "upsampling 1e9": _added("UpSampling2D", size=[10**9, 10**9]),
-    "upsampling 3e4": _added("UpSampling2D", size=[30_000, 30_000]),
-    "padding 3e4": _added("ZeroPadding2D", padding=[[30_000, 30_000], [30_000, 30_000]]),
-    "padding -9": _added("ZeroPadding2D", padding=[[-9, -9], [-9, -9]]),
+    "upsampling 1e9": _put_before("flat", "UpSampling2D", size=[10**9, 10**9]),
+    "upsampling 3e4": _put_before("flat", "UpSampling2D", size=[30_000, 30_000]),
+    "padding 3e4": _put_before("flat", "ZeroPadding2D", padding=[[30_000, 30_000], [30_000, 30_000]]),
+    "padding -9": _put_before("flat", "ZeroPadding2D", padding=[[-9, -9], [-9, -9]]),
     "repeat 1e10": _added("RepeatVector", n=10**10),
     "reshape 0": _added("Reshape", target_shape=[0, -1]),
     "reshape -1 -1": _added("Reshape", target_shape=[-1, -1]),
     "reshape 1e9": _added("Reshape", target_shape=[10**9, -1]),
-    "permute": _added("Permute", dims=[1, 1, 1, 9]),
+    "permute": _put_before("flat", "Permute", dims=[1, 1, 1, 9]),
     "many bits": setting("quantize", activation={"class_name": "quantized_relu", "config": {"bits": 10**9}}),
     "bits 1e400": setting("quantize", activation={"class_name": "quantized_relu", "config": {"bits": 10**400}}),
     "bits NaN": setting("quantize", activation={"class_name": "quantized_relu", "config": {"bits": float("nan")}}),
@@ -395,6 +404,7 @@ TEXTS: Mapping[str, Callable[[Config], Any]] = {
     "not UTF-8": _text(b'{"class_name": "\xff\xfe", "config": {"layers": [{}]}}'),
     "half a pair": _text('{"class_name": "Sequential", "config": {"name": "\\ud800", "layers": [{"config": {}}]}}'),
     "a pickle": _text(pickle.dumps(CODE).decode("latin-1")),
+    "half a pair as a name": setting("logits", name="\ud800/../\udfff"),
     "NaN": _text("NaN"),
 }
 """Of the chain: texts, names and classes that would be code elsewhere."""

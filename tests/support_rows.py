@@ -1,6 +1,6 @@
 """The rows of docs/support.md: for each layer, quantizer and topology a tiny QKeras model that uses it.
 
-Each is a port, its quantizer, the layer in question (called "layer") and a quantizer behind it ("act").
+Each is a port, its quantizer, the layer in question (called "subject") and a quantizer behind it ("act").
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from flow.random_models import EPSILON, Recipe
 Shape = tuple[int, ...]
 BITS, PO2 = "quantized_bits(4,0,1,alpha=1)", "quantized_po2(4,1)"
 PORT, ACT = "quantized_bits(4,1,alpha=1)", "quantized_bits(6,2,alpha=1)"
+SEED = 5
 VECTOR: Shape = (4,)
 SEQUENCE: Shape = (6, 2)
 IMAGE: Shape = (4, 4, 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Row:
     """A line of a table.
 
@@ -52,39 +53,45 @@ def recipe(label: str, ports: Sequence[Entry], entries: Sequence[Entry], outputs
         "output_layers": [[name, 0, 0] for name in outputs],
     }
     name = re.sub(r"\W+", "_", f"row {label}").strip("_").lower()
-    return Recipe(name=name, config=config, seed=1, **more)
+    return Recipe(name=name, config=config, seed=SEED, **more)
+
+
+def _label(class_name: str, note: str) -> str:
+    return f"`{class_name}`" + (f", {note}" if note else "")
 
 
 def activation(name: str, text: Any, class_name: str = "QActivation") -> Entry:
     return layer(class_name, name, activation=text)
 
 
-def row(class_name: str, shape: Shape, note: str = "", *, behind: str | None = ACT, **config: Any) -> Row:
+def row(
+    class_name: str, shape: Shape, note: str = "", *, last: bool = False, then: Sequence[Entry] = (), **config: Any
+) -> Row:
     """Return the row of a layer that reads one tensor.
 
     Args:
         class_name: of the layer.
         shape: of what it reads.
         note: what is special about this row.
-        behind: the quantizer that reads it; None for no such layer.
-        **config: of the layer, and `softmax` of the row.
+        last: whether no quantizer reads it.
+        then: further layers behind that quantizer.
+        **config: of the layer.
     """
-    softmax = config.pop("softmax", None)
-    label = f"`{class_name}`" + (f", {note}" if note else "")
-    entries = [activation("quantize", PORT), layer(class_name, "layer", **config)]
-    entries += [] if behind is None else [activation("act", behind)]
+    label = _label(class_name, note)
+    entries = [activation("quantize", PORT), layer(class_name, "subject", **config)]
+    entries += [] if last else [activation("act", ACT), *then]
     made = recipe(label, [named("port", *shape)], entries, [entries[-1]["config"]["name"]])
-    return Row(name=class_name, label=label, recipe=made, softmax=softmax)
+    return Row(name=class_name, label=label, recipe=made)
 
 
 def merge(class_name: str, note: str = "", count: int = 2, **config: Any) -> Row:
     """Return the row of a layer that reads several tensors of one shape."""
-    label = f"`{class_name}`" + (f", {note}" if note else "")
+    label = _label(class_name, note)
     others = [activation(f"other{number}", "quantized_relu(3,1)") for number in range(count - 1)]
     entries = [
         activation("quantize", PORT),
         *(reads(other, "quantize") for other in others),
-        reads(layer(class_name, "layer", **config), "quantize", *(other["config"]["name"] for other in others)),
+        reads(layer(class_name, "subject", **config), "quantize", *(other["config"]["name"] for other in others)),
         activation("act", ACT),
     ]
     return Row(name=class_name, label=label, recipe=recipe(label, [named("port", *VECTOR)], entries, ["act"]))
@@ -92,8 +99,15 @@ def merge(class_name: str, note: str = "", count: int = 2, **config: Any) -> Row
 
 # -- layers
 
-KERNEL: Mapping[str, Any] = {"kernel_quantizer": BITS, "use_bias": True, "bias_quantizer": "quantized_bits(5,1,alpha=1)"}
+BIAS = "quantized_bits(5,1,alpha=1)"
+KERNEL: Mapping[str, Any] = {"kernel_quantizer": BITS, "use_bias": True, "bias_quantizer": BIAS}
 NORM: Mapping[str, Any] = {"axis": [1], "momentum": 0.99, "epsilon": EPSILON, "center": True, "scale": True}
+FEW_EXPONENTS: Mapping[str, Any] = {
+    "beta_quantizer": BIAS,
+    "mean_quantizer": BIAS,
+    "gamma_quantizer": "quantized_relu_po2(4,2)",
+    "variance_quantizer": "quantized_relu_po2(4,2,quadratic_approximation=True)",
+}
 FIXED = {"class_name": "quantized_po2_zero", "config": {"bits": 4, "max_value": 2}}
 GRID = {"class_name": "quantized_grid", "config": {"bits": 6, "integer": 1}}
 
@@ -123,6 +137,10 @@ WEIGHTED: Mapping[str, tuple[Shape, Mapping[str, Any]]] = {
 QUANTIZER_KEYS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 
 
+def _dense(name: str) -> Entry:
+    return layer("QDense", name, units=4, **KERNEL)
+
+
 def _weighted(class_name: str, note: str = "", shape: Shape | None = None, **config: Any) -> Row:
     own_shape, own = WEIGHTED[class_name]
     return row(class_name, shape or own_shape, note, **{**own, **config})
@@ -134,13 +152,26 @@ def _plain(class_name: str) -> Row:
     return row(class_name, shape, **{key: value for key, value in config.items() if not key.endswith("_quantizer")})
 
 
+def _softmax(note: str) -> Row:
+    """Return a row with a softmax at the end, behind a layer that computes something."""
+    label = f"`Softmax`, {note}"
+    entries = [
+        activation("quantize", PORT),
+        layer("QDense", "dense", units=3, **KERNEL),
+        activation("act", ACT),
+        layer("Softmax", "subject", axis=-1),
+    ]
+    made = recipe(label, [named("port", *VECTOR)], entries, ["subject"])
+    return Row(name="Softmax", label=label, recipe=made)
+
+
 LAYER_ROWS: Sequence[Row] = (
     replace(
         row("InputLayer", VECTOR, "not quantized by the model (`--input-format`)"),
         recipe=recipe(
             "input",
             [named("port", *VECTOR)],
-            [layer("QDense", "layer", units=3, **KERNEL), activation("act", ACT)],
+            [layer("QDense", "subject", units=3, **KERNEL), activation("act", ACT)],
             ["act"],
             input_format="fixed<5,2>",
         ),
@@ -158,7 +189,6 @@ LAYER_ROWS: Sequence[Row] = (
     _weighted("QConv2D", "window 1 x 1", kernel_size=[1, 1]),
     _weighted("QConv2D", "dilation 2", kernel_size=[2, 2], dilation_rate=[2, 2]),
     _weighted("QConv2D", "2 groups", filters=4, groups=2),
-    _weighted("QConv2D", "`channels_first`", data_format="channels_first"),
     _plain("Conv2D"),
     _weighted("QConv2DBatchnorm"),
     _weighted("QDepthwiseConv2D"),
@@ -174,7 +204,8 @@ LAYER_ROWS: Sequence[Row] = (
     _weighted("QConv2DTranspose"),
     _plain("Conv2DTranspose"),
     row("BatchNormalization", VECTOR, **NORM),
-    row("QBatchNormalization", VECTOR, **NORM),
+    row("QBatchNormalization", VECTOR, "its default quantizers", **NORM),
+    row("QBatchNormalization", VECTOR, "quantizers of few exponents", **NORM, **FEW_EXPONENTS),
     row(
         "FixedBatchNormalization",
         VECTOR,
@@ -195,7 +226,7 @@ LAYER_ROWS: Sequence[Row] = (
     row("QActivation", VECTOR, "a function", activation="quantized_tanh(4)"),
     row("Activation", VECTOR, "`relu`", activation="relu"),
     row("Activation", VECTOR, "a function", activation="tanh"),
-    row("Activation", VECTOR, "a function without a quantizer behind it", behind=None, activation="tanh"),
+    row("Activation", VECTOR, "a function without a quantizer behind it", last=True, activation="tanh"),
     row("ReLU", VECTOR),
     row("ReLU", VECTOR, "`max_value`", max_value=1.5),
     row("ReLU", VECTOR, "`negative_slope`", negative_slope=0.25),
@@ -205,15 +236,16 @@ LAYER_ROWS: Sequence[Row] = (
     row("PReLU", VECTOR),
     row("ELU", VECTOR, alpha=1.0),
     row("ThresholdedReLU", VECTOR, theta=0.5),
-    row("Softmax", VECTOR, "final, left off (`--softmax off`)", behind=None, axis=-1),
-    row("Softmax", VECTOR, "final, `--softmax 'ufixed<8,0>'`", behind=None, axis=-1, softmax="ufixed<8,0>"),
+    _softmax("final, left off (`--softmax off`)"),
+    replace(_softmax("final, `--softmax 'ufixed<8,0>'`"), softmax="ufixed<8,0>"),
     row("Softmax", VECTOR, "not final", axis=-1),
     row("MaxPooling1D", SEQUENCE, **pool(2)),
     row("MaxPooling2D", IMAGE, **pool(2, 2)),
     row("MaxPooling2D", IMAGE, "overlapping", **pool(3, 3, strides=[1, 1])),
     row("MaxPooling2D", IMAGE, "padded", **pool(3, 3, padding="same")),
+    row("MaxPooling2D", IMAGE, "`channels_first`", **pool(2, 2, data_format="channels_first")),
     row("GlobalMaxPooling1D", SEQUENCE),
-    row("GlobalMaxPooling2D", IMAGE),
+    row("GlobalMaxPooling2D", IMAGE, "a dense behind it", then=[_dense("end"), activation("end_act", ACT)]),
     row("AveragePooling1D", SEQUENCE, **pool(2)),
     row("AveragePooling2D", IMAGE, **pool(2, 2)),
     row("AveragePooling2D", IMAGE, "any window, padded", **pool(3, 3, padding="same")),
@@ -252,20 +284,16 @@ def _topology(label: str, ports: Sequence[str], entries: Sequence[Entry], output
     return Row(name="", label=label, recipe=made)
 
 
-def _dense(name: str, units: int = 4) -> Entry:
-    return layer("QDense", name, units=units, **KERNEL)
-
-
 def _shared() -> Row:
-    entries = [activation("quantize", PORT), reads(_dense("layer"), "quantize"), activation("act", ACT)]
+    entries = [activation("quantize", PORT), reads(_dense("subject"), "quantize"), activation("act", ACT)]
     entries[1]["inbound_nodes"].append([["act", 0, 0, {}]])
-    made = _topology("one layer called twice", ["port"], entries, ["layer"])
-    config = {**made.recipe.config, "output_layers": [["layer", 1, 0]]}
+    made = _topology("one layer called twice", ["port"], entries, ["subject"])
+    config = {**made.recipe.config, "output_layers": [["subject", 1, 0]]}
     return replace(made, recipe=replace(made.recipe, config=config))
 
 
 def _nested() -> Row:
-    inner = recipe("inner", [named("inner_port", *VECTOR)], [_dense("layer"), activation("act", ACT)], ["act"])
+    inner = recipe("inner", [named("inner_port", *VECTOR)], [_dense("subject"), activation("act", ACT)], ["act"])
     entries = [activation("quantize", PORT), {"class_name": "Functional", "config": {**inner.config, "name": "model"}}]
     made = _topology("a model in a model", ["port"], entries, ["model"])
     config = {**made.recipe.config, "output_layers": [["model", 1, 0]]}
@@ -273,15 +301,13 @@ def _nested() -> Row:
 
 
 TOPOLOGY_ROWS: Sequence[Row] = (
-    _topology(
-        "a chain", ["port"], [activation("quantize", PORT), _dense("layer"), activation("act", ACT)], ["act"]
-    ),
+    _topology("a chain", ["port"], [activation("quantize", PORT), _dense("subject"), activation("act", ACT)], ["act"]),
     _topology(
         "a branch (residual)",
         ["port"],
         [
             activation("quantize", PORT),
-            _dense("layer"),
+            _dense("subject"),
             activation("act", ACT),
             reads(layer("Add", "add"), "act", "quantize"),
             activation("end", ACT),
@@ -295,7 +321,7 @@ TOPOLOGY_ROWS: Sequence[Row] = (
             reads(activation("quantize", PORT), "port"),
             reads(activation("quantize_other", ACT), "other"),
             reads(layer("Add", "add"), "quantize", "quantize_other"),
-            _dense("layer"),
+            _dense("subject"),
             activation("act", ACT),
         ],
         ["act"],
@@ -305,7 +331,7 @@ TOPOLOGY_ROWS: Sequence[Row] = (
         ["port"],
         [
             activation("quantize", PORT),
-            _dense("layer"),
+            _dense("subject"),
             activation("act", ACT),
             _dense("layer2"),
             activation("act2", ACT),
@@ -345,9 +371,9 @@ WEIGHT_TEXTS = (
     "quantized_sigmoid(4)",
     "quantized_hswish(4,1,alpha=1)",
     "bernoulli(alpha=1)",
-    "stochastic_round()",
-    "stochastic_round_po2()",
-    "my_quantizer(4)",
+    "stochastic_round",
+    "stochastic_round_po2",
+    "my_quantizer(bits=4)",
 )
 ACTIVATION_TEXTS = (
     "quantized_relu(4,1)",
@@ -384,9 +410,9 @@ ACTIVATION_TEXTS = (
     "stochastic_binary(alpha=1)",
     "stochastic_ternary(alpha=1)",
     "bernoulli(alpha=1)",
-    "stochastic_round()",
-    "stochastic_round_po2()",
-    "my_quantizer(4)",
+    "stochastic_round",
+    "stochastic_round_po2",
+    "my_quantizer(bits=4)",
 )
 QKERAS_ONLY = ("smooth_sigmoid", "hard_tanh", "smooth_tanh", "binary_sigmoid", "binary_tanh")
 """Functions that QActivation has and Activation does not."""
@@ -411,13 +437,13 @@ def bias_row(text: str) -> Row:
 
 
 def _activation_row(text: str) -> Row:
-    made = row("QActivation", VECTOR, text, behind=None, activation=text)
+    made = row("QActivation", VECTOR, text, last=True, activation=text)
     return replace(made, name=quantizer_name(text), label=f"`{text}`")
 
 
 def _function_row(name: str) -> Row:
     class_name = "QActivation" if name in QKERAS_ONLY else "Activation"
-    made = row(class_name, VECTOR, name, activation=name)
+    made = row(class_name, VECTOR, f"function {name}", activation=name)
     return replace(made, name=name, label=f'`{class_name}("{name}")`')
 
 

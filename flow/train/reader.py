@@ -12,10 +12,11 @@ the numbers; it never opens a whole model, which could name Python modules to im
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from flow.errors import FlowError, ModelFileError, UnsupportedError
 from flow.extraction import LAYERS
 from flow.names import identifier
 from flow.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
-from flow.topology import MAX_DEPTH, MODELS
+from flow.topology import MAX_DEPTH, MODELS, topology
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.freeze import quantized_weights, revived
+from flow.train.freeze import layers_by_path, quantized_weights, revived
 from flow.train.rebuild import custom_objects
 from flow.trained import TrainedModel
 
@@ -42,6 +43,10 @@ KERAS_WEIGHTS = "model.weights.h5"
 """The numbers inside a `.keras` archive; the other form that Keras reads, `.npz`, could hold pickles."""
 CONFIG_BYTES = 64 << 20
 """Largest configuration that is read; a declared size beyond it is damage or malice."""
+ROOM_BYTES, ROOM_PER_BYTE = 64 << 20, 32
+"""Numbers take no more room than this and so much per byte of their file; more is a size that is only declared."""
+TENSOR_VALUES = 1 << 22
+"""Most values of a tensor, per sample: a layer that makes more is damage or malice, or no layer for an FPGA."""
 TRAINING_ONLY = ("initializer", "regularizer", "constraint")
 """Ends of the keys that inference does not need; their values may name any function."""
 NEWER_KEYS = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")
@@ -73,14 +78,18 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
     config, weights_file = _configuration(path, weights)
     _refuse_code(path, config)
     _refuse_unknown_layers(path, config)
+    try:
+        topology(short_name(str(config["class_name"])), config["config"])  # Keras waits for ever for what nothing gives
+    except UnsupportedError as error:
+        raise error.at(str(path)) from None
     with quiet_warnings():
         try:
             model = _load(config, weights_file)
-        except FlowError:
-            raise
+            _refuse_huge_tensors(model)
+        except FlowError as error:
+            raise error.at(str(path)) from None
         except Exception as error:  # Keras and HDF5 fail in many ways
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise ModelFileError(f"{path}: Keras 2 cannot load this model: {reason}") from error
+            raise ModelFileError(f"{path}: Keras 2 cannot load this model: {_reason(error)}") from error
         try:
             weights_read = quantized_weights(model)
         except UnsupportedError as error:
@@ -267,20 +276,85 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
 
 
 def _load(config: Mapping[str, Any], weights: Path) -> Any:
-    model = keras.models.model_from_json(json.dumps(config), custom_objects={**custom_objects(), **READERS})
+    files = [weights] if weights.is_file() else list(weights.parent.glob(f"{weights.name}.*"))
+    room = ROOM_BYTES + ROOM_PER_BYTE * sum(file.stat().st_size for file in files)
+    with tf.variable_creator_scope(_within(room)):
+        model = keras.models.model_from_json(json.dumps(config), custom_objects={**custom_objects(), **READERS})
     if not weights.is_file():  # the checkpoint of a SavedModel: several files of which this is the prefix
         model.load_weights(weights).assert_existing_objects_matched()
         return model
     with tempfile.TemporaryDirectory() as scratch:
-        model.load_weights(_named_for_keras(weights, Path(scratch)))
+        named = _named_for_keras(weights, Path(scratch), room)
+        _refuse_unusual_numbers(named, room)
+        model.load_weights(named)
     return model
 
 
-def _named_for_keras(weights: Path, scratch: Path) -> Path:
+def _within(room: int) -> Callable[..., Any]:
+    """Return a maker of variables that refuses those which take more than `room` bytes, before they take any."""
+    taken = 0
+
+    def make(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+        nonlocal taken
+        taken += 4 * math.prod(size or 0 for size in kwargs.get("shape") or ())
+        if taken > room:
+            raise ModelFileError(f"its layers declare more weights than a file of this size holds ({room} bytes at most)")
+        return next_creator(**kwargs)
+
+    return make
+
+
+def _refuse_unusual_numbers(path: Path, room: int) -> None:
+    """Refuse an HDF5 file whose numbers are no real numbers, lie in other files, or take more than `room` bytes."""
+    taken = 0
+
+    def refuse_object(name: str, item: Any) -> None:
+        nonlocal taken
+        if isinstance(item, h5py.Dataset):
+            if item.external is not None or item.is_virtual:
+                raise ModelFileError(f"the numbers of {name!r} lie in another file")
+            if item.dtype.kind not in "fiu":
+                raise ModelFileError(f"{name!r} holds {item.dtype}, not numbers")
+            taken += item.dtype.itemsize * (item.size or 0)
+            if taken > room:
+                raise ModelFileError(
+                    f"{name!r} declares an array of shape {item.shape}, more than a file of this size holds "
+                    f"({room} bytes at most)"
+                )
+
+    with h5py.File(path, "r") as file:
+        link = file.visititems_links(lambda name, link: name if isinstance(link, h5py.ExternalLink) else None)
+        if link is not None:
+            raise ModelFileError(f"{link!r} is a link to another file")
+        file.visititems(refuse_object)
+
+
+def _refuse_huge_tensors(model: Any) -> None:
+    for path, layer in layers_by_path(model).items():
+        for node in layer.inbound_nodes:
+            for shape in tf.nest.flatten(tf.nest.map_structure(tf.TensorShape, node.output_shapes)):
+                values = math.prod(size or 1 for size in (shape.as_list() if shape.rank is not None else []))
+                if values > TENSOR_VALUES:
+                    raise UnsupportedError(
+                        f"layer '{path}': its output of shape {tuple(shape)} has more than {TENSOR_VALUES} values; "
+                        "use smaller inputs or strides"
+                    )
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line what Keras says after it has repeated a configuration, or told where in its code."""
+    text = str(error).rpartition("Exception encountered: ")[2].split("Call arguments received")[0].strip()
+    text = text.splitlines()[-1] if "in user code:" in text else text
+    return " ".join(text.split())[:300] or type(error).__name__
+
+
+def _named_for_keras(weights: Path, scratch: Path, room: int) -> Path:
     """Return the weights under the name by which Keras tells its newer HDF5 layout from the older one."""
     newer = scratch / KERAS_WEIGHTS
     if _magic(weights).startswith(ZIP_MAGIC):
         with zipfile.ZipFile(weights) as archive, archive.open(KERAS_WEIGHTS) as packed, newer.open("wb") as file:
+            if archive.getinfo(KERAS_WEIGHTS).file_size > room:
+                raise ModelFileError(f"its {KERAS_WEIGHTS} is too large for an archive of this size")
             shutil.copyfileobj(packed, file)
         return newer
     with h5py.File(weights, "r") as file:

@@ -19,7 +19,7 @@ keras, qkeras = _modules.keras, _modules.qkeras
 
 
 def custom_objects() -> dict[str, Any]:
-    """Return every class that a model of this package may name: QKeras', with one that it forgets, and ours, by name."""
+    """Return every class that a model may name: QKeras', one that its list forgets, and ours, by name."""
     objects: dict[str, Any] = {}
     qkeras.utils._add_supported_quantized_objects(objects)  # QKeras' own list; there is no public name for it
     ours = (quantized_po2_zero, quantized_grid, FixedBatchNormalization, qkeras.quantizers.quantized_hswish)

@@ -59,6 +59,8 @@ def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
     name = variable.name.rsplit("/", 1)[-1].split(":")[0]
     rng = np.random.default_rng([seed, crc32(f"{layer.name}/{name}".encode())])
     shape = tuple(variable.shape)
+    if name == "moving_variance" and getattr(layer, "epsilon", EPSILON) != EPSILON:
+        return rng.uniform(0.1, 3, shape).astype(np.float32)
     exact = {
         "moving_variance": np.full(shape, 1 - EPSILON),
         "moving_mean": rng.integers(-8, 9, shape) * STEP,
