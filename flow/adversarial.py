@@ -31,8 +31,9 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
 
     In this order: all-min, all-max, zero, alternating, ramp; each element alone at its smallest and largest code (as
     many as fit); inputs that push each accumulator towards both ends (exact for the first op; by measured response
-    for later ones); inputs found to lie on or next to the edges of each op's channels (rounding ties, ends of the
-    output format, extremes, ends of a table's runs); random inputs.
+    for later ones); inputs found to lie on the edges of each op's channels, or next to them (rounding ties, ends of the
+    output format, extremes, ends of a table's runs); all these with some elements changed; random inputs, those with
+    most results on edges first.
 
     Args:
         graph: a lowered graph.
@@ -51,8 +52,10 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
     chosen = np.concatenate([corners, extremes, drivers, edges])[:count]
     missing = count - len(chosen)
     near = _changed(chosen[rng.integers(0, len(chosen), missing // 2)], graph, rng)
-    more = rng.integers(low, high, (missing - len(near), *low.shape), endpoint=True)
-    return np.concatenate([chosen, near, more])
+    on_edges = np.count_nonzero(_edge_distances(graph, pool) == 0, axis=1)
+    random = pool[np.argsort(-on_edges, kind="stable")][: missing - len(near)]
+    more = rng.integers(low, high, (missing - len(near) - len(random), *low.shape), endpoint=True)
+    return np.concatenate([chosen, near, random, more])
 
 
 def corner_inputs(graph: IntGraph) -> Codes:
@@ -164,7 +167,7 @@ def _changed(codes: Codes, graph: IntGraph, rng: np.random.Generator) -> Codes:
     share = rng.choice([1, 1, 2, 4], len(codes)).reshape(-1, *(1,) * low.ndim) / low.size
     places = rng.random(codes.shape) < share
     one = rng.integers(0, low.size, len(codes))
-    places.reshape(len(codes), -1)[np.arange(len(codes)), one] = True
+    places.reshape(len(codes), low.size)[np.arange(len(codes)), one] = True
     return np.where(places, other, codes)
 
 

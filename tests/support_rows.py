@@ -5,10 +5,10 @@ Each is a port, its quantizer, the layer in question (called "subject") and a qu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 from keras_configs import Entry, layer, named, reads
 
@@ -18,7 +18,8 @@ from flow.random_models import EPSILON, Recipe
 Shape = tuple[int, ...]
 BITS, PO2 = "quantized_bits(4,0,1,alpha=1)", "quantized_po2(4,1)"
 PORT, ACT = "quantized_bits(4,1,alpha=1)", "quantized_bits(6,2,alpha=1)"
-SEED = 5
+SEED = 53
+"""Gives every kernel weights of several sizes."""
 VECTOR: Shape = (4,)
 SEQUENCE: Shape = (6, 2)
 IMAGE: Shape = (4, 4, 2)
@@ -52,8 +53,7 @@ def recipe(label: str, ports: Sequence[Entry], entries: Sequence[Entry], outputs
         "input_layers": [[port["config"]["name"], 0, 0] for port in ports],
         "output_layers": [[name, 0, 0] for name in outputs],
     }
-    name = re.sub(r"\W+", "_", f"row {label}").strip("_").lower()
-    return Recipe(name=name, config=config, seed=SEED, **more)
+    return Recipe(name=f"row_{crc32(label.encode()):08x}", config=config, seed=SEED, **more)
 
 
 def _label(class_name: str, note: str) -> str:
@@ -152,6 +152,12 @@ def _plain(class_name: str) -> Row:
     return row(class_name, shape, **{key: value for key, value in config.items() if not key.endswith("_quantizer")})
 
 
+def _wide() -> Row:
+    """Return a row whose scales lie so far apart that their products need more bits than a float64 holds."""
+    made = row("QBatchNormalization", VECTOR, "its default quantizers, a gamma of zero", **NORM)
+    return replace(made, recipe=replace(made.recipe, seed=1))
+
+
 def _softmax(note: str) -> Row:
     """Return a row with a softmax at the end, behind a layer that computes something."""
     label = f"`Softmax`, {note}"
@@ -204,8 +210,8 @@ LAYER_ROWS: Sequence[Row] = (
     _weighted("QConv2DTranspose"),
     _plain("Conv2DTranspose"),
     row("BatchNormalization", VECTOR, **NORM),
-    row("QBatchNormalization", VECTOR, "its default quantizers", **NORM),
     row("QBatchNormalization", VECTOR, "quantizers of few exponents", **NORM, **FEW_EXPONENTS),
+    _wide(),
     row(
         "FixedBatchNormalization",
         VECTOR,

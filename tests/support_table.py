@@ -213,7 +213,7 @@ strategies, the answers hold for both.
 WEIGHT_HEAD = """\
 ## Weight quantizers
 
-As the kernel quantizer of a `QDense`. Weights are what the quantizer makes of the variables, so the answers hold as well"""
+As the kernel quantizer of a `QDense`. Weights are what the quantizer makes of the variables, so answers also hold"""
 
 ACTIVATION_HEAD = """\
 ## Activation quantizers

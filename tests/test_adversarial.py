@@ -8,8 +8,8 @@ import zoo
 from nets import Net, first, s, u
 
 from flow import reference
-from flow.adversarial import POOL, SEED, adversarial_inputs, corner_inputs
-from flow.graph import IntGraph, MatMul, Op
+from flow.adversarial import POOL, SEED, _edge_distances, adversarial_inputs, corner_inputs
+from flow.graph import IntGraph, Lookup, MatMul, Op
 from flow.intervals import accumulation
 from flow.passes import lower
 
@@ -25,6 +25,8 @@ ROWS = [
     "residual",
     "concatenate_rows",
 ]
+SEARCHED = ["average_of_nine", "residual_twice", "dense_twice", "lookup_wide"]
+"""Rows with edges that random inputs do not reach."""
 
 
 def sums(graph: IntGraph, codes: np.ndarray, name: str) -> np.ndarray:
@@ -102,3 +104,23 @@ def test_ties_and_both_ends_of_the_output_are_hit() -> None:
     assert ties(found) > 1.5 * ties(random) > 0
     outputs = reference.run_output(graph, adversarial_inputs(graph, COUNT))
     assert {-4, 3} <= set(outputs.reshape(-1).tolist())
+
+
+@pytest.mark.parametrize("name", [*ROWS, *SEARCHED])
+def test_no_edge_of_any_op_is_farther_than_from_as_many_random_inputs(name: str) -> None:
+    graph, count = lower(zoo.row(name)), 2048
+    low, high = graph.port_limits()
+    random = np.random.default_rng(0).integers(low, high, (count, *low.shape), endpoint=True)
+    ours, theirs = (_edge_distances(graph, codes).min(axis=0) for codes in (adversarial_inputs(graph, count), random))
+    assert (ours <= theirs).all()
+    assert name not in SEARCHED or (ours < theirs).any()
+
+
+def test_both_sides_of_each_step_of_a_table_occur() -> None:
+    """The table is behind a dense op, and has 16,384 codes."""
+    graph = lower(zoo.row("lookup_wide"))
+    op = first(graph, Lookup)
+    assert isinstance(op, Lookup)
+    seen = set(reference.run(graph, adversarial_inputs(graph, 2048)).codes[op.inputs[0]].reshape(-1).tolist())
+    reached = [start for start in op.starts.tolist()[1:] if min(seen) < start <= max(seen)]
+    assert reached and {each for start in reached for each in (start, start - 1)} <= seen

@@ -18,7 +18,7 @@ MODULES = {
 }
 LAYERS = (  # a module imports from its own layer or those before it
     ("errors", "toml_table", "names", "fixed", "po2"),
-    ("target", "trained", "graph", "project", "results", "spec", "quantizers", "topology", "parts"),
+    ("target", "trained", "graph", "project", "results", "spec", "quantizers", "topology", "parts", "random_models"),
     (
         "intervals",
         "reference",
@@ -34,11 +34,12 @@ LAYERS = (  # a module imports from its own layer or those before it
         "fifos",
         "matmul_costs",
         "op_costs",
+        "tables",
         "estimation",
         "inputs",
     ),
     ("toolchain", "vendor_reports", "datasets", "train", "backends"),
-    ("runs", "sources", "preflight", "verify", "report", "doctor", "pipeline"),
+    ("runs", "sources", "preflight", "verify", "report", "doctor", "pipeline", "fuzz"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -22,11 +22,12 @@ from flow import reference
 from flow.adversarial import adversarial_inputs
 from flow.cli import _parser, main
 from flow.compare import first_divergence
+from flow.fixed import FixedFormat, to_values
 from flow.inputs import PortInputs
 from flow.passes import lower
 from flow.report import Comparison, Report, assemble, to_text
 from flow.target import Target
-from flow.trained import load_trained
+from flow.trained import TrainedModel, load_trained
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -179,17 +180,27 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return flow.build(ROOT / "models" / "digits_mlp" / "spec.toml", Target(), options)
 
 
+def with_softmax() -> TrainedModel:
+    """Return digits_mlp with a softmax behind it."""
+    trained = load_trained(ROOT / "models" / "digits_mlp")
+    node = [[["logits", 0, 0, {}]]]
+    softmax = {"class_name": "Softmax", "name": "softmax", "config": {"name": "softmax"}, "inbound_nodes": node}
+    config = {**trained.config, "layers": [*trained.config["layers"], softmax], "output_layers": [["softmax", 0, 0]]}
+    return replace(trained, config=config)
+
+
 def compared() -> Report:
     """Return a report of a comparison that found a difference: the reference against itself with one code changed."""
-    trained = load_trained(ROOT / "models" / "digits_mlp")
+    trained = with_softmax()
     from flow.extraction import extract
 
-    graph = lower(extract(trained))
+    graph = lower(extract(trained, softmax=FixedFormat(False, 0, 8)))
     codes = adversarial_inputs(graph, 16)
     expected = reference.run(graph, codes)
     changed = {name: values.copy() for name, values in expected.codes.items()}
     changed["dense2"][3, 1] += 1
-    other = replace(expected, level="csim", codes=changed)
+    softmax = {"softmax": to_values(expected.codes["softmax"], graph["softmax"].format).astype(np.float32)}
+    other = replace(expected, level="csim", codes=changed, softmax=softmax)
     port = PortInputs(codes=codes[:8], labels=np.zeros(8, np.int64), source="corners", rounded=0, clipped=0)
     return assemble(
         trained=trained,

@@ -38,7 +38,7 @@ BUILD_INPUTS = next(item.default for item in fields(BuildOptions) if item.name =
 EXHAUSTIVE_BITS = 16
 """Ports of up to so many bits are decided by all their inputs."""
 RANDOM, STEERED, CHUNK = 8000, 8192, 4096
-SIMULATED = 40
+SIMULATED = 24
 """Projects in the default simulation."""
 GOAL = 0.99
 
@@ -60,7 +60,7 @@ def many_inputs(graph: IntGraph) -> Codes:
 
 @dataclass
 class Tally:
-    """How many mutants of each kind of op changed an output, how many of them were caught, and the names of the rest."""
+    """Mutants of each kind of op that change an output, those of them that are caught, and the names of the rest."""
 
     changing: Counter[str] = field(default_factory=Counter)
     caught: Counter[str] = field(default_factory=Counter)

@@ -60,7 +60,8 @@ def compile_together(
 
 
 def _source(projects: Sequence[Project]) -> str:
-    headers = sorted({h for p in projects for h in re.findall(r'#include "(nnet_utils/[^"]+)"', p.text(PARAMETERS))})
+    texts = [project.text(path) for project in projects for path in ("firmware/defines.h", PARAMETERS)]
+    headers = sorted({header for text in texts for header in re.findall(r'#include "(nnet_utils/[^"]+)"', text)})
     lines = [
         "#include <array>\n#include <cmath>\n#include <cstdint>\n#include <cstdio>\n#include <filesystem>\n"
         "#include <iostream>\n#include <map>\n#include <string>\n#include <tuple>\n#include <vector>",
