@@ -177,15 +177,19 @@ def _rounded(floor: Codes, rest: Codes, whole: int | Codes, negative: NDArray[np
     return np.asarray(floor + up)
 
 
+def lowest_code(fmt: FixedFormat, overflow: Overflow) -> int:
+    """Return the smallest code that a cast to `fmt` gives: symmetric saturation never makes `fmt.min_code`."""
+    return -fmt.max_code if overflow is Overflow.SAT_SYM and fmt.signed else fmt.min_code
+
+
 def overflow_to(codes: Codes, fmt: FixedFormat, overflow: Overflow) -> Codes:
     """Bring integers into `fmt` by the given overflow mode."""
     if overflow is Overflow.WRAP:
         unused = 64 - fmt.width
         return (codes << unused) >> unused if fmt.signed else np.bitwise_and(codes, fmt.max_code)
-    low_limit = -fmt.max_code if overflow is Overflow.SAT_SYM and fmt.signed else fmt.min_code
     if overflow is Overflow.SAT_ZERO:
         return np.where((codes < fmt.min_code) | (codes > fmt.max_code), 0, codes)
-    return np.clip(codes, low_limit, fmt.max_code)
+    return np.clip(codes, lowest_code(fmt, overflow), fmt.max_code)
 
 
 def requantize(

@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.fixed import Codes, FixedFormat, Overflow, Rounding
+from flow.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code
 
 Shape = tuple[int, ...]
 
@@ -77,9 +77,8 @@ class Input(Op):
 
     @property
     def lowest_code(self) -> int:
-        """The smallest code that reaches the port: symmetric saturation never makes `format.min_code`."""
-        symmetric = self.overflow is Overflow.SAT_SYM and self.format.signed
-        return -self.format.max_code if symmetric else self.format.min_code
+        """The smallest code that reaches the port."""
+        return lowest_code(self.format, self.overflow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.errors import UnsupportedError
-from flow.fixed import CODE_BITS, Codes, FixedFormat, covering
+from flow.fixed import CODE_BITS, Codes, FixedFormat, covering, lowest_code
 from flow.graph import (
     BatchNorm,
     Gather,
@@ -223,7 +223,7 @@ def casts_exactly(op: Op, *inputs: FixedFormat) -> bool:
     shift = op.format.frac_bits - frac_bits
     if op.divisor != 1 or shift < 0:
         return False
-    return op.format.min_code <= low << shift and high << shift <= op.format.max_code
+    return lowest_code(op.format, op.overflow) <= low << shift and high << shift <= op.format.max_code
 
 
 def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:

@@ -272,7 +272,7 @@ def _illegal_reuse_factors(subject: Design) -> Iterator[Hit]:
 def _back_end_refusals(subject: Design) -> Iterator[Hit]:
     """An op that the back end cannot compute exactly."""
     graph, target = subject.lowered, subject.target
-    found = [*dialects.refusals(graph, target), *filter(None, map(form_refusal, graph.ops))]
+    found = [*dialects.refusals(graph, target), *filter(None, (form_refusal(op, target) for op in graph.ops))]
     if target.backend in AMD_BACKENDS and not found:
         found += _emission_refusals(graph, target)
     yield from map(hit, found)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from flow.errors import DataError
-from flow.fixed import Codes, FixedFormat, Overflow, Rounding, requantize
+from flow.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code, requantize
 from flow.graph import (
     BatchNorm,
     Conv,
@@ -350,7 +350,7 @@ def _cast(exact: Carrier, step: _Step) -> Carrier:
     """Cast the exact result, which is overwritten, to the format of the op."""
     op, fmt = step.op, step.op.format
     shift = step.frac_bits - fmt.frac_bits
-    if shift == 0 and op.divisor == 1 and fmt.min_code <= step.low and step.high <= fmt.max_code:
+    if shift == 0 and op.divisor == 1 and lowest_code(fmt, op.overflow) <= step.low and step.high <= fmt.max_code:
         return exact
     if (
         exact.dtype.kind == "f"

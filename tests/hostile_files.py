@@ -176,6 +176,10 @@ def setting(name: str, /, **values: Any) -> Callable[[Config], Config]:
     return change
 
 
+def _both(first: Callable[[Config], Config], second: Callable[[Config], Config]) -> Callable[[Config], Config]:
+    return lambda config: second(first(config))
+
+
 def entry(name: str, /, **values: Any) -> Callable[[Config], Config]:
     """Return a change of some keys beside a layer's configuration."""
 
@@ -270,9 +274,17 @@ SIZES: Mapping[str, Callable[[Config], Any]] = {
     "kernel 3-d": setting("conv", kernel_size=[2, 2, 2]),
     "strides 0": setting("conv", strides=[0, 0]),
     "strides -1": setting("pool", strides=[-1, -1]),
-    "dilation 1e9": setting("conv", dilation_rate=[10**9, 10**9], padding="same"),
+    "dilation 1e9": _both(
+        setting("conv", dilation_rate=[10**9, 10**9], padding="same"), setting("pool", pool_size=[3, 3])
+    ),
     "groups 0": setting("conv", groups=0),
     "pool 1e9": setting("pool", pool_size=[10**9, 10**9]),
+    "pool 1e9, same": _put_before(
+        "conv", "MaxPooling2D", pool_size=[10**9, 10**9], strides=[1, 1], padding="same"
+    ),
+    "average 1e9, same": _put_before(
+        "conv", "AveragePooling2D", pool_size=[10**9, 10**9], strides=[1, 1], padding="same"
+    ),
     "pool 0": setting("pool", pool_size=[0, 0]),
     "axis 99": setting("norm", axis=[99]),
     "axis []": setting("norm", axis=[]),
@@ -290,6 +302,10 @@ SIZES: Mapping[str, Callable[[Config], Any]] = {
     "reshape -1 -1": _added("Reshape", target_shape=[-1, -1]),
     "reshape 1e9": _added("Reshape", target_shape=[10**9, -1]),
     "permute": _put_before("flat", "Permute", dims=[1, 1, 1, 9]),
+    "2^63 bits": setting("conv", kernel_quantizer={"class_name": "quantized_po2", "config": {"bits": 2**63}}),
+    "2^40 unrolls": setting(
+        "conv", kernel_quantizer={"class_name": "ternary", "config": {"alpha": "auto", "number_of_unrolls": 2**40}}
+    ),
     "many bits": setting("quantize", activation={"class_name": "quantized_relu", "config": {"bits": 10**9}}),
     "bits 1e400": setting("quantize", activation={"class_name": "quantized_relu", "config": {"bits": 10**400}}),
     "bits NaN": setting("quantize", activation={"class_name": "quantized_relu", "config": {"bits": float("nan")}}),

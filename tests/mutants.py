@@ -242,6 +242,8 @@ def _windows(op: Conv | Pool, source: Op) -> Iterator[Mutant]:
     for axis in range(len(op.strides)):
         for by in (1, -1):
             for name in geometry:
+                if name == "strides" and op.shape[axis] == 1:  # there is no second window
+                    continue
                 other = _moved(getattr(op, name), axis, by)
                 padding = _padding(op, source, axis, **{name: other})
                 if padding is not None:

@@ -115,6 +115,7 @@ ROWS: dict[str, Callable[[], Net]] = {
     "cast_negative_int_bits": lambda: Net((4,), s(6, 5)).dense(po2(4, 3), frac=6).requantize(FixedFormat(True, -2, 6)),
     "cast_negative_frac_bits": lambda: Net((4,), s(6)).dense(po2(4, 3)).relu().requantize(FixedFormat(False, 6, -3)),
     "cast_symmetric": lambda: Net((4,), s(4)).dense(po2(4, 3)).requantize(s(3), overflow=Overflow.SAT_SYM),
+    "cast_symmetric_to_the_same_format": lambda: Net((4,), s(4)).requantize(s(4), overflow=Overflow.SAT_SYM),
     "cast_to_a_finer_grid": lambda: Net((4,), s(4)).dense(po2(4, 3)).requantize(s(9, 3)),
     "cast_first": lambda: Net((4,), s(8, 4)).requantize(s(4, 1)).dense(po2(4, 3)).requantize(s(5)),
     "cast_twice": lambda: Net((4,), u(6, 2)).dense(po2(4, 3), frac=3).requantize(s(9, 3)).requantize(s(5, 1)),

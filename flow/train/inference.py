@@ -188,7 +188,10 @@ def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[st
     for call in calls.calls:
         if call.class_name != "InputLayer":
             read = [tensors[name] for name in call.inputs]
-            tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
+            try:
+                tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
+            except tf.errors.OpError as error:
+                raise UnsupportedError(f"layer '{call.name}': QKeras itself cannot run it ({first_line(error)})") from None
     return [tensors[name] for name in taps]
 
 

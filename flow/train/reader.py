@@ -47,6 +47,8 @@ ROOM_BYTES, ROOM_PER_BYTE = 64 << 20, 32
 """Numbers take no more room than this and so much per byte of their file; more is a size that is only declared."""
 TENSOR_VALUES = 1 << 22
 """Most values of a tensor, per sample: a layer that makes more is damage or malice, or no layer for an FPGA."""
+QUANTIZER_COUNT = 64
+"""Largest number of bits, or of steps, that a quantizer may have."""
 TRAINING_ONLY = ("initializer", "regularizer", "constraint")
 """Ends of the keys that inference does not need; their values may name any function."""
 NEWER_KEYS = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")
@@ -271,8 +273,17 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
                     f"{key} {quantizer.name!r} is not supported; use one of {', '.join(map(repr, KNOWN))}"
                 )
             value = None if quantizer is None else quantizer.args
+            _refuse_huge_arguments(key, value or {})
         for inner in () if key == "dtype" else _class_names(value):
             raise UnsupportedError(f"{key} holds an object of class {inner!r}, which is not known")
+
+
+def _refuse_huge_arguments(key: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse counts that QKeras raises 2 to, or counts to, while it makes a quantizer."""
+    for name in ("bits", "integer", "number_of_unrolls"):
+        value = arguments.get(name)
+        if isinstance(value, int | float) and not abs(value) <= QUANTIZER_COUNT:
+            raise UnsupportedError(f"{key}: {name} is not within {QUANTIZER_COUNT}; use fewer bits or steps")
 
 
 def _load(config: Mapping[str, Any], weights: Path) -> Any:

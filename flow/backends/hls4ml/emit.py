@@ -60,7 +60,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
         EmitError: hls4ml wrote something other than the graph.
     """
     layers.check_reuse_factors(graph, target)
-    layers.check_forms(graph)
+    layers.check_forms(graph, target)
     wiring = wire(graph, target)
     with tempfile.TemporaryDirectory(prefix="po2flow-") as scratch:
         output = Path(scratch) / "project"

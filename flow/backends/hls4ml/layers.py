@@ -25,23 +25,30 @@ def precision(fmt: FixedFormat, rounding: Rounding = Rounding.TRN, overflow: Ove
     return fmt.cpp(rounding, overflow).replace("AP_", "").replace("ap_", "")
 
 
-def check_forms(graph: IntGraph) -> None:
+def check_forms(graph: IntGraph, target: Target) -> None:
     """Raise UnsupportedError for an op that neither hls4ml nor a kernel of ours computes exactly."""
     for op in graph.ops:
-        refusal = form_refusal(op)
+        refusal = form_refusal(op, target)
         if refusal:
             raise UnsupportedError(f"{graph.name}: {refusal}")
 
 
-def form_refusal(op: Op) -> str:
+def form_refusal(op: Op, target: Target) -> str:
     """Return why neither hls4ml nor a kernel of ours computes an op exactly, and the way out, or nothing.
 
     A one-bit signed `ap_fixed` has no code for 0 - max_code, so its symmetric saturation gives -1 (`overflow_adjust` in
-    `ap_fixed_base.h`).
+    `ap_fixed_base.h`). In a stream, a window of one row is computed as one over a sequence, which has no row to leave
+    out (`conv_2d_buffer_latency_cl` in `nnet_conv2d_stream.h`).
     """
     where = f"op '{op.name}'"
     if isinstance(op, Conv) and len(op.window) not in AXES:
         return f"{where} is a convolution over {len(op.window)} axes; hls4ml has 1 and 2: use Conv1D or Conv2D"
+    one_row = isinstance(op, Conv) and len(op.window) == 2 and op.window[0] == 1 < op.window[1] and op.strides[0] > 1
+    if one_row and target.io_type == "io_stream":
+        return (
+            f"{where} has a window of one row and leaves out rows, which hls4ml's streams do not: "
+            "use strides of 1 along that axis, a window of more rows, or io_parallel"
+        )
     if isinstance(op, Dense) and len(op.shape) > 3:
         return f"{where} is a dense layer over {len(op.shape)} axes; hls4ml has them over 3 at most: reshape its input"
     casts = not isinstance(op, Input) and op.overflow is Overflow.SAT_SYM

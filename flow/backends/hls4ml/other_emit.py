@@ -79,7 +79,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
     """
     check(graph, target)
     layers.check_reuse_factors(graph, target)
-    layers.check_forms(graph)
+    layers.check_forms(graph, target)
     with tempfile.TemporaryDirectory(prefix="po2flow-") as scratch:
         output = Path(scratch) / "project"
         with quiet() as said:
