@@ -257,7 +257,7 @@ def _refused(model: Model) -> Iterator[Hit]:
 MODEL_RULES: tuple[Rule[Model], ...] = (
     Rule("input-not-quantized", ERROR, "docs/numerics.md, The input port", _no_input_format),
     Rule("input-format-derived", WARNING, "docs/numerics.md, The input port", _derived_input_format),
-    Rule("unsupported", ERROR, "flow/extraction.py: what is exact is converted, the rest refused", _refused),
+    Rule("unsupported", ERROR, "flow/extraction/: what is exact is converted, the rest refused", _refused),
 )
 
 

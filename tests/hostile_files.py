@@ -239,10 +239,11 @@ def _many_calls(config: Config) -> Config:
 
 def _doubling(config: Config) -> Config:
     """Models that hold the one before twice: short text, 2^16 layers."""
-    found = {"class_name": "Dropout", "config": {"name": "d", "rate": 0.5}}
+    found = layer(config, "again")
     for depth in range(15):
-        found = {"class_name": "Sequential", "config": {"name": f"m{depth}", "layers": [found, found]}}
-    config["config"]["layers"].append(found)
+        inner = {"class_name": found["class_name"], "config": found["config"]}
+        found = {**found, "class_name": "Sequential", "config": {"name": f"m{depth}", "layers": [inner, inner]}}
+    layer(config, "again").update(found)
     return config
 
 

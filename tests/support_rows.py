@@ -243,7 +243,7 @@ LAYER_ROWS: Sequence[Row] = (
     row("ELU", VECTOR, alpha=1.0),
     row("ThresholdedReLU", VECTOR, theta=0.5),
     _softmax("final, left off (`--softmax off`)"),
-    replace(_softmax("final, `--softmax 'ufixed<8,0>'`"), softmax="ufixed<8,0>"),
+    replace(_softmax("final, `--softmax 'ufixed<8,0>'` (of integers; QKeras' is of floats)"), softmax="ufixed<8,0>"),
     row("Softmax", VECTOR, "not final", axis=-1),
     row("MaxPooling1D", SEQUENCE, **pool(2)),
     row("MaxPooling2D", IMAGE, **pool(2, 2)),

@@ -16,6 +16,7 @@ from flow.backends.hls4ml import emit, other_emit
 from flow.backends.hls4ml.dialects import DIALECTS, not_simulated
 from flow.errors import UnsupportedError
 from flow.extraction import LAYERS, extract
+from flow.extraction.builder import TABLE_BITS
 from flow.graph import IntGraph, Lookup
 from flow.inputs import parse_format
 from flow.passes import lower
@@ -58,9 +59,8 @@ def made(row: Row) -> Made:
     """Return a row's model as graphs, or the reason why there are none."""
     try:
         source = _keras_model(row)
-        fmt = row.recipe.input_format and parse_format(row.recipe.input_format)
-        softmax = row.softmax and parse_format(row.softmax)
-        extracted = extract(source.trained, fmt or None, softmax=softmax or None, evaluate=evaluate)
+        fmt, softmax = (parse_format(text) if text else None for text in (row.recipe.input_format, row.softmax))
+        extracted = extract(source.trained, fmt, softmax=softmax, evaluate=evaluate)
     except UnsupportedError as error:
         return Made(row=row, reason=str(error).removeprefix(f"{row.recipe.name}: ").removeprefix("support: "))
     return Made(row=row, source=source, extracted=extracted, lowered=lower(extracted))
@@ -82,9 +82,8 @@ def refusal(found: Made, target: Target) -> str:
     if found.reason:
         return found.reason
     assert found.source and found.extracted and found.lowered
-    design = Design(
-        trained=found.source.trained, extracted=found.extracted, lowered=found.lowered, target=target, resources=None
-    )
+    trained, extracted, lowered = found.source.trained, found.extracted, found.lowered
+    design = Design(trained=trained, extracted=extracted, lowered=lowered, target=target)
     return next((str(finding) for rule in TARGET_RULES for finding in rule.apply(design)), "")
 
 
@@ -172,7 +171,7 @@ def document() -> str:
     lines += ["## Topology", "", *_table("model", TOPOLOGY_ROWS, notes)]
     lines += [*WEIGHT_HEAD.splitlines(), *_wrapped("for biases and for the kernels of ", list(WEIGHTED)), ""]
     lines += [*_table("weight quantizer", WEIGHT_ROWS, notes)]
-    lines += [*ACTIVATION_HEAD.splitlines(), ""]
+    lines += [*ACTIVATION_HEAD.format(bits=TABLE_BITS).splitlines(), ""]
     lines += [*_table("activation quantizer", ACTIVATION_ROWS, notes, becomes=True)]
     lines += [*FUNCTION_HEAD.splitlines(), "", *_table("function", FUNCTION_ROWS, notes, becomes=True)]
     lines += ["## Why not", "", "`BACKEND` stands for the back end of the column.", ""]
@@ -202,7 +201,7 @@ quantizer, the layer, a quantizer behind it) that was extracted, lowered and put
 | a cell says | |
 |---|---|
 | exact | emitted and read back; C simulation, the reference and QKeras agree on every code |
-| needs vendor | emitted and read back; its C simulation needs headers of the vendor that are not free to pass on |
+| needs vendor | emitted and read back; its C simulation needs headers that only the vendor has |
 | no [n] | refused before anything is written; why and what to do stands under number n at the end |
 
 Two answers in a cell are for `io_parallel` / `io_stream`; Libero has `io_parallel` only. Where a back end has two
@@ -219,7 +218,7 @@ ACTIVATION_HEAD = """\
 ## Activation quantizers
 
 In a `QActivation`, and so as the `activation` of any layer. A cast is fused into the dense, convolution or merge before
-it; a table holds QKeras' own result for each code of its input, which has at most 20 bits."""
+it; a table holds QKeras' own result for each code of its input, which has at most {bits} bits."""
 
 FUNCTION_HEAD = """\
 ## Functions

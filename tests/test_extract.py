@@ -266,7 +266,7 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
             ACT,
             weights={"fc": arrays(3, 2, bias=2) | {"kernel": KERNEL * 2.0**16 + 1}},
         ),
-        "tanh, quantized_relu of 2[0-9] bits; tables have at most 20: quantize its input first",
+        "tanh, quantized_relu of 2[0-9] bits; tables have at most 16: quantize its input first",
     ),
     "average without a quantizer": (
         model(port(3, 1), layer("GlobalAveragePooling1D", "p"), dense("fc")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -83,6 +84,14 @@ def quiet_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=_STACK)
         yield
+
+
+def complaint(error: Exception) -> str:
+    """Return in one line what Keras or TensorFlow says is wrong, without the configuration and code around it."""
+    text = str(error).rpartition("Exception encountered: ")[2].split("Call arguments received")[0].strip()
+    text = text.splitlines()[-1] if "in user code:" in text else text
+    text = re.sub(r"Exception encountered when calling.*|\{\{function_node.*?\}\}", "", text)
+    return " ".join(text.split())[:300] or type(error).__name__
 
 
 @contextmanager

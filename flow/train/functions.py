@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
 from flow.quantizers import FUNCTIONS, POSITIONAL, RANDOM, QuantizerConfig, parse_quantizer, short_name
-from flow.train import load_tensorflow, quiet_warnings
+from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.quantizers import quantized_po2_zero
 
 _modules = load_tensorflow()
@@ -53,8 +53,8 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
         (n,) float32, as `Model.predict` gives them.
 
     Raises:
-        UnsupportedError: a layer or function is unknown, random or not element-wise; or a result is not finite, or
-            depends on where in a tensor its input stands.
+        UnsupportedError: a layer or function is unknown, random or not element-wise; or QKeras itself fails, or a
+            result is not finite, or depends on where in a tensor its input stands.
 
     Example:
         >>> half = {"class_name": "QActivation", "config": {"activation": "quantized_relu(2,1)"}}
@@ -76,13 +76,16 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
     what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
     for start in range(0, len(values), CHUNK):
         part = values[start : start + CHUNK]
-        found = np.asarray(whole(part))
+        try:
+            found, alone = np.asarray(whole(part)), _one_by_one(few, part, copies)
+        except tf.errors.OpError as error:
+            raise UnsupportedError(f"{what}: QKeras itself cannot run it: {complaint(error)}") from None
         if not np.isfinite(found).all():
             where = part[~np.isfinite(found)][0]
             raise UnsupportedError(
                 f"{what}: the value at {where:g} is not finite; quantize the input to a smaller range"
             )
-        differs = np.flatnonzero(found != _one_by_one(few, part, copies))
+        differs = np.flatnonzero(found != alone)
         if len(differs):
             raise UnsupportedError(
                 f"{what}: {len(differs)} values, the first at {part[differs[0]]:g}, depend in TensorFlow on where in a "

@@ -23,7 +23,7 @@ from flow.quantizers import FUNCTIONS, activation_cast, parse_quantizer
 from flow.reference import code_dtype
 from flow.results import SimResult
 from flow.topology import Call, Topology, topology
-from flow.train import load_tensorflow, quiet_warnings
+from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.freeze import layers_by_path
 from flow.train.functions import layer_function
 from flow.trained import Arrays, TrainedModel
@@ -57,7 +57,8 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
         `softmax_values`.
 
     Raises:
-        UnsupportedError: sums need more than 53 bits, or an output is not on the grid of its format.
+        UnsupportedError: sums need more than 53 bits, an output is not on the grid of its format, or QKeras itself fails
+            at a layer.
     """
     started = time.perf_counter()
     calls = topology(trained.class_name, trained.config)
@@ -73,7 +74,12 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
         if dtype is np.float32
         else _double_functions(trained, calls, extracted)
     )
-    outputs = _outputs(calls, functions, list(taps.values()), _port_values(lowered, codes, dtype))
+    try:
+        outputs = _outputs(calls, functions, list(taps.values()), _port_values(lowered, codes, dtype))
+    except UnsupportedError as error:
+        raise error.at(lowered.name) from None
+    except tf.errors.OpError as error:  # in the graph, where no layer can be named
+        raise UnsupportedError(f"{lowered.name}: QKeras itself cannot run it: {complaint(error)}") from None
     results: dict[str, Codes] = dict(lowered.split_port(codes))
     for (name, tap), values in zip(taps.items(), outputs, strict=True):
         op = lowered[name]
@@ -191,7 +197,7 @@ def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[st
             try:
                 tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
             except tf.errors.OpError as error:
-                raise UnsupportedError(f"layer '{call.name}': QKeras itself cannot run it ({first_line(error)})") from None
+                raise UnsupportedError(f"layer '{call.name}': QKeras itself cannot run it: {complaint(error)}") from None
     return [tensors[name] for name in taps]
 
 

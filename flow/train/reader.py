@@ -28,7 +28,7 @@ from flow.extraction import LAYERS
 from flow.names import identifier
 from flow.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
 from flow.topology import MAX_DEPTH, MODELS, topology
-from flow.train import load_tensorflow, quiet_warnings
+from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.freeze import layers_by_path, quantized_weights, revived
 from flow.train.rebuild import custom_objects
 from flow.trained import TrainedModel
@@ -91,7 +91,7 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
         except FlowError as error:
             raise error.at(str(path)) from None
         except Exception as error:  # Keras and HDF5 fail in many ways
-            raise ModelFileError(f"{path}: Keras 2 cannot load this model: {_reason(error)}") from error
+            raise ModelFileError(f"{path}: Keras 2 cannot load this model: {complaint(error)}") from error
         try:
             weights_read = quantized_weights(model)
         except UnsupportedError as error:
@@ -350,13 +350,6 @@ def _refuse_huge_tensors(model: Any) -> None:
                         f"layer '{path}': its output of shape {tuple(shape)} has more than {TENSOR_VALUES} values; "
                         "use smaller inputs or strides"
                     )
-
-
-def _reason(error: Exception) -> str:
-    """Return in one line what Keras says after it has repeated a configuration, or told where in its code."""
-    text = str(error).rpartition("Exception encountered: ")[2].split("Call arguments received")[0].strip()
-    text = text.splitlines()[-1] if "in user code:" in text else text
-    return " ".join(text.split())[:300] or type(error).__name__
 
 
 def _named_for_keras(weights: Path, scratch: Path, room: int) -> Path:
