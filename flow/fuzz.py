@@ -25,7 +25,7 @@ from typing import Any
 from flow import reference
 from flow.adversarial import adversarial_inputs
 from flow.compare import mismatches
-from flow.errors import InputError, ToolFailedError, UnsupportedError
+from flow.errors import InputError, ToolFailedError, ToolMissingError, UnsupportedError
 from flow.extraction import extract
 from flow.fixed import Codes
 from flow.graph import IntGraph, to_text
@@ -98,6 +98,8 @@ def _guarded(recipe: Recipe, function: Callable[..., Any], *arguments: Any) -> A
     """Return what a function returns, or the outcome that its exception means."""
     try:
         return function(*arguments)
+    except ToolMissingError:
+        raise
     except UnsupportedError as error:
         return Outcome(name=recipe.name, status=REFUSED, reason=str(error))
     except Exception:  # whatever it is, it is a finding

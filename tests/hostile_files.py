@@ -51,7 +51,9 @@ def base_models(directory: Path) -> dict[str, dict[str, Files]]:
     def branches(first: Any, second: Any) -> Any:
         shared, cast = dense(3, "shared"), qkeras.QActivation("quantized_bits(5,1,alpha=1)", name="cast")
         left, right = shared(cast(first)), shared(cast(second))
-        inner = keras.Sequential([dense(2, "deep"), qkeras.QActivation("quantized_tanh(4)", name="table")], name="inner")
+        inner = keras.Sequential(
+            [dense(2, "deep"), qkeras.QActivation("quantized_tanh(4)", name="table")], name="inner"
+        )
         joined = layers.Concatenate(name="join")([layers.Add(name="sum")([left, right]), left])
         return inner(qkeras.QActivation("quantized_relu(4,2)", name="again")(joined))
 
@@ -280,9 +282,7 @@ SIZES: Mapping[str, Callable[[Config], Any]] = {
     ),
     "groups 0": setting("conv", groups=0),
     "pool 1e9": setting("pool", pool_size=[10**9, 10**9]),
-    "pool 1e9, same": _put_before(
-        "conv", "MaxPooling2D", pool_size=[10**9, 10**9], strides=[1, 1], padding="same"
-    ),
+    "pool 1e9, same": _put_before("conv", "MaxPooling2D", pool_size=[10**9, 10**9], strides=[1, 1], padding="same"),
     "average 1e9, same": _put_before(
         "conv", "AveragePooling2D", pool_size=[10**9, 10**9], strides=[1, 1], padding="same"
     ),

@@ -120,6 +120,8 @@ class Mutant:
 
 
 def _same_result(op: Op, other: Op) -> bool:
+    if isinstance(op, Softmax) and op.format != other.format:  # its quotients are made on the grid of its format
+        return False
     return type(op) is type(other) and all(
         getattr(op, item.name) is getattr(other, item.name) for item in fields(op) if item.name not in CAST
     )
@@ -186,7 +188,8 @@ def _widths(op: Op) -> Iterator[Mutant]:
     ):
         if 1 <= signed + int_bits + frac_bits < CODE_BITS:
             other = FixedFormat(signed, int_bits, frac_bits)
-            yield Mutant("result width", f"{other} for {fmt}", replace(op, format=other))
+            values = {"values": overflow_to(op.values, other, Overflow.WRAP)} if isinstance(op, Lookup) else {}
+            yield _with(op, "result width", f"{other} for {fmt}", {"format": other, **values})
 
 
 def _held(op: Op, formats: list[FixedFormat]) -> Iterator[Mutant]:

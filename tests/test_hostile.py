@@ -1,9 +1,17 @@
-"""Names made to do harm, of layers and of files: nothing of them reaches a shell or a compiler."""
+"""Files made to do harm, and names of layers and of files: a clean error or a clean project, and nothing else happens."""
 
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +20,7 @@ import numpy as np
 import pytest
 from fixtures_cli import flow, needs_compiler, refused, run_directories
 from fixtures_keras import array, dense, qkeras, save, sequential
+from hostile_files import CANARY, FORMS, Files, attacks, base_models, contorted, damaged
 
 from flow.graph import from_json
 
@@ -49,7 +58,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Work in a directory where a `touch was_here` would be seen."""
     monkeypatch.chdir(tmp_path)
     yield
-    assert not list(tmp_path.rglob("was_here"))
+    assert not list(tmp_path.rglob(CANARY))
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +159,118 @@ def test_a_port_needs_a_format_or_inputs(model: bytes, tmp_path: Path) -> None:
     rough = array(tmp_path / "rough.npy", np.array([[0.1, -0.25, 1.0, 0.0]]))
     capped = flow("build", "m.h5", "--inputs", rough, *until).report()["inputs"]["format"]
     assert capped == {"signed": True, "int_bits": 1, "frac_bits": 14}
+
+
+# -- files
+
+ATTACKS = attacks()
+HARMLESS: frozenset[str] = frozenset()
+"""Attacks on what is never looked at, or that give another model: these are built as if nothing were wrong."""
+STARTS_PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty")
+SECONDS, MEGABYTES = 60, 1000
+_events: list[tuple[str, Any]] | None = None
+
+
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    if _events is not None and (event in ("open", "socket.connect", "pickle.find_class", *STARTS_PROGRAMS)):
+        _events.append((event, arguments))
+
+
+sys.addaudithook(_record)  # it cannot be taken off, so it only looks while a file is built
+
+
+class TooLong(BaseException):
+    """A build was not done in time."""
+
+
+@contextmanager
+def watched(allowed: tuple[Path, ...]) -> Iterator[None]:
+    """Check that no program is started, no file written elsewhere, little memory used, and that it ends in time."""
+    global _events
+
+    def late(*_: Any) -> None:
+        raise TooLong
+
+    before, kept = _peak_megabytes(), signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    _events = []
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, kept)
+        events, _events = _events, None
+    for event, arguments in events:
+        assert event == "open", (event, arguments)
+        path, _, flags = arguments
+        if isinstance(path, str | bytes) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written = Path(os.path.abspath(os.fsdecode(path)))
+            assert any(place in written.parents for place in allowed), written
+    assert _peak_megabytes() - before < MEGABYTES
+
+
+def _peak_megabytes() -> int:
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) >> 10  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Files]]:
+    return base_models(tmp_path_factory.mktemp("bases"))
+
+
+def build(files: Files) -> Any:
+    """Build a file; check what must hold for each: an exit code, one line of error at most, and nothing elsewhere."""
+    path, weights = files
+    before = sorted(Path().rglob("*"))
+    scratch = Path("scratch").absolute()
+    scratch.mkdir()
+    options = () if weights is None else ("--weights", weights)
+    with pytest.MonkeyPatch.context() as patch, watched((Path("runs").absolute(), scratch)):
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        outcome = flow("build", path, *options, "--until", "emit", "--output", "runs", "--json")
+    assert not list(scratch.iterdir())
+    scratch.rmdir()
+    assert sorted(each for each in Path().rglob("*") if each.parts[0] != "runs") == before
+    if outcome.code:
+        error = refused(outcome)
+        assert error[:-1].isprintable()
+        assert len(error) < 2000, error
+    else:
+        assert outcome.report()["project"]["path"].startswith("runs/")
+    return outcome
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks(bases: Any, name: str, tmp_path: Path) -> None:
+    model, form, make = ATTACKS[name]
+    outcome = build(make(bases[model][form], tmp_path))
+    assert (outcome.code == 0) == (name in HARMLESS), outcome
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_files(bases: Any, seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    build(damaged(bases[rng.choice(sorted(bases))][rng.choice(FORMS)], tmp_path, rng))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_contorted_configurations(bases: Any, seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    build(contorted(bases[rng.choice(sorted(bases))][rng.choice(FORMS)], tmp_path, rng))
+
+
+def test_there_are_enough_files() -> None:
+    assert len(ATTACKS) + 40 + 60 >= 250
+
+
+@pytest.mark.parametrize("name", ["wires: cycle", "text: TFOpLambda deep inside", "weights: numbers in another file"])
+def test_attacks_on_the_real_command(bases: Any, name: str, tmp_path: Path) -> None:
+    """A process of its own says one line too: nothing of TensorFlow, HDF5 or Python comes with it."""
+    model, form, make = ATTACKS[name]
+    path, weights = make(bases[model][form], tmp_path)
+    options = [] if weights is None else ["--weights", str(weights)]
+    command = [sys.executable, "-m", "flow.cli", "build", str(path), *options, "--output", "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("flow: error: ")
+    assert done.stderr.count("\n") == 1

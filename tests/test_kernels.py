@@ -12,13 +12,13 @@ from conftest import Simulate, needs_compiler
 from hypothesis import given
 from hypothesis import strategies as st
 from nets import Net, inputs, s, u
-from one_program import compile_together
 from test_sabotage import edit
 
 from flow import reference
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.kernels import divide
 from flow.backends.hls4ml.readback import findings
+from flow.backends.together import compile_together
 from flow.errors import ToolFailedError, UnsupportedError
 from flow.fixed import Overflow, Rounding
 from flow.graph import IntGraph, Pool

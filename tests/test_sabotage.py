@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import zoo
 from nets import Net, s, u
-from one_program import Simulation, compile_together
 
 from flow import compare, reference
 from flow.adversarial import adversarial_inputs
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.readback import Finding, check_project, findings
+from flow.backends.together import Simulation, compile_together
 from flow.errors import EmitError
 from flow.fixed import Codes, Overflow, Rounding
 from flow.graph import IntGraph

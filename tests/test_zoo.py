@@ -11,11 +11,11 @@ import pytest
 import zoo
 from conftest import needs_compiler
 from nets import inputs
-from one_program import compile_together
 from oracle import evaluate
 
 from flow import reference
 from flow.backends.hls4ml.emit import emit
+from flow.backends.together import compile_together
 from flow.graph import Input, from_json, to_json, to_text
 from flow.passes import PASSES, lower
 from flow.target import AMD_BACKENDS, IO_TYPES, STRATEGIES, Target

@@ -21,6 +21,7 @@ from typing import Any
 from flow.errors import ToolMissingError
 
 INSTALL_COMMAND = "pip install 'po2flow[train]'"
+_AROUND = ("Exception encountered when calling", "Graph execution error", "Detected at node")
 _STACK = r"(tensorflow|tf_keras|qkeras|tensorflow_model_optimization|pyparsing|h5py)\b"
 
 
@@ -89,9 +90,10 @@ def quiet_warnings() -> Iterator[None]:
 def complaint(error: Exception) -> str:
     """Return in one line what Keras or TensorFlow says is wrong, without the configuration and code around it."""
     text = str(error).rpartition("Exception encountered: ")[2].split("Call arguments received")[0].strip()
-    text = text.splitlines()[-1] if "in user code:" in text else text
-    text = re.sub(r"Exception encountered when calling.*|\{\{function_node.*?\}\}", "", text)
-    return " ".join(text.split())[:300] or type(error).__name__
+    if "in user code:" in text:
+        text = text.splitlines()[-1].strip()
+    said = [line for line in text.splitlines() if not line.startswith((" ", "\t", *_AROUND))]
+    return re.sub(r"\{\{function_node.*?\}\}|\[Op:.*", "", " ".join(said)).strip()[:300] or type(error).__name__
 
 
 @contextmanager

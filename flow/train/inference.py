@@ -57,8 +57,8 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
         `softmax_values`.
 
     Raises:
-        UnsupportedError: sums need more than 53 bits, an output is not on the grid of its format, or QKeras itself fails
-            at a layer.
+        UnsupportedError: sums need more than 53 bits, an output is not on the grid of its format, or QKeras itself
+            fails at a layer.
     """
     started = time.perf_counter()
     calls = topology(trained.class_name, trained.config)
@@ -77,7 +77,7 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     try:
         outputs = _outputs(calls, functions, list(taps.values()), _port_values(lowered, codes, dtype))
     except UnsupportedError as error:
-        raise error.at(lowered.name) from None
+        raise UnsupportedError(f"{lowered.name}: {complaint(error)}") from None  # Keras put its own text around it
     except tf.errors.OpError as error:  # in the graph, where no layer can be named
         raise UnsupportedError(f"{lowered.name}: QKeras itself cannot run it: {complaint(error)}") from None
     results: dict[str, Codes] = dict(lowered.split_port(codes))
@@ -197,7 +197,9 @@ def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[st
             try:
                 tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
             except tf.errors.OpError as error:
-                raise UnsupportedError(f"layer '{call.name}': QKeras itself cannot run it: {complaint(error)}") from None
+                raise UnsupportedError(
+                    f"layer '{call.name}': QKeras itself cannot run it: {complaint(error)}"
+                ) from None
     return [tensors[name] for name in taps]
 
 

@@ -309,7 +309,9 @@ def _within(room: int) -> Callable[..., Any]:
         nonlocal taken
         taken += 4 * math.prod(size or 0 for size in kwargs.get("shape") or ())
         if taken > room:
-            raise ModelFileError(f"its layers declare more weights than a file of this size holds ({room} bytes at most)")
+            raise ModelFileError(
+                f"its layers declare more weights than a file of this size holds ({room} bytes at most)"
+            )
         return next_creator(**kwargs)
 
     return make
