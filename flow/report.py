@@ -272,6 +272,7 @@ def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_
             "verdict": _verdict(comparison, wrong),
             "accuracy": {**report.document["accuracy"], **_measured_accuracy(graph, comparison)},
             "layers": layers,
+            "softmax": _softmax(graph, comparison) or report.document.get("softmax", []),
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
         },
     )
@@ -327,7 +328,8 @@ def verdict_line(report: Report) -> str:
     if report.bit_exact is None:
         return f"NOT SIMULATED: {verdict['not_simulated']}; computed by {levels}, {scope}"
     if report.bit_exact:
-        return f"BIT EXACT: {levels}, every layer, {scope}"
+        layers = "every layer but the softmax" if report.document.get("softmax") else "every layer"
+        return f"BIT EXACT: {levels}, {layers}, {scope}"
     return (
         f"DIFFERENT: {verdict['mismatches']} output elements differ between {', '.join(verdict['compared'])}, {scope}"
     )
