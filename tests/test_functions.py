@@ -119,6 +119,12 @@ def test_results_that_are_not_finite_are_refused() -> None:
         evaluate([activation("exponential", "Activation")], np.float32([0, 100]))
 
 
+def test_what_qkeras_itself_cannot_run_is_refused_by_name() -> None:
+    """It raises the integer 2 to a negative integer, which TensorFlow does not."""
+    with pytest.raises(UnsupportedError, match="layer 'odd': QKeras itself cannot run it: "):
+        evaluate([activation("quantized_hswish(4,-1)")], GRID)
+
+
 REFUSED = {
     "bernoulli": (activation("bernoulli()"), "random"),
     "stochastic rounding": (activation("stochastic_round"), "random"),
