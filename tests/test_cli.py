@@ -67,7 +67,7 @@ def test_list_and_show() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--backend", "Quartus"), ("backend 'Quartus'", "Vitis, Vivado")),
+        (("--backend", "Spartan"), ("backend 'Spartan'", "Vitis, Vivado")),
         (("--strategy", "latency"), ("strategy 'latency'", "Latency, Resource")),
         (("--io-type", "serial"), ("io_type 'serial'", "io_parallel, io_stream")),
         (("--reuse-factor", "0"), ("reuse_factor 0",)),
@@ -76,7 +76,6 @@ def test_list_and_show() -> None:
         (("--reuse-factor", "nothing=2"), ("'nothing'", "dense1, dense2, logits")),
         (("--strategy", "Resource", "--reuse-factor", "dense1=7"), ("'dense1'", "reuse_factor 7", "1, 2, 4")),
         (("--part", "xc7nothing"), ("xc7nothing",)),
-        (("--part", ""), ("part",)),
         (("--clock-period-ns", "0"), ("clock_period_ns 0.0",)),
         (("--clock-period-ns", "nan"), ("clock_period_ns nan",)),
         (("--clock-period-ns=-inf",), ("clock_period_ns -inf",)),

@@ -117,11 +117,16 @@ def test_csim_of_every_cell_is_the_reference(target: Target, tmp_path: Path) -> 
 @needs_compiler
 @pytest.mark.parametrize("target", SIMULATED, ids=str)
 def test_csim_of_other_back_ends_is_the_reference(target: Target, simulate: Simulate) -> None:
+    different = []
     for found in accepted(target):
         graph, codes = found.lowered, inputs(found.lowered, 100)
         simulated, expected = simulate(emitted(found, target), graph, codes).codes, reference.run(graph, codes).codes
-        different = [op.name for op in graph.ops if not np.array_equal(simulated[op.name], expected[op.name])]
-        assert different == [], found.row.label
+        different += [
+            f"{found.row.label}: {op.name}"
+            for op in graph.ops
+            if not np.array_equal(simulated[op.name], expected[op.name])
+        ]
+    assert different == []
 
 
 def _in_every_place(text: str) -> list[Row]:
