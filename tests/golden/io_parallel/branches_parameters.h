@@ -114,10 +114,12 @@ struct config8 {
 struct config9 {
     static const unsigned n_elem = 16;
     typedef nnet::flow::table<config9> function;
-    static const int lowest = 0;
-    static const int values[16];
+    static const int first = 2;
+    static const int last = 9;
+    static const unsigned shift = 0;
+    static const int values[8];
 };
-const int config9::values[16] = {2, 2, 2, 0, 0, 0, 0, 0, 0, 3, 3, 3, 3, 3, 3, 3};
+const int config9::values[8] = {2, 0, 0, 0, 0, 0, 0, 3};
 
 // softmax_11
 struct config11 {
