@@ -74,8 +74,8 @@ def few_exponents() -> Any:
 
 CASES: dict[str, Case] = {
     "QDense, `quantized_bits`": Case(VECTOR, lambda: [dense()]),
-    "QDense, `quantized_po2`": Case(VECTOR, lambda: [dense(kernel=qkeras.quantized_po2(4, 1)), relu()]),
-    "QConv2D, `quantized_po2`": Case(IMAGE, lambda: [conv(qkeras.quantized_po2(4, 1)), relu()]),
+    "QDense, `quantized_po2`": Case(VECTOR, lambda: [dense(kernel=qkeras.quantized_po2(4, 1))]),
+    "QConv2D, `quantized_po2`": Case(IMAGE, lambda: [conv(qkeras.quantized_po2(4, 1))]),
     "bias `quantized_po2`": Case(VECTOR, lambda: [dense(bias=qkeras.quantized_po2(4, 1))]),
     "kernel scale `auto_po2`": Case(VECTOR, lambda: [dense(kernel=bits(alpha="auto_po2"))]),
     "`quantized_relu_po2`": Case(VECTOR, lambda: [dense(), qkeras.QActivation("quantized_relu_po2(4,2)")]),

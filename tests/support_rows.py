@@ -73,13 +73,13 @@ def row(
         class_name: of the layer.
         shape: of what it reads.
         note: what is special about this row.
-        last: whether no quantizer reads it.
-        then: further layers behind that quantizer.
+        last: whether no quantizer stands behind it.
+        then: layers behind that.
         **config: of the layer.
     """
     label = _label(class_name, note)
     entries = [activation("quantize", PORT), layer(class_name, "subject", **config)]
-    entries += [] if last else [activation("act", ACT), *then]
+    entries += [*([] if last else [activation("act", ACT)]), *then]
     made = recipe(label, [named("port", *shape)], entries, [entries[-1]["config"]["name"]])
     return Row(name=class_name, label=label, recipe=made)
 
@@ -264,8 +264,10 @@ LAYER_ROWS: Sequence[Row] = (
     *(merge(name) for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")),
     merge("Average", "of three", 3),
     merge("Concatenate", axis=-1),
-    row("Flatten", IMAGE),
-    row("Reshape", SEQUENCE, target_shape=[4, 3]),
+    row("Flatten", IMAGE, "a dense behind it", last=True, then=[_dense("end"), activation("act", ACT)]),
+    row("Flatten", IMAGE, "no dense behind it"),
+    row("Reshape", SEQUENCE, "channels 2 to 4", target_shape=[3, 4]),
+    row("Reshape", SEQUENCE, "channels 2 to 3", target_shape=[4, 3]),
     row("Permute", SEQUENCE, dims=[2, 1]),
     row("RepeatVector", VECTOR, n=2),
     row("ZeroPadding1D", SEQUENCE, padding=[1, 1]),

@@ -173,6 +173,23 @@ def test_what_a_back_end_cannot_do_is_refused(row: str, target: Target, message:
         emit(graph(row), target)
 
 
+@pytest.mark.parametrize("backend", [name for name in DIALECTS if "io_stream" in DIALECTS[name].io_types])
+def test_reshapes_that_streams_do_not_carry_are_refused(backend: str) -> None:
+    """hls4ml leaves a flattening out of a stream, and its `repack_stream` loses words of 2 that become words of 3."""
+    for net in (
+        Net((4, 6), s(4), "flat").flatten().requantize(s(3)),
+        Net((6, 2), s(4), "odd").reshape(4, 3).conv(zoo.po2(2, 3, 2)).requantize(s(5)),
+    ):
+        emit(lower(net.graph()), Target(backend=backend))
+        with pytest.raises(UnsupportedError, match="a reshape in io_stream to words that neither divide nor fill"):
+            emit(lower(net.graph()), Target(backend=backend, io_type="io_stream"))
+    for net in (
+        Net((4, 6), s(4), "flat").flatten().dense(zoo.po2(24, 2)).requantize(s(3)),
+        Net((8, 3), s(4), "even").reshape(4, 6).requantize(s(3)),
+    ):
+        emit(lower(net.graph()), Target(backend=backend, io_type="io_stream"))
+
+
 def test_padded_weights_are_refused() -> None:
     large = lower(Net((48,), u(3), "large").dense(zoo.po2(48, 48)).requantize(s(5, 1)).graph())
     emit(large, Target(backend="Quartus", reuse_factor=2))

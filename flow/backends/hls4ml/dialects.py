@@ -130,6 +130,11 @@ def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> str:
         return f"a division or an upper limit is not supported for {backend}; use layers without"
     if isinstance(op, Reshape) and op.name in graph.outputs:
         return f"a final reshape is left out by hls4ml for {backend}; drop it from the model"
+    if isinstance(op, Reshape) and target.io_type == "io_stream" and not _keeps_the_stream(op, graph):
+        return (
+            f"a reshape in io_stream to words that neither divide nor fill those before, or to a vector that no dense "
+            f"reads, is not supported for {backend}; use io_parallel"
+        )
     if isinstance(op, MaxPool) and (
         any(op.padding) or len(op.window) != 2 or (target.io_type == "io_stream" and op.window != op.strides)
     ):
@@ -144,3 +149,15 @@ def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> str:
         if op.weight.size > LARGE and math.log2(reuse) % 1:
             return f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
     return ""
+
+
+def _keeps_the_stream(op: Reshape, graph: IntGraph) -> bool:
+    """Say whether hls4ml's streams carry the codes of a reshape in order, as seen in C simulation.
+
+    It leaves a flattening out, so its reader gets the words from before, which only a dense takes; and its
+    `repack_stream` splits words or joins them, but not both.
+    """
+    before, after = graph.sources(op)[0].shape, op.shape
+    if len(after) == 1:
+        return before[-1] == after[-1] or isinstance(graph.readers(op.name)[0], Dense)
+    return before[-1] % after[-1] == 0 or after[-1] % before[-1] == 0
