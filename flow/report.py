@@ -319,7 +319,7 @@ def _reuse_words(project: Mapping[str, Any]) -> str:
 def verdict_line(report: Report) -> str:
     """Return the verdict in one line, with its scope."""
     verdict = report.document["verdict"]
-    if report.bit_exact is None and not verdict["compared"]:
+    if report.bit_exact is None and not verdict["not_simulated"]:
         return "NOT COMPARED: the build stopped before simulation"
     scope = f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
     levels = " = ".join(
