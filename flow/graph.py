@@ -99,6 +99,10 @@ class MatMul(Op):
     accumulator: FixedFormat | None = None
     channel_bits: tuple[int, ...] = ()
 
+    def matrix(self) -> Codes:
+        """Return the weight as one matrix: int64 (window * input channels, output channels)."""
+        return self.weight.reshape(-1, self.weight.shape[-1])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dense(MatMul):
@@ -126,6 +130,16 @@ class Conv(MatMul):
     def window(self) -> Shape:
         """The window's size, axis by axis."""
         return self.weight.shape[:-2]
+
+    def matrix(self) -> Codes:
+        """Return the weight as one matrix over all channels, with zeros between groups."""
+        channels, filters = self.weight.shape[-2:]
+        size, each = math.prod(self.window), filters // self.groups
+        whole = np.zeros((size, self.groups, channels, self.groups, each), np.int64)
+        for group in range(self.groups):
+            mine = self.weight[..., group * each : (group + 1) * each]
+            whole[:, group, :, group] = mine.reshape(size, channels, each)
+        return whole.reshape(-1, filters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

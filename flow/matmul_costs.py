@@ -38,7 +38,7 @@ from flow.target import Target
 def matmul_cost(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
     """Return what a dense or a convolution `op` takes that reads the op `x`."""
     acc = accumulation(op, x.format)
-    weight = _matrix(op)
+    weight = op.matrix()
     reuse = min(target.reuse(op.name), weight.size)
     if target.strategy == "Resource" and reuse > 1:
         cost = _stored(op, weight, acc, x.format, reuse, target, part)
@@ -67,20 +67,6 @@ def matmul_cost(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
         initiation_interval_cycles=interval,
         latency_cycles=positions * each - 1 + cost.depth,
     )
-
-
-def _matrix(op: MatMul) -> Codes:
-    """Return the weights of one position as they are built: (window * channels, filters).
-
-    A convolution in groups is one over all channels, with zeros between groups, as hls4ml has none.
-    """
-    filters = op.weight.shape[-1]
-    groups = op.groups if isinstance(op, Conv) else 1
-    rows = op.weight.reshape(-1, op.weight.shape[-2], filters)
-    whole = np.zeros((len(rows), groups, rows.shape[1], filters), np.int64)
-    for group, mine in enumerate(np.split(np.arange(filters), groups)):
-        whole[:, group, :, mine] = rows[..., mine].transpose(2, 0, 1)
-    return whole.reshape(-1, filters)
 
 
 def _constant(op: Op, weight: Codes, bias: Codes, frac_bits: int, x: FixedFormat, target: Target, part: Part) -> Cost:

@@ -17,7 +17,6 @@ from typing import Any, Generic, TypeVar
 from flow.backends.hls4ml import dialects
 from flow.backends.hls4ml.kernels import KERNELS, kernel
 from flow.backends.hls4ml.layers import (
-    emitted_weight,
     form_refusal,
     layer_of,
     legal_reuse_factors,
@@ -301,7 +300,7 @@ def _matmuls(subject: Design, backend: str, strategy: str) -> Iterator[tuple[Mat
     if (subject.target.backend, subject.target.strategy) == (backend, strategy):
         for op in subject.lowered.ops:
             if isinstance(op, MatMul):
-                n_in, n_out = emitted_weight(op).shape
+                n_in, n_out = op.matrix().shape
                 yield op, n_in, n_out
 
 

@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from flow.backends.hls4ml.kernels import KERNELS, kernel
 from flow.errors import UnsupportedError
-from flow.fixed import Codes, FixedFormat, Overflow, Rounding, to_values
+from flow.fixed import FixedFormat, Overflow, Rounding, to_values
 from flow.graph import Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Reshape, Shape
 from flow.target import Target
 
@@ -155,7 +153,7 @@ def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[str]:
 
     Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
     """
-    sizes = {op.name: emitted_weight(op).shape for op in graph.ops if isinstance(op, MatMul)}
+    sizes = {op.name: op.matrix().shape for op in graph.ops if isinstance(op, MatMul)}
     for name, _ in target.reuse_factors:
         if name not in sizes:
             yield f"no op '{name}' to give a reuse factor; use {', '.join(sizes)}"
@@ -181,23 +179,6 @@ def _legal(n_in: int, n_out: int, factor: int) -> bool:
     products = n_in * n_out
     whole_columns = math.ceil(products / min(n_in, factor)) % n_out == 0 or factor >= n_in
     return whole_columns and (factor % n_in == 0 or factor < n_in) and products % factor == 0
-
-
-def emitted_weight(op: MatMul) -> Codes:
-    """Return the weight codes as one matrix (window * channels, filters).
-
-    A convolution in groups becomes one over all channels, with zeros between groups: hls4ml 1.3.0 has no groups, and
-    its depthwise kernels sum in other ways for each reuse factor, none of which takes several filters a channel.
-    """
-    filters = op.weight.shape[-1]
-    if not isinstance(op, Conv) or op.groups == 1:
-        return op.weight.reshape(-1, filters)
-    size, channels, each = math.prod(op.window), op.weight.shape[-2], filters // op.groups
-    whole = np.zeros((size, op.groups, channels, op.groups, each), np.int64)
-    for group in range(op.groups):
-        mine = op.weight[..., group * each : (group + 1) * each]
-        whole[:, group, :, group] = mine.reshape(size, channels, each)
-    return whole.reshape(-1, filters)
 
 
 def _input(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
@@ -272,8 +253,9 @@ def _max_pool(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
 
 
 def _weights(op: MatMul, shape: Shape) -> dict[str, Any]:
+    # Groups become zeros: hls4ml 1.3.0 has none, and its depthwise kernels sum differently per reuse factor.
     return {
-        "weight_data": to_values(emitted_weight(op).reshape(shape), op.weight_format),
+        "weight_data": to_values(op.matrix().reshape(shape), op.weight_format),
         "bias_data": to_values(op.bias, op.bias_format),
         "use_bias": True,
     }

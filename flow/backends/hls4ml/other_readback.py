@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from flow.backends.hls4ml.dialects import DEFAULTS, DIALECTS, spelled
-from flow.backends.hls4ml.layers import emitted_weight, traced
+from flow.backends.hls4ml.layers import traced
 from flow.backends.hls4ml.readback import Finding
 from flow.errors import EmitError
 from flow.fixed import Codes, FixedFormat
@@ -109,7 +109,7 @@ class _Reader:
         config = self.configs.get(config.get("mult_config", ""), config)
         if isinstance(op, MatMul):
             assert op.accumulator is not None
-            weight = emitted_weight(op)
+            weight = op.matrix()
             weight = weight.T if self.target.strategy == "Resource" else weight
             yield from self.type(op, "accumulator", spelled(backend, op.accumulator), config.get("accum_t", ""))
             stored = (("weight", weight, op.weight_format), ("bias", op.bias, op.bias_format))

@@ -17,7 +17,7 @@ import numpy as np
 
 from flow.backends.hls4ml.fifo_depths import read_depths
 from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
-from flow.backends.hls4ml.layers import AXES, PADS, emitted_weight, needs_kernel, traced
+from flow.backends.hls4ml.layers import AXES, PADS, needs_kernel, traced
 from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
 from flow.backends.hls4ml.project_text import Call, ProjectText, read_text
 from flow.errors import EmitError, UnsupportedError
@@ -99,7 +99,7 @@ def _matmul(project: Project, text: ProjectText, op: MatMul, call: Call, target:
     config = text.aliases.get(call.config, {})
     name = config.get("mult_config", call.config)
     config = text.aliases.get(name, config)
-    n_in, n_out = emitted_weight(op).shape
+    n_in, n_out = op.matrix().shape
     product = {"n_in": n_in, "n_out": n_out, "reuse_factor": target.reuse(op.name)}
     yield from _numbers(op, product, text.numbers.get(name, {}))
     yield from _type(op, "accumulator", op.accumulator, text.element(config.get("accum_t", "")))
@@ -298,7 +298,7 @@ def _type(
 def _weights(
     project: Project, op: MatMul, call: Call, text: ProjectText, weight_type: str, target: Target
 ) -> Iterator[Finding]:
-    weight = emitted_weight(op)
+    weight = op.matrix()
     if target.strategy == "Resource":
         weight = weight.T  # hls4ml stores them output by output for this strategy
     if target.strategy == "Resource" and is_stored_po2(op):
