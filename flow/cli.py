@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _target_options(build)
     build.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
     build.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
-    build.add_argument("--until", default="report", help="stop after: extract, emit, report (default), csynth")
+    build.add_argument("--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado")
     build.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     check = command(
         "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"
@@ -97,9 +97,18 @@ def _parser() -> argparse.ArgumentParser:
         "--inputs", type=Path, help=".npz of input codes, as counterexample.npz (default: all inputs of the run)"
     )
     compare.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
-    report = command("report", _report, "print a run's report, with vendor reports found in it")
-    report.add_argument("run_dir", type=Path, metavar="RUN")
-    report.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    report = command("report", _report, "print a run's report and write its page, with vendor reports; or compare runs")
+    report.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="several: side by side on one page")
+    report.add_argument("--format", choices=("text", "markdown", "json"), help="of one run (default: text)")
+    report.add_argument("--output", type=Path, help="page of several runs (default: comparison.html)")
+    report.add_argument(
+        "--vendor",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="vendor reports from elsewhere: of csynth, Vivado (utilization, hierarchy, timing) or Quartus' fitter",
+    )
     fuzz = command("fuzz", _fuzz, "send random QKeras models the whole way and compare (needs TensorFlow and g++)")
     fuzz.add_argument("--models", type=int, default=25, help="how many (default: 25)")
     fuzz.add_argument("--seed", type=int, default=1, help="of the models (default: 1)")
@@ -130,7 +139,9 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
         "--backend", default=default.backend, help=f"{', '.join(BACKENDS)} (default: {default.backend})"
     )
     parser.add_argument(
-        "--io-type", default=default.io_type, help=f"{', '.join(IO_TYPES)} (default: {default.io_type})"
+        "--io-type",
+        default="",
+        help=f"{', '.join(IO_TYPES)} (default: {default.io_type}; rtl: io_stream for convolutions)",
     )
     parser.add_argument(
         "--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)"
@@ -261,13 +272,38 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import write_page
+    from flow.vendor_reports import read_reports
+
+    if len(arguments.run_dirs) > 1:
+        return _report_several(arguments)
+    if arguments.output is not None:
+        raise SpecError("--output is for several runs; the page of one lies in its directory, as report.html")
+    report = _found_report(arguments.run_dirs[0]).with_resources(*read_reports(arguments.vendor))
+    write_page(arguments.run_dirs[0], report)
+    _print_report(report, arguments.format or "text")
+    return 0
+
+
+def _report_several(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import write_comparison
+
+    if arguments.format is not None or arguments.vendor:
+        raise SpecError(f"--format and --vendor are for one run; {len(arguments.run_dirs)} were given")
+    output = arguments.output or Path("comparison.html")
+    write_comparison([_found_report(run_dir) for run_dir in arguments.run_dirs], output)
+    print(f"{len(arguments.run_dirs)} runs side by side: {output}")
+    return 0
+
+
+def _found_report(run_dir: Path) -> Report:
+    """Return the report of a run, with vendor reports found in it."""
     from flow.pipeline import load_report
     from flow.vendor_reports import find_reports
 
-    report = load_report(arguments.run_dir)
-    found = [each for place in ("project", "csynth") for each in find_reports(arguments.run_dir / place)]
-    _print_report(report.with_resources(*found), arguments.format)
-    return 0
+    report = load_report(run_dir)
+    places = ("project", "csynth", "vivado")
+    return report.with_resources(*(each for place in places for each in find_reports(run_dir / place)))
 
 
 def _print_report(report: Report, form: str) -> int:

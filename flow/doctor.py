@@ -22,6 +22,7 @@ TOOLS = {
     "g++": "C simulation ('flow build', 'flow compare')",
     "vitis-run": "'flow build --backend Vitis --until csynth'",
     "vivado_hls": "'flow build --backend Vivado --until csynth'",
+    "vivado": "'flow build --until vivado'",
 }
 
 

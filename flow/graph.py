@@ -210,12 +210,12 @@ class MaxPool(Pool):
 class SumPool(Pool):
     """Sum of each window times the weight of its position.
 
-    An average over real pixels only has another count at the edges: with `divisor` the least common multiple of all
-    counts, a position's weight is `divisor // count`.
+    An average over real pixels only has another count at the edges: a position's weight is the least common multiple
+    of all counts over its own count. The powers of two in that multiple are fraction bits of `weight_format`; its odd
+    part is the `divisor`.
 
     Attributes:
-        weight: int64, the shape of the output without channels; `weight_format` is whole numbers.
-        weight_format: format of the weights.
+        weight: int64 codes of `weight_format`, the shape of the output without channels.
     """
 
     kind: ClassVar[str] = "sumpool"
@@ -453,6 +453,11 @@ def windows(x: Shape, window: Shape, strides: Shape, padding: Shape) -> Shape:
 def _verify_codes(name: str, codes: Codes, fmt: FixedFormat) -> None:
     low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
     assert fmt.min_code <= low and high <= fmt.max_code, f"{name}: codes {low}..{high} outside {fmt}"
+
+
+def slides_windows(graph: IntGraph) -> bool:
+    """Say whether an op computes the same at many places of an image or a sequence."""
+    return any(isinstance(op, Conv | Pool) and math.prod(op.shape[:-1]) > 1 for op in graph.ops)
 
 
 def to_json(graph: IntGraph) -> dict[str, Any]:

@@ -76,14 +76,12 @@ def _constant(op: Op, weight: Codes, bias: Codes, frac_bits: int, x: FixedFormat
         weight: int64 (n_in, channels); `bias`: int64 (channels,); both on the grid of `frac_bits`.
     """
     digits, used = signed_digits(weight), weight.any(axis=0)
-    ends = np.stack([weight * x.min_code, weight * x.max_code, np.zeros_like(weight)])
-    low, high, lsb = ends.min(axis=0), ends.max(axis=0), lowest_bit(weight)
-    weight_bits = range_bits(np.minimum(weight, -1), np.abs(weight)) - lsb
+    low, high, lsb = leaves(weight, bias, x)
+    weight_bits = range_bits(np.minimum(weight, -1), np.abs(weight)) - lowest_bit(weight)
     in_dsp = (digits > 1) & takes_dsp(x.width, weight_bits)
     extra = np.where(in_dsp, 0, np.maximum(digits - 1, 0))
-    leaves = [np.vstack(pair) for pair in ((low, np.minimum(bias, 0)), (high, np.maximum(bias, 0)))]
-    adders, bits = adder_tree(leaves[0][:, used], leaves[1][:, used], np.vstack([lsb, lowest_bit(bias)])[:, used])
-    total_low, total_high = leaves[0].sum(axis=0), leaves[1].sum(axis=0)
+    adders, bits = adder_tree(low[:, used], high[:, used], lsb[:, used])
+    total_low, total_high = low.sum(axis=0), high.sum(axis=0)
     widths, terms = range_bits(total_low, total_high), (np.count_nonzero(weight, axis=0) + (bias != 0)) * used
     luts = sum(
         cast_luts(int(width), bool(negative), frac_bits - op.format.frac_bits, op)
@@ -93,7 +91,7 @@ def _constant(op: Op, weight: Codes, bias: Codes, frac_bits: int, x: FixedFormat
     per_stage = levels_per_stage(target, part)
     return Cost(
         adders=adders + int(extra.sum()),
-        adder_bits=bits + int((extra * (range_bits(low, high) - lsb)).sum()),
+        adder_bits=bits + int((extra * (range_bits(low, high) - lsb)[:-1]).sum()),
         multipliers=int((digits > 1).sum()),
         shifts=int((digits == 1).sum()),
         register_bits=pipeline_register_bits(terms, widths, x.width, levels, per_stage),
@@ -101,6 +99,21 @@ def _constant(op: Op, weight: Codes, bias: Codes, frac_bits: int, x: FixedFormat
         dsp=sum(dsp_slices(x.width, int(bits), part) for bits in weight_bits[in_dsp]),
         depth=max(1, math.ceil(levels / per_stage)) + DSP_STAGES * bool(in_dsp.any()),
     )
+
+
+def leaves(weight: Codes, bias: Codes, x: FixedFormat) -> tuple[Codes, Codes, Codes]:
+    """Return what is summed in each channel: smallest and largest code of each product, and its lowest bit.
+
+    Args:
+        weight: int64 (n_in, channels); `bias`: int64 (channels,); both on one grid.
+        x: format of the input codes.
+
+    Returns:
+        Three int64 (n_in + 1, channels): the products and 0 in their range, in the last row the bias.
+    """
+    ends = np.stack([weight * x.min_code, weight * x.max_code, np.zeros_like(weight)])
+    low, high = np.vstack([ends.min(axis=0), np.minimum(bias, 0)]), np.vstack([ends.max(axis=0), np.maximum(bias, 0)])
+    return low, high, np.vstack([lowest_bit(weight), lowest_bit(bias)])
 
 
 def _stored(

@@ -1,9 +1,14 @@
-"""What common AMD/Xilinx parts hold: LUTs, flip-flops, DSP slices, 18-kbit block RAMs and UltraRAMs.
+"""What common AMD/Xilinx and Lattice parts hold: LUTs, flip-flops, DSP slices, 18-kbit block RAMs and UltraRAMs.
 
-The numbers are those of the vendor's product tables: DS180 (7 series), DS190 (Zynq-7000), DS890 (UltraScale and
-UltraScale+), DS891 (Zynq UltraScale+ MPSoC), DS889 (Zynq UltraScale+ RFSoC), DS987 (Kria K26) and the Alveo data sheets
-DS962 (U200, U250), DS963 (U280), DS965 (U50), DS978 (U55C). The tables count 36-kbit block RAMs; each is two of 18
-kbit. A slice has two flip-flops per LUT in all of these families (UG474, UG574), which a test holds this table to.
+The numbers of AMD's parts are those of the vendor's product tables: DS180 (7 series), DS190 (Zynq-7000), DS890
+(UltraScale and UltraScale+), DS891 (Zynq UltraScale+ MPSoC), DS889 (Zynq UltraScale+ RFSoC), DS987 (Kria K26) and the
+Alveo data sheets DS962 (U200, U250), DS963 (U280), DS965 (U50), DS978 (U55C). The tables count 36-kbit block RAMs; each
+is two of 18 kbit. A slice has two flip-flops per LUT in all of these families (UG474, UG574), which a test holds this
+table to.
+
+Lattice's are those of FPGA-DS-02012 (ECP5), FPGA-DS-02029 (iCE40 LP/HX) and FPGA-DS-02008 (iCE40 UltraPlus), where
+the data sheet rounds (ECP5: "24K", "44K", "84K" LUTs) those of nextpnr's device database. Their LUTs have four inputs.
+The block RAMs of iCE40 hold 4 kbit: it has none of 18.
 
 A device is the same silicon in every package and speed grade, so a part is looked up by the device it begins with.
 """
@@ -23,7 +28,8 @@ class Part:
 
     Attributes:
         name: device, the beginning of every full part number of it.
-        family: "7-series" (Zynq-7000 too), "UltraScale" or "UltraScale+".
+        family: "7-series" (Zynq-7000 too), "UltraScale" or "UltraScale+"; "ECP5", "iCE40 HX", "iCE40 LP" or
+            "iCE40 UltraPlus".
         lut, ff, dsp, bram_18k, uram: counts.
     """
 
@@ -86,8 +92,24 @@ PARTS: tuple[Part, ...] = (
     Part("xcu280", "UltraScale+", 1_303_680, 2_607_360, 9_024, 4_032, 960),
 )
 
+LATTICE_PARTS: tuple[Part, ...] = (
+    *(
+        Part(f"{series}-{size}", "ECP5", lut, lut, dsp, bram, 0)
+        for size, lut, dsp, bram in (("25F", 24_288, 28, 56), ("45F", 43_848, 72, 108), ("85F", 83_640, 156, 208))
+        for series in ("LFE5U", "LFE5UM", "LFE5UM5G")  # the same logic with and without serial transceivers
+    ),
+    Part("iCE40HX1K", "iCE40 HX", 1_280, 1_280, 0, 0, 0),  # iCEstick
+    Part("iCE40HX4K", "iCE40 HX", 3_520, 3_520, 0, 0, 0),
+    Part("iCE40HX8K", "iCE40 HX", 7_680, 7_680, 0, 0, 0),  # iCE40-HX8K breakout board
+    Part("iCE40LP1K", "iCE40 LP", 1_280, 1_280, 0, 0, 0),
+    Part("iCE40LP8K", "iCE40 LP", 7_680, 7_680, 0, 0, 0),  # TinyFPGA BX
+    Part("iCE40UP5K", "iCE40 UltraPlus", 5_280, 5_280, 8, 0, 0),  # iCEBreaker, UPduino
+)
+
 PACKAGE = re.compile(r"(-?[a-z]{3,6}\d{3,4}(-.+)?)?")
 """What may follow the device: nothing, or package and pins, then speed and temperature grade."""
+LATTICE_PACKAGE = re.compile(r"(-(?P<speed>[6-8])?(?P<package>[a-z]{2,4}\d{1,3})[a-z]*)?")
+"""The same for Lattice: ECP5 has the speed grade before the package."""
 
 
 def find_part(text: str) -> Part:
@@ -113,3 +135,26 @@ def find_part(text: str) -> Part:
     close = difflib.get_close_matches(spelled.split("-")[0], names, n=3)
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     raise SpecError(f"part {text!r} is not known{hint}; known devices: {', '.join(names)}")
+
+
+def find_device(text: str) -> Part:
+    """Return the device that a part number of AMD or Lattice begins with.
+
+    Args:
+        text: as for `find_part`, or Lattice's: `LFE5U-45F-6BG381C`, `iCE40UP5K-SG48I`, or the device alone.
+
+    Raises:
+        SpecError: no known device.
+
+    Example:
+        >>> find_device("LFE5U-45F-6BG381C").dsp
+        72
+    """
+    wanted = text.strip().lower()
+    for part in LATTICE_PARTS:
+        if wanted.startswith(part.name.lower()) and LATTICE_PACKAGE.fullmatch(wanted[len(part.name) :]):
+            return part
+    try:
+        return find_part(text)
+    except SpecError as error:
+        raise SpecError(f"{error}; of Lattice: {', '.join(part.name for part in LATTICE_PARTS)}") from error

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow import reference
-from flow.backends import csynth
+from flow.backends import csynth, vivado
 from flow.backends.hls4ml.dialects import not_simulated
+from flow.commands import commands
+from flow.energy import static_energy
 from flow.errors import DataError, InputError, SpecError, ToolMissingError, UnsupportedError
 from flow.estimation import estimate
 from flow.extraction import Evaluate, extract, quantizes_its_input, refusals
 from flow.fixed import Codes, FixedFormat
-from flow.graph import IntGraph, from_json, to_json
+from flow.graph import IntGraph, from_json, slides_windows, to_json
 from flow.inputs import Samples, derive_format, no_inputs, parse_format, to_port
-from flow.parts import find_part
+from flow.page import compare as side_by_side
+from flow.page import render
+from flow.parts import find_device, find_part
 from flow.passes import lower
 from flow.preflight import ERROR, Design, Finding, Model, examine, quantizes, refuse
 from flow.preflight import check as preflight
 from flow.project import Project, read, write
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
-from flow.results import SimResult
-from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz
+from flow.results import ResourceReport, SimResult
+from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz, writing
 from flow.sources import Source, find_samples, find_source
-from flow.target import AMD_BACKENDS, Target
+from flow.target import AMD_BACKENDS, RTL, SIMULATIONS, Target
 from flow.verify import (
     COUNTEREXAMPLE,
     LEVELS,
@@ -50,8 +54,8 @@ from flow.verify import (
     stream_differences,
 )
 
-GRAPH, REPORT = "graph.json", "report.json"
-UNTIL = ("extract", "emit", "report", "csynth")
+GRAPH, REPORT, PAGE = "graph.json", "report.json", "report.html"
+UNTIL = ("extract", "emit", "report", "csynth", "vivado")
 STREAMS_RAN = "the streams ran side by side, FIFOs as deep as in the project: no deadlock, outputs equal"
 Announce = Callable[[str], None]
 
@@ -110,24 +114,25 @@ def build(
         announce: called with the name of each stage as it begins.
 
     Returns:
-        The report; also in the run directory as `report.json` and `report.md`. A difference between levels is no
-        error but its verdict.
+        The report; also in the run directory as `report.json`, `report.md` and `report.html`. A difference between
+        levels is no error but its verdict.
 
     Raises:
         FlowError: one of the tree in flow.errors.
     """
     target, options = target or Target(), options or BuildOptions()
-    if target.backend in AMD_BACKENDS:
-        find_part(target.part)
-    if options.until == "csynth":
-        csynth.command(target)  # before the long work, not after it
+    _check_part(target)
+    vendor = _vendor_stages(options.until, target)
+    for command, _ in vendor.values():
+        command(target)  # before the long work, not after it
     clock = Clock(announce)
     with clock.stage("extract"):
         found = _extract(Path(model), options)
         source, samples, extracted = found.source, found.samples, found.graph
         lowered = lower(extracted)
+        target = target.for_windows(slides_windows(lowered))
         remarks = [] if options.until == "extract" else _preflight(source, extracted, lowered, target)
-        run = _open(source, lowered, target, options)
+        run = _open(model, source, lowered, target, options)
         store_model(run, source, extracted)
     if options.until != "extract":
         _emit(run, lowered, target, clock)
@@ -141,14 +146,38 @@ def build(
     key = digest(run.manifest()["stages"]["emit"], inputs_key, made_of)
     if run.is_done("report", key, REPORT):
         report = Report.load(run.path)
+        write_page(run.path, report)
     else:
         report = _verify(run, source, extracted, lowered, target, inputs_key, remarks, clock)
         compared = report.document["verdict"]["compared"]
         _finish(run, report, key if "qkeras" in compared else f"compared {compared}")  # QKeras may be there next time
-    if options.until == "csynth":
-        with clock.stage("csynth"):
-            report = _finish(run, report.with_resources(csynth.synthesize(run.path, lowered.name, target)), key)
+    for stage, (_, synthesize) in vendor.items():
+        with clock.stage(stage):
+            report = _finish(run, report.with_resources(synthesize(run.path, lowered.name, target)), key)
     return report
+
+
+Command = Callable[[Target], Sequence[str]]
+Synthesize = Callable[[Path, str, Target], ResourceReport]
+
+
+def _vendor_stages(until: str, target: Target) -> dict[str, tuple[Command, Synthesize]]:
+    """Return the stages that run a vendor's tool, in order: with HLS, Vivado takes what C synthesis writes."""
+    stages: dict[str, tuple[Command, Synthesize]] = {
+        "csynth": (csynth.command, csynth.synthesize),
+        "vivado": (vivado.command, vivado.synthesize),
+    }
+    if until == "vivado" and target.backend in AMD_BACKENDS:
+        return stages
+    return {until: stages[until]} if until in stages else {}
+
+
+def _check_part(target: Target) -> None:
+    """Raise SpecError if the part is one whose contents this package should know and does not."""
+    if target.backend in AMD_BACKENDS:
+        find_part(target.part)
+    elif target.backend == RTL:
+        find_device(target.part)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,8 +227,7 @@ def check(model: str | Path, target: Target | None = None, options: BuildOptions
         FlowError: the model, its inputs or the part cannot be found or read.
     """
     target, options = target or Target(), options or BuildOptions()
-    if target.backend in AMD_BACKENDS:
-        find_part(target.part)
+    _check_part(target)
     cache = options.output / ".read"
     source = find_source(Path(model), weights=options.weights, cache=cache)
     derived = options.input_format is None and not quantizes(source.trained)
@@ -256,15 +284,29 @@ def _input_format(source: Source, options: BuildOptions, samples: Samples | None
     return derive_format(samples.values)
 
 
-def _open(source: Source, lowered: IntGraph, target: Target, options: BuildOptions) -> RunDirectory:
-    versions = {"po2flow": version("po2flow"), "hls4ml": version("hls4ml")}
+def _open(model: str | Path, source: Source, lowered: IntGraph, target: Target, options: BuildOptions) -> RunDirectory:
+    versions = {"po2flow": version("po2flow"), **_generator(target)}
     key = digest(lowered.digest(), target.to_json(), versions)
     run = RunDirectory(options.output / lowered.name / target.backend / key[:12])
+    again = commands(model, target, options, trained_here=source.dataset is not None)
     facts = {"schema": 1, "model": source.trained.name, "target": target.to_json(), "versions": versions}
-    run.describe({"stages": {}, **run.manifest(), **facts})
+    run.describe({"stages": {}, **run.manifest(), **facts, "commands": list(again)})
     run.write_json(GRAPH, to_json(lowered))
     run.record(GRAPH)
     return run
+
+
+def _generator(target: Target) -> dict[str, str]:
+    """Return name and version of the package that a back end generates with.
+
+    Raises:
+        ToolMissingError: it is not installed.
+    """
+    name = "alkaid" if target.backend == RTL else "hls4ml"
+    try:
+        return {name: version(name)}
+    except PackageNotFoundError as error:
+        raise ToolMissingError(f"back end {target.backend} needs {name}; run: pip install 'po2flow[rtl]'") from error
 
 
 def _emit(run: RunDirectory, lowered: IntGraph, target: Target, clock: Clock) -> None:
@@ -273,11 +315,19 @@ def _emit(run: RunDirectory, lowered: IntGraph, target: Target, clock: Clock) ->
         directory = run.path / "project"
         if directory.is_dir() and run.is_done("emit", read(directory, lowered.name).digest()):
             return
-        from flow.backends.hls4ml import emit, other_emit  # hls4ml takes half a second to import
-
-        project = (emit if target.backend in AMD_BACKENDS else other_emit).emit(lowered, target)
+        project = _emitter(target)(lowered, target)
         write(project, directory)
         run.mark_done("emit", project.digest())
+
+
+def _emitter(target: Target) -> Callable[[IntGraph, Target], Project]:
+    if target.backend == RTL:
+        from flow.backends.rtl.emit import emit as emit_rtl
+
+        return emit_rtl
+    from flow.backends.hls4ml import emit, other_emit  # hls4ml takes half a second to import
+
+    return emit.emit if target.backend in AMD_BACKENDS else other_emit.emit
 
 
 def _verify(
@@ -300,11 +350,11 @@ def _verify(
             others.append(qkeras_level(run, source, extracted, lowered, codes, inputs_key))
         except ToolMissingError as error:
             notes.append(f"software inference was not compared: {error}")
-    bench, reason = Bench(run, lowered, clock), not_simulated(target)
+    bench, reason = Bench(run, lowered, target, clock), not_simulated(target)
     if reason:
         notes.append(f"not simulated: {reason}")
     else:
-        others.append(_run_level("csim", bench, codes))
+        others.append(_run_level(target.simulation, bench, codes))
     differences: tuple[str, ...] = ()
     if runs_streams(target):
         differences = stream_differences(bench, codes)
@@ -321,7 +371,14 @@ def _verify(
         differences=differences,
         not_simulated=reason,
     )
-    return _assemble(run, source, lowered, target, comparison, notes, clock)
+    report = _assemble(run, source, lowered, target, comparison, notes, clock)
+    if target.backend != RTL:
+        return report
+    from flow.backends.rtl.measured import measure
+
+    with clock.stage("measure"):
+        cycles, toggles = measure(bench.project, lowered, target, port.codes, run.path / "rtlsim")
+    return report.with_resources(cycles).with_energy(toggles)
 
 
 def _assemble(
@@ -339,15 +396,19 @@ def _assemble(
             resources.append(estimate(lowered, target))
     else:
         notes = [*notes, f"no estimate of resources: its rules are those of {' and '.join(AMD_BACKENDS)}"]
+    manifest = run.manifest()
     return assemble(
         trained=source.trained,
         graph=lowered,
         target=target,
         run_dir=run.path,
-        project_digest=run.manifest()["stages"].get("emit"),
+        project_digest=manifest["stages"].get("emit"),
         comparison=comparison,
         resources=resources,
+        energy=[static_energy(lowered)],
         notes=notes,
+        commands=manifest["commands"],
+        versions=manifest["versions"],
         timings_s=clock.seconds,
     )
 
@@ -355,6 +416,7 @@ def _assemble(
 def _finish(run: RunDirectory, report: Report, key: str) -> Report:
     """Write the report; `key` says what it was made of, and only the key of a whole build will be found again."""
     run.write_text("report.md", to_markdown(report))
+    write_page(run.path, report)
     run.write_json(REPORT, report.to_json())
     run.mark_done("report", key, REPORT)
     return report
@@ -362,7 +424,7 @@ def _finish(run: RunDirectory, report: Report, key: str) -> Report:
 
 def _run_level(name: str, bench: Bench, codes: Codes) -> SimResult:
     level = LEVELS[name](bench)
-    with bench.clock.stage("csim_run" if name == "csim" else name):
+    with bench.clock.stage(f"{name}_run" if name in SIMULATIONS else name):
         return level(codes)
 
 
@@ -381,7 +443,7 @@ def compare_run(
     Args:
         path: run directory.
         announce: called with the name of each stage as it begins.
-        levels: two of `flow.verify.LEVELS`; reference and csim if None.
+        levels: two of `flow.verify.LEVELS`; the reference and the simulation of its back end if None.
         inputs: `.npz` with input codes `codes`, as a counterexample is; the run's own inputs if None.
 
     Raises:
@@ -389,21 +451,22 @@ def compare_run(
         InputError: `path` is no run directory, its build stopped before simulation, or `inputs` is not of its model.
         ToolMissingError: a level needs what is not installed.
     """
-    first, second = levels or ("reference", "csim")
-    if first == second or not {first, second} <= LEVELS.keys():
-        raise SpecError(f"levels '{first}' and '{second}' are not two of {', '.join(LEVELS)}")
     run = open_run(path)
     clock = Clock(announce)
     report = load_report(path)
     lowered, target = _stored_graph(run)
-    simulates = "csim" in (first, second)
+    first, second = levels or ("reference", target.simulation)
+    known = [name for name in LEVELS if name == target.simulation or name not in SIMULATIONS]
+    if first == second or not {first, second} <= set(known):
+        raise SpecError(f"levels '{first}' and '{second}' are not two of {', '.join(known)}")
+    simulates = target.simulation in (first, second)
     reason = not_simulated(target) if simulates else ""
     if reason and levels:
-        raise InputError(f"{path}: csim: not simulated: {reason}")
+        raise InputError(f"{path}: {target.simulation}: not simulated: {reason}")
     own, adversarial = stored_inputs(run)
     port = own if inputs is None else read_inputs(inputs, lowered)
     codes = np.concatenate([port.codes, adversarial]) if inputs is None else port.codes
-    bench = Bench(run, lowered, clock)
+    bench = Bench(run, lowered, target, clock)
     differences: tuple[str, ...] = ()
     expected = _run_level(first, bench, codes)
     if simulates:
@@ -439,6 +502,10 @@ def _stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
 
 
 def _file_differences(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
+    if target.backend == RTL:
+        from flow.backends.rtl.emit import findings
+
+        return tuple(findings(project, graph, target))
     from flow.backends.hls4ml import other_readback, readback
 
     reader = readback if target.backend in AMD_BACKENDS else other_readback
@@ -458,3 +525,22 @@ def load_report(path: Path) -> Report:
     if not run.is_intact(REPORT):
         raise InputError(f"{path}: {REPORT} is missing or was changed; run 'flow build' again")
     return Report.load(run.path)
+
+
+def write_page(path: Path, report: Report) -> None:
+    """Write the page of a run into its directory.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    RunDirectory(path).write_text(PAGE, render(report))
+
+
+def write_comparison(reports: Sequence[Report], path: Path) -> None:
+    """Write a page with several runs side by side.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(path) as file:
+        file.write(side_by_side(reports).encode())

@@ -24,6 +24,7 @@ from flow.backends.hls4ml.layers import (
     reuse_refusals,
 )
 from flow.backends.hls4ml.wiring import wire
+from flow.backends.rtl import kernels
 from flow.errors import FlowError, PreflightError, UnsupportedError
 from flow.estimation import estimate
 from flow.extraction import Evaluate, extract, quantizes_its_input, refusals
@@ -36,7 +37,7 @@ from flow.passes import lower
 from flow.po2 import is_po2, split
 from flow.results import ResourceReport
 from flow.streams import processes, stream_roots, streams
-from flow.target import AMD_BACKENDS, Target
+from flow.target import AMD_BACKENDS, RTL, Target
 from flow.topology import topology
 from flow.trained import TrainedModel
 
@@ -271,6 +272,9 @@ def _illegal_reuse_factors(subject: Design) -> Iterator[Hit]:
 def _back_end_refusals(subject: Design) -> Iterator[Hit]:
     """An op that the back end cannot compute exactly."""
     graph, target = subject.lowered, subject.target
+    if target.backend == RTL:
+        yield from map(hit, kernels.refusals(graph))
+        return
     found = [*dialects.refusals(graph, target), *filter(None, (form_refusal(op, target) for op in graph.ops))]
     if target.backend in AMD_BACKENDS and not found:
         found += _emission_refusals(graph, target)

@@ -120,7 +120,9 @@ def _parse_text(text: str) -> QuantizerConfig:
         name = node.func.id
         positional = [ast.literal_eval(arg) for arg in node.args]
         named = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
-        if positional and len(positional) > len(POSITIONAL.get(name, ())):
+        if positional:
+            _check_name(name, "quantizer")
+        if len(positional) > len(POSITIONAL.get(name, ())):
             raise ValueError("more arguments than are known")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnsupportedError(f"quantizer {text[:80]!r} cannot be read: {error}") from None
@@ -169,13 +171,15 @@ def _is_po2(value: Any) -> bool:
     return isinstance(value, int | float) and value > 0 and math.frexp(value)[0] == 0.5
 
 
+def _check_name(name: str, what: str) -> None:
+    if name in RANDOM:
+        raise UnsupportedError(f"{what} {name!r} is random at inference; use 'binary' or 'ternary'")
+    if name not in POSITIONAL:
+        raise UnsupportedError(f"{what} {name!r} is not supported; use one of {', '.join(map(repr, POSITIONAL))}")
+
+
 def _check_known(quantizer: QuantizerConfig, what: str) -> None:
-    if quantizer.name in RANDOM:
-        raise UnsupportedError(f"{what} quantizer {quantizer.name!r} is random at inference; use 'binary' or 'ternary'")
-    if quantizer.name not in POSITIONAL:
-        raise UnsupportedError(
-            f"{what} quantizer {quantizer.name!r} is not supported; use one of {', '.join(map(repr, POSITIONAL))}"
-        )
+    _check_name(quantizer.name, f"{what} quantizer")
     if quantizer.args.get("qnoise_factor", 1.0) not in (1, 1.0):
         raise UnsupportedError(
             f"{what} quantizer {quantizer.name!r} has qnoise_factor={quantizer.args['qnoise_factor']!r}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.compare import mismatches
 from flow.fixed import to_values
 from flow.graph import IntGraph, MatMul, Op
 from flow.inputs import PortInputs
+from flow.intervals import accumulation
 from flow.names import printable
-from flow.po2 import is_po2
-from flow.results import Divergence, ResourceReport, SimResult
+from flow.po2 import is_po2, split
+from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
 from flow.target import Target
 from flow.trained import TrainedModel
 
 SCHEMA = 1
 COUNTS = ("lut", "ff", "dsp", "bram_18k", "uram")
+FAMILY_COUNTS = {"alm": "ALM", "ram_blocks": "RAM blocks"}
+"""Counts in `detail` of families that have no such thing as the usual ones -> heading."""
+CONFUSION_CLASSES = 100
+"""Classes up to which the report says which was taken for which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +55,16 @@ class Report:
 
     def with_resources(self, *more: ResourceReport) -> Report:
         """Return the report with further columns of resources; one source stands once."""
-        new = [each.to_json() for each in more]
-        kept = [each for each in self.document["resources"] if each["source"] not in {item["source"] for item in new}]
-        return Report({**self.document, "resources": [*kept, *new]})
+        return self._with("resources", more)
+
+    def with_energy(self, *more: EnergyReport) -> Report:
+        """Return the report with the energy of one inference by further sources; one source stands once."""
+        return self._with("energy", more)
+
+    def _with(self, name: str, more: Sequence[ResourceReport | EnergyReport]) -> Report:
+        new = {each.source: each.to_json() for each in more}  # of two of one source the last
+        kept = [each for each in self.document.get(name, ()) if each["source"] not in new]
+        return Report({**self.document, name: [*kept, *new.values()]})
 
     @classmethod
     def load(cls, run_dir: Path) -> Report:
@@ -98,10 +112,26 @@ def assemble(
     project_digest: str | None,
     comparison: Comparison | None,
     resources: Sequence[ResourceReport],
+    energy: Sequence[EnergyReport],
     notes: Sequence[str],
+    commands: Sequence[str],
+    versions: Mapping[str, str],
     timings_s: Mapping[str, float],
 ) -> Report:
-    """Put a report together."""
+    """Put a report together.
+
+    Args:
+        trained, graph: the model, and its graph after the passes.
+        target: hardware settings.
+        run_dir: run directory; nothing is read from it.
+        project_digest: of the project; None if there is none.
+        comparison: None if nothing was compared.
+        resources, energy: what each source says.
+        notes: what a reader must know, besides the warnings of the graph.
+        commands: command lines that do it all again.
+        versions: of the packages that made the project, by name; those that trained the model are in `trained`.
+        timings_s: seconds by stage.
+    """
     wrong = _mismatches(graph, comparison)
     return Report(
         {
@@ -109,7 +139,7 @@ def assemble(
             "model": trained.name,
             "run_dir": str(run_dir),
             "verdict": _verdict(comparison, wrong),
-            "layers": [_layer(op, wrong.get(op.name, 0)) for op in graph.ops],
+            "layers": [_layer(op, graph, wrong.get(op.name, 0)) for op in graph.ops],
             "sparsity": _total_sparsity(graph),
             "accuracy": {
                 "float": trained.metrics.get("float"),
@@ -117,9 +147,11 @@ def assemble(
                 "samples_at_training": trained.provenance.get("test_samples"),
                 **_measured_accuracy(graph, comparison),
             },
+            "confusion": _confusion(graph, comparison, trained.metrics.get("float_confusion")),
             "softmax": _softmax(graph, comparison),
             "inputs": _inputs(graph, comparison),
             "resources": [each.to_json() for each in resources],
+            "energy": [each.to_json() for each in energy],
             "project": {
                 "backend": target.backend,
                 "io_type": target.io_type,
@@ -132,7 +164,11 @@ def assemble(
                 "digest": project_digest,
             },
             "notes": [*graph.warnings, *notes],
-            "provenance": dict(trained.provenance),
+            "provenance": {
+                **trained.provenance,
+                "versions": {**trained.provenance.get("versions", {}), **versions},
+                "commands": list(commands),
+            },
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
         }
     )
@@ -175,10 +211,11 @@ def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[st
     }
 
 
-def _layer(op: Op, wrong: int) -> dict[str, Any]:
+def _layer(op: Op, graph: IntGraph, wrong: int) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": op.name,
         "op": op.kind,
+        "inputs": list(op.inputs),
         "layers": list(dict.fromkeys(op.layers)),
         "fused": list(op.fused),
         "shape": list(op.shape),
@@ -186,19 +223,31 @@ def _layer(op: Op, wrong: int) -> dict[str, Any]:
         "rounding": op.rounding.value,
         "overflow": op.overflow.value,
         "accumulator_bits": None,
+        "accumulator_range": None,
         "weights": 0,
         "sparsity": None,
         "mismatches": wrong,
     }
     if isinstance(op, MatMul):
+        sums = accumulation(op, graph[op.inputs[0]].format)
         entry |= {
             "accumulator_bits": op.accumulator.width if op.accumulator else None,
+            "accumulator_range": [int(sums.low.min()), int(sums.high.max())],
             "weights": int(op.weight.size),
             "sparsity": float(np.count_nonzero(op.weight == 0) / op.weight.size),
             "weight_format": op.weight_format.to_json(),
             "power_of_two_weights": is_po2(op.weight),
         }
+        if is_po2(op.weight):
+            entry["exponents"] = _exponents(op)
     return entry
+
+
+def _exponents(op: MatMul) -> dict[str, int]:
+    """Return how many non-zero weights have each exponent of two, by exponent, ascending."""
+    weights = split(op.weight)
+    stored = weights.exponent[weights.nonzero] + weights.min_exponent - op.weight_format.frac_bits
+    return {str(exponent): int(count) for exponent, count in zip(*np.unique(stored, return_counts=True), strict=True)}
 
 
 def _total_sparsity(graph: IntGraph) -> float | None:
@@ -210,17 +259,42 @@ def _total_sparsity(graph: IntGraph) -> float | None:
 def _measured_accuracy(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
     """Return accuracies as fractions, measured on the labelled inputs of a comparison."""
     found: dict[str, Any] = {"qkeras": None, "hardware": None, "samples": 0}
+    labels = None if comparison is None else comparison.port.labels
+    if labels is None:
+        return found
+    classes = _classes(graph, comparison)
+    return {**found, "samples": len(labels), **{name: float(np.mean(said == labels)) for name, said in classes.items()}}
+
+
+def _confusion(graph: IntGraph, comparison: Comparison | None, trained: Any) -> dict[str, Any] | None:
+    """Return how often each class was taken for each: rows are labels, columns what the first output says.
+
+    Args:
+        graph: after the passes.
+        comparison: its inputs need labels, each the number of a class; None gives None, as do too many classes.
+        trained: the same of the float twin, counted at training; None if it was not.
+    """
+    count = math.prod(graph.output.shape)
+    labels = None if comparison is None else comparison.port.labels
+    if labels is None or count > CONFUSION_CLASSES or not ((labels >= 0) & (labels < count)).all():
+        return None
+    found: dict[str, Any] = {"classes": count, "float": trained, "qkeras": None, "hardware": None}
+    for name, said in _classes(graph, comparison).items():
+        found[name] = np.bincount(labels * count + said, minlength=count**2).reshape(count, count).tolist()
+    return found
+
+
+def _classes(graph: IntGraph, comparison: Comparison | None) -> dict[str, NDArray[np.int64]]:
+    """Return the class of each labelled input, int64 (samples,): "qkeras" and "hardware", where they were run."""
+    found: dict[str, NDArray[np.int64]] = {}
     if comparison is None or comparison.port.labels is None:
         return found
-    labels = comparison.port.labels
-    found["samples"] = len(labels)
+    name, count = graph.output.name, len(comparison.port.labels)
     for result in (comparison.reference, *comparison.others):
-        if result.level == "reference":
-            continue
-        name = graph.output.name
-        scores = result.softmax[name] if name in result.softmax else result.codes[name]
-        scores = scores[: len(labels)].reshape(len(labels), -1)
-        found["hardware" if result.level == "csim" else result.level] = float(np.mean(scores.argmax(axis=1) == labels))
+        if result.level != "reference":
+            scores = result.softmax[name] if name in result.softmax else result.codes[name]
+            role = "qkeras" if result.level == "qkeras" else "hardware"
+            found[role] = scores[:count].reshape(count, -1).argmax(axis=1)
     return found
 
 
@@ -242,7 +316,8 @@ def _softmax(graph: IntGraph, comparison: Comparison | None) -> list[dict[str, A
     return found
 
 
-def _softmax_line(entry: Mapping[str, Any]) -> str:
+def softmax_line(entry: Mapping[str, Any]) -> str:
+    """Return an entry of `softmax` in one line."""
     return (
         f"softmax '{entry['op']}': an integer function, at most {entry['largest_difference']:.2g} from QKeras' float "
         f"result; same largest class (the first, where codes tie) in {entry['same_argmax']} of {entry['compared']}"
@@ -271,6 +346,7 @@ def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_
             **report.document,
             "verdict": _verdict(comparison, wrong),
             "accuracy": {**report.document["accuracy"], **_measured_accuracy(graph, comparison)},
+            "confusion": _confusion(graph, comparison, (report.document.get("confusion") or {}).get("float")),
             "layers": layers,
             "softmax": _softmax(graph, comparison) or report.document.get("softmax", []),
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
@@ -298,16 +374,19 @@ def _render(report: Report, table: Any, heading: Any) -> str:
         verdict_line(report),
     ]
     lines += [f"  {line}" for line in _verdict_details(document)]
-    lines += [f"  {_softmax_line(entry)}" for entry in document.get("softmax", ())]
+    lines += [f"  {softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
     lines += [heading("Layers"), table(*_layer_rows(document))]
     for each in document["resources"]:
         lines += [heading(f"Resources: {_source_words(each)}"), table(*_resource_rows(each))]
+    if document.get("energy"):
+        lines += [heading("Energy"), *(_energy_line(each) for each in document["energy"])]
     if document["notes"]:
         lines += [heading("Notes"), *(f"- {printable(note)}" for note in document["notes"])]
     lines += [heading("Files"), f"project  {project['path']}", f"report   {document['run_dir']}/report.md"]
+    lines += [f"page     {document['run_dir']}/report.html"]
     if document["verdict"]["first_divergence"] is not None:
-        lines += [heading("Reproduce"), _reproduction(document)]
+        lines += [heading("Reproduce"), reproduction(document)]
     return "\n".join(lines)
 
 
@@ -350,13 +429,13 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     inputs = document["inputs"]
     if "source" in inputs:
         lines.append(
-            f"inputs: {printable(inputs['source'])}; port {_format(inputs['format'])}, "
+            f"inputs: {printable(inputs['source'])}; port {format_words(inputs['format'])}, "
             f"{inputs['rounded_values']} values rounded and {inputs['clipped_values']} clipped on their way in"
         )
     return lines
 
 
-def _reproduction(document: Mapping[str, Any]) -> str:
+def reproduction(document: Mapping[str, Any]) -> str:
     """Return the command that runs the counterexample alone."""
     run_dir, levels = document["run_dir"], document["verdict"]["first_divergence"]["levels"]
     counterexample = f"{run_dir}/counterexample.npz"
@@ -386,7 +465,7 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
                 layer["name"],
                 " + ".join(layer["fused"]) or layer["op"],
                 "x".join(map(str, layer["shape"])),
-                _format(layer["output_format"]),
+                format_words(layer["output_format"]),
                 str(layer["accumulator_bits"] or "-"),
                 str(layer["weights"] or "-"),
                 "-" if sparsity is None else f"{100 * sparsity:.1f} %",
@@ -396,33 +475,48 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     return header, rows
 
 
-def _format(fmt: Mapping[str, Any]) -> str:
+def format_words(fmt: Mapping[str, Any]) -> str:
+    """Return a format of the report as `--input-format` takes it, for example "ufixed<4,1>"."""
     width = fmt["signed"] + fmt["int_bits"] + fmt["frac_bits"]
     return f"{'' if fmt['signed'] else 'u'}fixed<{width},{fmt['signed'] + fmt['int_bits']}>"
 
 
 def _source_words(resources: Mapping[str, Any]) -> str:
     kind = "static estimate" if resources["source"] == "static" else resources["source"]
-    return f"{kind} ({resources['tool']})"
+    reached = resources["estimated_clock_period_ns"]
+    return f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
 
 
 def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    header = ["", "LUT", "FF", "DSP", "BRAM 18k", "URAM", "latency cycles", "II cycles"]
-    keys = (*COUNTS, "latency_cycles", "initiation_interval_cycles")
+    own = [key for key in FAMILY_COUNTS if key in resources.get("detail", {})]
+    counts = (*COUNTS, *own)
+    header = ["", "LUT", "FF", "DSP", "BRAM 18k", "URAM", *(FAMILY_COUNTS[key] for key in own)]
+    header += ["latency cycles", "II cycles"]
+
+    def count(entry: Mapping[str, Any], key: str) -> int | None:
+        found: int | None = entry.get(key, entry.get("detail", {}).get(key))
+        return found
 
     def row(name: str, entry: Mapping[str, Any]) -> list[str]:
-        return [name, *("-" if entry.get(key) is None else f"{entry[key]:,}" for key in keys)]
+        found = [count(entry, key) for key in (*counts, "latency_cycles", "initiation_interval_cycles")]
+        return [name, *("-" if each is None else f"{each:,}" for each in found)]
 
     rows = [row(layer["name"], layer) for layer in resources["layers"]] + [row("total", resources)]
     capacity = resources["capacity"]
     if capacity:
         rows.append(row("part has", capacity))
-        used = [
-            f"{100 * resources[key] / capacity[key]:.1f} %" if capacity.get(key) and resources[key] is not None else "-"
-            for key in COUNTS
-        ]
+        shares = [(count(resources, key), capacity.get(key)) for key in counts]
+        used = [f"{100 * part / whole:.1f} %" if whole and part is not None else "-" for part, whole in shares]
         rows.append(["used", *used, "", ""])
     return header, rows
+
+
+def _energy_line(energy: Mapping[str, Any]) -> str:
+    source = "static: 45 nm ASIC, relative only" if energy["source"] == "static" else energy["source"]
+    words = {"int8": "with 8-bit multipliers", "float32": "in float32"}
+    others = [f"{words[key]} {value:,.0f}" for key, value in energy["alternatives"].items()]
+    figure = f"{energy['per_inference']:,.0f} {energy['unit']} per inference ({source})"
+    return "; ".join([figure, *([", ".join(others)] if others else []), f"see {energy['table']}"])
 
 
 def _text_table(header: list[str], rows: list[list[str]]) -> str:

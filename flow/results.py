@@ -106,6 +106,41 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyReport:
+    """What one inference takes by one source; figures of two sources never share a report.
+
+    Attributes:
+        source: "static" (what the ops compute, times published energies), ...
+        unit: "pJ", ...
+        per_inference: all ops together, in that unit.
+        table: the document that says how it was found.
+        layers: op name -> the same, per op.
+        alternatives: the same ops in other arithmetic; empty if the source does not know.
+        detail: counts behind the figure.
+    """
+
+    source: str
+    unit: str
+    per_inference: float
+    table: str
+    layers: Mapping[str, float]
+    alternatives: Mapping[str, float] = field(default_factory=dict)
+    detail: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of `energy` in the report's JSON."""
+        return {
+            "source": self.source,
+            "unit": self.unit,
+            "per_inference": self.per_inference,
+            "table": self.table,
+            "layers": [{"name": name, "per_inference": value} for name, value in self.layers.items()],
+            "alternatives": dict(self.alternatives),
+            "detail": dict(self.detail),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceReport:
     """Resources from one source; figures of two sources never share a report.
 
@@ -118,6 +153,8 @@ class ResourceReport:
         total: the whole design.
         layers: per op or module, in the source's words.
         capacity: what the part has, same keys as the counts; empty if unknown.
+        command: the script that the tool ran for the total, if it is one that can be run again.
+        family: the family of parts that the tool was asked for, if it was asked for one.
     """
 
     source: str
@@ -128,6 +165,8 @@ class ResourceReport:
     total: Resources
     layers: tuple[Resources, ...] = ()
     capacity: Mapping[str, int] = field(default_factory=dict)
+    command: str | None = None
+    family: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of `resources` in the report's JSON."""
@@ -141,5 +180,7 @@ class ResourceReport:
             "estimated_clock_period_ns": self.estimated_clock_period_ns,
             **total,
             "capacity": dict(self.capacity),
+            **({"command": self.command} if self.command is not None else {}),
+            **({"family": self.family} if self.family is not None else {}),
             "layers": [layer.to_json() for layer in self.layers],
         }

@@ -8,7 +8,7 @@
         inputs.npz          input codes, labels, adversarial input codes
         csim/<key>/csim     the compiled simulation
         qkeras.npz          software inference on those inputs
-        report.json, report.md, counterexample.npz
+        report.json, report.md, report.html, counterexample.npz
 
 A stage is done when its key stands in the manifest, and its key is written after its files are whole; so an
 interrupted run goes on where it stopped, and a changed input or a file that was damaged since makes its stage run

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from flow.errors import SpecError
 
 AMD_BACKENDS = ("Vitis", "Vivado")
-BACKENDS = (*AMD_BACKENDS, "Quartus", "Catapult", "oneAPI", "Libero")
+RTL = "rtl"
+"""The back end that writes Verilog of its own; the others are hls4ml's."""
+BACKENDS = (*AMD_BACKENDS, "Quartus", "Catapult", "oneAPI", "Libero", RTL)
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource")
-ONLY_STRATEGY = {"Quartus": "Resource", "oneAPI": "Resource", "Libero": "Latency"}
+ONLY_STRATEGY = {"Quartus": "Resource", "oneAPI": "Resource", "Libero": "Latency", RTL: "Latency"}
 """Back ends for which hls4ml 1.3.0 has one strategy; for Libero it forgets to transpose the weights of Resource."""
 DEFAULT_PARTS = {
     "Vitis": "xcvu13p-flga2577-2-e",
@@ -22,7 +24,10 @@ DEFAULT_PARTS = {
     "Catapult": "xcku115-flvb2104-2-i",
     "oneAPI": "Agilex7",
     "Libero": "MPF300",
+    RTL: "xcvu13p-flga2577-2-e",
 }
+SIMULATIONS = ("csim", "rtlsim")
+"""Levels that run a project; each back end has one."""
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -32,7 +37,8 @@ class Target:
 
     Attributes:
         backend: one of `BACKENDS`.
-        io_type: "io_parallel" (arrays) or "io_stream" (FIFOs).
+        io_type: "io_parallel" (arrays) or "io_stream" (FIFOs); without it io_parallel, and for back end rtl what
+            `for_windows` chooses.
         strategy: "Latency" (weights are constants) or "Resource" (weights are stored and read); without it the first
             of these that the back end has.
         reuse_factor: how many products share one multiplier or shifter.
@@ -46,7 +52,7 @@ class Target:
     """
 
     backend: str = "Vitis"
-    io_type: str = "io_parallel"
+    io_type: str = ""
     strategy: str = ""
     reuse_factor: int = 1
     reuse_factors: tuple[tuple[str, int], ...] = ()
@@ -55,11 +61,13 @@ class Target:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "part", self.part or DEFAULT_PARTS.get(self.backend, ""))
+        if self.backend != RTL:
+            object.__setattr__(self, "io_type", self.io_type or IO_TYPES[0])
         only = ONLY_STRATEGY.get(self.backend)
         object.__setattr__(self, "strategy", self.strategy or only or STRATEGIES[0])
         for name, value, accepted in (
             ("backend", self.backend, BACKENDS),
-            ("io_type", self.io_type, IO_TYPES),
+            ("io_type", self.io_type or IO_TYPES[0], IO_TYPES),
             ("strategy", self.strategy, STRATEGIES),
         ):
             if value not in accepted:
@@ -71,8 +79,19 @@ class Target:
         for factor in (self.reuse_factor, *(factor for _, factor in self.reuse_factors)):
             if factor < 1:
                 raise SpecError(f"target: reuse_factor {factor} is below 1")
+        if self.backend == RTL and (self.reuse_factor, self.reuse_factors) != (1, ()):
+            raise SpecError("target: back end rtl has a circuit of its own for every product; leave the reuse factor 1")
         if not 0.5 <= self.clock_period_ns <= 1000:
             raise SpecError(f"target: clock_period_ns {self.clock_period_ns} is outside 0.5 to 1000 ns")
+
+    def for_windows(self, windows: bool) -> Target:
+        """Return the target with an io_type: a stream for graphs that slide `windows` over images."""
+        return self if self.io_type else replace(self, io_type=IO_TYPES[int(windows)])
+
+    @property
+    def simulation(self) -> str:
+        """The level of check that runs its projects: "csim" or "rtlsim"."""
+        return "rtlsim" if self.backend == RTL else "csim"
 
     def reuse(self, op: str) -> int:
         """Return the reuse factor of an op."""

@@ -3,10 +3,15 @@
 The topology is the Keras configuration as Keras writes it (`model.get_config()`); the weights are the values that the
 layers' own quantizers make of the stored variables, so nothing downstream has to know how a quantizer rounds.
 
-    layer kind                       arrays, float32
-    dense, conv (QKeras or Keras)    kernel as in Keras; bias (units,) if use_bias
-    batch normalization              scale (channels,), offset (channels,): output = input * scale + offset
-    activations, pooling, reshaping  none
+    layer (QKeras' or Keras')                 arrays, float32
+    Dense, Conv, ConvTranspose                kernel as in Keras; bias (channels,) if use_bias
+    DepthwiseConv                             kernel (*window, channels, multiplier); bias if use_bias
+    SeparableConv                             depthwise_kernel, pointwise_kernel; bias if use_bias
+    QConv2DBatchnorm, QDepthwise...Batchnorm  kernel and bias, always both, as folded at inference
+    batch normalizations                      scale (channels,), offset (channels,): output = input * scale + offset
+    PReLU                                     slope, broadcast over the input
+    averages with an average_quantizer        multiplier (), what 1 / area becomes
+    all others                                none
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ class TrainedModel:
         warnings: findings made while reading the model that a report must repeat (lines of text).
         verification_inputs: (n, *input_shape) float32 or None: inputs kept with the model.
         verification_labels: (n,) int64 or None.
-        metrics: accuracies as fractions, for example {"float": 0.97, "qkeras": 0.96}, and what else training measured.
+        metrics: what training measured: accuracies as fractions, {"float": 0.97, "qkeras": 0.96}, "sparsity", and
+            "float_confusion": how many test samples of each class (row) the float twin took for each (column).
         provenance: how the model was made: seed, epochs, versions, data set (JSON types only).
     """
 
@@ -52,7 +58,7 @@ class TrainedModel:
     warnings: tuple[str, ...] = ()
     verification_inputs: NDArray[np.float32] | None = None
     verification_labels: NDArray[np.int64] | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -142,13 +148,13 @@ def load_trained(directory: Path) -> TrainedModel:
 
 
 def load_metrics(directory: Path) -> dict[str, float]:
-    """Read the metrics of a trained model alone, without its weights.
+    """Read the accuracies and the sparsity of a trained model alone, without its weights.
 
     Raises:
         ModelFileError: the file is missing or damaged.
     """
     try:
         metrics = json.loads((directory / TRAINED_JSON).read_text())["metrics"]
-        return {str(name): float(value) for name, value in metrics.items()}
+        return {name: float(metrics[name]) for name in ("float", "qkeras", "sparsity") if name in metrics}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error

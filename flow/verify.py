@@ -141,7 +141,13 @@ class Bench:
 
     run: RunDirectory
     graph: IntGraph
+    target: Target
     clock: Clock
+
+    @property
+    def project(self) -> Path:
+        """Where the project lies."""
+        return self.run.path / "project"
 
 
 def _reference(bench: Bench) -> Level:
@@ -150,11 +156,21 @@ def _reference(bench: Bench) -> Level:
 
 def _csim(bench: Bench) -> Level:
     """Compile the project as it lies on disk, unless that was done before."""
-    directory, name = bench.run.path / "project", bench.graph.name
+    directory, name = bench.project, bench.graph.name
     with bench.clock.stage("csim_compile"):
         key = csim.sources_digest(read(directory, name))
         program = csim.compile_project(directory, name, bench.run.path / "csim", key)
     return lambda codes: csim.run(program, directory, bench.graph, codes)
+
+
+def _rtlsim(bench: Bench) -> Level:
+    """Read the Verilog as it lies on disk, unless that was done before."""
+    from flow.backends.rtl.measured import simulate
+    from flow.backends.rtl.rtlsim import compile_rtl
+
+    with bench.clock.stage("rtlsim_compile"):
+        program = compile_rtl(bench.project, bench.graph, bench.target.io_type, bench.run.path / "rtlsim")
+    return lambda codes: simulate(program, bench.graph, codes)
 
 
 def _qkeras(bench: Bench) -> Level:
@@ -176,7 +192,12 @@ def _qkeras(bench: Bench) -> Level:
     return lambda codes: inference.run(model, source.trained, extracted, bench.graph, codes)
 
 
-LEVELS: Mapping[str, Callable[[Bench], Level]] = {"qkeras": _qkeras, "reference": _reference, "csim": _csim}
+LEVELS: Mapping[str, Callable[[Bench], Level]] = {
+    "qkeras": _qkeras,
+    "reference": _reference,
+    "csim": _csim,
+    "rtlsim": _rtlsim,
+}
 """Levels by name, in the order of a report."""
 
 
@@ -187,7 +208,7 @@ def runs_streams(target: Target) -> bool:
 
 def stream_differences(bench: Bench, codes: Codes) -> tuple[str, ...]:
     """Run the kernels of a streamed project side by side on some of the samples; return what is wrong, in words."""
-    directory, graph = bench.run.path / "project", bench.graph
+    directory, graph = bench.project, bench.graph
     chosen = codes[np.unique(np.linspace(0, len(codes) - 1, STREAMED_SAMPLES).astype(int))]
     with bench.clock.stage("streams"):
         try:

@@ -277,6 +277,7 @@ LAYER_ROWS: Sequence[Row] = (
     row("UpSampling1D", SEQUENCE, size=2),
     row("UpSampling2D", IMAGE, size=[2, 2], interpolation="nearest"),
     row("UpSampling2D", IMAGE, "`bilinear`", size=[2, 2], interpolation="bilinear"),
+    row("Identity", VECTOR),
     *(row(name, VECTOR, rate=0.5) for name in ("Dropout", "AlphaDropout", "GaussianDropout")),
     row("SpatialDropout1D", SEQUENCE, rate=0.5),
     row("SpatialDropout2D", IMAGE, rate=0.5),

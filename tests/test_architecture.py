@@ -35,11 +35,12 @@ LAYERS = (  # a module imports from its own layer or those before it
         "matmul_costs",
         "op_costs",
         "tables",
+        "energy",
         "estimation",
         "inputs",
     ),
     ("toolchain", "vendor_reports", "datasets", "train", "backends"),
-    ("runs", "sources", "preflight", "verify", "report", "doctor", "pipeline", "fuzz"),
+    ("runs", "sources", "preflight", "verify", "commands", "report", "page", "doctor", "pipeline", "fuzz"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,48 @@ def test_synthesis_needs_its_tool(
     same = ("--output", output, "--samples", 100, "--adversarial", 64, "--json")
     error = refused(flow("build", "digits_mlp", *same, "--until", "csynth"), "not on PATH", code=3)
     assert "Vitis" in error
+    monkeypatch.setenv("FLOW_VITIS_RUN", "/bin/sh")
+    monkeypatch.setenv("FLOW_VIVADO", str(tmp_path / "none"))
+    assert "'vivado'" in refused(flow("build", "digits_mlp", *same, "--until", "vivado"), "not on PATH", code=3)
     assert flow("build", "digits_mlp", *same).report()["verdict"]["bit_exact"] is True
+
+
+def test_each_tool_has_its_own_column(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = Path(__file__).parent / "data" / "reports"
+    left = "digits_mlp_prj/solution1/syn"
+    fakes = {
+        "vitis_run": f"mkdir -p {left}/report {left}/verilog && touch {left}/verilog/digits_mlp.v && "
+        f"cp {reports}/vitis_hls_csynth.rpt {left}/report/digits_mlp_csynth.rpt",
+        "vivado": f"ls digits_mlp.v && cp {reports}/vivado_utilization_ultrascale.rpt utilization.rpt && "
+        f"cp {reports}/vivado_timing.rpt timing.rpt",
+    }
+    for name, body in fakes.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv(f"FLOW_{name.upper()}", str(tmp_path / name))
+    shutil.copytree(built_digits(tmp_path_factory)[0], tmp_path / "runs")
+    same = ("--output", tmp_path / "runs", "--samples", 100, "--adversarial", 64)
+    found = flow("build", "digits_mlp", *same, "--until", "vivado", "--json").report()["resources"]
+    assert [(each["source"], each["lut"], each["estimated_clock_period_ns"]) for each in found[1:]] == [
+        ("csynth", 5300, 3.612),
+        ("vivado", 4321, 3.621),
+    ]
+    assert found[0]["source"] == "static"
+    assert flow("report", run_directories(tmp_path / "runs")[0], "--format", "json").report()["resources"] == found
+
+
+def test_vendor_reports_from_elsewhere(tmp_path: Path) -> None:
+    reports = Path(__file__).parent / "data" / "reports"
+    flow("build", "digits_mlp", "--until", "emit", "--output", tmp_path)
+    run = run_directories(tmp_path)[0]
+    vivado = [reports / f"vivado_{name}.rpt" for name in ("timing", "utilization_ultrascale")]
+    text = flow("report", run, "--vendor", *vivado, reports / "quartus_standard.fit.rpt").out
+    assert "Resources: vivado (Vivado 2023.1 (routed)), reaches 3.621 ns" in text
+    columns = text.partition("Resources: quartus")[2].splitlines()[1].split()
+    assert columns[-7:] == ["ALM", "RAM", "blocks", "latency", "cycles", "II", "cycles"]
+    refused(flow("report", run, "--vendor", vivado[0]), "report_utilization", code=4)
 
 
 # errors and exit codes

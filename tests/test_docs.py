@@ -36,7 +36,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/**/*.md", "models/*.md", "hls_projects/README.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
-FREE_KEYS = ("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity")
+FREE_KEYS = ("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity", "exponents")
 """Objects whose keys are names of levels, stages, ops, packages or counts; documented as `name.*`."""
 
 
@@ -200,7 +200,7 @@ def compared() -> Report:
     changed = {name: values.copy() for name, values in expected.codes.items()}
     changed["dense2"][3, 1] += 1
     softmax = {"softmax": to_values(expected.codes["softmax"], graph["softmax"].format).astype(np.float32)}
-    other = replace(expected, level="csim", codes=changed, softmax=softmax)
+    qkeras, other = replace(expected, level="qkeras", softmax=softmax), replace(expected, level="csim", codes=changed)
     port = PortInputs(codes=codes[:8], labels=np.zeros(8, np.int64), source="corners", rounded=0, clipped=0)
     return assemble(
         trained=trained,
@@ -212,12 +212,15 @@ def compared() -> Report:
             port=port,
             adversarial=8,
             reference=expected,
-            others=(other,),
+            others=(qkeras, other),
             divergence=first_divergence(graph, expected, other, None),
             differences=("a file differs",),
         ),
         resources=[],
+        energy=[],
         notes=[],
+        commands=[],
+        versions={},
         timings_s={},
     )
 
@@ -231,7 +234,8 @@ def documented() -> dict[str, str]:
 
 def test_every_field_of_the_report_is_documented(emitted: Report) -> None:
     found = paths(emitted.to_json()) | paths(compared().to_json())
-    assert found - {"verdict.first_divergence"} == set(documented()) - {"verdict.first_divergence"}
+    parents = {"verdict.first_divergence", "confusion"}
+    assert found - parents == set(documented()) - parents
 
 
 def test_fields_without_a_condition_are_always_there(emitted: Report) -> None:

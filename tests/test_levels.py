@@ -17,6 +17,7 @@ from flow.graph import MatMul
 from flow.pipeline import _stored_graph
 from flow.runs import open_run, read_npz
 from flow.sources import find_source, keep, kept
+from flow.target import Target
 
 pytestmark = needs_compiler
 
@@ -157,7 +158,7 @@ def test_stored_results_of_a_level_that_is_gone_are_compared_unshrunk(
     monkeypatch.setattr("flow.sources.Source.keras_model", missing)
     opened = open_run(run)
     graph, _ = _stored_graph(opened)
-    bench = verify.Bench(opened, graph, verify.Clock(lambda stage: None))
+    bench = verify.Bench(opened, graph, Target(), verify.Clock(lambda stage: None))
     port, _ = verify.stored_inputs(opened)
     own = verify.LEVELS["reference"](bench)(port.codes)
     wrong = {name: codes.copy() for name, codes in own.codes.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flow.errors import SpecError
-from flow.parts import PARTS, find_part
+from flow.parts import LATTICE_PARTS, PARTS, find_device, find_part
 from flow.target import Target
 
 
@@ -61,3 +61,29 @@ def test_two_flip_flops_per_lut() -> None:
     assert all(part.ff == 2 * part.lut for part in PARTS), "a slice has two flip-flops per LUT in all these families"
     assert all(part.bram_18k % 2 == 0 for part in PARTS), "the vendor counts blocks of 36 kbit"
     assert all(part.uram == 0 for part in PARTS if part.family != "UltraScale+")
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("LFE5U-45F-6BG381C", "LFE5U-45F"),
+        ("lfe5um5g-85f", "LFE5UM5G-85F"),
+        ("iCE40UP5K-SG48I", "iCE40UP5K"),
+        ("ICE40HX8K-CT256", "iCE40HX8K"),
+        ("xc7z020clg400-1", "xc7z020"),
+    ],
+)
+def test_devices_of_both_vendors(text: str, device: str) -> None:
+    assert find_device(text).name == device
+
+
+@pytest.mark.parametrize("text", ["", "LFE5U-45", "LFE5U-45F-9BG381C", "iCE40HX8", "iCE40UP5K-", "xc7z02"])
+def test_unknown_devices_of_both_vendors(text: str) -> None:
+    with pytest.raises(SpecError, match=r"known devices: xc7z010.*; of Lattice: LFE5U-25F, LFE5UM-25F"):
+        find_device(text)
+
+
+def test_one_flip_flop_per_lut_at_lattice() -> None:
+    assert all(part.ff == part.lut and part.uram == 0 for part in LATTICE_PARTS)
+    assert [find_device(part.name) for part in LATTICE_PARTS] == list(LATTICE_PARTS)
+    assert {part.bram_18k for part in LATTICE_PARTS if part.family.startswith("iCE40")} == {0}

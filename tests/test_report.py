@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fixtures_cli import built_digits, flow, needs_compiler, run_directories
 
-from flow.report import Report, to_markdown, to_text, verdict_line
-from flow.results import ResourceReport, Resources
+from flow import reference
+from flow.fixed import covering
+from flow.graph import from_json
+from flow.inputs import PortInputs
+from flow.report import Comparison, Report, recompared, to_markdown, to_text, verdict_line
+from flow.results import EnergyReport, ResourceReport, Resources
+from flow.runs import RunDirectory
+from flow.verify import stored_inputs
 
 NUMBER = (int, float)
 CONTRACT: dict[str, Any] = {
@@ -111,6 +119,88 @@ def test_sparsity_is_the_share_of_zeros_in_the_weight_files(report: Report, run:
         assert layer["sparsity"] == numbers.count(0.0) / len(numbers)
         zeros, total = zeros + numbers.count(0.0), total + len(numbers)
     assert report.document["sparsity"] == zeros / total
+
+
+@needs_compiler
+def test_exponents_are_those_of_the_weight_files(report: Report, run: Path) -> None:
+    layers = [layer for layer in report.document["layers"] if layer["weights"]]
+    for layer, path in zip(layers, sorted((run / "project/firmware/weights").glob("w*.txt")), strict=True):
+        numbers = np.abs([float(text) for text in path.read_text().split(",")])
+        exponents, counts = np.unique(np.log2(numbers[numbers > 0]), return_counts=True)
+        expected = zip(exponents.tolist(), counts.tolist(), strict=True)
+        assert layer["power_of_two_weights"] and layer["exponents"] == {str(int(e)): count for e, count in expected}
+
+
+@needs_compiler
+def test_the_range_of_an_accumulator_takes_its_bits(report: Report) -> None:
+    layers = {layer["name"]: layer for layer in report.document["layers"]}
+    assert layers["op_input"]["accumulator_range"] is None
+    assert (layers["op_input"]["inputs"], layers["dense2"]["inputs"]) == ([], ["dense1"])
+    for name in ("dense1", "dense2", "logits"):
+        low, high = layers[name]["accumulator_range"]
+        assert low < 0 < high and covering(low, high, 0).width == layers[name]["accumulator_bits"]
+
+
+@needs_compiler
+def test_confusion_counts_every_labelled_input(report: Report) -> None:
+    confusion, accuracy = report.document["confusion"], report.document["accuracy"]
+    assert confusion["classes"] == 10
+    for level, samples in (("float", 360), ("qkeras", 100), ("hardware", 100)):
+        table = np.array(confusion[level])
+        assert table.shape == (10, 10) and table.sum() == samples
+        assert table.trace() / samples == accuracy[level]
+    assert confusion["qkeras"] == confusion["hardware"]
+    port = stored_inputs(RunDirectory(Path(report.document["run_dir"])))[0]
+    assert np.array(confusion["qkeras"]).sum(axis=1).tolist() == np.bincount(port.labels, minlength=10).tolist()
+
+
+@needs_compiler
+def test_confusion_takes_labels_that_are_classes(run: Path) -> None:
+    graph = from_json(json.loads((run / "graph.json").read_text()))
+    expected = reference.run(graph, np.zeros((2, 64), np.int64))
+    port = PortInputs(codes=np.zeros((2, 64), np.int64), labels=None, source="", rounded=0, clipped=0)
+
+    def confusion(labels: object) -> object:
+        comparison = Comparison(
+            port=replace(port, labels=labels),
+            adversarial=0,
+            reference=expected,
+            others=(replace(expected, level="csim"),),
+            divergence=None,
+        )
+        return recompared(Report.load(run), graph, comparison, {}).document["confusion"]
+
+    assert confusion(None) is None
+    assert confusion(np.array([0, 10])) is None
+    assert confusion(np.array([-1, 0])) is None
+    found = confusion(np.array([3, 9]))
+    assert isinstance(found, dict) and found["qkeras"] is None
+    said = int(expected.codes["logits"][0].argmax())
+    assert [(row, column) for row, column in np.argwhere(found["hardware"])] == [(3, said), (9, said)]
+    assert found["float"] == Report.load(run).document["confusion"]["float"], "that of the training stays"
+
+
+@needs_compiler
+def test_provenance_says_how_to_do_it_again(report: Report, run: Path) -> None:
+    provenance = report.document["provenance"]
+    output = run.parent.parent.parent
+    assert provenance["commands"] == [
+        "flow train digits_mlp",
+        f"flow build digits_mlp --samples 100 --adversarial 64 --output {output}",
+    ]
+    assert {"po2flow", "hls4ml", "qkeras", "tensorflow"} <= provenance["versions"].keys()
+
+
+@needs_compiler
+def test_energy_is_said_with_its_source(report: Report) -> None:
+    energy = report.document["energy"][0]
+    assert (energy["source"], energy["unit"]) == ("static", "pJ")
+    line = "35 pJ per inference (static: 45 nm ASIC, relative only); with 8-bit multipliers 227, in float32 4,589; see"
+    assert f"\nEnergy\n{line} docs/energy.md" in to_text(report)
+    toggles = EnergyReport(source="rtlsim", unit="toggles", per_inference=1234.5, table="docs/energy.md", layers={})
+    both = report.with_energy(toggles).with_energy(toggles)
+    assert [each["source"] for each in both.document["energy"]] == ["static", "rtlsim"]
+    assert "1,234 toggles per inference (rtlsim); see docs/energy.md" in to_markdown(both)
 
 
 @needs_compiler

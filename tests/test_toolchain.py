@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flow.errors import ToolFailedError, ToolMissingError
-from flow.toolchain import INSTALL, find_tool, require_tool, run_all, run_tool
+from flow.toolchain import INSTALL, find_tool, require_tool, run_all, run_pool, run_tool
 
 
 @pytest.fixture
@@ -79,3 +79,36 @@ def test_side_by_side(fake, tmp_path: Path) -> None:
     assert {"a", "b", "c", "d", "e", "f"} <= set(os.listdir(tmp_path))
     with pytest.raises(ToolFailedError, match="broken failed with status 1"):
         run_all([[touch, f"{tmp_path}/g"], [broken], [touch, f"{tmp_path}/h"]], tmp_path)
+
+
+def test_a_pool(fake, tmp_path: Path) -> None:
+    touch, broken, ended = fake("touch", ': > "$1"'), fake("broken", "echo why; exit 3"), list[str]()
+    run_pool({name: [touch, f"{tmp_path}/{name}"] for name in "abcde"}, tmp_path, 60, ended.append)
+    assert sorted(ended) == list("abcde") and set(ended) <= set(os.listdir(tmp_path))
+    with pytest.raises(ToolFailedError, match=r"^x: broken failed with status 3 in .*\nwhy$"):
+        run_pool({"x": [broken]}, tmp_path, 60, ended.append)
+    with pytest.raises(ToolFailedError, match="could not be started"):
+        run_pool({"x": [str(tmp_path / "absent")]}, tmp_path, 60, ended.append)
+    with pytest.raises(ToolFailedError, match=r"x: /bin/sleep took longer than 0\.2 s"):
+        run_pool({"x": ["/bin/sleep", "60"]}, tmp_path, 0.2, ended.append)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_pool_that_is_interrupted_leaves_nothing_running(
+    fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """The second program is ended with the child that it started."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    alive, quick = tmp_path / "alive", fake("quick", f"while [ ! -s {tmp_path}/alive ]; do :; done")
+    slow = fake("slow", f"/bin/sleep 60 & echo $! > {alive}; wait")
+
+    def interrupt(name: str) -> None:
+        raise error
+
+    with pytest.raises(error):
+        run_pool({"slow": [slow], "quick": [quick]}, tmp_path, 60, interrupt)
+    status = Path(f"/proc/{int(alive.read_text())}/stat")
+    deadline = time.monotonic() + 5
+    while status.exists() and status.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not status.exists() or status.read_text().split()[2] == "Z"

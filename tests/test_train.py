@@ -225,6 +225,9 @@ def test_training_writes_what_it_returns(
     assert stored.provenance["dataset"] == "stand-in" and stored.provenance["epochs"] == 2
     assert np.array_equal(stored.verification_inputs, stand_in.x_test[:300])
     assert min(trained.metrics["qkeras"], trained.metrics["float"]) > 0.6  # five classes
+    confusion = np.array(trained.metrics["float_confusion"])
+    assert confusion.sum(axis=1).tolist() == np.bincount(stand_in.y_test).tolist()
+    assert confusion.trace() / confusion.sum() == trained.metrics["float"]
 
 
 def test_pruned_weights_are_zeros(spec: ModelSpec, trained: TrainedModel) -> None:
@@ -303,6 +306,11 @@ REQUIRED = {"digits_mlp": (0.96, 0.75), "fashion_cnn": (0.88, 0.70), "mnist_mlp"
 def test_artefact_keeps_its_promises(name: str) -> None:
     model, (accuracy, zeros) = load_trained(MODELS / name), REQUIRED[name]
     assert model.metrics["qkeras"] >= accuracy and sparsity(model.weights) == model.metrics["sparsity"] >= zeros
+    confusion = np.array(model.metrics["float_confusion"])
+    assert (confusion.sum(), confusion.trace()) == (
+        model.provenance["test_samples"],
+        round(model.metrics["float"] * confusion.sum()),
+    )
     outputs = keras_model(model).predict(model.verification_inputs, verbose=0)
     assert np.mean(outputs.argmax(axis=1) == model.verification_labels) >= accuracy - 0.03
     assert sum(path.stat().st_size for path in (MODELS / name).glob("trained.*")) < 400_000

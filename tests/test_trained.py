@@ -24,7 +24,7 @@ MODEL = TrainedModel(
     warnings=("one", "two"),
     verification_inputs=np.float32([[1, 2, 3]]),
     verification_labels=np.array([7]),
-    metrics={"qkeras": 0.96},
+    metrics={"qkeras": 0.96, "float_confusion": [[3, 1], [0, 2]]},
     provenance={"seed": 1, "versions": {"numpy": "2"}},
 )
 

@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from flow.errors import ToolFailedError
-from flow.results import ResourceReport, Resources
-from flow.vendor_reports import find_reports, read_csynth, read_vivado_utilization
+from flow.results import Resources
+from flow.vendor_reports import (
+    find_reports,
+    read_csynth,
+    read_quartus_fit,
+    read_reports,
+    read_vivado,
+    read_vivado_hierarchy,
+    read_vivado_timing,
+    read_vivado_utilization,
+)
 
 REPORTS = Path(__file__).parent / "data" / "reports"
 REAL = Path(__file__).parents[2] / "shared" / "reports"
@@ -87,7 +96,74 @@ def test_vivado_ultrascale() -> None:
     assert report.capacity == CNN_CAPACITY
 
 
-Reader = Callable[[Path], ResourceReport]
+def test_vivado_hierarchy_and_timing_go_into_one_entry() -> None:
+    names = ("vivado_utilization_ultrascale.rpt", "vivado_hierarchy.rpt", "vivado_timing.rpt")
+    report = read_vivado(*(REPORTS / name for name in names))
+    assert (report.source, report.total.name, report.total.lut) == ("vivado", "tiny_cnn", 4321)
+    assert (report.clock_period_ns, report.estimated_clock_period_ns) == (5.0, 3.621)
+    assert report.layers == (
+        Resources(name="conv1_U0", lut=3220, ff=1200, dsp=5, bram_18k=5, uram=1),
+        Resources(name="dense1_U0", lut=1100, ff=440, dsp=0, bram_18k=1, uram=0),
+    ), "the instances in the top module, without its own logic and without what is in them"
+    assert read_reports([REPORTS / name for name in reversed(names)]) == (report,)
+
+
+def test_older_vivado_names_its_dsp_column_otherwise(tmp_path: Path) -> None:
+    text = (REPORTS / "vivado_hierarchy.rpt").read_text().replace("| URAM | DSP Blocks |", "| RAM? | DSP48 Blocks |")
+    (tmp_path / "hierarchy.rpt").write_text(text)
+    assert [(each.dsp, each.uram) for each in read_vivado_hierarchy(tmp_path / "hierarchy.rpt")] == [
+        (5, None),
+        (0, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("slack", "reached"), [(" 1.379", 3.621), ("-0.250", 5.25), ("    NA", None), ("   inf", None)]
+)
+def test_reached_period(slack: str, reached: float | None, tmp_path: Path) -> None:
+    text = (REPORTS / "vivado_timing.rpt").read_text().replace(" 1.379", slack, 1)
+    (tmp_path / "timing.rpt").write_text(text)
+    assert read_vivado_timing(tmp_path / "timing.rpt").reached_ns == reached
+
+
+def test_a_design_without_clock_reaches_none(tmp_path: Path) -> None:
+    lines = (REPORTS / "vivado_timing.rpt").read_text().splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if line.startswith("Clock  Waveform"))
+    (tmp_path / "timing.rpt").write_text("".join(lines[:first] + lines[first + 3 :]))
+    clock = read_vivado_timing(tmp_path / "timing.rpt")
+    assert (clock.period_ns, clock.reached_ns) == (None, None)
+
+
+def test_reports_of_two_designs_are_refused() -> None:
+    with pytest.raises(
+        ToolFailedError, match=r"timing\.rpt:3: is of design 'tiny_cnn' by Vivado 2023\.1, but .* 'tiny_mlp'"
+    ):
+        read_vivado(REPORTS / "vivado_utilization_7series.rpt", None, REPORTS / "vivado_timing.rpt")
+
+
+def test_quartus_standard() -> None:
+    report = read_quartus_fit(REPORTS / "quartus_standard.fit.rpt")
+    assert (report.source, report.tool, report.part) == ("quartus", "Quartus Prime 20.1.1 (fitted)", "5CSEMA5F31C6")
+    assert report.total == Resources(
+        name="tiny_mlp", lut=2043, ff=987, dsp=3, detail={"alm": 1269, "ram_blocks": 2, "memory_bits": 6144}
+    ), "an M10K is no block of 18 kbit"
+    assert report.capacity == {"alm": 32_070, "ram_blocks": 397, "memory_bits": 4_065_280, "dsp": 87}
+    assert report.layers == (
+        Resources(name="dense1:d1", lut=1800, ff=800, dsp=3, detail={"ram_blocks": 2, "memory_bits": 6144}),
+        Resources(name="relu1:r1", lut=241, ff=138, dsp=0, detail={"ram_blocks": 0, "memory_bits": 0}),
+    )
+
+
+def test_quartus_pro_summary() -> None:
+    report = read_quartus_fit(REPORTS / "quartus_pro.fit.summary")
+    assert (report.tool, report.part) == ("Quartus Prime 24.1.0 (fitted)", "AGFB014R24A2I2V")
+    assert report.total == Resources(
+        name="tiny_cnn", ff=10_271, dsp=0, detail={"alm": 5477, "ram_blocks": 32, "memory_bits": 524_288}
+    ), "the summary does not say how many ALUTs"
+    assert report.layers == ()
+
+
+Reader = Callable[[Path], object]
 DAMAGE: tuple[tuple[str, Reader, str, str, str], ...] = (
     # file, reader, text, its replacement, what the message must name
     ("vivado_hls_csynth.rpt", read_csynth, "== Vivado HLS Report", "== Catapult Report", "Vitis HLS Report for"),
@@ -106,6 +182,7 @@ DAMAGE: tuple[tuple[str, Reader, str, str, str], ...] = (
     ("vivado_hls_csynth.xml", read_csynth, "AreaEstimates>", "Area>", "<AreaEstimates/Resources>"),
     ("vivado_hls_csynth.xml", read_csynth, "LUT>", "ALM>", "elements LUT"),
     ("vivado_hls_csynth.xml", read_csynth, "DSP48E>", "MULT>", "elements DSP"),
+    ("vivado_hls_csynth.xml", read_csynth, "<LUT>958", "<LUT>95.8k", ":38: expected a whole number, not '95.8k'"),
     ("vivado_hls_csynth.xml", read_csynth, "Worst-caseLatency>", "Latency>", "<Worst-caseLatency>"),
     ("vivado_hls_csynth.xml", read_csynth, ">7.125<", ">fast<", "a number, not 'fast'"),
     ("vivado_utilization_7series.rpt", read_vivado_utilization, "Slice LUTs", "Slices", "'Slice LUTs'"),
@@ -114,6 +191,67 @@ DAMAGE: tuple[tuple[str, Reader, str, str, str], ...] = (
     ("vivado_utilization_7series.rpt", read_vivado_utilization, "Available", "Capacity ", "a column 'Available'"),
     ("vivado_utilization_7series.rpt", read_vivado_utilization, "Vivado v.", "Quartus ", "Vivado v."),
     ("vivado_utilization_7series.rpt", read_vivado_utilization, "| Device ", "| Chip   ", "'Device'"),
+    ("vivado_hierarchy.rpt", read_vivado_hierarchy, "1. Utilization by", "1. Resources by", "a table under"),
+    ("vivado_hierarchy.rpt", read_vivado_hierarchy, "(top) |       4321", "  top |       4321", "'(top)'"),
+    ("vivado_hierarchy.rpt", read_vivado_hierarchy, "| Total LUTs |", "|       ALMs |", "a column 'Total LUTs'"),
+    ("vivado_hierarchy.rpt", read_vivado_hierarchy, "|       3220 |", "|   3220(9%) |", ":27: expected a whole number"),
+    ("vivado_hierarchy.rpt", read_vivado_hierarchy, "|       3220 |", "", ":27: expected 11 cells"),
+    ("vivado_timing.rpt", read_vivado_timing, "| Design Timing Summary", "| Timing", "'| Design Timing Summary'"),
+    ("vivado_timing.rpt", read_vivado_timing, "    WNS(ns)", "    Slack  ", "a header 'WNS(ns) ...'"),
+    ("vivado_timing.rpt", read_vivado_timing, "    -------  ", "    WNS      ", "a rule under the header"),
+    ("vivado_timing.rpt", read_vivado_timing, " 1.379        0.000 ", " 1.379 ", "12 numbers"),
+    ("vivado_timing.rpt", read_vivado_timing, " 1.379 ", " fast ", ":49: expected a number, not 'fast'"),
+    ("vivado_timing.rpt", read_vivado_timing, "| Clock Summary", "| Clocks", "'| Clock Summary'"),
+    ("vivado_timing.rpt", read_vivado_timing, "{0.000 2.500}        ", "", ":62: expected a clock"),
+    (
+        "vivado_timing.rpt",
+        read_vivado_timing,
+        "200.000         \n",
+        "200.000         \nother  {0.000 2.000}        4.000           250.000\n",
+        ":63: expected an empty line after the one clock",
+    ),
+    (
+        "quartus_standard.fit.rpt",
+        read_quartus_fit,
+        "; Fitter Summary  ",
+        "; Flow Summary    ",
+        "a table 'Fitter Summary'",
+    ),
+    (
+        "quartus_standard.fit.rpt",
+        read_quartus_fit,
+        "; Successful -",
+        "; Failed -    ",
+        ":20: the fit did not succeed",
+    ),
+    (
+        "quartus_standard.fit.rpt",
+        read_quartus_fit,
+        "Logic utilization (in ALMs)",
+        "Total logic elements       ",
+        "ALMs",
+    ),
+    ("quartus_standard.fit.rpt", read_quartus_fit, "1,269 / 32,070", "1,269         ", ":27: expected '<used> / <av"),
+    ("quartus_standard.fit.rpt", read_quartus_fit, "; 987         ", "; 98.7        ", ":28: expected a whole number"),
+    ("quartus_standard.fit.rpt", read_quartus_fit, "Total registers", "All registers  ", "'Total registers'"),
+    (
+        "quartus_standard.fit.rpt",
+        read_quartus_fit,
+        "; Fitter Resource Utilization",
+        "; Utilization",
+        "as the table of cont",
+    ),
+    (
+        "quartus_standard.fit.rpt",
+        read_quartus_fit,
+        "Combinational ALUTs",
+        "Logic Cells        ",
+        "'Combinational ALUTs'",
+    ),
+    ("quartus_standard.fit.rpt", read_quartus_fit, "; 1800 (300) ", "; some (300) ", ":55: expected a whole number"),
+    ("quartus_pro.fit.summary", read_quartus_fit, "Fitter Status :", "Flow Status :", "'Fitter Status : ...'"),
+    ("quartus_pro.fit.summary", read_quartus_fit, "5,477 / 487,200", "54,77 / 487,200", ":10: expected a whole number"),
+    ("quartus_pro.fit.summary", read_quartus_fit, "Device : AGF", "Chip : AGF", "a line 'Device'"),
 )
 
 
@@ -130,18 +268,27 @@ def test_other_layouts_are_refused(tmp_path: Path, name: str, reader: Reader, ol
     assert f"{damaged}:" in str(caught.value)
 
 
+READERS: dict[str, Reader] = {
+    "csynth": read_csynth,
+    "utilization": read_vivado_utilization,
+    "hierarchy": read_vivado_hierarchy,
+    "timing": read_vivado_timing,
+    "quartus": read_quartus_fit,
+}
+
+
 @pytest.mark.parametrize("path", sorted(REPORTS.glob("*.rpt")), ids=lambda path: path.name)
 def test_cut_short_is_refused_or_complete(tmp_path: Path, path: Path) -> None:
     """Wherever a report is cut, its numbers are whole or it is refused."""
-    reader = read_csynth if "csynth" in path.name else read_vivado_utilization
+    reader = next(reader for kind, reader in READERS.items() if kind in path.name)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = reader(path).to_json()
+    whole = reader(path)
     cut = tmp_path / path.name
     refused = 0
     for count in range(len(lines)):
         cut.write_text("".join(lines[:count]), encoding="utf-8")
         try:
-            read = reader(cut).to_json()
+            read = reader(cut)
         except ToolFailedError:
             refused += 1
         else:
@@ -149,7 +296,7 @@ def test_cut_short_is_refused_or_complete(tmp_path: Path, path: Path) -> None:
     assert refused > len(lines) // 3
 
 
-@pytest.mark.parametrize("reader", [read_csynth, read_vivado_utilization])
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_absent_file(tmp_path: Path, reader: Reader) -> None:
     with pytest.raises(ToolFailedError, match="cannot be read"):
         reader(tmp_path / "absent.rpt")
@@ -166,6 +313,30 @@ def test_find_reports(tmp_path: Path) -> None:
     shutil.copy(REPORTS / "vivado_utilization_7series.rpt", tmp_path / "vivado_synth.rpt")
     csynth, vivado = find_reports(tmp_path)
     assert (csynth.source, len(csynth.layers), vivado.source) == ("csynth", 2, "vivado")
+
+
+def test_find_what_vivado_and_quartus_leave(tmp_path: Path) -> None:
+    for name, place in (("utilization_ultrascale", "utilization"), ("hierarchy", "hierarchy"), ("timing", "timing")):
+        shutil.copy(REPORTS / f"vivado_{name}.rpt", tmp_path / f"{place}.rpt")
+    quartus = tmp_path / "tiny-fpga.prj" / "quartus" / "output_files"
+    quartus.mkdir(parents=True)
+    shutil.copy(REPORTS / "quartus_pro.fit.summary", quartus / "quartus_compile.fit.summary")
+    vivado, fitted = find_reports(tmp_path)
+    assert (vivado.source, vivado.estimated_clock_period_ns, fitted.source) == ("vivado", 3.621, "quartus")
+    shutil.copy(REPORTS / "quartus_standard.fit.rpt", quartus / "quartus_compile.fit.rpt")
+    assert [len(each.layers) for each in find_reports(tmp_path)] == [2, 2], "the report says more than its summary"
+
+
+def test_which_report_is_which() -> None:
+    names = ("quartus_pro.fit.summary", "vivado_utilization_7series.rpt", "vivado_hls_csynth.xml")
+    found = read_reports([REPORTS / name for name in names])
+    assert [each.source for each in found] == ["csynth", "vivado", "quartus"]
+    with pytest.raises(ToolFailedError, match=r"quartus_pro\.fit\.summary is a quartus report too"):
+        read_reports([REPORTS / "quartus_pro.fit.summary", REPORTS / "quartus_standard.fit.rpt"])
+    with pytest.raises(ToolFailedError, match="give the text of report_utilization"):
+        read_reports([REPORTS / "vivado_timing.rpt"])
+    with pytest.raises(ToolFailedError, match=r"README\.md:1: expected a csynth report"):
+        read_reports([REPORTS / "README.md"])
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real vendor reports beside the repository (../shared/reports)")

@@ -47,6 +47,8 @@ def command(target: Target) -> list[str]:
         UnsupportedError: this package does not run the back end's tool.
         ToolMissingError: no tool of the back end is on PATH.
     """
+    if target.backend == "rtl":
+        raise UnsupportedError("a Verilog project has no C++ to synthesize; use --until vivado")
     if target.backend in DIALECTS:
         own = DIALECTS[target.backend].synthesis
         raise UnsupportedError(f"synthesis for {target.backend} is not run from here; in the project directory: {own}")

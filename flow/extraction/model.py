@@ -35,6 +35,7 @@ from flow.topology import Call, Topology, topology
 from flow.trained import TrainedModel
 
 NO_OPS = (
+    "Identity",
     "Dropout",
     "ActivityRegularization",
     "AlphaDropout",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from flow.datasets import Dataset, load_dataset
@@ -74,6 +75,7 @@ def train(
     twin = run.fit(build_float, "float twin")
     model = run.fit(build_quantized, "quantized")
     weights = freeze(model, data.x_test)
+    said_by_twin, said = classes(twin, data), classes(model, data)
     trained = TrainedModel(
         name=spec.name,
         class_name="Functional",
@@ -81,7 +83,12 @@ def train(
         weights=weights,
         verification_inputs=data.x_test[:VERIFICATION_SAMPLES],
         verification_labels=data.y_test[:VERIFICATION_SAMPLES],
-        metrics={"float": accuracy(twin, data), "qkeras": accuracy(model, data), "sparsity": sparsity(weights)},
+        metrics={
+            "float": float(np.mean(said_by_twin == data.y_test)),
+            "qkeras": float(np.mean(said == data.y_test)),
+            "sparsity": sparsity(weights),
+            "float_confusion": confusion(said_by_twin, data),
+        },
         provenance={
             "dataset": data.name,
             "source": data.source,
@@ -97,10 +104,22 @@ def train(
     return trained
 
 
-def accuracy(model: Any, data: Dataset) -> float:
-    """Return the fraction of test samples whose largest logit is that of their label."""
+def classes(model: Any, data: Dataset) -> NDArray[np.int64]:
+    """Return the class with the largest logit for each test sample: int64 (samples,)."""
     logits = model.predict(data.x_test, batch_size=1024, verbose=0)
-    return float(np.mean(np.argmax(logits, axis=1) == data.y_test))
+    return np.asarray(np.argmax(logits, axis=1), np.int64)
+
+
+def confusion(said: NDArray[np.int64], data: Dataset) -> list[list[int]]:
+    """Return how many test samples of each class (row) were taken for each (column).
+
+    Args:
+        said: int64 (samples,), the class of each test sample as a model says.
+        data: names the classes and their labels.
+    """
+    count = len(data.class_names)
+    table: list[list[int]] = np.bincount(data.y_test * count + said, minlength=count**2).reshape(count, count).tolist()
+    return table
 
 
 class _Run:

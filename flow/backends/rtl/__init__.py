@@ -1,0 +1,1 @@
+"""Verilog of our own: kernels, their simulation, synthesis and proofs."""

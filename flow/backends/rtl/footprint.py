@@ -1,0 +1,270 @@
+"""Footprint: what of a pipelined netlist becomes hardware, bit by bit, before any tool has run.
+
+A shift is wires, so a bit of its result is a bit of its operand; so are the bits of a sum below the other operand. Bits
+that nothing reads, constants, and bits that two values share are not built, nor are their registers. What is left is
+counted by kind; what each kind takes is fitted to a synthesizer (`flow.backends.rtl.estimate`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flow.backends.rtl.netlist import Netlist, Node
+from flow.backends.rtl.pipelining import Pipeline
+
+Bit = int | tuple[int, int]
+"""0, 1, or (node that computes it, its place in the node's value)."""
+SHORTEST_SHIFT_REGISTER = 3
+"""A bit that only waits for so many cycles becomes a shift register of one LUT (Yosys, `xilinx_srl -minlen`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What a netlist needs.
+
+    Attributes:
+        parts: kind of logic -> how much of it; the kinds are those of `_Walk`.
+        waits: input, its bit -> after how many cycles it is read, each once, in order; 0 is not among them.
+        registers: flip-flops behind computed bits.
+        shifts: shift registers behind computed bits.
+    """
+
+    parts: Mapping[str, int]
+    waits: Mapping[tuple[int, int], tuple[int, ...]]
+    registers: int
+    shifts: int
+
+
+def footprint(net: Netlist, pipe: Pipeline, width: int, fixed: Mapping[int, int] | None = None) -> Footprint:
+    """Return what a netlist needs.
+
+    Args:
+        net: what is computed.
+        pipe: its stages.
+        width: bits of each output.
+        fixed: inputs that are constants: number of the input -> its code.
+    """
+    walk = _Walk(net, pipe, fixed or {})
+    walk.back(width)
+    waits: dict[tuple[int, int], tuple[int, ...]] = {}
+    registers = shifts = 0
+    for (place, i), stages in walk.read.items():
+        node = net.nodes[place]
+        taps = tuple(sorted(stage - pipe.stages[place] for stage in stages if stage > pipe.stages[place]))
+        if node.kind == "input":
+            waits[node.data, i] = taps
+        else:
+            mine = held(taps)
+            registers, shifts = registers + mine[0], shifts + mine[1]
+    return Footprint(parts=dict(walk.parts), waits=waits, registers=registers, shifts=shifts)
+
+
+def held(taps: Sequence[int]) -> tuple[int, int]:
+    """Return (flip-flops, shift registers) of a bit that is read after so many cycles, in ascending order.
+
+    Example:
+        >>> held((1, 2, 7))
+        (2, 1)
+    """
+    gaps = [after - before for before, after in zip((0, *taps), taps, strict=False)]
+    long = [gap for gap in gaps if gap >= SHORTEST_SHIFT_REGISTER]
+    return sum(gaps) - sum(long), len(long)
+
+
+class _Walk:
+    """The bits of every node, and, from the outputs back, which are read and when."""
+
+    def __init__(self, net: Netlist, pipe: Pipeline, fixed: Mapping[int, int]) -> None:
+        self.net, self.pipe = net, pipe
+        self.bits: list[Sequence[Bit]] = []
+        self.parts: Counter[str] = Counter()
+        self.read: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        self.built: set[tuple[object, ...]] = set()
+        for place, node in enumerate(net.nodes):
+            self.bits.append(self._bits(place, node, fixed))
+        self.merged = self._merged()
+
+    # -- forward: what each bit is
+
+    def _bits(self, place: int, node: Node, fixed: Mapping[int, int]) -> Sequence[Bit]:
+        if node.kind == "input" and node.data in fixed:
+            return constant(fixed[node.data], node.width)
+        if node.kind == "const":
+            return constant(node.low, node.width)
+        fresh: list[Bit] = [(place, i) for i in range(node.width)]
+        if node.kind == "input":
+            return fresh
+        args = [self.bits[arg] for arg in node.args]
+        if node.kind == "shl":
+            return [*[0] * node.data, *args[0]]
+        if node.kind == "shr":
+            return self.extended(node.args[0], node.width + node.data)[node.data :]
+        if node.kind == "wrap":
+            return self.extended(node.args[0], node.width)
+        if node.kind in ("add", "sub"):
+            for i, (a, b) in enumerate(zip(*self._operands(node), strict=True)):
+                if b == 0:
+                    fresh[i] = a
+                elif a == 0 and node.kind == "add":
+                    fresh[i] = b
+                else:
+                    break
+        if node.kind == "even":
+            return [fresh[0], *self.extended(node.args[0], node.width + node.data)[node.data + 1 :]]
+        if node.kind == "less" and self._is_zero(node.args[1]):
+            return [self.bits[node.args[0]][-1]] if self.net.nodes[node.args[0]].signed else [0]
+        if node.kind in ("mux", "clamp", "max"):
+            choices = [self.extended(arg, node.width) for arg in node.args[node.kind == "mux" :]]
+            if len(choices) == 2:
+                return [a if a == b else own for a, b, own in zip(*choices, fresh, strict=True)]
+            if node.low == node.data[0] or node.high == node.data[1]:
+                return fresh
+        return fresh
+
+    def _is_zero(self, place: int) -> bool:
+        return self.net.range(place) == (0, 0)
+
+    def extended(self, place: int, width: int, shift: int = 0) -> list[Bit]:
+        """Return a value, shifted to the left, with exactly `width` bits."""
+        bits = [*[0] * shift, *self.bits[place]]
+        sign = bits[-1] if self.net.nodes[place].signed else 0
+        return [*bits[:width], *[sign] * (width - len(bits))]
+
+    def _operands(self, node: Node) -> tuple[list[Bit], list[Bit]]:
+        """Return the bits of both operands of a sum, as wide as it is."""
+        a, b = (self.extended(arg, node.width, shift) for arg, shift in zip(node.args, node.data, strict=True))
+        return a, b
+
+    def _merged(self) -> set[int]:
+        """Return the sums that become part of the one sum that reads them: sums of three and more operands."""
+        readers: Counter[int] = Counter(arg for node in self.net.nodes for arg in node.args)
+        readers.update(self.net.outputs)
+        found = set()
+        for place, node in enumerate(self.net.nodes):
+            if node.kind in ("add", "sub"):
+                for arg, shift in zip(node.args, node.data, strict=True):
+                    below = self.net.nodes[arg]
+                    same = self.pipe.stages[arg] == self.pipe.stages[place]
+                    if below.kind in ("add", "sub") and same and readers[arg] == 1 and shift == 0:
+                        found.add(arg)
+        return found
+
+    # -- backward: what is read
+
+    def need(self, bit: Bit, stage: int) -> None:
+        if not isinstance(bit, int):
+            self.read[bit].add(stage)
+
+    def back(self, width: int) -> None:
+        """Count all that the outputs need."""
+        for place in self.net.outputs:
+            for bit in self.extended(place, width):
+                self.need(bit, self.pipe.depth)
+        for place in range(len(self.net.nodes) - 1, -1, -1):
+            node = self.net.nodes[place]
+            mine = [i for i in range(node.width) if (place, i) in self.read]
+            if mine and node.kind != "input":
+                self._count(place, node, mine)
+
+    def _count(self, place: int, node: Node, mine: list[int]) -> None:
+        """Count a node of which these bits are read."""
+        stage, kind = self.pipe.stages[place], node.kind
+        operands: list[Sequence[Bit]]
+        if kind in ("add", "sub"):
+            operands = [each[: mine[-1] + 1] for each in self._operands(node)]
+            first = next(i for i, bit in enumerate(self.bits[place]) if bit == (place, i))
+            self._sum(place, kind, stage, operands[0][first:], operands[1][first:])
+            operands = [each[first:] for each in operands]
+        elif kind == "mux":
+            operands = [[self.extended(arg, node.width)[i] for i in mine] for arg in node.args[1:]]
+            self._select(self.bits[node.args[0]][0], *operands, stage)
+            operands.append(self.bits[node.args[0]][:1])
+        elif kind == "max":
+            operands = [self.extended(arg, max(self.net.nodes[a].width for a in node.args)) for arg in node.args]
+            self._compare(*operands, stage)
+            self.parts["select"] += len(mine)
+        elif kind == "less":
+            operands = [self.extended(arg, max(self.net.nodes[a].width for a in node.args)) for arg in node.args]
+            self._compare(*operands, stage)
+        elif kind == "even":
+            operands = [self.bits[node.args[0]][: node.data + 1]]
+            self._any(operands[0])
+        elif kind == "any":
+            operands = [self.bits[node.args[0]][: node.data]]
+            self._any(operands[0])
+        elif kind == "clamp":
+            operands = [self.bits[node.args[0]]]
+            self._clamp(node, len(mine), operands[0])
+        elif kind == "table":
+            operands = [self.bits[node.args[0]]]
+            self.parts["table"] += len(mine) << max(len(operands[0]) - 6, 0)
+        elif kind == "mul":
+            operands = [self.bits[arg] for arg in node.args]
+            self._multiply(node)
+        else:
+            assert kind == "both", kind
+            operands = [self.bits[arg] for arg in node.args]
+            self.parts["gate"] += 1
+        for bits in operands:
+            for bit in bits:
+                self.need(bit, stage)
+
+    def _sum(self, place: int, kind: str, stage: int, a: Sequence[Bit], b: Sequence[Bit]) -> None:
+        """A LUT per bit of a carry chain, one for equal bits; a bit without a second operand needs none, or an
+        inverter."""
+        small = len(a) <= 2
+        name = "small_sum" if small else "merged_sum" if place in self.merged else "sum"
+        for x, y in zip(a, b, strict=True):
+            minus = kind == "sub"
+            if isinstance(x, int) and isinstance(y, int):
+                continue
+            if isinstance(x, int) or isinstance(y, int):
+                value, bit = (x, y) if isinstance(x, int) else (y, x)
+                inverted = value ^ minus if isinstance(y, int) or isinstance(x, int) else 0
+                key: tuple[object, ...] = ("invert", bit, stage)
+                if not inverted:
+                    self.parts["passed"] += 1
+                    continue
+                name_here = "invert"
+            else:
+                key, name_here = (kind, *sorted((x, y)), stage), name
+            if key not in self.built or name != "sum":
+                self.built.add(key)
+                self.parts[name_here] += 1
+        self.parts["carry"] += len(a)
+
+    def _select(self, c: Bit, a: Sequence[Bit], b: Sequence[Bit], stage: int) -> None:
+        for x, y in zip(a, b, strict=True):
+            if isinstance(x, int) and isinstance(y, int):
+                continue
+            self.parts["gate" if isinstance(x, int) or isinstance(y, int) else "select"] += 1
+
+    def _compare(self, a: Sequence[Bit], b: Sequence[Bit], stage: int) -> None:
+        known = any(all(isinstance(bit, int) for bit in each) for each in (a, b))
+        self.parts["compare_constant" if known else "compare"] += len(a)
+
+    def _any(self, bits: Sequence[Bit]) -> None:
+        count = len({bit for bit in bits if not isinstance(bit, int)})
+        self.parts["any"] += -(-max(count - 1, 0) // 5)
+
+    def _clamp(self, node: Node, mine: int, bits: Sequence[Bit]) -> None:
+        self.parts["clamp"] += mine
+        excess = len(set(bits[node.width - node.signed :]))
+        self.parts["beyond"] += -(-max(excess - 1, 0) // 5)
+
+    def _multiply(self, node: Node) -> None:
+        a, b = (self.net.nodes[arg] for arg in node.args)
+        if node.width >= DSP_PRODUCT_BITS and min(a.width, b.width) >= 2:
+            self.parts["dsp"] += -(-a.width // 25) * -(-b.width // 18)
+        else:
+            self.parts["product"] += a.width * b.width
+
+
+DSP_PRODUCT_BITS = 9
+
+
+def constant(value: int, width: int) -> list[Bit]:
+    """Return the bits of a constant, two's complement."""
+    return [value >> i & 1 for i in range(width)]

@@ -1,0 +1,223 @@
+"""Synthesis by Yosys: what the design takes of a family of parts, as a whole and op by op (docs/synthesis.md).
+
+The whole design is flattened, so logic is shared across ops and removed where nothing reads it; each op is synthesized
+on its own, so the ops need not add up to the whole. What was counted is kept in one JSON file per module and is
+counted again only if a file, the script or Yosys changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from flow.backends.rtl.cells import Family, count, find_family
+from flow.backends.rtl.yosys import TIMEOUT_S, Script, quoted, run_scripts, yosys_version
+from flow.errors import EmitError, OutputError, ToolFailedError
+from flow.parts import find_device
+from flow.results import ResourceReport, Resources
+from flow.target import Target
+
+RTL = "rtl"
+"""Directory of the project's Verilog."""
+MODULE = re.compile(rb"^\s*module\s+(\w+)", re.M)
+WORD = re.compile(rb"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A Verilog module and the files that it needs, itself included, relative to the project; with their digest."""
+
+    name: str
+    files: tuple[str, ...]
+    digest: str
+
+
+def synthesize(
+    directory: Path,
+    name: str,
+    ops: Sequence[str],
+    target: Target,
+    cache: Path,
+    *,
+    announce: Callable[[str], None] = lambda what: None,
+    timeout_s: float = TIMEOUT_S,
+) -> ResourceReport:
+    """Synthesize a project and return what it takes.
+
+    Args:
+        directory: the project, with `rtl/*.v`.
+        name: its top module, the model.
+        ops: ops that have a module `<name>_<op>`, in the order of the report.
+        target: names the part, and with it the family.
+        cache: directory of what was counted before.
+        announce: called with a line as each module is done.
+        timeout_s: how long one module may take.
+
+    Returns:
+        Source "yosys": total, one entry per op, and the script of the total as one line (run in `directory`). There
+        is no placement, so no clock period; carry cells (and `bram_4k` of iCE40) are in `detail`.
+
+    Raises:
+        SpecError: the part is not known.
+        ToolMissingError: Yosys is not installed.
+        ToolFailedError: it failed, took too long, or left cells that the family's table does not know.
+        EmitError: a module is not in the project.
+        OutputError: the cache cannot be written.
+    """
+    part = find_device(target.part)
+    family = find_family(part.family)
+    verilog = read_modules(directory)
+    modules = {op: needed(verilog, f"{name}_{op}") for op in ops}
+    total = needed(verilog, name)
+    counted = _cells([total, *modules.values()], family, directory, cache, announce, timeout_s)
+    return ResourceReport(
+        source="yosys",
+        tool=yosys_version(),
+        part=target.part,
+        clock_period_ns=target.clock_period_ns,
+        total=_resources(name, counted[total.name], family),
+        layers=tuple(_resources(op, counted[module.name], family) for op, module in modules.items()),
+        capacity=part.capacity(),
+        command="; ".join((*script(total, family), "stat -json")),
+        family=part.family,
+    )
+
+
+def dsp_note(report: ResourceReport) -> str:
+    """Return which ops of a report take DSPs, in words; empty if none does."""
+    taken = [f"'{op.name}' {op.dsp}" for op in report.layers if op.dsp]
+    return f"DSPs by {report.tool}, per op: {', '.join(taken)}" if taken else ""
+
+
+def read_modules(directory: Path) -> dict[str, tuple[str, bytes]]:
+    """Return module name -> (path relative to the project, text of its file) of all Verilog of a project."""
+    found = {}
+    for path in sorted((directory / RTL).rglob("*.v")):
+        text = path.read_bytes()
+        for match in MODULE.finditer(text):
+            found[match[1].decode()] = (path.relative_to(directory).as_posix(), text)
+    return found
+
+
+def needed(verilog: Mapping[str, tuple[str, bytes]], top: str) -> Module:
+    """Return a module with the files of every module that it or they name.
+
+    Args:
+        verilog: what `read_modules` found.
+        top: name of the module.
+
+    Raises:
+        EmitError: there is no such module.
+    """
+    if top not in verilog:
+        raise EmitError(f"the project has no module '{top}' below {RTL}/; it has: {', '.join(sorted(verilog))}")
+    files: dict[str, bytes] = {}
+    waiting = [top]
+    while waiting:
+        path, text = verilog[waiting.pop()]
+        if path not in files:
+            files[path] = text
+            named = {word.decode() for word in WORD.findall(text)}
+            waiting += sorted(named & verilog.keys())
+    digest = sha256(b"".join(path.encode() + b"\0" + sha256(files[path]).digest() for path in sorted(files)))
+    return Module(top, tuple(sorted(files)), digest.hexdigest())
+
+
+def script(module: Module, family: Family) -> Script:
+    """Return the commands that read and synthesize a module, run in the project's directory."""
+    return (f"read_verilog {' '.join(module.files)}", f"{family.synthesis} -top {module.name}")
+
+
+def read_kept(path: Path, key: str) -> Any:
+    """Return what `keep` left in a file under this key; None if there is none, another, or it is damaged."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return data.get("result") if isinstance(data, dict) and data.get("key") == key else None
+
+
+def keep(path: Path, key: str, result: Any) -> None:
+    """Write a result into a file that appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
+            new = Path(scratch) / "new"
+            new.write_text(json.dumps({"key": key, "result": result}, indent=1) + "\n")
+            os.replace(new, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def cache_key(module: Module, commands: Sequence[str]) -> str:
+    """Return what a result of commands on a module depends on, as a digest."""
+    return sha256(json.dumps([module.digest, list(commands), yosys_version()]).encode()).hexdigest()
+
+
+def _cells(
+    modules: Sequence[Module],
+    family: Family,
+    directory: Path,
+    cache: Path,
+    announce: Callable[[str], None],
+    timeout_s: float,
+) -> dict[str, dict[str, int]]:
+    """Return module name -> cell type -> how many; the longest, which comes first, starts first."""
+    keys = {module.name: cache_key(module, script(module, family)) for module in modules}
+    counted = {name: read_kept(cache / f"{name}.json", key) for name, key in keys.items()}
+    missing = {module.name: module for module in modules if counted[module.name] is None}
+    with tempfile.TemporaryDirectory(prefix="po2flow-synth-") as scratch:
+
+        def finished(name: str) -> None:
+            counted[name] = read_statistics(Path(scratch) / f"{name}.json")
+            keep(cache / f"{name}.json", keys[name], counted[name])
+            missing.pop(name)
+            announce(f"synthesized {name}, {len(missing)} to go")
+
+        scripts = {
+            name: (*script(module, family), f"tee -q -o {quoted(Path(scratch) / f'{name}.json')} stat -json")
+            for name, module in missing.items()
+        }
+        run_scripts(scripts, directory, finished, timeout_s)
+    return counted
+
+
+def read_statistics(path: Path) -> dict[str, int]:
+    """Return cell type -> how many of a whole design, as Yosys' `stat -json` wrote it.
+
+    Raises:
+        ToolFailedError: it is no such file.
+    """
+    try:
+        cells = json.loads(path.read_text())["design"]["num_cells_by_type"]
+        return {str(name): int(number) for name, number in cells.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ToolFailedError(f"Yosys left no readable statistics in {path.name} ({error!r})") from error
+
+
+def _resources(name: str, cells: Mapping[str, int], family: Family) -> Resources:
+    try:
+        counts = count(cells, family)
+    except ToolFailedError as error:
+        raise error.at(name) from error
+    beside = {key: number for key, number in counts.items() if key in ("carry", "bram_4k")}
+    return Resources(
+        name=name,
+        lut=counts["lut"],
+        ff=counts["ff"],
+        dsp=counts["dsp"],
+        bram_18k=counts.get("bram_18k"),
+        uram=counts["uram"],
+        detail=beside,
+    )

@@ -1,0 +1,70 @@
+"""Yosys: run a script in a process of its own, and say which Yosys that was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from flow.errors import ToolFailedError, ToolMissingError
+from flow.toolchain import run_pool
+
+CHILD = """
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for command in sys.argv[1:]:
+    libyosys.run_pass(command, design)
+"""
+TIMEOUT_S = 3600.0
+
+Script = tuple[str, ...]
+"""Commands of Yosys, in order."""
+
+
+def yosys_version() -> str:
+    """Return the name and version of the installed Yosys.
+
+    Raises:
+        ToolMissingError: it is not installed.
+
+    Example:
+        >>> yosys_version()
+        'Yosys 0.70 (pyosys)'
+    """
+    try:
+        return f"Yosys {version('pyosys')} (pyosys)"
+    except PackageNotFoundError as error:
+        raise ToolMissingError("Yosys is not installed; pip install 'po2flow[rtl]' brings it (pyosys)") from error
+
+
+def run_scripts(
+    scripts: Mapping[str, Sequence[str]],
+    directory: Path,
+    finished: Callable[[str], None] = lambda name: None,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
+    """Run scripts side by side, each in a process of its own, as many at a time as there are processors.
+
+    Args:
+        scripts: name -> commands, in the order in which they start.
+        directory: what relative paths in the commands are relative to.
+        finished: called with the name of each script as it ends.
+        timeout_s: how long one script may take.
+
+    Raises:
+        ToolMissingError: Yosys is not installed.
+        ToolFailedError: a script failed, with what Yosys said last, or took too long.
+    """
+    yosys_version()
+    commands = {name: [sys.executable, "-c", CHILD, *script] for name, script in scripts.items()}
+    try:
+        run_pool(commands, directory, timeout_s, finished)
+    except ToolFailedError as error:
+        raise error.at("Yosys") from error
+
+
+def quoted(path: Path) -> str:
+    """Return a path as one word of a Yosys command."""
+    return f'"{path}"'

@@ -1,0 +1,81 @@
+"""Vivado: out-of-context synthesis of a project's Verilog, where Vivado is installed, and its reports.
+
+hls4ml's `vivado_synth.tcl` gives the design no clock and puts a buffer at every port, which few parts have pins for; so
+the script is our own, the same for what C synthesis wrote and for Verilog projects.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from flow.errors import OutputError, ToolFailedError, UnsupportedError
+from flow.results import ResourceReport
+from flow.target import AMD_BACKENDS, Target
+from flow.toolchain import require_tool, run_tool
+from flow.vendor_reports import find_reports
+
+SCRIPT, CLOCK = "synthesize.tcl", "clock.xdc"
+
+
+def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
+    """Synthesize the Verilog of a run in `vivado/` and return what Vivado reports.
+
+    With an HLS back end that Verilog is what `flow.backends.csynth.synthesize` left in `csynth/`.
+
+    Raises:
+        UnsupportedError: the back end has no Verilog, or the part is not AMD's.
+        ToolMissingError: Vivado is not on PATH.
+        ToolFailedError: it failed, or left no report, or there is no Verilog.
+        OutputError: the directory cannot be written.
+    """
+    program = command(target)
+    hls = target.backend in AMD_BACKENDS
+    sources = run_dir / (f"csynth/{name}_prj/solution1/syn/verilog" if hls else "project/rtl")
+    if not any(sources.glob("*.v")):
+        raise ToolFailedError(f"there is no Verilog in {sources}; run 'flow build' again")
+    directory = run_dir / "vivado"
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(sources, directory)  # the contents of ROMs lie beside the modules that read them
+        (directory / CLOCK).write_text(constraints(target))
+        (directory / SCRIPT).write_text(script(name, target))
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+    run_tool(program, directory)
+    for report in find_reports(directory):
+        if report.source == "vivado":
+            return report
+    raise ToolFailedError(f"{program[0]} left no utilization of '{name}' in {directory}")
+
+
+def command(target: Target) -> list[str]:
+    """Return the command that synthesizes in the directory of the script.
+
+    Raises:
+        UnsupportedError: the back end has no Verilog, or the part is not AMD's.
+        ToolMissingError: Vivado is not on PATH.
+    """
+    if target.backend not in (*AMD_BACKENDS, "rtl"):
+        raise UnsupportedError(f"Vivado cannot synthesize projects for {target.backend}; use back end Vitis or Vivado")
+    if not target.part.lower().startswith("xc"):
+        raise UnsupportedError(f"Vivado has no part {target.part!r}; give --part one of AMD's, like xc7z020clg400-1")
+    return [require_tool("vivado"), "-mode", "batch", "-nojournal", "-source", SCRIPT]
+
+
+def constraints(target: Target) -> str:
+    """Return the constraints: the clock, on the port that HLS calls `ap_clk` and Verilog projects `aclk`."""
+    port = "ap_clk" if target.backend in AMD_BACKENDS else "aclk"
+    return f"create_clock -name clock -period {target.clock_period_ns:.3f} [get_ports {port}]\n"
+
+
+def script(name: str, target: Target) -> str:
+    """Return the script; the clock is read before synthesis, which then works towards it (UG901, UG905)."""
+    return (
+        "read_verilog [glob *.v]\n"
+        f"read_xdc -mode out_of_context {CLOCK}\n"
+        f"synth_design -mode out_of_context -top {name} -part {target.part}\n"
+        "report_utilization -file utilization.rpt\n"
+        "report_utilization -hierarchical -file hierarchy.rpt\n"
+        "report_timing_summary -file timing.rpt\n"
+    )

@@ -1,0 +1,52 @@
+"""Command lines that do again what a report tells of."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from flow.target import Target
+
+
+def commands(model: str | Path, target: Target, options: Any, *, trained_here: bool) -> tuple[str, ...]:
+    """Return what trains and builds a model again, in this order.
+
+    Args:
+        model, target, options: as `build_command` takes them.
+        trained_here: whether the model has a spec, so that `flow train` makes it.
+    """
+    train = (shlex.join(["flow", "train", str(model)]),) if trained_here else ()
+    return (*train, build_command(model, target, options))
+
+
+def build_command(model: str | Path, target: Target, options: Any) -> str:
+    """Return the `flow build` of a model, with every setting that is not the default.
+
+    Args:
+        model: as `flow.pipeline.build` takes it.
+        target: hardware settings.
+        options: a `flow.pipeline.BuildOptions`; options are called like its fields.
+
+    Example:
+        >>> from flow.pipeline import BuildOptions
+        >>> build_command("digits_mlp", Target(io_type="io_stream"), BuildOptions(samples=100))
+        'flow build digits_mlp --io-type io_stream --samples 100'
+    """
+    settings = [*_settings(target, Target(backend=target.backend)), *_settings(options, type(options)())]
+    if target.backend != Target().backend:
+        settings = ["--backend", target.backend, *settings]
+    return shlex.join(["flow", "build", str(model), *settings])
+
+
+def _settings(given: Any, default: Any) -> Iterator[str]:
+    """Yield the options that make `given` of `default`."""
+    for item in fields(given):
+        value = getattr(given, item.name)
+        if item.name == "reuse_factors":
+            for op, factor in value:
+                yield from ("--reuse-factor", f"{op}={factor}")
+        elif value != getattr(default, item.name):
+            yield from (f"--{item.name.replace('_', '-')}", str(value))
