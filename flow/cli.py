@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     _target_options(build)
     build.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
     build.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
-    build.add_argument("--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado")
+    build.add_argument(
+        "--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr"
+    )
     build.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     check = command(
         "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"

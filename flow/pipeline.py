@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow import reference
-from flow.backends import csynth, vivado
 from flow.backends.hls4ml.dialects import not_simulated
 from flow.commands import commands
 from flow.energy import static_energy
@@ -35,9 +34,10 @@ from flow.preflight import ERROR, Design, Finding, Model, examine, quantizes, re
 from flow.preflight import check as preflight
 from flow.project import Project, read, write
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
-from flow.results import ResourceReport, SimResult
+from flow.results import SimResult
 from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz, writing
 from flow.sources import Source, find_samples, find_source
+from flow.synthesis import STAGES, stages
 from flow.target import AMD_BACKENDS, RTL, SIMULATIONS, Target
 from flow.verify import (
     COUNTEREXAMPLE,
@@ -55,7 +55,7 @@ from flow.verify import (
 )
 
 GRAPH, REPORT, PAGE = "graph.json", "report.json", "report.html"
-UNTIL = ("extract", "emit", "report", "csynth", "vivado")
+UNTIL = ("extract", "emit", "report", *STAGES)
 STREAMS_RAN = "the streams ran side by side, FIFOs as deep as in the project: no deadlock, outputs equal"
 Announce = Callable[[str], None]
 
@@ -122,9 +122,9 @@ def build(
     """
     target, options = target or Target(), options or BuildOptions()
     _check_part(target)
-    vendor = _vendor_stages(options.until, target)
-    for command, _ in vendor.values():
-        command(target)  # before the long work, not after it
+    tools = stages(options.until, target)
+    for tool in tools.values():
+        tool.check(target)  # before the long work, not after it
     clock = Clock(announce)
     with clock.stage("extract"):
         found = _extract(Path(model), options)
@@ -150,26 +150,12 @@ def build(
     else:
         report = _verify(run, source, extracted, lowered, target, inputs_key, remarks, clock)
         compared = report.document["verdict"]["compared"]
-        _finish(run, report, key if "qkeras" in compared else f"compared {compared}")  # QKeras may be there next time
-    for stage, (_, synthesize) in vendor.items():
-        with clock.stage(stage):
-            report = _finish(run, report.with_resources(synthesize(run.path, lowered.name, target)), key)
+        key = key if "qkeras" in compared else f"compared {compared}"  # QKeras may be there next time
+        _finish(run, report, key)
+    for name, tool in tools.items():
+        with clock.stage(name):
+            report = _finish(run, report.with_resources(tool.run(run.path, lowered, target, announce)), key)
     return report
-
-
-Command = Callable[[Target], Sequence[str]]
-Synthesize = Callable[[Path, str, Target], ResourceReport]
-
-
-def _vendor_stages(until: str, target: Target) -> dict[str, tuple[Command, Synthesize]]:
-    """Return the stages that run a vendor's tool, in order: with HLS, Vivado takes what C synthesis writes."""
-    stages: dict[str, tuple[Command, Synthesize]] = {
-        "csynth": (csynth.command, csynth.synthesize),
-        "vivado": (vivado.command, vivado.synthesize),
-    }
-    if until == "vivado" and target.backend in AMD_BACKENDS:
-        return stages
-    return {until: stages[until]} if until in stages else {}
 
 
 def _check_part(target: Target) -> None:
@@ -377,7 +363,7 @@ def _verify(
     from flow.backends.rtl.measured import measure
 
     with clock.stage("measure"):
-        cycles, toggles = measure(bench.project, lowered, target, port.codes, run.path / "rtlsim")
+        cycles, toggles = measure(bench.project, lowered, target, port.codes, others[-1], run.path / "rtlsim")
     return report.with_resources(cycles).with_energy(toggles)
 
 

@@ -31,6 +31,8 @@ INPUTS, QKERAS, COUNTEREXAMPLE = "inputs.npz", "qkeras.npz", "counterexample.npz
 MODEL, EXTRACTED = "model", "extracted.json"
 STREAMED_SAMPLES = 4
 """Samples that streams run side by side; they are slow, and whether they deadlock does not depend on the codes."""
+STALLS = 1
+"""Seed of the random pauses at the ports of a Verilog design."""
 
 
 @dataclass(slots=True)
@@ -165,12 +167,11 @@ def _csim(bench: Bench) -> Level:
 
 def _rtlsim(bench: Bench) -> Level:
     """Read the Verilog as it lies on disk, unless that was done before."""
-    from flow.backends.rtl.measured import simulate
-    from flow.backends.rtl.rtlsim import compile_rtl
+    from flow.backends.rtl.rtlsim import compile_rtl, run_rtl
 
     with bench.clock.stage("rtlsim_compile"):
         program = compile_rtl(bench.project, bench.graph, bench.target.io_type, bench.run.path / "rtlsim")
-    return lambda codes: simulate(program, bench.graph, codes)
+    return lambda codes: run_rtl(program, bench.graph, codes, stalls=STALLS)
 
 
 def _qkeras(bench: Bench) -> Level:

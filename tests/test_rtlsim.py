@@ -323,7 +323,8 @@ BITWISE = ("{} & {}", "{} | {}", "{} ^ {}", "{} ~^ {}", "{} && {}", "{} || {}")
 UNARY = ("-{}", "+{}", "~{}", "!{}", "&{}", "|{}", "^{}", "~&{}", "~|{}", "~^{}")
 PAIRS = (("a", "b"), ("b", "a"), ("sa", "sb"), ("sb", "sa"), ("a", "sb"), ("d", "e"), ("sd", "se"), ("sd", "sb"))
 EXPRESSIONS = (
-    *(form.format(*pair) for form in (*ARITHMETIC, *COMPARISONS, *BITWISE) for pair in PAIRS),
+    *(form.format(*pair) for form in (*ARITHMETIC, *COMPARISONS[:2]) for pair in PAIRS),
+    *(form.format(*pair) for form in (*COMPARISONS[2:], *BITWISE) for pair in PAIRS[:7:2]),
     *(form.format(*pair) for form in ("{} == {}", "{} != {}", *BITWISE) for pair in (("w", "v"), ("w[99:9]", "sa"))),
     *(form.format(x) for form in UNARY for x in ("a", "sa", "sb", "d", "a[0]")),
     *(form.format(x) for form in UNARY[1:] for x in ("w", "v[90:1]")),
@@ -446,6 +447,7 @@ def test_every_cell_means_what_cxxrtl_says(tmp_path: Path, cache: Path) -> None:
     codes = random.integers(0, 1 << 16, (200, 8))
     codes[random.random(codes.shape) < 0.15] = 0
     codes[random.random(codes.shape) < 0.15] = 0xFFFF
+    codes[::11], codes[::17] = 0, 0xFFFF
     result = run_rtl(program, graph, codes).codes["all"]
 
     import pyosys
@@ -455,7 +457,9 @@ def test_every_cell_means_what_cxxrtl_says(tmp_path: Path, cache: Path) -> None:
     yosys.run_scripts({"cxxrtl": script}, project)
     (project / "driver.cpp").write_text(DRIVER.replace("WIDTH", str(WIDTH)))
     subprocess.run(
-        ["g++", "-O0", "-std=c++17", "-w", f"-I{headers}", "driver.cpp", "-o", "driver"], cwd=project, check=True
+        ["g++", "-std=c++17", "-w", "-DCXXRTL_NDEBUG", f"-I{headers}", "driver.cpp", "-o", "driver"],
+        cwd=project,
+        check=True,
     )
     codes.tofile(project / "in.bin")
     each = rtlsim.FEWEST if len(codes) <= rtlsim.FEWEST * rtlsim.LANES else math.ceil(len(codes) / rtlsim.LANES)

@@ -101,7 +101,9 @@ class Circuit:
 def _one_stage(stages: Mapping[int, int | None], bits: Bits, name: str) -> int | None:
     found = {stages.get(bit) for bit in bits} - {None}
     if len(found) > 1:
-        raise ValueError(f"module '{name}': values of stages {sorted(map(str, found))} meet: a register too few or many")
+        raise ValueError(
+            f"module '{name}': values of stages {sorted(map(str, found))} meet: a register too few or many"
+        )
     return next(iter(found), None)
 
 

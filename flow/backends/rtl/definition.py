@@ -173,7 +173,9 @@ def outputs(op: Op, sources: Sequence[Op], key: Key) -> list[Output]:
         raised = frac_bits - x.frac_bits - op.scale_format.frac_bits
         beside = frac_bits - op.offset_format.frac_bits
         each = zip(op.scale.tolist(), op.offset.tolist(), strict=True)
-        return [_sum((i,), (scale << raised,), offset << beside, frac_bits, x) for i, (scale, offset) in enumerate(each)]
+        return [
+            _sum((i,), (scale << raised,), offset << beside, frac_bits, x) for i, (scale, offset) in enumerate(each)
+        ]
     if isinstance(op, MaxPool | SumPool):
         windows = [tuple(range(i, math.prod(op.window) * channels, channels)) for i in range(channels)]
         if isinstance(op, MaxPool):
@@ -238,9 +240,7 @@ def bits_needed(op: Op, output: Output) -> int:
     return max(exact, -raised + op.divisor.bit_length() + 2, op.format.width) + 4
 
 
-def result(
-    op: Op, sources: Sequence[Op], key: Key, place: int, algebra: Algebra[T, B], values: Sequence[T]
-) -> T:
+def result(op: Op, sources: Sequence[Op], key: Key, place: int, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     """Return one output code.
 
     Args:

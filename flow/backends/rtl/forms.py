@@ -6,7 +6,6 @@ inputs' formats, fits the wire. A wire without a form is nothing wrong: it is no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -197,17 +196,3 @@ def runs(bits: Bits, sources: Mapping[int, tuple[int, int]]) -> list[tuple[int, 
         else:
             found.append((offset, source, index, 1))
     return found
-
-
-def interval(weights: Sequence[int], formats: Sequence[FixedFormat]) -> tuple[int, int]:
-    """Return the smallest and the largest weighted sum of any codes of the formats."""
-    low = sum(min(w * fmt.min_code, w * fmt.max_code) for w, fmt in zip(weights, formats, strict=True))
-    high = sum(max(w * fmt.min_code, w * fmt.max_code) for w, fmt in zip(weights, formats, strict=True))
-    return low, high
-
-
-def common_factor(weights: Sequence[int]) -> int:
-    """Return the greatest common divisor of weights, negative if the first one that is not zero is; 0 for none."""
-    first = next((w for w in weights if w), 0)
-    return math.gcd(*weights) * (1 if first > 0 else -1) if first else 0
-

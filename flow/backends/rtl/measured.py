@@ -4,54 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from flow.backends.rtl.rtlsim import RtlProgram, RtlRun, compile_rtl, run_rtl
+from flow.backends.rtl.rtlsim import compile_rtl, run_rtl
 from flow.backends.rtl.yosys import yosys_version
 from flow.errors import EmitError
 from flow.fixed import Codes
 from flow.graph import IntGraph
-from flow.results import EnergyReport, ResourceReport, Resources
+from flow.results import EnergyReport, ResourceReport, Resources, SimResult
 from flow.target import Target
 
-STALLS = 1
-"""Seed of the random pauses at the ports."""
 COUNTED = 256
 """Samples on which changing bits are counted, at most."""
 
 
-def simulate(program: RtlProgram, graph: IntGraph, codes: Codes) -> RtlRun:
-    """Run a design twice, without pauses and with random ones; return the run without.
-
-    Raises:
-        EmitError: the two differ, or one of them fails (`run_rtl`).
-    """
-    free, stalled = run_rtl(program, graph, codes), run_rtl(program, graph, codes, stalls=STALLS)
-    for op in graph.ops:
-        wrong = np.flatnonzero((free.codes[op.name] != stalled.codes[op.name]).reshape(len(codes), -1).any(axis=1))
-        if len(wrong):
-            raise EmitError(
-                f"rtlsim: op '{op.name}' gives other codes when the ports pause, for {len(wrong)} of {len(codes)} "
-                f"samples, the first of them number {wrong[0]}"
-            )
-    return free
-
-
 def measure(
-    directory: Path, graph: IntGraph, target: Target, codes: Codes, cache: Path
+    directory: Path, graph: IntGraph, target: Target, codes: Codes, stalled: SimResult, cache: Path
 ) -> tuple[ResourceReport, EnergyReport]:
-    """Return cycles, and changing bits per inference, of a project's simulation on some samples.
+    """Return cycles, and changing bits per inference, of a project's simulation without pauses at its ports.
 
     Args:
         directory: the project.
         graph: its graph.
         target: io_type, part and clock.
         codes: (samples, *port_shape); the first `COUNTED` are run.
+        stalled: what the same design gave for these samples with pauses.
         cache: directory of built programs.
+
+    Raises:
+        EmitError: a code differs from that with pauses.
     """
-    program = compile_rtl(directory, graph, target.io_type, cache)
-    run = run_rtl(program, graph, codes[:COUNTED], toggles=True)
-    samples = len(codes[:COUNTED])
+    program, samples = compile_rtl(directory, graph, target.io_type, cache), min(len(codes), COUNTED)
+    run = run_rtl(program, graph, codes[:samples], toggles=True)
+    for op in graph.ops:
+        if (run.codes[op.name] != stalled.codes[op.name][:samples]).any():
+            raise EmitError(f"rtlsim: op '{op.name}' gives other codes when the ports pause")
     cycles = ResourceReport(
         source="rtlsim",
         tool=f"po2flow, cycle by cycle; the Verilog read by {yosys_version()}",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from flow.backends.rtl.circuit import Bits, Circuit, simulate
 from flow.backends.rtl.definition import Key, Output, bits_needed, evaluate, input_formats, outputs, result
-from flow.backends.rtl.forms import Form, Forms, common_factor, direction, interval
+from flow.backends.rtl.forms import Form, Forms, direction
 from flow.backends.rtl.terms import Solver, Term, Vectors, joined, translate
 from flow.fixed import Codes, FixedFormat
 from flow.graph import Lookup, Op
@@ -187,8 +187,10 @@ class Prover:
         output = self.outputs(task.key)[place]
         if isinstance(self.op, Lookup) and self._exhausted(answer, number, task, place, y, cone):
             return
-        if output.weights is not None and len(output.reads) > 1 and self._by_sum(answer, task, place, y):
+        if output.weights is not None and len(output.reads) > 1 and self._by_sum(answer, number, task, place, y):
             answer.proved += 1
+            return
+        if answer.difference is not None:
             return
         differs, example = self._by_cone(task, place, y, cone)
         if differs is False:
@@ -202,8 +204,8 @@ class Prover:
 
     # ------------------------------------------------------------------ samples
 
-    def _samples(self) -> Codes:
-        """Return codes of the elements: zeros, corners, every element alone at its ends, random ones."""
+    def _samples(self, tasks: Sequence[Task]) -> Codes:
+        """Return codes of the elements: zeros, corners, every element alone at its ends, ends of sums, random ones."""
         low = np.array([fmt.min_code for fmt in self.formats], np.int64)
         high = np.array([fmt.max_code for fmt in self.formats], np.int64)
         rng = np.random.default_rng(len(self.formats))
@@ -215,13 +217,20 @@ class Prover:
         ]
         if len(low) <= MOST_SINGLE:
             parts += [np.diag(high), np.diag(low)] if low.any() else [np.diag(high)]
+        for task in tasks[:1]:
+            for output in self.outputs(task.key):
+                if output.weights is not None:
+                    most = np.zeros(len(low), bool)
+                    most[task.index[list(output.reads)]] = np.array(output.weights, np.int64) > 0
+                    parts += [np.stack([np.where(most, high, low), np.where(most, low, high)])]
         return np.concatenate(parts)
 
     def _run(self, codes: Codes, y: Bits, cone: Sequence[int] | None = None) -> Codes:
         """Return the codes on nets for codes of the elements: int64 (samples, elements) -> (samples, outputs)."""
+        read = range(len(self.elements)) if cone is None else self._leaves(y, cone, {})
         given = {}
-        for element, bits in enumerate(self.elements):
-            for number, bit in enumerate(bits):
+        for element in read:
+            for number, bit in enumerate(self.elements[element]):
                 given[bit] = _packed((codes[:, element] >> number) & 1)
         values = simulate(self.circuit, given, len(codes), cone)
         width, signed = self.op.format.width, self.op.format.signed
@@ -237,32 +246,25 @@ class Prover:
         return np.broadcast_to(evaluate(self.op, self.read, task.key, place, padded[:, task.index]), len(codes))
 
     def _sampled(self, tasks: Sequence[Task]) -> Difference | None:
-        codes = self._samples()
+        codes = self._samples(tasks)
         each = list(self._each(tasks))
         found = self._run(codes, tuple(bit for _, _, y in each for bit in y))
         for number, (task, place, _) in enumerate(each):
             expected = self._expected(codes, task, place)
-            wrong = np.flatnonzero(found[:, number] != expected)
-            if len(wrong):
-                at = wrong[np.argmin(np.count_nonzero(codes[wrong], axis=1))]
-                inputs = tuple(codes[at].tolist())
-                return Difference(number, inputs, int(found[at, number]), int(expected[at]))
+            difference = _first_difference(number, codes, found[:, number], expected)
+            if difference is not None:
+                return difference
         return None
 
-    def _difference(self, number: int, task: Task, place: int, y: Bits, codes: Codes) -> Difference | None:
-        """Return the first of some samples that refutes an output."""
-        found, expected = self._run(codes, y)[:, 0], self._expected(codes, task, place)
-        wrong = np.flatnonzero(found != expected)
-        if not len(wrong):
-            return None
-        at = wrong[0]
-        return Difference(number, tuple(codes[at].tolist()), int(found[at]), int(expected[at]))
+    def _difference(
+        self, number: int, task: Task, place: int, y: Bits, codes: Codes, cone: Sequence[int] | None = None
+    ) -> Difference | None:
+        """Return the sample with the fewest non-zero codes that refutes an output, or None."""
+        return _first_difference(number, codes, self._run(codes, y, cone)[:, 0], self._expected(codes, task, place))
 
     # ------------------------------------------------------------------ all codes
 
-    def _exhausted(
-        self, answer: Answer, number: int, task: Task, place: int, y: Bits, cone: list[int]
-    ) -> bool:
+    def _exhausted(self, answer: Answer, number: int, task: Task, place: int, y: Bits, cone: list[int]) -> bool:
         """Run an output on all codes that it reads, if they are few; say whether that was done."""
         reads = sorted({int(task.index[read]) for read in self.outputs(task.key)[place].reads} - {-1})
         widths = [self.formats[element].width for element in reads]
@@ -273,21 +275,11 @@ class Prover:
         for element, width in zip(reads, widths, strict=True):
             codes[:, element] = self.formats[element].min_code + everything % (1 << width)
             everything >>= width
-        answer.difference = self._difference_in(number, task, place, y, codes, cone)
+        answer.difference = self._difference(number, task, place, y, codes, cone)
         answer.exhaustive += 1
         answer.codes = max(answer.codes, len(codes))
         answer.engines.add("all codes run over RTLIL")
         return True
-
-    def _difference_in(
-        self, number: int, task: Task, place: int, y: Bits, codes: Codes, cone: list[int]
-    ) -> Difference | None:
-        found, expected = self._run(codes, y, cone)[:, 0], self._expected(codes, task, place)
-        wrong = np.flatnonzero(found != expected)
-        if not len(wrong):
-            return None
-        at = wrong[0]
-        return Difference(number, tuple(codes[at].tolist()), int(found[at]), int(expected[at]))
 
     def _leaves(self, y: Bits, cone: Sequence[int], stops: dict[int, Term]) -> set[int]:
         """Return the elements that some nets and the cells of their cone read, but for those cells in `stops`."""
@@ -300,7 +292,7 @@ class Prover:
 
     # ------------------------------------------------------------------ bitwuzla
 
-    def _by_sum(self, answer: Answer, task: Task, place: int, y: Bits) -> bool:
+    def _by_sum(self, answer: Answer, number: int, task: Task, place: int, y: Bits) -> bool:
         """Prove an output from the wires that carry its sum; say whether that was possible and no difference found."""
         output = self.outputs(task.key)[place]
         assert output.weights is not None
@@ -313,11 +305,8 @@ class Prover:
         towards = direction(weights)
         if towards is None:
             return False
-        solver = Solver(self.deadline)
-        factor = common_factor(output.weights)
-        low, high = interval([w // factor for w in output.weights], [self.formats[element] for element in reads])
-        if towards.factor != factor:
-            low, high, factor = -high, -low, -factor
+        solver, factor = Solver(self.deadline), towards.factor
+        low, high = self._interval(weights // factor)
         width = max(low, high, -low - 1, -high - 1).bit_length() + 1
         total = solver.variable(width)
         stops: dict[int, Term] = {}
@@ -339,9 +328,36 @@ class Prover:
             solver.term("BV_SLE", solver.value(low, width), total),
             solver.term("BV_SLE", total, solver.value(high, width)),
         ]
-        differs, _ = self._compare(solver, vectors, task, place, y, values, [exact], within, [])
+        differs, found = self._compare(solver, vectors, task, place, y, values, [exact], within, [total])
         answer.engines |= {"affine forms over RTLIL", "bitwuzla"}
+        if differs:
+            wanted = found[0] - (1 << width) if found[0] >> width - 1 else found[0]
+            answer.difference = self._difference(number, task, place, y, self._reaching(weights // factor, wanted))
         return differs is False
+
+    def _interval(self, weights: Codes) -> tuple[int, int]:
+        """Return the smallest and the largest weighted sum of the elements."""
+        ends = [
+            (weight * self.formats[element].min_code, weight * self.formats[element].max_code)
+            for element, weight in enumerate(weights.tolist())
+            if weight
+        ]
+        return sum(map(min, ends)), sum(map(max, ends))
+
+    def _reaching(self, weights: Codes, wanted: int) -> Codes:
+        """Return codes of the elements whose weighted sum is as close to `wanted` as a greedy choice comes."""
+        codes = np.zeros((1, len(weights)), np.int64)
+        used = np.flatnonzero(weights)
+        for element in used:
+            fmt = self.formats[element]
+            codes[0, element] = fmt.min_code if weights[element] > 0 else fmt.max_code
+        missing = wanted - self._interval(weights)[0]
+        for element in used[np.argsort(-np.abs(weights[used]))].tolist():
+            weight = int(weights[element])
+            steps = min(missing // abs(weight), self.formats[element].max_code - self.formats[element].min_code)
+            codes[0, element] += steps if weight > 0 else -steps
+            missing -= steps * abs(weight)
+        return codes
 
     def _by_cone(self, task: Task, place: int, y: Bits, cone: list[int]) -> tuple[bool | None, Codes]:
         """Return whether an output can differ as a function of the elements, None if that stays open; an example."""
@@ -387,6 +403,14 @@ class Prover:
         found = joined(solver, y, self.sources, values)
         different = solver.term("DISTINCT", found, solver.resized(expected, len(y), True))
         return solver.solve([*within, *vectors.facts, different], wanted)
+
+
+def _first_difference(number: int, codes: Codes, found: Codes, expected: Codes) -> Difference | None:
+    wrong = np.flatnonzero(found != expected)
+    if not len(wrong):
+        return None
+    at = wrong[np.argmin(np.count_nonzero(codes[wrong], axis=1))]
+    return Difference(number, tuple(codes[at].tolist()), int(found[at]), int(expected[at]))
 
 
 def _packed(bits: NDArray[np.int64]) -> int:

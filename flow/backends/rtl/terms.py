@@ -139,7 +139,9 @@ class Vectors:
             return self.const(int(values[0]))
         half = len(starts) // 2
         below = self.less(a, self.const(int(starts[half])))
-        return self.choose(below, self.steps(a, starts[:half], values[:half]), self.steps(a, starts[half:], values[half:]))
+        return self.choose(
+            below, self.steps(a, starts[:half], values[:half]), self.steps(a, starts[half:], values[half:])
+        )
 
     def less(self, a: Term, b: Term) -> Term:
         return self.solver.term("BV_SLT", a, b)
@@ -214,7 +216,9 @@ def _cell(solver: Solver, cell: Cell, vector: Any) -> Term:
     if kind in ("$mux", "$pmux"):
         chosen = vector(cell.a)
         for place, s in enumerate(cell.s):
-            chosen = term("ITE", solver.truth(vector((s,))), vector(cell.b[place * width : (place + 1) * width]), chosen)
+            chosen = term(
+                "ITE", solver.truth(vector((s,))), vector(cell.b[place * width : (place + 1) * width]), chosen
+            )
         return chosen
     if kind in UNARY:
         return term(UNARY[kind], vector(extended(cell.a, width, cell.signed)))
