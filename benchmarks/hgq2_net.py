@@ -1,12 +1,13 @@
 """Train a network with HGQ2 and write its Verilog with alkaid; runs in the environment that hardware.py makes for it.
 
-    python hgq2_net.py DATA.npz DIRECTORY --units 48 32 10 --accuracy 0.975 --epochs 400 --betas 3e-7 3e-5
+    python hgq2_net.py DATA.npz DIRECTORY --units 48 32 10 --accuracies 0.965 0.975 --epochs 1500 --betas 1e-6 5e-4 ...
 
 HGQ2 learns the bits of every weight and activation: its loss adds beta times the bit operations (EBOPs), and beta grows
-over the epochs. Of all epochs, the one with the fewest EBOPs whose accuracy on a validation split is at least
-`--accuracy` is kept (the most accurate one if none is). The test split is used once, at the end.
+over the epochs. For each of `--accuracies`, the epoch with the fewest EBOPs among those that are at least as accurate
+on a validation split is kept (the most accurate one if none is). The test split is used once, at the end.
 
-Writes `DIRECTORY/rtl/` and `DIRECTORY/result.json`. Needs HGQ2, Keras 3, JAX and alkaid; nothing of po2flow.
+Writes `DIRECTORY/<n>/rtl/` and `DIRECTORY/<n>/result.json`, n from 0, one for each accuracy. Needs HGQ2, Keras 3, JAX
+and alkaid; nothing of po2flow.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--units", type=int, nargs="+", required=True)
-    parser.add_argument("--accuracy", type=float, required=True)
+    parser.add_argument("--accuracies", type=float, nargs="+", required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
@@ -53,37 +54,44 @@ def main() -> None:
     with np.load(arguments.data) as archive:
         data = {name: archive[name] for name in archive.files}
     model = build(data["x_train"].shape[1], arguments.units)
-    best = Best(arguments.accuracy)
+    kept = [Best(accuracy) for accuracy in arguments.accuracies]
     started = time.perf_counter()
-    fit(model, data, best, arguments)
+    fit(model, data, kept, arguments)
     seconds = time.perf_counter() - started
+    for place, best in enumerate(kept):
+        facts = {"epochs": arguments.epochs, "training_seconds": round(seconds, 1)}
+        result = facts | write(model, data, best, arguments.directory / str(place), arguments.latency_cutoff)
+        (arguments.directory / str(place) / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def write(
+    model: keras.Model, data: dict[str, np.ndarray], best: Best, directory: Path, latency_cutoff: float
+) -> dict[str, object]:
+    """Write the Verilog of what was kept; return what was measured of it."""
     model.set_weights(best.weights)
     ebops = trace_minmax(model, data["x_train"])
     comb = trace(*trace_model(model))
     outputs = comb.predict(data["x_test"].astype(np.float64))
     expected = model.predict(data["x_test"], batch_size=1024, verbose=0)
-    rtl = RTLModel(comb, arguments.directory / "rtl", prj_name=TOP, latency_cutoff=arguments.latency_cutoff)
+    rtl = RTLModel(comb, directory / "rtl", prj_name=TOP, latency_cutoff=latency_cutoff)
     rtl.write()
-    result = {
+    return {
         "accuracy": float(np.mean(outputs.argmax(axis=1) == data["y_test"])),
         "keras_accuracy": float(np.mean(expected.argmax(axis=1) == data["y_test"])),
         "outputs_differ_from_keras": float(np.mean(outputs != expected)),
-        "latency_cycles": int(rtl.latency),
+        "latency_cycles": int(rtl.fsm.out_signals[0].schedule.bias),
         "ebops": ebops,
         "epoch": best.epoch,
-        "epochs": arguments.epochs,
         "validation_accuracy": best.accuracy,
-        "training_seconds": round(seconds, 1),
         "versions": {name: version(name) for name in PACKAGES},
     }
-    (arguments.directory / "result.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def build(inputs: int, units: list[int]) -> keras.Model:
-    """Return dense layers of so many units with ReLUs between them; HGQ2's defaults, weights that start at 4 bits."""
+    """Return dense layers of so many units with ReLUs between them; HGQ2's defaults, weights that start at 6 bits."""
     with (
-        QuantizerConfigScope(place="all", default_q_type="kbi", b0=4, overflow_mode="SAT_SYM"),
-        QuantizerConfigScope(place="datalane", default_q_type="kif", k0=False, i0=3, f0=4, overflow_mode="WRAP"),
+        QuantizerConfigScope(place="all", default_q_type="kbi", b0=6, i0=0, overflow_mode="SAT_SYM"),
+        QuantizerConfigScope(place="datalane", default_q_type="kif", k0=False, i0=2, f0=3, overflow_mode="WRAP"),
         LayerConfigScope(enable_ebops=True),
     ):
         first = QuantizerConfig(place="datalane", k0=False, i0=1, f0=4)
@@ -93,7 +101,7 @@ def build(inputs: int, units: list[int]) -> keras.Model:
     return keras.Sequential([keras.Input((inputs,)), *layers])
 
 
-def fit(model: keras.Model, data: dict[str, np.ndarray], best: Best, arguments: argparse.Namespace) -> None:
+def fit(model: keras.Model, data: dict[str, np.ndarray], kept: list[Best], arguments: argparse.Namespace) -> None:
     """Train with Adam, a cosine learning rate, and a beta that grows by the same factor in each epoch."""
     held = np.random.default_rng(SEED).permutation(len(data["x_train"])) % VALIDATION_PART == 0
     x, y = data["x_train"], data["y_train"]
@@ -112,7 +120,7 @@ def fit(model: keras.Model, data: dict[str, np.ndarray], best: Best, arguments: 
         batch_size=arguments.batch_size,
         epochs=arguments.epochs,
         validation_data=(x[held], y[held]),
-        callbacks=[BetaScheduler(beta), FreeEBOPs(), best],
+        callbacks=[BetaScheduler(beta), FreeEBOPs(), *kept],
         verbose=0,
     )
 
@@ -129,8 +137,6 @@ class Best(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         accuracy, ebops = logs["val_accuracy"], logs["ebops"]
         rank = (min(accuracy, self.enough), -ebops)
-        if epoch % 10 == 0:
-            print(f"epoch {epoch}: {logs['accuracy']:.4f} {accuracy:.4f} ebops {ebops:.0f}", flush=True)
         if rank > self.rank:
             self.rank, self.weights = rank, self.model.get_weights()
             self.epoch, self.accuracy = epoch, float(accuracy)

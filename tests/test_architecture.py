@@ -40,7 +40,7 @@ LAYERS = (  # a module imports from its own layer or those before it
         "inputs",
     ),
     ("toolchain", "vendor_reports", "datasets", "train", "backends"),
-    ("runs", "sources", "preflight", "verify", "commands", "report", "page", "doctor", "pipeline", "fuzz"),
+    ("runs", "sources", "preflight", "verify", "commands", "report", "page", "doctor", "synthesis", "pipeline", "fuzz"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

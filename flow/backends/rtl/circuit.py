@@ -15,6 +15,8 @@ from flow.errors import ToolFailedError
 Bits = tuple[int, ...]
 """Nets, the lowest bit first."""
 REGISTER = "register"
+UNDEFINED = -1
+"""The net of Yosys' x. Only a case whose items are complete has one, as the choice that is never made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +113,45 @@ def read_circuit(name: str, data: Mapping[str, Any]) -> Circuit:
     """Return one module of the JSON that Yosys' `write_json` gives after `proc`.
 
     Raises:
-        ToolFailedError: it has what no kernel has: undefined bits, loops, registers without `ce` or with a reset,
-            memories.
+        ToolFailedError: it has what no kernel has: undefined bits, loops, wires with two drivers,
+            registers without `ce` or with a reset, memories.
     """
     try:
-        ports = {port: _bits(each["bits"]) for port, each in data["ports"].items()}
-        own, instances = [], []
-        for cell_name, cell in data["cells"].items():
-            connected = {port: _bits(bits) for port, bits in cell["connections"].items()}
-            parameters = {key: int(value, 2) for key, value in cell["parameters"].items()}
-            if cell["type"].startswith("$"):
-                own.append((cell["type"], connected, parameters))
-            else:
-                instances.append(Instance(cell_name, cell["type"], connected, parameters))
-        cells = _in_order(_registers_as_cells(own, ports))
+        around = read_instances(name, data)
+        own = [
+            (
+                cell["type"],
+                {port: _bits(bits) for port, bits in cell["connections"].items()},
+                {key: int(value, 2) for key, value in cell["parameters"].items()},
+            )
+            for cell in data["cells"].values()
+            if cell["type"].startswith("$")
+        ]
+        cells = _in_order(_registers_as_cells(own, around.ports))
+        given = [bit for port, bits in around.ports.items() if data["ports"][port]["direction"] == "input" for bit in bits]
+        driven = [*given, *(bit for cell in cells for bit in cell.y)]
+        if len(set(driven)) < len(driven):
+            raise ValueError("a wire with two drivers")
     except (KeyError, ValueError, TypeError) as error:
         raise ToolFailedError(f"module '{name}' is not one that is proved: {error}") from error
     driver = {bit: (place, index) for place, cell in enumerate(cells) for index, bit in enumerate(cell.y)}
-    return Circuit(name, ports, tuple(cells), tuple(instances), driver)
+    return Circuit(name, around.ports, tuple(cells), around.instances, driver)
+
+
+def read_instances(name: str, data: Mapping[str, Any]) -> Circuit:
+    """Return a module without its cells: its ports, and what it instantiates."""
+    ports = {port: _bits(each["bits"]) for port, each in data["ports"].items()}
+    instances = []
+    for cell_name, cell in data["cells"].items():
+        if not cell["type"].startswith("$"):
+            parameters = {key: int(value, 2) for key, value in cell["parameters"].items()}
+            wires = {port: _bits(bits) for port, bits in cell["connections"].items()}
+            instances.append(Instance(cell_name, cell["type"], wires, parameters))
+    return Circuit(name, ports, (), tuple(instances), {})
 
 
 def _bits(bits: Sequence[int | str]) -> Bits:
-    return tuple(int(bit) for bit in bits)
+    return tuple(UNDEFINED if bit == "x" else int(bit) for bit in bits)
 
 
 def _registers_as_cells(
@@ -158,6 +177,8 @@ def _registers_as_cells(
                 signed = bool(parameters["A_SIGNED"])
             if kind not in KINDS:
                 raise ValueError(f"a cell {kind}")
+            if UNDEFINED in b + s or (UNDEFINED in a and kind != "$pmux"):
+                raise ValueError("an undefined bit")
             cells.append(Cell(kind, a, b, s, signed, wires["Y"]))
     return cells
 
@@ -304,7 +325,9 @@ def _choice(cell: Cell, values: Mapping[int, int], ones: int) -> list[int]:
         rest &= ~s
         for i, b in enumerate(cell.b[place * width : (place + 1) * width]):
             out[i] |= s & values[b]
-    return [each | (rest & values[a]) for each, a in zip(out, cell.a, strict=True)]
+    if rest and UNDEFINED in cell.a:
+        raise ToolFailedError("a case without a default has inputs that no item names")
+    return [each | (rest & values.get(a, 0)) for each, a in zip(out, cell.a, strict=True)]
 
 
 def _test(cell: Cell, a: Sequence[int], b: Sequence[int], values: Mapping[int, int], ones: int) -> int:

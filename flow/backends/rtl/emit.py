@@ -7,10 +7,12 @@ a pixel is one beat, and each op a stage of its own behind a line buffer, with F
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
-from flow.backends.rtl.depths import branch_depths
+from flow.backends.rtl.depths import Edge, arrivals, edge_depths, stream_timing, whole_timing
+from flow.backends.rtl.footprint import Needs, fifo_needs, held
 from flow.backends.rtl.modules import Module, bits, stream_module, whole_module, word_bits, words
 from flow.backends.rtl.verilog import FOOTER, HEADER
 from flow.errors import UnsupportedError
@@ -50,9 +52,40 @@ def emit(graph: IntGraph, target: Target) -> Project:
         "io_type": target.io_type,
         "clock_period_ns": target.clock_period_ns,
         "depths": {name: each.depth for name, each in modules.items()},
+        "needs": {name: each.needs.to_json() for name, each in modules.items()},
+        "top_needs": (stream_needs if stream else whole_needs)(graph, modules).to_json(),
+        "timing": (stream_timing if stream else whole_timing)(graph, modules),
     }
     files[DESIGN] = (json.dumps(design, indent=1, sort_keys=True) + "\n").encode()
     return Project(graph.name, files)
+
+
+def whole_needs(graph: IntGraph, modules: Mapping[str, Module]) -> Needs:
+    """Return what the top of a pipeline needs: its valid bits, and what the shorter ways wait for."""
+    starts, latencies = arrivals(graph, modules)
+    depth = max(1, *latencies.values())
+    delays = [(x, starts[op.name] - latencies[x.name]) for op in graph.ops for x in graph.sources(op)]
+    delays += [(graph[name], depth - latencies[name]) for name in graph.outputs]
+    parts = Counter(flip_flops=depth + len(graph.outputs) * (len(graph.outputs) > 1), stages=1)
+    for x, late in delays:
+        registers, shifts = held((late,))
+        parts += Counter(flip_flops=bits(x) * registers, shift_registers=bits(x) * shifts)
+    return Needs(parts=parts)
+
+
+def stream_needs(graph: IntGraph, modules: Mapping[str, Module]) -> Needs:
+    """Return what the top of a stream needs: its FIFOs, forks and counters."""
+    needs = Needs(parts={})
+    for op in graph.ops:
+        if not isinstance(op, Input):
+            needs += fifo_needs(word_bits(op), 2)
+        readers = sum(other.inputs.count(op.name) for other in graph.ops) + graph.outputs.count(op.name)
+        if readers > 1:
+            needs += Needs(parts=Counter(flip_flops=readers, stages=1))
+    for (name, _, _), depth in edge_depths(graph, modules).items():
+        needs += fifo_needs(word_bits(graph[name]), depth)
+    counters = sum((words(graph[name].shape) - 1).bit_length() for name in graph.outputs)
+    return needs + Needs(parts=Counter(flip_flops=counters, control=counters))
 
 
 def findings(project: Project, graph: IntGraph, target: Target) -> list[str]:
@@ -108,21 +141,18 @@ def _padded(width: int, name: str) -> str:
 
 
 def _whole_top(graph: IntGraph, modules: dict[str, Module]) -> str:
-    latency: dict[str, int] = {}
+    starts, latency = arrivals(graph, modules)
     body = "".join(_wires(op, bits(op)) for op in graph.ops)
     delays = ""
     inputs, outputs = graph.inputs, [graph[name] for name in graph.outputs]
     for op in graph.ops:
         if isinstance(op, Input):
-            latency[op.name] = 0
             continue
-        start = max(latency[name] for name in op.inputs)
         parts = []
         for number, x in enumerate(graph.sources(op)):
-            late = start - latency[x.name]
+            late = starts[op.name] - latency[x.name]
             parts.append(f"{x.name}_data" if late == 0 else f"{op.name}_x{number}_data")
             delays += _delay(bits(x), late, f"{x.name}_data", f"{op.name}_x{number}_data")
-        latency[op.name] = start + modules[op.name].depth
         x_data = parts[0] if len(parts) == 1 else f"{{{', '.join(reversed(parts))}}}"
         body += (
             f"    {modules[op.name].name} {op.name}_inst (.clk(aclk), .ce(advance), .x({x_data}), "
@@ -173,9 +203,9 @@ def _delay(width: int, depth: int, x: str, y: str) -> str:
 
 
 def _stream_top(graph: IntGraph, modules: dict[str, Module]) -> str:
-    """Return the top of a stream: after each op a FIFO of two words, and one of computed depth on each branch."""
+    """Return the top of a stream: a FIFO of two words after each op, one of computed depth where ways part or meet."""
     body, outputs = "", [graph[name] for name in graph.outputs]
-    depths = branch_depths(graph, modules)
+    depths = edge_depths(graph, modules)
     for op in graph.ops:
         body += _wires(op, word_bits(op))
     for op in graph.ops:
@@ -230,7 +260,7 @@ def _fifo(width: int, depth: int, x: str, y: str, name: str) -> str:
     )
 
 
-def _readers(op: Op, graph: IntGraph, depths: dict[tuple[str, str, int], int]) -> str:
+def _readers(op: Op, graph: IntGraph, depths: dict[Edge, int]) -> str:
     """Return the wires from an op to all that read it: other ops and ports of the design."""
     branches: list[tuple[str, int]] = []
     text = ""

@@ -2,17 +2,35 @@
 
 A shift is wires, so a bit of its result is a bit of its operand; so are the bits of a sum below the other operand. Bits
 that nothing reads, constants, and bits that two values share are not built, nor are their registers. What is left is
-counted by kind; what each kind takes is fitted to a synthesizer (`flow.backends.rtl.estimate`).
+counted by kind; what a LUT each kind takes is fitted to a synthesizer (`flow.backends.rtl.estimate`).
+
+    sum, merged_sum    bits of carry chains with two operands; merged: of a sum that only another sum of its stage reads
+    small_sum          the same of sums of one or two bits, which have no carry chain
+    invert, passed     bits of carry chains whose other operand is a constant 1, 0
+    carry              cells of carry chains, 4 bits each
+    select, gate       bits chosen between two, between one and a constant
+    compare            bits of a comparison of two values, compare_constant: with a constant
+    clamp, beyond      bits that leave a clamp, LUTs that look at the bits above them
+    any, table         LUTs of an OR of many bits, of a table
+    product, dsp       pairs of bits of a small product, DSP slices of a large one
+    flip_flops         registers;   shift_registers: bits that only wait, for 3 cycles or more
+
+Streams have besides: `stages`, `control` (bits of a window's counters), `padding` (those of them that are held against
+the frame inside its padding), `fifo_control` (bits of addresses), and the memories of `Needs`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from flow.backends.rtl.netlist import Netlist, Node
 from flow.backends.rtl.pipelining import Pipeline
+from flow.fixed import Codes
 
 Bit = int | tuple[int, int]
 """0, 1, or (node that computes it, its place in the node's value)."""
@@ -21,24 +39,85 @@ SHORTEST_SHIFT_REGISTER = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Footprint:
-    """What a netlist needs.
+class Memory:
+    """Words that are read in the cycle in which their address is given.
 
     Attributes:
-        parts: kind of logic -> how much of it; the kinds are those of `_Walk`.
-        waits: input, its bit -> after how many cycles it is read, each once, in order; 0 is not among them.
-        registers: flip-flops behind computed bits.
-        shifts: shift registers behind computed bits.
+        width, depth: bits of a word, words.
+        ports: addresses, 1 or 2.
+    """
+
+    width: int
+    depth: int
+    ports: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a module needs.
+
+    Attributes:
+        parts: kind -> how much of it, see above.
+        memories: those of its line buffers and FIFOs.
+    """
+
+    parts: Mapping[str, int]
+    memories: tuple[Memory, ...] = ()
+
+    def __add__(self, other: Needs) -> Needs:
+        return Needs(parts=Counter(self.parts) + Counter(other.parts), memories=self.memories + other.memories)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {"parts": dict(self.parts), "memories": [[each.width, each.depth, each.ports] for each in self.memories]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Needs:
+        """Return what `to_json` wrote."""
+        memories = (Memory(width=width, depth=depth, ports=ports) for width, depth, ports in data["memories"])
+        return cls(parts=data["parts"], memories=tuple(memories))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What one use of a netlist needs.
+
+    Attributes:
+        parts: kind -> how much of it.
+        waits: (input, its bit) -> after how many cycles it is read, in ascending order without 0; only what is read.
     """
 
     parts: Mapping[str, int]
     waits: Mapping[tuple[int, int], tuple[int, ...]]
-    registers: int
-    shifts: int
 
 
-def footprint(net: Netlist, pipe: Pipeline, width: int, fixed: Mapping[int, int] | None = None) -> Footprint:
-    """Return what a netlist needs.
+def used(net: Netlist, pipe: Pipeline, width: int, index: Codes, fill: int) -> Counter[str]:
+    """Return what the uses of a netlist need, side by side.
+
+    Args:
+        net: what is computed at each.
+        pipe: its stages.
+        width: bits of each output.
+        index: int64 (uses, inputs): which code each input reads; -1 for a constant. A code that several uses read
+            waits in one register.
+        fill: that constant.
+    """
+    parts: Counter[str] = Counter()
+    taps: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+    padded, which = np.unique(index < 0, axis=0, return_inverse=True)
+    for number, mask in enumerate(padded):
+        uses = index[which.reshape(-1) == number]
+        one = footprint(net, pipe, width, dict.fromkeys(np.flatnonzero(mask).tolist(), fill))
+        for kind, count in one.parts.items():
+            parts[kind] += count * len(uses)
+        for (place, bit), stages in one.waits.items():
+            for code in uses[:, place].tolist():
+                taps[code, bit].update(stages)
+    return parts + _registers(taps.values())
+
+
+def footprint(net: Netlist, pipe: Pipeline, width: int, fixed: Mapping[int, int]) -> Footprint:
+    """Return what one use of a netlist needs.
 
     Args:
         net: what is computed.
@@ -46,19 +125,56 @@ def footprint(net: Netlist, pipe: Pipeline, width: int, fixed: Mapping[int, int]
         width: bits of each output.
         fixed: inputs that are constants: number of the input -> its code.
     """
-    walk = _Walk(net, pipe, fixed or {})
+    walk = _Walk(net, pipe, fixed)
     walk.back(width)
-    waits: dict[tuple[int, int], tuple[int, ...]] = {}
-    registers = shifts = 0
+    waits, inner = {}, list[Sequence[int]]()
     for (place, i), stages in walk.read.items():
-        node = net.nodes[place]
-        taps = tuple(sorted(stage - pipe.stages[place] for stage in stages if stage > pipe.stages[place]))
+        node, start = net.nodes[place], pipe.stages[place]
+        taps = tuple(sorted(stage - start for stage in stages if stage > start))
         if node.kind == "input":
             waits[node.data, i] = taps
         else:
-            mine = held(taps)
-            registers, shifts = registers + mine[0], shifts + mine[1]
-    return Footprint(parts=dict(walk.parts), waits=waits, registers=registers, shifts=shifts)
+            inner.append(taps)
+    return Footprint(parts=walk.parts + _registers(inner), waits=waits)
+
+
+def window_needs(read: Iterable[tuple[int, int]], settings: Mapping[str, int], channels: int) -> Needs:
+    """Return what a window over a frame needs (`po2flow_window`).
+
+    Args:
+        read: (code of the window, its bit) that are read; a pixel's channels lie together, the row's pixels too.
+        settings: its parameters.
+        channels: of a pixel.
+    """
+    rows, cols, columns = settings["KR"], settings["KC"], settings["PADDED_COLS"]
+    taps: defaultdict[tuple[int, int, int], set[int]] = defaultdict(set)
+    for code, bit in read:
+        pixel, channel = divmod(code, channels)
+        row, col = divmod(pixel, cols)
+        taps[row, channel, bit].add(cols - col)
+    skips = [(size, step) for size, step in ((rows, settings["SR"]), (cols, settings["SC"])) if max(size, step) > 1]
+    counters = sum(max(skip).bit_length() for skip in skips)
+    counters += sum(size.bit_length() for size in (settings["PADDED_ROWS"], columns) if size > 1)
+    padded = (settings["PADDED_ROWS"], columns) != (settings["ROWS"], settings["COLS"])
+    parts = _registers(taps.values()) + Counter(flip_flops=counters + 1, control=counters, padding=counters * padded)
+    if rows == 1:
+        return Needs(parts=parts)
+    memory = Memory(width=(rows - 1) * settings["WIDTH"], depth=columns, ports=1 if rows == 2 else 2)
+    return Needs(parts=parts, memories=(memory,))
+
+
+def fifo_needs(width: int, depth: int) -> Needs:
+    """Return what a FIFO needs (`po2flow_fifo`): two addresses, a count, and the words."""
+    bits = max(1, (depth - 1).bit_length())
+    return Needs(
+        parts=Counter(flip_flops=3 * bits + 1, fifo_control=bits),
+        memories=(Memory(width=width, depth=depth, ports=2),),
+    )
+
+
+def _registers(taps: Iterable[Iterable[int]]) -> Counter[str]:
+    found = [held(sorted(each)) for each in taps]
+    return Counter(flip_flops=sum(each[0] for each in found), shift_registers=sum(each[1] for each in found))
 
 
 def held(taps: Sequence[int]) -> tuple[int, int]:
@@ -217,23 +333,21 @@ class _Walk:
         small = len(a) <= 2
         name = "small_sum" if small else "merged_sum" if place in self.merged else "sum"
         for x, y in zip(a, b, strict=True):
-            minus = kind == "sub"
+            key: tuple[object, ...]
             if isinstance(x, int) and isinstance(y, int):
                 continue
             if isinstance(x, int) or isinstance(y, int):
                 value, bit = (x, y) if isinstance(x, int) else (y, x)
-                inverted = value ^ minus if isinstance(y, int) or isinstance(x, int) else 0
-                key: tuple[object, ...] = ("invert", bit, stage)
-                if not inverted:
-                    self.parts["passed"] += 1
-                    continue
-                name_here = "invert"
+                part = "invert" if value ^ (kind == "sub") else "passed"
+                key = (part, bit, stage)
             else:
-                key, name_here = (kind, *sorted((x, y)), stage), name
+                part = name
+                key = (kind, *sorted((x, y)), stage)
             if key not in self.built or name != "sum":
                 self.built.add(key)
-                self.parts[name_here] += 1
-        self.parts["carry"] += len(a)
+                self.parts[part] += 1
+        if not small:
+            self.parts["carry"] += -(-len(a) // 4)
 
     def _select(self, c: Bit, a: Sequence[Bit], b: Sequence[Bit], stage: int) -> None:
         for x, y in zip(a, b, strict=True):

@@ -1,7 +1,8 @@
 """Affine forms: what a wire of a circuit is as a weighted sum of the inputs, exactly, for all inputs.
 
-A form is given to the output of a cell only if no bit is lost there: if the interval of the form, over all codes of the
-inputs' formats, fits the wire. A wire without a form is nothing wrong: it is not linear, or it is cut on purpose.
+The bits of a wire are its form's value modulo two to their number. An adder or multiplier has a form only if no bit is
+lost there: if the interval of the form, over all codes of the inputs' formats, fits its wire. Shifts may lose bits that
+the adder behind them drops anyway. A wire without a form is nothing wrong: it is not linear, or is cut on purpose.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Forms:
         for place, cell in enumerate(circuit.cells):
             if cell.kind in LINEAR:
                 form = self._of(cell)
-                if form is not None and (form.fits(len(cell.y), False) or form.fits(len(cell.y), True)):
+                fits = form is not None and (form.fits(len(cell.y), False) or form.fits(len(cell.y), True))
+                if form is not None and (fits or cell.kind in SHIFTS):
                     self.of_cell[place] = form
                 elif form is not None:
                     self.lost.append(place)
@@ -87,13 +89,12 @@ class Forms:
         if cell.kind in (REGISTER, "$pos"):
             return self._read(cell.a, cell.signed) or self._read(cell.a, not cell.signed)
         if cell.kind in SHIFTS:
-            bits = shifted(cell)
-            return self._read(bits, cell.signed) or self._read(bits, not cell.signed)
+            return self._read(shifted(cell), cell.signed, len(cell.y))
         width = len(cell.y)
-        a = self._read(extended(cell.a, max(width, len(cell.a)), cell.signed), cell.signed)
+        a = self._read(extended(cell.a, max(width, len(cell.a)), cell.signed), cell.signed, width)
         if a is None or cell.kind == "$neg":
             return None if a is None else self._scaled(a, -1)
-        b = self._read(extended(cell.b, max(width, len(cell.b)), cell.signed), cell.signed)
+        b = self._read(extended(cell.b, max(width, len(cell.b)), cell.signed), cell.signed, width)
         if b is None:
             return None
         if cell.kind == "$mul":
@@ -121,8 +122,8 @@ class Forms:
     def _constant(self, value: int) -> Form:
         return Form(np.zeros(len(self.low), np.int64), value, value, value)
 
-    def _read(self, bits: Bits, signed: bool) -> Form | None:
-        """Return the form of an operand, or None if it has none."""
+    def _read(self, bits: Bits, signed: bool, modulo: int | None = None) -> Form | None:
+        """Return the form of an operand, or None if it has none; with `modulo`, only its lowest bits must be right."""
         if all(bit in (0, 1) for bit in bits):
             value = sum(bit << place for place, bit in enumerate(bits))
             return self._constant(value - (1 << len(bits)) if signed and bits[-1] else value)
@@ -135,22 +136,23 @@ class Forms:
                 core, as_signed = core[:-1], True
         if as_signed and not signed and len(core) < len(bits):
             return None  # copies of the sign, read as a magnitude
-        return self._joined(core, as_signed)
+        return self._joined(core, as_signed, modulo is not None and len(core) >= modulo)
 
-    def _joined(self, bits: Bits, signed: bool) -> Form | None:
-        """Return the form of wires side by side, the highest of which is read as `signed` says."""
+    def _joined(self, bits: Bits, signed: bool, loose: bool) -> Form | None:
+        """Return the form of wires side by side; the highest is read as `signed` says, or need not fit if `loose`."""
         parts = runs(bits, self.sources)
         if len(parts) == 1:
-            return self._slice(*parts[0][1:], signed)
+            return self._slice(*parts[0][1:], signed, loose)
         total: Form | None = self._constant(0)
         for number, (offset, source, first, length) in enumerate(parts):
-            form = self._slice(source, first, length, signed and number == len(parts) - 1)
+            last = number == len(parts) - 1
+            form = self._slice(source, first, length, signed and last, loose and last)
             if form is None or total is None:
                 return None
             total = self._sum(total, self._scaled(form, 1 << offset))
         return total
 
-    def _slice(self, source: int | None, first: int, length: int, signed: bool) -> Form | None:
+    def _slice(self, source: int | None, first: int, length: int, signed: bool, loose: bool) -> Form | None:
         if source is None:
             return self._constant(first - (1 << length) if signed and first >> length - 1 else first)
         form = self._source(source)
@@ -160,7 +162,7 @@ class Forms:
             if form.constant % (1 << first) or (form.weights % (1 << first)).any():
                 return None
             form = self._form(form.weights >> first, form.constant >> first)
-        return form if form is not None and form.fits(length, signed) else None
+        return form if form is not None and (loose or form.fits(length, signed)) else None
 
     def _source(self, source: int) -> Form | None:
         if source >= 0:

@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from flow.backends.rtl.footprint import Needs, footprint, used, window_needs
 from flow.backends.rtl.kernels import Kernel, kernel, kernels
 from flow.backends.rtl.netlist import Netlist
 from flow.backends.rtl.pipelining import Pipeline, pipeline
@@ -31,12 +33,14 @@ class Module:
         name: the module's.
         texts: module name -> Verilog, this one and those it instantiates.
         depth: cycles from input to output of its pipeline.
+        needs: what it is made of, for the estimate.
         by_pixel: in a stream: it gives a word for each word it takes, or for a window; else it collects frames.
     """
 
     name: str
     texts: dict[str, str]
     depth: int
+    needs: Needs
     by_pixel: bool = True
 
 
@@ -59,10 +63,10 @@ def whole_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> 
     """Return an op on whole tensors, every position at once."""
     sources, found = graph.sources(op), kernels(op, graph)
     pipes = _alike([pipeline(each.net, clock_period_ns) for each in found])
-    depth = pipes[0].depth
+    depth, needs = pipes[0].depth, _whole_needs(op, found, pipes)
     if len(found) == 1 and _is_all(found[0], sum(math.prod(x.shape) for x in sources)):
         formats = [x.format for x in sources for _ in range(math.prod(x.shape))]
-        return Module(name, {name: module(name, found[0].net, pipes[0], formats, op.format)}, depth)
+        return Module(name, {name: module(name, found[0].net, pipes[0], formats, op.format)}, depth, needs)
     texts, instances = {}, list[str]()
     offsets, widths = _elements(sources)
     for number, (each, pipe) in enumerate(zip(found, pipes, strict=True)):
@@ -88,7 +92,12 @@ def whole_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> 
         f"{HEADER}module {name} (\n    input wire clk,\n    input wire ce,\n    input wire [{total - 1}:0] x,\n"
         f"    output wire [{bits(op) - 1}:0] y\n);\n{''.join(instances)}endmodule\n{FOOTER}"
     )
-    return Module(name, texts, depth)
+    return Module(name, texts, depth, needs)
+
+
+def _whole_needs(op: Op, found: Sequence[Kernel], pipes: Sequence[Pipeline]) -> Needs:
+    each = (used(it.net, pipe, op.format.width, it.index, it.fill) for it, pipe in zip(found, pipes, strict=True))
+    return Needs(parts=sum(each, Counter()))
 
 
 def _alike(pipes: Sequence[Pipeline]) -> list[Pipeline]:
@@ -236,17 +245,30 @@ def _kernel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_peri
     """Return a stage that computes each pixel by itself; without a netlist it passes them on."""
     widths = [word_bits(x) for x in sources]
     names = [f"x{number}" for number in range(len(sources))]
-    texts, depth, compute = {}, 0, f"    assign y_data = {_concat([f'{x}_data' for x in names])};\n"
+    texts, depth, needs, compute = (
+        {},
+        0,
+        Needs(parts={}),
+        f"    assign y_data = {_concat([f'{x}_data' for x in names])};\n",
+    )
     if net is not None:
         inner, pipe = f"{name}_kernel", pipeline(net, clock_period_ns)
         formats = [x.format for x in sources for _ in range(x.shape[-1])]
         depth, texts[inner] = pipe.depth, module(inner, net, pipe, formats, op.format)
+        needs = _stage_needs(op, net, pipe, 0)
         x = _concat([f"{x}_data" for x in names])
         compute = f"    {inner} kernel (.clk(clk), .ce(ce), .x({x}), .y(y_data));\n"
     valid = " & ".join(f"{x}_valid" for x in names)
     body = f"    wire x_ready = ce;\n{_joined_inputs(len(names))}{_advance(depth, valid)}{compute}"
     texts[name] = f"{HEADER}module {name} {_ports(op, widths)}{body}endmodule\n{FOOTER}"
-    return Module(name, texts, depth)
+    return Module(name, texts, depth, needs)
+
+
+def _stage_needs(op: Op, net: Netlist, pipe: Pipeline, fill: int) -> Needs:
+    """Return what the one use of a netlist in a stage needs, with the bits that say which words are valid."""
+    index = np.arange(len(net.inputs), dtype=np.int64)[None]
+    parts = used(net, pipe, op.format.width, index, fill) + Counter(flip_flops=pipe.depth, stages=1)
+    return Needs(parts=parts)
 
 
 def _window_stage(op: Conv | Pool, x: Op, clock_period_ns: float, name: str) -> Module:
@@ -271,7 +293,9 @@ def _window_stage(op: Conv | Pool, x: Op, clock_period_ns: float, name: str) -> 
         inner: module(inner, net, pipe, formats, op.format),
         name: f"{HEADER}module {name} {_ports(op, [word_bits(x)])}{body}endmodule\n{FOOTER}",
     }
-    return Module(name, texts, pipe.depth + 1)
+    needs = _stage_needs(op, net, pipe, fill)
+    window = window_needs(footprint(net, pipe, op.format.width, {}).waits, settings, x.shape[-1])
+    return Module(name, texts, pipe.depth + 1, needs + window)
 
 
 def window_settings(op: Conv | Pool, x: Op) -> dict[str, int]:
@@ -325,4 +349,8 @@ def _frame_stage(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> 
             "        .y_data(y_data), .y_valid(y_valid), .y_ready(y_ready)\n    );\n"
         )
     text = f"{HEADER}module {name} {_ports(op, [word_bits(x) for x in sources])}{body}endmodule\n{FOOTER}"
-    return Module(name, {**inner.texts, name: text}, inner.depth, by_pixel=False)
+    frame = Counter(flip_flops=sum(bits(x) for x in sources) + inner.depth, stages=len(sources))
+    if words(op.shape) > 1:
+        frame += Counter(flip_flops=bits(op), select=bits(op), stages=1)
+    needs = inner.needs + Needs(parts=frame)
+    return Module(name, {**inner.texts, name: text}, inner.depth, needs, by_pixel=False)

@@ -111,6 +111,12 @@ class Netlist:
         if self._is(b, 0):
             return self.shl(a, sa)
         (low, high), (low_b, high_b) = self.range(a), self.range(b)
+        inner = self.nodes[a]
+        if low_b == high_b and sa == 0 and inner.kind == "add" and inner.data[1] == 0:
+            (before, after) = inner.args
+            constant, also = self.range(after)
+            if constant == also:  # one constant for two
+                return self.add(before, self.const(constant + (low_b << sb)), inner.data[0])
         low, high = (low << sa) + (low_b << sb), (high << sa) + (high_b << sb)
         return self._new("add", (a, b), (sa, sb), *_within(low, high, limits))
 

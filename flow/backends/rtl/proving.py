@@ -13,7 +13,6 @@ Before that all are run on some samples, which finds what is grossly wrong, and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,12 +20,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.backends.rtl.circuit import Bits, Circuit, simulate
-from flow.backends.rtl.definition import Key, Output, bits_needed, evaluate, input_formats, outputs, result
+from flow.backends.rtl.circuit import UNDEFINED, Bits, Circuit, simulate
+from flow.backends.rtl.definition import Key, Output, bits_needed, outputs, result
 from flow.backends.rtl.forms import Form, Forms, direction
+from flow.backends.rtl.integers import evaluate
 from flow.backends.rtl.terms import Solver, Term, Vectors, joined, translate
+from flow.errors import ToolFailedError
 from flow.fixed import Codes, FixedFormat
-from flow.graph import Lookup, Op
+from flow.graph import Lookup, Op, Softmax
 
 EXHAUSTIVE_BITS = 16
 RANDOM_SAMPLES = 256
@@ -120,7 +121,12 @@ class Prover:
         self._outputs: dict[Key, list[Output]] = {}
 
     def prove(self, tasks: Sequence[Task]) -> Answer:
-        """Return what could be shown of all outputs of all tasks."""
+        """Return what could be shown of all outputs of all tasks.
+
+        Raises:
+            ToolFailedError: a wire that is read has no driver, or a driver that is not known here.
+        """
+        self._check_driven(tasks)
         answer = Answer()
         if self.circuit.cells:
             answer.difference = self._sampled(tasks)
@@ -138,6 +144,13 @@ class Prover:
         if self.circuit.cells:
             self._overflow(answer)
         return answer
+
+    def _check_driven(self, tasks: Sequence[Task]) -> None:
+        read = {bit for cell in self.circuit.cells for bits in (cell.a, cell.b, cell.s) for bit in bits}
+        read.update(bit for task in tasks for bit in task.y)
+        loose = read - self.sources.keys() - {0, 1, UNDEFINED}
+        if loose or any(UNDEFINED in task.y for task in tasks):
+            raise ToolFailedError(f"module '{self.circuit.name}' has {len(loose)} wires without a driver that is known")
 
     def _overflow(self, answer: Answer) -> None:
         adders = [place for place, cell in enumerate(self.circuit.cells) if cell.kind in ARITHMETIC]
@@ -185,7 +198,7 @@ class Prover:
 
     def _one(self, answer: Answer, number: int, task: Task, place: int, y: Bits, cone: list[int]) -> None:
         output = self.outputs(task.key)[place]
-        if isinstance(self.op, Lookup) and self._exhausted(answer, number, task, place, y, cone):
+        if isinstance(self.op, Lookup | Softmax) and self._exhausted(answer, number, task, place, y, cone):
             return
         if output.weights is not None and len(output.reads) > 1 and self._by_sum(answer, number, task, place, y):
             answer.proved += 1
@@ -348,7 +361,7 @@ class Prover:
         """Return codes of the elements whose weighted sum is as close to `wanted` as a greedy choice comes."""
         codes = np.zeros((1, len(weights)), np.int64)
         used = np.flatnonzero(weights)
-        for element in used:
+        for element in used.tolist():
             fmt = self.formats[element]
             codes[0, element] = fmt.min_code if weights[element] > 0 else fmt.max_code
         missing = wanted - self._interval(weights)[0]
@@ -420,20 +433,3 @@ def _packed(bits: NDArray[np.int64]) -> int:
 def _unpacked(value: int, samples: int) -> Codes:
     data = np.frombuffer(value.to_bytes(-(-samples // 8), "little"), np.uint8)
     return np.unpackbits(data, count=samples, bitorder="little").astype(np.int64)
-
-
-def kernel_task(op: Op, sources: Sequence[Op], key: Key, y: Bits) -> tuple[Task, list[FixedFormat]]:
-    """Return the task of a circuit that computes one position from its inputs, and their formats."""
-    formats = input_formats(op, sources, key)
-    return Task(key, np.arange(len(formats), dtype=np.int64), 0, y), formats
-
-
-def split(bits: Bits, widths: Sequence[int]) -> list[Bits]:
-    """Return nets cut into pieces of these widths; what is left over is dropped."""
-    ends = np.cumsum([0, *widths]).tolist()
-    return [bits[start:end] for start, end in zip(ends, ends[1:], strict=False)]
-
-
-def elements_of(sources: Sequence[Op]) -> list[FixedFormat]:
-    """Return the format of every element of some tensors, one tensor after another."""
-    return [x.format for x in sources for _ in range(math.prod(x.shape))]

@@ -16,7 +16,7 @@ constexpr size_t LANES = 16;
 constexpr i64 RESET_CYCLES = 4, DRAIN_CYCLES = 64;
 
 enum Code {
-    INSERT, SIGN, MASK, ADD, SUB, MUL, DIVU, DIVS, MODU, MODS, AND, OR, XOR, LTU, LTS, LEU, LES, EQ, NE,
+    INSERT, SIGN, MASK, ADD, SUB, MUL, DIVU, DIVS, MODU, MODS, AND, OR, XOR, LTU, LTS, LEU, LES,
     ZERO, NONZERO, PARITY, MUX, SHIFT, TABLE, READ
 };
 
@@ -106,8 +106,6 @@ static void evaluate() {
             EACH(LTS, i64(A) < i64(B))
             EACH(LEU, A <= B)
             EACH(LES, i64(A) <= i64(B))
-            EACH(EQ, A == B)
-            EACH(NE, A != B)
             EACH(ZERO, A == 0)
             EACH(NONZERO, A != 0)
             EACH(PARITY, u64(__builtin_parityll(A)))

@@ -13,6 +13,7 @@ from enum import IntEnum
 from flow.errors import EmitError
 
 CHUNK = 64
+"""Bits of a slot."""
 
 Bit = int | str
 """A net, by number, or a constant: "0", "1", "x", "z"."""
@@ -39,15 +40,13 @@ class Code(IntEnum):
     LTS = 14
     LEU = 15
     LES = 16
-    EQ = 17
-    NE = 18
-    ZERO = 19
-    NONZERO = 20
-    PARITY = 21
-    MUX = 22
-    SHIFT = 23
-    TABLE = 24
-    READ = 25
+    ZERO = 17
+    NONZERO = 18
+    PARITY = 19
+    MUX = 20
+    SHIFT = 21
+    TABLE = 22
+    READ = 23
 
 
 @dataclass(slots=True)
@@ -137,8 +136,9 @@ class Steps:
         return copies[0]
 
     def name(self, bit: Bit) -> str:
-        """Return the name of a wire that a net belongs to."""
-        return next((name for name, bits in self.nets.items() if bit in bits), str(bit))
+        """Return the name of a wire that a net belongs to, one of the source if there is one."""
+        names = sorted((name for name, bits in self.nets.items() if bit in bits), key=lambda name: name.startswith("$"))
+        return names[0] if names else str(bit)
 
     def word(self, bits: Bits) -> int:
         """Return the slot that holds up to 64 nets and constants as an unsigned number, the first one lowest."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flow.backends.rtl.circuit import COMPARISONS, REGISTER, SHIFTS, Bits, Cell, Circuit, extended, shifted
+from flow.backends.rtl.circuit import COMPARISONS, REGISTER, SHIFTS, UNDEFINED, Bits, Cell, Circuit, extended, shifted
 from flow.backends.rtl.forms import runs
 from flow.errors import ToolMissingError
 from flow.fixed import Codes
@@ -214,7 +214,7 @@ def _cell(solver: Solver, cell: Cell, vector: Any) -> Term:
     if kind in SHIFTS:
         return vector(shifted(cell))
     if kind in ("$mux", "$pmux"):
-        chosen = vector(cell.a)
+        chosen = solver.variable(width) if UNDEFINED in cell.a else vector(cell.a)
         for place, s in enumerate(cell.s):
             chosen = term(
                 "ITE", solver.truth(vector((s,))), vector(cell.b[place * width : (place + 1) * width]), chosen

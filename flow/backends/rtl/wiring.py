@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -108,15 +109,16 @@ def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: 
     elements, size = _split(x, formats), where.channels * op.format.width
     if len(y) != size * len(where.keys) or len(x) != sum(fmt.width for fmt in formats):
         raise WiringError(f"'{name}' has ports of {len(x)} and {len(y)} bits")
-    driven = {bit: (each, place) for each in circuit.instances for place, bit in enumerate(each.ports["y"])}
+    driven = {bit: each for each in circuit.instances for bit in each.ports["y"]}
+    if len(driven) < sum(len(each.ports["y"]) for each in circuit.instances):
+        raise WiringError(f"'{name}' has a wire that two modules drive")
     kernels, direct = dict[tuple[str, Key], Part](), list[Task]()
     for place, key in enumerate(where.keys):
         bits = y[place * size : (place + 1) * size]
-        used = driven.get(bits[0])
-        if used is None:
+        instance = driven.get(bits[0])
+        if instance is None:
             direct.append(Task(key, where.index[place], where.fill, bits))
             continue
-        instance = used[0]
         own = input_formats(op, sources, key)
         expected = _inputs(where.index[place].tolist(), elements, own, where.fill)
         _same(instance.ports["x"], expected, f"the input of '{instance.module}' at position {place}")
@@ -131,7 +133,7 @@ def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: 
 
 def _split(bits: Bits, formats: Sequence[FixedFormat]) -> list[Bits]:
     ends = np.cumsum([0, *(fmt.width for fmt in formats)]).tolist()
-    return [bits[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [bits[start:end] for start, end in pairwise(ends)]
 
 
 def _inputs(row: Sequence[int], elements: Sequence[Bits], formats: Sequence[FixedFormat], fill: int) -> Bits:
@@ -290,4 +292,4 @@ def _port(graph: IntGraph, op: Op, side: str) -> str:
 
 
 def _word(op: Op, stream: bool) -> int:
-    return (op.shape[-1] if stream else math.prod(op.shape)) * op.format.width
+    return math.prod(op.shape[-1:] if stream else op.shape) * op.format.width
