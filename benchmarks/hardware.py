@@ -234,7 +234,7 @@ def _through_alkaid(subject: Subject, row: str, rounding: str) -> Row:
         graph = lower(extract(subject.trained, None))
         codes, expected = _reference_outputs(graph, subject.data)
         comb = _traced(subject, rounding)
-        outputs = comb.predict(to_values(codes, graph.input.format).astype(np.float64))
+        outputs = comb.predict(to_values(codes, graph.inputs[0].format).astype(np.float64))
         rtl = RTLModel(comb, directory / "rtl", prj_name=graph.name, latency_cutoff=LATENCY_CUTOFF)
         rtl.write()
         differ = float(np.mean(outputs != expected))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,21 +16,19 @@ import zoo
 from nets import Net, s, u
 
 from flow import reference
-from flow.backends.rtl import proof
 from flow.backends.rtl.circuit import Circuit, read_circuit, read_instances, simulate
 from flow.backends.rtl.definition import positions
 from flow.backends.rtl.emit import LIBRARY, emit
-from flow.backends.rtl.forms import Forms
 from flow.backends.rtl.integers import evaluate
 from flow.backends.rtl.proof import Proof, Refuted, prove, prove_op, read_verilog
-from flow.backends.rtl.terms import Solver, bitwuzla_version
-from flow.backends.rtl.wiring import check_top, find_parts
+from flow.backends.rtl.terms import bitwuzla_version
+from flow.backends.rtl.wiring import check_top
 from flow.errors import EmitError, ToolFailedError, ToolMissingError
 from flow.fixed import Overflow, Rounding
 from flow.graph import Input, IntGraph
 from flow.passes import lower
 from flow.pipeline import BuildOptions, load_graph
-from flow.project import Project, write
+from flow.project import write
 from flow.target import IO_TYPES, Target
 
 pytestmark = pytest.mark.skipif(
@@ -96,11 +95,14 @@ def test_definition_is_the_reference(row: str) -> None:
 def test_every_row_is_proved(row: str, io_type: str, tmp_path: Path) -> None:
     graph = lower(zoo.row(row))
     for name, each in shown(graph, emitted(graph, io_type), tmp_path, io_type, 1 if row in HARD else 20).items():
-        assert each["scope"] in ("tested",) if row in HARD and name.startswith("softmax") else ("proved", "exhaustive")
-        assert each["scope"] != "refuted", each
-        assert each["overflow"] in ("none, by intervals", "none, by equality") or each["scope"] == "tested"
-        if each["scope"] == "exhaustive":
-            assert graph[name].kind in ("lookup", "softmax")
+        kind = graph[name].kind
+        if row in HARD and kind == "softmax":
+            assert (each["scope"], each["overflow"]) == ("tested", "not shown")
+        else:
+            assert each["scope"] == ("exhaustive" if kind in ("lookup", "softmax") else "proved"), each
+            assert each["overflow"] in ("none, by intervals", "none, by equality")
+        if kind in ("dense", "conv") and each["overflow"] != "none, by intervals":
+            assert graph[name].rounding in (Rounding.TRN_ZERO, Rounding.RND_ZERO, Rounding.RND_INF)
 
 
 # ---------------------------------------------------------------------- sabotage
@@ -210,3 +212,151 @@ def refuted(row: str, io_type: str, file: str, old: str, new: str, directory: Pa
     files = changed(emitted(graph, io_type), f"{graph.name}{file}.v", old, new)
     found = shown(graph, files, directory, io_type)
     return {name: each["reason"] for name, each in found.items() if each["scope"] == "refuted"}
+
+
+@pytest.mark.parametrize(
+    ("row", "io_type", "file", "old", "new", "op", "reason"),
+    [
+        ("conv_same", "io_parallel", "_conv_1", "x[52 +: 4]", "x[56 +: 4]", "conv_1", "the input of .* at position 0"),
+        ("conv_same", "io_parallel", "_conv_1", "4'd0", "4'd1", "conv_1", "the input of .* at position 0"),
+        ("conv_same", "io_parallel", "_conv_1", ".ce(ce)", ".ce(1'b1)", "conv_1", "ce of .* at position 0"),
+        ("conv_same", "io_parallel", "", ".x(port_data)", ".x(~port_data)", "conv_1", "input 0 is not .* 'port'"),
+        ("conv_same", "io_stream", "_conv_1", ".TOP(1)", ".TOP(0)", "conv_1", "the line buffer's TOP is 0, not 1"),
+        ("conv_same", "io_stream", "_conv_1", ".FILL({2{4'd0}})", ".FILL(8'd1)", "conv_1", "line buffer's FILL is 1"),
+        ("conv_same", "io_stream", "_conv_1", ".x(window)", ".x({window[70:0], window[71]})", "conv_1", "the input of"),
+        ("merge_subtract", "io_parallel", "", ".x({c_data, b_data, port_data})", ".x({c_data, port_data, b_data})",
+         "merge_3", "its input 0 is not the output of 'port'"),
+        ("residual", "io_stream", "", ".x1_data(conv_1_to_merge_9_1_data)", ".x1_data(conv_4_to_conv_7_0_data)", "merge_9",
+         "its input 1 is not the output of 'conv_1'"),
+    ],
+)  # fmt: skip
+def test_wires_are_checked(
+    row: str, io_type: str, file: str, old: str, new: str, op: str, reason: str, tmp_path: Path
+) -> None:
+    found = refuted(row, io_type, file, old, new, tmp_path)
+    assert set(found) == {op} and re.search(reason, found[op]), found
+
+
+# ---------------------------------------------------------------------- the whole, in processes of its own
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory: pytest.TempPathFactory) -> tuple[IntGraph, Path]:
+    """Return a graph with a branch, and its project on disk."""
+    graph, directory = lower(zoo.row("residual")), tmp_path_factory.mktemp("residual") / "project"
+    write(emit(graph, Target(backend="rtl", io_type="io_parallel")), directory)
+    return graph, directory
+
+
+def proofs(graph: IntGraph, directory: Path, cache: Path, said: list[str] | None = None) -> dict[str, Proof | Refuted]:
+    announce = said.append if said is not None else lambda what: None
+    return prove(directory, graph, "io_parallel", time_limit_s=20, cache_dir=cache, tested=77, announce=announce)
+
+
+def test_what_is_proved_is_kept(residual: tuple[IntGraph, Path], tmp_path: Path) -> None:
+    graph, directory = residual
+    said: list[str] = []
+    found = proofs(graph, directory, tmp_path, said)
+    assert list(found) == [op.name for op in graph.ops if not isinstance(op, Input)] and len(said) == len(found)
+    for each in found.values():
+        assert isinstance(each, Proof)
+        assert (each.scope, each.inputs, each.overflow, each.simulated) == ("proved", None, "none, by intervals", "")
+        assert bitwuzla_version() in each.engine and each.seconds > 0
+    again: list[str] = []
+    assert proofs(graph, directory, tmp_path, again) == found and again == []
+    assert found["conv_1"].to_json()["scope"] == "proved"
+
+
+def altered(directory: Path, copy: Path, file: str, old: str, new: str) -> Path:
+    """Return a copy of a project with one text replaced once."""
+    (copy / "rtl").mkdir(parents=True)
+    for path in (directory / "rtl").iterdir():
+        text = path.read_text()
+        if path.name == file:
+            assert old in text
+            text = text.replace(old, new, 1)
+        (copy / "rtl" / path.name).write_text(text)
+    return copy
+
+
+def test_what_is_wrong_is_refuted_by_name(residual: tuple[IntGraph, Path], tmp_path: Path) -> None:
+    graph, directory = residual
+    kernel = "zoo_residual_conv_4_kernel"
+    text = (directory / "rtl" / f"{kernel}.v").read_text()
+    sign = next(each for each in (" + ", " - ") if each in text)
+    copy = altered(directory, tmp_path / "copy", f"{kernel}.v", sign, " ^ ")
+    found = proofs(graph, copy, tmp_path / "cache")
+    assert [name for name, each in found.items() if isinstance(each, Refuted)] == ["conv_4"]
+    wrong = found["conv_4"]
+    assert isinstance(wrong, Refuted) and wrong.module == kernel and wrong.found != wrong.expected
+    assert wrong.inputs is not None and len(wrong.inputs) == 27 and str(wrong).startswith("op 'conv_4': module")
+    assert wrong.to_json()["output"] == wrong.output
+
+
+def test_values_of_different_samples_do_not_meet(residual: tuple[IntGraph, Path], tmp_path: Path) -> None:
+    graph, directory = residual
+    copy = altered(directory, tmp_path / "copy", "zoo_residual.v", ".DEPTH(5)", ".DEPTH(4)")
+    wrong = proofs(graph, copy, tmp_path / "cache")["merge_9"]
+    assert isinstance(wrong, Refuted) and "cycles after the sample" in wrong.reason and wrong.inputs is None
+
+
+def test_without_an_answer_it_is_tested(tmp_path: Path) -> None:
+    graph = lower(zoo.row("softmax"))
+    write(emit(graph, Target(backend="rtl", io_type="io_parallel")), tmp_path / "project")
+    name = graph.output.name
+    found = prove(tmp_path / "project", graph, "io_parallel", time_limit_s=0.5, cache_dir=tmp_path, tested=77)[name]
+    assert isinstance(found, Proof) and (found.scope, found.inputs, found.overflow) == ("tested", 77, "not shown")
+    assert "found no answer in 0.5 s" in found.engine
+    kept = tmp_path / f"{name}.json"
+    before = kept.stat().st_mtime_ns
+    prove(tmp_path / "project", graph, "io_parallel", time_limit_s=0.4, cache_dir=tmp_path, tested=77)
+    assert kept.stat().st_mtime_ns == before
+    prove(tmp_path / "project", graph, "io_parallel", time_limit_s=0.6, cache_dir=tmp_path, tested=77)
+    assert kept.stat().st_mtime_ns > before
+
+
+def test_a_missing_module_is_named(residual: tuple[IntGraph, Path], tmp_path: Path) -> None:
+    graph, directory = residual
+    copy = altered(directory, tmp_path / "copy", "zoo_residual_conv_7.v", "module zoo_residual_conv_7", "module other")
+    with pytest.raises(EmitError, match="no module 'zoo_residual_conv_7'"):
+        proofs(graph, copy, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ("    reg odd;\n    always @* if (ce) odd = x[0];\n    assign y[0] = odd;\n", "conv_1"),
+        ("    reg odd;\n    always @(posedge clk) odd <= x[0];\n", "a register that does not wait for ce"),
+        ("    reg odd;\n    always @(negedge clk) if (ce) odd <= x[0];\n", "a register with another clock"),
+        ("    wire odd = x[0] & even, even = odd | x[1];\n", "a loop"),
+        ("    wire odd = x[x[3:0]];\n", "a cell"),
+        ("    assign y[0] = x[0] & x[1];\n", "a wire with two drivers"),
+    ],
+)
+def test_what_no_kernel_has_is_not_read(residual: tuple[IntGraph, Path], new: str, said: str, tmp_path: Path) -> None:
+    graph, directory = residual
+    file = "zoo_residual_conv_1_kernel.v"
+    copy = altered(directory, tmp_path / "copy", file, "endmodule", f"{new}endmodule")
+    with pytest.raises(ToolFailedError, match=said) as error:
+        proofs(graph, copy, tmp_path / "cache")
+    assert str(error.value).startswith("conv_1: ")
+
+
+def test_bitwuzla_is_asked_for(
+    residual: tuple[IntGraph, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitwuzla", None)
+    with pytest.raises(ToolMissingError, match="bitwuzla is not installed; pip install"):
+        proofs(*residual, tmp_path)
+
+
+def test_a_trained_model_is_proved_whole(tmp_path: Path) -> None:
+    graph = load_graph(Path(__file__).parent.parent / "models" / "digits_mlp", BuildOptions(output=tmp_path / "runs"))
+    for io_type in IO_TYPES:
+        write(emit(graph, Target(backend="rtl", io_type=io_type)), tmp_path / io_type)
+        found = prove(
+            tmp_path / io_type, graph, io_type, time_limit_s=60, cache_dir=tmp_path / f"{io_type}.proofs", tested=0
+        )
+        for each in found.values():
+            assert isinstance(each, Proof) and (each.scope, each.overflow) == ("proved", "none, by intervals")
+            assert each.engine == f"affine forms over RTLIL + {bitwuzla_version()}"

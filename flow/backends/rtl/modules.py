@@ -320,6 +320,12 @@ def window_settings(op: Conv | Pool, x: Op) -> dict[str, int]:
     }
 
 
+def leading_padding(graph: IntGraph) -> int:
+    """Return at most how many cycles the padding before the first pixels takes, after a reset."""
+    at = [window_settings(op, graph.sources(op)[0]) for op in graph.ops if isinstance(op, Conv | Pool)]
+    return sum(each["TOP"] * each["PADDED_COLS"] + each["LEFT"] for each in at)
+
+
 def _frame_stage(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> Module:
     """Return a stage that collects whole frames, computes on them at once, and sends the result word by word."""
     sources = graph.sources(op)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from flow.backends.rtl.elaboration import SCRIPT, elaborate
 from flow.backends.rtl.emit import port
-from flow.backends.rtl.modules import words
+from flow.backends.rtl.modules import leading_padding, words
 from flow.backends.rtl.steps import Bits, Steps
 from flow.backends.rtl.yosys import quoted, run_scripts, yosys_version
 from flow.errors import EmitError, OutputError
@@ -71,8 +71,8 @@ class RtlRun(SimResult):
     """Codes of every op as they passed its wires, level "rtlsim", and how long that took.
 
     Attributes:
-        latency_cycles: of the first sample: from the cycle in which its first beat enters to that in which its last
-            beat leaves; None with stalls.
+        latency_cycles: of the first sample, which comes to a design at rest: from the cycle in which its first beat
+            enters to that in which its last beat leaves; None with stalls.
         initiation_interval_cycles: the most cycles between the last beats of two consecutive samples, once half of
             them have passed; None with stalls or for one sample.
         cycles: what the longest simulation took, reset included.
@@ -258,6 +258,7 @@ def run_rtl(
         ToolFailedError: the program failed.
     """
     started = time.perf_counter()
+    idle = leading_padding(graph) if program.io_type == "io_stream" and stalls is None else 0
     count = max(1, min(os.cpu_count() or 1, len(codes) // (LANES * FEWEST)))
     parts = np.array_split(codes.astype(np.int64), count)
     with tempfile.TemporaryDirectory(prefix="po2flow-rtlsim-") as scratch:
@@ -268,7 +269,7 @@ def run_rtl(
             for place, each in enumerate(graph.split_port(part).values()):
                 np.ascontiguousarray(each).tofile(directory / f"{place}.bin")
             seed = -1 if stalls is None else stalls * count + number
-            settings = [len(part), _per_simulation(len(part)), seed, patience_cycles, int(toggles)]
+            settings = [len(part), _per_simulation(len(part)), seed, patience_cycles, int(toggles), idle]
             files = [program.design, directory, directory]
             commands.append([str(program.simulator), *map(str, files), *map(str, settings)])
         for number, said in enumerate(run_all(commands, Path(scratch))):

@@ -148,12 +148,13 @@ struct Sink {
 };
 
 int main(int argc, char **argv) {
-    if (argc != 9) return 1;
+    if (argc != 10) return 1;
     Reader design{read_file(argv[1])};
     const std::string in = argv[2], out = argv[3];
     const size_t samples = std::stoull(argv[4]), per_lane = std::stoull(argv[5]);
     const i64 seed = std::stoll(argv[6]), patience = std::stoll(argv[7]);
     const bool count_toggles = std::stoi(argv[8]) != 0;
+    const i64 start = RESET_CYCLES + std::stoll(argv[9]);  // when inputs may be valid
 
     auto number = [&] { return size_t(design.next()); };
     values.assign(number() * LANES, 0);
@@ -212,7 +213,7 @@ int main(int argc, char **argv) {
 
     std::vector<size_t> beats(inputs.size() * LANES, 0);
     std::vector<std::vector<u64>> waiting(outputs.size() * LANES);  // what a port offered and could not pass
-    std::vector<i64> times(samples * 2, -1), progress(LANES, RESET_CYCLES), drained(LANES, 0);
+    std::vector<i64> times(samples * 2, -1), progress(LANES, start), drained(LANES, 0);
     std::vector<i64> flips(ops.size(), 0);
     std::vector<u64> before(toggles.size() * LANES, 0);
     std::vector<u64> next(registers.size() * LANES);
@@ -239,7 +240,7 @@ int main(int argc, char **argv) {
                 const Input &port = inputs[i];
                 u64 &valid = at(port.valid)[lane];
                 const size_t beat = beats[i * LANES + lane], all = (first[lane + 1] - first[lane]) * port.words;
-                if (!running || valid || beat == all || stalls[i * LANES + lane].next()) continue;
+                if (cycle < start || valid || beat == all || stalls[i * LANES + lane].next()) continue;
                 valid = 1;
                 at(port.last)[lane] = (beat + 1) % port.words == 0;
                 for (size_t chunk = 0; chunk < port.chunks; chunk++) at(port.data + chunk)[lane] = 0;
