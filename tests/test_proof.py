@@ -226,8 +226,8 @@ def refuted(row: str, io_type: str, file: str, old: str, new: str, directory: Pa
         ("conv_same", "io_stream", "_conv_1", ".x(window)", ".x({window[70:0], window[71]})", "conv_1", "the input of"),
         ("merge_subtract", "io_parallel", "", ".x({c_data, b_data, port_data})", ".x({c_data, port_data, b_data})",
          "merge_3", "its input 0 is not the output of 'port'"),
-        ("residual", "io_stream", "", ".x1_data(conv_1_to_merge_9_1_data)", ".x1_data(conv_4_to_conv_7_0_data)", "merge_9",
-         "its input 1 is not the output of 'conv_1'"),
+        ("residual", "io_stream", "", ".x1_data(conv_1_to_merge_9_1_data)", ".x1_data(conv_4_to_conv_7_0_data)",
+         "merge_9", "its input 1 is not the output of 'conv_1'"),
     ],
 )  # fmt: skip
 def test_wires_are_checked(

@@ -12,7 +12,7 @@ entered and have not left, by two schedules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def edge_depths(graph: IntGraph, modules: Mapping[str, Module]) -> dict[Edge, in
     }
 
 
-def arrivals(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[dict[str, int], dict[str, int]]:
+def pipeline_times(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[dict[str, int], dict[str, int]]:
     """Return when each op of a pipeline starts on a sample, and when it has it, in cycles after the sample entered."""
     starts: dict[str, int] = {}
     done: dict[str, int] = {}
@@ -54,12 +54,12 @@ def arrivals(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[dict[str, 
 
 def whole_timing(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[int, int]:
     """Return latency and initiation interval of a pipeline in cycles."""
-    return max(1, *arrivals(graph, modules)[1].values()), 1
+    return max(1, *pipeline_times(graph, modules)[1].values()), 1
 
 
 def stream_timing(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[int, int]:
     """Return latency, from the first word of a sample to its last result, and initiation interval of a stream."""
-    given, _ = _run(graph, modules, 1)
+    given, _ = _run(graph, modules, 1, edge_depths(graph, modules))
     ends = np.max([given[name].reshape(FRAMES, -1)[:, -1] for name in graph.outputs], axis=0)
     return int(ends[0]), int(ends[-1] - ends[-2])
 
@@ -81,9 +81,9 @@ def _rest(graph: IntGraph, modules: Mapping[str, Module]) -> int:
 
 
 def _run(
-    graph: IntGraph, modules: Mapping[str, Module], gap: int
+    graph: IntGraph, modules: Mapping[str, Module], gap: int, with_fifo: Collection[Edge] = ()
 ) -> tuple[dict[str, Cycles], dict[Edge, tuple[Cycles, Cycles]]]:
-    """Follow words that enter the design every `gap` cycles.
+    """Follow words that enter the design every `gap` cycles; the edges with a FIFO take a cycle more.
 
     Returns:
         When each word of an op leaves the FIFO behind it, and when each word of an edge enters it and leaves.
@@ -94,7 +94,8 @@ def _run(
         if isinstance(op, Input):
             given[op.name] = np.arange(FRAMES * words(op.shape), dtype=np.int64) * gap
             continue
-        takes, gives = _schedule(op, graph, modules[op.name], [given[name] for name in op.inputs])
+        arrivals = [given[x] + ((x, op.name, number) in with_fifo) for number, x in enumerate(op.inputs)]
+        takes, gives = _schedule(op, graph, modules[op.name], arrivals)
         for number, (name, when) in enumerate(zip(op.inputs, takes, strict=True)):
             edges[name, op.name, number] = given[name], when
         given[op.name] = gives + 1

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
-from flow.backends.rtl.depths import Edge, arrivals, edge_depths, stream_timing, whole_timing
+from flow.backends.rtl.depths import Edge, edge_depths, pipeline_times, stream_timing, whole_timing
 from flow.backends.rtl.footprint import Needs, fifo_needs, held
 from flow.backends.rtl.modules import Module, bits, stream_module, whole_module, word_bits, words
 from flow.backends.rtl.verilog import FOOTER, HEADER
@@ -62,7 +62,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
 
 def whole_needs(graph: IntGraph, modules: Mapping[str, Module]) -> Needs:
     """Return what the top of a pipeline needs: its valid bits, and what the shorter ways wait for."""
-    starts, latencies = arrivals(graph, modules)
+    starts, latencies = pipeline_times(graph, modules)
     depth = max(1, *latencies.values())
     delays = [(x, starts[op.name] - latencies[x.name]) for op in graph.ops for x in graph.sources(op)]
     delays += [(graph[name], depth - latencies[name]) for name in graph.outputs]
@@ -141,7 +141,7 @@ def _padded(width: int, name: str) -> str:
 
 
 def _whole_top(graph: IntGraph, modules: dict[str, Module]) -> str:
-    starts, latency = arrivals(graph, modules)
+    starts, latency = pipeline_times(graph, modules)
     body = "".join(_wires(op, bits(op)) for op in graph.ops)
     delays = ""
     inputs, outputs = graph.inputs, [graph[name] for name in graph.outputs]

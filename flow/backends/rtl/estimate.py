@@ -24,7 +24,7 @@ from flow.target import Target
 COEFFICIENTS = Path(str(resources.files("flow.backends.rtl"))) / "estimate.json"
 """What benchmarks/fit_estimate.py wrote: LUTs per kind, and the errors."""
 KINDS = (
-    *("sum", "merged_sum", "small_sum", "invert", "passed", "carry", "select", "gate", "compare", "compare_constant"),
+    *("sum", "merged_sum", "small_sum", "merged_half", "invert", "passed", "carry", "select", "gate", "compare", "compare_constant"),
     *("clamp", "beyond", "any", "table", "product", "dsp", "flip_flops", "shift_registers"),
     *("stages", "control", "padding", "fifo_control"),
 )
@@ -44,7 +44,7 @@ def memory_needs(memory: Memory, family: str) -> tuple[int, int, int]:
     """
     width, depth, bits = memory.width, memory.depth, memory.width * memory.depth
     address = max(1, (depth - 1).bit_length()) * (memory.ports - 1)
-    if bits <= SMALLEST_MEMORY_BITS:
+    if bits <= SMALLEST_MEMORY_BITS or (depth == 2 and bits <= SMALLEST_PAIR_BITS):
         return width * (depth - 1), bits + address, 0
     if depth > 64 and bits > LUT_MEMORY_BITS[family]:
         per_block = 36 * 512 // max(512, 1 << (depth - 1).bit_length())
@@ -57,7 +57,8 @@ def memory_needs(memory: Memory, family: str) -> tuple[int, int, int]:
     return slice_luts * banks * math.ceil(width / bits_each) + width * (banks > 1), address, 0
 
 
-SMALLEST_MEMORY_BITS = 24
+SMALLEST_MEMORY_BITS = 8
+SMALLEST_PAIR_BITS = 24
 LUT_MEMORY_BITS = {"7-series": 2048, "UltraScale": 4096, "UltraScale+": 4096}
 LUT_MEMORIES = {"7-series": (6, 4), "UltraScale": (14, 8), "UltraScale+": (14, 8)}
 """Family -> bits of 32 words in the LUTs of a slice, and how many LUTs these are."""

@@ -6,6 +6,7 @@ counted by kind; what a LUT each kind takes is fitted to a synthesizer (`flow.ba
 
     sum, merged_sum    bits of carry chains with two operands; merged: of a sum that only another sum of its stage reads
     small_sum          the same of sums of one or two bits, which have no carry chain
+    merged_half        bits of sums of three and more operands where one of two is a constant
     invert, passed     bits of carry chains whose other operand is a constant 1, 0
     carry              cells of carry chains, 4 bits each
     select, gate       bits chosen between two, between one and a constant
@@ -231,12 +232,15 @@ class _Walk:
             return [fresh[0], *self.extended(node.args[0], node.width + node.data)[node.data + 1 :]]
         if node.kind == "less" and self._is_zero(node.args[1]):
             return [self.bits[node.args[0]][-1]] if self.net.nodes[node.args[0]].signed else [0]
-        if node.kind in ("mux", "clamp", "max"):
-            choices = [self.extended(arg, node.width) for arg in node.args[node.kind == "mux" :]]
-            if len(choices) == 2:
-                return [a if a == b else own for a, b, own in zip(*choices, fresh, strict=True)]
-            if node.low == node.data[0] or node.high == node.data[1]:
-                return fresh
+        if node.kind == "clamp":
+            ends = (constant(end, node.width) for end in node.data)
+            return _alike(fresh, self.extended(node.args[0], node.width), *ends)
+        if node.kind == "max":
+            return _alike(fresh, *(self.extended(arg, node.width) for arg in node.args))
+        if node.kind == "mux":
+            bits = _alike(fresh, *(self.extended(arg, node.width) for arg in node.args[1:]))
+            chosen = (self.extended(arg, node.width) for arg in node.args[1:])
+            return [args[0][0] if pair == (1, 0) else bit for bit, pair in zip(bits, zip(*chosen, strict=True), strict=True)]
         return fresh
 
     def _is_zero(self, place: int) -> bool:
@@ -257,7 +261,7 @@ class _Walk:
         """Return the sums that become part of the one sum that reads them: sums of three and more operands."""
         readers: Counter[int] = Counter(arg for node in self.net.nodes for arg in node.args)
         readers.update(self.net.outputs)
-        found = set()
+        found, self.roots = set[int](), set[int]()
         for place, node in enumerate(self.net.nodes):
             if node.kind in ("add", "sub"):
                 for arg, shift in zip(node.args, node.data, strict=True):
@@ -265,6 +269,7 @@ class _Walk:
                     same = self.pipe.stages[arg] == self.pipe.stages[place]
                     if below.kind in ("add", "sub") and same and readers[arg] == 1 and shift == 0:
                         found.add(arg)
+                        self.roots.add(place)
         return found
 
     # -- backward: what is read
@@ -339,6 +344,7 @@ class _Walk:
             if isinstance(x, int) or isinstance(y, int):
                 value, bit = (x, y) if isinstance(x, int) else (y, x)
                 part = "invert" if value ^ (kind == "sub") else "passed"
+                part = "merged_half" if place in self.merged or place in self.roots else part
                 key = (part, bit, stage)
             else:
                 part = name
@@ -377,6 +383,16 @@ class _Walk:
 
 
 DSP_PRODUCT_BITS = 9
+
+
+def _alike(own: Sequence[Bit], *sources: Sequence[Bit]) -> list[Bit]:
+    """Return the bits of a choice: one bit where the choices are one, the same where they are the same elsewhere."""
+    first: dict[tuple[Bit, ...], Bit] = {}
+    bits = []
+    for bit, choices in zip(own, zip(*sources, strict=True), strict=True):
+        same = all(choice == choices[0] for choice in choices)
+        bits.append(choices[0] if same else first.setdefault(choices, bit))
+    return bits
 
 
 def constant(value: int, width: int) -> list[Bit]:

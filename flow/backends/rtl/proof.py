@@ -134,7 +134,10 @@ def prove(
         job = {"graph": to_json(graph), "directory": str(project_dir.resolve()), "stream": io_type == "io_stream"}
         missing = {name: module for name, module in modules.items() if name not in shown}
         commands = {}
-        for name, files in [(TOP, (verilog[graph.name][0],)), *((name, module.files) for name, module in missing.items())]:
+        for name, files in [
+            (TOP, (verilog[graph.name][0],)),
+            *((name, module.files) for name, module in missing.items()),
+        ]:
             path = Path(scratch) / f"{name}.job"
             path.write_text(json.dumps({**job, "op": name, "files": files, "time_limit_s": time_limit_s}))
             commands[name] = [sys.executable, "-c", CHILD, str(path), str(path.with_suffix(".answer"))]
@@ -175,14 +178,17 @@ def _key(graph: IntGraph, name: str, io_type: str, module: Module) -> str:
 
 def _late(graph: IntGraph, shown: Mapping[str, Any], wires: Mapping[str, Any]) -> dict[str, str]:
     """Return which ops of one pipeline read values of different samples."""
-    arrives: dict[str, int] = {}
+    arrives: dict[str, int | None] = {}
     found = {}
     for op in graph.ops:
         delays = wires[op.name][1] if op.name in wires else []
-        times = [arrives[x] + delay for x, delay in zip(op.inputs, delays, strict=False)]
+        starts = [arrives[x] for x in op.inputs]
+        times = [start + delay for start, delay in zip(starts, delays, strict=False) if start is not None]
         if len(set(times)) > 1:
             found[op.name] = f"its inputs arrive {', '.join(map(str, times))} cycles after the sample"
-        arrives[op.name] = max(times, default=0) + (shown[op.name]["depth"] if op.name in shown else 0)
+        depth = shown[op.name]["depth"] if op.name in shown else 0
+        known = depth is not None and None not in starts
+        arrives[op.name] = max(times, default=0) + depth if known else None
     return found
 
 
@@ -242,7 +248,7 @@ def prove_op(
 ) -> dict[str, Any]:
     """Return what can be shown of one op, as JSON types; `scope` may be "refuted"."""
     sources, name = graph.sources(op), f"{graph.name}_{op.name}"
-    refuted = {"scope": "refuted", "difference": None, "depth": 0}
+    refuted = {"scope": "refuted", "difference": None, "depth": None}
     try:
         parts = find_parts(op, sources, modules, name, stream)
         depth = _depth(parts.parts)
@@ -253,7 +259,7 @@ def prove_op(
     for part in parts.parts:
         answer = Prover(part.circuit, op, sources, part.elements, part.formats, deadline).prove(part.tasks)
         if answer.difference is not None:
-            return {**refuted, "module": part.circuit.name, **_example(part, answer.difference, op)}
+            return {**refuted, "depth": depth, "module": part.circuit.name, **_example(part, answer.difference, op)}
         total.proved, total.exhaustive = total.proved + answer.proved, total.exhaustive + answer.exhaustive
         total.open, total.codes = total.open + answer.open, max(total.codes, answer.codes)
         total.engines |= answer.engines
