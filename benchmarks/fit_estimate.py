@@ -202,7 +202,7 @@ def read_rows() -> list[Row]:
             family=row["family"],
             needs=Needs.from_json(
                 {
-                    "parts": {kind: int(row[PART + kind]) for kind in KINDS if row[PART + kind]},
+                    "parts": {kind: int(row[PART + kind]) for kind in KINDS if row.get(PART + kind)},
                     "memories": json.loads(row["memories"]),
                 }
             ),

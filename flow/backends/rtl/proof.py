@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 import tempfile
 import time
@@ -187,7 +186,7 @@ def _late(graph: IntGraph, shown: Mapping[str, Any], wires: Mapping[str, Any]) -
         if len(set(times)) > 1:
             found[op.name] = f"its inputs arrive {', '.join(map(str, times))} cycles after the sample"
         depth = shown[op.name]["depth"] if op.name in shown else 0
-        known = depth is not None and None not in starts
+        known = depth is not None and None not in starts and len(delays) == len(op.inputs)
         arrives[op.name] = max(times, default=0) + depth if known else None
     return found
 
@@ -259,7 +258,7 @@ def prove_op(
     for part in parts.parts:
         answer = Prover(part.circuit, op, sources, part.elements, part.formats, deadline).prove(part.tasks)
         if answer.difference is not None:
-            return {**refuted, "depth": depth, "module": part.circuit.name, **_example(part, answer.difference, op)}
+            return {**refuted, "depth": depth, "module": part.circuit.name, **_example(part, answer.difference)}
         total.proved, total.exhaustive = total.proved + answer.proved, total.exhaustive + answer.exhaustive
         total.open, total.codes = total.open + answer.open, max(total.codes, answer.codes)
         total.engines |= answer.engines
@@ -295,17 +294,18 @@ def _depth(parts: Sequence[Part]) -> int:
         for part in parts
     } - {None}
     if len(depths) > 1:
-        raise ValueError(f"its positions take {', '.join(map(str, sorted(filter(None, depths))))} cycles")
+        raise ValueError(
+            f"its positions take {', '.join(map(str, sorted(each for each in depths if each is not None)))} cycles"
+        )
     return next(iter(depths), None) or 0
 
 
-def _example(part: Part, difference: Difference, op: Op) -> dict[str, Any]:
+def _example(part: Part, difference: Difference) -> dict[str, Any]:
     nonzero = [(place, code) for place, code in enumerate(difference.inputs) if code]
     inputs = ", ".join(f"x[{place}] = {code}" for place, code in nonzero[:8]) or "inputs of 0"
     more = f" and {len(nonzero) - 8} more" if len(nonzero) > 8 else ""
-    place = difference.output % max(1, math.prod(op.shape))
     return {
         "reason": f"module '{part.circuit.name}' gives {difference.found} for {difference.expected} at output "
         f"{difference.output} for {inputs}{more}",
-        "difference": {**asdict(difference), "output": place},
+        "difference": asdict(difference),
     }
