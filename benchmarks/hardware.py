@@ -47,7 +47,7 @@ from flow.fixed import to_values
 from flow.graph import IntGraph
 from flow.inputs import Samples, to_port
 from flow.passes import lower
-from flow.project import write
+from flow.project import digest_files, write
 from flow.spec import BatchNormSpec, DenseSpec, LayerSpec, ModelSpec, ReluSpec, find_model_dir, load_spec
 from flow.target import Target
 from flow.toolchain import run_tool
@@ -123,7 +123,8 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/hardware"), metavar="DIR")
     parser.add_argument("--record", action="store_true", help="write the data and the plot of docs/benchmarks.md")
     arguments = parser.parse_args()
-    rows, missing = [], {}
+    rows: list[Row] = []
+    missing: dict[str, str] = {}
     for name in arguments.models:
         subject = load_subject(name, arguments.build.resolve())
         for letter in arguments.rows:
@@ -191,7 +192,14 @@ def hgq2(subject: Subject) -> Iterator[Row]:
 def _train_hgq2(subject: Subject, directory: Path, options: Mapping[str, Any]) -> None:
     python = _hgq2_environment(subject.build)
     directory.mkdir(parents=True, exist_ok=True)
-    np.savez(directory / "data.npz", **_splits(subject.data))
+    data = subject.data
+    splits: dict[str, NDArray[Any]] = {
+        "x_train": data.x_train,
+        "y_train": data.y_train,
+        "x_test": data.x_test,
+        "y_test": data.y_test,
+    }
+    np.savez(directory / "data.npz", allow_pickle=False, **splits)
     command = [str(python), str(HERE / "hgq2_net.py"), "data.npz", ".", "--latency-cutoff", str(LATENCY_CUTOFF)]
     for name, value in options.items():
         command += [f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value])]
@@ -207,22 +215,20 @@ MEASURES: Mapping[str, Callable[[Subject], Iterator[Row]]] = {
 
 
 def _through_our_back_end(subject: Subject, row: str, trained: TrainedModel) -> Row:
-    directory = subject.directory / row
+    directory, graph = subject.directory / row, lower(extract(trained, None))
+    project = emit(graph, TARGET)
 
     def measure() -> Row:
-        graph = lower(extract(trained, None))
-        started = time.perf_counter()
-        write(emit(graph, TARGET), directory)
-        facts = {"emission_seconds": round(time.perf_counter() - started, 1), **_weights(trained)}
+        write(project, directory)
         codes, outputs = _reference_outputs(graph, subject.data)
         program = rtlsim.compile_rtl(directory, graph, TARGET.io_type, subject.build / "rtlsim")
         run = rtlsim.run_rtl(program, graph, codes[:SIMULATED])
         simulated = to_values(run.codes[graph.output.name], graph.output.format)
         assert np.array_equal(simulated, outputs[:SIMULATED]) and run.latency_cycles is not None
         accuracy = _accuracy(outputs, subject.data)
-        return _synthesized(subject, row, directory, graph.name, accuracy, run.latency_cycles, facts)
+        return _synthesized(subject, row, directory, graph.name, accuracy, run.latency_cycles, _weights(trained))
 
-    return _cached(subject, row, [trained.digest(), _own_sources()], measure)
+    return _cached(subject, row, [trained.digest(), digest_files(project.files)], measure)
 
 
 def _through_alkaid(subject: Subject, row: str, rounding: str) -> Row:
@@ -321,7 +327,7 @@ def _synthesized(
 ) -> Row:
     """Return the row of a project with `rtl/`, after the same synthesis for all of them."""
     started = time.perf_counter()
-    cache = directory / "yosys"
+    cache = subject.directory / "yosys" / directory.relative_to(subject.directory)
     report = synthesize(directory, top, (), TARGET, cache, timeout_s=TIMEOUT_S)
     total = report.total
     return Row(
@@ -356,14 +362,6 @@ def _key(what: str, depends: Sequence[Any]) -> str:
     return sha256(json.dumps([what, list(depends), TARGET.to_json(), yosys_version()]).encode()).hexdigest()
 
 
-def _own_sources() -> str:
-    """Return a digest of the back end, so that a change of it is measured again."""
-    from flow.backends import rtl
-
-    files = sorted(Path(rtl.__path__[0]).glob("*"))
-    return sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
-
-
 def _reference_outputs(graph: IntGraph, data: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the codes of the test inputs, and the logits that the reference makes of them."""
     codes = to_port(Samples(values=data.x_test, labels=data.y_test, source=data.source), graph).codes
@@ -376,10 +374,6 @@ def _accuracy(outputs: NDArray[Any], data: Dataset) -> float:
 
 def _accuracy_of_ours(subject: Subject) -> float:
     return _accuracy(_reference_outputs(lower(extract(subject.trained, None)), subject.data)[1], subject.data)
-
-
-def _splits(data: Dataset) -> dict[str, NDArray[Any]]:
-    return {"x_train": data.x_train, "y_train": data.y_train, "x_test": data.x_test, "y_test": data.y_test}
 
 
 def _weights(trained: TrainedModel) -> dict[str, int]:

@@ -99,6 +99,6 @@ def test_findings_name_changed_and_missing_files() -> None:
     assert findings(project, graph, target("io_parallel")) == []
     top = f"rtl/{graph.name}.v"
     changed = Project(graph.name, {**project.files, top: project.files[top] + b"// by hand\n"})
-    assert findings(changed, graph, target("io_parallel")) == [f"{top}: was changed"]
+    assert findings(changed, graph, target("io_parallel")) == [f"{top}: is not what this version writes for the graph"]
     files = {path: text for path, text in project.files.items() if path != top}
     assert findings(Project(graph.name, files), graph, target("io_parallel")) == [f"{top}: is not there"]

@@ -92,7 +92,7 @@ def findings(project: Project, graph: IntGraph, target: Target) -> list[str]:
     """Return which files of a project are not what `emit` writes for the graph."""
     expected, found = emit(graph, target).files, project.files
     return [
-        f"{path}: {'is not there' if path not in found else 'was changed'}"
+        f"{path}: {'is not there' if path not in found else 'is not what this version writes for the graph'}"
         for path, text in sorted(expected.items())
         if found.get(path) != text
     ]

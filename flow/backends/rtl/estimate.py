@@ -24,9 +24,9 @@ from flow.target import Target
 COEFFICIENTS = Path(str(resources.files("flow.backends.rtl"))) / "estimate.json"
 """What benchmarks/fit_estimate.py wrote: LUTs per kind, and the errors."""
 KINDS = (
-    *("sum", "merged_sum", "small_sum", "merged_half", "invert", "passed", "carry", "select", "gate", "compare", "compare_constant"),
-    *("clamp", "beyond", "any", "table", "product", "dsp", "flip_flops", "shift_registers"),
-    *("stages", "control", "padding", "fifo_control"),
+    *("sum", "small_sum", "invert", "passed", "sum_of_1", "sum_of_2", "sum_of_3", "carry"),
+    *("select", "gate", "absorbed", "compare", "compare_constant", "clamp", "clamp_one", "beyond", "any", "table"),
+    *("product", "dsp", "flip_flops", "shift_registers", "stages", "control", "padding", "fifo_control"),
 )
 """The kinds of `flow.backends.rtl.footprint`."""
 COUNTED = ("flip_flops", "shift_registers", "carry", "dsp")

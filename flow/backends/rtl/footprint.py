@@ -4,14 +4,16 @@ A shift is wires, so a bit of its result is a bit of its operand; so are the bit
 that nothing reads, constants, and bits that two values share are not built, nor are their registers. What is left is
 counted by kind; what a LUT each kind takes is fitted to a synthesizer (`flow.backends.rtl.estimate`).
 
-    sum, merged_sum    bits of carry chains with two operands; merged: of a sum that only another sum of its stage reads
+    sum                bits of carry chains with two operands
     small_sum          the same of sums of one or two bits, which have no carry chain
-    merged_half        bits of sums of three and more operands where one of two is a constant
     invert, passed     bits of carry chains whose other operand is a constant 1, 0
+    sum_of_1, _2, _3   bits of sums of more than two operands that have one, two, or n + 1 variables (n times)
     carry              cells of carry chains, 4 bits each
     select, gate       bits chosen between two, between one and a constant
-    compare            bits of a comparison of two values, compare_constant: with a constant
-    clamp, beyond      bits that leave a clamp, LUTs that look at the bits above them
+    compare            LUTs of a comparison of two values, compare_constant: with a constant
+    absorbed           bits of a choice that only another choice reads
+    clamp, clamp_one   bits that leave a clamp at both ends; clamps at one end, which the set or reset of registers do
+    beyond             LUTs that look at the bits above them
     any, table         LUTs of an OR of many bits, of a table
     product, dsp       pairs of bits of a small product, DSP slices of a large one
     flip_flops         registers;   shift_registers: bits that only wait, for 3 cycles or more
@@ -30,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from flow.backends.rtl.netlist import Netlist, Node
-from flow.backends.rtl.pipelining import Pipeline
+from flow.backends.rtl.pipelining import Pipeline, reached
 from flow.fixed import Codes
 
 Bit = int | tuple[int, int]
@@ -199,9 +201,13 @@ class _Walk:
         self.parts: Counter[str] = Counter()
         self.read: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
         self.built: set[tuple[object, ...]] = set()
+        self.readers: defaultdict[int, list[int]] = defaultdict(list)
+        for place in sorted(reached(net)):
+            for arg in net.nodes[place].args:
+                self.readers[arg].append(place)
+        self.merged, self.roots = self._merged()
         for place, node in enumerate(net.nodes):
             self.bits.append(self._bits(place, node, fixed))
-        self.merged = self._merged()
 
     # -- forward: what each bit is
 
@@ -220,9 +226,11 @@ class _Walk:
             return self.extended(node.args[0], node.width + node.data)[node.data :]
         if node.kind == "wrap":
             return self.extended(node.args[0], node.width)
-        if node.kind in ("add", "sub"):
+        if node.kind in SUMS and place not in self.merged | self.roots:
             for i, (a, b) in enumerate(zip(*self._operands(node), strict=True)):
-                if b == 0:
+                if node.kind == "sub" and a == b:
+                    fresh[i] = 0
+                elif b == 0:
                     fresh[i] = a
                 elif a == 0 and node.kind == "add":
                     fresh[i] = b
@@ -240,7 +248,9 @@ class _Walk:
         if node.kind == "mux":
             bits = _alike(fresh, *(self.extended(arg, node.width) for arg in node.args[1:]))
             chosen = (self.extended(arg, node.width) for arg in node.args[1:])
-            return [args[0][0] if pair == (1, 0) else bit for bit, pair in zip(bits, zip(*chosen, strict=True), strict=True)]
+            return [
+                args[0][0] if pair == (1, 0) else bit for bit, pair in zip(bits, zip(*chosen, strict=True), strict=True)
+            ]
         return fresh
 
     def _is_zero(self, place: int) -> bool:
@@ -257,20 +267,23 @@ class _Walk:
         a, b = (self.extended(arg, node.width, shift) for arg, shift in zip(node.args, node.data, strict=True))
         return a, b
 
-    def _merged(self) -> set[int]:
-        """Return the sums that become part of the one sum that reads them: sums of three and more operands."""
-        readers: Counter[int] = Counter(arg for node in self.net.nodes for arg in node.args)
-        readers.update(self.net.outputs)
-        found, self.roots = set[int](), set[int]()
+    def _only_reader(self, place: int) -> int | None:
+        """Return the node that alone reads another, in the same stage; None if there is no such node."""
+        readers = self.readers[place]
+        alone = len(readers) == 1 and place not in self.net.outputs
+        return readers[0] if alone and self.pipe.stages[readers[0]] == self.pipe.stages[place] else None
+
+    def _merged(self) -> tuple[set[int], set[int]]:
+        """Return sums that become part of the one sum that reads them, and those: sums of three and more operands."""
+        merged, roots = set[int](), set[int]()
         for place, node in enumerate(self.net.nodes):
-            if node.kind in ("add", "sub"):
-                for arg, shift in zip(node.args, node.data, strict=True):
-                    below = self.net.nodes[arg]
-                    same = self.pipe.stages[arg] == self.pipe.stages[place]
-                    if below.kind in ("add", "sub") and same and readers[arg] == 1 and shift == 0:
-                        found.add(arg)
-                        self.roots.add(place)
-        return found
+            reader = self._only_reader(place)
+            if node.kind in SUMS and reader is not None and self.net.nodes[reader].kind in SUMS:
+                above = self.net.nodes[reader]
+                if above.data[above.args.index(place)] == 0:
+                    merged.add(place)
+                    roots.add(reader)
+        return merged, roots - merged
 
     # -- backward: what is read
 
@@ -293,22 +306,21 @@ class _Walk:
         """Count a node of which these bits are read."""
         stage, kind = self.pipe.stages[place], node.kind
         operands: list[Sequence[Bit]]
-        if kind in ("add", "sub"):
-            operands = [each[: mine[-1] + 1] for each in self._operands(node)]
+        if kind in SUMS:
             first = next(i for i, bit in enumerate(self.bits[place]) if bit == (place, i))
-            self._sum(place, kind, stage, operands[0][first:], operands[1][first:])
-            operands = [each[first:] for each in operands]
+            operands = [each[first : mine[-1] + 1] for each in self._terms(place, node.width)]
+            self._sum(operands, kind == "sub", stage)
         elif kind == "mux":
             operands = [[self.extended(arg, node.width)[i] for i in mine] for arg in node.args[1:]]
-            self._select(self.bits[node.args[0]][0], *operands, stage)
+            self._select(place, *operands)
             operands.append(self.bits[node.args[0]][:1])
         elif kind == "max":
             operands = [self.extended(arg, max(self.net.nodes[a].width for a in node.args)) for arg in node.args]
-            self._compare(*operands, stage)
+            self._compare(*operands)
             self.parts["select"] += len(mine)
         elif kind == "less":
             operands = [self.extended(arg, max(self.net.nodes[a].width for a in node.args)) for arg in node.args]
-            self._compare(*operands, stage)
+            self._compare(*operands)
         elif kind == "even":
             operands = [self.bits[node.args[0]][: node.data + 1]]
             self._any(operands[0])
@@ -317,7 +329,7 @@ class _Walk:
             self._any(operands[0])
         elif kind == "clamp":
             operands = [self.bits[node.args[0]]]
-            self._clamp(node, len(mine), operands[0])
+            self._clamp(place, node, len(mine), operands[0])
         elif kind == "table":
             operands = [self.bits[node.args[0]]]
             self.parts["table"] += len(mine) << max(len(operands[0]) - 6, 0)
@@ -327,52 +339,91 @@ class _Walk:
         else:
             assert kind == "both", kind
             operands = [self.bits[arg] for arg in node.args]
-            self.parts["gate"] += 1
+            self._choose(place, "gate", 1)
         for bits in operands:
             for bit in bits:
                 self.need(bit, stage)
 
-    def _sum(self, place: int, kind: str, stage: int, a: Sequence[Bit], b: Sequence[Bit]) -> None:
+    def _choose(self, place: int, kind: str, count: int) -> None:
+        """Count bits of a choice; one that only another choice reads goes into its LUTs."""
+        reader = self._only_reader(place)
+        absorbed = reader is not None and self.net.nodes[reader].kind in CHOICES
+        self.parts["absorbed" if absorbed else kind] += count
+
+    def _terms(self, place: int, width: int) -> list[list[Bit]]:
+        """Return what a sum adds, with those of the sums that are part of it; its constants as one, the last."""
+        terms, fixed = list[list[Bit]](), 0
+        left = [(place, 1)]
+        while left:
+            at, sign = left.pop()
+            node = self.net.nodes[at]
+            signs = (sign, -sign if node.kind == "sub" else sign)
+            for arg, shift, own in zip(node.args, node.data, signs, strict=True):
+                bits = self.extended(arg, width, shift)
+                if arg in self.merged:
+                    left.append((arg, own))
+                elif all(isinstance(bit, int) for bit in bits):
+                    fixed += own * sum(int(bool(bit)) << i for i, bit in enumerate(bits))
+                else:
+                    terms.append(bits)
+        fixed %= 1 << width
+        return [*terms, constant(fixed, width)] if fixed or len(terms) < 2 else terms
+
+    def _sum(self, terms: Sequence[Sequence[Bit]], minus: bool, stage: int) -> None:
         """A LUT per bit of a carry chain, one for equal bits; a bit without a second operand needs none, or an
-        inverter."""
-        small = len(a) <= 2
-        name = "small_sum" if small else "merged_sum" if place in self.merged else "sum"
-        for x, y in zip(a, b, strict=True):
-            key: tuple[object, ...]
-            if isinstance(x, int) and isinstance(y, int):
-                continue
-            if isinstance(x, int) or isinstance(y, int):
-                value, bit = (x, y) if isinstance(x, int) else (y, x)
-                part = "invert" if value ^ (kind == "sub") else "passed"
-                part = "merged_half" if place in self.merged or place in self.roots else part
-                key = (part, bit, stage)
-            else:
-                part = name
-                key = (kind, *sorted((x, y)), stage)
-            if key not in self.built or name != "sum":
-                self.built.add(key)
-                self.parts[part] += 1
-        if not small:
-            self.parts["carry"] += -(-len(a) // 4)
+        inverter. Three and more operands are first brought to two, a full adder per bit and further operand."""
+        bits = len(terms[0])
+        if len(terms) > 2:
+            for column in zip(*terms, strict=True):
+                known = sum(isinstance(bit, int) for bit in column)
+                count = len(column) - known
+                self.parts[f"sum_of_{min(count, 3)}"] += max(1, count - 1) if count else 0
+        else:
+            for x, y in zip(*terms, strict=True):
+                known = isinstance(x, int) + isinstance(y, int)
+                if known == 2:
+                    continue
+                fixed = x if isinstance(x, int) else y if isinstance(y, int) else None
+                part = "sum" if fixed is None else "passed" if bool(fixed) == minus else "invert"
+                key = (part, minus, frozenset((x, y)), stage)
+                if key not in self.built:
+                    self.built.add(key)
+                    self.parts["small_sum" if bits <= 2 else part] += 1
+        if bits > 2:
+            self.parts["carry"] += -(-bits // 4)
 
-    def _select(self, c: Bit, a: Sequence[Bit], b: Sequence[Bit], stage: int) -> None:
-        for x, y in zip(a, b, strict=True):
-            if isinstance(x, int) and isinstance(y, int):
-                continue
-            self.parts["gate" if isinstance(x, int) or isinstance(y, int) else "select"] += 1
+    def _select(self, place: int, a: Sequence[Bit], b: Sequence[Bit]) -> None:
+        known = [isinstance(x, int) + isinstance(y, int) for x, y in zip(a, b, strict=True)]
+        self._choose(place, "select", known.count(0))
+        self._choose(place, "gate", known.count(1))
 
-    def _compare(self, a: Sequence[Bit], b: Sequence[Bit], stage: int) -> None:
-        known = any(all(isinstance(bit, int) for bit in each) for each in (a, b))
-        self.parts["compare_constant" if known else "compare"] += len(a)
+    def _compare(self, a: Sequence[Bit], b: Sequence[Bit]) -> None:
+        if any(all(isinstance(bit, int) for bit in each) for each in (a, b)):
+            self._compare_constant(len(a))
+        else:
+            self.parts["compare"] += _comparison_luts(len(a))
+
+    def _compare_constant(self, bits: int) -> None:
+        self.parts["compare_constant"] += max(1, (bits - 3) // 2)
 
     def _any(self, bits: Sequence[Bit]) -> None:
         count = len({bit for bit in bits if not isinstance(bit, int)})
         self.parts["any"] += -(-max(count - 1, 0) // 5)
 
-    def _clamp(self, node: Node, mine: int, bits: Sequence[Bit]) -> None:
-        self.parts["clamp"] += mine
-        excess = len(set(bits[node.width - node.signed :]))
-        self.parts["beyond"] += -(-max(excess - 1, 0) // 5)
+    def _clamp(self, place: int, node: Node, mine: int, bits: Sequence[Bit]) -> None:
+        """Ends at powers of two look at the bits beyond, others are compared, as `flow.backends.rtl.verilog` writes."""
+        least, most = node.data
+        whole = most & (most + 1) == 0 and most > 0
+        source = self.net.nodes[node.args[0]]
+        both = source.low < least and source.high > most
+        self._choose(place, "clamp" if both else "clamp_one", mine if both else 1)
+        if whole and (source.low >= least or least == 0 or (least == -most - 1 and source.high > most)):
+            beyond = len(set(bits[most.bit_length() :]))
+            self.parts["beyond"] += -(-max(beyond - 1, 0) // 5)
+            return
+        for passed in (source.low < least != 0, source.high > most):
+            if passed:
+                self._compare_constant(source.width)
 
     def _multiply(self, node: Node) -> None:
         a, b = (self.net.nodes[arg] for arg in node.args)
@@ -383,6 +434,9 @@ class _Walk:
 
 
 DSP_PRODUCT_BITS = 9
+"""Products of so many bits take a DSP slice (Yosys, `mul2dsp -D DSP_Y_MINWIDTH=9`)."""
+SUMS = ("add", "sub")
+CHOICES = ("mux", "clamp", "both")
 
 
 def _alike(own: Sequence[Bit], *sources: Sequence[Bit]) -> list[Bit]:
@@ -393,6 +447,11 @@ def _alike(own: Sequence[Bit], *sources: Sequence[Bit]) -> list[Bit]:
         same = all(choice == choices[0] for choice in choices)
         bits.append(choices[0] if same else first.setdefault(choices, bit))
     return bits
+
+
+def _comparison_luts(bits: int) -> int:
+    """Return the LUTs that compare two values; a choice by so few bits compares in its own LUTs."""
+    return 0 if bits <= 3 else max(4, -(-2 * bits // 3))
 
 
 def constant(value: int, width: int) -> list[Bit]:

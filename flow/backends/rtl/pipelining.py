@@ -48,7 +48,7 @@ def pipeline(net: Netlist, clock_period_ns: float) -> Pipeline:
             stage, time = stage + 1, 0.0
         done.append((stage, time + delay))
     stages = tuple(stage for stage, _ in done)
-    if all(net.nodes[place].kind in FREE for place in _reached(net)):
+    if all(net.nodes[place].kind in FREE for place in reached(net)):
         return Pipeline(stages, 0)
     return Pipeline(stages, 1 + max(stages[place] for place in net.outputs))
 
@@ -71,7 +71,7 @@ def delay_ns(node: Node, net: Netlist) -> float:
     return levels * LEVEL_NS + carry * CARRY_NS
 
 
-def _reached(net: Netlist) -> set[int]:
+def reached(net: Netlist) -> set[int]:
     """Return the nodes that the outputs depend on."""
     reached, left = set[int](), list(net.outputs)
     while left:
