@@ -6,8 +6,12 @@ them each op has in `flow.op_costs`; here is how ops follow each other. docs/est
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import Any
 
 from flow.cost_rules import Cost, fifo_memory
 from flow.fifos import fifos
@@ -41,7 +45,15 @@ def estimate(graph: IntGraph, target: Target) -> ResourceReport:
         total=_total(costs, graph, target).resources(graph.name),
         layers=tuple(cost.resources(name) for name, cost in costs.items()),
         capacity=part.capacity(),
+        error=_known_error(),
     )
+
+
+@cache
+def _known_error() -> Mapping[str, Any]:
+    """Return what benchmarks/fit_estimate.py found."""
+    found: Mapping[str, Any] = json.loads((resources.files("flow") / "estimation_error.json").read_text())
+    return found
 
 
 def _total(costs: Mapping[str, Cost], graph: IntGraph, target: Target) -> Cost:

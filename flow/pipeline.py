@@ -45,6 +45,7 @@ from flow.verify import (
     Bench,
     Clock,
     find_divergence,
+    prove_ops,
     qkeras_level,
     read_inputs,
     runs_streams,
@@ -342,9 +343,12 @@ def _verify(
     else:
         others.append(_run_level(target.simulation, bench, codes))
     differences: tuple[str, ...] = ()
+    proofs: dict[str, Any] = {}
     if runs_streams(target):
         differences = stream_differences(bench, codes)
         notes += [] if differences else [STREAMS_RAN]
+    if target.backend == RTL:
+        proofs, differences = prove_ops(bench, len(codes))
     (run.path / COUNTEREXAMPLE).unlink(missing_ok=True)
     with clock.stage("compare"):
         divergence = find_divergence(bench, expected, others)
@@ -356,6 +360,7 @@ def _verify(
         divergence=divergence,
         differences=differences,
         not_simulated=reason,
+        proofs=proofs,
     )
     report = _assemble(run, source, lowered, target, comparison, notes, clock)
     if target.backend != RTL:
@@ -454,12 +459,16 @@ def compare_run(
     codes = np.concatenate([port.codes, adversarial]) if inputs is None else port.codes
     bench = Bench(run, lowered, target, clock)
     differences: tuple[str, ...] = ()
+    proofs: dict[str, Any] = {}
     expected = _run_level(first, bench, codes)
     if simulates:
         with clock.stage("readback"):
             differences = _file_differences(read(run.path / "project", lowered.name), lowered, target)
         if runs_streams(target):
             differences += stream_differences(bench, codes)
+        if target.backend == RTL:
+            proofs, refuted = prove_ops(bench, len(codes))
+            differences += refuted
     others = () if reason else (_run_level(second, bench, codes),)
     if inputs is None:
         (run.path / COUNTEREXAMPLE).unlink(missing_ok=True)
@@ -473,6 +482,7 @@ def compare_run(
         divergence=divergence,
         differences=differences,
         not_simulated=reason,
+        proofs=proofs,
     )
     return recompared(report, lowered, comparison, clock.seconds)
 

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ class Comparison:
         divergence: where they first part, if they do.
         differences: what the project's files say otherwise than the graph, in words.
         not_simulated: why the project was not run, if it was not: then it is never called bit exact.
+        proofs: op name -> what was proved of it, as JSON.
     """
 
     port: PortInputs
@@ -101,6 +102,7 @@ class Comparison:
     divergence: Divergence | None
     differences: tuple[str, ...] = ()
     not_simulated: str = ""
+    proofs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def assemble(
@@ -132,14 +134,14 @@ def assemble(
         versions: of the packages that made the project, by name; those that trained the model are in `trained`.
         timings_s: seconds by stage.
     """
-    wrong = _mismatches(graph, comparison)
+    wrong, proofs = _mismatches(graph, comparison), {} if comparison is None else comparison.proofs
     return Report(
         {
             "schema": SCHEMA,
             "model": trained.name,
             "run_dir": str(run_dir),
             "verdict": _verdict(comparison, wrong),
-            "layers": [_layer(op, graph, wrong.get(op.name, 0)) for op in graph.ops],
+            "layers": [_layer(op, graph, wrong.get(op.name, 0), proofs.get(op.name)) for op in graph.ops],
             "sparsity": _total_sparsity(graph),
             "accuracy": {
                 "float": trained.metrics.get("float"),
@@ -211,7 +213,7 @@ def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[st
     }
 
 
-def _layer(op: Op, graph: IntGraph, wrong: int) -> dict[str, Any]:
+def _layer(op: Op, graph: IntGraph, wrong: int, proof: Any) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": op.name,
         "op": op.kind,
@@ -227,6 +229,7 @@ def _layer(op: Op, graph: IntGraph, wrong: int) -> dict[str, Any]:
         "weights": 0,
         "sparsity": None,
         "mismatches": wrong,
+        "proof": proof,
     }
     if isinstance(op, MatMul):
         sums = accumulation(op, graph[op.inputs[0]].format)
@@ -339,7 +342,10 @@ def _inputs(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
 def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_s: Mapping[str, float]) -> Report:
     """Return a report with another comparison in it, of the project as it lies on disk now."""
     wrong = _mismatches(graph, comparison)
-    layers = [{**layer, "mismatches": wrong.get(layer["name"], 0)} for layer in report.document["layers"]]
+    layers = [
+        {**layer, "mismatches": wrong.get(layer["name"], 0), "proof": comparison.proofs.get(layer["name"])}
+        for layer in report.document["layers"]
+    ]
     return replace(
         report,
         document={
@@ -352,6 +358,14 @@ def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
         },
     )
+
+
+PROOF_WORDS = {
+    "proved": "proved for all inputs",
+    "exhaustive": "run on all inputs",
+    "tested": "tested on the inputs of this run",
+}
+"""Scope of a proof -> words."""
 
 
 def to_text(report: Report) -> str:
@@ -374,6 +388,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
         verdict_line(report),
     ]
     lines += [f"  {line}" for line in _verdict_details(document)]
+    lines += [f"  {line}" for line in _proof_lines(document)]
     lines += [f"  {softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
     lines += [heading("Layers"), table(*_layer_rows(document))]
@@ -412,6 +427,15 @@ def verdict_line(report: Report) -> str:
     return (
         f"DIFFERENT: {verdict['mismatches']} output elements differ between {', '.join(verdict['compared'])}, {scope}"
     )
+
+
+def _proof_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return how many ops were proved, and over what, in one line; none if nothing was."""
+    scopes = [layer["proof"]["scope"] for layer in document["layers"] if layer.get("proof")]
+    if not scopes:
+        return []
+    counts = [f"{scopes.count(scope)} {words}" for scope, words in PROOF_WORDS.items() if scope in scopes]
+    return [f"ops of the Verilog: {', '.join(counts)} (docs/proof.md)"]
 
 
 def _verdict_details(document: Mapping[str, Any]) -> list[str]:
@@ -483,8 +507,19 @@ def format_words(fmt: Mapping[str, Any]) -> str:
 
 def _source_words(resources: Mapping[str, Any]) -> str:
     kind = "static estimate" if resources["source"] == "static" else resources["source"]
-    reached = resources["estimated_clock_period_ns"]
-    return f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
+    reached, error = resources["estimated_clock_period_ns"], resources.get("error")
+    words = f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
+    return words + (f"; {_error_words(error)}" if error else "")
+
+
+def _error_words(error: Mapping[str, Any]) -> str:
+    """Return how far an estimate is off, as words."""
+    figures = ", ".join(
+        f"{name.upper()} by {error[name]['mean']:g} % in the mean, {error[name]['worst']:g} % at worst"
+        for name in ("lut", "ff")
+        if name in error
+    )
+    return f"off on {error['lut']['modules']} modules ({error['against']}): {figures}"
 
 
 def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

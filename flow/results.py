@@ -155,6 +155,8 @@ class ResourceReport:
         capacity: what the part has, same keys as the counts; empty if unknown.
         command: the script that the tool ran for the total, if it is one that can be run again.
         family: the family of parts that the tool was asked for, if it was asked for one.
+        error: of an estimate: "lut", "ff" -> how far it is off, in percent ("mean", "p95", "worst") over how many
+            "modules"; "against" -> what it was held against.
     """
 
     source: str
@@ -167,6 +169,7 @@ class ResourceReport:
     capacity: Mapping[str, int] = field(default_factory=dict)
     command: str | None = None
     family: str | None = None
+    error: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of `resources` in the report's JSON."""
@@ -182,5 +185,6 @@ class ResourceReport:
             "capacity": dict(self.capacity),
             **({"command": self.command} if self.command is not None else {}),
             **({"family": self.family} if self.family is not None else {}),
+            **({"error": dict(self.error)} if self.error else {}),
             "layers": [layer.to_json() for layer in self.layers],
         }

@@ -33,6 +33,8 @@ STREAMED_SAMPLES = 4
 """Samples that streams run side by side; they are slow, and whether they deadlock does not depend on the codes."""
 STALLS = 1
 """Seed of the random pauses at the ports of a Verilog design."""
+PROOF_S = 60.0
+"""How long a solver may take for one op."""
 
 
 @dataclass(slots=True)
@@ -131,6 +133,32 @@ def store_model(run: RunDirectory, source: Source, extracted: IntGraph) -> None:
         keep(source, directory)
         run.write_json(f"{MODEL}/{EXTRACTED}", to_json(extracted))
         run.mark_done(MODEL, f"{key} {digest_file(directory)}")
+
+
+def prove_ops(bench: Bench, tested: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Prove the Verilog of each op, unless that was done before.
+
+    Args:
+        bench: the run.
+        tested: how many inputs were simulated.
+
+    Returns:
+        Op name -> what was shown, as JSON; and what is wrong, in words.
+    """
+    from flow.backends.rtl.proof import Refuted, prove
+
+    with bench.clock.stage("prove"):
+        shown = prove(
+            bench.project,
+            bench.graph,
+            bench.target.io_type,
+            time_limit_s=PROOF_S,
+            cache_dir=bench.run.path / "proofs",
+            tested=tested,
+            announce=bench.clock.announce,
+        )
+    wrong = tuple(f"not proved: {each}" for each in shown.values() if isinstance(each, Refuted))
+    return {name: each.to_json() for name, each in shown.items() if not isinstance(each, Refuted)}, wrong
 
 
 Level = Callable[[Codes], SimResult]

@@ -14,6 +14,9 @@ from flow.backends.rtl.netlist import Netlist
 from flow.errors import ToolFailedError, ToolMissingError
 from flow.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code
 
+WEIGHT_BITS = 24
+"""alkaid takes matrices of float32; with wider weights its adders are wrong, and found to be here."""
+
 
 def product(net: Netlist, x: Sequence[int], matrix: Codes, name: str) -> list[int]:
     """Add `x @ matrix` and return its columns.
@@ -33,7 +36,7 @@ def product(net: Netlist, x: Sequence[int], matrix: Codes, name: str) -> list[in
     rows, columns = (np.flatnonzero(matrix.any(axis=axis)).tolist() for axis in (1, 0))
     used = matrix[np.ix_(rows, columns)]
     read = [x[row] for row in rows]
-    if (used != used.astype(np.float32)).any():  # alkaid takes float32
+    if np.abs(used).max() >= 1 << WEIGHT_BITS:
         found = [_weighted_sum(net, read, column) for column in used.T.tolist()]
     else:
         found = _Adders(net, read, used).outputs(name)

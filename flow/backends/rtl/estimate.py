@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from flow.backends.rtl.footprint import Memory, Needs
 from flow.errors import UnsupportedError
-from flow.graph import Input, IntGraph
+from flow.graph import IntGraph
 from flow.parts import find_device
 from flow.results import ResourceReport, Resources
 from flow.target import Target
@@ -29,8 +30,10 @@ KINDS = (
     *("product", "dsp", "flip_flops", "shift_registers", "stages", "control", "padding", "fifo_control"),
 )
 """The kinds of `flow.backends.rtl.footprint`."""
-COUNTED = ("flip_flops", "shift_registers", "carry", "dsp")
-"""Kinds whose coefficient is not fitted: a shift register is one LUT, the others are none."""
+COUNTED = ("flip_flops", "shift_registers", "carry", "dsp", "fifo_control")
+"""Kinds whose coefficient is not fitted: a shift register is one LUT, a bit of a FIFO's address `FIFO_LUTS`."""
+FIFO_LUTS = 6
+"""Of 17 FIFOs of 2 to 512 words, 8 to 53 LUTs beside the words: 6 a bit of address, one off by more than a third."""
 SMALLEST = 30
 """Errors are stated over modules that take more than so many LUTs, or flip-flops."""
 
@@ -39,8 +42,8 @@ def memory_needs(memory: Memory, family: str) -> tuple[int, int, int]:
     """Return (LUTs, flip-flops, block RAMs of 18 kbit) of words that are read at once, as Yosys maps them.
 
     UltraScale and UltraScale+ put 14 bits x 32 or 7 x 64 into the 8 LUTs of a slice, 7 series 6 x 32 or 3 x 64 into 4
-    (UG574, UG474); with one address 7 series has 64 x 1 per LUT. The two smallest are registers. A block RAM is read a cycle
-    later, so Yosys adds a way around it.
+    (UG574, UG474); with one address it has 64 x 1 per LUT. The smallest are registers. A block RAM is read a
+    cycle later, so Yosys adds a way around it.
     """
     width, depth, bits = memory.width, memory.depth, memory.width * memory.depth
     address = max(1, (depth - 1).bit_length()) * (memory.ports - 1)
@@ -59,8 +62,10 @@ def memory_needs(memory: Memory, family: str) -> tuple[int, int, int]:
 
 SMALLEST_MEMORY_BITS = 8
 SMALLEST_PAIR_BITS = 24
-LUT_MEMORY_BITS = {"7-series": 2048, "UltraScale": 4096, "UltraScale+": 4096}
-LUT_MEMORIES = {"7-series": (6, 4), "UltraScale": (14, 8), "UltraScale+": (14, 8)}
+"""Memories of so few bits are registers; of two words."""
+LUT_MEMORY_BITS: Mapping[str, int] = {"7-series": 2048, "UltraScale": 4096, "UltraScale+": 4096}
+"""Memories of more bits, and more than 64 words, become block RAMs; seen in what Yosys makes of both."""
+LUT_MEMORIES: Mapping[str, tuple[int, int]] = {"7-series": (6, 4), "UltraScale": (14, 8), "UltraScale+": (14, 8)}
 """Family -> bits of 32 words in the LUTs of a slice, and how many LUTs these are."""
 
 
@@ -68,7 +73,7 @@ def features(needs: Needs, family: str) -> tuple[list[int], int]:
     """Return what LUTs are fitted to, in the order of `KINDS`, and the LUTs that are counted by rules."""
     table = [0 if kind in COUNTED else needs.parts.get(kind, 0) for kind in KINDS]
     memories = sum(memory_needs(memory, family)[0] for memory in needs.memories)
-    return table, needs.parts.get("shift_registers", 0) + memories
+    return table, needs.parts.get("shift_registers", 0) + FIFO_LUTS * needs.parts.get("fifo_control", 0) + memories
 
 
 def flip_flops(needs: Needs, family: str) -> int:
@@ -85,17 +90,78 @@ def luts(needs: Needs, family: str, coefficients: Mapping[str, float]) -> int:
 def errors(
     modules: Sequence[tuple[Needs, str, int, int]], coefficients: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
-    """Return how far the estimate is off, in percent.
+    """Return how far the estimate is off, see `relative_errors`.
 
     Args:
         modules: what each needs, its family, the LUTs and the flip-flops that Yosys counted.
+        coefficients: LUTs per kind.
     """
     pairs = {
         "lut": [(luts(needs, family, coefficients), lut) for needs, family, lut, _ in modules if lut > SMALLEST],
         "ff": [(flip_flops(needs, family), ff) for needs, family, _, ff in modules if ff > SMALLEST],
     }
-    found = {}
-    for name, each in pairs.items():
-        off = [100 * abs(estimated / counted - 1) for estimated, counted in each]
-        found[name] = {"mean": round(sum(off) / len(off), 1), "worst": round(max(off), 1), "modules": len(off)}
+    return {name: relative_errors(each) for name, each in pairs.items()}
+
+
+def relative_errors(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Return mean, 95th of a hundred and worst relative error in percent, and their number, of (estimated, counted)."""
+    off = sorted(100 * abs(estimated / counted - 1) for estimated, counted in pairs)
+    figures = {"mean": sum(off) / len(off), "p95": off[math.ceil(0.95 * len(off)) - 1], "worst": off[-1]}
+    return {key: round(value, 1) for key, value in figures.items()} | {"modules": len(off)}
+
+
+@cache
+def fitted() -> Mapping[str, Any]:
+    """Return what benchmarks/fit_estimate.py wrote: `lut`, LUTs per kind, and `error`, see `errors`."""
+    found: Mapping[str, Any] = json.loads(COEFFICIENTS.read_text())
     return found
+
+
+def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceReport:
+    """Return the static estimate of an emitted project, per op and in all.
+
+    Args:
+        graph: what was emitted.
+        target: for which part and clock.
+        design: `design.json` of the project, which says what each module needs.
+
+    Returns:
+        Source "static". The total has the FIFOs and delays between ops besides; it alone has cycles.
+
+    Raises:
+        SpecError: the part is not known.
+        UnsupportedError: the estimate does not know its family.
+    """
+    part = find_device(target.part)
+    if part.family not in LUT_MEMORIES:
+        raise UnsupportedError(
+            f"there is no static estimate for family {part.family!r}, only for {', '.join(LUT_MEMORIES)}; "
+            "`flow build --until yosys` counts"
+        )
+    told = json.loads(design)
+    needs = {name: Needs.from_json(each) for name, each in told["needs"].items()}
+    total = sum(needs.values(), Needs.from_json(told["top_needs"]))
+    latency_cycles, interval_cycles = told["timing"]
+    whole = _resources(graph.name, total, part.family)
+    return ResourceReport(
+        source="static",
+        tool="flow static model of rtl projects, see docs/estimates.md",
+        part=target.part,
+        clock_period_ns=target.clock_period_ns,
+        total=replace(whole, latency_cycles=latency_cycles, initiation_interval_cycles=interval_cycles),
+        layers=tuple(_resources(name, each, part.family) for name, each in needs.items()),
+        capacity=part.capacity(),
+        error=fitted()["error"],
+    )
+
+
+def _resources(name: str, needs: Needs, family: str) -> Resources:
+    return Resources(
+        name=name,
+        lut=luts(needs, family, fitted()["lut"]),
+        ff=flip_flops(needs, family),
+        dsp=needs.parts.get("dsp", 0),
+        bram_18k=sum(memory_needs(memory, family)[2] for memory in needs.memories),
+        uram=0,
+        detail={"carry": needs.parts.get("carry", 0)},
+    )

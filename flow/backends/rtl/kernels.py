@@ -73,9 +73,9 @@ def kernels(op: Op, graph: IntGraph) -> list[Kernel]:
     formats = [x.format for x in inputs]
     if isinstance(op, Gather):
         return list(_gathers(op, inputs, formats))
-    if isinstance(op, LeakyRelu) and op.slope.size != op.slope.shape[-1]:
+    if isinstance(op, LeakyRelu) and not uniform(op):
         return list(_by_position(op, inputs, op.slope, lambda slope: _leaky_relu(op, formats[0], slope)))
-    if isinstance(op, SumPool) and (op.weight != op.weight.flat[0]).any():
+    if isinstance(op, SumPool) and not uniform(op):
         return list(_by_position(op, inputs, op.weight[..., None], lambda weight: _sum_pool(op, formats[0], weight)))
     if isinstance(op, Reshape):
         elements = np.arange(math.prod(op.shape), dtype=np.int64)
@@ -92,6 +92,13 @@ def refusals(graph: IntGraph) -> Iterator[str]:
         if isinstance(op, Lookup | Softmax) and graph.sources(op)[0].format.width > TABLE_BITS:
             width = graph.sources(op)[0].format.width
             yield f"op '{op.name}' is a table over {width} bits; at most {TABLE_BITS} are built: quantize its input"
+
+
+def uniform(op: Op) -> bool:
+    """Say whether an op computes the same function at every position."""
+    if isinstance(op, SumPool):
+        return bool((op.weight == op.weight.flat[0]).all())
+    return not isinstance(op, LeakyRelu) or math.prod(op.slope.shape[:-1]) == 1
 
 
 def kernel(op: Op, formats: list[FixedFormat]) -> Netlist:
@@ -112,7 +119,7 @@ def kernel(op: Op, formats: list[FixedFormat]) -> Netlist:
     if isinstance(op, BatchNorm):
         return _batchnorm(op, x)
     if isinstance(op, LeakyRelu):
-        return _leaky_relu(op, x, np.broadcast_to(op.slope, op.shape[-1:]))
+        return _leaky_relu(op, x, np.broadcast_to(op.slope.reshape(-1), op.shape[-1:]))
     assert isinstance(op, Relu | Requantize), op.kind
     net, codes = _start(op.shape[-1] if op.shape else 1, x)
     for code in codes:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.backends.rtl.footprint import Needs, footprint, used, window_needs
-from flow.backends.rtl.kernels import Kernel, kernel, kernels
+from flow.backends.rtl.kernels import Kernel, kernel, kernels, uniform
 from flow.backends.rtl.netlist import Netlist
 from flow.backends.rtl.pipelining import Pipeline, pipeline
 from flow.backends.rtl.verilog import FOOTER, HEADER, literal, module
 from flow.fixed import FixedFormat
-from flow.graph import Conv, Gather, IntGraph, LeakyRelu, MaxPool, Op, Pool, Reshape, Shape, SumPool
+from flow.graph import Conv, Gather, IntGraph, MaxPool, Op, Pool, Reshape, Shape
 from flow.intervals import common_grid
 
 
@@ -159,14 +159,7 @@ def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
 
 def is_window(op: Op) -> bool:
     """Say whether an op of a stream stands behind a line buffer."""
-    return isinstance(op, Conv | Pool) and _uniform(op)
-
-
-def _uniform(op: Op) -> bool:
-    """Say whether an op computes the same function at every position."""
-    if isinstance(op, SumPool):
-        return bool((op.weight == op.weight.flat[0]).all())
-    return not isinstance(op, LeakyRelu) or op.slope.size == op.slope.shape[-1]
+    return isinstance(op, Conv | Pool) and uniform(op)
 
 
 def _pixel_net(op: Op, sources: Sequence[Op]) -> Netlist | None:
@@ -174,7 +167,7 @@ def _pixel_net(op: Op, sources: Sequence[Op]) -> Netlist | None:
     if any(words(x.shape) != words(op.shape) for x in sources) or isinstance(op, Reshape | Pool | Conv):
         return None
     if not isinstance(op, Gather):
-        return kernel(op, [x.format for x in sources]) if _uniform(op) else None
+        return kernel(op, [x.format for x in sources]) if uniform(op) else None
     return _joined_channels(op, sources)
 
 

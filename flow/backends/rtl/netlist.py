@@ -148,6 +148,8 @@ class Netlist:
     def even(self, a: int, n: int) -> int:
         """Add a >> n with its last bit cleared where the n bits below are zero: a rounded half to even, if a is
         already larger by half a step."""
+        if self.nodes[a].width <= n:  # no number but zero ends with so many zeros
+            return self.shr(a, n)
         low, high = self.range(a)
         return self._new("even", (a,), n, _even(low, n), _even(high, n))
 
