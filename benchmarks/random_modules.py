@@ -125,7 +125,8 @@ def _average(rng: Generator) -> Net:
     window = tuple(int(size) for size in rng.integers(2, 4, axes))
     image = tuple(size * int(rng.integers(2, 4)) for size in window)
     net = Net((*image, _size(rng, 1, 6)), _format(rng, 3, 9))
-    return net.average(window, FixedFormat(net.last.format.signed, net.last.format.int_bits, int(rng.integers(0, 4))))
+    fmt = net.last.format
+    return net.average(window, FixedFormat(fmt.signed, max(fmt.int_bits, 1), int(rng.integers(0, 4))))
 
 
 def _merge(rng: Generator) -> Net:

@@ -52,6 +52,8 @@ RESHAPED_BITS = 65_536
 """Width of an array that Vivado HLS reshapes into one word."""
 STREAM_BITS = 4096
 """Width of a word of a stream in Vitis HLS."""
+VERILOG_PRODUCTS = 50_000
+"""Products of a Verilog design beyond which Yosys takes hours; 5,600 take minutes (docs/synthesis.md)."""
 FAST_BITS = 64
 """Width up to which the HLS headers keep a number in one machine word."""
 STAND_IN = FixedFormat(False, 0, 8)
@@ -494,6 +496,22 @@ TARGET_RULES: tuple[Rule[Design], ...] = (
         _uncheckable_sums,
     ),
 )
+
+
+def _large_verilog(subject: Design) -> Iterator[Hit]:
+    """Verilog of so many adders that open tools take hours for it."""
+    if subject.target.backend != RTL:
+        return
+    stream = subject.target.io_type == "io_stream"
+    for op in subject.lowered.ops:
+        if isinstance(op, MatMul):
+            places = 1 if stream else math.prod(op.shape[:-1])
+            products = places * int((op.matrix() != 0).sum())
+            if products > VERILOG_PRODUCTS:
+                reason = f"op '{op.name}' has {products} products with a circuit of their own, at {places} places"
+                yield Hit(op.name, reason, "use --io-type io_stream or more zeros, or expect hours of synthesis")
+
+
 DESIGN_RULES: tuple[Rule[Design], ...] = (
     Rule(
         "array-partition",
@@ -548,6 +566,12 @@ DESIGN_RULES: tuple[Rule[Design], ...] = (
         WARNING,
         "IEEE 754 binary32, docs/numerics.md, Carriers",
         _inexact_floats,
+    ),
+    Rule(
+        "verilog-size",
+        WARNING,
+        "measured with Yosys 0.70, docs/synthesis.md",
+        _large_verilog,
     ),
     Rule(
         "pruned-weights-lost",

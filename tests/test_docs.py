@@ -20,12 +20,14 @@ import pytest
 import flow
 from flow import reference
 from flow.adversarial import adversarial_inputs
+from flow.backends.rtl.proof import Proof
 from flow.cli import _parser, main
 from flow.compare import first_divergence
 from flow.fixed import FixedFormat, to_values
 from flow.inputs import PortInputs
 from flow.passes import lower
 from flow.report import Comparison, Report, assemble, to_text
+from flow.results import ResourceReport, Resources
 from flow.target import Target
 from flow.trained import TrainedModel, load_trained
 
@@ -149,7 +151,7 @@ def test_the_python_example_of_a_build_runs(
 MODULES_WITH_EXAMPLES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "flow").rglob("*.py"))
-    if ">>>" in path.read_text() and "train" not in path.parts
+    if re.search(r"^\s*>>> ", path.read_text(), re.M) and "train" not in path.parts
 ]
 
 
@@ -215,8 +217,11 @@ def compared() -> Report:
             others=(qkeras, other),
             divergence=first_divergence(graph, expected, other, None),
             differences=("a file differs",),
+            proofs={"dense1": Proof(scope="proved", inputs=None, engine="", seconds=0.0, overflow="").to_json()},
         ),
-        resources=[],
+        resources=[
+            ResourceReport(source="yosys", tool="Yosys", total=Resources(name="digits"), command="synth", family="ECP5")
+        ],
         energy=[],
         notes=[],
         commands=[],

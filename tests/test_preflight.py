@@ -168,6 +168,11 @@ CASES: dict[str, tuple[Callable[[], tuple[Finding, ...]], str, tuple[str, ...]]]
         "dense_1",
         ("more than 53 bits", "fewer bits"),
     ),
+    "verilog-size": (
+        lambda: on(matrix(300, 200), backend="rtl"),
+        "dense_1",
+        ("60000 products", "io_stream"),
+    ),
     "pruned-weights-lost": (
         lambda: examine(made(matrix(2, 2), trained(QUANTIZED, warnings=("layer 'a': 3 of 4 came back; train anew",)))),
         "a",
@@ -211,6 +216,8 @@ def test_each_rule_finds_its_case(rule: str) -> None:
         (lambda: examine(slow_pipelines(made(residual(300), io_type="io_stream"), 16)), "fifo-depth"),
         (lambda: on(matrix(400, 400, 3)), "part-too-small"),
         (lambda: on(shifted(2**32)), "wide-type"),
+        (lambda: on(matrix(200, 200), backend="rtl", io_type="io_stream"), "verilog-size"),
+        (lambda: on(matrix(300, 200)), "verilog-size"),
         (lambda: on(shifted(2**31), **RESOURCE), "wide-type"),
         (lambda: on(Net((2,), u(12)).dense([[4095], [0]]).requantize(u(4)).graph()), "float32-inexact"),
     ],

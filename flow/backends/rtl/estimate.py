@@ -24,16 +24,18 @@ from flow.target import Target
 
 COEFFICIENTS = Path(str(resources.files("flow.backends.rtl"))) / "estimate.json"
 """What benchmarks/fit_estimate.py wrote: LUTs per kind, and the errors."""
-KINDS = (
-    *("sum", "small_sum", "invert", "passed", "sum_of_1", "sum_of_2", "sum_of_3", "carry"),
-    *("select", "gate", "absorbed", "compare", "compare_constant", "clamp", "clamp_one", "beyond", "any", "table"),
-    *("product", "dsp", "flip_flops", "shift_registers", "stages", "control", "padding", "fifo_control"),
+LUTS = {
+    **dict.fromkeys(("sum", "invert", "select", "gate", "compare", "clamp", "clamp_one", "any", "table"), 1),
+    **dict.fromkeys(("passed", "reset", "carry", "dsp", "flip_flops"), 0),
+    "shift_registers": 1,
+    "fifo_control": 6,  # of 17 FIFOs of 2 to 512 words, 8 to 53 LUTs beside the words, one off by more than a third
+}
+"""Kinds of `flow.backends.rtl.footprint` whose LUTs are known; bits that stand alone in a netlist show them."""
+FITTED = (
+    *("small_sum", "sum_of_1", "sum_of_2", "sum_of_3", "further", "absorbed", "compare_constant", "beyond", "limit"),
+    *("product", "stages", "control", "padding"),
 )
-"""The kinds of `flow.backends.rtl.footprint`."""
-COUNTED = ("flip_flops", "shift_registers", "carry", "dsp", "fifo_control")
-"""Kinds whose coefficient is not fitted: a shift register is one LUT, a bit of a FIFO's address `FIFO_LUTS`."""
-FIFO_LUTS = 6
-"""Of 17 FIFOs of 2 to 512 words, 8 to 53 LUTs beside the words: 6 a bit of address, one off by more than a third."""
+"""Those whose LUTs are fitted, as logic around them is merged with them."""
 SMALLEST = 30
 """Errors are stated over modules that take more than so many LUTs, or flip-flops."""
 
@@ -70,10 +72,10 @@ LUT_MEMORIES: Mapping[str, tuple[int, int]] = {"7-series": (6, 4), "UltraScale":
 
 
 def features(needs: Needs, family: str) -> tuple[list[int], int]:
-    """Return what LUTs are fitted to, in the order of `KINDS`, and the LUTs that are counted by rules."""
-    table = [0 if kind in COUNTED else needs.parts.get(kind, 0) for kind in KINDS]
+    """Return how much there is of each kind in `FITTED`, and the LUTs of all that is known."""
+    known = sum(LUTS[kind] * count for kind, count in needs.parts.items() if kind in LUTS)
     memories = sum(memory_needs(memory, family)[0] for memory in needs.memories)
-    return table, needs.parts.get("shift_registers", 0) + FIFO_LUTS * needs.parts.get("fifo_control", 0) + memories
+    return [needs.parts.get(kind, 0) for kind in FITTED], known + memories
 
 
 def flip_flops(needs: Needs, family: str) -> int:
@@ -83,8 +85,8 @@ def flip_flops(needs: Needs, family: str) -> int:
 
 def luts(needs: Needs, family: str, coefficients: Mapping[str, float]) -> int:
     """Return the LUTs of a module."""
-    table, known = features(needs, family)
-    return known + round(sum(coefficients.get(kind, 0.0) * value for kind, value in zip(KINDS, table, strict=True)))
+    counts, known = features(needs, family)
+    return known + round(sum(coefficients[kind] * count for kind, count in zip(FITTED, counts, strict=True)))
 
 
 def errors(

@@ -7,12 +7,15 @@ counted by kind; what a LUT each kind takes is fitted to a synthesizer (`flow.ba
     sum                bits of carry chains with two operands
     small_sum          the same of sums of one or two bits, which have no carry chain
     invert, passed     bits of carry chains whose other operand is a constant 1, 0
-    sum_of_1, _2, _3   bits of sums of more than two operands that have one, two, or n + 1 variables (n times)
+    sum_of_1, _2, _3   bits of sums of more than two operands that have one, two, or more variables
+    further            the fourth variable of such a bit and those after it
     carry              cells of carry chains, 4 bits each
     select, gate       bits chosen between two, between one and a constant
+    reset              the same as gate, between registers or sums and a register, whose set or reset does it
     compare            LUTs of a comparison of two values, compare_constant: with a constant
-    absorbed           bits of a choice that only another choice reads
+    absorbed           bits of a choice that only another choice reads, or between tables
     clamp, clamp_one   bits that leave a clamp at both ends; clamps at one end, which the set or reset of registers do
+    limit              bits that leave a clamp at two ends of which one is no power of two
     beyond             LUTs that look at the bits above them
     any, table         LUTs of an OR of many bits, of a table
     product, dsp       pairs of bits of a small product, DSP slices of a large one
@@ -317,7 +320,7 @@ class _Walk:
         elif kind == "max":
             operands = [self.extended(arg, max(self.net.nodes[a].width for a in node.args)) for arg in node.args]
             self._compare(*operands)
-            self.parts["select"] += len(mine)
+            self._select(place, *([each[i] for i in mine] for each in operands))
         elif kind == "less":
             operands = [self.extended(arg, max(self.net.nodes[a].width for a in node.args)) for arg in node.args]
             self._compare(*operands)
@@ -345,9 +348,10 @@ class _Walk:
                 self.need(bit, stage)
 
     def _choose(self, place: int, kind: str, count: int) -> None:
-        """Count bits of a choice; one that only another choice reads goes into its LUTs."""
-        reader = self._only_reader(place)
-        absorbed = reader is not None and self.net.nodes[reader].kind in CHOICES
+        """Count bits of a choice; one that only another choice reads, or that chooses tables, is in their LUTs."""
+        reader, node = self._only_reader(place), self.net.nodes[place]
+        tables = node.kind == "mux" and all(self._is_table(arg) for arg in node.args[1:])
+        absorbed = tables or (reader is not None and self.net.nodes[reader].kind in CHOICES)
         self.parts["absorbed" if absorbed else kind] += count
 
     def _terms(self, place: int, width: int) -> list[list[Bit]]:
@@ -377,7 +381,9 @@ class _Walk:
             for column in zip(*terms, strict=True):
                 known = sum(isinstance(bit, int) for bit in column)
                 count = len(column) - known
-                self.parts[f"sum_of_{min(count, 3)}"] += max(1, count - 1) if count else 0
+                if count:
+                    self.parts[f"sum_of_{min(count, 3)}"] += 1
+                    self.parts["further"] += max(count - 3, 0)
         else:
             for x, y in zip(*terms, strict=True):
                 known = isinstance(x, int) + isinstance(y, int)
@@ -392,16 +398,25 @@ class _Walk:
         if bits > 2:
             self.parts["carry"] += -(-bits // 4)
 
+    def _is_table(self, place: int) -> bool:
+        node = self.net.nodes[place]
+        return node.kind in ("table", "const") or (node.kind == "mux" and all(map(self._is_table, node.args[1:])))
+
     def _select(self, place: int, a: Sequence[Bit], b: Sequence[Bit]) -> None:
         known = [isinstance(x, int) + isinstance(y, int) for x, y in zip(a, b, strict=True)]
         self._choose(place, "select", known.count(0))
-        self._choose(place, "gate", known.count(1))
+        stages, node = self.pipe.stages, self.net.nodes[place]
+        alone = all(stages[reader] > stages[place] for reader in self.readers[place]) and not any(
+            self.net.nodes[arg].kind in CHOICES and stages[arg] == stages[place] for arg in node.args
+        )
+        self._choose(place, "reset" if alone else "gate", known.count(1))
 
     def _compare(self, a: Sequence[Bit], b: Sequence[Bit]) -> None:
         if any(all(isinstance(bit, int) for bit in each) for each in (a, b)):
             self._compare_constant(len(a))
         else:
-            self.parts["compare"] += _comparison_luts(len(a))
+            known = [isinstance(x, int) + isinstance(y, int) for x, y in zip(a, b, strict=True)]
+            self.parts["compare"] += _comparison_luts(known.count(0)) + -(-known.count(1) // 5)
 
     def _compare_constant(self, bits: int) -> None:
         self.parts["compare_constant"] += max(1, (bits - 3) // 2)
@@ -416,8 +431,9 @@ class _Walk:
         whole = most & (most + 1) == 0 and most > 0
         source = self.net.nodes[node.args[0]]
         both = source.low < least and source.high > most
-        self._choose(place, "clamp" if both else "clamp_one", mine if both else 1)
-        if whole and (source.low >= least or least == 0 or (least == -most - 1 and source.high > most)):
+        simple = whole and (source.low >= least or least == 0 or (least == -most - 1 and source.high > most))
+        self._choose(place, ("clamp" if simple else "limit") if both else "clamp_one", mine if both else 1)
+        if simple:
             beyond = len(set(bits[most.bit_length() :]))
             self.parts["beyond"] += -(-max(beyond - 1, 0) // 5)
             return
