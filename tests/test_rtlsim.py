@@ -155,8 +155,8 @@ def test_samples_pixel_by_pixel(samples: int, stalls: int | None, tmp_path: Path
 
 def test_stalls_come_from_the_seed(tmp_path: Path, cache: Path) -> None:
     program, codes = stream(tmp_path, cache), inputs(STREAM, 40)
-    cycles = [run_rtl(program, STREAM, codes, stalls=seed).cycles for seed in (3, 3, 4, None)]
-    assert cycles[0] == cycles[1] != cycles[2] and cycles[3] < min(cycles[:3])
+    cycles = [run_rtl(program, STREAM, codes, stalls=seed).cycles for seed in (3, 3, 4, 5, 6, None)]
+    assert cycles[0] == cycles[1] and len(set(cycles[1:5])) > 1 and cycles[5] < min(cycles[:5])
 
 
 def test_toggles_are_the_bits_that_change(tmp_path: Path, cache: Path) -> None:

@@ -1,6 +1,8 @@
-// Cycle-accurate simulation of an elaborated design: rtlsim DESIGN IN OUT SAMPLES PER_LANE SEED PATIENCE TOGGLES.
+// Cycle-accurate simulation of an elaborated design:
+// rtlsim DESIGN IN OUT SAMPLES PER_LANE SEED PATIENCE TOGGLES IDLE_CYCLES.
 // The design is the list of words that elaboration.py makes: 64-bit slots and the steps that compute them in order.
 // Every slot has LANES values: lane i simulates the design on PER_LANE samples of its own, all lanes in the same cycle.
+// Only what has changed is computed: a dense layer behind a stream rests most of the time.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -67,54 +69,92 @@ static u64 window(const u64 *a, i64 chunks, i64 position, u64 fill, size_t lane)
     return shift == 0 ? chunk(first) : chunk(first) >> shift | chunk(first + 1) << (64 - shift);
 }
 
-#define EACH(CODE, VALUE)                                                    \
-    case CODE:                                                               \
-        for (; step != end && step->code == CODE; step++) {                  \
-            const u64 *a = at(step->a), *b = at(step->b), *c = at(step->c);  \
-            u64 *__restrict dst = at(step->dst);                             \
-            const u64 mask = step->mask;                                     \
-            const size_t low = step->low, high = step->high;                 \
-            (void)a, (void)b, (void)c, (void)mask, (void)low, (void)high;    \
-            for (size_t lane = 0; lane < LANES; lane++) dst[lane] = (VALUE); \
-        }                                                                    \
+// What is due: steps of which something that they read has changed, and registers whose next value has.
+struct Due {
+    std::vector<std::vector<size_t>> of;  // slot, or memory -> what it makes due
+    std::vector<u64> bits;
+    void all(size_t count) {
+        bits.assign((count + 63) / 64, ~u64(0));
+        if (count % 64 != 0) bits.back() = (u64(1) << count % 64) - 1;
+    }
+    void wake(size_t slot) {
+        for (size_t i : of[slot]) bits[i / 64] |= u64(1) << i % 64;
+    }
+};
+static Due due_steps, due_registers;
+static std::vector<std::vector<size_t>> memory_readers;  // memory -> slots whose change wakes the steps that read it
+static std::vector<std::vector<size_t>> toggles_of;      // slot -> toggles
+static u64 diff[LANES];                                  // the bits of the last result that changed
+static bool counted[LANES] = {};
+static std::vector<Toggle> toggles;
+static std::vector<i64> flips;
+
+// Tells all that depend on a slot that it has changed, by `diff`.
+static void changed(size_t slot) {
+    due_steps.wake(slot);
+    due_registers.wake(slot);
+    for (size_t i : toggles_of[slot])
+        for (size_t lane = 0; lane < LANES; lane++)
+            if (counted[lane]) flips[toggles[i].op] += __builtin_popcountll(diff[lane] & toggles[i].mask);
+}
+
+#define EACH(CODE, VALUE)                                 \
+    case CODE:                                            \
+        for (size_t lane = 0; lane < LANES; lane++) {     \
+            const u64 value = (VALUE);                    \
+            any |= diff[lane] = value ^ dst[lane];        \
+            dst[lane] = value;                            \
+        }                                                 \
         break;
 #define A a[lane]
 #define B b[lane]
 #define C c[lane]
 
+static inline u64 run(const Step &step) {  // which bits of its result changed, in any lane
+    const u64 *a = at(step.a), *b = at(step.b), *c = at(step.c), mask = step.mask;
+    u64 *__restrict dst = at(step.dst), any = 0;
+    const size_t low = step.low, high = step.high;
+    switch (step.code) {
+        EACH(INSERT, B | ((A >> low) & mask) << high)
+        EACH(SIGN, u64(i64(A << (64 - low)) >> (64 - low)))
+        EACH(MASK, A & mask)
+        EACH(ADD, (A + B) & mask)
+        EACH(SUB, (A - B) & mask)
+        EACH(MUL, (A * B) & mask)
+        EACH(DIVU, (B == 0 ? 0 : A / B) & mask)
+        EACH(DIVS, (B == 0 ? 0 : B + 1 == 0 ? -A : u64(i64(A) / i64(B))) & mask)
+        EACH(MODU, (B == 0 ? 0 : A % B) & mask)
+        EACH(MODS, (B == 0 || B + 1 == 0 ? 0 : u64(i64(A) % i64(B))) & mask)
+        EACH(AND, A & B)
+        EACH(OR, A | B)
+        EACH(XOR, A ^ B)
+        EACH(LTU, A < B)
+        EACH(LTS, i64(A) < i64(B))
+        EACH(LEU, A <= B)
+        EACH(LES, i64(A) <= i64(B))
+        EACH(ZERO, A == 0)
+        EACH(NONZERO, A != 0)
+        EACH(PARITY, u64(__builtin_parityll(A)))
+        EACH(MUX, A ^ ((A ^ B) & (0 - C)))
+        EACH(SHIFT, window(a, i64(low), i64(B) + i64(high), C, lane) & mask)
+        EACH(TABLE, A < mask ? table[low + A] : 0)
+        EACH(READ, A < memories[low].size ? memories[low].words[A * LANES + lane] : 0)
+    }
+    return any;
+}
+
+// Runs the steps that are due. They are in order, so a step wakes only later ones.
 #if defined(__x86_64__)
 __attribute__((target_clones("avx2", "default")))
 #endif
 static void evaluate() {
-    const Step *step = steps.data(), *const end = step + steps.size();
-    while (step != end) {
-        switch (step->code) {
-            EACH(INSERT, B | ((A >> low) & mask) << high)
-            EACH(SIGN, u64(i64(A << (64 - low)) >> (64 - low)))
-            EACH(MASK, A & mask)
-            EACH(ADD, (A + B) & mask)
-            EACH(SUB, (A - B) & mask)
-            EACH(MUL, (A * B) & mask)
-            EACH(DIVU, (B == 0 ? 0 : A / B) & mask)
-            EACH(DIVS, (B == 0 ? 0 : B + 1 == 0 ? -A : u64(i64(A) / i64(B))) & mask)
-            EACH(MODU, (B == 0 ? 0 : A % B) & mask)
-            EACH(MODS, (B == 0 || B + 1 == 0 ? 0 : u64(i64(A) % i64(B))) & mask)
-            EACH(AND, A & B)
-            EACH(OR, A | B)
-            EACH(XOR, A ^ B)
-            EACH(LTU, A < B)
-            EACH(LTS, i64(A) < i64(B))
-            EACH(LEU, A <= B)
-            EACH(LES, i64(A) <= i64(B))
-            EACH(ZERO, A == 0)
-            EACH(NONZERO, A != 0)
-            EACH(PARITY, u64(__builtin_parityll(A)))
-            EACH(MUX, A ^ ((A ^ B) & (0 - C)))
-            EACH(SHIFT, window(a, i64(low), i64(B) + i64(high), C, lane) & mask)
-            EACH(TABLE, A < mask ? table[low + A] : 0)
-            EACH(READ, A < memories[low].size ? memories[low].words[A * LANES + lane] : 0)
+    std::vector<u64> &due = due_steps.bits;
+    for (size_t word = 0; word < due.size(); word++)
+        while (due[word] != 0) {
+            const Step &step = steps[word * 64 + size_t(__builtin_ctzll(due[word]))];
+            due[word] &= due[word] - 1;
+            if (run(step) != 0) changed(step.dst);
         }
-    }
 }
 
 // splitmix64: the same numbers everywhere.
@@ -181,11 +221,28 @@ int main(int argc, char **argv) {
     }
     std::vector<Write> writes(number());
     for (Write &w : writes) w = {number(), number(), number(), number()};
-    std::vector<Toggle> toggles(number());
-    for (Toggle &t : toggles) t = {number(), u64(design.next()), number()};
+    toggles_of.resize(values.size() / LANES);
+    toggles.resize(number());
+    for (size_t i = 0; i < toggles.size(); i++) {
+        toggles[i] = {number(), u64(design.next()), number()};
+        if (count_toggles) toggles_of[toggles[i].slot].push_back(i);
+    }
     std::vector<Input> inputs(number());
     for (Input &i : inputs)
         i = {number(), number(), number(), number(), number(), number(), number(), number()};
+    due_steps.of.resize(values.size() / LANES);
+    due_registers.of.resize(values.size() / LANES);
+    memory_readers.resize(memories.size());
+    due_steps.all(steps.size());
+    due_registers.all(registers.size());
+    for (size_t i = 0; i < steps.size(); i++) {
+        const Step &s = steps[i];
+        for (size_t slot = s.a; slot < s.a + (s.code == SHIFT ? s.low : 1); slot++) due_steps.of[slot].push_back(i);
+        due_steps.of[s.b].push_back(i);
+        due_steps.of[s.c].push_back(i);
+        if (s.code == READ) memory_readers[s.low].push_back(s.a);
+    }
+    for (size_t i = 0; i < registers.size(); i++) due_registers.of[registers[i].d].push_back(i);
     auto read_probes = [&] {
         std::vector<Probe> probes(number());
         for (Probe &p : probes) {
@@ -209,14 +266,17 @@ int main(int argc, char **argv) {
 
     std::vector<Stalls> stalls((inputs.size() + outputs.size()) * LANES);
     Random seeds{u64(seed)};
-    for (Stalls &s : stalls) s.random.state = seeds.next(), s.enabled = seed >= 0;
+    for (size_t i = 0; i < stalls.size(); i++) {  // the same in all lanes, so what rests in one rests in all
+        stalls[i].random.state = i % LANES ? stalls[i - 1].random.state : seeds.next();
+        stalls[i].enabled = seed >= 0;
+    }
 
     std::vector<size_t> beats(inputs.size() * LANES, 0);
     std::vector<std::vector<u64>> waiting(outputs.size() * LANES);  // what a port offered and could not pass
     std::vector<i64> times(samples * 2, -1), progress(LANES, start), drained(LANES, 0);
-    std::vector<i64> flips(ops.size(), 0);
-    std::vector<u64> before(toggles.size() * LANES, 0);
+    flips.assign(ops.size(), 0);
     std::vector<u64> next(registers.size() * LANES);
+    std::vector<size_t> clocked;
     i64 cycle = 0;
 
     // Takes the word of a sink; false if the lane had all its words already.
@@ -254,6 +314,13 @@ int main(int argc, char **argv) {
             for (size_t o = 0; o < outputs.size(); o++)
                 at(outputs[o].ready)[lane] = running && !stalls[(inputs.size() + o) * LANES + lane].next();
         }
+        std::fill_n(diff, LANES, 0);  // no op drives these
+        changed(aresetn);
+        for (const Input &port : inputs) {
+            for (size_t slot : {port.valid, port.last}) changed(slot);
+            for (size_t chunk = 0; chunk < port.chunks; chunk++) changed(port.data + chunk);
+        }
+        for (const Probe &port : outputs) changed(port.ready);
         evaluate();
         bool active = false;
         for (size_t lane = 0; running && lane < LANES; lane++) {
@@ -306,23 +373,23 @@ int main(int argc, char **argv) {
             }
         }
         if (running && !active) break;
-        for (size_t i = 0; count_toggles && i < toggles.size(); i++) {
-            const u64 *now = at(toggles[i].slot);
-            for (size_t lane = 0; lane < LANES; lane++) {
-                const bool counts = running && first[lane] < first[lane + 1] && drained[lane] < 2;
-                u64 &old = before[i * LANES + lane];
-                if (counts) flips[toggles[i].op] += __builtin_popcountll((old ^ now[lane]) & toggles[i].mask);
-                old = now[lane];
-            }
-        }
+        for (size_t lane = 0; lane < LANES; lane++)
+            counted[lane] = running && first[lane] < first[lane + 1] && drained[lane] < 2;
         for (const Write &w : writes)
             for (size_t lane = 0; lane < LANES; lane++) {
                 const u64 address = at(w.address)[lane], enable = at(w.enable)[lane];
                 if (address >= memories[w.memory].size) continue;
                 u64 &word = memories[w.memory].words[address * LANES + lane];
-                word = (word & ~enable) | (at(w.data)[lane] & enable);
+                const u64 written = (word & ~enable) | (at(w.data)[lane] & enable);
+                if (written != word)
+                    for (size_t slot : memory_readers[w.memory]) due_steps.wake(slot);
+                word = written;
             }
-        for (size_t i = 0; i < registers.size(); i++) std::copy_n(at(registers[i].d), LANES, &next[i * LANES]);
+        clocked.clear();
+        for (size_t word = 0; word < due_registers.bits.size(); word++)
+            for (u64 &left = due_registers.bits[word]; left != 0; left &= left - 1)
+                clocked.push_back(word * 64 + size_t(__builtin_ctzll(left)));
+        for (size_t i : clocked) std::copy_n(at(registers[i].d), LANES, &next[i * LANES]);
         // A beat that passed is over: the next one is driven, or stalls, in the next cycle; no data are left to read.
         for (size_t lane = 0; running && lane < LANES; lane++)
             for (const Input &port : inputs) {
@@ -331,7 +398,14 @@ int main(int argc, char **argv) {
                 for (size_t chunk = 0; seed >= 0 && chunk < port.chunks; chunk++)
                     at(port.data + chunk)[lane] = seeds.next() & port.mask(chunk);
             }
-        for (size_t i = 0; i < registers.size(); i++) std::copy_n(&next[i * LANES], LANES, at(registers[i].q));
+        for (size_t i : clocked) {
+            u64 *q = at(registers[i].q), any = 0;
+            for (size_t lane = 0; lane < LANES; lane++) {
+                any |= diff[lane] = q[lane] ^ next[i * LANES + lane];
+                q[lane] = next[i * LANES + lane];
+            }
+            if (any != 0) changed(registers[i].q);
+        }
     }
     for (size_t i = 0; i < ops.size(); i++) write_file(out + "/op" + std::to_string(i) + ".bin", op_sinks[i].codes);
     for (size_t o = 0; o < outputs.size(); o++)
