@@ -71,7 +71,7 @@ TIMEOUT_S = 4 * 3600.0
 HGQ2_PACKAGES = ("HGQ2==0.2.0", "keras==3.15.1", "jax==0.10.2", "alkaid==0.8.2")
 HGQ2_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "digits_mlp": {"epochs": 1500, "batch-size": 64, "learning-rate": 0.005, "betas": (1e-6, 5e-4)},
-    "mnist_mlp": {"epochs": 150, "batch-size": 512, "learning-rate": 0.005, "betas": (1e-7, 1e-4)},
+    "mnist_mlp": {"epochs": 500, "batch-size": 512, "learning-rate": 0.005, "betas": (1e-7, 1e-4)},
 }
 
 

@@ -34,7 +34,7 @@ from flow.preflight import ERROR, Design, Finding, Model, examine, quantizes, re
 from flow.preflight import check as preflight
 from flow.project import Project, read, write
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
-from flow.results import SimResult
+from flow.results import ResourceReport, SimResult
 from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz, writing
 from flow.sources import Source, find_samples, find_source
 from flow.synthesis import STAGES, stages
@@ -382,11 +382,11 @@ def _assemble(
     clock: Clock,
 ) -> Report:
     resources = []
-    if target.backend in AMD_BACKENDS:
-        with clock.stage("estimate"):
-            resources.append(estimate(lowered, target))
-    else:
-        notes = [*notes, f"no estimate of resources: its rules are those of {' and '.join(AMD_BACKENDS)}"]
+    with clock.stage("estimate"):
+        try:
+            resources.append(_estimated(run, lowered, target))
+        except UnsupportedError as error:
+            notes = [*notes, f"no estimate of resources: {error}"]
     manifest = run.manifest()
     return assemble(
         trained=source.trained,
@@ -402,6 +402,22 @@ def _assemble(
         versions=manifest["versions"],
         timings_s=clock.seconds,
     )
+
+
+def _estimated(run: RunDirectory, lowered: IntGraph, target: Target) -> ResourceReport:
+    """Return the static estimate.
+
+    Raises:
+        UnsupportedError: there is none for the back end, or the part.
+    """
+    if target.backend == RTL:
+        from flow.backends.rtl.emit import DESIGN
+        from flow.backends.rtl.estimate import estimate_rtl
+
+        return estimate_rtl(lowered, target, (run.path / "project" / DESIGN).read_bytes())
+    if target.backend not in AMD_BACKENDS:
+        raise UnsupportedError(f"its rules are those of {' and '.join(AMD_BACKENDS)}, and of {RTL}")
+    return estimate(lowered, target)
 
 
 def _finish(run: RunDirectory, report: Report, key: str) -> Report:

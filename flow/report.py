@@ -394,6 +394,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     lines += [heading("Layers"), table(*_layer_rows(document))]
     for each in document["resources"]:
         lines += [heading(f"Resources: {_source_words(each)}"), table(*_resource_rows(each))]
+        lines += ["", error_words(each["error"])] if "error" in each else []
     if document.get("energy"):
         lines += [heading("Energy"), *(_energy_line(each) for each in document["energy"])]
     if document["notes"]:
@@ -507,19 +508,17 @@ def format_words(fmt: Mapping[str, Any]) -> str:
 
 def _source_words(resources: Mapping[str, Any]) -> str:
     kind = "static estimate" if resources["source"] == "static" else resources["source"]
-    reached, error = resources["estimated_clock_period_ns"], resources.get("error")
-    words = f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
-    return words + (f"; {_error_words(error)}" if error else "")
+    reached = resources["estimated_clock_period_ns"]
+    return f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
 
 
-def _error_words(error: Mapping[str, Any]) -> str:
+def error_words(error: Mapping[str, Any]) -> str:
     """Return how far an estimate is off, as words."""
-    figures = ", ".join(
+    lut, ff = (
         f"{name.upper()} by {error[name]['mean']:g} % in the mean, {error[name]['worst']:g} % at worst"
         for name in ("lut", "ff")
-        if name in error
     )
-    return f"off on {error['lut']['modules']} modules ({error['against']}): {figures}"
+    return f"off on {error['lut']['modules']} random modules ({error['against']}): {lut}; {ff}"
 
 
 def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -155,8 +155,8 @@ class ResourceReport:
         capacity: what the part has, same keys as the counts; empty if unknown.
         command: the script that the tool ran for the total, if it is one that can be run again.
         family: the family of parts that the tool was asked for, if it was asked for one.
-        error: of an estimate: "lut", "ff" -> how far it is off, in percent ("mean", "p95", "worst") over how many
-            "modules"; "against" -> what it was held against.
+        error: of an estimate: "lut", "ff" -> how far it is off, in percent ("mean", "p95", "worst") and by what
+            factor in the median ("median_ratio"), over how many "modules"; "against" -> what it was held against.
     """
 
     source: str

@@ -15,12 +15,16 @@ from flow import reference
 from flow.adversarial import adversarial_inputs
 from flow.backends.rtl.depths import edge_depths
 from flow.backends.rtl.emit import emit, findings
+from flow.backends.rtl.kernels import refusals
 from flow.backends.rtl.modules import stream_module
 from flow.backends.rtl.rtlsim import RtlRun, compile_rtl, run_rtl
-from flow.errors import EmitError
+from flow.errors import EmitError, UnsupportedError
+from flow.extraction import extract
 from flow.graph import Input, IntGraph
+from flow.inputs import parse_format
 from flow.passes import lower
 from flow.project import Project, write
+from flow.random_models import random_recipe
 from flow.target import Target
 
 IO_TYPES = ("io_parallel", "io_stream")
@@ -102,3 +106,25 @@ def test_findings_name_changed_and_missing_files() -> None:
     assert findings(changed, graph, target("io_parallel")) == [f"{top}: is not what this version writes for the graph"]
     files = {path: text for path, text in project.files.items() if path != top}
     assert findings(Project(graph.name, files), graph, target("io_parallel")) == [f"{top}: is not there"]
+
+
+@pytest.mark.parametrize(
+    "index", [pytest.param(index, marks=() if index in (5, 10, 21, 26) else pytest.mark.slow) for index in range(200)]
+)
+def test_random_models(index: int, tmp_path: Path, cache: Path) -> None:
+    """Random QKeras models; the four of the default selection once failed."""
+    pytest.importorskip("qkeras")
+    from flow.train.functions import evaluate
+    from flow.train.recipes import forget, from_recipe
+
+    recipe = random_recipe(7, index)
+    forget()
+    fmt = None if recipe.input_format is None else parse_format(recipe.input_format)
+    try:
+        graph = lower(extract(from_recipe(recipe).trained, fmt, evaluate=evaluate))
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    if any(refusals(graph)):
+        pytest.skip("a table too wide")
+    for io_type in IO_TYPES:
+        simulate(emit(graph, target(io_type)), graph, io_type, tmp_path / io_type, cache, stalls=2)

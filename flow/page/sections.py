@@ -13,7 +13,7 @@ from flow.page.words import (
     shape_words,
     source_words,
 )
-from flow.report import Report, format_words, softmax_line
+from flow.report import Report, error_words, format_words, softmax_line
 
 RELATIVE = (
     "Relative only: from published energies of single operations in an ASIC process, not what this FPGA consumes."
@@ -116,6 +116,7 @@ def _source(entry: Mapping[str, Any]) -> Html:
         ("reached clock", _unit(entry["estimated_clock_period_ns"], "ns")),
         ("latency", _time(entry["latency_cycles"], entry["clock_period_ns"])),
         ("between two inputs", _cycles(entry["initiation_interval_cycles"])),
+        ("error", error_words(entry["error"]) if entry.get("error") else None),
         *_details(entry),
         class_="facts compact",
     )

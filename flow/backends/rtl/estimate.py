@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.backends.rtl.footprint import Memory, Needs
-from flow.errors import UnsupportedError
+from flow.errors import SpecError, UnsupportedError
 from flow.graph import IntGraph
 from flow.parts import find_device
 from flow.results import ResourceReport, Resources
@@ -25,15 +26,16 @@ from flow.target import Target
 COEFFICIENTS = Path(str(resources.files("flow.backends.rtl"))) / "estimate.json"
 """What benchmarks/fit_estimate.py wrote: LUTs per kind, and the errors."""
 LUTS = {
-    **dict.fromkeys(("sum", "invert", "select", "gate", "compare", "clamp", "clamp_one", "any", "table"), 1),
+    **dict.fromkeys(("sum", "invert", "select", "gate", "compare", "clamp", "clamp_one", "limit"), 1),
+    **dict.fromkeys(("any", "table"), 1),
     **dict.fromkeys(("passed", "reset", "carry", "dsp", "flip_flops"), 0),
     "shift_registers": 1,
     "fifo_control": 6,  # of 17 FIFOs of 2 to 512 words, 8 to 53 LUTs beside the words, one off by more than a third
 }
 """Kinds of `flow.backends.rtl.footprint` whose LUTs are known; bits that stand alone in a netlist show them."""
 FITTED = (
-    *("small_sum", "sum_of_1", "sum_of_2", "sum_of_3", "further", "absorbed", "compare_constant", "beyond", "limit"),
-    *("product", "stages", "control", "padding"),
+    *("small_sum", "sum_of_1", "sum_of_2", "sum_of_3", "further", "absorbed", "compare_constant", "beyond", "product"),
+    *("stages", "control", "padding"),
 )
 """Those whose LUTs are fitted, as logic around them is merged with them."""
 SMALLEST = 30
@@ -106,10 +108,16 @@ def errors(
 
 
 def relative_errors(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """Return mean, 95th of a hundred and worst relative error in percent, and their number, of (estimated, counted)."""
+    """Return how far estimates are off: of (estimated, counted), both positive.
+
+    Returns:
+        mean, 95th of a hundred and worst relative error, in percent; the median of estimated over counted; how many.
+    """
     off = sorted(100 * abs(estimated / counted - 1) for estimated, counted in pairs)
     figures = {"mean": sum(off) / len(off), "p95": off[math.ceil(0.95 * len(off)) - 1], "worst": off[-1]}
-    return {key: round(value, 1) for key, value in figures.items()} | {"modules": len(off)}
+    ratio = statistics.median(estimated / counted for estimated, counted in pairs)
+    rounded = {key: round(value, 1) for key, value in figures.items()}
+    return {**rounded, "median_ratio": round(ratio, 2), "modules": len(off)}
 
 
 @cache
@@ -131,14 +139,16 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
         Source "static". The total has the FIFOs and delays between ops besides; it alone has cycles.
 
     Raises:
-        SpecError: the part is not known.
-        UnsupportedError: the estimate does not know its family.
+        UnsupportedError: the part is not known, or the estimate does not know its family.
     """
-    part = find_device(target.part)
+    try:
+        part = find_device(target.part)
+    except SpecError as error:
+        raise UnsupportedError(str(error)) from error
     if part.family not in LUT_MEMORIES:
         raise UnsupportedError(
             f"there is no static estimate for family {part.family!r}, only for {', '.join(LUT_MEMORIES)}; "
-            "`flow build --until yosys` counts"
+            "`flow build --until synth` counts"
         )
     told = json.loads(design)
     needs = {name: Needs.from_json(each) for name, each in told["needs"].items()}

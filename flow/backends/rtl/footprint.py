@@ -332,10 +332,15 @@ class _Walk:
             self._any(operands[0])
         elif kind == "clamp":
             operands = [self.bits[node.args[0]]]
-            self._clamp(place, node, len(mine), operands[0])
+            self._clamp(place, node, mine, operands[0])
         elif kind == "table":
             operands = [self.bits[node.args[0]]]
-            self.parts["table"] += len(mine) << max(len(operands[0]) - 6, 0)
+            for i in mine:
+                column = tuple(value >> i & 1 for value in node.data)
+                key = ("table", node.args, column, stage)
+                if 0 < sum(column) < len(column) and key not in self.built:
+                    self.built.add(key)
+                    self.parts["table"] += 1 << max(len(operands[0]) - 6, 0)
         elif kind == "mul":
             operands = [self.bits[arg] for arg in node.args]
             self._multiply(node)
@@ -371,11 +376,15 @@ class _Walk:
                 else:
                     terms.append(bits)
         fixed %= 1 << width
-        return [*terms, constant(fixed, width)] if fixed or len(terms) < 2 else terms
+        if fixed or len(terms) < 2:
+            terms.append(constant(fixed, width))
+        return terms if len(terms) > 1 else [constant(0, width), *terms]
 
     def _sum(self, terms: Sequence[Sequence[Bit]], minus: bool, stage: int) -> None:
         """A LUT per bit of a carry chain, one for equal bits; a bit without a second operand needs none, or an
         inverter. Three and more operands are first brought to two, a full adder per bit and further operand."""
+        if len(terms) == 1:  # all of it is known
+            return
         bits = len(terms[0])
         if len(terms) > 2:
             for column in zip(*terms, strict=True):
@@ -425,14 +434,16 @@ class _Walk:
         count = len({bit for bit in bits if not isinstance(bit, int)})
         self.parts["any"] += -(-max(count - 1, 0) // 5)
 
-    def _clamp(self, place: int, node: Node, mine: int, bits: Sequence[Bit]) -> None:
+    def _clamp(self, place: int, node: Node, mine: Sequence[int], bits: Sequence[Bit]) -> None:
         """Ends at powers of two look at the bits beyond, others are compared, as `flow.backends.rtl.verilog` writes."""
         least, most = node.data
         whole = most & (most + 1) == 0 and most > 0
         source = self.net.nodes[node.args[0]]
         both = source.low < least and source.high > most
         simple = whole and (source.low >= least or least == 0 or (least == -most - 1 and source.high > most))
-        self._choose(place, ("clamp" if simple else "limit") if both else "clamp_one", mine if both else 1)
+        kept = self.extended(node.args[0], node.width)
+        ends = 1 + any(isinstance(kept[i], int) for i in mine)  # where the code is constant, the end is the bit
+        self._choose(place, ("clamp" if simple else "limit") if both else "clamp_one", len(mine) if both else ends)
         if simple:
             beyond = len(set(bits[most.bit_length() :]))
             self.parts["beyond"] += -(-max(beyond - 1, 0) // 5)
