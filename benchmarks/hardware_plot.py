@@ -12,7 +12,13 @@ FEWEST, MOST = 1e3, 1e6
 """Ends of the axis of look-up tables, which is logarithmic."""
 LOWEST, HIGHEST = 94.5, 98.5
 """Ends of the axis of accuracy, percent."""
-NAMES = {"a": "po2flow (a)", "b": "6 bits, unpruned (b)", "c": "alkaid alone (c)", "d": "HGQ2 + alkaid (d)"}
+NAMES = {
+    "a": "po2flow (a)",
+    "b": "6 bits, unpruned (b)",
+    "c": "alkaid alone (c)",
+    "d": "HGQ2 (d)",
+    "d, as accurate": "HGQ2 (d)",
+}
 STYLE = """
 svg { background: #fff; font: 12px sans-serif; }
 text { fill: #24292f; }

@@ -22,7 +22,7 @@ def table(net: Netlist, low: int, high: int) -> np.ndarray:
     return net.run(np.arange(low, high + 1)[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("divisor", [1, 3, 12, 49])
+@pytest.mark.parametrize("divisor", [1, 3, 4, 12, 49])
 @pytest.mark.parametrize("overflow", Overflow)
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("frac_bits", [0, 1, 4, 9])

@@ -25,7 +25,7 @@ from flow.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool,
 from flow.passes import lower
 from flow.pipeline import BuildOptions, build, compare_run
 from flow.project import Project, write
-from flow.target import AMD_BACKENDS, BACKENDS, DEFAULT_PARTS, IO_TYPES, ONLY_STRATEGY, STRATEGIES, Target
+from flow.target import AMD_BACKENDS, BACKENDS, DEFAULT_PARTS, IO_TYPES, ONLY_STRATEGY, RTL, STRATEGIES, Target
 
 SIMULATED = [name for name, dialect in DIALECTS.items() if not dialect.needs]
 TARGETS = [
@@ -198,7 +198,7 @@ def test_padded_weights_are_refused() -> None:
 
 
 def test_targets() -> None:
-    assert tuple(DIALECTS) == BACKENDS[len(AMD_BACKENDS) :] and DEFAULT_PARTS.keys() == set(BACKENDS)
+    assert (*AMD_BACKENDS, *DIALECTS, RTL) == BACKENDS and DEFAULT_PARTS.keys() == set(BACKENDS)
     for backend in BACKENDS:
         target = Target(backend=backend)
         assert target.part == DEFAULT_PARTS[backend] and Target.from_json(target.to_json()) == target

@@ -113,7 +113,7 @@ def test_findings_name_changed_and_missing_files() -> None:
 )
 def test_random_models(index: int, tmp_path: Path, cache: Path) -> None:
     """Random QKeras models; the four of the default selection once failed."""
-    pytest.importorskip("qkeras")
+    pytest.importorskip("flow.train")
     from flow.train.functions import evaluate
     from flow.train.recipes import forget, from_recipe
 

@@ -122,6 +122,8 @@ def cast(
 
     One shift, one rounding, one clamp; where the shift is to the left nothing is rounded.
     """
+    halvings = (divisor & -divisor).bit_length() - 1
+    frac_bits, divisor = frac_bits + halvings, divisor >> halvings
     raised = fmt.frac_bits - frac_bits
     if divisor != 1:
         whole = _rounded_quotient(net, net.shl(exact, max(raised, 0)), divisor << max(-raised, 0), rounding)
