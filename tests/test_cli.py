@@ -80,7 +80,7 @@ def test_list_and_show() -> None:
         (("--clock-period-ns", "0"), ("clock_period_ns 0.0",)),
         (("--clock-period-ns", "nan"), ("clock_period_ns nan",)),
         (("--clock-period-ns=-inf",), ("clock_period_ns -inf",)),
-        (("--until", "nonsense"), ("'nonsense'", "extract, emit, report, csynth")),
+        (("--until", "nonsense"), ("'nonsense'", "extract, emit, report, synth")),
         (("--samples", "0"), ("samples: 0",)),
         (("--adversarial", "15"), ("adversarial: 15",)),
         (("--labels", "y.npy"), ("labels were given without inputs",)),
