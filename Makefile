@@ -9,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/flow build build/digits_mlp
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

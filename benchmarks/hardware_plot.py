@@ -19,6 +19,9 @@ NAMES = {
     "d": "HGQ2 (d)",
     "d, as accurate": "HGQ2 (d)",
 }
+RIGHT = (9, 4, "start")
+PLACES = {"po2flow (a)": (-9, 4, "end"), "alkaid alone (c)": (0, -10, "middle"), "NeuraLUT": (-9, 4, "end")}
+"""Where words stand beside their mark, if not to its right, where they would lie on another mark."""
 STYLE = """
 svg { background: #fff; font: 12px sans-serif; }
 text { fill: #24292f; }
@@ -60,7 +63,7 @@ def plot(rows: Sequence[Measured], published: Sequence[Mapping[str, Any]]) -> st
             parts += _mark(row.lut, row.accuracy, NAMES[row.row], "ours" if row.row == "a" else "plain")
             words.append(f"{NAMES[row.row]} {100 * row.accuracy:.1f} %, {row.lut:,} (Yosys)")
     label = escape(f"MNIST, accuracy over look-up tables: {'; '.join(words)}")
-    width, height = LEFT + WIDTH + 24, TOP + HEIGHT + 52
+    width, height = LEFT + WIDTH + 44, TOP + HEIGHT + 52
     size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}">\n' + "\n".join(
         [*parts, "</svg>"]
@@ -99,7 +102,8 @@ def _legend() -> list[str]:
 
 def _mark(lut: int, accuracy: float, name: str, kind: str) -> list[str]:
     x, y = _at(lut, accuracy)
-    return [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>', _text(x + 9, y + 4, name, "start")]
+    right, down, anchor = PLACES.get(name, RIGHT)
+    return [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>', _text(x + right, y + down, name, anchor)]
 
 
 def _text(x: float, y: float, words: str, anchor: str) -> str:
