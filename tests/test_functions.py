@@ -138,7 +138,7 @@ REFUSED = {
     "unknown": (activation("system"), "'system' is not supported"),
     "of QKeras only": (activation("smooth_tanh", "Activation"), "'smooth_tanh' is not supported"),
     "softmax": (activation("softmax"), "'softmax' is not supported"),
-    "arguments of a function": (activation("tanh(1)"), "cannot be read"),
+    "arguments of a function": (activation("tanh(1)"), "'tanh' is not supported"),
     "code": (activation("__import__('os').getcwd()"), "cannot be read"),
     "layer": ({"class_name": "Lambda", "config": {}}, "Lambda is not an element-wise layer"),
 }
