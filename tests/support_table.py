@@ -14,6 +14,7 @@ from support_rows import ACTIVATION_ROWS, FUNCTION_ROWS, LAYER_ROWS, TOPOLOGY_RO
 
 from flow.backends.hls4ml import emit, other_emit
 from flow.backends.hls4ml.dialects import DIALECTS, not_simulated
+from flow.backends.rtl.emit import emit as emit_rtl
 from flow.errors import UnsupportedError
 from flow.extraction import LAYERS, extract
 from flow.extraction.builder import TABLE_BITS
@@ -22,7 +23,7 @@ from flow.inputs import parse_format
 from flow.passes import lower
 from flow.preflight import TARGET_RULES, Design
 from flow.project import Project
-from flow.target import AMD_BACKENDS, BACKENDS, IO_TYPES, ONLY_STRATEGY, STRATEGIES, Target
+from flow.target import AMD_BACKENDS, BACKENDS, IO_TYPES, ONLY_STRATEGY, RTL, STRATEGIES, Target
 from flow.train.functions import evaluate
 from flow.train.reader import KerasModel
 from flow.train.recipes import from_recipe
@@ -90,7 +91,8 @@ def refusal(found: Made, target: Target) -> str:
 def emitted(found: Made, target: Target) -> Project:
     """Return the project of a row."""
     assert found.lowered
-    return (emit if target.backend in AMD_BACKENDS else other_emit).emit(found.lowered, target)
+    makers = {RTL: emit_rtl, **dict.fromkeys(AMD_BACKENDS, emit.emit)}
+    return makers.get(target.backend, other_emit.emit)(found.lowered, target)
 
 
 # -- text
@@ -200,7 +202,7 @@ quantizer, the layer, a quantizer behind it) that was extracted, lowered and put
 
 | a cell says | |
 |---|---|
-| exact | emitted and read back; C simulation, the reference and QKeras agree on every code |
+| exact | emitted, and simulated as C++ or as Verilog; simulation, the reference and QKeras agree on every code |
 | needs vendor | emitted and read back; its C simulation needs headers that only the vendor has |
 | no [n] | refused before anything is written; why and what to do stands under number n at the end |
 

@@ -26,12 +26,14 @@ from support_table import TARGETS, Made, document, emitted, made, refusal
 
 from flow import reference
 from flow.backends.hls4ml.dialects import DIALECTS
+from flow.backends.rtl.rtlsim import compile_rtl, run_rtl
 from flow.backends.together import compile_together
 from flow.errors import UnsupportedError
 from flow.extraction import LAYERS
 from flow.graph import Input
+from flow.project import write
 from flow.quantizers import FUNCTIONS, POSITIONAL, RANDOM
-from flow.target import AMD_BACKENDS, Target
+from flow.target import AMD_BACKENDS, RTL, Target
 from flow.train import inference
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
@@ -109,6 +111,24 @@ def test_csim_of_every_cell_is_the_reference(target: Target, tmp_path: Path) -> 
             f"{found.row.label}: {op.name}"
             for op in graph.ops
             if not isinstance(op, Input) and not np.array_equal(simulated[op.name], expected[op.name])
+        ]
+    assert different == []
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("target", [target for target in TARGETS if target.backend == RTL], ids=str)
+def test_rtlsim_of_every_cell_is_the_reference(target: Target, tmp_path: Path) -> None:
+    different = []
+    for found in accepted(target):
+        graph, codes = found.lowered, inputs(found.lowered, 40)
+        write(emitted(found, target), tmp_path / found.row.recipe.name)
+        program = compile_rtl(tmp_path / found.row.recipe.name, graph, target.io_type, tmp_path / "rtlsim")
+        simulated, expected = run_rtl(program, graph, codes, stalls=1).codes, reference.run(graph, codes).codes
+        different += [
+            f"{found.row.label}: {op.name}"
+            for op in graph.ops
+            if not np.array_equal(simulated[op.name], expected[op.name])
         ]
     assert different == []
 

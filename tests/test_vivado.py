@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_csynth import install
 
-from flow import pipeline
+from flow import pipeline, synthesis
 from flow.backends import csynth
 from flow.backends.vivado import command, constraints, script, synthesize
 from flow.errors import SpecError, ToolFailedError, ToolMissingError, UnsupportedError
@@ -92,11 +92,12 @@ def test_what_goes_wrong(run_dir: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_stages_of_a_build() -> None:
     def stages(until: str, backend: str) -> list[str]:
-        return list(pipeline._vendor_stages(until, Target(backend=backend)))
+        return list(synthesis.stages(until, Target(backend=backend)))
 
     assert stages("vivado", "Vitis") == ["csynth", "vivado"], "Vivado takes what C synthesis writes"
     assert stages("csynth", "Vitis") == ["csynth"]
     assert stages("vivado", "Quartus") == ["vivado"], "which refuses it"
     assert stages("report", "Vitis") == []
+    assert stages("pnr", "rtl") == ["synth", "pnr"]
     with pytest.raises(SpecError, match="csynth, vivado"):
         pipeline.BuildOptions(until="place")

@@ -13,6 +13,7 @@ from importlib import resources
 
 from flow.backends.rtl.depths import Edge, edge_depths, pipeline_times, stream_timing, whole_timing
 from flow.backends.rtl.footprint import Needs, fifo_needs, held
+from flow.backends.rtl.kernels import refusals
 from flow.backends.rtl.modules import Module, bits, stream_module, whole_module, word_bits, words
 from flow.backends.rtl.verilog import FOOTER, HEADER
 from flow.errors import UnsupportedError
@@ -31,6 +32,8 @@ def emit(graph: IntGraph, target: Target) -> Project:
         UnsupportedError: an op has no netlist, or two modules would have one name.
         ToolMissingError: alkaid is not installed.
     """
+    for reason in refusals(graph):
+        raise UnsupportedError(f"{graph.name}: {reason}")
     stream = target.io_type == "io_stream"
     make = stream_module if stream else whole_module
     modules = {
