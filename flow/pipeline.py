@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flow import reference
 from flow.backends.hls4ml.dialects import not_simulated
+from flow.backends.rtl.synthesis import dsp_note
 from flow.commands import commands
 from flow.energy import static_energy
 from flow.errors import DataError, InputError, SpecError, ToolMissingError, UnsupportedError
@@ -155,7 +156,9 @@ def build(
         _finish(run, report, key)
     for name, tool in tools.items():
         with clock.stage(name):
-            report = _finish(run, report.with_resources(tool.run(run.path, lowered, target, announce)), key)
+            taken = tool.run(run.path, lowered, target, announce)
+            notes = [dsp_note(taken)] if name == "synth" else []
+            report = _finish(run, report.with_resources(taken).with_notes(*notes), key)
     return report
 
 

@@ -61,6 +61,11 @@ class Report:
         """Return the report with the energy of one inference by further sources; one source stands once."""
         return self._with("energy", more)
 
+    def with_notes(self, *more: str) -> Report:
+        """Return the report with further notes, each once."""
+        notes = self.document["notes"]
+        return Report({**self.document, "notes": [*notes, *(note for note in more if note and note not in notes)]})
+
     def _with(self, name: str, more: Sequence[ResourceReport | EnergyReport]) -> Report:
         new = {each.source: each.to_json() for each in more}  # of two of one source the last
         kept = [each for each in self.document.get(name, ()) if each["source"] not in new]

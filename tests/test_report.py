@@ -289,3 +289,8 @@ def test_a_report_of_another_schema_is_refused(tmp_path: Path) -> None:
             Report.load(tmp_path)
     with pytest.raises(OSError, match="No such file"):
         Report.load(tmp_path / "none")
+
+
+def test_notes_stand_once(report: Report) -> None:
+    noted = report.with_notes("a note", "").with_notes("a note")
+    assert noted.document["notes"] == [*report.document["notes"], "a note"]
