@@ -151,6 +151,21 @@ def round_shift(codes: Codes, shift: int, rounding: Rounding) -> Codes:
     return _rounded(floor, codes - (floor << shift), 1 << shift, codes < 0, rounding)
 
 
+def reciprocal(low: int, high: int, divisor: int) -> tuple[int, int, int]:
+    """Return (offset, factor, shift) so that `n // divisor == ((n + offset * divisor) * factor >> shift) - offset`.
+
+    That holds for integers n from `low` to `high`. With factor = ceil(2**shift / divisor), the product exceeds the
+    quotient by less than 1 / divisor, so it stays below the next whole number (Granlund and Montgomery, PLDI 1994,
+    section 4).
+    """
+    offset = -(low // divisor) if low < 0 else 0  # whole divisors that make it non-negative
+    largest = high + offset * divisor
+    shift = divisor.bit_length()
+    while (-(-(1 << shift) // divisor) * divisor - (1 << shift)) * largest >= 1 << shift:
+        shift += 1
+    return offset, -(-(1 << shift) // divisor), shift
+
+
 def round_quotient(codes: Codes, divisor: int | Codes, rounding: Rounding) -> Codes:
     """Divide integers (`|codes| < 2**62`) by positive ones of less than 62 bits and round to whole numbers."""
     floor, rest = np.divmod(codes, np.asarray(divisor, np.int64))

@@ -292,11 +292,11 @@ def _generator(target: Target) -> dict[str, str]:
     Raises:
         ToolMissingError: it is not installed.
     """
-    name = "alkaid" if target.backend == RTL else "hls4ml"
+    name, install = ("alkaid", "'po2flow[rtl]'") if target.backend == RTL else ("hls4ml", "po2flow")
     try:
         return {name: version(name)}
     except PackageNotFoundError as error:
-        raise ToolMissingError(f"back end {target.backend} needs {name}; run: pip install 'po2flow[rtl]'") from error
+        raise ToolMissingError(f"back end {target.backend} needs {name}; run: pip install {install}") from error
 
 
 def _emit(run: RunDirectory, lowered: IntGraph, target: Target, clock: Clock) -> None:

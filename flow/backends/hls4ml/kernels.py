@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.errors import UnsupportedError
-from flow.fixed import Codes
+from flow.fixed import Codes, reciprocal
 from flow.graph import (
     BatchNorm,
     Gather,
@@ -141,14 +141,9 @@ class Division:
 
 
 def divide(low: int, high: int, denominator: int) -> Division:
-    """Return how to divide integers from `low` to `high`, after Granlund and Montgomery (PLDI 1994), section 4."""
-    offset = -(low // denominator) if low < 0 else 0
-    largest = high + offset * denominator
-    shift = denominator.bit_length()
-    while (-(-(1 << shift) // denominator) * denominator - (1 << shift)) * largest >= 1 << shift:
-        shift += 1
-    reciprocal = -(-(1 << shift) // denominator)
-    return Division(denominator, offset, reciprocal, shift, bits_of(low, largest, 2 * denominator))
+    """Return how to divide integers from `low` to `high`."""
+    offset, factor, shift = reciprocal(low, high, denominator)
+    return Division(denominator, offset, factor, shift, bits_of(low, high + offset * denominator, 2 * denominator))
 
 
 def _map(config: _Config, op: Op, function: str) -> None:

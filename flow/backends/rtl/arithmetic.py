@@ -12,7 +12,7 @@ import numpy as np
 
 from flow.backends.rtl.netlist import Netlist
 from flow.errors import ToolFailedError, ToolMissingError
-from flow.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code
+from flow.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code, reciprocal
 
 WEIGHT_BITS = 24
 """alkaid takes matrices of float32; with wider weights its adders are wrong, and found to be here."""
@@ -183,22 +183,12 @@ def _rounded_quotient(net: Netlist, x: int, divisor: int, rounding: Rounding) ->
 
 
 def floor_quotient(net: Netlist, x: int, divisor: int) -> int:
-    """Add x // divisor: a multiplication by a reciprocal, with as many bits as make it exact for the range of x.
-
-    With m = ceil(2**k / d), x * m / 2**k exceeds x / d by x * (m * d - 2**k) / (d * 2**k), and stays below the next
-    whole number as long as that is less than 1 / d (Granlund and Montgomery, PLDI 1994).
-    """
+    """Add x // divisor: a multiplication by a reciprocal, with as many bits as make it exact for the range of x."""
     if divisor & (divisor - 1) == 0:
         return net.shr(x, divisor.bit_length() - 1)
-    low, high = net.range(x)
-    offset = -(low // divisor) if low < 0 else 0  # whole divisors that make it non-negative
-    top = high + offset * divisor
-    positive = net.add(x, net.const(offset * divisor)) if offset else x
-    k = divisor.bit_length()
-    while top * (-(-(1 << k) // divisor) * divisor - (1 << k)) >= 1 << k:
-        k += 1
-    quotient = net.shr(times(net, positive, -(-(1 << k) // divisor)), k)
-    return net.sub(quotient, net.const(offset)) if offset else quotient
+    offset, factor, shift = reciprocal(*net.range(x), divisor)
+    positive = net.add(x, net.const(offset * divisor))
+    return net.sub(net.shr(times(net, positive, factor), shift), net.const(offset))
 
 
 def times(net: Netlist, x: int, factor: int) -> int:
