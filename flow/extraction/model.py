@@ -79,11 +79,25 @@ def extract(
     Raises:
         UnsupportedError: something has no exact integer form here; the message names the layer.
     """
+    graph = read_calls(Builder(model, input_format, softmax, evaluate))
+    if input_format is not None and quantizes_its_input(model):
+        raise UnsupportedError(
+            f"{model.name}: the model quantizes its own input, so its port has that format; drop --input-format"
+        )
+    return graph
+
+
+def read_calls(builder: Builder) -> IntGraph:
+    """Return the graph that a builder makes of its model, call by call.
+
+    Raises:
+        UnsupportedError: as `extract`.
+    """
+    model = builder.model
     try:
         calls = topology(model.class_name, model.config)
     except FlowError as error:
         raise error.at(model.name) from None
-    builder = Builder(model, input_format, softmax, evaluate)
     absorbed = _quantizing_readers(calls)
     for call in calls.calls:
         try:
@@ -91,10 +105,6 @@ def extract(
         except FlowError as error:
             raise error.at(model.name) from None
     outputs = [_output(builder, calls, name) for name in calls.outputs]
-    if input_format is not None and set(absorbed) == {call.name for call in calls.inputs}:
-        raise UnsupportedError(
-            f"{model.name}: the model quantizes its own input, so its port has that format; drop --input-format"
-        )
     ops = tuple(builder.ops.values())
     if all(isinstance(op, Input) for op in ops):
         raise UnsupportedError(f"{model.name}: the model computes nothing after its input")

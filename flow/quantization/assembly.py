@@ -1,0 +1,179 @@
+"""From what was chosen to an IntGraph: exact ops with codes in them, and a requantization behind each point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from flow.fixed import CODE_BITS, FixedFormat, Overflow, Rounding, covering, exact_codes, quantize, to_values
+from flow.graph import BatchNorm, Input, IntGraph, LeakyRelu, Lookup, MatMul, MaxPool, Op, Relu, Requantize, Reshape
+from flow.intervals import check_division, exact_result
+from flow.names import identifier
+from flow.passes.fold_batchnorm import narrowed
+from flow.quantization.evaluation import Evaluate
+from flow.quantization.floats import FloatGraph, FloatOp, Function
+from flow.quantization.modules import Module
+from flow.quantization.search import Choice, Parameters
+
+WIDE = FixedFormat(True, CODE_BITS - 1, 0)
+
+
+def assemble(
+    graph: FloatGraph,
+    found: Mapping[str, Module],
+    choices: Mapping[str, Choice],
+    ports: Mapping[str, FixedFormat],
+    rounding: Rounding,
+    functions: Evaluate,
+) -> IntGraph:
+    """Return the quantized graph, one op per step, before any pass.
+
+    Args:
+        graph: the float graph.
+        found: its modules by their points.
+        choices: point -> what was chosen for its module.
+        ports: input -> its format.
+        rounding: how results and inputs are rounded.
+        functions: computes the functions of tables.
+
+    Raises:
+        UnsupportedError: a result needs more bits than codes have.
+    """
+    builder = _Assembly(rounding, functions, frozenset(op.name for op in graph.ops))
+    parameters = {name: each for choice in choices.values() for name, each in choice.parameters.items()}
+    for op in graph.ops:
+        if isinstance(op.op, Input):
+            builder.port(op, ports[op.name])
+            continue
+        choice = choices.get(op.name)
+        builder.append(op, parameters.get(op.name), None if choice is None else choice.format)
+    outputs = tuple(builder.gives[name] for name in graph.outputs)
+    return IntGraph(name=graph.name, ops=tuple(builder.ops.values()), outputs=outputs, warnings=graph.warnings)
+
+
+@dataclass(slots=True)
+class _Assembly:
+    """The graph so far; `gives` says which op has the values of an op of the float graph."""
+
+    rounding: Rounding
+    functions: Evaluate
+    names: frozenset[str]
+    ops: dict[str, Op] = field(default_factory=dict)
+    gives: dict[str, str] = field(default_factory=dict)
+
+    def port(self, op: FloatOp, fmt: FixedFormat) -> None:
+        """Append an input."""
+        self._put(op, replace(op.op, format=fmt, rounding=self.rounding, overflow=Overflow.SAT))
+
+    def append(self, op: FloatOp, parameters: Parameters | None, fmt: FixedFormat | None) -> None:
+        """Append an op, and if it has a format of its own the cast to it."""
+        bare = replace(op.op, inputs=tuple(self.gives[name] for name in op.inputs))
+        if isinstance(bare, Function):
+            assert fmt is not None
+            self._put(op, self._table(bare, fmt))
+            return
+        clipped = isinstance(bare, Relu) and op.limit is not None
+        if isinstance(bare, Relu):
+            on_codes = clipped and fmt is None
+            bare = replace(bare, limit=self._limit(op, self._input(bare).format) if on_codes else None)
+        exact = self._exact(bare, op, parameters)
+        self._put(op, exact)
+        if fmt is None:
+            return
+        cast = self._cast(exact, op, fmt)
+        self.gives[op.name] = cast.name
+        limit = self._limit(op, fmt) if clipped else None
+        if limit is not None:
+            name = self._name(f"{op.name}_limit")
+            last = Relu(name=name, inputs=(cast.name,), shape=cast.shape, format=fmt, limit=limit, fused=("limit",))
+            self.ops[name] = self._covered(last)
+            self.gives[op.name] = name
+
+    def _put(self, op: FloatOp, made: Op) -> None:
+        self.ops[made.name] = made
+        self.gives[op.name] = made.name
+
+    def _name(self, wanted: str) -> str:
+        return identifier(wanted, self.names | self.ops.keys())
+
+    def _input(self, op: Op) -> Op:
+        return self.ops[op.inputs[0]]
+
+    def _limit(self, op: FloatOp, fmt: FixedFormat) -> int | None:
+        """Return the code that the limit of a ReLU is rounded to, or None if no code lies beyond it."""
+        assert op.limit is not None
+        code = int(quantize(np.array([op.limit]), fmt, self.rounding, Overflow.SAT)[0])
+        return None if code >= fmt.max_code else code
+
+    def _exact(self, bare: Op, op: FloatOp, parameters: Parameters | None) -> Op:
+        """Return an op with its codes in it and a format that holds each of its results."""
+        if isinstance(bare, MatMul | BatchNorm):
+            assert parameters is not None
+            bare = replace(bare, **_constants(bare, parameters))
+        if isinstance(bare, MaxPool | Reshape):
+            return replace(bare, format=self._input(bare).format)
+        return self._covered(bare)
+
+    def _covered(self, op: Op) -> Op:
+        frac_bits, low, high = exact_result(
+            replace(op, format=WIDE), *(self.ops[name].format for name in op.inputs)
+        )
+        return replace(op, format=covering(low, high, frac_bits))
+
+    def _cast(self, exact: Op, op: FloatOp, fmt: FixedFormat) -> Op:
+        name = self._name(f"{op.name}_rounded")
+        cast = Requantize(
+            name=name,
+            inputs=(exact.name,),
+            shape=exact.shape,
+            format=fmt,
+            rounding=self.rounding,
+            overflow=Overflow.SAT,
+            divisor=op.divisor,
+            fused=("requantize",),
+        )
+        if op.divisor != 1:
+            check_division(cast, exact.format.frac_bits, exact.format.min_code, exact.format.max_code)
+        self.ops[name] = cast
+        return cast
+
+    def _table(self, op: Function, fmt: FixedFormat) -> Lookup:
+        """Return a function as a table over all codes of its input."""
+        x = self._input(op).format
+        codes = np.arange(x.min_code, x.max_code + 1)
+        values = self.functions(op.functions, np.ldexp(codes.astype(np.float32), -x.frac_bits))
+        table = quantize(values, fmt, self.rounding, Overflow.SAT)
+        starts = np.flatnonzero(np.r_[True, table[1:] != table[:-1]])
+        return Lookup(
+            name=op.name,
+            inputs=op.inputs,
+            shape=op.shape,
+            format=fmt,
+            starts=codes[starts],
+            values=table[starts],
+            layers=op.layers,
+            fused=op.fused,
+        )
+
+
+def _constants(op: Op, parameters: Parameters) -> dict[str, Any]:
+    """Return the fields of an op that hold weights and bias."""
+    weight, weight_format = narrowed(parameters.weight.on_one_grid(), parameters.weight.finest)
+    bias, bias_format = narrowed(parameters.bias, parameters.bias_frac_bits)
+    if isinstance(op, BatchNorm):
+        return {"scale": weight, "scale_format": weight_format, "offset": bias, "offset_format": bias_format}
+    return {"weight": weight, "weight_format": weight_format, "bias": bias, "bias_format": bias_format}
+
+
+def with_exact_slopes(op: FloatOp, bits: int) -> FloatOp:
+    """Return a leaky ReLU whose slopes are codes of some bits, a power of two as it is; other ops as they are."""
+    if not isinstance(op.op, LeakyRelu):
+        return op
+    assert op.weight is not None
+    largest = float(np.abs(op.weight).max())
+    frac_bits = bits - 1 - int(np.ceil(np.log2(largest))) if largest > 0 else 0
+    codes, fmt = exact_codes(np.ldexp(np.rint(np.ldexp(op.weight, frac_bits)), -frac_bits))
+    return replace(op, op=replace(op.op, slope=codes, slope_format=fmt), weight=to_values(codes, fmt))

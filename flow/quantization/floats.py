@@ -1,0 +1,232 @@
+"""A float Keras model as the ops of an integer graph that have real numbers in them.
+
+Extraction already turns each of Keras' layers into a few kinds of ops. Here the same functions read a model whose every
+constant was replaced by its position in one long list: where a weight ends up, transposed, dilated or reshaped, its
+position stands, and the real number is put there. So there is one reading of Keras, and no second one to keep equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import UnsupportedError
+from flow.extraction.builder import Builder, Layer, Tensor, function_name
+from flow.extraction.model import read_calls
+from flow.fixed import FixedFormat, to_values
+from flow.graph import BatchNorm, IntGraph, LeakyRelu, MatMul, Merge, Op, Relu, Shape, SumPool
+from flow.quantizers import POSITIONAL, RANDOM, parse_quantizer
+from flow.topology import Call, topology
+from flow.trained import TrainedModel
+
+Reals = NDArray[np.float64]
+
+NOMINAL = FixedFormat(True, 31, 31)
+"""Format of every tensor while a float model is read: it stands for no choice yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Function(Op):
+    """Element-wise layers that are no arithmetic of an integer graph; they become a `Lookup`."""
+
+    kind: ClassVar[str] = "function"
+    functions: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FloatOp:
+    """One op of a float graph.
+
+    Attributes:
+        op: the op that it becomes: kind, inputs, shape, geometry, names. Its codes and formats mean nothing yet.
+        weight: real weights in the shape of the op's; scale of a batch norm, slope of a leaky ReLU.
+        bias: real (channels,): bias, or offset of a batch norm.
+        limit: of a ReLU: its largest output.
+        divisor: by what the result is divided: what is left of an average.
+    """
+
+    op: Op
+    weight: Reals | None = None
+    bias: Reals | None = None
+    limit: float | None = None
+    divisor: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of the op."""
+        return self.op.name
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the ops that it reads."""
+        return self.op.inputs
+
+    @property
+    def channels(self) -> int:
+        """Channels of its output."""
+        return self.op.shape[-1]
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it multiplies by constants that are searched for."""
+        return isinstance(self.op, MatMul | BatchNorm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FloatGraph:
+    """Ops in dataflow order, as in an IntGraph.
+
+    Attributes:
+        name: identifier of the model.
+        ops: the inputs first.
+        outputs: names of the ops whose values leave the graph.
+        warnings: what a report must repeat.
+    """
+
+    name: str
+    ops: tuple[FloatOp, ...]
+    outputs: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[FloatOp]:
+        return iter(self.ops)
+
+    def __getitem__(self, name: str) -> FloatOp:
+        return next(op for op in self.ops if op.name == name)
+
+    def readers(self, name: str) -> tuple[FloatOp, ...]:
+        """Return the ops that read the output of `name`."""
+        return tuple(op for op in self.ops if name in op.inputs)
+
+    def alone(self, name: str) -> FloatOp | None:
+        """Return the only reader of an op that is no output, or None."""
+        readers = self.readers(name)
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+
+def float_graph(model: TrainedModel) -> FloatGraph:
+    """Return the ops of a float model with its numbers in them; a final softmax is left off.
+
+    Raises:
+        UnsupportedError: a layer is not supported, or quantizes: the message names it; or a weight is not finite.
+    """
+    try:
+        for call in topology(model.class_name, model.config).calls:
+            _refuse_quantized(call)
+    except UnsupportedError as error:
+        raise error.at(model.name) from None
+    positions, numbers = _positions(model)
+    builder = _Builder(positions, NOMINAL, None, None)
+    graph = read_calls(builder)
+    sloped = {layer for layer, arrays in model.weights.items() if "slope" in arrays}
+    ops = tuple(_with_numbers(op, numbers, builder.divisors, sloped) for op in graph.ops)
+    return FloatGraph(name=graph.name, ops=ops, outputs=graph.outputs, warnings=graph.warnings)
+
+
+def _refuse_quantized(call: Call) -> None:
+    """Refuse a layer with a quantizer in it."""
+    for key, value in call.config.items():
+        if key == "activation" or key.endswith("quantizer"):
+            quantizer = parse_quantizer(value)
+            if quantizer is not None and quantizer.name in (*POSITIONAL, *RANDOM, "quantized_grid"):
+                raise UnsupportedError(
+                    f"layer '{call.name}' ({call.class_name}) is quantized already ({key} {quantizer.name!r}); "
+                    "'flow build' takes such a model, 'flow quantize' a float one"
+                )
+
+
+def _positions(model: TrainedModel) -> tuple[TrainedModel, Reals]:
+    """Return the model with the position of each of its numbers in their place, and the numbers by position.
+
+    Position 0 is a zero. Slopes come first: the op that holds them takes few bits.
+    """
+    keys = [(layer, key) for layer, arrays in model.weights.items() for key in arrays]
+    keys.sort(key=lambda pair: pair[1] != "slope")
+    found: list[Reals] = [np.zeros(1)]
+    placed: dict[str, dict[str, NDArray[Any]]] = {layer: {} for layer in model.weights}
+    start = 1
+    for layer, key in keys:
+        values = np.asarray(model.weights[layer][key], np.float64)
+        if not np.isfinite(values).all():
+            count = np.count_nonzero(~np.isfinite(values))
+            raise UnsupportedError(f"{model.name}: layer '{layer}': {count} values of its {key} are NaN or infinite")
+        placed[layer][key] = np.arange(start, start + values.size, dtype=np.float64).reshape(values.shape)
+        found.append(values.reshape(-1))
+        start += values.size
+    return replace(model, weights=placed), np.concatenate(found)
+
+
+def _with_numbers(op: Op, numbers: Reals, divisors: Mapping[str, int], sloped: set[str]) -> FloatOp:
+    divisor = divisors.get(op.name, 1)
+    if isinstance(op, MatMul):
+        weight = _numbers(numbers, op.weight, op.weight_format)
+        return FloatOp(op=op, weight=weight, bias=_numbers(numbers, op.bias, op.bias_format), divisor=divisor)
+    if isinstance(op, BatchNorm):
+        scale = _numbers(numbers, op.scale, op.scale_format)
+        return FloatOp(op=op, weight=scale, bias=_numbers(numbers, op.offset, op.offset_format), divisor=divisor)
+    if isinstance(op, LeakyRelu):
+        own = sloped.intersection(op.layers)
+        slope = _numbers(numbers, op.slope, op.slope_format) if own else to_values(op.slope, op.slope_format)
+        return FloatOp(op=op, weight=slope, divisor=divisor)
+    if isinstance(op, Relu) and op.limit is not None:
+        return FloatOp(op=op, limit=float(np.ldexp(op.limit, -NOMINAL.frac_bits)), divisor=divisor)
+    return FloatOp(op=op, divisor=divisor)
+
+
+def _numbers(numbers: Reals, codes: NDArray[np.int64], fmt: FixedFormat) -> Reals:
+    return numbers[to_values(codes, fmt).astype(np.int64)]
+
+
+@dataclass(slots=True)
+class _Builder(Builder):
+    """Reads layers without formats; what waits for a quantizer is an op of its own.
+
+    Attributes:
+        divisors: op -> what is left of an average: by what its result is divided.
+    """
+
+    divisors: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self,
+        cls: type[Op],
+        layer: Layer,
+        inputs: Sequence[Tensor],
+        shape: Shape,
+        fmt: FixedFormat | None = None,
+        *,
+        suffix: str = "",
+        **values: Any,
+    ) -> Tensor:
+        """Append an op with the nominal format."""
+        return Builder.add(self, cls, layer, inputs, shape, fmt or NOMINAL, suffix=suffix, **values)
+
+    def plain(self, layer: Layer, tensor: Tensor) -> Tensor:
+        """Return a tensor on which nothing waits: its divisor is written down, its functions are an op."""
+        if not tensor.waits:
+            return tensor
+        functions, divisor = list(tensor.functions), tensor.divisor
+        while functions and functions[0]["class_name"] == "Average":  # of a number of inputs that is no power of two
+            divisor *= int(functions.pop(0)["config"]["count"])
+        if divisor != 1:
+            self.divisors[self._averaging(tensor.op)] = divisor
+        if not functions:
+            self.ops[tensor.op] = replace(self.op(tensor), layers=(*self.op(tensor).layers, *tensor.layers))
+            return Tensor(tensor.op)
+        names = ", ".join(function_name(function) for function in functions)
+        shape = self.op(tensor).shape
+        made = self.add(
+            Function, layer, [tensor], shape, suffix="_function", functions=tuple(functions), fused=(names,)
+        )
+        self.ops[made.op] = replace(self.op(made), layers=made.layers)
+        return Tensor(made.op)
+
+    def _averaging(self, name: str) -> str:
+        """Return the sum that an average waits on, behind ops that keep its factor."""
+        while not isinstance(self.ops[name], SumPool | Merge):
+            (name,) = self.ops[name].inputs
+        return name

@@ -1,0 +1,194 @@
+"""Where a float graph is quantized, and the modules between: all that is computed exactly before one quantization.
+
+A *point* is an op whose result is quantized. An op that is no point is either *exact* on codes (maximum pooling, moves,
+a ReLU on what is quantized already, the sum of an average whose division went into weights), or it is *absorbed*: its
+result stays in the accumulator of the op that alone reads it. A module is a point with all that it absorbs.
+
+    points      quantized after
+    unified     each module: sum of products, adds, ReLU
+    wide-add    the same, and to 16 bits before each add
+    folded      each sum of products, add and ReLU
+    op          each of these and each batch norm, which are not folded then
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flow.graph import (
+    BatchNorm,
+    Gather,
+    Input,
+    LeakyRelu,
+    MatMul,
+    MaxPool,
+    Merge,
+    Pool,
+    Relu,
+    Reshape,
+    SumPool,
+)
+from flow.quantization.floats import FloatGraph, FloatOp, Function
+from flow.quantization.restructuring import is_whole_average
+
+MOST_SUMS = 2
+"""Sums of products that one module absorbs: a convolution and the projection of its shortcut."""
+WIDE_BITS = 16
+"""Width before an add with points "wide-add"."""
+POSITIVE = ("sigmoid", "hard_sigmoid", "softplus", "exponential", "relu6", "smooth_sigmoid", "binary_sigmoid")
+"""Functions without negative values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Module:
+    """Ops up to a point.
+
+    Attributes:
+        ops: in dataflow order; the last is the point.
+        inputs: names of the quantized tensors that they read.
+        signed: whether its output can be negative.
+        wide: whether it is the 16-bit point before an add.
+    """
+
+    ops: tuple[FloatOp, ...]
+    inputs: tuple[str, ...]
+    signed: bool
+    wide: bool = False
+
+    @property
+    def point(self) -> FloatOp:
+        """The op whose result is quantized."""
+        return self.ops[-1]
+
+    @property
+    def name(self) -> str:
+        """Name of its first op: what it is called in reports."""
+        return self.ops[0].name
+
+    @property
+    def weighted(self) -> tuple[FloatOp, ...]:
+        """Its ops with weights."""
+        return tuple(op for op in self.ops if op.has_weights)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The Keras layers it stands for."""
+        return tuple(dict.fromkeys(layer for op in self.ops for layer in op.op.layers))
+
+
+def modules(graph: FloatGraph, points: str) -> Mapping[str, Module]:
+    """Return the modules of a graph by the names of their points, in dataflow order.
+
+    Args:
+        graph: batch norms folded, unless `points` is "op".
+        points: as the table above says.
+    """
+    quantized: set[str] = set()
+    absorbed: dict[str, tuple[FloatOp, ...]] = {}
+    found: dict[str, Module] = {}
+    positive = _positive(graph)
+    for op in graph.ops:
+        if isinstance(op.op, Input) or (_is_exact(graph, op, points) and quantized.issuperset(op.inputs)):
+            quantized.add(op.name)
+            continue
+        inner = {part.name: part for name in op.inputs for part in absorbed.get(name, ())}
+        parts = (*sorted(inner.values(), key=graph.ops.index), op)
+        if _stays(graph, op, parts, points):
+            absorbed[op.name] = parts
+            continue
+        inputs = tuple(dict.fromkeys(name for part in parts for name in part.inputs if name not in inner))
+        wide = points == "wide-add" and _goes_into_add(graph, op) and isinstance(op.op, MatMul)
+        found[op.name] = Module(ops=parts, inputs=inputs, signed=op.name not in positive, wide=wide)
+        quantized.add(op.name)
+    return found
+
+
+def quantizations(found: Mapping[str, Module]) -> tuple[int, int]:
+    """Return how many quantization ops a graph has, and how many values they quantize per inference."""
+    return len(found), sum(_size(module.point) for module in found.values())
+
+
+def _size(op: FloatOp) -> int:
+    size = 1
+    for each in op.op.shape:
+        size *= each
+    return size
+
+
+def _is_exact(graph: FloatGraph, op: FloatOp, points: str) -> bool:
+    """Say whether an op gives codes for codes, of whatever format, without rounding."""
+    if op.divisor != 1:
+        return False
+    if isinstance(op.op, SumPool):
+        reader = graph.alone(op.name)
+        while reader is not None and isinstance(reader.op, Reshape):
+            reader = graph.alone(reader.name)
+        return is_whole_average(graph, op) and reader is not None and isinstance(reader.op, MatMul)
+    if isinstance(op.op, Relu):
+        return points in ("unified", "wide-add")
+    return isinstance(op.op, MaxPool | Reshape | Gather)
+
+
+def _stays(graph: FloatGraph, op: FloatOp, parts: tuple[FloatOp, ...], points: str) -> bool:
+    """Say whether the result of an op stays in the accumulator of the op that reads it."""
+    reader = graph.alone(op.name)
+    if reader is None or points not in ("unified", "wide-add") or op.divisor != 1 or isinstance(op.op, Function):
+        return False
+    if isinstance(reader.op, Merge):
+        if reader.op.function == "multiply" or (points == "wide-add" and isinstance(op.op, MatMul)):
+            return False
+        return _sums(graph, reader) <= MOST_SUMS
+    return isinstance(reader.op, Relu | LeakyRelu) and not isinstance(op.op, Pool)
+
+
+def _sums(graph: FloatGraph, merge: FloatOp) -> int:
+    """Return how many sums of products a merge would absorb, directly or through merges and ReLUs."""
+    count = 0
+    for name in merge.inputs:
+        op = graph[name]
+        if graph.alone(name) is None:
+            continue
+        if op.has_weights:
+            count += 1
+        elif isinstance(op.op, Merge | Relu | LeakyRelu):
+            count += _sums(graph, op)
+    return count
+
+
+def _goes_into_add(graph: FloatGraph, op: FloatOp) -> bool:
+    reader = graph.alone(op.name)
+    return reader is not None and isinstance(reader.op, Merge) and reader.op.function != "multiply"
+
+
+def _positive(graph: FloatGraph) -> set[str]:
+    """Return the ops whose results are never negative, whatever the inputs."""
+    found: set[str] = set()
+    for op in graph.ops:
+        inherits = isinstance(op.op, Pool | Reshape | Gather) or (
+            isinstance(op.op, Merge) and op.op.function in ("add", "multiply", "maximum", "minimum")
+        )
+        function = isinstance(op.op, Function) and op.op.fused[-1].rpartition(", ")[2] in POSITIVE
+        if isinstance(op.op, Relu) or function or (inherits and found.issuperset(op.inputs)):
+            found.add(op.name)
+    return found
+
+
+def shared_formats(graph: FloatGraph, found: Mapping[str, Module]) -> Mapping[str, str]:
+    """Return for each point the first point that it shares its format with: those that are joined on one grid.
+
+    Points meet where an exact op reads several tensors: a concatenation.
+    """
+    leader: dict[str, str] = {name: name for name in found}
+    reaches: dict[str, tuple[str, ...]] = {name: (name,) for name in found}
+    for op in graph.ops:
+        if op.name in found or isinstance(op.op, Input | BatchNorm):
+            continue
+        points = tuple(dict.fromkeys(point for name in op.inputs for point in reaches.get(name, ())))
+        if isinstance(op.op, MaxPool | Reshape | Gather | Relu):
+            reaches[op.name] = points
+        if isinstance(op.op, Gather):
+            first = min((leader[point] for point in points), key=list(found).index, default="")
+            joined = {leader[point] for point in points}
+            leader.update({name: first for name, lead in leader.items() if lead in joined})
+    return leader

@@ -1,0 +1,377 @@
+"""The joint search of one module: fraction bits of weights, bias and output that reconstruct its float output best.
+
+Every candidate is computed as the hardware will: exact sums of quantized inputs and weights, one rounding, one clamp.
+The squared error to the float output is kept apart by output channel, so that with fraction bits per channel the best
+of all combinations is found too: channels share nothing but bias and output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.fixed import Codes, FixedFormat, Rounding
+from flow.quantization.candidates import (
+    WeightCodes,
+    code_range,
+    covering_frac_bits,
+    output_format,
+    quantize_values,
+    weight_candidates,
+)
+from flow.quantization.evaluation import Evaluate, Floats, Reach, evaluate, over_batches, reach_after
+from flow.quantization.floats import FloatOp, Function, Reals
+from flow.quantization.modules import Module
+from flow.quantization.settings import LayerSettings, QuantSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """A quantized tensor: values float32 (samples, *shape) on the grid of `format`."""
+
+    values: Floats
+    format: FixedFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parameters:
+    """Weights and bias of one op, chosen.
+
+    Attributes:
+        weight: its weights as codes.
+        bias: int64 (channels,), codes with `bias_frac_bits` fraction bits.
+    """
+
+    weight: WeightCodes
+    bias: Codes
+    bias_frac_bits: int
+
+    def put_into(self, op: FloatOp) -> FloatOp:
+        """Return the op with the values of the codes in it."""
+        return replace(op, weight=self.weight.values, bias=self.bias_values)
+
+    @property
+    def bias_values(self) -> Reals:
+        """What the codes of the bias stand for."""
+        return np.ldexp(self.bias.astype(np.float64), -self.bias_frac_bits)
+
+    @classmethod
+    def picked(cls, candidates: Sequence[Parameters], chosen: Codes) -> Parameters:
+        """Return for each channel the weights and bias of the candidate chosen for it; all share the bias' grid."""
+        first = candidates[0]
+        bias = np.stack([each.bias for each in candidates])[chosen, np.arange(len(first.bias))]
+        weight = first.weight.picked([each.weight for each in candidates], chosen)
+        return cls(weight=weight, bias=bias, bias_frac_bits=first.bias_frac_bits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """What was chosen for a module.
+
+    Attributes:
+        parameters: op -> its weights and bias.
+        format: of its output.
+        error: squared error of its output, over the squared float output; 0 to 1 if it is any good.
+        tried: how many combinations of candidates were compared.
+    """
+
+    parameters: Mapping[str, Parameters]
+    format: FixedFormat
+    error: float
+    tried: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """A module with all that its search sees.
+
+    Attributes:
+        module: the module.
+        inputs: the quantized tensors that it reads.
+        target: its float output, float32 (samples, *shape).
+        means: op with weights -> its mean float result per channel.
+        settings, own: of the model and of this module; `own` has no None.
+        bits, signed: width of its output, and whether it has a sign.
+        fixed_frac_bits: fraction bits of its output, if they are decided; else None.
+        reach: smallest and largest float output that the output's format is fitted to.
+        functions: computes functions.
+    """
+
+    module: Module
+    inputs: Mapping[str, Quantized]
+    target: Floats
+    means: Mapping[str, Reals]
+    settings: QuantSettings
+    own: LayerSettings
+    bits: int
+    signed: bool
+    fixed_frac_bits: int | None
+    reach: tuple[float, float]
+    functions: Evaluate
+    weights: Mapping[str, tuple[WeightCodes, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        own, offsets = self.own, self.settings.offsets
+        assert own.weight_bits is not None and own.weights is not None
+        found = {}
+        for op in self.module.weighted:
+            assert op.weight is not None
+            found[op.name] = weight_candidates(
+                op.weight, own.weight_bits, own.weights, self.settings.per_channel, offsets
+            )
+        object.__setattr__(self, "weights", found)
+
+    def output_candidates(self) -> tuple[int, ...]:
+        """Return fraction bits for the output."""
+        if self.fixed_frac_bits is not None:
+            return (self.fixed_frac_bits,)
+        fit = self.fitted_output()
+        return tuple(fit + offset for offset in self.settings.offsets)
+
+    def fitted_output(self) -> int:
+        """Return the fraction bits that cover the float output."""
+        low, high = self.reach
+        limits = code_range(self.bits, self.signed)
+        return int(covering_frac_bits(np.array([low]), np.array([high]), *limits)[0])
+
+    def bias_of(self, op: FloatOp, weight: WeightCodes) -> Reals:
+        """Return the real bias of an op with these weights: corrected for their mean error, if that is asked for."""
+        assert op.bias is not None
+        if not self.settings.bias_correction:
+            return op.bias
+        got = replace(op, weight=weight.values)
+        x = self.inputs[op.inputs[0]].values
+        sums = over_batches(op, len(x), lambda part: _channel_sums(evaluate(got, [x[part]], self.functions)))
+        rows = x.shape[0] * int(np.prod(op.op.shape[:-1]))
+        return np.asarray(op.bias + self.means[op.name] - sum(sums) / rows)
+
+    def bias_candidates(self, op: FloatOp, biases: Sequence[Reals]) -> tuple[int, ...]:
+        """Return fraction bits for the bias of an op: none finer than its sums."""
+        largest = np.abs(np.stack(biases)).max(initial=0)
+        fit = int(
+            covering_frac_bits(-largest[None], largest[None], *code_range(self.settings.bias_bits, True))[0]
+            if largest > 0
+            else 0
+        )
+        sums = self.inputs[op.inputs[0]].format.frac_bits + max(each.finest for each in self.fitted(op))
+        return tuple(min(fit + offset, sums) for offset in self.settings.offsets)
+
+    def fitted(self, op: FloatOp) -> tuple[WeightCodes, ...]:
+        """Return the candidate whose weights cover their range, alone."""
+        return (self.weights[op.name][self.settings.offsets.index(0)],)
+
+
+def _channel_sums(values: Floats) -> Reals:
+    return np.asarray(values.reshape(-1, values.shape[-1]).sum(axis=0, dtype=np.float64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grid:
+    """The candidates of a module, and the squared errors of all their combinations.
+
+    Attributes:
+        ops: its ops with weights.
+        parameters: op -> weights candidate -> bias candidate -> what that is.
+        outputs: fraction bits of the output.
+        errors: float64 (weights candidates of each op..., bias, output, channels).
+    """
+
+    ops: tuple[str, ...]
+    parameters: Mapping[str, tuple[tuple[Parameters, ...], ...]]
+    outputs: tuple[int, ...]
+    errors: Reals
+
+
+def search(task: Task) -> Choice:
+    """Return the best combination of candidates for a module, by the squared error of its output.
+
+    With fraction bits per channel, each channel has its own candidate for its weights.
+    """
+    grid = error_grid(task)
+    axes = len(grid.ops)
+    flat = grid.errors.reshape(-1, *grid.errors.shape[axes:])  # (combinations of weights, bias, output, channels)
+    if task.settings.per_channel:
+        total = flat.min(axis=0).sum(axis=-1)
+        bias, output = np.unravel_index(int(total.argmin()), total.shape)
+        chosen = flat[:, bias, output].argmin(axis=0)
+    else:
+        total = flat.sum(axis=-1)
+        combination, bias, output = np.unravel_index(int(total.argmin()), total.shape)
+        chosen = np.full(flat.shape[-1], combination)
+    picks = np.unravel_index(chosen, grid.errors.shape[:axes]) if axes else ()
+    parameters = {
+        name: Parameters.picked([each[bias] for each in grid.parameters[name]], pick)
+        for name, pick in zip(grid.ops, picks, strict=True)
+    }
+    squared = float(np.take_along_axis(flat[:, bias, output], chosen[np.newaxis], axis=0).sum())
+    fmt = output_format(grid.outputs[output], task.bits, task.signed)
+    return Choice(
+        parameters=parameters, format=fmt, error=relative(squared, task), tried=int(np.prod(flat.shape[:-1]))
+    )
+
+
+def relative(squared: float, task: Task) -> float:
+    """Return a squared error over the squared float output; as it is where that is zero."""
+    whole = float(np.square(task.target, dtype=np.float64).sum())
+    return squared / whole if whole > 0 else squared
+
+
+def error_grid(task: Task) -> Grid:
+    """Return the squared error of every combination of candidates."""
+    parameters = {op.name: candidate_parameters(task, op) for op in task.module.weighted}
+    outputs = task.output_candidates()
+    ops = tuple(parameters)
+    biases = len(next(iter(parameters.values()))[0]) if parameters else 1
+    shape = (*(len(each) for each in parameters.values()), biases, len(outputs), task.target.shape[-1])
+    formats = [output_format(frac_bits, task.bits, task.signed) for frac_bits in outputs]
+
+    def errors(part: slice) -> Reals:
+        found = np.empty(shape)
+        for index, values in _results(task, parameters, part):
+            found[index] = squared_errors(values, task.target[part], formats, task.settings.rounding)
+        return found
+
+    total = sum(over_batches(_widest(task.module), len(task.target), errors))
+    return Grid(ops=ops, parameters=parameters, outputs=outputs, errors=np.asarray(total))
+
+
+def candidate_parameters(task: Task, op: FloatOp) -> tuple[tuple[Parameters, ...], ...]:
+    """Return weights and bias of an op for every candidate of its weights and every one of its bias."""
+    weights = task.weights[op.name]
+    biases = [task.bias_of(op, weight) for weight in weights]
+    fractions = task.bias_candidates(op, biases)
+    bits = task.settings.bias_bits
+    return tuple(
+        tuple(
+            Parameters(weight=weight, bias=quantize_values(bias, each, bits), bias_frac_bits=each)
+            for each in fractions
+        )
+        for weight, bias in zip(weights, biases, strict=True)
+    )
+
+
+def _results(task: Task, parameters: Mapping[str, Any], part: slice) -> Any:
+    """Yield the exact result of a module for every combination of weights and bias, with its place in the grid."""
+    ops = task.module.weighted
+    biases = len(next(iter(parameters.values()))[0]) if parameters else 1
+    inputs = {name: tensor.values[part] for name, tensor in task.inputs.items()}
+    carrier = exact_carrier(task, {name: [each for row in rows for each in row] for name, rows in parameters.items()})
+    sums = {}
+    for op in ops:  # without bias: one sum of products for all biases
+        for number, row in enumerate(parameters[op.name]):
+            bare = replace(row[0].put_into(op), bias=np.zeros_like(op.bias))
+            sums[op.name, number] = evaluate(bare, [inputs[op.inputs[0]]], task.functions, carrier)
+    for numbers in product(*(range(len(parameters[op.name])) for op in ops)):
+        for bias in range(biases):
+            values: dict[str, Floats] = dict(inputs)
+            for op, number in zip(ops, numbers, strict=True):
+                chosen = parameters[op.name][number][bias]
+                values[op.name] = sums[op.name, number] + chosen.bias_values.astype(carrier)
+            yield (*numbers, bias), tail(task, values, carrier)
+
+
+def choice_error(task: Task, parameters: Mapping[str, Parameters], fmt: FixedFormat) -> float:
+    """Return the relative squared error of a module's output with all that was chosen for it."""
+    codes = chosen_codes(task, parameters, fmt)
+    off = codes * np.float32(fmt.step) - task.target
+    return relative(float(np.square(off, dtype=np.float64).sum()), task)
+
+
+def chosen_codes(task: Task, parameters: Mapping[str, Parameters], fmt: FixedFormat) -> Floats:
+    """Return the output codes of a module, float32 (samples, *shape)."""
+    carrier = exact_carrier(task, {name: (each,) for name, each in parameters.items()})
+    codes = np.empty_like(task.target)
+
+    def fill(part: slice) -> None:
+        values = {name: tensor.values[part] for name, tensor in task.inputs.items()}
+        for op in task.module.weighted:
+            chosen = parameters[op.name].put_into(op)
+            values[op.name] = evaluate(chosen, [values[op.inputs[0]]], task.functions, carrier)
+        codes[part] = cast(tail(task, values, carrier), fmt, task.settings.rounding)
+
+    over_batches(_widest(task.module), len(codes), fill)
+    return codes
+
+
+def tail(task: Task, values: dict[str, Floats], carrier: type[Any]) -> Floats:
+    """Return the result of a module, given its inputs and the results of its ops with weights."""
+    for op in task.module.ops:
+        if op.name not in values:
+            values[op.name] = evaluate(op, [values[name] for name in op.inputs], task.functions, carrier)
+    return values[task.module.point.name]
+
+
+def exact_carrier(task: Task, parameters: Mapping[str, Sequence[Parameters]]) -> type[Any]:
+    """Return the float type in which all ops of a module are exact, for all inputs of their formats.
+
+    Raises:
+        UnsupportedError: none is.
+    """
+    reaches = {name: Reach.of(tensor.format) for name, tensor in task.inputs.items()}
+    widest: type[Any] = np.float32
+    for op in task.module.ops:
+        if op.divisor != 1:  # a quotient is far enough from a tie that it is no tie by mistake
+            widest = np.float64
+        if isinstance(op.op, Function):
+            continue
+        inputs = [reaches[name] for name in op.inputs]
+        each = parameters.get(op.name, ())
+        found = [
+            reach_after(one.put_into(op), inputs, one.weight.finest, one.bias_frac_bits) for one in each
+        ] or [reach_after(op, inputs, slope_frac_bits(op), 0)]
+        reaches[op.name] = Reach(max(one.frac_bits for one in found), max(one.largest for one in found))
+        if reaches[op.name].carrier(task.module.name) is np.float64:
+            widest = np.float64
+    return widest
+
+
+def slope_frac_bits(op: FloatOp) -> int:
+    """Return the fraction bits of the slopes of a leaky ReLU; 0 for other ops."""
+    fmt = getattr(op.op, "slope_format", None)
+    return 0 if fmt is None else int(fmt.frac_bits)
+
+
+def _widest(module: Module) -> FloatOp:
+    """Return the op whose arrays decide how many samples make a batch."""
+    weighted = module.weighted
+    return max(weighted, key=lambda op: int(np.prod(op.op.shape))) if weighted else module.point
+
+
+def squared_errors(
+    values: Floats, target: Floats, formats: Sequence[FixedFormat], rounding: Rounding
+) -> NDArray[np.float64]:
+    """Return the squared errors of values rounded to formats: float64 (formats, channels)."""
+    flat, goal = values.reshape(-1, values.shape[-1]), target.reshape(-1, target.shape[-1])
+    found = np.empty((len(formats), flat.shape[-1]))
+    for number, fmt in enumerate(formats):
+        error = cast(flat, fmt, rounding)
+        error -= goal * goal.dtype.type(np.ldexp(1.0, fmt.frac_bits))
+        found[number] = np.einsum("ij,ij->j", error, error) * np.ldexp(1.0, -2 * fmt.frac_bits)
+    return found
+
+
+def cast(values: Floats, fmt: FixedFormat, rounding: Rounding) -> Floats:
+    """Return the codes of values in a format, rounded and clamped, as floats: a new array."""
+    scaled = values * values.dtype.type(np.ldexp(1.0, fmt.frac_bits))
+    return np.clip(ROUNDERS[rounding](scaled), fmt.min_code, fmt.max_code, out=scaled)
+
+
+def _half(function: Callable[[Floats], Floats], side: float) -> Callable[[Floats], Floats]:
+    return lambda x: function(x + x.dtype.type(side))
+
+
+ROUNDERS: Mapping[Rounding, Callable[[Floats], Floats]] = {
+    Rounding.TRN: np.floor,
+    Rounding.TRN_ZERO: np.trunc,
+    Rounding.RND: _half(np.floor, 0.5),
+    Rounding.RND_MIN_INF: _half(np.ceil, -0.5),
+    Rounding.RND_INF: lambda x: np.copysign(np.floor(np.abs(x) + x.dtype.type(0.5)), x),
+    Rounding.RND_ZERO: lambda x: np.copysign(np.ceil(np.abs(x) - x.dtype.type(0.5)), x),
+    Rounding.RND_CONV: np.rint,
+}
+"""What becomes of scaled values; exact, since `Reach` keeps halves of a step representable."""

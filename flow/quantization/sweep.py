@@ -1,0 +1,258 @@
+"""One sweep along the dataflow: module after module, each seeing its already quantized inputs beside its float output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from flow.errors import FlowError, UnsupportedError
+from flow.fixed import FixedFormat, Overflow, exact_codes, quantize, to_values
+from flow.graph import Input, SumPool
+from flow.quantization.assembly import with_exact_slopes
+from flow.quantization.candidates import code_range, covering_frac_bits, output_format
+from flow.quantization.evaluation import Evaluate, Floats, evaluated
+from flow.quantization.floats import FloatGraph, FloatOp, Function, Reals
+from flow.quantization.modules import WIDE_BITS, Module, modules, shared_formats
+from flow.quantization.search import Choice, Quantized, Task, chosen_codes
+from flow.quantization.settings import MAX_BITS, QuantSettings
+
+LARGEST = 1e30
+"""A float value beyond this is refused."""
+Decide = Callable[[Task], Choice]
+"""Chooses for one module."""
+
+
+@dataclass(slots=True)
+class Values:
+    """Tensors by name that are given up once nobody reads them any more."""
+
+    last_readers: Mapping[str, str]
+    held: dict[str, Floats] = field(default_factory=dict)
+
+    def give_up(self, reader: str) -> None:
+        """Forget what `reader` was the last to read."""
+        for name in [name for name, last in self.last_readers.items() if last == reader]:
+            self.held.pop(name, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """A restructured float graph, where it is quantized and how.
+
+    Attributes:
+        graph: the float graph.
+        found: its modules by their points.
+        shared: point -> the point it shares its format with.
+        settings: how.
+        ports: input -> its format.
+        functions: computes functions.
+    """
+
+    graph: FloatGraph
+    found: Mapping[str, Module]
+    shared: Mapping[str, str]
+    settings: QuantSettings
+    ports: Mapping[str, FixedFormat]
+    functions: Evaluate
+
+    def bits(self, module: Module) -> int:
+        """Return the width of a module's output."""
+        if module.wide:
+            return WIDE_BITS
+        name = module.point.name
+        if name in self.graph.outputs:
+            return self.settings.output_bits
+        own = self.settings.layer(module.layers).bits
+        assert own is not None
+        if any(isinstance(reader.op, Function) for reader in self.graph.readers(name)):
+            return self.settings.table_bits or min(MAX_BITS, own + 4)
+        return own
+
+
+def plan(
+    graph: FloatGraph, settings: QuantSettings, ports: Mapping[str, FixedFormat], functions: Evaluate
+) -> Plan:
+    """Return where and how a graph is quantized.
+
+    Raises:
+        SpecError: settings name a layer that no module stands for.
+    """
+    found = modules(graph, settings.points)
+    slopes = {op.name: with_exact_slopes(op, settings.layer(op.op.layers).weight_bits or 8) for op in graph.ops}
+    graph = replace(graph, ops=tuple(slopes[op.name] for op in graph.ops))
+    found = {
+        name: replace(module, ops=tuple(slopes[op.name] for op in module.ops)) for name, module in found.items()
+    }
+    return Plan(
+        graph=graph,
+        found=found,
+        shared=shared_formats(graph, found),
+        settings=settings,
+        ports=ports,
+        functions=functions,
+    )
+
+
+def float_values(graph: FloatGraph, ports: Mapping[str, Floats], functions: Evaluate) -> Iterator[tuple[FloatOp, Floats]]:
+    """Yield each op with its float output for some samples, in order; no more is kept than is still read.
+
+    Raises:
+        UnsupportedError: values are not finite or beyond any format.
+    """
+    values = Values(last_readers=_last_readers(graph, {op.name: op.name for op in graph.ops}))
+    for op in graph.ops:
+        if isinstance(op.op, Input):
+            values.held[op.name] = ports[op.name].astype(np.float32)
+        else:
+            values.held[op.name] = evaluated(op, [values.held[name] for name in op.inputs], functions)
+        result = values.held[op.name]
+        largest = float(np.abs(result).max(initial=0))
+        if not largest < LARGEST:
+            raise UnsupportedError(
+                f"{graph.name}: the float output of '{op.name}' reaches {largest:.3g} on the calibration samples; "
+                "look for huge weights, or a batch norm whose variance is zero"
+            )
+        yield op, result
+        values.give_up(op.name)
+
+
+def _last_readers(graph: FloatGraph, done_at: Mapping[str, str]) -> dict[str, str]:
+    """Return for each op the name of the last one that needs its output; `done_at` says when a reader has read."""
+    order = {op.name: number for number, op in enumerate(graph.ops)}
+    last: dict[str, str] = {}
+    for op in graph.ops:
+        for name in op.inputs:
+            last[name] = max(last.get(name, name), done_at[op.name], key=order.__getitem__)
+    return last
+
+
+def sweep(
+    whole: Plan, ports: Mapping[str, Floats], decide: Decide, finished: Callable[[str, Choice], None]
+) -> tuple[dict[str, Choice], dict[str, Floats]]:
+    """Choose for every module, in order.
+
+    Args:
+        whole: what to quantize.
+        ports: input -> calibration values, (samples, *shape).
+        decide: chooses for a module.
+        finished: called with the point and what was chosen.
+
+    Returns:
+        Point -> what was chosen, and op -> codes of the model's outputs, float32 (samples, *shape).
+
+    Raises:
+        UnsupportedError: a module has no format; the message names it.
+    """
+    graph, found = whole.graph, whole.found
+    done_at = {op.name: name for name, module in found.items() for op in module.ops}
+    last = _last_readers(graph, {op.name: done_at.get(op.name, op.name) for op in graph.ops})
+    kept = Values(last_readers=last)
+    formats: dict[str, FixedFormat] = {}
+    choices: dict[str, Choice] = {}
+    means: dict[str, Reals] = {}
+    ranges = _shared_ranges(whole, ports)
+    outputs: dict[str, Floats] = {}
+    for op, target in float_values(graph, ports, whole.functions):
+        if op.has_weights:
+            means[op.name] = np.asarray(target.reshape(-1, op.channels).mean(axis=0, dtype=np.float64))
+        if isinstance(op.op, Input):
+            formats[op.name] = whole.ports[op.name]
+            codes = quantize(ports[op.name], formats[op.name], whole.settings.rounding, Overflow.SAT)
+            kept.held[op.name] = to_values(codes, formats[op.name]).astype(np.float32)
+        elif op.name in found:
+            module = found[op.name]
+            inputs = {name: Quantized(kept.held[name], formats[name]) for name in module.inputs}
+            leader = whole.shared[op.name]
+            task = Task(
+                module=module,
+                inputs=inputs,
+                target=target,
+                means=means,
+                settings=whole.settings,
+                own=whole.settings.layer(module.layers),
+                bits=whole.bits(found[leader]),
+                signed=ranges[leader][0] if leader in ranges else module.signed,
+                fixed_frac_bits=choices[leader].format.frac_bits if leader in choices else None,
+                reach=ranges[leader][1] if leader in ranges else (float(target.min()), float(target.max())),
+                functions=whole.functions,
+            )
+            try:
+                choices[op.name] = decide(task)
+                result = chosen_codes(task, choices[op.name].parameters, choices[op.name].format)
+            except FlowError as error:
+                raise error.at(f"{graph.name}: module '{module.name}'") from None
+            formats[op.name] = choices[op.name].format
+            if op.name in graph.outputs:
+                outputs[op.name] = result.copy()
+            result *= np.float32(formats[op.name].step)
+            kept.held[op.name] = result
+            finished(op.name, choices[op.name])
+        elif op.name not in done_at:
+            kept.held[op.name] = evaluated(op, [kept.held[name] for name in op.inputs], whole.functions)
+            formats[op.name] = _format_after(op, [formats[name] for name in op.inputs])
+            if op.name in graph.outputs:
+                outputs[op.name] = kept.held[op.name] / np.float32(formats[op.name].step)
+        kept.give_up(op.name)
+    return choices, outputs
+
+
+def _shared_ranges(whole: Plan, ports: Mapping[str, Floats]) -> dict[str, tuple[bool, tuple[float, float]]]:
+    """Return for each format that several points share, by the first of them, its sign and range."""
+    leaders = [whole.shared[name] for name in whole.found]
+    several = {leader for leader in leaders if leaders.count(leader) > 1}
+    found: dict[str, tuple[bool, tuple[float, float]]] = {}
+    if not several:
+        return found
+    for op, target in float_values(whole.graph, ports, whole.functions):
+        leader = whole.shared.get(op.name, "")
+        if leader in several:
+            signed, (low, high) = found.get(leader, (False, (0.0, 0.0)))
+            ends = min(low, float(target.min())), max(high, float(target.max()))
+            found[leader] = signed or whole.found[op.name].signed, ends
+    return found
+
+
+def _format_after(op: FloatOp, inputs: Sequence[FixedFormat]) -> FixedFormat:
+    """Return the format of an exact op's output, wide enough for what the search asks of it: grid and range."""
+    finest = max(each.frac_bits for each in inputs)
+    signed = any(each.signed for each in inputs) and op.op.kind != "relu"
+    int_bits = max(each.int_bits for each in inputs)
+    if isinstance(op.op, SumPool):
+        pixels = int(np.prod(op.op.window))
+        finest += op.op.weight_format.frac_bits
+        int_bits += int(np.ceil(np.log2(pixels))) - op.op.weight_format.frac_bits + op.op.weight_format.width
+    return FixedFormat(signed, int_bits, finest)
+
+
+def port_formats(
+    graph: FloatGraph, ports: Mapping[str, Floats], settings: QuantSettings, given: FixedFormat | None
+) -> dict[str, FixedFormat]:
+    """Return the format of each input port: the one that was given, else what fits the calibration values best.
+
+    Values that lie on a grid of few enough bits keep it; else fraction bits are chosen by their squared error.
+    """
+    if given is not None:
+        return dict.fromkeys(ports, given)
+    return {name: _port_format(values, settings) for name, values in ports.items()}
+
+
+def _port_format(values: Floats, settings: QuantSettings) -> FixedFormat:
+    bits = settings.port_bits
+    try:
+        _, exact = exact_codes(values)
+        if exact.width <= bits:
+            return exact
+    except UnsupportedError:  # more bits than codes have
+        pass
+    low, high = float(values.min()), float(values.max())
+    signed = low < 0
+    fit = int(covering_frac_bits(np.array([low]), np.array([high]), *code_range(bits, signed))[0])
+    formats = [output_format(fit + offset, bits, signed) for offset in settings.offsets]
+    errors = [
+        np.square(to_values(quantize(values, fmt, settings.rounding, Overflow.SAT), fmt) - values).sum()
+        for fmt in formats
+    ]
+    return formats[int(np.argmin(errors))]
+
