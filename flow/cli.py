@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,23 +164,34 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from flow.spec import find_model_dir, list_models, load_spec
+    from flow.spec import FloatSpec, find_model_dir, list_models, load_spec
     from flow.trained import TRAINED_JSON, load_metrics
 
     for name in list_models():
         directory = find_model_dir(name)
         spec = load_spec(directory / "spec.toml")
-        metrics = load_metrics(directory) if (directory / TRAINED_JSON).exists() else None
-        state = (
-            "not trained"
-            if metrics is None
-            else (
-                f"float {100 * metrics['float']:.2f} %, QKeras {100 * metrics['qkeras']:.2f} %, "
-                f"{100 * metrics['sparsity']:.1f} % zeros"
-            )
-        )
-        print(f"{name:14} {spec.description}; {state}")
+        if not (directory / TRAINED_JSON).exists():
+            state = "not trained"
+        elif isinstance(spec, FloatSpec):
+            state = f"{_measured(load_metrics(directory))}, float model: flow quantize"
+        else:
+            state = _measured(load_metrics(directory))
+        print(f"{name:17} {spec.description}; {state}")
     return 0
+
+
+def _measured(metrics: Mapping[str, float]) -> str:
+    """Return what training measured of a model, in one line."""
+    said = [
+        f"{label} {100 * metrics[name]:.2f} %"
+        for name, label in (("float", "float"), ("qkeras", "QKeras"))
+        if name in metrics
+    ]
+    if "reconstruction_mse" in metrics:
+        said.append(f"float reconstruction error {metrics['reconstruction_mse']:.5f}")
+    if "sparsity" in metrics:
+        said.append(f"{100 * metrics['sparsity']:.1f} % zeros")
+    return ", ".join(said)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -192,23 +203,25 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from flow.spec import find_model_dir, load_spec
+    from flow.spec import FloatSpec, find_model_dir, load_spec
 
     spec_file = arguments.model
     if spec_file.suffix != ".toml":
         spec_file = find_model_dir(str(arguments.model)) / "spec.toml"
     spec = load_spec(spec_file)
-    from flow.train.fit import train
-
     directory = arguments.output or spec_file.parent
-    trained = train(spec, directory, epochs=arguments.epochs, progress=sys.stderr.isatty())
+    progress = sys.stderr.isatty()
+    if isinstance(spec, FloatSpec):
+        from flow.train.fit_float import train_float
+
+        trained = train_float(spec, directory, epochs=arguments.epochs, progress=progress)
+    else:
+        from flow.train.fit import train
+
+        trained = train(spec, directory, epochs=arguments.epochs, progress=progress)
     if directory.resolve() != spec_file.parent.resolve():
         shutil.copyfile(spec_file, directory / "spec.toml")  # so that the directory is a model of its own
-    metrics = trained.metrics
-    print(
-        f"{spec.name}: float {100 * metrics['float']:.2f} %, QKeras {100 * metrics['qkeras']:.2f} %, "
-        f"{100 * metrics['sparsity']:.1f} % zeros; written to {directory}"
-    )
+    print(f"{spec.name}: {_measured(trained.metrics)}; written to {directory}")
     return 0
 
 

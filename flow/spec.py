@@ -2,6 +2,7 @@
 
 A spec names its layers one by one, in order. Formats are written as in `flow.fixed.FixedFormat`
 (`{ signed = true, int_bits = 2, frac_bits = 5 }`), exponent ranges as `{ min_exponent = -6, max_exponent = 0 }`.
+A spec with a `[float]` table is of a float model: it names a topology of `flow.train.topologies` and no formats.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ else:
 
 SPEC_TOML = "spec.toml"
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
+TASKS = ("classification", "reconstruction")
+TASK_OF_TOPOLOGY = {"resnet8": "classification", "mobile": "classification", "autoencoder": "reconstruction"}
+RANK_OF_TOPOLOGY = {"resnet8": 3, "mobile": 3, "autoencoder": 1}
+"""How many axes a sample has: (height, width, channels) or (features,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,14 +169,64 @@ class ModelSpec:
             raise SpecError("the last layer must be dense, or batch_norm after dense, with one unit per class")
 
 
-def load_spec(path_or_name: str | Path) -> ModelSpec:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatTrainSpec:
+    """How to train a float model: Adam with a cosine learning rate.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: samples per step.
+        learning_rate: at the first step; it falls to zero at the last one.
+        seed: of the weights, the shuffling and the calibration samples.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatSpec:
+    """A float model, to be quantized after training, and how to train it.
+
+    Attributes:
+        name, description, dataset: as of a `ModelSpec`.
+        input_shape: of one sample.
+        topology: a key of `flow.train.topologies.TOPOLOGIES`.
+        task: "classification" (logits, one per class) or "reconstruction" (the input again).
+        train: how to train it.
+    """
+
+    name: str
+    description: str
+    dataset: str
+    input_shape: tuple[int, ...]
+    topology: str
+    task: str
+    train: FloatTrainSpec
+
+    def __post_init__(self) -> None:
+        if self.task != TASK_OF_TOPOLOGY[self.topology]:
+            raise SpecError(
+                f"float.task '{self.task}' does not go with topology '{self.topology}'; "
+                f"expected {TASK_OF_TOPOLOGY[self.topology]}"
+            )
+        if len(self.input_shape) != (rank := RANK_OF_TOPOLOGY[self.topology]):
+            raise SpecError(
+                f"input.shape {self.input_shape} does not go with topology '{self.topology}'; "
+                f"expected {'(features,)' if rank == 1 else '(height, width, channels)'}"
+            )
+
+
+def load_spec(path_or_name: str | Path) -> ModelSpec | FloatSpec:
     """Read a model spec.
 
     Args:
         path_or_name: a `spec.toml`, a directory that holds one, or the name of a model (see `find_model_dir`).
 
     Returns:
-        The spec.
+        The spec: a `FloatSpec` if it has a `[float]` table, else a `ModelSpec`.
 
     Raises:
         SpecError: no such file or model; not TOML; an unknown or missing key; a wrong type or value.
@@ -194,7 +249,7 @@ def load_spec(path_or_name: str | Path) -> ModelSpec:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: not a readable TOML file ({error})") from error
     try:
-        return _model(Table(document, ""))
+        return _float_model(Table(document, "")) if "float" in document else _model(Table(document, ""))
     except FlowError as error:
         raise SpecError(f"{path}: {error}") from error
 
@@ -253,6 +308,27 @@ def _model(table: Table) -> ModelSpec:
     )
     for part in (table, train, prune, entry):
         part.close()
+    return spec
+
+
+def _float_model(table: Table) -> FloatSpec:
+    train, part, entry = table.table("train"), table.table("float"), table.table("input")
+    spec = FloatSpec(
+        name=table.name("name"),
+        description=table.text("description"),
+        dataset=table.text("dataset", DATASETS),
+        input_shape=entry.integers("shape", (1, 3)),
+        topology=part.text("topology", tuple(TASK_OF_TOPOLOGY)),
+        task=part.text("task", TASKS) if part.has("task") else TASKS[0],
+        train=FloatTrainSpec(
+            epochs=train.integer("epochs", 1, 9999),
+            batch_size=train.integer("batch_size", 1, 65536),
+            learning_rate=train.number("learning_rate", 1e-6, 1.0),
+            seed=train.integer("seed", 0, 2**31 - 1),
+        ),
+    )
+    for each in (table, train, part, entry):
+        each.close()
     return spec
 
 

@@ -12,6 +12,8 @@ layers' own quantizers make of the stored variables, so nothing downstream has t
     PReLU                                     slope, broadcast over the input
     averages with an average_quantizer        multiplier (), what 1 / area becomes
     all others                                none
+
+In the npz, verification and calibration inputs are float32 as they are, or uint8 codes k that mean k/256 (images).
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ from flow.topology import topology
 
 Arrays = Mapping[str, NDArray[np.float32]]
 TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
+FLOAT_DIR = "float"
+"""Subdirectory of a quantized model that holds its float twin, in the same two files."""
+STEPS_PER_UNIT = 256
+"""What uint8 codes of inputs are divided by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,8 +52,11 @@ class TrainedModel:
         warnings: findings made while reading the model that a report must repeat (lines of text).
         verification_inputs: (n, *input_shape) float32 or None: inputs kept with the model.
         verification_labels: (n,) int64 or None.
+        calibration_inputs: (n, *input_shape) float32 or None: inputs of the training split, kept with a float model
+            to calibrate its quantization with.
         metrics: what training measured: accuracies as fractions, {"float": 0.97, "qkeras": 0.96}, "sparsity", and
-            "float_confusion": how many test samples of each class (row) the float twin took for each (column).
+            "float_confusion": how many test samples of each class (row) the float twin took for each (column). Of a
+            float model "float" and "float_confusion" alone, or "reconstruction_mse": mean squared error per feature.
         provenance: how the model was made: seed, epochs, versions, data set (JSON types only).
     """
 
@@ -58,6 +67,7 @@ class TrainedModel:
     warnings: tuple[str, ...] = ()
     verification_inputs: NDArray[np.float32] | None = None
     verification_labels: NDArray[np.int64] | None = None
+    calibration_inputs: NDArray[np.float32] | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -108,9 +118,11 @@ def save_trained(model: TrainedModel, directory: Path) -> None:
         f"weights/{layer}/{key}": array for layer, group in model.weights.items() for key, array in group.items()
     }
     if model.verification_inputs is not None:
-        arrays["verification/inputs"] = model.verification_inputs
+        arrays["verification/inputs"] = _packed(model.verification_inputs)
     if model.verification_labels is not None:
         arrays["verification/labels"] = model.verification_labels
+    if model.calibration_inputs is not None:
+        arrays["calibration/inputs"] = _packed(model.calibration_inputs)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / TRAINED_JSON).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     with (directory / TRAINED_NPZ).open("wb") as file:
@@ -138,8 +150,9 @@ def load_trained(directory: Path) -> TrainedModel:
             config=document["config"],
             weights=weights,
             warnings=tuple(document["warnings"]),
-            verification_inputs=arrays.get("verification/inputs"),
+            verification_inputs=_unpacked(arrays.get("verification/inputs")),
             verification_labels=arrays.get("verification/labels"),
+            calibration_inputs=_unpacked(arrays.get("calibration/inputs")),
             metrics=document["metrics"],
             provenance=document["provenance"],
         )
@@ -147,14 +160,28 @@ def load_trained(directory: Path) -> TrainedModel:
         raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error
 
 
+def _packed(inputs: NDArray[np.float32]) -> NDArray[Any]:
+    """Return uint8 codes if they say the same, else the inputs as they are."""
+    codes = np.clip(np.nan_to_num(inputs) * STEPS_PER_UNIT, 0, 255).astype(np.uint8)
+    same = np.asarray(codes, np.float32) / STEPS_PER_UNIT
+    return codes if same.tobytes() == np.ascontiguousarray(inputs, np.float32).tobytes() else inputs
+
+
+def _unpacked(inputs: NDArray[Any] | None) -> NDArray[np.float32] | None:
+    if inputs is None or inputs.dtype != np.uint8:
+        return inputs
+    return np.asarray(inputs / STEPS_PER_UNIT, np.float32)
+
+
 def load_metrics(directory: Path) -> dict[str, float]:
-    """Read the accuracies and the sparsity of a trained model alone, without its weights.
+    """Read accuracies, sparsity and reconstruction error of a trained model alone, without its weights.
 
     Raises:
         ModelFileError: the file is missing or damaged.
     """
     try:
         metrics = json.loads((directory / TRAINED_JSON).read_text())["metrics"]
-        return {name: float(metrics[name]) for name in ("float", "qkeras", "sparsity") if name in metrics}
+        names = ("float", "qkeras", "sparsity", "reconstruction_mse")
+        return {name: float(metrics[name]) for name in names if name in metrics}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error

@@ -10,7 +10,7 @@ from fixtures_keras import bits, dense, keras, layers, po2, qkeras, scatter, seq
 
 from flow.errors import UnsupportedError
 from flow.train import quiet_warnings
-from flow.train.freeze import layers_by_path, quantized_weights, revived, sparsity
+from flow.train.freeze import layers_by_path, quantized_weights, revived, set_quantized_weights, sparsity
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
 
@@ -168,3 +168,17 @@ def test_every_kernel_that_pruning_loses_is_told(what: str) -> None:
     assert sparsity(weights) == 0
     variable.assign(np.ones_like(values))
     assert list(revived(model, quantized_weights(model))) == []
+
+
+@pytest.mark.parametrize("count", [3, 16, 2001])
+def test_a_batch_normalization_of_keras_is_set_to_any_scale_and_offset(count: int) -> None:
+    rng = np.random.default_rng(count)
+    scale, shift = (np.float32(rng.normal(0, 1, count) * np.exp2(rng.uniform(-9, 9, count))) for _ in range(2))
+    scale[:3] = 0, -2, np.nextafter(np.float32(2), np.float32(0))
+    model = wired(layers.BatchNormalization(name="bn"), (count,))
+    set_quantized_weights(model, {"bn": {"scale": scale, "offset": shift}})
+    group = quantized_weights(model)["bn"]
+    assert np.array_equal(group["scale"], scale) and np.array_equal(group["offset"], shift)
+    model = wired(layers.BatchNormalization(name="bn", center=False), (count,))
+    with pytest.raises(UnsupportedError, match="layer 'bn': a batch normalization with center or scale off"):
+        set_quantized_weights(model, {"bn": {"scale": scale, "offset": shift}})

@@ -12,6 +12,8 @@ from flow.spec import (
     BatchNormSpec,
     Conv2DSpec,
     DenseSpec,
+    FloatSpec,
+    ModelSpec,
     Po2Spec,
     find_model_dir,
     list_models,
@@ -21,6 +23,7 @@ from flow.spec import (
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = ("digits_mlp", "fashion_cnn", "jets_mlp", "mnist_mlp")
+FLOAT_MODELS = ("fashion_mobile", "fashion_resnet8", "mnist_autoencoder")
 
 SMALL = """
 name = "small"
@@ -70,6 +73,25 @@ frozen_epochs = 1
 seed = 7
 """
 
+FLOAT = """
+name = "little"
+description = "a float model"
+dataset = "mnist"
+
+[input]
+shape = [784]
+
+[float]
+topology = "autoencoder"
+task = "reconstruction"
+
+[train]
+epochs = 2
+batch_size = 32
+learning_rate = 0.01
+seed = 7
+"""
+
 
 def load(tmp_path: Path, text: str) -> object:
     path = tmp_path / "spec.toml"
@@ -89,10 +111,41 @@ def test_reads_every_part(tmp_path: Path) -> None:
     assert (spec.prune.end_epoch, spec.train.seed) == (1, 7)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", (*MODELS, *FLOAT_MODELS))
 def test_specs_of_this_repository(name: str) -> None:
     spec = load_spec(REPOSITORY / "models" / name / "spec.toml")
     assert spec.name == name
+    assert isinstance(spec, FloatSpec if name in FLOAT_MODELS else ModelSpec)
+
+
+def test_reads_every_part_of_a_float_model(tmp_path: Path) -> None:
+    spec = load(tmp_path, FLOAT)
+    assert isinstance(spec, FloatSpec)
+    assert (spec.name, spec.dataset, spec.input_shape) == ("little", "mnist", (784,))
+    assert (spec.topology, spec.task) == ("autoencoder", "reconstruction")
+    assert (spec.train.epochs, spec.train.batch_size, spec.train.seed) == (2, 32, 7)
+    image = FLOAT.replace("[784]", "[28, 28, 1]").replace("autoencoder", "resnet8")
+    classifier = load(tmp_path, image.replace('task = "reconstruction"', ""))
+    assert isinstance(classifier, FloatSpec) and classifier.task == "classification"
+
+
+WRONG_FLOAT = (
+    ('"autoencoder"', '"vgg"', r"key 'float.topology' is 'vgg'; expected one of resnet8, mobile, autoencoder"),
+    ('"reconstruction"', '"detection"', r"key 'float.task' is 'detection'; expected one of classification, recon"),
+    ('"reconstruction"', '"classification"', r"float.task 'classification' does not go with topology 'autoencoder'"),
+    ("[784]", "[28, 28, 1]", r"input.shape \(28, 28, 1\) does not go with .*; expected \(features,\)"),
+    ("[784]", "[28, 28]", r"key 'input.shape' is \[28, 28\]; expected 1 or 3 positive integers"),
+    ("seed = 7", "frozen_epochs = 1\nseed = 7", r"key 'train.frozen_epochs' is unknown; accepted are epochs"),
+    ("[train]", "[prune]\n[train]", r"key 'prune' is unknown; accepted are"),
+    ("[train]", "[training]", r"key 'train' is missing; expected a table"),
+)
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), WRONG_FLOAT)
+def test_wrong_value_of_a_float_model_is_named(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+    assert right in FLOAT
+    with pytest.raises(SpecError, match=message):
+        load(tmp_path, FLOAT.replace(right, wrong, 1))
 
 
 WRONG = (
@@ -165,7 +218,7 @@ def test_models_are_found_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert find_model_dir("small") == tmp_path / "named" / "small"
     assert load_spec("small").name == "small"
     assert model_search_path()[0] == tmp_path / "named"
-    assert {"small", *MODELS} <= set(list_models())
+    assert {"small", *MODELS, *FLOAT_MODELS} <= set(list_models())
 
 
 @pytest.mark.parametrize("name", ("absent", "../digits_mlp", ""))

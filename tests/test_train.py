@@ -16,9 +16,9 @@ import pytest
 from flow.datasets import Dataset
 from flow.errors import DataError, ModelFileError, OutputError, SpecError, ToolMissingError, UnsupportedError
 from flow.fixed import FixedFormat, Overflow, Rounding, exact_codes, quantize
-from flow.spec import ModelSpec, load_spec
+from flow.spec import TASK_OF_TOPOLOGY, FloatSpec, FloatTrainSpec, ModelSpec, load_spec
 from flow.train import load_tensorflow, quiet_warnings
-from flow.trained import TrainedModel, load_trained
+from flow.trained import FLOAT_DIR, TrainedModel, load_metrics, load_trained
 
 try:
     load_tensorflow()
@@ -27,10 +27,12 @@ except ToolMissingError as error:
 
 from flow.train.build import build_float, build_quantized
 from flow.train.fit import train
+from flow.train.fit_float import train_float
 from flow.train.freeze import freeze, quantized_weights, sparsity
 from flow.train.layers import EPSILON, FixedBatchNormalization
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
 from flow.train.rebuild import custom_objects, keras_model
+from flow.train.topologies import TOPOLOGIES, build_topology
 
 tf, keras, qkeras = load_tensorflow().tf, load_tensorflow().keras, load_tensorflow().qkeras
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -62,8 +64,15 @@ def spec() -> ModelSpec:
 
 
 @pytest.fixture(scope="module")
-def trained(spec: ModelSpec, stand_in: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
-    return train(spec, tmp_path_factory.mktemp("jets"), epochs=2, dataset=stand_in)
+def trained_dir(spec: ModelSpec, stand_in: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("jets")
+    train(spec, directory, epochs=2, dataset=stand_in)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def trained(trained_dir: Path) -> TrainedModel:
+    return load_trained(trained_dir)
 
 
 # quantizers
@@ -221,13 +230,41 @@ def test_training_writes_what_it_returns(
     assert again.digest() == trained.digest() and again.metrics == trained.metrics  # reproducible
     stored = load_trained(tmp_path)
     assert stored.digest() == trained.digest() and stored.metrics == trained.metrics
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["trained.json", "trained.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["float", "trained.json", "trained.npz"]
     assert stored.provenance["dataset"] == "stand-in" and stored.provenance["epochs"] == 2
     assert np.array_equal(stored.verification_inputs, stand_in.x_test[:300])
     assert min(trained.metrics["qkeras"], trained.metrics["float"]) > 0.6  # five classes
     confusion = np.array(trained.metrics["float_confusion"])
     assert confusion.sum(axis=1).tolist() == np.bincount(stand_in.y_test).tolist()
     assert confusion.trace() / confusion.sum() == trained.metrics["float"]
+
+
+def test_the_float_twin_is_kept(spec: ModelSpec, stand_in: Dataset, trained_dir: Path) -> None:
+    twin, metrics = load_trained(trained_dir / FLOAT_DIR), load_metrics(trained_dir)
+    assert twin.name == spec.name and twin.metrics["float"] == metrics["float"]
+    assert accuracy_without_keras(twin, stand_in) == metrics["float"]
+    assert np.array_equal(twin.verification_inputs, stand_in.x_test[:300])
+    for layer in spec.layers:  # pruned like the quantized one
+        if (wanted := getattr(layer, "sparsity", None)) is not None:
+            kernel = twin.weights[layer.name]["kernel"]
+            assert np.mean(kernel == 0) >= wanted - 1 / kernel.size
+    drawn = {row.tobytes() for row in twin.calibration_inputs}
+    assert len(drawn) == len(twin.calibration_inputs) == 128
+    assert drawn <= {row.tobytes() for row in stand_in.x_train}
+
+
+def accuracy_without_keras(model: TrainedModel, data: Dataset) -> float:
+    """Return the accuracy of dense layers, scales and ReLUs as the artefact describes them, in float64."""
+    values = data.x_test.astype(np.float64)
+    for layer in model.config["layers"]:
+        arrays = model.weights.get(layer["name"], {})
+        if "kernel" in arrays:
+            values = values @ arrays["kernel"] + arrays.get("bias", 0)
+        elif "scale" in arrays:
+            values = values * arrays["scale"] + arrays["offset"]
+        elif layer["class_name"] == "ReLU":
+            values = np.maximum(values, 0)
+    return float(np.mean(values.argmax(axis=1) == data.y_test))
 
 
 def test_pruned_weights_are_zeros(spec: ModelSpec, trained: TrainedModel) -> None:
@@ -258,10 +295,11 @@ def test_interrupted_training_leaves_nothing(
     spec: ModelSpec, stand_in: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(model: TrainedModel, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
         (directory / "trained.json").write_text("{")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flow.train.fit.save_trained", interrupted)
+    monkeypatch.setattr("flow.train.artefacts.save_trained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(spec, tmp_path, epochs=1, dataset=stand_in)
     assert list(tmp_path.iterdir()) == []
@@ -277,6 +315,94 @@ def test_wrong_use_of_train(spec: ModelSpec, stand_in: Dataset, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         train(spec, tmp_path / "file", epochs=1, dataset=stand_in)
+
+
+# float models
+
+
+def float_spec(topology: str, shape: tuple[int, ...]) -> FloatSpec:
+    return FloatSpec(
+        name="little",
+        description="for a test",
+        dataset="mnist",
+        input_shape=shape,
+        topology=topology,
+        task=TASK_OF_TOPOLOGY[topology],
+        train=FloatTrainSpec(epochs=2, batch_size=32, learning_rate=0.01, seed=3),
+    )
+
+
+def pictures(shape: tuple[int, ...]) -> Dataset:
+    """Generated images k/256 of three classes that differ in where they are bright."""
+    rng = np.random.default_rng(8)
+    labels = rng.integers(0, 3, 500)
+    codes = rng.integers(0, 100, (500, 3, math.prod(shape) // 3))
+    codes[np.arange(500), labels] += 120
+    inputs = np.float32(codes.reshape(500, -1)[:, : math.prod(shape)].reshape(500, *shape) / 256)
+    return Dataset(
+        name="pictures",
+        x_train=inputs[:400],
+        y_train=labels[:400],
+        x_test=inputs[400:],
+        y_test=labels[400:],
+        class_names=("top", "middle", "bottom"),
+        source="generated for a test",
+    )
+
+
+def test_a_float_model_is_written_as_it_is(tmp_path: Path) -> None:
+    spec, data = float_spec("mobile", (12, 12, 1)), pictures((12, 12, 1))
+    made = train_float(spec, tmp_path, epochs=3, dataset=data)
+    stored = load_trained(tmp_path)
+    assert stored.digest() == made.digest() and stored.metrics == made.metrics
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trained.json", "trained.npz"]
+    assert set(stored.metrics) == {"float", "float_confusion"} and stored.metrics["float"] > 0.6  # three classes
+    assert np.array(stored.metrics["float_confusion"]).trace() == stored.metrics["float"] * 100
+    assert stored.provenance["epochs"] == 3 and stored.provenance["seed"] == 3
+    assert np.array_equal(stored.verification_labels, data.y_test) and len(stored.calibration_inputs) == 128
+    assert stored.input_shape() == (12, 12, 1)
+    outputs = keras_model(stored).predict(data.x_test, verbose=0)
+    assert np.mean(outputs.argmax(axis=1) == data.y_test) == stored.metrics["float"]
+
+
+def test_an_autoencoder_is_measured_by_its_error(tmp_path: Path) -> None:
+    data = pictures((48,))
+    trained = train_float(float_spec("autoencoder", (48,)), tmp_path, dataset=data)
+    again = train_float(float_spec("autoencoder", (48,)), tmp_path, dataset=data)
+    assert again.digest() == trained.digest() and again.metrics == trained.metrics  # reproducible
+    assert set(trained.metrics) == {"reconstruction_mse"} and trained.verification_labels is None
+    assert 0 < trained.metrics["reconstruction_mse"] < np.mean(np.square(data.x_test))
+    assert load_metrics(tmp_path) == trained.metrics
+
+
+@pytest.mark.parametrize(
+    ("topology", "shape"), [("resnet8", (28, 28, 1)), ("mobile", (20, 16, 3)), ("autoencoder", (48,))]
+)
+def test_topologies(topology: str, shape: tuple[int, ...]) -> None:
+    model = build_topology(float_spec(topology, shape), 7)
+    assert model.input_shape == (None, *shape) and len(model.inputs) == len(model.outputs) == 1
+    assert model.output_shape == (None, *(shape if topology == "autoencoder" else (7,)))
+    last = model.layers[-1]
+    assert last.activation is keras.activations.linear and last.use_bias
+    windows = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
+    convolutions = [layer for layer in model.layers if isinstance(layer, windows)]
+    normalized = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(normalized) == (5 if topology == "autoencoder" else len(convolutions))
+    if topology == "resnet8":
+        adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+        assert [add.output_shape for add in adds] == [(None, 28, 28, 16), (None, 14, 14, 32), (None, 7, 7, 64)]
+        assert len(convolutions) == 9 and sum(layer.kernel_size == (1, 1) for layer in convolutions) == 2
+    if topology == "mobile":
+        assert sum(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in convolutions) == 6
+        assert all(layer.max_value == 6 for layer in model.layers if isinstance(layer, keras.layers.ReLU))
+    assert set(TOPOLOGIES) == set(TASK_OF_TOPOLOGY)
+
+
+def test_wrong_use_of_train_float(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="little: epochs is 0; expected at least 1"):
+        train_float(float_spec("mobile", (12, 12, 1)), tmp_path, epochs=0)
+    with pytest.raises(DataError, match=r"inputs of 'pictures' have shape \(12, 12, 1\), not \(28, 28, 1\)"):
+        train_float(float_spec("mobile", (28, 28, 1)), tmp_path, dataset=pictures((12, 12, 1)))
 
 
 # TensorFlow
@@ -300,6 +426,8 @@ def test_absent_package_names_the_command(package: str, monkeypatch: pytest.Monk
 # the artefacts
 
 REQUIRED = {"digits_mlp": (0.96, 0.75), "fashion_cnn": (0.88, 0.70), "mnist_mlp": (0.97, 0.90)}
+FLOAT_MODELS = {"fashion_resnet8": 0.91, "fashion_mobile": 0.89, "mnist_autoencoder": 0.02}
+"""The least accuracy, or the largest mean squared error."""
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -314,8 +442,26 @@ def test_artefact_keeps_its_promises(name: str) -> None:
     outputs = keras_model(model).predict(model.verification_inputs, verbose=0)
     assert np.mean(outputs.argmax(axis=1) == model.verification_labels) >= accuracy - 0.03
     assert sum(path.stat().st_size for path in (MODELS / name).glob("trained.*")) < 400_000
+    twin = load_trained(MODELS / name / FLOAT_DIR)
+    assert abs(twin.metrics["float"] - model.metrics["float"]) < 0.005  # not always trained on the same machine
+    assert sum(path.stat().st_size for path in (MODELS / name / FLOAT_DIR).glob("trained.*")) < 500_000
     sizes = {layer.name: layer.units for layer in load_spec(MODELS / name).layers if hasattr(layer, "units")}
     assert all(model.weights[layer]["kernel"].shape[-1] == units for layer, units in sizes.items())
+
+
+@pytest.mark.parametrize("name", FLOAT_MODELS)
+def test_float_artefact_keeps_its_promises(name: str) -> None:
+    model, spec = load_trained(MODELS / name), load_spec(MODELS / name)
+    assert isinstance(spec, FloatSpec) and model.provenance["epochs"] == spec.train.epochs
+    outputs = keras_model(model).predict(model.verification_inputs, verbose=0)
+    if spec.task == "classification":
+        accuracy = np.mean(outputs.argmax(axis=1) == model.verification_labels)
+        assert abs(accuracy - model.metrics["float"]) < 0.05 and model.metrics["float"] >= FLOAT_MODELS[name]
+    else:
+        error = np.mean(np.square(outputs - model.verification_inputs))
+        assert error < 1.2 * model.metrics["reconstruction_mse"] < 1.2 * FLOAT_MODELS[name]
+    assert model.calibration_inputs.shape == (128, *spec.input_shape)
+    assert sum(path.stat().st_size for path in (MODELS / name).glob("trained.*")) < 600_000
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -41,16 +41,42 @@ def test_round_trip(tmp_path: Path) -> None:
     assert np.array_equal(again.verification_inputs, MODEL.verification_inputs)  # type: ignore[arg-type]
     assert np.array_equal(again.verification_labels, MODEL.verification_labels)  # type: ignore[arg-type]
     assert again.digest() == MODEL.digest() and load_metrics(tmp_path / "new" / "place") == {"qkeras": 0.96}
+    assert again.calibration_inputs is None
     bare = replace(MODEL, verification_inputs=None, verification_labels=None)
     save_trained(bare, tmp_path)
     assert load_trained(tmp_path).verification_inputs is None and load_trained(tmp_path).verification_labels is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "stored"),
+    [
+        (np.arange(256) / 256, np.uint8),
+        (np.zeros((0, 3)), np.uint8),
+        ([0.0, 1.0], np.float32),  # 256/256 has no code
+        ([0.0, 1 / 512], np.float32),
+        ([0.0, -1 / 256], np.float32),
+        ([0.5, -0.0], np.float32),
+        ([0.5, np.nan], np.float32),
+    ],
+)
+def test_inputs_are_stored_as_codes_if_nothing_is_lost(inputs: Any, stored: type, tmp_path: Path) -> None:
+    values = np.asarray(inputs, np.float32)
+    save_trained(replace(MODEL, verification_inputs=values, calibration_inputs=values), tmp_path)
+    again = load_trained(tmp_path)
+    with np.load(tmp_path / TRAINED_NPZ) as archive:
+        for kind, found in (("verification", again.verification_inputs), ("calibration", again.calibration_inputs)):
+            assert archive[f"{kind}/inputs"].dtype == stored
+            assert found is not None and found.dtype == np.float32 and found.tobytes() == values.tobytes()
+            assert found.shape == values.shape
 
 
 def test_digest_covers_topology_and_weights() -> None:
     weights = {**MODEL.weights, "c": {"scale": np.float32([4])}}
     others = [replace(MODEL, weights=weights), replace(MODEL, config={"layers": []}), replace(MODEL, name="n")]
     assert len({MODEL.digest(), *(other.digest() for other in others)}) == 4
-    assert replace(MODEL, metrics={}, provenance={}, verification_inputs=None).digest() == MODEL.digest()
+    assert (
+        replace(MODEL, metrics={}, provenance={}, calibration_inputs=np.float32([[1, 2, 3]])).digest() == MODEL.digest()
+    )
 
 
 @pytest.mark.parametrize("damage", ["no json", "no npz", "cut json", "cut npz", "list", "keys", "not zip", "pickle"])

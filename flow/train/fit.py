@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import json
-import platform
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from flow.datasets import Dataset, load_dataset
-from flow.errors import DataError, OutputError, SpecError
+from flow.errors import DataError, SpecError
 from flow.spec import Conv2DSpec, DenseSpec, LayerSpec, ModelSpec
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
+from flow.train.artefacts import VERIFICATION_SAMPLES, classes, float_artefact, provenance, write
 from flow.train.build import Wrap, build_float, build_quantized
 from flow.train.freeze import freeze, sparsity
 from flow.train.layers import FixedBatchNormalization
 from flow.train.rebuild import custom_objects
-from flow.trained import TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
+from flow.trained import FLOAT_DIR, TrainedModel
 
 _modules = load_tensorflow()
 tf, keras = _modules.tf, _modules.keras
 
-VERIFICATION_SAMPLES = 300
 MASK_UPDATES_PER_EPOCH = 4
-PACKAGES = ("tensorflow", "tf-keras", "qkeras", "tensorflow-model-optimization", "numpy", "scikit-learn")
 
 
 @quiet_warnings()
@@ -43,7 +38,7 @@ def train(
     dataset: Dataset | None = None,
     progress: bool = True,
 ) -> TrainedModel:
-    """Train a model and its float twin, and write `trained.json` and `trained.npz`.
+    """Train a model and its float twin, and write `trained.json` and `trained.npz`, the twin's in `float/`.
 
     The same spec, data, versions and machine give the same model, bit for bit.
 
@@ -75,7 +70,8 @@ def train(
     twin = run.fit(build_float, "float twin")
     model = run.fit(build_quantized, "quantized")
     weights = freeze(model, data.x_test)
-    said_by_twin, said = classes(twin, data), classes(model, data)
+    seed = spec.train.seed
+    float_twin = float_artefact(twin, data, name=spec.name, task="classification", seed=seed, epochs=run.epochs)
     trained = TrainedModel(
         name=spec.name,
         class_name="Functional",
@@ -84,42 +80,14 @@ def train(
         verification_inputs=data.x_test[:VERIFICATION_SAMPLES],
         verification_labels=data.y_test[:VERIFICATION_SAMPLES],
         metrics={
-            "float": float(np.mean(said_by_twin == data.y_test)),
-            "qkeras": float(np.mean(said == data.y_test)),
+            **float_twin.metrics,
+            "qkeras": float(np.mean(classes(model, data) == data.y_test)),
             "sparsity": sparsity(weights),
-            "float_confusion": confusion(said_by_twin, data),
         },
-        provenance={
-            "dataset": data.name,
-            "source": data.source,
-            "seed": spec.train.seed,
-            "epochs": run.epochs,
-            "train_samples": len(data.x_train),
-            "test_samples": len(data.x_test),
-            "python": platform.python_version(),
-            "versions": {package: version(package) for package in PACKAGES},
-        },
+        provenance=provenance(data, seed, run.epochs),
     )
-    _write(trained, directory)
+    write({"": trained, FLOAT_DIR: float_twin}, directory)
     return trained
-
-
-def classes(model: Any, data: Dataset) -> NDArray[np.int64]:
-    """Return the class with the largest logit for each test sample: int64 (samples,)."""
-    logits = model.predict(data.x_test, batch_size=1024, verbose=0)
-    return np.asarray(np.argmax(logits, axis=1), np.int64)
-
-
-def confusion(said: NDArray[np.int64], data: Dataset) -> list[list[int]]:
-    """Return how many test samples of each class (row) were taken for each (column).
-
-    Args:
-        said: int64 (samples,), the class of each test sample as a model says.
-        data: names the classes and their labels.
-    """
-    count = len(data.class_names)
-    table: list[list[int]] = np.bincount(data.y_test * count + said, minlength=count**2).reshape(count, count).tolist()
-    return table
 
 
 class _Run:
@@ -132,16 +100,11 @@ class _Run:
 
     def fit(self, build: Callable[[ModelSpec, Wrap], Any], label: str) -> Any:
         """Build, train and prune a model; return it without the pruning wrappers."""
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(self.spec.train.seed)
-        tf.config.experimental.enable_op_determinism()
+        seeded(self.spec.train.seed)
         model = build(self.spec, self._pruned)
-        total_steps = self.epochs * self.steps_per_epoch
-        schedule = keras.optimizers.schedules.CosineDecay(self.spec.train.learning_rate, total_steps)
-        optimizer = keras.optimizers.Adam(schedule)
-        shown = self.progress and sys.stderr.isatty()
-        with tqdm(total=self.epochs, desc=f"{self.spec.name} {label}", unit="epoch", disable=not shown) as bar:
-            callbacks = [load_pruning().UpdatePruningStep(), keras.callbacks.LambdaCallback(on_epoch_end=_advance(bar))]
+        optimizer = cosine_adam(self.spec.train.learning_rate, self.epochs * self.steps_per_epoch)
+        with epoch_bar(f"{self.spec.name} {label}", self.epochs, self.progress) as advance:
+            callbacks = [load_pruning().UpdatePruningStep(), advance]
             for first, last in ((0, self.epochs - self.frozen_epochs), (self.epochs - self.frozen_epochs, self.epochs)):
                 for layer in model.layers:
                     if isinstance(layer, FixedBatchNormalization):
@@ -174,12 +137,28 @@ class _Run:
         return load_pruning().prune_low_magnitude(layer, pruning_schedule=schedule)
 
 
-def _advance(bar: Any) -> Callable[[int, dict[str, float]], None]:
-    def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
-        bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}")
-        bar.update()
+def seeded(seed: int) -> None:
+    """Forget all models, and make what comes next the same each time: random numbers and the order of sums."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
 
-    return on_epoch_end
+
+def cosine_adam(learning_rate: float, steps: int) -> Any:
+    """Return Adam with a learning rate that falls to zero over so many steps."""
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+
+
+@contextmanager
+def epoch_bar(title: str, epochs: int, progress: bool) -> Iterator[Any]:
+    """Show a bar of epochs on stderr, if `progress` and that is a terminal; gives the callback that moves it."""
+    with tqdm(total=epochs, desc=title, unit="epoch", disable=not (progress and sys.stderr.isatty())) as bar:
+
+        def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
+            bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
+            bar.update()
+
+        yield keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 
 
 def _check(spec: ModelSpec, data: Dataset) -> None:
@@ -191,18 +170,3 @@ def _check(spec: ModelSpec, data: Dataset) -> None:
         raise DataError(
             f"{spec.name}: {units} units in the last layer, but '{data.name}' has {len(data.class_names)} classes"
         )
-
-
-def _write(trained: TrainedModel, directory: Path) -> None:
-    """Save under a temporary name, then move both files into place."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=directory, prefix=".partial-"))
-        try:
-            save_trained(trained, partial)
-            for name in (TRAINED_NPZ, TRAINED_JSON):
-                (partial / name).replace(directory / name)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"{directory}: cannot write the trained model ({error})") from error

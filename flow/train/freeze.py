@@ -81,6 +81,7 @@ def set_quantized_weights(model: Any, weights: Weights) -> None:
     """Set the variables of a model so that its layers use exactly these values.
 
     Raises:
+        UnsupportedError: a batch normalization lacks the variables to hold any scale and offset.
         AssertionError: a quantizer does not leave its own output as it is.
     """
     for path, layer in layers_by_path(model).items():
@@ -89,6 +90,8 @@ def set_quantized_weights(model: Any, weights: Weights) -> None:
         group = weights[path]
         if isinstance(layer, FixedBatchNormalization):
             layer.set_folded(group["scale"], group["offset"])
+        elif type(layer) is keras.layers.BatchNormalization:
+            _set_plain_batchnorm(layer, group["scale"], group["offset"])
         else:
             layer.set_weights([group[key] for key in ("kernel", "bias") if key in group])
     for (name, key, found), (_, _, wanted) in zip(_flat(quantized_weights(model)), _flat(weights), strict=True):
@@ -201,6 +204,30 @@ def _plain_batchnorm(layer: Any) -> Group:
     offset = -layer.moving_mean * scale
     offset = offset if layer.beta is None else layer.beta + offset
     return {"scale": np.asarray(scale, np.float32), "offset": np.asarray(offset, np.float32)}
+
+
+def _set_plain_batchnorm(layer: Any, scale: NDArray[np.float32], offset: NDArray[np.float32]) -> None:
+    """Find gammas and variances of which `_plain_batchnorm` makes these scales, with a mean of zero.
+
+    TensorFlow's reciprocal root of 1 is 1 for some lengths of an array on some machines, else one bit less; the product
+    with that skips some values, so further variances are tried.
+    """
+    if layer.gamma is None or layer.beta is None:
+        raise UnsupportedError(f"layer '{layer.name}': a batch normalization with center or scale off cannot be set")
+    gamma, variance = scale.copy(), np.full_like(scale, 1 - layer.epsilon)
+    found = np.zeros(scale.shape, bool)
+    for tried in (1, 4, 3, 5, 6, 7):
+        root = np.asarray(tf.math.rsqrt(tf.fill(scale.shape, np.float32(tried - layer.epsilon)) + layer.epsilon))
+        nearest = (scale / root).astype(np.float32)
+        for candidate in (
+            nearest,
+            np.nextafter(nearest, np.float32(np.inf)),
+            np.nextafter(nearest, -np.float32(np.inf)),
+        ):
+            hit = ~found & (root * candidate == scale)
+            gamma[hit], variance[hit] = candidate[hit], tried - layer.epsilon
+            found |= hit
+    layer.set_weights([gamma, offset, np.zeros_like(scale), variance])
 
 
 def _quantized_batchnorm(layer: Any) -> Group:

@@ -31,7 +31,7 @@ def keras_model(trained: TrainedModel) -> Any:
     """Return a Keras model that computes what the trained model says.
 
     Args:
-        trained: a model with QKeras (and our) layers.
+        trained: a model with layers of QKeras, of ours, or of Keras (a float model).
 
     Returns:
         The Keras model; its layers' quantized values are the arrays of `trained`, bit for bit.
