@@ -18,6 +18,7 @@ from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 
 if TYPE_CHECKING:
     from flow.pipeline import BuildOptions
+    from flow.quantization.settings import QuantSettings
     from flow.report import Report
 
 INTERRUPTED = 130
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "list the models that come with their spec")
     show = command("show", _show, "print a model's integer graph")
     show.add_argument("model", type=Path)
+    show.add_argument("--weights", type=Path, help="weights file for a model given as .json")
     _model_options(show)
     train = command("train", _train, "train a model from its spec with QKeras (needs TensorFlow)")
     train.add_argument("model", type=Path, help="name in models/ or spec file")
@@ -75,18 +77,23 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "model", type=Path, help="name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
     )
+    build.add_argument("--weights", type=Path, help="weights file for a model given as .json")
     _model_options(build)
     _target_options(build)
-    build.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
-    build.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
-    build.add_argument(
-        "--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr"
+    _run_options(build)
+    quantize = command("quantize", _quantize, "turn a float model into a verified project of shifts and its report")
+    quantize.add_argument(
+        "model", type=Path, help="name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
     )
-    build.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    _quantize_options(quantize)
+    _model_options(quantize)
+    _target_options(quantize)
+    _run_options(quantize)
     check = command(
         "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"
     )
     check.add_argument("model", type=Path, help="as for build")
+    check.add_argument("--weights", type=Path, help="weights file for a model given as .json")
     _model_options(check)
     _target_options(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON on stdout")
@@ -120,8 +127,51 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
+    parser.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
+    parser.add_argument(
+        "--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+
+
+def _quantize_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that are called like the fields of `QuantSettings`; those not given are None."""
+    parser.add_argument(
+        "--calibration", type=Path, help=".npy of 16 samples or more (default: those kept with a named model)"
+    )
+    parser.add_argument("--spec", type=Path, help="TOML file with these settings, and those of single layers")
+    for name, text in (
+        ("bits", "of activations, 2 to 16 (default: 8)"),
+        ("weight-bits", "of weights (default: as --bits; 4 for powers of two)"),
+        ("bias-bits", "of biases (default: 16)"),
+        ("input-bits", "of the input ports (default: as --bits, but at least 8)"),
+        ("output-bits", "of the outputs (default: 16)"),
+        ("table-bits", "of what a function such as tanh reads (default: 4 more than --bits)"),
+        ("calibration-samples", "use at most so many, 16 to 512 (default: 128)"),
+        ("seed", "of their choice (default: 1)"),
+        ("candidates", "fraction bits tried for each of weights, bias, output (default: 4)"),
+        ("sweeps", "2: choose outputs again by what they do to the modules that read them (default: 1)"),
+        ("budget-lut", "choose widths per module for so many LUTs (static estimate)"),
+    ):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    parser.add_argument("--budget-bits", type=float, metavar="B", help="choose widths per module, B bits in the mean")
+    parser.add_argument("--weights", dest="weight_kind", help="integer, po2 (default: integer)")
+    parser.add_argument("--weights-file", dest="weights", type=Path, help="weights file for a model given as .json")
+    parser.add_argument("--rounding", help="tie rule: AP_RND_CONV (default), AP_RND, AP_RND_INF, ...")
+    parser.add_argument("--choose", help="joint (default), or a baseline: independent, mse, minmax, percentile, kl")
+    parser.add_argument("--points", help="unified (default), or a baseline: wide-add, folded, op")
+    parser.add_argument("--weight-rounding", help="nearest (default), reconstruct")
+    for name, text in (
+        ("per-tensor", "one number of fraction bits for all weights of a module, instead of one per channel"),
+        ("equalize", "equalize weights across layers first"),
+        ("bias-correction", "let biases take up the mean error of their sums"),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", default=None, help=text)
+
+
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, help="weights file for a model given as .json")
     parser.add_argument(
         "--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs"
     )
@@ -231,6 +281,32 @@ def _build(arguments: argparse.Namespace) -> int:
     with _Progress() as progress:
         report = build(arguments.model, _target(arguments), _options(arguments), progress)
     return _print_report(report, "json" if arguments.json else "text")
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import QuantizeOptions, quantize
+
+    named = {field.name for field in fields(QuantizeOptions)}
+    given = {name: value for name, value in vars(arguments).items() if name in named}
+    options = QuantizeOptions(**given, settings=_settings(arguments))
+    with _Progress() as progress:
+        report = quantize(arguments.model, _target(arguments), options, progress)
+    return _print_report(report, "json" if arguments.json else "text")
+
+
+def _settings(arguments: argparse.Namespace) -> QuantSettings:
+    """Return the settings that a file and the command line give; the command line has the last word."""
+    from flow.quantization.settings import QuantSettings, parse_rounding, read_settings
+
+    named = {field.name for field in fields(QuantSettings)} - {"weights", "rounding"}
+    given = {name: value for name, value in vars(arguments).items() if name in named and value is not None}
+    if arguments.weight_kind is not None:
+        given["weights"] = arguments.weight_kind
+    if arguments.rounding is not None:
+        given["rounding"] = parse_rounding(arguments.rounding)
+    if arguments.per_tensor:
+        given["per_channel"] = False
+    return QuantSettings(**{**(read_settings(arguments.spec) if arguments.spec is not None else {}), **given})
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -23,12 +23,12 @@ def commands(model: str | Path, target: Target, options: Any, *, trained_here: b
 
 
 def build_command(model: str | Path, target: Target, options: Any) -> str:
-    """Return the `flow build` of a model, with every setting that is not the default.
+    """Return the `flow build` or `flow quantize` of a model, with every setting that is not the default.
 
     Args:
         model: as `flow.pipeline.build` takes it.
         target: hardware settings.
-        options: a `flow.pipeline.BuildOptions`; options are called like its fields.
+        options: a `flow.pipeline.BuildOptions`, or `QuantizeOptions`; options are called like its fields.
 
     Example:
         >>> from flow.pipeline import BuildOptions
@@ -38,15 +38,27 @@ def build_command(model: str | Path, target: Target, options: Any) -> str:
     settings = [*_settings(target, Target(backend=target.backend)), *_settings(options, type(options)())]
     if target.backend != Target().backend:
         settings = ["--backend", target.backend, *settings]
-    return shlex.join(["flow", "build", str(model), *settings])
+    command = "quantize" if hasattr(options, "settings") else "build"
+    return shlex.join(["flow", command, str(model), *settings])
 
 
 def _settings(given: Any, default: Any) -> Iterator[str]:
     """Yield the options that make `given` of `default`."""
     for item in fields(given):
         value = getattr(given, item.name)
+        if value == getattr(default, item.name) or item.name == "layers":  # which come from the file of `spec`
+            continue
+        option = f"--{item.name.replace('_', '-')}"
         if item.name == "reuse_factors":
             for op, factor in value:
                 yield from ("--reuse-factor", f"{op}={factor}")
-        elif value != getattr(default, item.name):
-            yield from (f"--{item.name.replace('_', '-')}", str(value))
+        elif item.name == "settings":
+            yield from _settings(value, type(value)())
+        elif item.name == "per_channel":
+            yield "--per-tensor"
+        elif isinstance(value, bool):
+            yield option
+        elif item.name == "weights" and hasattr(given, "settings"):  # there `--weights` is their kind
+            yield from ("--weights-file", str(value))
+        else:
+            yield from (option, str(getattr(value, "value", value)))

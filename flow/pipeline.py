@@ -1,6 +1,6 @@
 """The driver: from a model to a verified project and its report, stage by stage, resumable.
 
-extract -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> compare -> estimate -> report
+extract (or, of a float model, quantize) -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> compare -> estimate -> report
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,12 @@ from flow.passes import lower
 from flow.preflight import ERROR, Design, Finding, Model, examine, quantizes, refuse
 from flow.preflight import check as preflight
 from flow.project import Project, read, write
+from flow.quantization.settings import QuantSettings
+from flow.quantizing import Quantization, quantize_stage
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
 from flow.results import ResourceReport, SimResult
 from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz, writing
-from flow.sources import Source, find_samples, find_source
+from flow.sources import Source, find_calibration, find_float, find_samples, find_source
 from flow.synthesis import STAGES, stages
 from flow.target import AMD_BACKENDS, RTL, SIMULATIONS, Target
 from flow.verify import (
@@ -101,6 +103,43 @@ class BuildOptions:
             raise SpecError("labels were given without inputs; give both")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions(BuildOptions):
+    """What the build of a float model does besides its target.
+
+    Attributes:
+        calibration: `.npy` of samples to calibrate with; without it the training samples kept with a named model.
+        settings: how it is quantized.
+        spec: the TOML file that the settings of single layers come from; only named in the report.
+    """
+
+    calibration: Path | None = None
+    settings: QuantSettings = field(default_factory=QuantSettings)
+    spec: Path | None = None
+
+
+def quantize(
+    model: str | Path,
+    target: Target | None = None,
+    options: QuantizeOptions | None = None,
+    announce: Announce = lambda stage: None,
+) -> Report:
+    """Quantize a float model and build it: restructure, search, then emit, simulate, compare, estimate, report.
+
+    Args:
+        model: a name in `models/` (a float model, or the float twin of a quantized one), a spec file, or a Keras model.
+        target, announce: as of `build`.
+        options: calibration samples, settings, inputs and stages.
+
+    Returns:
+        The report, as `build` gives it; `quantization` says what was chosen.
+
+    Raises:
+        FlowError: one of the tree in flow.errors.
+    """
+    return build(model, target, options or QuantizeOptions(), announce)
+
+
 def build(
     model: str | Path,
     target: Target | None = None,
@@ -112,7 +151,7 @@ def build(
     Args:
         model: a name in `models/`, a spec file, or a Keras model (`.h5`, `.keras`, SavedModel, `.json` with weights).
         target: hardware settings.
-        options: inputs and stages.
+        options: inputs and stages; `QuantizeOptions` for a float model.
         announce: called with the name of each stage as it begins.
 
     Returns:
@@ -128,31 +167,37 @@ def build(
     for tool in tools.values():
         tool.check(target)  # before the long work, not after it
     clock = Clock(announce)
-    with clock.stage("extract"):
-        found = _extract(Path(model), options)
+    with clock.stage("quantize" if isinstance(options, QuantizeOptions) else "extract"):
+        if isinstance(options, QuantizeOptions):
+            found = _quantize(Path(model), options, announce)
+        else:
+            found = _extract(Path(model), options)
         source, samples, extracted = found.source, found.samples, found.graph
         lowered = lower(extracted)
         target = target.for_windows(slides_windows(lowered))
-        remarks = [] if options.until == "extract" else _preflight(source, extracted, lowered, target)
-        run = _open(model, source, lowered, target, options)
+        remarks = [] if options.until == "extract" else _preflight(found, lowered, target)
+        run = _open(model, found, lowered, target, options)
         store_model(run, source, extracted)
     if options.until != "extract":
         _emit(run, lowered, target, clock)
     if options.until in ("extract", "emit"):
         notes = [*remarks, "stopped before simulation: nothing was compared"]
-        report = _assemble(run, source, lowered, target, None, notes, clock)
+        report = _assemble(run, found, lowered, target, None, notes, clock)
         return _finish(run, report, f"until {options.until}")
     port = to_port(samples, lowered) if samples is not None else no_inputs(lowered)
     inputs_key = store_inputs(run, lowered, port, options.adversarial, clock)
-    made_of = (source.trained.digest(), dict(source.trained.metrics), dict(source.trained.provenance))
+    made_of: tuple[Any, ...] = (source.trained.digest(), dict(source.trained.metrics), dict(source.trained.provenance))
+    if found.quantization is not None:
+        made_of += (found.quantization.document, found.quantization.accuracy)
     key = digest(run.manifest()["stages"]["emit"], inputs_key, made_of)
     if run.is_done("report", key, REPORT):
         report = Report.load(run.path)
         write_page(run.path, report)
     else:
-        report = _verify(run, source, extracted, lowered, target, inputs_key, remarks, clock)
+        report = _verify(run, found, lowered, target, inputs_key, remarks, clock)
         compared = report.document["verdict"]["compared"]
-        key = key if "qkeras" in compared else f"compared {compared}"  # QKeras may be there next time
+        if found.quantization is None and "qkeras" not in compared:
+            key = f"compared {compared}"  # QKeras may be there next time
         _finish(run, report, key)
     for name, tool in tools.items():
         with clock.stage(name):
@@ -175,6 +220,7 @@ class _Extracted:
     source: Source
     samples: Samples | None
     graph: IntGraph
+    quantization: Quantization | None = None
 
 
 def _extract(model: Path, options: BuildOptions) -> _Extracted:
@@ -190,17 +236,35 @@ def _extract(model: Path, options: BuildOptions) -> _Extracted:
     return _Extracted(source, samples, graph)
 
 
+def _quantize(model: Path, options: QuantizeOptions, announce: Announce) -> _Extracted:
+    cache = options.output / ".read"
+    source = find_float(model, weights=options.weights, cache=cache)
+    calibration = find_calibration(source, options.calibration)
+    samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    made = quantize_stage(
+        source.trained,
+        calibration,
+        samples,
+        options.settings,
+        None if options.input_format is None else parse_format(options.input_format),
+        cache,
+        announce,
+    )
+    return _Extracted(source, samples, made.model.extracted, made)
+
+
 def _softmax_format(options: BuildOptions) -> FixedFormat | None:
     return None if options.softmax == "off" else parse_format(options.softmax)
 
 
-def _preflight(source: Source, extracted: IntGraph, lowered: IntGraph, target: Target) -> list[str]:
+def _preflight(made: _Extracted, lowered: IntGraph, target: Target) -> list[str]:
     """Return what the preflight warns of and the graph does not.
 
     Raises:
         UnsupportedError, PreflightError: it found errors.
     """
-    found = examine(Design(trained=source.trained, extracted=extracted, lowered=lowered, target=target))
+    trained = made.source.trained if made.quantization is None else None
+    found = examine(Design(trained=trained, extracted=made.graph, lowered=lowered, target=target))
     refuse(lowered.name, [finding for finding in found if finding.severity == ERROR])
     return [f"{finding.rule}: {finding}" for finding in found if str(finding) not in lowered.warnings]
 
@@ -274,12 +338,20 @@ def _input_format(source: Source, options: BuildOptions, samples: Samples | None
     return derive_format(samples.values)
 
 
-def _open(model: str | Path, source: Source, lowered: IntGraph, target: Target, options: BuildOptions) -> RunDirectory:
+def _open(
+    model: str | Path, made: _Extracted, lowered: IntGraph, target: Target, options: BuildOptions
+) -> RunDirectory:
     versions = {"po2flow": version("po2flow"), **_generator(target)}
     key = digest(lowered.digest(), target.to_json(), versions)
     run = RunDirectory(options.output / lowered.name / target.backend / key[:12])
-    again = commands(model, target, options, trained_here=source.dataset is not None)
-    facts = {"schema": 1, "model": source.trained.name, "target": target.to_json(), "versions": versions}
+    again = commands(model, target, options, trained_here=made.source.dataset is not None)
+    facts = {
+        "schema": 1,
+        "model": made.source.trained.name,
+        "float_model": made.quantization is not None,
+        "target": target.to_json(),
+        "versions": versions,
+    }
     run.describe({"stages": {}, **run.manifest(), **facts, "commands": list(again)})
     run.write_json(GRAPH, to_json(lowered))
     run.record(GRAPH)
@@ -322,8 +394,7 @@ def _emitter(target: Target) -> Callable[[IntGraph, Target], Project]:
 
 def _verify(
     run: RunDirectory,
-    source: Source,
-    extracted: IntGraph,
+    made: _Extracted,
     lowered: IntGraph,
     target: Target,
     inputs_key: str,
@@ -335,11 +406,12 @@ def _verify(
     with clock.stage("reference"):
         expected = reference.run(lowered, codes)
     others, notes = [], list(remarks)
-    with clock.stage("qkeras"):
-        try:
-            others.append(qkeras_level(run, source, extracted, lowered, codes, inputs_key))
-        except ToolMissingError as error:
-            notes.append(f"software inference was not compared: {error}")
+    if made.quantization is None:
+        with clock.stage("qkeras"):
+            try:
+                others.append(qkeras_level(run, made.source, made.graph, lowered, codes, inputs_key))
+            except ToolMissingError as error:
+                notes.append(f"software inference was not compared: {error}")
     bench, reason = Bench(run, lowered, target, clock), not_simulated(target)
     if reason:
         notes.append(f"not simulated: {reason}")
@@ -365,7 +437,7 @@ def _verify(
         not_simulated=reason,
         proofs=proofs,
     )
-    report = _assemble(run, source, lowered, target, comparison, notes, clock)
+    report = _assemble(run, made, lowered, target, comparison, notes, clock)
     if target.backend != RTL:
         return report
     from flow.backends.rtl.measured import measure
@@ -377,7 +449,7 @@ def _verify(
 
 def _assemble(
     run: RunDirectory,
-    source: Source,
+    made: _Extracted,
     lowered: IntGraph,
     target: Target,
     comparison: Comparison | None,
@@ -392,12 +464,13 @@ def _assemble(
             notes = [*notes, f"no estimate of resources: {error}"]
     manifest = run.manifest()
     return assemble(
-        trained=source.trained,
+        trained=made.source.trained,
         graph=lowered,
         target=target,
         run_dir=run.path,
         project_digest=manifest["stages"].get("emit"),
         comparison=comparison,
+        quantization=made.quantization,
         resources=resources,
         energy=[static_energy(lowered)],
         notes=notes,
@@ -467,6 +540,8 @@ def compare_run(
     lowered, target = _stored_graph(run)
     first, second = levels or ("reference", target.simulation)
     known = [name for name in LEVELS if name == target.simulation or name not in SIMULATIONS]
+    if run.manifest().get("float_model"):  # which no QKeras inference is compared with
+        known.remove("qkeras")
     if first == second or not {first, second} <= set(known):
         raise SpecError(f"levels '{first}' and '{second}' are not two of {', '.join(known)}")
     simulates = target.simulation in (first, second)

@@ -122,14 +122,14 @@ class Design:
     """A graph on a target.
 
     Attributes:
-        trained: the model it was made of.
+        trained: the QKeras model it was made of; None for a float model, which no inference is compared with.
         extracted: before any pass.
         lowered: after them.
         target: hardware settings.
         resources: the static estimate; None where there is none, or not yet.
     """
 
-    trained: TrainedModel
+    trained: TrainedModel | None
     extracted: IntGraph
     lowered: IntGraph
     target: Target
@@ -448,6 +448,8 @@ def _widest_type(op: Op, subject: Design) -> int:
 
 def _inexact_floats(subject: Design) -> Iterator[Hit]:
     """QKeras' float32 does not compute the model exactly: a build compares with float64 instead."""
+    if subject.trained is None:
+        return
     wide = inexact_in(subject.extracted, FLOAT32_BITS)
     if wide:
         reason = f"{_named(wide)} may need more than {FLOAT32_BITS} bits, so float32 inference may round"
@@ -461,7 +463,7 @@ def _inexact_floats(subject: Design) -> Iterator[Hit]:
 
 def _uncheckable_sums(subject: Design) -> Iterator[Hit]:
     """Results beyond float64: no software inference can be held against the hardware."""
-    wide = inexact_in(subject.extracted, FLOAT64_BITS)
+    wide = () if subject.trained is None else inexact_in(subject.extracted, FLOAT64_BITS)
     if wide:
         reason = f"{_named(wide)} may need more than {FLOAT64_BITS} bits, so no float can check it"
         yield Hit(wide[0].name, reason, "use fewer bits for its weights or its input")
@@ -473,7 +475,7 @@ def _named(ops: Sequence[Op]) -> str:
 
 def _revived_weights(subject: Design) -> Iterator[Hit]:
     """Pruned weights that their quantizer turns back into non-zeros."""
-    yield from map(hit, subject.trained.warnings)
+    yield from map(hit, () if subject.trained is None else subject.trained.warnings)
 
 
 TARGET_RULES: tuple[Rule[Design], ...] = (

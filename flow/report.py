@@ -20,6 +20,7 @@ from flow.inputs import PortInputs
 from flow.intervals import accumulation
 from flow.names import printable
 from flow.po2 import is_po2, split
+from flow.quantizing import Quantization
 from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
 from flow.target import Target
 from flow.trained import TrainedModel
@@ -118,6 +119,7 @@ def assemble(
     run_dir: Path,
     project_digest: str | None,
     comparison: Comparison | None,
+    quantization: Quantization | None = None,
     resources: Sequence[ResourceReport],
     energy: Sequence[EnergyReport],
     notes: Sequence[str],
@@ -133,6 +135,7 @@ def assemble(
         run_dir: run directory; nothing is read from it.
         project_digest: of the project; None if there is none.
         comparison: None if nothing was compared.
+        quantization: of a float model: what was chosen and measured.
         resources, energy: what each source says.
         notes: what a reader must know, besides the warnings of the graph.
         commands: command lines that do it all again.
@@ -148,15 +151,11 @@ def assemble(
             "verdict": _verdict(comparison, wrong),
             "layers": [_layer(op, graph, wrong.get(op.name, 0), proofs.get(op.name)) for op in graph.ops],
             "sparsity": _total_sparsity(graph),
-            "accuracy": {
-                "float": trained.metrics.get("float"),
-                "qkeras_at_training": trained.metrics.get("qkeras"),
-                "samples_at_training": trained.provenance.get("test_samples"),
-                **_measured_accuracy(graph, comparison),
-            },
+            "accuracy": _accuracy(graph, comparison, trained, quantization),
             "confusion": _confusion(graph, comparison, trained.metrics.get("float_confusion")),
             "softmax": _softmax(graph, comparison),
             "inputs": _inputs(graph, comparison),
+            "quantization": None if quantization is None else dict(quantization.document),
             "resources": [each.to_json() for each in resources],
             "energy": [each.to_json() for each in energy],
             "project": {
@@ -262,6 +261,22 @@ def _total_sparsity(graph: IntGraph) -> float | None:
     weights = [op.weight for op in graph.ops if isinstance(op, MatMul)]
     total = sum(weight.size for weight in weights)
     return float(sum(np.count_nonzero(weight == 0) for weight in weights) / total) if total else None
+
+
+def _accuracy(
+    graph: IntGraph, comparison: Comparison | None, trained: TrainedModel, quantization: Quantization | None
+) -> dict[str, Any]:
+    """Return accuracies as fractions: those of training and those of this run; of a float model all are of this run."""
+    measured = _measured_accuracy(graph, comparison)
+    if quantization is not None:
+        own = {"float": None, "quantized": None, "qkeras_at_training": None, **quantization.accuracy}
+        return {**measured, **own, "hardware": measured["hardware"]}
+    return {
+        "float": trained.metrics.get("float"),
+        "qkeras_at_training": trained.metrics.get("qkeras"),
+        "samples_at_training": trained.provenance.get("test_samples"),
+        **measured,
+    }
 
 
 def _measured_accuracy(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
@@ -474,6 +489,8 @@ def reproduction(document: Mapping[str, Any]) -> str:
 
 def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     accuracy = document["accuracy"]
+    if document.get("quantization"):
+        return _float_accuracy_rows(accuracy)
 
     def row(name: str, samples: int | None, *values: float | None) -> list[str]:
         return [name, *("-" if value is None else f"{100 * value:.2f} %" for value in values), str(samples or "-")]
@@ -483,6 +500,18 @@ def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[st
         training = (accuracy["float"], accuracy["qkeras_at_training"], None)
         rows.insert(0, row("at training", accuracy["samples_at_training"], *training))
     return ["", "float", "QKeras", "hardware", "samples"], rows
+
+
+def _float_accuracy_rows(accuracy: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the accuracies of a float model and of what it was quantized to."""
+
+    def row(name: str, samples: int | None, *values: float | None) -> list[str]:
+        return [name, *("-" if value is None else f"{100 * value:.2f} %" for value in values), str(samples or "-")]
+
+    rows = [row("this run", accuracy["samples"], accuracy["float"], accuracy["quantized"], accuracy["hardware"])]
+    if accuracy["float_at_training"] is not None:
+        rows.insert(0, row("at training", accuracy["samples_at_training"], accuracy["float_at_training"], None, None))
+    return ["", "float", "quantized", "hardware", "samples"], rows
 
 
 def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

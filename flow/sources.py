@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flow.errors import InputError, ModelFileError, OutputError, SpecError, ToolMissingError
+from flow.errors import DataError, InputError, ModelFileError, OutputError, SpecError, ToolMissingError
 from flow.inputs import Samples, read_samples
 from flow.runs import digest, digest_file, read_npz, write_npz
-from flow.spec import find_model_dir, load_spec
-from flow.trained import TRAINED_JSON, TrainedModel, load_trained, save_trained
+from flow.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
+from flow.trained import FLOAT_DIR, TRAINED_JSON, TrainedModel, load_trained, save_trained
 
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras", ".json")
 
@@ -61,10 +61,42 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
         ToolMissingError: a Keras file needs TensorFlow to be read.
         OutputError: the cache cannot be written.
     """
-    saved_model = model.is_dir() and (model / "saved_model.pb").exists()
-    if saved_model or model.suffix in KERAS_SUFFIXES or (model.is_file() and model.suffix != ".toml"):
+    if _is_keras(model):
         trained = _read_keras_file(model, weights, cache)
         return Source(trained=trained, keras_file=model, weights=weights)
+    directory, spec = _named(model, weights)
+    if isinstance(spec, FloatSpec):
+        raise SpecError(f"{spec.name}: is a float model; run 'flow quantize {model}'")
+    if not (directory / TRAINED_JSON).exists():
+        raise ModelFileError(f"{spec.name}: is not trained yet; run 'flow train {model}'")
+    return Source(trained=load_trained(directory), dataset=spec.dataset)
+
+
+def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
+    """Find and read a float model: one of `models/`, the float twin of a quantized one there, or a Keras model.
+
+    Args:
+        model, weights, cache: as of `find_source`.
+
+    Raises:
+        FlowError: as of `find_source`.
+    """
+    if _is_keras(model):
+        return find_source(model, weights=weights, cache=cache)
+    directory, spec = _named(model, weights)
+    kept = directory if isinstance(spec, FloatSpec) else directory / FLOAT_DIR
+    if not (kept / TRAINED_JSON).exists():
+        raise ModelFileError(f"{spec.name}: has no trained float model; run 'flow train {model}'")
+    return Source(trained=load_trained(kept), dataset=spec.dataset)
+
+
+def _is_keras(model: Path) -> bool:
+    saved_model = model.is_dir() and (model / "saved_model.pb").exists()
+    return saved_model or model.suffix in KERAS_SUFFIXES or (model.is_file() and model.suffix != ".toml")
+
+
+def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSpec]:
+    """Return the directory of a model that has a spec, and the spec."""
     if weights is not None:
         raise SpecError(f"{model}: --weights goes with a model given as .json")
     if model.suffix == ".toml":
@@ -73,10 +105,7 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
         directory = model
     else:
         directory = find_model_dir(str(model))
-    spec = load_spec(model if model.suffix == ".toml" else directory / "spec.toml")
-    if not (directory / TRAINED_JSON).exists():
-        raise ModelFileError(f"{spec.name}: is not trained yet; run 'flow train {model}'")
-    return Source(trained=load_trained(directory), dataset=spec.dataset)
+    return directory, load_spec(model if model.suffix == ".toml" else directory / "spec.toml")
 
 
 def _read_keras_file(model: Path, weights: Path | None, cache: Path) -> TrainedModel:
@@ -156,6 +185,20 @@ def find_samples(source: Source, inputs: Path | None, labels: Path | None, count
             labels=None if kept is None else kept[:count],
             source=f"verification inputs kept with the model (the {source.dataset} test set is not at hand)",
         )
+
+
+def find_calibration(source: Source, calibration: Path | None) -> Samples:
+    """Return calibration inputs: the user's, or those of the training split that are kept with the model.
+
+    Raises:
+        DataError: a file does not fit the model, or there is none and the model has none of its own.
+    """
+    if calibration is not None:
+        return read_samples(calibration, None, source.trained.input_shapes())
+    if source.trained.calibration_inputs is None:
+        raise DataError(f"{source.trained.name}: has no calibration inputs of its own; give --calibration x.npy")
+    words = f"training samples kept with the model ({source.dataset})"
+    return Samples(values=source.trained.calibration_inputs, labels=None, source=words)
 
 
 def _test_split(dataset: str, count: int, cache: Path) -> Samples:

@@ -118,9 +118,7 @@ class _Assembly:
         return self._covered(bare)
 
     def _covered(self, op: Op) -> Op:
-        frac_bits, low, high = exact_result(
-            replace(op, format=WIDE), *(self.ops[name].format for name in op.inputs)
-        )
+        frac_bits, low, high = exact_result(replace(op, format=WIDE), *(self.ops[name].format for name in op.inputs))
         return replace(op, format=covering(low, high, frac_bits))
 
     def _cast(self, exact: Op, op: FloatOp, fmt: FixedFormat) -> Op:

@@ -124,7 +124,7 @@ def _covering(low: Reals, high: Reals, bits: int, kind: str) -> Codes:
 
 def most_power(bits: int) -> int:
     """Return the largest code of a power-of-two weight: one bit is the sign, and one of the other codes is zero."""
-    return 1 << ((1 << (bits - 1)) - 2)
+    return int(1 << ((1 << (bits - 1)) - 2))
 
 
 def _integers(scaled: Reals, bits: int) -> Codes:
@@ -137,14 +137,14 @@ def _powers(scaled: Reals, bits: int) -> Codes:
     mantissa, exponent = np.frexp(magnitude)  # magnitude == mantissa * 2**exponent, 1/2 <= mantissa < 1
     power = np.ldexp(1.0, exponent - (mantissa < 0.75))
     nearest = np.clip(power, 1, most_power(bits))
-    return np.where(magnitude <= 0.5, 0, np.copysign(nearest, scaled)).astype(np.int64)
+    codes = np.where(magnitude <= 0.5, 0, np.copysign(nearest, scaled))
+    return np.asarray(codes.astype(np.int64))
 
 
-def quantize_values(
-    values: NDArray[np.floating], frac_bits: int, bits: int
-) -> Codes:
+def quantize_values(values: NDArray[np.floating], frac_bits: int, bits: int) -> Codes:
     """Return constants as signed codes of a width: nearest, ties to even, clamped."""
-    return np.clip(np.rint(np.ldexp(values, frac_bits)), *code_range(bits, True)).astype(np.int64)
+    codes = np.clip(np.rint(np.ldexp(values, frac_bits)), *code_range(bits, True))
+    return np.asarray(codes.astype(np.int64))
 
 
 def output_format(frac_bits: int, bits: int, signed: bool) -> FixedFormat:

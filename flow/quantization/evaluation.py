@@ -1,7 +1,7 @@
 """What an op of a float graph computes, on real numbers: the float network, and the quantized one in exact floats.
 
-Quantized numbers are `codes * 2**-frac_bits`. Sums and products of them in float32 or float64 are exact as long as every
-partial sum, on the finest grid that occurs, stays below 2**24 or 2**53; `Reach` keeps count of that. So the same
+Quantized numbers are `codes * 2**-frac_bits`. Sums and products of them in float32 or float64 are exact as long as
+every partial sum, on the finest grid that occurs, stays below 2**24 or 2**53; `Reach` keeps count of that. So the same
 function computes the float network, whose results steer the search, and the quantized one, to the last bit.
 """
 
@@ -11,45 +11,25 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flow import reference, sums
 from flow.errors import UnsupportedError
 from flow.fixed import FixedFormat, to_values
 from flow.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Pool, Relu, Reshape, SumPool
 from flow.intervals import FLOAT32_BITS, FLOAT64_BITS, window_counts
 from flow.quantization.floats import FloatOp, Function
-from flow import reference as _r
+from flow.reference import MERGE_FUNCTIONS
 
 Floats = NDArray[Any]
 """float32 or float64 (samples, *shape)."""
 Evaluate = Callable[[Sequence[Mapping[str, Any]], NDArray[np.float32]], NDArray[np.float32]]
 """What `flow.train.functions.approximate` does: element-wise layers, given as {"class_name", "config"}, on values."""
 Result = TypeVar("Result")
-
-def sums_of_products(op: MatMul, factor: Floats, x: Floats) -> Floats:
-    from flow.graph import Conv
-    if isinstance(op, Conv):
-        step = _r._Step(op, 0, 0, 0, x.dtype.type, factor, np.zeros(0))
-        return _r._conv(op, step, x).reshape(len(x), *op.shape)
-    return (x.reshape(-1, x.shape[-1]) @ factor).reshape(len(x), *op.shape)
-
-
-def merged(op: Merge, inputs: list[Floats]) -> Floats:
-    result = inputs[0]
-    for other in inputs[1:]:
-        result = _r.MERGE_FUNCTIONS[op.function](result, other)
-    return result
-
-
-def pooled(op: Pool, x: Floats, function: Any, fill: float) -> Floats:
-    return _r._reduced(op, _r._padded(x, op.padding, fill), function)
-
-
-def one_thread_blas() -> Any:
-    return _r._blas().limit(limits=1, user_api="blas")
 
 
 BATCH_VALUES = 1 << 20
@@ -66,25 +46,27 @@ def evaluate(op: FloatOp, inputs: Sequence[Floats], functions: Evaluate, dtype: 
 
 
 def _result(op: FloatOp, inputs: list[Floats], functions: Evaluate, dtype: type[Any]) -> Floats:
-    kind, x = op.op, inputs[0]
+    kind, x, whole = op.op, inputs[0], (slice(0, len(inputs[0])),)
     if isinstance(kind, MatMul):
         assert op.weight is not None and op.bias is not None
-        return sums_of_products(kind, op.weight.astype(dtype), x) + op.bias.astype(dtype)
+        result = sums.sums_of_products(kind, sums.factor_of(kind, op.weight.astype(dtype)), x, whole)
+        result += op.bias.astype(dtype)
+        return result
     if isinstance(kind, BatchNorm):
         assert op.weight is not None and op.bias is not None
-        return x * op.weight.astype(dtype) + op.bias.astype(dtype)
+        return np.asarray(x * op.weight.astype(dtype) + op.bias.astype(dtype))
     if isinstance(kind, LeakyRelu):
         assert op.weight is not None
         return np.where(x < 0, x * op.weight.astype(dtype), x)
     if isinstance(kind, Relu):
         return np.clip(x, 0, None if op.limit is None else dtype(op.limit))
     if isinstance(kind, Merge):
-        return merged(kind, inputs)
+        return reduce(MERGE_FUNCTIONS[kind.function], inputs)
     if isinstance(kind, MaxPool):
-        return pooled(kind, x, np.maximum, -np.inf)
+        return sums.pooled(kind, x, np.maximum, -np.inf, whole, dtype)
     if isinstance(kind, SumPool):
         weight = to_values(kind.weight, kind.weight_format)[..., np.newaxis]
-        return pooled(kind, x, np.add, 0) * weight.astype(dtype)
+        return np.asarray(sums.pooled(kind, x, np.add, 0, whole, dtype) * weight.astype(dtype))
     if isinstance(kind, Reshape):
         return x.reshape(len(x), *kind.shape)
     if isinstance(kind, Gather):
@@ -110,7 +92,7 @@ def over_batches(op: FloatOp, samples: int, function: Callable[[slice], Result])
     parts = list(batches(op, samples))
     if isinstance(op.op, Function):  # TensorFlow has threads of its own
         return [function(part) for part in parts]
-    with one_thread_blas(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with reference._blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return list(pool.map(function, parts))
 
 
@@ -170,7 +152,10 @@ def reach_after(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bia
         return Reach(finest, float(sum(each.largest for each in inputs)))
     if isinstance(kind, Pool) and isinstance(kind, SumPool):
         weight = to_values(kind.weight, kind.weight_format)
-        return Reach(x.frac_bits + kind.weight_format.frac_bits, float((window_counts(kind) * weight).max() * x.largest))
+        return Reach(
+            x.frac_bits + kind.weight_format.frac_bits, float((window_counts(kind) * weight).max() * x.largest)
+        )
     if isinstance(kind, LeakyRelu):
+        assert op.weight is not None
         return Reach(x.frac_bits + max(0, weight_frac_bits), x.largest * max(1.0, float(np.abs(op.weight).max())))
     return Reach(max(each.frac_bits for each in inputs), max(each.largest for each in inputs))

@@ -18,7 +18,7 @@ from flow.errors import UnsupportedError
 from flow.extraction.builder import Builder, Layer, Tensor, function_name
 from flow.extraction.model import read_calls
 from flow.fixed import FixedFormat, to_values
-from flow.graph import BatchNorm, IntGraph, LeakyRelu, MatMul, Merge, Op, Relu, Shape, SumPool
+from flow.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, Shape, SumPool
 from flow.quantizers import POSITIONAL, RANDOM, parse_quantizer
 from flow.topology import Call, topology
 from flow.trained import TrainedModel
@@ -97,6 +97,11 @@ class FloatGraph:
 
     def __getitem__(self, name: str) -> FloatOp:
         return next(op for op in self.ops if op.name == name)
+
+    @property
+    def inputs(self) -> tuple[FloatOp, ...]:
+        """The ops that take values from outside."""
+        return tuple(op for op in self.ops if isinstance(op.op, Input))
 
     def readers(self, name: str) -> tuple[FloatOp, ...]:
         """Return the ops that read the output of `name`."""

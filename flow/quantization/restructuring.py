@@ -54,7 +54,7 @@ def by_input_channel(op: MatMul, channels: Reals) -> Reals:
     if not isinstance(op, Conv) or op.groups == 1:
         return channels[:, np.newaxis]
     each, filters = op.weight.shape[-2], op.weight.shape[-1]
-    return channels.reshape(op.groups, each).T.repeat(filters // op.groups, axis=1)
+    return np.asarray(channels.reshape(op.groups, each).T.repeat(filters // op.groups, axis=1))
 
 
 def fold_averages(graph: FloatGraph) -> FloatGraph:
@@ -131,8 +131,8 @@ def equalize(graph: FloatGraph) -> FloatGraph:
     """Make the weights of channels in a row of layers reach equally far, without changing what the row computes.
 
     Between two sums of products that nothing but ReLUs, maximum pooling and padding lies between, channel i of the
-    first is divided by s and the weights that read it are multiplied by s, with s so that both reach equally far. A ReLU
-    with a limit becomes one without, since its limit would differ from channel to channel: that changes the values
+    first is divided by s and the weights that read it are multiplied by s, with s so that both reach equally far. A
+    ReLU with a limit becomes one without, since its limit would differ from channel to channel: that changes the values
     beyond it. After Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction (ICCV 2019).
     """
     pairs = tuple(_pairs(graph))

@@ -210,9 +210,7 @@ def search(task: Task) -> Choice:
     }
     squared = float(np.take_along_axis(flat[:, bias, output], chosen[np.newaxis], axis=0).sum())
     fmt = output_format(grid.outputs[output], task.bits, task.signed)
-    return Choice(
-        parameters=parameters, format=fmt, error=relative(squared, task), tried=int(np.prod(flat.shape[:-1]))
-    )
+    return Choice(parameters=parameters, format=fmt, error=relative(squared, task), tried=int(np.prod(flat.shape[:-1])))
 
 
 def relative(squared: float, task: Task) -> float:
@@ -248,8 +246,7 @@ def candidate_parameters(task: Task, op: FloatOp) -> tuple[tuple[Parameters, ...
     bits = task.settings.bias_bits
     return tuple(
         tuple(
-            Parameters(weight=weight, bias=quantize_values(bias, each, bits), bias_frac_bits=each)
-            for each in fractions
+            Parameters(weight=weight, bias=quantize_values(bias, each, bits), bias_frac_bits=each) for each in fractions
         )
         for weight, bias in zip(weights, biases, strict=True)
     )
@@ -321,9 +318,9 @@ def exact_carrier(task: Task, parameters: Mapping[str, Sequence[Parameters]]) ->
             continue
         inputs = [reaches[name] for name in op.inputs]
         each = parameters.get(op.name, ())
-        found = [
-            reach_after(one.put_into(op), inputs, one.weight.finest, one.bias_frac_bits) for one in each
-        ] or [reach_after(op, inputs, slope_frac_bits(op), 0)]
+        found = [reach_after(one.put_into(op), inputs, one.weight.finest, one.bias_frac_bits) for one in each] or [
+            reach_after(op, inputs, slope_frac_bits(op), 0)
+        ]
         reaches[op.name] = Reach(max(one.frac_bits for one in found), max(one.largest for one in found))
         if reaches[op.name].carrier(task.module.name) is np.float64:
             widest = np.float64
@@ -358,7 +355,8 @@ def squared_errors(
 def cast(values: Floats, fmt: FixedFormat, rounding: Rounding) -> Floats:
     """Return the codes of values in a format, rounded and clamped, as floats: a new array."""
     scaled = values * values.dtype.type(np.ldexp(1.0, fmt.frac_bits))
-    return np.clip(ROUNDERS[rounding](scaled), fmt.min_code, fmt.max_code, out=scaled)
+    codes: Floats = np.clip(ROUNDERS[rounding](scaled), fmt.min_code, fmt.max_code, out=scaled)
+    return codes
 
 
 def _half(function: Callable[[Floats], Floats], side: float) -> Callable[[Floats], Floats]:

@@ -72,7 +72,7 @@ class QuantSettings:
         sweeps: 1, or 2 to choose outputs again by what they do to the modules that read them.
         budget_bits: mean bits per weight and activation that may be spent; None for the same width everywhere.
         budget_lut: LUTs (static estimate) that may be spent; None for no such budget.
-        samples: how many calibration samples are used.
+        calibration_samples: how many of them are used at most.
         seed: of their choice.
         layers: Keras layer -> what it has of its own.
 
@@ -98,7 +98,7 @@ class QuantSettings:
     sweeps: int = 1
     budget_bits: float | None = None
     budget_lut: int | None = None
-    samples: int = 128
+    calibration_samples: int = 128
     seed: int = 1
     layers: Mapping[str, LayerSettings] = field(default_factory=dict)
 
@@ -112,8 +112,10 @@ class QuantSettings:
         _check_one_of("sweeps", self.sweeps, (1, 2))
         if not 1 <= self.candidates <= 16:
             raise SpecError(f"candidates: {self.candidates} is not within 1 to 16")
-        if not MIN_SAMPLES <= self.samples <= MAX_SAMPLES:
-            raise SpecError(f"calibration samples: {self.samples} is not within {MIN_SAMPLES} to {MAX_SAMPLES}")
+        if not MIN_SAMPLES <= self.calibration_samples <= MAX_SAMPLES:
+            raise SpecError(
+                f"calibration samples: {self.calibration_samples} is not within {MIN_SAMPLES} to {MAX_SAMPLES}"
+            )
         if self.budget_bits is not None and self.budget_lut is not None:
             raise SpecError("a budget of bits and one of LUTs were given; give one of them")
         if self.budget_bits is not None and not MIN_BITS <= self.budget_bits <= MAX_BITS:
@@ -192,7 +194,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 _TYPES: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
     **dict.fromkeys(("bits", "weight_bits", "bias_bits", "input_bits", "output_bits", "table_bits"), int),
-    **dict.fromkeys(("candidates", "sweeps", "budget_lut", "samples", "seed"), int),
+    **dict.fromkeys(("candidates", "sweeps", "budget_lut", "calibration_samples", "seed"), int),
     **dict.fromkeys(("weights", "choose", "points", "weight_rounding", "rounding"), str),
     **dict.fromkeys(("per_channel", "equalize", "bias_correction"), bool),
     "budget_bits": (int, float),

@@ -1,4 +1,4 @@
-"""One sweep along the dataflow: module after module, each seeing its already quantized inputs beside its float output."""
+"""One sweep along the dataflow: module by module, each seeing its already quantized inputs beside its float output."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ class Plan:
         return own
 
 
-def plan(
-    graph: FloatGraph, settings: QuantSettings, ports: Mapping[str, FixedFormat], functions: Evaluate
-) -> Plan:
+def plan(graph: FloatGraph, settings: QuantSettings, ports: Mapping[str, FixedFormat], functions: Evaluate) -> Plan:
     """Return where and how a graph is quantized.
 
     Raises:
@@ -82,9 +80,7 @@ def plan(
     found = modules(graph, settings.points)
     slopes = {op.name: with_exact_slopes(op, settings.layer(op.op.layers).weight_bits or 8) for op in graph.ops}
     graph = replace(graph, ops=tuple(slopes[op.name] for op in graph.ops))
-    found = {
-        name: replace(module, ops=tuple(slopes[op.name] for op in module.ops)) for name, module in found.items()
-    }
+    found = {name: replace(module, ops=tuple(slopes[op.name] for op in module.ops)) for name, module in found.items()}
     return Plan(
         graph=graph,
         found=found,
@@ -95,7 +91,9 @@ def plan(
     )
 
 
-def float_values(graph: FloatGraph, ports: Mapping[str, Floats], functions: Evaluate) -> Iterator[tuple[FloatOp, Floats]]:
+def float_values(
+    graph: FloatGraph, ports: Mapping[str, Floats], functions: Evaluate
+) -> Iterator[tuple[FloatOp, Floats]]:
     """Yield each op with its float output for some samples, in order; no more is kept than is still read.
 
     Raises:
@@ -255,4 +253,3 @@ def _port_format(values: Floats, settings: QuantSettings) -> FixedFormat:
         for fmt in formats
     ]
     return formats[int(np.argmin(errors))]
-

@@ -1,10 +1,10 @@
 """Baselines: each tensor's fraction bits chosen by itself, with the candidates and the arithmetic of the joint search.
 
-    independent   weights by the module's float output, everything else in floats; bias and output by their own error
-    mse           each by its own squared error
-    minmax        what covers each range
-    percentile    the same, of all but `1 - PERCENTILE` of an output's values
-    kl            outputs by the divergence of their histogram from its quantized form, as TensorRT does; weights cover
+independent   weights by the module's float output, everything else in floats; bias and output by their own error
+mse           each by its own squared error
+minmax        what covers each range
+percentile    the same, of all but `1 - PERCENTILE` of an output's values
+kl            outputs by the divergence of their histogram from its quantized form, as TensorRT does; weights cover
 """
 
 from __future__ import annotations

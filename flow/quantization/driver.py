@@ -1,0 +1,209 @@
+"""From a float model and some samples to an integer graph, and what a report says of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flow import reference
+from flow.errors import DataError, SpecError
+from flow.fixed import FixedFormat, Overflow
+from flow.fixed import quantize as quantize_codes
+from flow.graph import IntGraph
+from flow.passes import lower
+from flow.quantization.assembly import assemble
+from flow.quantization.evaluation import Evaluate, Floats
+from flow.quantization.floats import FloatGraph, float_graph
+from flow.quantization.modules import Module, modules, quantizations
+from flow.quantization.restructuring import equalize, fold_averages, restructure
+from flow.quantization.search import Choice, Task
+from flow.quantization.settings import MIN_SAMPLES, QuantSettings
+from flow.quantization.sweep import Plan, float_values, plan, port_formats, sweep
+from flow.quantization.thresholds import choose
+from flow.trained import TrainedModel
+
+Recall = Callable[[str], Choice | None]
+"""Returns what was chosen for a point before, if it was."""
+Keep = Callable[[str, Choice], None]
+"""Keeps what was chosen for a point."""
+Progress = Callable[[int, int, str], None]
+"""Called with how many modules are done, of how many, and the name of the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuantizedModel:
+    """A float model as an integer graph.
+
+    Attributes:
+        extracted: the integer graph, one op per step.
+        lowered: after the passes: one op per module, or two where branches meet.
+        floats: the float graph as it was read.
+        record: `quantization` of a report's JSON.
+    """
+
+    extracted: IntGraph
+    lowered: IntGraph
+    floats: FloatGraph
+    record: Mapping[str, Any]
+
+
+def quantize(
+    model: TrainedModel,
+    calibration: Floats,
+    settings: QuantSettings | None = None,
+    *,
+    input_format: FixedFormat | None = None,
+    functions: Evaluate | None = None,
+    recall: Recall = lambda point: None,
+    keep: Keep = lambda point, choice: None,
+    progress: Progress = lambda done, of, name: None,
+) -> QuantizedModel:
+    """Quantize a float model: restructure it into unified modules and search their fraction bits, module by module.
+
+    Args:
+        model: a float model, as `flow.read_keras` reads it.
+        calibration: float (samples, *input shape); several inputs flattened and joined in order.
+        settings: bit widths and switches.
+        input_format: of the ports; else what fits the samples.
+        functions: computes element-wise functions such as tanh (`flow.train.functions.approximate`); needed for models
+            that have them.
+        recall, keep: what was chosen by an interrupted run.
+        progress: called after each module.
+
+    Raises:
+        DataError: too few samples, or values that are not finite.
+        SpecError: the settings name a layer that is not there.
+        UnsupportedError: the model is quantized already, or a layer or value has no integer form; the message names it.
+    """
+    settings = settings or QuantSettings()
+    original = float_graph(model)
+    graph = restructure(original) if settings.points != "op" else fold_averages(original)
+    graph = equalize(graph) if settings.equalize else graph
+    _check_layers(graph, settings)
+    ports = split_ports(graph, _checked(model.name, calibration))
+    formats = port_formats(graph, ports, settings, input_format)
+    whole = plan(graph, settings, formats, functions or _no_functions)
+    done: list[str] = []
+
+    def decide(task: Task) -> Choice:
+        return recall(task.module.point.name) or choose(task)
+
+    def finished(point: str, choice: Choice) -> None:
+        keep(point, choice)
+        done.append(point)
+        progress(len(done), len(whole.found), whole.found[point].name)
+
+    choices, outputs = sweep(whole, ports, decide, finished)
+    extracted = assemble(whole.graph, whole.found, choices, formats, settings.rounding, whole.functions)
+    lowered = lower(extracted)
+    _check_search(lowered, ports, outputs[whole.graph.outputs[0]])
+    return QuantizedModel(
+        extracted=extracted,
+        lowered=lowered,
+        floats=original,
+        record=_record(original, whole, choices, len(calibration)),
+    )
+
+
+def _checked(name: str, calibration: Floats) -> Floats:
+    if len(calibration) < MIN_SAMPLES:
+        raise DataError(f"{name}: {len(calibration)} calibration samples; give at least {MIN_SAMPLES}")
+    if not np.isfinite(calibration).all():
+        count = np.count_nonzero(~np.isfinite(calibration))
+        raise DataError(f"{name}: {count} values of the calibration samples are NaN or infinite")
+    return np.asarray(calibration, np.float32)
+
+
+def _check_layers(graph: FloatGraph, settings: QuantSettings) -> None:
+    known = {layer for op in graph.ops for layer in op.op.layers}
+    for name in settings.layers:
+        if name not in known:
+            raise SpecError(f"layers.{name}: {graph.name} has no such layer; it has {', '.join(sorted(known))}")
+
+
+def _no_functions(layers: Any, values: Any) -> Any:
+    names = ", ".join(str(layer["config"].get("activation", layer["class_name"])) for layer in layers)
+    raise SpecError(f"{names} is a table that Keras fills; pass functions=flow.train.functions.approximate")
+
+
+def split_ports(graph: FloatGraph, values: Floats) -> dict[str, Floats]:
+    """Return samples input by input: name -> (samples, *shape).
+
+    Raises:
+        DataError: their size is not that of the inputs.
+    """
+    flat, parts, start = values.reshape(len(values), -1), {}, 0
+    for op in graph.inputs:
+        stop = start + math.prod(op.op.shape)
+        parts[op.name] = flat[:, start:stop].reshape(-1, *op.op.shape)
+        start = stop
+    return parts
+
+
+def _check_search(lowered: IntGraph, ports: Mapping[str, Floats], outputs: Floats) -> None:
+    """Hold the integer reference against what the search computed for the calibration samples.
+
+    Raises:
+        AssertionError: they differ: the search has not computed what the hardware will.
+    """
+    parts = {op.name: quantize_codes(ports[op.name], op.format, op.rounding, Overflow.SAT) for op in lowered.inputs}
+    found = reference.run_output(lowered, lowered.join_port(parts))
+    assert np.array_equal(found.reshape(outputs.shape), outputs), f"{lowered.name}: the search computed other codes"
+
+
+def float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None = None) -> Floats:
+    """Return the first output of the float network, float32 (samples, *shape)."""
+    *_, found = (
+        result
+        for op, result in float_values(graph, split_ports(graph, values), functions or _no_functions)
+        if op.name == graph.outputs[0]
+    )
+    return found
+
+
+def counts(original: FloatGraph) -> dict[str, dict[str, int]]:
+    """Return how many quantization ops a network has, and values quantized per inference, by where it is quantized."""
+    folded = restructure(original)
+    found = {}
+    for points in ("op", "folded", "unified"):
+        ops, values = quantizations(modules(fold_averages(original) if points == "op" else folded, points))
+        found[points] = {"ops": ops, "values_per_inference": values}
+    return found
+
+
+def _record(original: FloatGraph, whole: Plan, choices: Mapping[str, Choice], samples: int) -> dict[str, Any]:
+    made = quantizations(whole.found)
+    return {
+        "settings": whole.settings.to_json(),
+        "calibration_samples": samples,
+        "counts": {**counts(original), "this_run": {"ops": made[0], "values_per_inference": made[1]}},
+        "modules": [_module_record(whole, module, choices[name]) for name, module in whole.found.items()],
+    }
+
+
+def _module_record(whole: Plan, module: Module, choice: Choice) -> dict[str, Any]:
+    own = whole.settings.layer(module.layers)
+    return {
+        "name": module.name,
+        "ops": [op.name for op in module.ops],
+        "layers": list(module.layers),
+        "does": [word for op in module.ops for word in op.op.fused],
+        "bits": choice.format.width,
+        "frac_bits": choice.format.frac_bits,
+        "signed": choice.format.signed,
+        "values": math.prod(module.point.op.shape),
+        "accumulator_bits": None,
+        "weight_bits": own.weight_bits if module.weighted else None,
+        "weights": own.weights if module.weighted else None,
+        "weight_frac_bits": {
+            name: [int(each.weight.frac_bits.min()), int(each.weight.frac_bits.max())]
+            for name, each in choice.parameters.items()
+        },
+        "bias_frac_bits": {name: each.bias_frac_bits for name, each in choice.parameters.items()},
+        "relative_error": choice.error,
+        "combinations_tried": choice.tried,
+    }

@@ -1,0 +1,208 @@
+"""The stage of a build that quantizes a float model: calibration samples, the search with its memory, what it measures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow import reference
+from flow.errors import DataError, InputError
+from flow.fixed import FixedFormat, to_values
+from flow.graph import IntGraph
+from flow.inputs import Samples, to_port
+from flow.quantization.candidates import WeightCodes
+from flow.quantization.driver import QuantizedModel, float_outputs, quantize
+from flow.quantization.search import Choice, Parameters
+from flow.quantization.settings import MIN_SAMPLES, QuantSettings
+from flow.runs import digest, digest_file, read_npz, write_npz
+from flow.trained import TrainedModel
+
+BAR = 24
+"""Characters of a progress bar."""
+PART = 256
+"""Samples that the float network runs at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quantization:
+    """A float model, quantized.
+
+    Attributes:
+        model: graphs and record.
+        document: `quantization` of a report's JSON.
+        accuracy: what `accuracy` of the report says of the float and the quantized network; fractions, or None.
+    """
+
+    model: QuantizedModel
+    document: Mapping[str, Any]
+    accuracy: Mapping[str, Any]
+
+
+def quantize_stage(
+    trained: TrainedModel,
+    calibration: Samples,
+    samples: Samples | None,
+    settings: QuantSettings,
+    input_format: FixedFormat | None,
+    cache: Path,
+    announce: Callable[[str], None],
+) -> Quantization:
+    """Quantize a float model, through a cache of what was chosen, and measure both networks on the samples of a build.
+
+    Args:
+        trained: the float model.
+        calibration: samples to calibrate with; `settings` say how many of them are drawn.
+        samples: inputs of the build, or None.
+        settings: how.
+        input_format: of the ports, or None to find it.
+        cache: directory that the choices go to, module by module; an interrupted search goes on from them.
+        announce: called with the progress.
+
+    Raises:
+        FlowError: as of `flow.quantization.driver.quantize`.
+    """
+    drawn = draw(trained.name, calibration.values, settings)
+    key = digest(trained.digest(), settings.to_json(), str(input_format), _content(drawn), version("po2flow"), _code())
+    memory = _Memory(cache / f"quantize-{key[:16]}")
+    model = quantize(
+        trained,
+        drawn,
+        settings,
+        input_format=input_format,
+        functions=functions,
+        recall=memory.recall,
+        keep=memory.keep,
+        progress=lambda done, of, name: announce(progress_line(done, of, name)),
+    )
+    announce("measure")
+    measured = {} if samples is None else _measure(model, samples)
+    document = {
+        **model.record,
+        "calibration": {"samples": len(drawn), "of": len(calibration.values), "source": calibration.source},
+        "float": measured.get("errors"),
+    }
+    accuracy = {
+        "float_at_training": trained.metrics.get("float"),
+        "samples_at_training": trained.provenance.get("test_samples"),
+        **measured.get("accuracy", {}),
+    }
+    return Quantization(model=model, document=document, accuracy=accuracy)
+
+
+def draw(name: str, values: NDArray[Any], settings: QuantSettings) -> NDArray[np.float32]:
+    """Return calibration samples, drawn by a seed: as many as the settings say, or all if there are fewer.
+
+    Raises:
+        DataError: there are too few.
+    """
+    if len(values) < MIN_SAMPLES:
+        raise DataError(f"{name}: {len(values)} calibration samples; give at least {MIN_SAMPLES}")
+    count = min(len(values), settings.calibration_samples)
+    chosen = np.sort(np.random.default_rng(settings.seed).choice(len(values), count, replace=False))
+    return np.ascontiguousarray(values[chosen], np.float32)
+
+
+def functions(layers: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute element-wise layers as Keras does; TensorFlow is loaded when a model has some."""
+    from flow.train.functions import approximate
+
+    return approximate(layers, values)
+
+
+def progress_line(done: int, of: int, name: str) -> str:
+    """Return a bar for a terminal: how many modules are done."""
+    filled = BAR * done // of
+    return f"search [{'#' * filled}{'.' * (BAR - filled)}] {done} of {of} modules, {name}"
+
+
+def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
+    """Return accuracies and distances of the float and the quantized network on samples."""
+    graph, values = model.lowered, samples.values
+    parts = range(0, len(values), PART)
+    exact = np.concatenate([float_outputs(model.floats, values[at : at + PART], functions) for at in parts])
+    codes = reference.run_output(graph, to_port(samples, graph).codes)
+    quantized = to_values(codes, graph.output.format).reshape(exact.shape)
+    found: dict[str, Any] = {"errors": _errors(exact, quantized, values, graph)}
+    if samples.labels is not None:
+        said = {"float": exact, "quantized": quantized}
+        shares = {
+            name: float(np.mean(scores.reshape(len(scores), -1).argmax(axis=1) == samples.labels))
+            for name, scores in said.items()
+        }
+        found["accuracy"] = {**shares, "samples": len(samples.labels)}
+    return found
+
+
+def _errors(
+    exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any], graph: IntGraph
+) -> dict[str, float | int | None]:
+    """Return how far the quantized outputs are from the float ones; of a network that gives its input again, from it."""
+    whole = float(np.square(exact, dtype=np.float64).sum())
+    found: dict[str, float | int | None] = {
+        "samples": len(exact),
+        "relative_error": float(np.square(quantized - exact).sum()) / whole if whole else None,
+        "float_reconstruction_mse": None,
+        "quantized_reconstruction_mse": None,
+    }
+    if exact.size == values.size:
+        goal = values.reshape(exact.shape)
+        found["float_reconstruction_mse"] = float(np.square(exact - goal).mean())
+        found["quantized_reconstruction_mse"] = float(np.square(quantized - goal).mean())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What was chosen, one file per module: a search that was interrupted goes on from there."""
+
+    directory: Path
+
+    def recall(self, point: str) -> Choice | None:
+        try:
+            arrays = read_npz(self.directory / f"{point}.npz")
+            facts = json.loads(str(arrays.pop("facts")))
+            parameters: dict[str, Parameters] = {}
+            for name in facts["ops"]:
+                weight = WeightCodes(codes=arrays[f"{name}/codes"], frac_bits=arrays[f"{name}/frac_bits"])
+                parameters[name] = Parameters(
+                    weight=weight, bias=arrays[f"{name}/bias"], bias_frac_bits=facts["bias_frac_bits"][name]
+                )
+            return Choice(
+                parameters=parameters,
+                format=FixedFormat.from_json(facts["format"]),
+                error=facts["error"],
+                tried=facts["tried"],
+            )
+        except (InputError, KeyError, ValueError):  # not there yet, or damaged: it is searched again
+            return None
+
+    def keep(self, point: str, choice: Choice) -> None:
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, each in choice.parameters.items():
+            arrays[f"{name}/codes"], arrays[f"{name}/frac_bits"] = each.weight.codes, each.weight.frac_bits
+            arrays[f"{name}/bias"] = each.bias
+        facts = {
+            "ops": list(choice.parameters),
+            "bias_frac_bits": {name: each.bias_frac_bits for name, each in choice.parameters.items()},
+            "format": choice.format.to_json(),
+            "error": choice.error,
+            "tried": choice.tried,
+        }
+        write_npz(self.directory / f"{point}.npz", {"facts": np.array(json.dumps(facts)), **arrays}, compress=True)
+
+
+def _content(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _code() -> str:
+    """Return the digest of the code that chooses: another version may choose otherwise."""
+    return digest([digest_file(path) for path in sorted((Path(__file__).parent / "quantization").glob("*.py"))])
