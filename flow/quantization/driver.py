@@ -20,6 +20,7 @@ from flow.quantization.evaluation import Evaluate, Floats
 from flow.quantization.floats import FloatGraph, float_graph
 from flow.quantization.modules import Module, modules, quantizations
 from flow.quantization.restructuring import equalize, fold_averages, restructure
+from flow.quantization.rounding import reconstruct
 from flow.quantization.search import Choice, Task
 from flow.quantization.settings import MIN_SAMPLES, QuantSettings
 from flow.quantization.sweep import Plan, float_values, plan, port_formats, sweep
@@ -90,7 +91,11 @@ def quantize(
     done: list[str] = []
 
     def decide(task: Task) -> Choice:
-        return recall(task.module.point.name) or choose(task)
+        known = recall(task.module.point.name)
+        if known is not None:
+            return known
+        choice = choose(task)
+        return reconstruct(task, choice) if settings.weight_rounding == "reconstruct" else choice
 
     def finished(point: str, choice: Choice) -> None:
         keep(point, choice)

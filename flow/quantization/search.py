@@ -94,24 +94,21 @@ class Task:
         module: the module.
         inputs: the quantized tensors that it reads.
         target: its float output, float32 (samples, *shape).
-        means: op with weights -> its mean float result per channel.
+        results: op with weights -> its float result, float32 (samples, *shape).
         settings, own: of the model and of this module; `own` has no None.
-        bits, signed: width of its output, and whether it has a sign.
+        bits: width of its output.
         fixed_frac_bits: fraction bits of its output, if they are decided; else None.
-        reach: smallest and largest float output that the output's format is fitted to.
         functions: computes functions.
     """
 
     module: Module
     inputs: Mapping[str, Quantized]
     target: Floats
-    means: Mapping[str, Reals]
+    results: Mapping[str, Floats]
     settings: QuantSettings
     own: LayerSettings
     bits: int
-    signed: bool
     fixed_frac_bits: int | None
-    reach: tuple[float, float]
     functions: Evaluate
     weights: Mapping[str, tuple[WeightCodes, ...]] = field(init=False)
 
@@ -135,9 +132,8 @@ class Task:
 
     def fitted_output(self) -> int:
         """Return the fraction bits that cover the float output."""
-        low, high = self.reach
-        limits = code_range(self.bits, self.signed)
-        return int(covering_frac_bits(np.array([low]), np.array([high]), *limits)[0])
+        low, high = self.target.min(keepdims=True).reshape(-1), self.target.max(keepdims=True).reshape(-1)
+        return int(covering_frac_bits(low, high, *code_range(self.bits, self.module.signed))[0])
 
     def bias_of(self, op: FloatOp, weight: WeightCodes) -> Reals:
         """Return the real bias of an op with these weights: corrected for their mean error, if that is asked for."""
@@ -145,10 +141,13 @@ class Task:
         if not self.settings.bias_correction:
             return op.bias
         got = replace(op, weight=weight.values)
-        x = self.inputs[op.inputs[0]].values
-        sums = over_batches(op, len(x), lambda part: _channel_sums(evaluate(got, [x[part]], self.functions)))
-        rows = x.shape[0] * int(np.prod(op.op.shape[:-1]))
-        return np.asarray(op.bias + self.means[op.name] - sum(sums) / rows)
+        x, goal = self.inputs[op.inputs[0]].values, self.results[op.name]
+
+        def lacking(part: slice) -> Reals:
+            return _channel_sums(goal[part]) - _channel_sums(evaluate(got, [x[part]], self.functions))
+
+        total = sum(over_batches(op, len(x), lacking))
+        return np.asarray(op.bias + total / (goal.size // goal.shape[-1]))
 
     def bias_candidates(self, op: FloatOp, biases: Sequence[Reals]) -> tuple[int, ...]:
         """Return fraction bits for the bias of an op: none finer than its sums."""
@@ -209,7 +208,7 @@ def search(task: Task) -> Choice:
         for name, pick in zip(grid.ops, picks, strict=True)
     }
     squared = float(np.take_along_axis(flat[:, bias, output], chosen[np.newaxis], axis=0).sum())
-    fmt = output_format(grid.outputs[output], task.bits, task.signed)
+    fmt = output_format(grid.outputs[output], task.bits, task.module.signed)
     return Choice(parameters=parameters, format=fmt, error=relative(squared, task), tried=int(np.prod(flat.shape[:-1])))
 
 
@@ -226,7 +225,7 @@ def error_grid(task: Task) -> Grid:
     ops = tuple(parameters)
     biases = len(next(iter(parameters.values()))[0]) if parameters else 1
     shape = (*(len(each) for each in parameters.values()), biases, len(outputs), task.target.shape[-1])
-    formats = [output_format(frac_bits, task.bits, task.signed) for frac_bits in outputs]
+    formats = [output_format(frac_bits, task.bits, task.module.signed) for frac_bits in outputs]
 
     def errors(part: slice) -> Reals:
         found = np.empty(shape)

@@ -13,9 +13,9 @@ from flow.graph import Input, SumPool
 from flow.quantization.assembly import with_exact_slopes
 from flow.quantization.candidates import code_range, covering_frac_bits, output_format
 from flow.quantization.evaluation import Evaluate, Floats, evaluated
-from flow.quantization.floats import FloatGraph, FloatOp, Function, Reals
+from flow.quantization.floats import FloatGraph, FloatOp, Function
 from flow.quantization.modules import WIDE_BITS, Module, modules, shared_formats
-from flow.quantization.search import Choice, Quantized, Task, chosen_codes
+from flow.quantization.search import Choice, Quantized, Task, chosen_codes, squared_errors
 from flow.quantization.settings import MAX_BITS, QuantSettings
 
 LARGEST = 1e30
@@ -149,12 +149,12 @@ def sweep(
     kept = Values(last_readers=last)
     formats: dict[str, FixedFormat] = {}
     choices: dict[str, Choice] = {}
-    means: dict[str, Reals] = {}
-    ranges = _shared_ranges(whole, ports)
+    results: dict[str, Floats] = {}
+    shared = shared_grids(whole, ports)
     outputs: dict[str, Floats] = {}
     for op, target in float_values(graph, ports, whole.functions):
         if op.has_weights:
-            means[op.name] = np.asarray(target.reshape(-1, op.channels).mean(axis=0, dtype=np.float64))
+            results[op.name] = target
         if isinstance(op.op, Input):
             formats[op.name] = whole.ports[op.name]
             codes = quantize(ports[op.name], formats[op.name], whole.settings.rounding, Overflow.SAT)
@@ -162,18 +162,16 @@ def sweep(
         elif op.name in found:
             module = found[op.name]
             inputs = {name: Quantized(kept.held[name], formats[name]) for name in module.inputs}
-            leader = whole.shared[op.name]
+            grid = shared.get(whole.shared[op.name])
             task = Task(
                 module=module,
                 inputs=inputs,
                 target=target,
-                means=means,
+                results={part.name: results.pop(part.name) for part in module.weighted},
                 settings=whole.settings,
                 own=whole.settings.layer(module.layers),
-                bits=whole.bits(found[leader]),
-                signed=ranges[leader][0] if leader in ranges else module.signed,
-                fixed_frac_bits=choices[leader].format.frac_bits if leader in choices else None,
-                reach=ranges[leader][1] if leader in ranges else (float(target.min()), float(target.max())),
+                bits=whole.bits(module) if grid is None else grid.bits - (grid.signed and not module.signed),
+                fixed_frac_bits=None if grid is None else grid.frac_bits,
                 functions=whole.functions,
             )
             try:
@@ -196,20 +194,44 @@ def sweep(
     return choices, outputs
 
 
-def _shared_ranges(whole: Plan, ports: Mapping[str, Floats]) -> dict[str, tuple[bool, tuple[float, float]]]:
-    """Return for each format that several points share, by the first of them, its sign and range."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The format of several points: width and sign of all of them together, and fraction bits."""
+
+    bits: int
+    signed: bool
+    frac_bits: int
+
+
+def shared_grids(whole: Plan, ports: Mapping[str, Floats]) -> dict[str, Shared]:
+    """Return the format that several points share, by the first of them: the best for their float outputs.
+
+    Each point counts by its squared error over its squared output.
+    """
     leaders = [whole.shared[name] for name in whole.found]
     several = {leader for leader in leaders if leaders.count(leader) > 1}
-    found: dict[str, tuple[bool, tuple[float, float]]] = {}
     if not several:
-        return found
+        return {}
+    ranges = dict.fromkeys(several, (False, 0.0, 0.0))
     for op, target in float_values(whole.graph, ports, whole.functions):
         leader = whole.shared.get(op.name, "")
         if leader in several:
-            signed, (low, high) = found.get(leader, (False, (0.0, 0.0)))
-            ends = min(low, float(target.min())), max(high, float(target.max()))
-            found[leader] = signed or whole.found[op.name].signed, ends
-    return found
+            signed, low, high = ranges[leader]
+            signed = signed or whole.found[op.name].signed
+            ranges[leader] = signed, min(low, float(target.min())), max(high, float(target.max()))
+    candidates = {}
+    for leader, (signed, low, high) in ranges.items():
+        bits = whole.bits(whole.found[leader])
+        fit = int(covering_frac_bits(np.array([low]), np.array([high]), *code_range(bits, signed))[0])
+        candidates[leader] = [output_format(fit + offset, bits, signed) for offset in whole.settings.offsets]
+    errors = {leader: np.zeros(len(formats)) for leader, formats in candidates.items()}
+    for op, target in float_values(whole.graph, ports, whole.functions):
+        leader = whole.shared.get(op.name, "")
+        if leader in several:
+            own = squared_errors(target, target, candidates[leader], whole.settings.rounding).sum(axis=1)
+            errors[leader] += own / max(float(np.square(target, dtype=np.float64).sum()), np.finfo(float).tiny)
+    best = {leader: candidates[leader][int(errors[leader].argmin())] for leader in several}
+    return {leader: Shared(fmt.width, fmt.signed, fmt.frac_bits) for leader, fmt in best.items()}
 
 
 def _format_after(op: FloatOp, inputs: Sequence[FixedFormat]) -> FixedFormat:

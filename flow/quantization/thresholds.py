@@ -42,7 +42,7 @@ def choose(task: Task) -> Choice:
     frac_bits = task.fixed_frac_bits
     if frac_bits is None:
         frac_bits = OUTPUTS[rule](task)
-    fmt = output_format(frac_bits, task.bits, task.signed)
+    fmt = output_format(frac_bits, task.bits, task.module.signed)
     return Choice(parameters=parameters, format=fmt, error=choice_error(task, parameters, fmt), tried=1)
 
 
@@ -89,7 +89,7 @@ def _output_errors(task: Task, op: FloatOp) -> Reals:
 
 def _closest(task: Task) -> int:
     outputs = task.output_candidates()
-    formats = [output_format(each, task.bits, task.signed) for each in outputs]
+    formats = [output_format(each, task.bits, task.module.signed) for each in outputs]
     errors = squared_errors(task.target, task.target, formats, task.settings.rounding)
     return outputs[int(errors.sum(axis=1).argmin())]
 
@@ -98,7 +98,7 @@ def _percentile(task: Task) -> int:
     low, high = np.percentile(task.target, [100 - PERCENTILE, PERCENTILE])
     if low == high == 0:
         return task.fitted_output()
-    return int(covering_frac_bits(np.array([low]), np.array([high]), *code_range(task.bits, task.signed))[0])
+    return int(covering_frac_bits(np.array([low]), np.array([high]), *code_range(task.bits, task.module.signed))[0])
 
 
 def _divergence(task: Task) -> int:
@@ -108,7 +108,7 @@ def _divergence(task: Task) -> int:
     if largest == 0:
         return task.fitted_output()
     counts, edges = np.histogram(magnitudes, BINS, (0, largest))
-    levels = code_range(task.bits, task.signed)[1] + 1
+    levels = code_range(task.bits, task.module.signed)[1] + 1
     outputs = task.output_candidates()
     ends = [np.ldexp(float(levels), -each) for each in outputs]
     divergences = [_kl(counts, int(np.clip(np.searchsorted(edges, end), 1, BINS)), levels) for end in ends]
