@@ -19,6 +19,8 @@ _WHERE = {
     "load_spec": "flow.spec",
     "list_models": "flow.spec",
     "load_dataset": "flow.datasets",
+    "load_imagenet_folder": "flow.imagenet",
+    "load_kitti": "flow.kitti",
     "TrainedModel": "flow.trained",
     "load_trained": "flow.trained",
     "extract": "flow.extraction",

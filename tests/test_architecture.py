@@ -21,6 +21,7 @@ LAYERS = (  # a module imports from its own layer or those before it
     ("target", "trained", "graph", "project", "results", "spec", "quantizers", "topology", "parts", "random_models"),
     (
         "intervals",
+        "sums",
         "reference",
         "extraction",
         "passes",
@@ -38,8 +39,9 @@ LAYERS = (  # a module imports from its own layer or those before it
         "energy",
         "estimation",
         "inputs",
+        "detection",
     ),
-    ("toolchain", "vendor_reports", "datasets", "train", "backends"),
+    ("toolchain", "vendor_reports", "datasets", "images", "imagenet", "kitti", "train", "backends", "study"),
     ("runs", "sources", "preflight", "verify", "commands", "report", "page", "doctor", "synthesis", "pipeline", "fuzz"),
     ("cli",),
 )
