@@ -1,6 +1,6 @@
 """The driver: from a model to a verified project and its report, stage by stage, resumable.
 
-extract (or, of a float model, quantize) -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> compare -> estimate -> report
+extract or quantize -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> compare -> estimate -> report
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from flow.project import Project, read, write
 from flow.quantization.settings import QuantSettings
 from flow.quantizing import Quantization, quantize_stage
 from flow.report import Comparison, Report, assemble, recompared, to_markdown
-from flow.results import ResourceReport, SimResult
+from flow.results import ResourceReport, Resources, SimResult
 from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz, writing
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source
 from flow.synthesis import STAGES, stages
@@ -169,7 +169,7 @@ def build(
     clock = Clock(announce)
     with clock.stage("quantize" if isinstance(options, QuantizeOptions) else "extract"):
         if isinstance(options, QuantizeOptions):
-            found = _quantize(Path(model), options, announce)
+            found = _quantize(Path(model), target, options, announce)
         else:
             found = _extract(Path(model), options)
         source, samples, extracted = found.source, found.samples, found.graph
@@ -236,7 +236,10 @@ def _extract(model: Path, options: BuildOptions) -> _Extracted:
     return _Extracted(source, samples, graph)
 
 
-def _quantize(model: Path, options: QuantizeOptions, announce: Announce) -> _Extracted:
+def _quantize(model: Path, target: Target, options: QuantizeOptions, announce: Announce) -> _Extracted:
+    def luts(graph: IntGraph) -> tuple[Resources, ...]:
+        return estimate(graph, target.for_windows(slides_windows(graph))).layers
+
     cache = options.output / ".read"
     source = find_float(model, weights=options.weights, cache=cache)
     calibration = find_calibration(source, options.calibration)
@@ -249,6 +252,7 @@ def _quantize(model: Path, options: QuantizeOptions, announce: Announce) -> _Ext
         None if options.input_format is None else parse_format(options.input_format),
         cache,
         announce,
+        luts if target.backend in AMD_BACKENDS else None,
     )
     return _Extracted(source, samples, made.model.extracted, made)
 

@@ -1,4 +1,4 @@
-"""The stage of a build that quantizes a float model: calibration samples, the search with its memory, what it measures."""
+"""The stage of a build that quantizes a float model: calibration samples, the search and its memory, measurements."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from flow.quantization.candidates import WeightCodes
 from flow.quantization.driver import QuantizedModel, float_outputs, quantize
 from flow.quantization.search import Choice, Parameters
 from flow.quantization.settings import MIN_SAMPLES, QuantSettings
+from flow.quantization.widths import Luts
 from flow.runs import digest, digest_file, read_npz, write_npz
 from flow.trained import TrainedModel
 
@@ -54,6 +55,7 @@ def quantize_stage(
     input_format: FixedFormat | None,
     cache: Path,
     announce: Callable[[str], None],
+    luts: Luts | None = None,
 ) -> Quantization:
     """Quantize a float model, through a cache of what was chosen, and measure both networks on the samples of a build.
 
@@ -65,6 +67,7 @@ def quantize_stage(
         input_format: of the ports, or None to find it.
         cache: directory that the choices go to, module by module; an interrupted search goes on from them.
         announce: called with the progress.
+        luts: the static estimate, for a budget of LUTs.
 
     Raises:
         FlowError: as of `flow.quantization.driver.quantize`.
@@ -78,8 +81,8 @@ def quantize_stage(
         settings,
         input_format=input_format,
         functions=functions,
-        recall=memory.recall,
-        keep=memory.keep,
+        luts=luts,
+        memory=memory,
         progress=lambda done, of, name: announce(progress_line(done, of, name)),
     )
     announce("measure")
@@ -144,7 +147,7 @@ def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
 def _errors(
     exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any], graph: IntGraph
 ) -> dict[str, float | int | None]:
-    """Return how far the quantized outputs are from the float ones; of a network that gives its input again, from it."""
+    """Return how far the quantized outputs are from the float ones; where they have the input's size, from that."""
     whole = float(np.square(exact, dtype=np.float64).sum())
     found: dict[str, float | int | None] = {
         "samples": len(exact),
@@ -165,15 +168,15 @@ class _Memory:
 
     directory: Path
 
-    def recall(self, point: str) -> Choice | None:
+    def recall(self, name: str) -> Choice | None:
         try:
-            arrays = read_npz(self.directory / f"{point}.npz")
+            arrays = read_npz(self.directory / f"{name}.npz")
             facts = json.loads(str(arrays.pop("facts")))
             parameters: dict[str, Parameters] = {}
-            for name in facts["ops"]:
-                weight = WeightCodes(codes=arrays[f"{name}/codes"], frac_bits=arrays[f"{name}/frac_bits"])
-                parameters[name] = Parameters(
-                    weight=weight, bias=arrays[f"{name}/bias"], bias_frac_bits=facts["bias_frac_bits"][name]
+            for op in facts["ops"]:
+                weight = WeightCodes(codes=arrays[f"{op}/codes"], frac_bits=arrays[f"{op}/frac_bits"])
+                parameters[op] = Parameters(
+                    weight=weight, bias=arrays[f"{op}/bias"], bias_frac_bits=facts["bias_frac_bits"][op]
                 )
             return Choice(
                 parameters=parameters,
@@ -184,19 +187,19 @@ class _Memory:
         except (InputError, KeyError, ValueError):  # not there yet, or damaged: it is searched again
             return None
 
-    def keep(self, point: str, choice: Choice) -> None:
+    def keep(self, name: str, choice: Choice) -> None:
         arrays: dict[str, NDArray[Any]] = {}
-        for name, each in choice.parameters.items():
-            arrays[f"{name}/codes"], arrays[f"{name}/frac_bits"] = each.weight.codes, each.weight.frac_bits
-            arrays[f"{name}/bias"] = each.bias
+        for op, each in choice.parameters.items():
+            arrays[f"{op}/codes"], arrays[f"{op}/frac_bits"] = each.weight.codes, each.weight.frac_bits
+            arrays[f"{op}/bias"] = each.bias
         facts = {
             "ops": list(choice.parameters),
-            "bias_frac_bits": {name: each.bias_frac_bits for name, each in choice.parameters.items()},
+            "bias_frac_bits": {op: each.bias_frac_bits for op, each in choice.parameters.items()},
             "format": choice.format.to_json(),
             "error": choice.error,
             "tried": choice.tried,
         }
-        write_npz(self.directory / f"{point}.npz", {"facts": np.array(json.dumps(facts)), **arrays}, compress=True)
+        write_npz(self.directory / f"{name}.npz", {"facts": np.array(json.dumps(facts)), **arrays}, compress=True)
 
 
 def _content(values: NDArray[Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,17 +23,25 @@ from flow.quantization.modules import Module, modules, quantizations
 from flow.quantization.restructuring import equalize, fold_averages, restructure
 from flow.quantization.rounding import reconstruct
 from flow.quantization.search import Choice, Task
+from flow.quantization.second import second_sweep
 from flow.quantization.settings import MIN_SAMPLES, QuantSettings
-from flow.quantization.sweep import Plan, float_values, plan, port_formats, sweep
+from flow.quantization.sweep import Deciding, Plan, float_values, plan, port_formats, sweep
 from flow.quantization.thresholds import choose
+from flow.quantization.widths import Luts, fit_budget
 from flow.trained import TrainedModel
 
-Recall = Callable[[str], Choice | None]
-"""Returns what was chosen for a point before, if it was."""
-Keep = Callable[[str, Choice], None]
-"""Keeps what was chosen for a point."""
 Progress = Callable[[int, int, str], None]
 """Called with how many modules are done, of how many, and the name of the last."""
+
+
+class Memory(Protocol):
+    """Keeps what was chosen, so that an interrupted search goes on."""
+
+    def recall(self, name: str) -> Choice | None:
+        """Return what was kept under a name, or None."""
+
+    def keep(self, name: str, choice: Choice) -> None:
+        """Keep a choice under a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,8 +68,8 @@ def quantize(
     *,
     input_format: FixedFormat | None = None,
     functions: Evaluate | None = None,
-    recall: Recall = lambda point: None,
-    keep: Keep = lambda point, choice: None,
+    luts: Luts | None = None,
+    memory: Memory | None = None,
     progress: Progress = lambda done, of, name: None,
 ) -> QuantizedModel:
     """Quantize a float model: restructure it into unified modules and search their fraction bits, module by module.
@@ -72,12 +81,13 @@ def quantize(
         input_format: of the ports; else what fits the samples.
         functions: computes element-wise functions such as tanh (`flow.train.functions.approximate`); needed for models
             that have them.
-        recall, keep: what was chosen by an interrupted run.
+        luts: the static estimate, for a budget of LUTs.
+        memory: what was chosen by an interrupted run.
         progress: called after each module.
 
     Raises:
         DataError: too few samples, or values that are not finite.
-        SpecError: the settings name a layer that is not there.
+        SpecError: the settings name a layer that is not there, or a budget cannot be kept.
         UnsupportedError: the model is quantized already, or a layer or value has no integer form; the message names it.
     """
     settings = settings or QuantSettings()
@@ -88,21 +98,13 @@ def quantize(
     ports = split_ports(graph, _checked(model.name, calibration))
     formats = port_formats(graph, ports, settings, input_format)
     whole = plan(graph, settings, formats, functions or _no_functions)
-    done: list[str] = []
-
-    def decide(task: Task) -> Choice:
-        known = recall(task.module.point.name)
-        if known is not None:
-            return known
-        choice = choose(task)
-        return reconstruct(task, choice) if settings.weight_rounding == "reconstruct" else choice
-
-    def finished(point: str, choice: Choice) -> None:
-        keep(point, choice)
-        done.append(point)
-        progress(len(done), len(whole.found), whole.found[point].name)
-
-    choices, outputs = sweep(whole, ports, decide, finished)
+    how = partial(_deciding, whole, memory, progress)
+    if settings.budget_bits is not None or settings.budget_lut is not None:
+        layers = fit_budget(whole, ports, lambda width: how(f"width{width}"), luts)
+        whole = plan(graph, replace(settings, layers=layers), formats, whole.functions)
+    choices, outputs = sweep(whole, ports, how("first"))
+    if settings.sweeps == 2:
+        choices, outputs = second_sweep(whole, ports, choices, how("second"))
     extracted = assemble(whole.graph, whole.found, choices, formats, settings.rounding, whole.functions)
     lowered = lower(extracted)
     _check_search(lowered, ports, outputs[whole.graph.outputs[0]])
@@ -112,6 +114,26 @@ def quantize(
         floats=original,
         record=_record(original, whole, choices, len(calibration)),
     )
+
+
+def _deciding(whole: Plan, memory: Memory | None, progress: Progress, name: str) -> Deciding:
+    """Return how a sweep of some name decides: by memory, or by the rule of the settings."""
+    done: list[str] = []
+
+    def decide(task: Task) -> Choice:
+        choice = choose(task)
+        return reconstruct(task, choice) if whole.settings.weight_rounding == "reconstruct" else choice
+
+    def recall(point: str) -> Choice | None:
+        return None if memory is None else memory.recall(f"{name}-{point}")
+
+    def finished(point: str, choice: Choice) -> None:
+        done.append(point)
+        if memory is not None:
+            memory.keep(f"{name}-{point}", choice)
+        progress(len(done), len(whole.found), f"{name} sweep, {whole.found[point].name}")
+
+    return Deciding(decide, recall, finished)
 
 
 def _checked(name: str, calibration: Floats) -> Floats:

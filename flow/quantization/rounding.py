@@ -34,13 +34,11 @@ def reconstruct(task: Task, choice: Choice) -> Choice:
             continue
         chosen = better.parameters[op.name]
         codes = _flipped(task, op, chosen)
-        parameters = {
-            **better.parameters,
-            op.name: replace(chosen, weight=replace(chosen.weight, codes=codes)),
-        }
-        error = choice_error(task, parameters, better.format)
+        flipped = replace(chosen, weight=replace(chosen.weight, codes=codes))
+        tried = replace(better, parameters={**better.parameters, op.name: flipped})
+        error = choice_error(task, tried)
         if error < better.error:
-            better = replace(better, parameters=parameters, error=error)
+            better = replace(tried, error=error)
     return better
 
 

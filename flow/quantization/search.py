@@ -271,15 +271,15 @@ def _results(task: Task, parameters: Mapping[str, Any], part: slice) -> Any:
             yield (*numbers, bias), tail(task, values, carrier)
 
 
-def choice_error(task: Task, parameters: Mapping[str, Parameters], fmt: FixedFormat) -> float:
-    """Return the relative squared error of a module's output with all that was chosen for it."""
-    codes = chosen_codes(task, parameters, fmt)
-    off = codes * np.float32(fmt.step) - task.target
+def choice_error(task: Task, choice: Choice) -> float:
+    """Return the relative squared error of a module's output with what was chosen for it, whatever it says itself."""
+    off = chosen_codes(task, choice) * np.float32(choice.format.step) - task.target
     return relative(float(np.square(off, dtype=np.float64).sum()), task)
 
 
-def chosen_codes(task: Task, parameters: Mapping[str, Parameters], fmt: FixedFormat) -> Floats:
+def chosen_codes(task: Task, choice: Choice) -> Floats:
     """Return the output codes of a module, float32 (samples, *shape)."""
+    parameters, fmt = choice.parameters, choice.format
     carrier = exact_carrier(task, {name: (each,) for name, each in parameters.items()})
     codes = np.empty_like(task.target)
 

@@ -24,6 +24,21 @@ Decide = Callable[[Task], Choice]
 """Chooses for one module."""
 
 
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """How modules are decided in a sweep.
+
+    Attributes:
+        decide: chooses for a module.
+        recall: what was chosen for a point in an interrupted run, or None.
+        finished: called with each point and what was chosen.
+    """
+
+    decide: Decide
+    recall: Callable[[str], Choice | None]
+    finished: Callable[[str, Choice], None]
+
+
 @dataclass(slots=True)
 class Values:
     """Tensors by name that are given up once nobody reads them any more."""
@@ -35,6 +50,15 @@ class Values:
         """Forget what `reader` was the last to read."""
         for name in [name for name, last in self.last_readers.items() if last == reader]:
             self.held.pop(name, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The format of several points: width and sign of all of them together, and fraction bits."""
+
+    bits: int
+    signed: bool
+    frac_bits: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +93,33 @@ class Plan:
         if any(isinstance(reader.op, Function) for reader in self.graph.readers(name)):
             return self.settings.table_bits or min(MAX_BITS, own + 4)
         return own
+
+    def port_values(self, name: str, values: Floats) -> Floats:
+        """Return values as an input port carries them."""
+        codes = quantize(values, self.ports[name], self.settings.rounding, Overflow.SAT)
+        return to_values(codes, self.ports[name]).astype(np.float32)
+
+    def task(
+        self,
+        module: Module,
+        inputs: Mapping[str, Quantized],
+        target: Floats,
+        results: Mapping[str, Floats],
+        shared: Mapping[str, Shared],
+    ) -> Task:
+        """Return a module with all that its search sees."""
+        grid = shared.get(self.shared[module.point.name])
+        return Task(
+            module=module,
+            inputs=inputs,
+            target=target,
+            results=results,
+            settings=self.settings,
+            own=self.settings.layer(module.layers),
+            bits=self.bits(module) if grid is None else grid.bits - (grid.signed and not module.signed),
+            fixed_frac_bits=None if grid is None else grid.frac_bits,
+            functions=self.functions,
+        )
 
 
 def plan(graph: FloatGraph, settings: QuantSettings, ports: Mapping[str, FixedFormat], functions: Evaluate) -> Plan:
@@ -126,16 +177,13 @@ def _last_readers(graph: FloatGraph, done_at: Mapping[str, str]) -> dict[str, st
     return last
 
 
-def sweep(
-    whole: Plan, ports: Mapping[str, Floats], decide: Decide, finished: Callable[[str, Choice], None]
-) -> tuple[dict[str, Choice], dict[str, Floats]]:
+def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict[str, Choice], dict[str, Floats]]:
     """Choose for every module, in order.
 
     Args:
         whole: what to quantize.
         ports: input -> calibration values, (samples, *shape).
-        decide: chooses for a module.
-        finished: called with the point and what was chosen.
+        how: modules are decided.
 
     Returns:
         Point -> what was chosen, and op -> codes of the model's outputs, float32 (samples, *shape).
@@ -157,26 +205,15 @@ def sweep(
             results[op.name] = target
         if isinstance(op.op, Input):
             formats[op.name] = whole.ports[op.name]
-            codes = quantize(ports[op.name], formats[op.name], whole.settings.rounding, Overflow.SAT)
-            kept.held[op.name] = to_values(codes, formats[op.name]).astype(np.float32)
+            kept.held[op.name] = whole.port_values(op.name, ports[op.name])
         elif op.name in found:
             module = found[op.name]
             inputs = {name: Quantized(kept.held[name], formats[name]) for name in module.inputs}
-            grid = shared.get(whole.shared[op.name])
-            task = Task(
-                module=module,
-                inputs=inputs,
-                target=target,
-                results={part.name: results.pop(part.name) for part in module.weighted},
-                settings=whole.settings,
-                own=whole.settings.layer(module.layers),
-                bits=whole.bits(module) if grid is None else grid.bits - (grid.signed and not module.signed),
-                fixed_frac_bits=None if grid is None else grid.frac_bits,
-                functions=whole.functions,
-            )
+            own = {part.name: results.pop(part.name) for part in module.weighted}
+            task = whole.task(module, inputs, target, own, shared)
             try:
-                choices[op.name] = decide(task)
-                result = chosen_codes(task, choices[op.name].parameters, choices[op.name].format)
+                choices[op.name] = how.recall(op.name) or how.decide(task)
+                result = chosen_codes(task, choices[op.name])
             except FlowError as error:
                 raise error.at(f"{graph.name}: module '{module.name}'") from None
             formats[op.name] = choices[op.name].format
@@ -184,23 +221,14 @@ def sweep(
                 outputs[op.name] = result.copy()
             result *= np.float32(formats[op.name].step)
             kept.held[op.name] = result
-            finished(op.name, choices[op.name])
+            how.finished(op.name, choices[op.name])
         elif op.name not in done_at:
             kept.held[op.name] = evaluated(op, [kept.held[name] for name in op.inputs], whole.functions)
-            formats[op.name] = _format_after(op, [formats[name] for name in op.inputs])
+            formats[op.name] = format_after(op, [formats[name] for name in op.inputs])
             if op.name in graph.outputs:
                 outputs[op.name] = kept.held[op.name] / np.float32(formats[op.name].step)
         kept.give_up(op.name)
     return choices, outputs
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """The format of several points: width and sign of all of them together, and fraction bits."""
-
-    bits: int
-    signed: bool
-    frac_bits: int
 
 
 def shared_grids(whole: Plan, ports: Mapping[str, Floats]) -> dict[str, Shared]:
@@ -234,7 +262,7 @@ def shared_grids(whole: Plan, ports: Mapping[str, Floats]) -> dict[str, Shared]:
     return {leader: Shared(fmt.width, fmt.signed, fmt.frac_bits) for leader, fmt in best.items()}
 
 
-def _format_after(op: FloatOp, inputs: Sequence[FixedFormat]) -> FixedFormat:
+def format_after(op: FloatOp, inputs: Sequence[FixedFormat]) -> FixedFormat:
     """Return the format of an exact op's output, wide enough for what the search asks of it: grid and range."""
     finest = max(each.frac_bits for each in inputs)
     signed = any(each.signed for each in inputs) and op.op.kind != "relu"

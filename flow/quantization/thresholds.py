@@ -43,7 +43,8 @@ def choose(task: Task) -> Choice:
     if frac_bits is None:
         frac_bits = OUTPUTS[rule](task)
     fmt = output_format(frac_bits, task.bits, task.module.signed)
-    return Choice(parameters=parameters, format=fmt, error=choice_error(task, parameters, fmt), tried=1)
+    choice = Choice(parameters=parameters, format=fmt, error=0.0, tried=1)
+    return replace(choice, error=choice_error(task, choice))
 
 
 def _parameters(task: Task, op: FloatOp) -> Parameters:

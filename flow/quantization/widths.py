@@ -1,0 +1,152 @@
+"""Mixed widths: a width for each module, so that a budget is kept and as little as possible is lost.
+
+One sweep at the largest width measures for each module and each width its reconstruction error, its inputs at the
+largest width. Then, from the largest width everywhere, the module that loses least error per unit of the budget is
+narrowed by one bit, again and again, until the budget is kept.
+
+A budget of bits counts each weight and each output value with its module's width. A budget of LUTs counts what the
+static estimate says of the module's ops at that width, with inputs of the same width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from flow.errors import SpecError
+from flow.graph import IntGraph
+from flow.passes import lower
+from flow.quantization.assembly import assemble
+from flow.quantization.evaluation import Floats
+from flow.quantization.modules import Module
+from flow.quantization.search import Choice, Task
+from flow.quantization.settings import MAX_BITS, MAX_PO2_BITS, MIN_BITS, LayerSettings
+from flow.quantization.sweep import Deciding, Plan, sweep
+from flow.results import Resources
+
+USUAL_TOP = 8
+"""Largest width that is tried, if the budget does not ask for more."""
+Luts = Callable[[IntGraph], tuple[Resources, ...]]
+"""The static estimate of a lowered graph, op by op."""
+
+Table = Mapping[str, Mapping[int, float]]
+"""Point -> width -> a number."""
+
+
+def fit_budget(
+    whole: Plan, ports: Mapping[str, Floats], at_width: Callable[[int], Deciding], luts: Luts | None
+) -> Mapping[str, LayerSettings]:
+    """Return the widths of all layers that keep the budget of the settings.
+
+    Layers that the settings give a width keep it, and so do outputs of the model.
+
+    Args:
+        whole: what to quantize, at one width.
+        ports: input -> calibration values.
+        at_width: how modules are decided at a width.
+        luts: the static estimate, for a budget of LUTs.
+
+    Raises:
+        SpecError: not even the smallest widths keep the budget.
+    """
+    settings = whole.settings
+    top = max(USUAL_TOP, math.ceil(settings.budget_bits or 0))
+    widths = tuple(range(MIN_BITS, min(top, MAX_BITS) + 1))
+    hows = {width: at_width(width) for width in widths}
+    choices: dict[int, dict[str, Choice]] = {width: {} for width in widths}
+
+    def measure(task: Task) -> Choice:
+        name = task.module.point.name
+        for width, how in hows.items():
+            choices[width][name] = how.recall(name) or how.decide(_at_width(whole, task, width))
+            how.finished(name, choices[width][name])
+        return choices[widths[-1]][name]
+
+    sweep(whole, ports, Deciding(measure, lambda point: None, lambda point, choice: None))
+    errors = {name: {width: choices[width][name].error for width in widths} for name in whole.found}
+    costs = _lut_costs(whole, choices, luts) if settings.budget_lut is not None else _bit_costs(whole, widths)
+    budget = _budget(whole, costs)
+    chosen = narrowed(errors, costs, budget, {name: _fixed(whole, module) for name, module in whole.found.items()})
+    return {
+        layer: _settings(settings.layers.get(layer), width)
+        for name, width in chosen.items()
+        for layer in whole.found[name].layers
+    }
+
+
+def narrowed(errors: Table, costs: Table, budget: float, fixed: Mapping[str, int | None]) -> dict[str, int]:
+    """Return a width per point: from the largest ones, the cheapest loss of a bit first, until the budget is kept.
+
+    Args:
+        errors, costs: by point and width.
+        budget: of all costs together.
+        fixed: points whose width is given.
+
+    Raises:
+        SpecError: it cannot be kept.
+    """
+    chosen = {name: fixed[name] or max(widths) for name, widths in errors.items()}
+    while (total := sum(costs[name][width] for name, width in chosen.items())) > budget:
+        steps = []
+        for name, width in chosen.items():
+            if fixed[name] is None and width > min(errors[name]):
+                saved = costs[name][width] - costs[name][width - 1]
+                lost = max(0.0, errors[name][width - 1] - errors[name][width])
+                steps.append((lost / saved if saved > 0 else math.inf, name))
+        if not steps or min(steps)[0] == math.inf:
+            raise SpecError(f"the budget cannot be kept: the smallest widths still take {total:.6g} of {budget:.6g}")
+        chosen[min(steps)[1]] -= 1
+    return chosen
+
+
+def _at_width(whole: Plan, task: Task, width: int) -> Task:
+    """Return a task with another width for weights and output."""
+    name = task.module.point.name
+    output = task.bits if name in whole.graph.outputs else width
+    weight_bits = min(width, MAX_PO2_BITS) if task.own.weights == "po2" else width
+    return replace(task, own=replace(task.own, bits=width, weight_bits=weight_bits), bits=output, fixed_frac_bits=None)
+
+
+def _fixed(whole: Plan, module: Module) -> int | None:
+    """Return the width that the settings give to a module's layers, if they do."""
+    own = [whole.settings.layers[layer] for layer in module.layers if layer in whole.settings.layers]
+    bits = [each.bits for each in own if each.bits is not None]
+    return bits[-1] if bits else None
+
+
+def _settings(own: LayerSettings | None, width: int) -> LayerSettings:
+    if own is None:
+        return LayerSettings(bits=width, weight_bits=width)
+    return LayerSettings(bits=own.bits or width, weight_bits=own.weight_bits or width, weights=own.weights)
+
+
+def _numbers(module: Module) -> int:
+    """Return how many weights and output values a module has."""
+    weights = sum(op.weight.size for op in module.weighted if op.weight is not None)
+    return int(weights + math.prod(module.point.op.shape))
+
+
+def _bit_costs(whole: Plan, widths: tuple[int, ...]) -> Table:
+    return {name: {width: float(_numbers(module) * width) for width in widths} for name, module in whole.found.items()}
+
+
+def _lut_costs(whole: Plan, choices: Mapping[int, Mapping[str, Choice]], luts: Luts | None) -> Table:
+    """Return the LUTs of each module by width: those of the graph in which all have that width."""
+    if luts is None:
+        raise SpecError("a budget of LUTs needs a back end with a static estimate before emission: Vitis or Vivado")
+    found: dict[str, dict[int, float]] = {name: {} for name in whole.found}
+    for width, chosen in choices.items():
+        graph = assemble(whole.graph, whole.found, chosen, whole.ports, whole.settings.rounding, whole.functions)
+        by_op = {each.name: float(each.lut or 0) for each in luts(lower(graph))}
+        for name, module in whole.found.items():
+            found[name][width] = sum(by_op.get(op.name, 0.0) for op in module.ops)
+    return found
+
+
+def _budget(whole: Plan, costs: Table) -> float:
+    settings = whole.settings
+    if settings.budget_lut is not None:
+        return float(settings.budget_lut)
+    assert settings.budget_bits is not None
+    return settings.budget_bits * sum(_numbers(module) for module in whole.found.values())
