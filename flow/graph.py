@@ -26,6 +26,7 @@ images (height, width, channels). Windows are given per axis of these; padding i
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -361,7 +362,7 @@ class IntGraph:
         return tuple(op for op in self.ops if name in op.inputs)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the JSON form."""
+        """Return the SHA-256 of the JSON form, keys sorted."""
         return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
 
 
@@ -461,7 +462,7 @@ def slides_windows(graph: IntGraph) -> bool:
 
 
 def to_json(graph: IntGraph) -> dict[str, Any]:
-    """Return the graph as JSON types; weights are nested lists of integers."""
+    """Return the graph as JSON types; weights are nested lists of integers, or of large arrays the bytes as text."""
     return {
         "name": graph.name,
         "outputs": list(graph.outputs),
@@ -479,11 +480,35 @@ def _op_to_json(op: Op) -> dict[str, Any]:
         elif isinstance(value, Rounding | Overflow):
             value = value.value
         elif isinstance(value, np.ndarray):
-            value = value.tolist()
+            value = _array_to_json(value)
         elif isinstance(value, tuple):
             value = list(value)
         out[item.name] = value
     return out
+
+
+LARGE_ARRAY = 100_000
+"""Arrays of more numbers are bytes in JSON: as a list they would take some hundred bytes of memory a number."""
+SMALLEST_TYPES = ("<i1", "<i2", "<i4", "<i8")
+
+
+def _array_to_json(codes: Codes) -> Any:
+    if codes.size <= LARGE_ARRAY:
+        return codes.tolist()
+    low, high = int(codes.min()), int(codes.max())
+    dtype = next(each for each in SMALLEST_TYPES if np.iinfo(each).min <= low and high <= np.iinfo(each).max)
+    return {
+        "shape": list(codes.shape),
+        "dtype": dtype,
+        "base64": base64.b64encode(codes.astype(dtype).tobytes()).decode(),
+    }
+
+
+def _array_from_json(data: Any) -> Codes:
+    if isinstance(data, list):
+        return np.array(data, np.int64)
+    flat = np.frombuffer(base64.b64decode(data["base64"]), np.dtype(data["dtype"]))
+    return np.asarray(flat.astype(np.int64).reshape(data["shape"]))
 
 
 def from_json(data: dict[str, Any]) -> IntGraph:
@@ -509,7 +534,7 @@ def _op_from_json(data: dict[str, Any]) -> Op:
         elif item.name == "overflow":
             value = Overflow(value)
         elif item.name in ARRAYS:
-            value = np.array(value, np.int64)
+            value = _array_from_json(value)
         elif isinstance(value, list):
             value = tuple(value)
         values[item.name] = value

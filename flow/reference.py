@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -98,22 +98,24 @@ def run(
     assert keep is None or len(kept) == len(keep), f"{graph.name}: has not all of the ops {list(keep)}"
     ops = graph.ops if observe is not None else _needed(graph, kept)
     out = {op.name: np.empty((len(codes), *op.shape), code_dtype(op.format)) for op in kept}
-    ports, cores = graph.split_port(codes), os.cpu_count() or 1
-    batch = min(_batch_size(ops), max(1, math.ceil(len(codes) / cores)))
+    ports, cores, last_reads, batch = graph.split_port(codes), os.cpu_count() or 1, _last_reads(ops), _batch_size(ops)
+    if batch <= FEWEST_SAMPLES:  # of large images each core has its share
+        batch = max(1, min(batch, math.ceil(len(codes) / cores)))
+    starts = range(0, len(codes), batch)
 
-    # NumPy computes outside the interpreter lock; two layers of threads would wait for each other
-    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=cores) as pool:
-        steps = list(pool.map(lambda op: _step(op, graph), ops))
-        last_reads = _last_reads(ops)
+    def run_batch(steps: list[_Step], start: int) -> None:
+        part = slice(start, start + batch)
+        values = {name: each[part] for name, each in ports.items()}
+        _batch(steps, values, {name: each[part] for name, each in out.items()}, last_reads, observe)
 
-        def run_batch(start: int) -> None:
-            part = slice(start, start + batch)
-            values = {name: each[part] for name, each in ports.items()}
-            _batch(steps, values, {name: each[part] for name, each in out.items()}, last_reads, observe)
-
-        starts = range(0, len(codes), batch)
-        for _ in map(run_batch, starts) if observe is not None else pool.map(run_batch, starts):
-            pass  # with an observer in order, one after another
+    if observe is not None:  # in order, one after another
+        steps = [_step(op, graph) for op in ops]
+        for start in starts:
+            run_batch(steps, start)
+    else:  # NumPy computes outside the interpreter lock; two layers of threads would wait for each other
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=cores) as pool:
+            steps = list(pool.map(partial(_step, graph=graph), ops))
+            list(pool.map(partial(run_batch, steps), starts))
     return SimResult(level="reference", codes=out, run_s=time.perf_counter() - started)
 
 

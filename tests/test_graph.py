@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import keyword
 from dataclasses import replace
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from nets import Net, s, u
 
 from flow.fixed import Overflow, Rounding
-from flow.graph import IntGraph, to_text
+from flow.graph import LARGE_ARRAY, IntGraph, from_json, to_json, to_text
 from flow.names import GENERATED, MAX_LENGTH, RESERVED, identifier
 from flow.passes import lower
 
@@ -148,6 +150,38 @@ def test_digest_tells_graphs_apart() -> None:
     ]
     assert len({graph.digest(), *(each.digest() for each in changed)}) == 1 + len(changed)
     assert graph.digest() == small().digest()
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(127, "<i1"), (128, "<i2"), (1 << 15, "<i4"), (1 << 31, "<i8"), ((1 << 62) - 1, "<i8")]
+)
+def test_large_arrays_are_bytes_in_json(largest: int, dtype: str) -> None:
+    """In the smallest type that holds them; small ones are lists, and lists of any length are read."""
+    weight = np.arange(2 * (LARGE_ARRAY // 2 + 1), dtype=np.int64).reshape(2, -1) % 7 - 3
+    weight[1, 5] = largest
+    op = replace(small()["dense_7"], weight=weight, weight_format=s(63), bias=np.zeros(weight.shape[1], np.int64))
+    op = replace(op, shape=(weight.shape[1],), format=s(63))
+    graph = IntGraph(
+        name="net", ops=(replace(small().ops[0], name="maxpool_5", shape=(2,)), replace(op, inputs=("maxpool_5",)))
+    )
+    data = json.loads(json.dumps(to_json(graph), indent=1))
+    assert data["ops"][1]["weight"]["dtype"] == dtype and isinstance(data["ops"][1]["bias"], list)
+    again = from_json(data)
+    assert again.digest() == graph.digest() and again.ops[1].weight.dtype == np.int64
+    assert np.array_equal(again.ops[1].weight, weight)
+    data["ops"][1]["weight"] = weight.tolist()
+    before = graph.digest()
+    assert from_json(data).digest() == before
+    weight[0, 0] += 1
+    assert graph.digest() != before
+
+
+def test_the_json_of_small_graphs_is_text_that_stays() -> None:
+    """Run directories are named by it."""
+    data = to_json(small())
+    assert data["ops"][1]["weight"] == small()["conv_1"].weight.tolist()
+    assert small().digest() == hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    assert small().digest() == "475fa28151a0e13086309d78608309a776b509632b88edb4a6252ee920c4ea9f"
 
 
 HOSTILE = [

@@ -6,15 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Net, first, inputs, s, u
 
 from flow.errors import UnsupportedError
 from flow.fixed import FixedFormat, Overflow, Rounding
-from flow.graph import BatchNorm, Dense, IntGraph, MatMul, Relu
-from flow.passes import fold_batchnorm, fuse_requantize, infer_accumulators, lower
-from flow.passes.fold_batchnorm import narrowed
+from flow.graph import BatchNorm, Dense, IntGraph, MatMul, Op, Relu, verify
+from flow.passes import fold_batchnorm, fuse_requantize, infer_accumulators, lower, rewrite
+from flow.passes.fold_batchnorm import _fold, narrowed
+from flow.passes.fuse_requantize import _fuse
+from flow.passes.rewrite import merge_pairs
 from flow.po2 import is_po2
 from flow.reference import run_output
 
@@ -113,6 +116,62 @@ def test_an_op_that_two_read_is_not_merged() -> None:
     assert [op.name for op in fold_batchnorm(graph).ops] == [op.name for op in graph.ops]
 
 
+def pairs_by_definition(graph: IntGraph, merge: rewrite.Merge) -> IntGraph:
+    """Merge the first pair that can be merged, then start again."""
+    for op in graph.ops:
+        readers = graph.readers(op.name)
+        merged = merge(op, readers[0], graph) if len(readers) == 1 and op.name not in graph.outputs else None
+        if merged is not None:
+            (second,) = readers
+            merged = replace(merged, layers=op.layers + second.layers, fused=op.fused + second.fused)
+            outputs = tuple(op.name if name == second.name else name for name in graph.outputs)
+            ops = rewrite._substitute(graph.ops, op, second, merged)
+            return pairs_by_definition(replace(graph, ops=ops, outputs=outputs), merge)
+    return graph
+
+
+def check_pairs(graph: IntGraph) -> None:
+    for merge in (_fold, _fuse):
+        assert merge_pairs(graph, merge).digest() == pairs_by_definition(graph, merge).digest()
+        graph = merge_pairs(graph, merge)
+
+
+@pytest.mark.parametrize("name", zoo.ROWS)
+def test_merging_in_one_go_is_merging_one_by_one(name: str) -> None:
+    check_pairs(zoo.row(name))
+
+
+def test_merging_goes_back_to_what_a_merge_made_possible() -> None:
+    """Two casts in a row go away from the last to the first, if only the last pair may be merged at first."""
+    graph = Net((2,), s(9)).requantize(s(8)).requantize(s(7)).requantize(s(6)).requantize(s(5)).graph()
+
+    def merge(first: Op, second: Op, graph: IntGraph) -> Op | None:
+        return first if not graph.readers(second.name) else None
+
+    assert [op.name for op in merge_pairs(graph, merge).ops] == ["port"]
+    assert merge_pairs(graph, merge).digest() == pairs_by_definition(graph, merge).digest()
+    assert merge_pairs(graph, lambda first, second, graph: None) is graph
+
+
+def test_merging_takes_time_in_proportion_to_the_ops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pair is tried a few times, and the graph verified once, however many ops there are."""
+    depth, tried, verified = 100, [], []
+    net = Net((2,), u(4))
+    for _ in range(depth):
+        net.dense([[1, -1], [2, 1]]).batchnorm([1, 3], [0, -2]).relu().requantize(u(4))
+    graph = net.graph()
+
+    def fold(first: Op, second: Op, graph: IntGraph) -> Op | None:
+        tried.append(first.name)
+        return _fold(first, second, graph)
+
+    monkeypatch.setattr("flow.graph.verify", verified.append)
+    folded = merge_pairs(graph, fold)
+    assert len(folded.ops) == 1 + 3 * depth and len(tried) < 8 * depth and len(verified) == 1
+    monkeypatch.undo()
+    verify(folded)
+
+
 def test_accumulators_are_set_on_every_product() -> None:
     graph = infer_accumulators(dense().dense([[1], [1]]).graph())
     assert all(op.accumulator is not None and op.channel_bits for op in graph.ops if isinstance(op, MatMul))
@@ -160,6 +219,12 @@ def test_no_pass_changes_the_meaning_of_a_graph(graph: IntGraph) -> None:
     expected = run_output(graph, codes)
     for each in (fold_batchnorm, fuse_requantize, infer_accumulators, lower):
         assert np.array_equal(run_output(each(graph), codes), expected), each.__name__
+
+
+@settings(max_examples=200, deadline=None)
+@given(chains())
+def test_merging_in_one_go_is_merging_one_by_one_on_chains(graph: IntGraph) -> None:
+    check_pairs(graph)
 
 
 @settings(max_examples=100, deadline=None)
