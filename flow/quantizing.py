@@ -24,8 +24,11 @@ from flow.quantization.search import Choice, Parameters
 from flow.quantization.settings import MIN_SAMPLES, QuantSettings
 from flow.quantization.widths import Luts
 from flow.runs import digest, digest_file, read_npz, write_npz
+from flow.study.costs import load_costs, requantization_cost
 from flow.trained import TrainedModel
 
+CIRCUITS = ("shift_constant", "dyadic16_constant", "float32_constant")
+"""Ways to requantize that a report tells the cost of: ours, and two that need a multiplier."""
 BAR = 24
 """Characters of a progress bar."""
 PART = 256
@@ -90,7 +93,8 @@ def quantize_stage(
     document = {
         **model.record,
         "calibration": {"samples": len(drawn), "of": len(calibration.values), "source": calibration.source},
-        "float": measured.get("errors"),
+        "costs": costs(model.record),
+        "outputs": measured.get("errors"),
     }
     accuracy = {
         "float_at_training": trained.metrics.get("float"),
@@ -124,6 +128,43 @@ def progress_line(done: int, of: int, name: str) -> str:
     """Return a bar for a terminal: how many modules are done."""
     filled = BAR * done // of
     return f"search [{'#' * filled}{'.' * (BAR - filled)}] {done} of {of} modules, {name}"
+
+
+def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the study of requantizers says of a network: per op, and per inference by where it is quantized.
+
+    Args:
+        record: `counts` and `modules` of a report's `quantization`.
+    """
+    roundings = [each for each in record["modules"] if each["accumulator_bits"] is not None]
+    if not roundings:
+        return []
+    widest = max(each["accumulator_bits"] for each in roundings)
+    out = min(8, max(each["bits"] for each in roundings))
+    table, found = load_costs(), []
+    for circuit in CIRCUITS:
+        try:
+            row = requantization_cost(circuit, min(widest, 32), out)
+        except InputError:  # not in the table
+            continue
+        found.append(
+            {
+                "circuit": circuit,
+                "acc_bits": row.acc_bits,
+                "out_bits": row.out_bits,
+                "area": row.area,
+                "area_unit": table.area_unit,
+                "energy": row.energy,
+                "energy_unit": table.energy_unit,
+                "lut": row.xcup.lut,
+                "dsp": row.xcup.dsp,
+                "per_inference": [
+                    {"points": each["points"], "energy": row.energy * each["values_per_inference"]}
+                    for each in record["counts"]
+                ],
+            }
+        )
+    return found
 
 
 def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:

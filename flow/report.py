@@ -20,6 +20,7 @@ from flow.inputs import PortInputs
 from flow.intervals import accumulation
 from flow.names import printable
 from flow.po2 import is_po2, split
+from flow.quantization import words
 from flow.quantizing import Quantization
 from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
 from flow.target import Target
@@ -411,6 +412,9 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     lines += [f"  {line}" for line in _proof_lines(document)]
     lines += [f"  {softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
+    if document.get("quantization"):
+        lines += [heading("Quantization"), *(f"- {line}" for line in words.summary_lines(document["quantization"]))]
+        lines += ["", table(*words.module_rows(document["quantization"]))]
     lines += [heading("Layers"), table(*_layer_rows(document))]
     for each in document["resources"]:
         lines += [heading(f"Resources: {_source_words(each)}"), table(*_resource_rows(each))]

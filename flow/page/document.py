@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from flow.page import ops, sections, verdict
+from flow.page import ops, quantization, sections, verdict
 from flow.page.html import element, join, whole
 from flow.report import Report
 
 SECTIONS = (
     ("network", "Network", ops.diagram),
     ("ops", "Ops", ops.modules),
+    ("quantization", "Quantization", quantization.quantization),
     ("accuracy", "Accuracy", sections.accuracy),
     ("resources", "Resources and latency", sections.resources),
     ("energy", "Energy", sections.energy),

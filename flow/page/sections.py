@@ -31,6 +31,12 @@ def accuracy(report: Report) -> Html:
         ["test split, at training", found["float"], found["qkeras_at_training"], None, found["samples_at_training"]],
         ["inputs of this run", None, found["qkeras"], found["hardware"], found["samples"] or None],
     ]
+    if report.document.get("quantization"):
+        header[2] = "quantized"
+        rows = [
+            ["test split, at training", found["float_at_training"], None, None, found["samples_at_training"]],
+            ["inputs of this run", found["float"], found["quantized"], found["hardware"], found["samples"] or None],
+        ]
     lines = [
         [
             name,

@@ -12,9 +12,10 @@ import numpy as np
 
 from flow import reference
 from flow.errors import DataError, SpecError
-from flow.fixed import FixedFormat, Overflow
+from flow.fixed import FixedFormat, Overflow, covering
 from flow.fixed import quantize as quantize_codes
 from flow.graph import IntGraph
+from flow.intervals import exact_result
 from flow.passes import lower
 from flow.quantization.assembly import assemble
 from flow.quantization.evaluation import Evaluate, Floats
@@ -112,7 +113,7 @@ def quantize(
         extracted=extracted,
         lowered=lowered,
         floats=original,
-        record=_record(original, whole, choices, len(calibration)),
+        record=_record(original, whole, choices, lowered),
     )
 
 
@@ -192,28 +193,46 @@ def float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None 
     return found
 
 
-def counts(original: FloatGraph) -> dict[str, dict[str, int]]:
-    """Return how many quantization ops a network has, and values quantized per inference, by where it is quantized."""
+def counts(original: FloatGraph, made: Mapping[str, Module]) -> list[dict[str, Any]]:
+    """Return how many quantization ops a network has, and values quantized per inference, by where it is quantized.
+
+    Args:
+        original: the float graph as it was read.
+        made: the modules as they are quantized.
+    """
     folded = restructure(original)
-    found = {}
-    for points in ("op", "folded", "unified"):
-        ops, values = quantizations(modules(fold_averages(original) if points == "op" else folded, points))
-        found[points] = {"ops": ops, "values_per_inference": values}
-    return found
+    found = {
+        "op": modules(fold_averages(original), "op"),
+        "folded": modules(folded, "folded"),
+        "unified": modules(folded, "unified"),
+        "this_run": made,
+    }
+    rows = {points: quantizations(each) for points, each in found.items()}
+    return [{"points": points, "ops": ops, "values_per_inference": values} for points, (ops, values) in rows.items()]
 
 
-def _record(original: FloatGraph, whole: Plan, choices: Mapping[str, Choice], samples: int) -> dict[str, Any]:
-    made = quantizations(whole.found)
+def _record(original: FloatGraph, whole: Plan, choices: Mapping[str, Choice], lowered: IntGraph) -> dict[str, Any]:
+    bits = _accumulator_bits(lowered)
     return {
         "settings": whole.settings.to_json(),
-        "calibration_samples": samples,
-        "counts": {**counts(original), "this_run": {"ops": made[0], "values_per_inference": made[1]}},
-        "modules": [_module_record(whole, module, choices[name]) for name, module in whole.found.items()],
+        "counts": counts(original, whole.found),
+        "modules": [_module_record(whole, module, choices[name], bits) for name, module in whole.found.items()],
     }
 
 
-def _module_record(whole: Plan, module: Module, choice: Choice) -> dict[str, Any]:
+def _accumulator_bits(graph: IntGraph) -> dict[str, int]:
+    """Return, for each op that rounds, how many bits it rounds from."""
+    found = {}
+    for op in graph.ops:
+        if "requantize" in op.fused:
+            frac_bits, low, high = exact_result(op, *(source.format for source in graph.sources(op)))
+            found[op.name] = covering(low, high, frac_bits).width
+    return found
+
+
+def _module_record(whole: Plan, module: Module, choice: Choice, accumulator_bits: Mapping[str, int]) -> dict[str, Any]:
     own = whole.settings.layer(module.layers)
+    rounding = [accumulator_bits[op.name] for op in module.ops if op.name in accumulator_bits]
     return {
         "name": module.name,
         "ops": [op.name for op in module.ops],
@@ -223,14 +242,17 @@ def _module_record(whole: Plan, module: Module, choice: Choice) -> dict[str, Any
         "frac_bits": choice.format.frac_bits,
         "signed": choice.format.signed,
         "values": math.prod(module.point.op.shape),
-        "accumulator_bits": None,
+        "accumulator_bits": rounding[-1] if rounding else None,
         "weight_bits": own.weight_bits if module.weighted else None,
         "weights": own.weights if module.weighted else None,
-        "weight_frac_bits": {
-            name: [int(each.weight.frac_bits.min()), int(each.weight.frac_bits.max())]
+        "parameters": [
+            {
+                "op": name,
+                "weight_frac_bits": [int(each.weight.frac_bits.min()), int(each.weight.frac_bits.max())],
+                "bias_frac_bits": each.bias_frac_bits,
+            }
             for name, each in choice.parameters.items()
-        },
-        "bias_frac_bits": {name: each.bias_frac_bits for name, each in choice.parameters.items()},
+        ],
         "relative_error": choice.error,
         "combinations_tried": choice.tried,
     }

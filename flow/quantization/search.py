@@ -69,6 +69,10 @@ class Parameters:
         return cls(weight=weight, bias=bias, bias_frac_bits=first.bias_frac_bits)
 
 
+Rows = tuple[tuple[Parameters, ...], ...]
+"""Weights and bias of an op, by candidate of its weights and candidate of its bias."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choice:
     """What was chosen for a module.
@@ -181,7 +185,7 @@ class Grid:
     """
 
     ops: tuple[str, ...]
-    parameters: Mapping[str, tuple[tuple[Parameters, ...], ...]]
+    parameters: Mapping[str, Rows]
     outputs: tuple[int, ...]
     errors: Reals
 
@@ -220,7 +224,7 @@ def relative(squared: float, task: Task) -> float:
 
 def error_grid(task: Task) -> Grid:
     """Return the squared error of every combination of candidates."""
-    parameters = {op.name: candidate_parameters(task, op) for op in task.module.weighted}
+    parameters = _without_repeats({op.name: candidate_parameters(task, op) for op in task.module.weighted})
     outputs = task.output_candidates()
     ops = tuple(parameters)
     biases = len(next(iter(parameters.values()))[0]) if parameters else 1
@@ -237,7 +241,15 @@ def error_grid(task: Task) -> Grid:
     return Grid(ops=ops, parameters=parameters, outputs=outputs, errors=np.asarray(total))
 
 
-def candidate_parameters(task: Task, op: FloatOp) -> tuple[tuple[Parameters, ...], ...]:
+def _without_repeats(parameters: dict[str, Rows]) -> dict[str, Rows]:
+    """Leave out candidates of the biases that are the same for every op: those that would be finer than the sums."""
+    grids = zip(*([each.bias_frac_bits for each in rows[0]] for rows in parameters.values()), strict=True)
+    first = {grid: number for number, grid in reversed(list(enumerate(grids)))}
+    kept = sorted(first.values())
+    return {name: tuple(tuple(row[number] for number in kept) for row in rows) for name, rows in parameters.items()}
+
+
+def candidate_parameters(task: Task, op: FloatOp) -> Rows:
     """Return weights and bias of an op for every candidate of its weights and every one of its bias."""
     weights = task.weights[op.name]
     biases = [task.bias_of(op, weight) for weight in weights]
