@@ -123,6 +123,17 @@ def _parser() -> argparse.ArgumentParser:
     fuzz.add_argument("--seed", type=int, default=1, help="of the models (default: 1)")
     fuzz.add_argument("--output", type=Path, default=Path("fuzz"), help="outcomes and findings (default: fuzz)")
     fuzz.add_argument("--replay", type=Path, metavar="FINDING", help="try the model of a finding again, and no other")
+    study = command("study", _study, "measure again what each way to requantize an accumulator costs in gates")
+    study.add_argument("what", metavar="STUDY", help="quantizers, the only study (needs Yosys)")
+    study.add_argument(
+        "--circuits", default="", help="some circuits, as 'shift_constant,dyadic16_runtime' (default: all)"
+    )
+    study.add_argument(
+        "--output",
+        type=Path,
+        default=Path("study"),
+        help="where table, document and plot go (default: study; '.' in a checkout: in place of those that come along)",
+    )
     command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
     return parser
 
@@ -422,6 +433,20 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         )
     print(printable(summary.to_text(), "\n"))
     return 1 if summary.findings else 0
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from flow.study.document import write_study
+    from flow.study.measure import find_circuits, measure
+
+    if arguments.what != "quantizers":
+        raise SpecError(f"there is no study '{arguments.what}'; there is 'quantizers'")
+    circuits = find_circuits([name for name in arguments.circuits.split(",") if name])
+    with _Progress() as progress:
+        costs = measure(circuits, arguments.output / "build" / "study", announce=progress)
+    files = write_study(costs, arguments.output)
+    print(f"{len(costs.rows)} requantizers measured: {', '.join(str(path) for path in files)}")
+    return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
