@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,8 @@ def test_list_and_show() -> None:
     assert listed.code == 0
     for name in ("digits_mlp", "fashion_cnn", "mnist_mlp", "jets_mlp"):
         assert name in listed.out
+    assert "float 91.77 %, float model: flow quantize" in listed.out
+    assert "float reconstruction error 0.01778, float model: flow quantize" in listed.out
     shown = flow("show", "digits_mlp")
     assert shown.code == 0
     assert shown.out.startswith("graph digits_mlp\n")
@@ -124,6 +127,22 @@ def test_directories_that_are_no_run(tmp_path: Path) -> None:
 def test_training_options_are_checked(tmp_path: Path) -> None:
     refused(flow("train", "digits_mlp", "--epochs", "0", "--output", tmp_path), "epochs")
     refused(flow("train", tmp_path / "none.toml", "--output", tmp_path), "none.toml")
+
+
+def test_a_float_model_is_trained(tmp_path: Path) -> None:
+    if find_spec("tensorflow") is None:
+        pytest.skip("tensorflow is not installed")
+    spec = (Path(cli.__file__).parent.parent / "models/mnist_autoencoder/spec.toml").read_text()
+    spec = spec.replace('dataset = "mnist"', 'dataset = "digits"').replace("[784]", "[64]")
+    (tmp_path / "spec.toml").write_text(spec.replace("epochs = 20", "epochs = 1"))
+    outcome = flow("train", tmp_path / "spec.toml", "--output", tmp_path / "trained")
+    assert outcome.code == 0 and "mnist_autoencoder: float reconstruction error 0." in outcome.out
+    assert sorted(path.name for path in (tmp_path / "trained").iterdir()) == [
+        "spec.toml",
+        "trained.json",
+        "trained.npz",
+    ]
+    refused(flow("build", tmp_path / "trained", "--output", tmp_path / "runs"), "is a float model; run 'flow quantize")
 
 
 def test_synthesis_needs_its_tool(
