@@ -87,6 +87,32 @@ def _two_heads(x: Any) -> Any:
     return [L.Dense(2, name="first")(x), L.Dense(3, activation="softmax", name="second")(x)]
 
 
+def _chain(x: Any, *names: str) -> Any:
+    """Layers in a row, with the arguments that each needs."""
+    arguments: dict[str, dict[str, Any]] = {
+        "Conv1D": {"filters": 3, "kernel_size": 2},
+        "DepthwiseConv1D": {"kernel_size": 2},
+        "SeparableConv1D": {"filters": 3, "kernel_size": 2},
+        "Conv1DTranspose": {"filters": 2, "kernel_size": 3, "strides": 2},
+    }
+    for name in names:
+        x = getattr(L, name)(**arguments.get(name, {}))(x)
+    return x
+
+
+def _ends(x: Any) -> list[Any]:
+    """What is left of all positions: their largest values and their averages."""
+    axes = len(x.shape) - 2
+    return [getattr(L, f"Global{kind}Pooling{axes}D")()(x) for kind in ("Max", "Average")]
+
+
+def _noise(x: Any) -> Any:
+    """Layers that do nothing at inference."""
+    for layer in (L.Dropout(0.1), L.GaussianNoise(0.1), L.GaussianDropout(0.1), L.AlphaDropout(0.1)):
+        x = layer(x)
+    return L.Activation("linear")(L.ActivityRegularization()(L.Identity()(L.SpatialDropout1D(0.1)(x))))
+
+
 MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "dense": (VECTOR, lambda x: L.Dense(3)(L.Dense(8, activation="relu")(x))),
     "dense_on_image": (IMAGE, lambda x: L.Dense(3)(x)),
@@ -123,6 +149,15 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "leaky": (VECTOR, _leaky),
     "merges": (VECTOR, _merges),
     "two_heads": (VECTOR, _two_heads),
+    "sequence_1": (SEQUENCE, lambda x: _chain(x, "Conv1D", "MaxPooling1D", "ZeroPadding1D", "DepthwiseConv1D")),
+    "sequence_2": (SEQUENCE, lambda x: _chain(x, "SeparableConv1D", "UpSampling1D", "Cropping1D", "Conv1DTranspose")),
+    "sequence_3": (SEQUENCE, lambda x: L.RepeatVector(2)(L.Concatenate()(_ends(L.Conv1D(2, 1)(x))))),
+    "image_ends": (IMAGE, lambda x: L.Concatenate()(_ends(L.Conv2D(2, 1)(x)))),
+    "kinks": (VECTOR, lambda x: L.ThresholdedReLU(0.25)(L.ELU()(L.Dense(4)(x)))),
+    "nothing": (SEQUENCE, lambda x: _noise(L.Conv1D(3, 2)(x))),
+    "nothing_2d": (IMAGE, lambda x: L.Reshape((-1,))(L.SpatialDropout2D(0.1)(L.Conv2D(3, 2)(x)))),
+    "limited": (IMAGE, lambda x: L.Conv2D(2, 1)(L.ReLU(0.7)(L.Conv2D(3, 1)(x)))),
+    "sloped": (VECTOR, lambda x: L.ReLU(negative_slope=0.25)(L.Activation("relu")(L.Dense(3)(x)))),
 }
 SAMPLES = 64
 
@@ -142,7 +177,7 @@ def float_model(name: str) -> tuple[Any, TrainedModel]:
     x = keras.Input(shape)
     model = keras.Model(x, build(x), name=name)
     rng = np.random.default_rng(7)
-    for layer in [*model.layers, *(inner for layer in model.layers for inner in getattr(layer, "layers", ()))]:
+    for layer in [*model.layers, *(inner for outer in model.layers for inner in getattr(outer, "layers", ()))]:
         if isinstance(layer, L.BatchNormalization):
             size = layer.gamma.shape
             layer.set_weights(

@@ -210,8 +210,8 @@ def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict
             module = found[op.name]
             inputs = {name: Quantized(kept.held[name], formats[name]) for name in module.inputs}
             own = {part.name: results.pop(part.name) for part in module.weighted}
-            task = whole.task(module, inputs, target, own, shared)
             try:
+                task = whole.task(module, inputs, target, own, shared)
                 choices[op.name] = how.recall(op.name) or how.decide(task)
                 result = chosen_codes(task, choices[op.name])
             except FlowError as error:
