@@ -232,7 +232,6 @@ def _step(op: Op, graph: IntGraph) -> _Step:
         return _Step(op, frac_bits, low, high, carrier, factor, addend, row_bytes=row_bytes)
     if isinstance(op, LeakyRelu):
         _, raised, slope = leaky_grid(op, x)
-        carrier = sums.carrier(max(high, -low, x.max_code << raised, -x.min_code))
         factor = np.broadcast_to(slope.astype(carrier), op.shape)
         return _Step(op, frac_bits, low, high, carrier, factor, shifts=(raised,), row_bytes=row_bytes)
     if isinstance(op, Merge | Gather):
@@ -281,7 +280,7 @@ def _moving(step: _Step, graph: IntGraph) -> dict[str, Any]:
         ]
         box = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
         whole = np.arange(math.prod(source.shape)).reshape(source.shape)
-        if inside.sum() == whole.size and np.array_equal(op.index[box], whole) and op.shape[-1] == source.shape[-1]:
+        if np.array_equal(op.index[box], whole) and op.shape[-1] == source.shape[-1]:
             ends = [(part.start, size - part.stop) for part, size in zip(box[:-1], op.shape, strict=False)]
             return {"padding": tuple(pad for each in ends for pad in each)}
     return {"row_bytes": 0}

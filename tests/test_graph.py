@@ -153,7 +153,16 @@ def test_digest_tells_graphs_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("largest", "dtype"), [(127, "<i1"), (128, "<i2"), (1 << 15, "<i4"), (1 << 31, "<i8"), ((1 << 62) - 1, "<i8")]
+    ("largest", "dtype"),
+    [
+        (127, "<i1"),
+        (-128, "<i1"),
+        (128, "<i2"),
+        (-129, "<i2"),
+        (1 << 15, "<i4"),
+        (1 << 31, "<i8"),
+        ((1 << 62) - 1, "<i8"),
+    ],
 )
 def test_large_arrays_are_bytes_in_json(largest: int, dtype: str) -> None:
     """In the smallest type that holds them; small ones are lists, and lists of any length are read."""

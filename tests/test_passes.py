@@ -152,6 +152,15 @@ def test_merging_goes_back_to_what_a_merge_made_possible() -> None:
     assert merge_pairs(graph, merge).digest() == pairs_by_definition(graph, merge).digest()
     assert merge_pairs(graph, lambda first, second, graph: None) is graph
 
+    def after_a_merge(first: Op, second: Op, graph: IntGraph) -> Op | None:
+        """Merge the last pair, then the pair whose reader it is."""
+        if first.name == "requantize_2":
+            return None
+        return first if all(len(op.fused) > 1 for op in graph.readers(second.name)) else None
+
+    assert [op.name for op in merge_pairs(graph, after_a_merge).ops] == ["port"]
+    assert merge_pairs(graph, after_a_merge).digest() == pairs_by_definition(graph, after_a_merge).digest()
+
 
 def test_merging_takes_time_in_proportion_to_the_ops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pair is tried a few times, and the graph verified once, however many ops there are."""
