@@ -12,6 +12,9 @@ from typing import Any
 
 _WHERE = {
     "build": "flow.pipeline",
+    "quantize": "flow.pipeline",
+    "QuantizeOptions": "flow.pipeline",
+    "QuantSettings": "flow.quantization.settings",
     "compare_run": "flow.pipeline",
     "BuildOptions": "flow.pipeline",
     "to_text": "flow.report",

@@ -1,6 +1,6 @@
 """The driver: from a model to a verified project and its report, stage by stage, resumable.
 
-extract or quantize -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> compare -> estimate -> report
+extract|quantize -> emit -> inputs -> reference -> qkeras -> csim_compile -> csim_run -> compare -> estimate -> report
 """
 
 from __future__ import annotations
@@ -250,6 +250,7 @@ def _quantize(model: Path, target: Target, options: QuantizeOptions, announce: A
         samples,
         options.settings,
         None if options.input_format is None else parse_format(options.input_format),
+        _softmax_format(options),
         cache,
         announce,
         luts if target.backend in AMD_BACKENDS else None,

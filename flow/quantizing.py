@@ -19,7 +19,7 @@ from flow.fixed import FixedFormat, to_values
 from flow.graph import IntGraph
 from flow.inputs import Samples, to_port
 from flow.quantization.candidates import WeightCodes
-from flow.quantization.driver import QuantizedModel, float_outputs, quantize
+from flow.quantization.driver import QuantizedModel, float_outputs, quantize, scores
 from flow.quantization.search import Choice, Parameters
 from flow.quantization.settings import MIN_SAMPLES, QuantSettings
 from flow.quantization.widths import Luts
@@ -56,6 +56,7 @@ def quantize_stage(
     samples: Samples | None,
     settings: QuantSettings,
     input_format: FixedFormat | None,
+    softmax: FixedFormat | None,
     cache: Path,
     announce: Callable[[str], None],
     luts: Luts | None = None,
@@ -68,6 +69,7 @@ def quantize_stage(
         samples: inputs of the build, or None.
         settings: how.
         input_format: of the ports, or None to find it.
+        softmax: of the outputs of a final softmax, or None to leave it off.
         cache: directory that the choices go to, module by module; an interrupted search goes on from them.
         announce: called with the progress.
         luts: the static estimate, for a budget of LUTs.
@@ -83,6 +85,7 @@ def quantize_stage(
         drawn,
         settings,
         input_format=input_format,
+        softmax=softmax,
         functions=functions,
         luts=luts,
         memory=memory,
@@ -147,6 +150,8 @@ def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             row = requantization_cost(circuit, min(widest, 32), out)
         except InputError:  # not in the table
             continue
+        if row.xcup is None:
+            continue
         found.append(
             {
                 "circuit": circuit,
@@ -172,14 +177,15 @@ def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
     graph, values = model.lowered, samples.values
     parts = range(0, len(values), PART)
     exact = np.concatenate([float_outputs(model.floats, values[at : at + PART], functions) for at in parts])
-    codes = reference.run_output(graph, to_port(samples, graph).codes)
-    quantized = to_values(codes, graph.output.format).reshape(exact.shape)
+    last = scores(graph)
+    codes = reference.run(graph, to_port(samples, graph).codes, keep=(last.name,)).codes[last.name]
+    quantized = to_values(codes, last.format).reshape(exact.shape)
     found: dict[str, Any] = {"errors": _errors(exact, quantized, values, graph)}
     if samples.labels is not None:
         said = {"float": exact, "quantized": quantized}
         shares = {
-            name: float(np.mean(scores.reshape(len(scores), -1).argmax(axis=1) == samples.labels))
-            for name, scores in said.items()
+            name: float(np.mean(values.reshape(len(values), -1).argmax(axis=1) == samples.labels))
+            for name, values in said.items()
         }
         found["accuracy"] = {**shares, "samples": len(samples.labels)}
     return found

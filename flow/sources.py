@@ -142,7 +142,10 @@ def keep(source: Source, directory: Path) -> None:
     """
     try:
         shutil.rmtree(directory, ignore_errors=True)
-        save_trained(replace(source.trained, verification_inputs=None, verification_labels=None), directory)
+        save_trained(
+            replace(source.trained, verification_inputs=None, verification_labels=None, calibration_inputs=None),
+            directory,
+        )
         for role, path in (("keras", source.keras_file), ("weights", source.weights)):
             if path is not None:
                 (directory / role).mkdir()

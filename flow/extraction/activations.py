@@ -17,9 +17,10 @@ from flow.extraction.builder import (
     Layer,
     Tensor,
 )
-from flow.fixed import CODE_BITS, exact_codes
+from flow.fixed import CODE_BITS, Codes, FixedFormat, exact_codes
 from flow.graph import (
     LeakyRelu,
+    Op,
     Relu,
     Requantize,
     Softmax,
@@ -140,6 +141,21 @@ def _softmax(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor
         )
         return replace(tensor, softmax=layer.name)
     x, fmt = builder.op(tensor), builder.softmax
+    exponentials = softmax_exponentials(x, fmt)
+    builder.warnings.append(
+        f"the softmax ('{layer.name}') is an integer function of the same inputs, not QKeras' float one; "
+        "the report says how far apart they are"
+    )
+    out = builder.add(Softmax, layer, [tensor], x.shape, fmt, exponentials=exponentials)
+    return replace(out, softmax=layer.name)
+
+
+def softmax_exponentials(x: Op, fmt: FixedFormat) -> Codes:
+    """Return the exponentials of a softmax over the codes of `x`, for outputs of a format.
+
+    Raises:
+        UnsupportedError: the input is too wide, or the format has a sign or too many bits.
+    """
     if fmt.signed or x.format.width > SOFTMAX_BITS:
         raise UnsupportedError(
             f"the softmax has an input of {x.format} and an output of {fmt}; its input may have {SOFTMAX_BITS} bits "
@@ -149,13 +165,7 @@ def _softmax(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor
     if fmt.frac_bits < 0 or bits + max(fmt.frac_bits + 1, x.shape[-1].bit_length()) >= CODE_BITS - 2:
         raise UnsupportedError(f"the softmax has an output of {fmt}; use 0 to 24 fraction bits")
     distances = np.arange(1 << x.format.width) * x.format.step
-    exponentials = np.rint(np.ldexp(np.exp(-distances), bits)).astype(np.int64)
-    builder.warnings.append(
-        f"the softmax ('{layer.name}') is an integer function of the same inputs, not QKeras' float one; "
-        "the report says how far apart they are"
-    )
-    out = builder.add(Softmax, layer, [tensor], x.shape, fmt, exponentials=exponentials)
-    return replace(out, softmax=layer.name)
+    return np.asarray(np.rint(np.ldexp(np.exp(-distances), bits)), np.int64)
 
 
 LAYERS: Mapping[str, Handler] = {

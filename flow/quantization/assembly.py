@@ -8,8 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from flow.extraction.activations import softmax_exponentials
 from flow.fixed import CODE_BITS, FixedFormat, Overflow, Rounding, covering, exact_codes, quantize, to_values
-from flow.graph import BatchNorm, Input, IntGraph, LeakyRelu, Lookup, MatMul, MaxPool, Op, Relu, Requantize, Reshape
+from flow.graph import (
+    BatchNorm,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+)
 from flow.intervals import check_division, exact_result
 from flow.names import identifier
 from flow.passes.fold_batchnorm import narrowed
@@ -28,6 +42,7 @@ def assemble(
     ports: Mapping[str, FixedFormat],
     rounding: Rounding,
     functions: Evaluate,
+    softmax: FixedFormat | None = None,
 ) -> IntGraph:
     """Return the quantized graph, one op per step, before any pass.
 
@@ -38,6 +53,7 @@ def assemble(
         ports: input -> its format.
         rounding: how results and inputs are rounded.
         functions: computes the functions of tables.
+        softmax: format of the outputs of a final softmax; None leaves it off.
 
     Raises:
         UnsupportedError: a result needs more bits than codes have.
@@ -50,8 +66,15 @@ def assemble(
             continue
         choice = choices.get(op.name)
         builder.append(op, parameters.get(op.name), None if choice is None else choice.format)
+    warnings = graph.warnings
+    for name, layer in graph.softmaxes.items():
+        if softmax is not None:
+            builder.append_softmax(name, layer, softmax)
+        how = "is left off the hardware, which returns its inputs; argmax is the same"
+        how = how if softmax is None else "is an integer function of the same inputs, not Keras' float one"
+        warnings = (*warnings, f"the final softmax ('{layer}') {how}")
     outputs = tuple(builder.gives[name] for name in graph.outputs)
-    return IntGraph(name=graph.name, ops=tuple(builder.ops.values()), outputs=outputs, warnings=graph.warnings)
+    return IntGraph(name=graph.name, ops=tuple(builder.ops.values()), outputs=outputs, warnings=warnings)
 
 
 @dataclass(slots=True)
@@ -91,6 +114,21 @@ class _Assembly:
             last = Relu(name=name, inputs=(cast.name,), shape=cast.shape, format=fmt, limit=limit, fused=("limit",))
             self.ops[name] = self._covered(last)
             self.gives[op.name] = name
+
+    def append_softmax(self, name: str, layer: str, fmt: FixedFormat) -> None:
+        """Append a softmax behind the op that gives the values of `name`."""
+        x = self.ops[self.gives[name]]
+        made = Softmax(
+            name=self._name(layer),
+            inputs=(x.name,),
+            shape=x.shape,
+            format=fmt,
+            exponentials=softmax_exponentials(x, fmt),
+            layers=(layer,),
+            fused=("softmax",),
+        )
+        self.ops[made.name] = made
+        self.gives[name] = made.name
 
     def _put(self, op: FloatOp, made: Op) -> None:
         self.ops[made.name] = made

@@ -14,7 +14,7 @@ from flow import reference
 from flow.errors import DataError, SpecError
 from flow.fixed import FixedFormat, Overflow, covering
 from flow.fixed import quantize as quantize_codes
-from flow.graph import IntGraph
+from flow.graph import IntGraph, Op, Softmax
 from flow.intervals import exact_result
 from flow.passes import lower
 from flow.quantization.assembly import assemble
@@ -68,6 +68,7 @@ def quantize(
     settings: QuantSettings | None = None,
     *,
     input_format: FixedFormat | None = None,
+    softmax: FixedFormat | None = None,
     functions: Evaluate | None = None,
     luts: Luts | None = None,
     memory: Memory | None = None,
@@ -80,6 +81,7 @@ def quantize(
         calibration: float (samples, *input shape); several inputs flattened and joined in order.
         settings: bit widths and switches.
         input_format: of the ports; else what fits the samples.
+        softmax: unsigned format of the outputs of a final softmax; None leaves it off.
         functions: computes element-wise functions such as tanh (`flow.train.functions.approximate`); needed for models
             that have them.
         luts: the static estimate, for a budget of LUTs.
@@ -106,7 +108,7 @@ def quantize(
     choices, outputs = sweep(whole, ports, how("first"))
     if settings.sweeps == 2:
         choices, outputs = second_sweep(whole, ports, choices, how("second"))
-    extracted = assemble(whole.graph, whole.found, choices, formats, settings.rounding, whole.functions)
+    extracted = assemble(whole.graph, whole.found, choices, formats, settings.rounding, whole.functions, softmax)
     lowered = lower(extracted)
     _check_search(lowered, ports, outputs[whole.graph.outputs[0]])
     return QuantizedModel(
@@ -179,12 +181,17 @@ def _check_search(lowered: IntGraph, ports: Mapping[str, Floats], outputs: Float
         AssertionError: they differ: the search has not computed what the hardware will.
     """
     parts = {op.name: quantize_codes(ports[op.name], op.format, op.rounding, Overflow.SAT) for op in lowered.inputs}
-    found = reference.run_output(lowered, lowered.join_port(parts))
+    found = reference.run(lowered, lowered.join_port(parts), keep=(scores(lowered).name,)).codes[scores(lowered).name]
     assert np.array_equal(found.reshape(outputs.shape), outputs), f"{lowered.name}: the search computed other codes"
 
 
+def scores(graph: IntGraph) -> Op:
+    """Return the op whose codes leave the graph first, or that before a softmax."""
+    return graph[graph.output.inputs[0]] if isinstance(graph.output, Softmax) else graph.output
+
+
 def float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None = None) -> Floats:
-    """Return the first output of the float network, float32 (samples, *shape)."""
+    """Return the first output of the float network, before a final softmax: float32 (samples, *shape)."""
     *_, found = (
         result
         for op, result in float_values(graph, split_ports(graph, values), functions or _no_functions)

@@ -84,12 +84,14 @@ class FloatGraph:
         name: identifier of the model.
         ops: the inputs first.
         outputs: names of the ops whose values leave the graph.
+        softmaxes: op whose values go into a final softmax -> the layer that is one; it is no op of this graph.
         warnings: what a report must repeat.
     """
 
     name: str
     ops: tuple[FloatOp, ...]
     outputs: tuple[str, ...]
+    softmaxes: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[FloatOp]:
@@ -129,7 +131,8 @@ def float_graph(model: TrainedModel) -> FloatGraph:
     graph = read_calls(builder)
     sloped = {layer for layer, arrays in model.weights.items() if "slope" in arrays}
     ops = tuple(_with_numbers(op, numbers, builder.divisors, sloped) for op in graph.ops)
-    return FloatGraph(name=graph.name, ops=ops, outputs=graph.outputs, warnings=graph.warnings)
+    softmaxes = {each.op: each.softmax for each in builder.tensors.values() if each.softmax is not None}
+    return FloatGraph(name=graph.name, ops=ops, outputs=graph.outputs, softmaxes=softmaxes, warnings=model.warnings)
 
 
 def _refuse_quantized(call: Call) -> None:

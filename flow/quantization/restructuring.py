@@ -109,7 +109,8 @@ def _rewritten(graph: FloatGraph, rewrite: Rewrite) -> FloatGraph:
             kept = (merged if op is second else op for op in graph.ops if op is not first)
             ops = tuple(op if op is merged else _reading(op, renamed) for op in kept)
             outputs = tuple(renamed.get(name, name) for name in graph.outputs)
-            return _rewritten(replace(graph, ops=ops, outputs=outputs), rewrite)
+            softmaxes = {renamed.get(name, name): layer for name, layer in graph.softmaxes.items()}
+            return _rewritten(replace(graph, ops=ops, outputs=outputs, softmaxes=softmaxes), rewrite)
     return graph
 
 

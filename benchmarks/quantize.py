@@ -1,0 +1,253 @@
+"""What post-training quantization loses: the joint search beside baselines and switches, on the float models here.
+
+    python benchmarks/quantize.py                  # all models; goes on where it stopped; prints Markdown tables
+    python benchmarks/quantize.py fashion_resnet8  # one model
+    python benchmarks/quantize.py --tables         # only prints what was measured
+    python benchmarks/quantize.py --scale          # search time and memory against modules and samples
+
+Accuracy is that of the integer reference on the whole test split. Calibration samples are 128 of the training split,
+drawn by each of three seeds. Results are kept in benchmarks/data/quantize.json, with the versions that made them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flow import reference
+from flow.datasets import load_dataset
+from flow.fixed import Overflow, to_values
+from flow.fixed import quantize as quantize_values
+from flow.quantization.driver import QuantizedModel, float_outputs, quantize
+from flow.quantization.floats import float_graph
+from flow.quantization.settings import QuantSettings
+from flow.sources import find_float
+from flow.trained import TrainedModel
+
+HERE = Path(__file__).parent
+DATA = HERE / "data" / "quantize.json"
+MODELS = ("digits_mlp", "mnist_mlp", "fashion_cnn", "fashion_mobile", "fashion_resnet8", "mnist_autoencoder")
+BITS, SEEDS = (8, 6, 4), (1, 2, 3)
+SAMPLES = 128
+PART = 500
+"""Test samples that the float network runs at a time."""
+BASELINES: Mapping[str, Mapping[str, Any]] = {
+    "joint": {},
+    "independent": {"choose": "independent"},
+    "MSE": {"choose": "mse"},
+    "min-max": {"choose": "minmax"},
+    "percentile": {"choose": "percentile"},
+    "KL": {"choose": "kl"},
+}
+"""How fraction bits are chosen."""
+POINTS: Mapping[str, Mapping[str, Any]] = {
+    "after every op": {"points": "op"},
+    "batch norm folded": {"points": "folded"},
+    "16 bits before adds": {"points": "wide-add"},
+}
+"""Where values are quantized, besides unified modules."""
+SWITCHES: Mapping[str, Mapping[str, Any]] = {
+    "bias correction": {"bias_correction": True},
+    "second sweep": {"sweeps": 2},
+    "weights by reconstruction": {"weight_rounding": "reconstruct"},
+    "both of these": {"weight_rounding": "reconstruct", "bias_correction": True},
+    "per tensor": {"per_channel": False},
+    "per tensor, equalized": {"per_channel": False, "equalize": True},
+    "equalized": {"equalize": True},
+    "4-bit powers of two": {"weights": "po2"},
+    "... by reconstruction": {"weights": "po2", "weight_rounding": "reconstruct"},
+}
+"""What can be put on top; measured with the first seed."""
+
+
+def runs() -> Iterator[tuple[str, int, int, Mapping[str, Any]]]:
+    """Yield (name, bits, seed, settings) of all runs of a model."""
+    for bits in BITS:
+        for name, settings in {**BASELINES, **POINTS}.items():
+            for seed in SEEDS:
+                yield name, bits, seed, settings
+        for name, settings in SWITCHES.items():
+            yield name, bits, SEEDS[0], settings
+
+
+def load() -> dict[str, Any]:
+    return json.loads(DATA.read_text()) if DATA.exists() else {"models": {}, "scale": []}
+
+
+def save(document: Mapping[str, Any]) -> None:
+    machine = {"python": platform.python_version(), "numpy": version("numpy"), "processors": platform.machine()}
+    DATA.write_text(json.dumps({**document, "versions": machine}, indent=1) + "\n")
+
+
+def measure(name: str, document: dict[str, Any]) -> None:
+    """Run what is not yet measured of one model."""
+    source = find_float(Path(name), weights=None, cache=Path("build/.read"))
+    data = load_dataset(str(source.dataset), download=False)
+    kept = document["models"].setdefault(name, {"float": None, "runs": {}})
+    exact = np.concatenate(
+        [
+            float_outputs(float_graph(source.trained), data.x_test[at : at + PART])
+            for at in range(0, len(data.x_test), PART)
+        ]
+    )
+    kept["float"] = score(exact, exact, data)
+    todo = [each for each in runs() if key(*each[:3]) not in kept["runs"]]
+    for number, (variant, bits, seed, settings) in enumerate(todo, 1):
+        started = time.perf_counter()
+        chosen = np.random.default_rng(seed).choice(len(data.x_train), SAMPLES, replace=False)
+        found = quantize(source.trained, data.x_train[np.sort(chosen)], QuantSettings(bits=bits, **settings))
+        searched = time.perf_counter() - started
+        result = {**score(outputs(found, data.x_test), exact, data), "search_s": round(searched, 2)}
+        result["quantizations"] = found.record["counts"][-1]["ops"]
+        kept["runs"][key(variant, bits, seed)] = result
+        save(document)
+        print(f"{name}: {number} of {len(todo)}: {key(variant, bits, seed)}: {result}", file=sys.stderr, flush=True)
+
+
+def key(variant: str, bits: int, seed: int) -> str:
+    return f"{variant} / {bits} bits / seed {seed}"
+
+
+def outputs(found: QuantizedModel, values: np.ndarray) -> np.ndarray:
+    port = found.lowered.inputs[0]
+    codes = reference.run_output(found.lowered, quantize_values(values, port.format, port.rounding, Overflow.SAT))
+    return to_values(codes, found.lowered.output.format)
+
+
+def score(got: np.ndarray, exact: np.ndarray, data: Any) -> dict[str, float]:
+    """Return the share of right classes, or the mean squared error of a reconstruction; and the error to float."""
+    got = got.reshape(exact.shape)
+    error = float(np.square(got - exact).sum() / np.square(exact, dtype=float).sum())
+    if exact[0].size == data.x_test[0].size:
+        return {"mse": float(np.square(got - data.x_test.reshape(got.shape)).mean()), "error": error}
+    return {"accuracy": float(np.mean(got.reshape(len(got), -1).argmax(axis=1) == data.y_test)), "error": error}
+
+
+# -- tables
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    """Return Markdown: how fraction bits are chosen, where values are quantized, what switches add."""
+    return "\n\n".join(
+        [
+            "How fraction bits are chosen (mean of three seeds, half the spread between them)",
+            table(document, BASELINES),
+            "Where values are quantized (the same bits, the same search)",
+            table(document, {"unified modules": {}, **POINTS}, counted=True),
+            "Switches (first seed)",
+            table(document, {"none": {}, **SWITCHES}, seeds=SEEDS[:1]),
+        ]
+    )
+
+
+def table(
+    document: Mapping[str, Any], variants: Mapping[str, Any], *, counted: bool = False, seeds: Sequence[int] = SEEDS
+) -> str:
+    header = ["model", "float", "bits", *variants]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for name, kept in document["models"].items():
+        for bits in BITS:
+            cells = [cell(kept["runs"], variant, bits, seeds, counted) for variant in variants]
+            lines.append("| " + " | ".join([f"`{name}`", words(kept["float"]), str(bits), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def cell(found: Mapping[str, Any], variant: str, bits: int, seeds: Sequence[int], counted: bool) -> str:
+    own = "joint" if variant in ("unified modules", "none") else variant
+    results = [found[key(own, bits, seed)] for seed in seeds if key(own, bits, seed) in found]
+    if not results:
+        return "-"
+    number, scale = ("accuracy", 100) if "accuracy" in results[0] else ("mse", 1)
+    values = [scale * each[number] for each in results]
+    digits = 2 if scale == 100 else 5
+    text = f"{np.mean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {(max(values) - min(values)) / 2:.{digits}f}"
+    return f"{text} ({results[0]['quantizations']})" if counted else text
+
+
+def words(result: Mapping[str, float]) -> str:
+    return f"{100 * result['accuracy']:.2f} %" if "accuracy" in result else f"mse {result['mse']:.5f}"
+
+
+# -- scale
+
+
+def scale(document: dict[str, Any]) -> None:
+    """Measure search time and memory of nets of residual blocks, against their number and that of samples."""
+    document["scale"] = []
+    for blocks, samples in ((2, 64), (4, 64), (8, 64), (16, 64), (4, 32), (4, 128), (4, 256)):
+        trained, values = _blocks(blocks), _samples(samples)
+        started = time.perf_counter()
+        found = quantize(trained, values)
+        row = {
+            "modules": len(found.record["modules"]),
+            "samples": samples,
+            "seconds": round(time.perf_counter() - started, 2),
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        document["scale"].append(row)
+        print(row, flush=True)
+    save(document)
+
+
+def _samples(count: int) -> np.ndarray:
+    return np.float32(np.random.default_rng(1).integers(0, 257, (count, 16, 16, 8)) / 256)
+
+
+def _blocks(count: int) -> TrainedModel:
+    """Return a float net of residual blocks as data, without Keras."""
+    rng = np.random.default_rng(2)
+    layers = [_entry("InputLayer", "input", [], batch_input_shape=[None, 16, 16, 8])]
+    weights: dict[str, dict[str, np.ndarray]] = {}
+
+    def conv(name: str, source: str, inputs: int, activation: str) -> str:
+        geometry = {"filters": 16, "kernel_size": [3, 3], "strides": [1, 1], "padding": "same"}
+        layers.append(_entry("Conv2D", name, [source], activation=activation, use_bias=True, **geometry))
+        kernel = rng.normal(0, 0.3 / np.sqrt(inputs), (3, 3, inputs, 16))
+        weights[name] = {"kernel": np.float32(kernel), "bias": np.zeros(16, np.float32)}
+        return name
+
+    last = conv("stem", "input", 8, "relu")
+    for block in range(count):
+        inner = conv(f"b{block}_second", conv(f"b{block}_first", last, 16, "relu"), 16, "linear")
+        layers.append(_entry("Add", f"b{block}_add", [inner, last]))
+        layers.append(_entry("ReLU", f"b{block}_relu", [f"b{block}_add"]))
+        last = f"b{block}_relu"
+    ends = {"input_layers": [["input", 0, 0]], "output_layers": [[last, 0, 0]]}
+    return TrainedModel(name="blocks", class_name="Functional", config={"layers": layers, **ends}, weights=weights)
+
+
+def _entry(class_name: str, name: str, sources: Sequence[str], **config: Any) -> dict[str, Any]:
+    nodes = [[[source, 0, 0, {}] for source in sources]] if sources else []
+    return {"class_name": class_name, "name": name, "config": {"name": name, **config}, "inbound_nodes": nodes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("--tables", action="store_true", help="only print what was measured")
+    parser.add_argument("--scale", action="store_true", help="search time and memory instead")
+    arguments = parser.parse_args()
+    document = load()
+    if arguments.scale:
+        scale(document)
+        return
+    if not arguments.tables:
+        for name in arguments.models:
+            measure(name, document)
+    print(tables(document))
+
+
+if __name__ == "__main__":
+    main()
