@@ -5,7 +5,7 @@
 Both networks have the size for ImageNet (224 x 224 pixels, 1000 classes) and 8-bit weights and activations; the numbers
 are random, which changes no time. Both sides run alternately (A B A B ...), warm, on all cores; the medians are
 compared. TensorFlow runs without oneDNN, as everywhere in po2flow; `TF_ENABLE_ONEDNN_OPTS=1` before the command turns
-it on. Needs `po2flow[train]`.
+it on. Memory is the process's: of the second network it says little. Needs `po2flow[train]`.
 """
 
 from __future__ import annotations
