@@ -63,6 +63,7 @@ def _packages() -> Iterator[Finding]:
         yield _package(name, module, "training, reading Keras files, QKeras inference", "pip install 'po2flow[train]'")
     for name, module in RTL_PACKAGES.items():
         yield _package(name, module, "'flow build --backend rtl'", "pip install 'po2flow[rtl]'")
+    yield _package("pillow", "PIL", "ImageNet folders, KITTI (docs/data.md)", "pip install 'po2flow[images]'")
     for name, module in PNR_PACKAGES.items():
         yield _package(name, module, "'flow build --backend rtl --until pnr'", "pip install 'po2flow[pnr]'")
 

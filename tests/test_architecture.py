@@ -22,6 +22,7 @@ LAYERS = (  # a module imports from its own layer or those before it
     (
         "intervals",
         "sums",
+        "quantization",
         "reference",
         "extraction",
         "passes",
@@ -42,7 +43,7 @@ LAYERS = (  # a module imports from its own layer or those before it
         "detection",
     ),
     ("toolchain", "vendor_reports", "datasets", "images", "imagenet", "kitti", "train", "backends", "study"),
-    ("runs", "sources", "preflight", "verify", "commands", "report", "page", "doctor", "synthesis", "pipeline", "fuzz"),
+    ("runs", "sources", "quantizing", "preflight", "verify", "commands", "report", "page", "doctor", "synthesis", "pipeline", "fuzz"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

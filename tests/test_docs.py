@@ -38,7 +38,10 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/**/*.md", "models/*.md", "hls_projects/README.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
-FREE_KEYS = ("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity", "exponents")
+FREE_KEYS = (
+    *("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity", "exponents"),
+    "quantization.settings",
+)
 """Objects whose keys are names of levels, stages, ops, packages or counts; documented as `name.*`."""
 
 
@@ -182,6 +185,13 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return flow.build(ROOT / "models" / "digits_mlp" / "spec.toml", Target(), options)
 
 
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Return a report of an autoencoder: outputs of the input's size."""
+    options = flow.QuantizeOptions(until="extract", samples=50, output=tmp_path_factory.mktemp("runs"))
+    return flow.quantize(ROOT / "models" / "mnist_autoencoder", Target(), options)
+
+
 def with_softmax() -> TrainedModel:
     """Return digits_mlp with a softmax behind it."""
     trained = load_trained(ROOT / "models" / "digits_mlp")
@@ -237,9 +247,9 @@ def documented() -> dict[str, str]:
     return {name: when.strip() for name, when in rows}
 
 
-def test_every_field_of_the_report_is_documented(emitted: Report) -> None:
-    found = paths(emitted.to_json()) | paths(compared().to_json())
-    parents = {"verdict.first_divergence", "confusion"}
+def test_every_field_of_the_report_is_documented(emitted: Report, quantized: Report) -> None:
+    found = paths(emitted.to_json()) | paths(compared().to_json()) | paths(quantized.to_json())
+    parents = {"verdict.first_divergence", "confusion", "quantization"}
     assert found - parents == set(documented()) - parents
 
 

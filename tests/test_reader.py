@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,8 @@ from flow.errors import ModelFileError, UnsupportedError
 from flow.extraction import extract
 from flow.fixed import FixedFormat
 from flow.graph import to_json
+from flow.quantization.driver import float_outputs
+from flow.quantization.floats import float_graph
 from flow.topology import topology
 from flow.train import quiet_warnings
 from flow.train.freeze import quantized_weights
@@ -371,13 +377,54 @@ def test_calls_with_more_than_tensors_are_refused(tmp_path: Path) -> None:
             assert read_keras(path).trained.weights.keys() == {"norm"}
 
 
-def test_exports_of_keras_3_are_refused(tmp_path: Path) -> None:
-    def edit(config: dict[str, Any]) -> None:
-        config["config"]["layers"][1]["inbound_nodes"] = [{"args": [], "kwargs": {}}]
+KERAS_3 = """
+import sys
+import numpy as np
+import keras
 
-    for path, weights in edited(functional((4,), dense(2, "last")), tmp_path, edit):
-        with pytest.raises(UnsupportedError, match="layer 'last': was written by Keras 3"):
-            read_keras(path, weights)
+keras.utils.set_random_seed(1)
+L = keras.layers
+x = keras.Input((6, 6, 3))
+y = L.ReLU(6.0)(L.BatchNormalization()(L.Conv2D(4, 3, padding="same", name="stem")(x)))
+y = L.LeakyReLU(negative_slope=0.25)(L.Add()([y, L.DepthwiseConv2D(3, padding="same")(y)]))
+branched = keras.Model(x, L.Dense(3)(L.GlobalAveragePooling2D()(L.Dropout(0.5)(y))))
+branched.layers[2].set_weights([np.linspace(0.5, 1.5, 4) + each for each in range(4)])
+inner = keras.Sequential([keras.Input((5,)), L.Dense(4, activation="relu"), L.Dense(5)], name="inner")
+row = keras.Sequential([keras.Input((5,)), inner, L.Dense(2)])
+values = np.random.default_rng(1).uniform(-1, 1, (8, 200))
+for name, model in (("branched", branched), ("row", row)):
+    given = np.float32(np.resize(values, (8, *model.input_shape[1:])))
+    model.save(f"{sys.argv[1]}/{name}.h5")
+    model.save(f"{sys.argv[1]}/{name}.keras")
+    np.savez(f"{sys.argv[1]}/{name}.npz", given=given, wanted=model.predict(given, verbose=0))
+"""
+
+
+def test_models_of_keras_3_are_read(tmp_path: Path) -> None:
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, "-c", KERAS_3, tmp_path], check=True, env=environment, capture_output=True)
+    for name, suffix in product(("branched", "row"), ("h5", "keras")):
+        arrays = np.load(tmp_path / f"{name}.npz")
+        found = read_keras(tmp_path / f"{name}.{suffix}")
+        with quiet_warnings():
+            said = found.keras.predict(arrays["given"], verbose=0)
+        np.testing.assert_allclose(said, arrays["wanted"], rtol=0, atol=1e-5)  # two Keras' floats
+        np.testing.assert_allclose(float_outputs(float_graph(found.trained), arrays["given"]), said, rtol=0, atol=1e-5)
+
+
+def test_damaged_nodes_of_keras_3_are_refused(tmp_path: Path) -> None:
+    for node in (
+        {"args": [], "kwargs": {}},
+        {"args": [3], "kwargs": {}},
+        {"args": [{"class_name": "__keras_tensor__"}]},
+    ):
+
+        def edit(config: dict[str, Any], node: Any = node) -> None:
+            config["config"]["layers"][1]["inbound_nodes"] = [node]
+
+        for path, weights in edited(functional((4,), dense(2, "last")), tmp_path, edit):
+            with pytest.raises((UnsupportedError, ModelFileError)):
+                read_keras(path, weights)
 
 
 def test_models_in_models_have_an_end(tmp_path: Path) -> None:

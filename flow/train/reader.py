@@ -30,6 +30,7 @@ from flow.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, shor
 from flow.topology import MAX_DEPTH, MODELS, topology
 from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.freeze import layers_by_path, quantized_weights, revived
+from flow.train.keras3 import as_keras_2
 from flow.train.rebuild import custom_objects
 from flow.trained import TrainedModel
 
@@ -148,7 +149,7 @@ def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any],
 def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
     try:
         config = json.loads(text)
-        found = dict(_inference_only(config)) if isinstance(config, dict) else {}
+        found = dict(as_keras_2(_inference_only(config))) if isinstance(config, dict) else {}
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: its configuration is no JSON ({error})") from error
     if not isinstance(found.get("config"), dict | list) or "class_name" not in found:
@@ -248,8 +249,6 @@ def _refuse_unknown_layers(path: Path, config: Mapping[str, Any], inside: str = 
 def _refuse_call_arguments(nodes: Any) -> None:
     """Refuse calls that say more than what they read: `training=True` makes a layer another one."""
     for node in nodes if isinstance(nodes, list) else ():
-        if isinstance(node, Mapping):
-            raise UnsupportedError("was written by Keras 3; save the model with Keras 2 (tf_keras), as QKeras needs it")
         for source in node if isinstance(node, list) else ():
             given = source[3] if isinstance(source, list) and len(source) > 3 else {}
             for key, value in given.items() if isinstance(given, Mapping) else [("arguments", given)]:
