@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from flow.fixed import Codes
 from flow.graph import Input, IntGraph, Lookup, MatMul, Op
-from flow.reference import Carrier, run
+from flow.reference import run
+from flow.sums import Carrier
 
 SEED = 20190204
 SHARE = 4

@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from flow import sums
 from flow.errors import DataError
@@ -113,7 +112,7 @@ def run(
         for start in starts:
             run_batch(steps, start)
     else:  # NumPy computes outside the interpreter lock; two layers of threads would wait for each other
-        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=cores) as pool:
+        with sums.one_thread_blas(), ThreadPoolExecutor(max_workers=cores) as pool:
             steps = list(pool.map(partial(_step, graph=graph), ops))
             list(pool.map(partial(run_batch, steps), starts))
     return SimResult(level="reference", codes=out, run_s=time.perf_counter() - started)
@@ -139,11 +138,6 @@ def check_input(graph: IntGraph, codes: Codes) -> None:
                 f"{graph.name}: codes {part.min()}..{part.max()} of input '{name}' are outside the format {op.format} "
                 f"({op.lowest_code}..{op.format.max_code})"
             )
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _batch_size(ops: Collection[Op]) -> int:

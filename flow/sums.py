@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from flow.fixed import Codes, FixedFormat
 from flow.graph import Conv, MatMul, Op, Pool, Shape
@@ -27,6 +29,16 @@ PIECE_BYTES = 1 << 20
 """A piece is as large as lets what is computed for it stay about this size: half of a core's cache."""
 FEWEST_PRODUCTS = 64
 """A sum in float64 costs twice a sum in float32; adding two sums costs about as much as this many products less."""
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread_blas() -> Any:
+    """Return a context in which BLAS uses one thread, for work that runs side by side already."""
+    return _threads().limit(limits=1, user_api="blas")
 
 
 def carrier(bound: int) -> type[Any]:

@@ -11,11 +11,16 @@ import pytest
 pytest.importorskip("PIL.Image", reason="pillow is not installed")
 
 from fixtures_kitti import HEIGHT, WIDTH, generate
+from float_models import as_data
 
 from flow.detection import DetectionHead, Detections, decode, decode_values, encode, mean_average_precision, suppress
 from flow.errors import ToolMissingError
-from flow.fixed import FixedFormat, Overflow, Rounding, quantize
+from flow.fixed import FixedFormat
+from flow.fixed import quantize as quantize_values
 from flow.kitti import IOU_THRESHOLDS, KittiImages, load_kitti
+from flow.quantization.driver import quantize
+from flow.quantization.settings import QuantSettings
+from flow.reference import run_output
 from flow.train import load_tensorflow, quiet_warnings
 
 try:
@@ -89,10 +94,14 @@ def test_the_float_network_finds_the_objects(detector: Detector) -> None:
     assert detector.score(tuple(decode_values(np.zeros_like(values), HEAD))) < 0.1  # a box in each cell
 
 
-def test_an_integer_feature_map_finds_them_too(detector: Detector) -> None:
-    """The codes of a quantized network come as here: int64 (samples, rows, columns, channels) and their format."""
-    values = detector.model.predict(detector.test_inputs, verbose=0)
-    fmt = FixedFormat(True, 4, 5)
-    codes = quantize(values, fmt, Rounding.RND_CONV, Overflow.SAT)
+@pytest.mark.parametrize(("bits", "lost"), [(8, 0.02), (6, 0.05)])
+def test_the_integer_feature_map_of_the_quantized_network_finds_them_too(
+    detector: Detector, bits: int, lost: float
+) -> None:
+    found = quantize(as_data(detector.model), detector.train_inputs[:32], QuantSettings(bits=bits))
+    port, last = found.lowered.inputs[0], found.lowered.output
+    codes = run_output(found.lowered, quantize_values(detector.test_inputs, port.format, port.rounding, port.overflow))
     assert codes.dtype == np.int64 and codes.shape == (60, *GRID, HEAD.channels)
-    assert abs(detector.score(decode(codes, fmt, HEAD)) - detector.score(decode_values(values, HEAD))) < 0.05
+    assert port.format == FixedFormat(False, 0, 8)  # what the images are, nothing rounded
+    values = detector.model.predict(detector.test_inputs, verbose=0)
+    assert detector.score(decode(codes, last.format, HEAD)) > detector.score(decode_values(values, HEAD)) - lost

@@ -312,8 +312,10 @@ def test_circuits_are_measured_on_generic_gates(tmp_path: Path) -> None:
 @needs_yosys
 @pytest.mark.skipif(not measure.LIBERTY.exists(), reason="qflow-tech-osu018 is not installed")
 def test_a_circuit_is_measured_as_in_the_table(tmp_path: Path) -> None:
-    costs = measure.measure([CIRCUITS["shift_constant"]], tmp_path, widths=[(16, 8)])
-    assert costs.rows == (load_costs().find("shift_constant", 16, 8),)
+    """All but the energy, which changes with the models."""
+    row = measure.measure([CIRCUITS["shift_constant"]], tmp_path, widths=[(16, 8)]).rows[0]
+    expected = load_costs().find("shift_constant", 16, 8)
+    assert replace(row, energy=expected.energy, energy_zeros=expected.energy_zeros) == expected
 
 
 @needs_yosys
@@ -342,7 +344,7 @@ def test_a_broken_circuit_is_caught(tmp_path: Path, name: str, right: str, wrong
 def test_every_circuit_does_what_its_definition_says(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "FPGA_OUT_BITS", ())
+    monkeypatch.setattr(measure, "_on_fpgas", lambda *_: False)
     circuit = CIRCUITS[name]
     rows = measure.measure([circuit], tmp_path, library=GENERIC).rows
     assert [(row.acc_bits, row.out_bits) for row in rows] == sorted(circuit.widths, reverse=True)
@@ -361,7 +363,7 @@ def test_the_table_has_every_circuit_and_width() -> None:
     assert [(row.circuit, row.acc_bits, row.out_bits) for row in costs.rows] == [
         (name, *pair) for name, circuit in CIRCUITS.items() for pair in sorted(circuit.widths, reverse=True)
     ]
-    assert all((row.xc7 is None) == (row.out_bits == 6) for row in costs.rows)
+    assert all((row.xc7 is None) == (row.out_bits < 8 and "encode16" not in row.circuit) for row in costs.rows)
     assert costs_from_json(json.loads(costs_to_json(costs))) == costs
 
 

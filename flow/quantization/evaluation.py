@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flow import reference, sums
+from flow import sums
 from flow.errors import UnsupportedError
 from flow.fixed import FixedFormat, to_values
-from flow.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Pool, Relu, Reshape, SumPool
+from flow.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Relu, Reshape, SumPool
 from flow.intervals import FLOAT32_BITS, FLOAT64_BITS, window_counts
 from flow.quantization.floats import FloatOp, Function
 from flow.reference import MERGE_FUNCTIONS
@@ -92,7 +92,7 @@ def over_batches(op: FloatOp, samples: int, function: Callable[[slice], Result])
     parts = list(batches(op, samples))
     if isinstance(op.op, Function):  # TensorFlow has threads of its own
         return [function(part) for part in parts]
-    with reference._blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with sums.one_thread_blas(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return list(pool.map(function, parts))
 
 
@@ -150,7 +150,7 @@ def reach_after(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bia
             largest = float(np.prod([each.largest for each in inputs]))
             return Reach(sum(each.frac_bits for each in inputs), largest)
         return Reach(finest, float(sum(each.largest for each in inputs)))
-    if isinstance(kind, Pool) and isinstance(kind, SumPool):
+    if isinstance(kind, SumPool):
         weight = to_values(kind.weight, kind.weight_format)
         return Reach(
             x.frac_bits + kind.weight_format.frac_bits, float((window_counts(kind) * weight).max() * x.largest)

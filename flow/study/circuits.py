@@ -151,15 +151,14 @@ def _circuits(parameters: str) -> tuple[Circuit, ...]:
         dyadic(16),
         circuit(
             "tflite31",
-            "TFLite single rounding: 31-bit multiplier, shift, round half up, zero point, clamp",
+            "31-bit multiplier, shift, round half up, zero point, clamp",
             body=bodies.tflite,
             define=definitions.tflite_single,
             **scaled,
         ),
         circuit(
             "gemmlowp31",
-            "gemmlowp double rounding: 31-bit multiplier, round half up, shift, round half away from zero, zero point, "
-            "clamp",
+            "31-bit multiplier, round half up, shift, round half away from zero, zero point, clamp",
             body=bodies.gemmlowp,
             define=definitions.gemmlowp_double,
             **scaled,

@@ -59,6 +59,7 @@ class Row:
         storage_bits: bits that the circuit stores beside its input and output registers (codebooks, thresholds).
         cells: how many cells.
         energy: of the data nets, per operation.
+        energy_zeros: the same with zeros in place of the random bits that widen an accumulator.
         clock_energy: of the clock pins of the input's and the output's flip-flops, per operation; the clock of storage
             stands still.
         delay_ns: of the longest path from register to register by ABC, without wires; None where the library has no
@@ -79,6 +80,7 @@ class Row:
     storage_bits: int
     cells: int
     energy: float
+    energy_zeros: float
     clock_energy: float
     delay_ns: float | None
     xc7: FpgaCost | None

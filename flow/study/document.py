@@ -356,6 +356,19 @@ The scripts, after `read_verilog`; `cells.lib` is the library:
 """
 
 
+def _zeros(costs: Costs) -> str:
+    """Say how energies over the shifts change with zeros in place of random bits."""
+    found = {row.circuit: row for row in _compared(costs) if row.acc_bits == max(ACC_BITS)}
+    pairs = [(name, over) for over in BASELINES[::-1] for name in ("dyadic16_runtime", "float32_runtime")]
+    changes = "; ".join(
+        f"{in_words(name)}, {row.acc_bits} -> {row.out_bits}, takes {_number(row.energy_zeros / base.energy_zeros)} "
+        f"times the energy of the {BASELINE_WORDS[over]} of its widths, not {_number(row.energy / base.energy)}"
+        for name, over in pairs
+        if (row := found.get(name)) is not None and (base := _baseline(costs, row, over))
+    )
+    return f"- Bits that widen an accumulator are random; with zeros there instead, {changes}.\n" if changes else ""
+
+
 def _limits(costs: Costs) -> str:
     return f"""## Limits
 
@@ -363,12 +376,14 @@ def _limits(costs: Costs) -> str:
   inside cells and leakage are left out. So energies are relative.
 - ABC's script moves areas by tens of percent, and not alike for all circuits: compare within this table only. The
   netlists' adders are what Yosys makes of `+` and `*` (`-booth`); a datapath compiler would do better.
+{_zeros(costs)}\
 - One circuit per function, made as small as we know how to; in one cycle. A pipelined multiplier has more registers,
   a serial one less area.
 - Constants are those above: another constant has other digits and another area. A constant shift only stores the bits
   it reads, which makes its registers fewer.
 - The standard cells are of one 180 nm library ({costs.library}) at one corner.
-- FPGA netlists are counted, not simulated. To codes of 6 bits nothing was synthesized for FPGAs.
+- FPGA netlists are counted, not simulated. Of what has a variant to 8 bits, only that was
+  synthesized for FPGAs.
 - On FPGAs a multiplier hides in DSPs, and the input's register with it: hold LUTs with DSPs and LUTs without side by
   side.
 """

@@ -38,10 +38,11 @@ FPGAS = {
     "xcup": f"{FAMILIES['UltraScale+'].synthesis} -top {TOP}",
     "xcup_nodsp": f"{FAMILIES['UltraScale+'].synthesis} -nodsp -top {TOP}",
 }
-FPGA_OUT_BITS = (16, 8, 4)
-"""Widths of codes that are measured on FPGAs."""
-FPGA_ORDER = {8: 0, 4: 1}
+FPGA_OUT_BITS = 8
+"""What makes codes of fewer bits is not synthesized for FPGAs, but for codebooks that have no more."""
 CELLS = "cells"
+DECODED_BITS = 16
+"""Width of the accumulators whose top bits decoders are simulated on."""
 SOURCES = ("circuits.py", "parameters.py", "definitions.py", "gates.py", "liberty.py", "vectors.py")
 """What a check and a simulation depend on besides the netlist."""
 
@@ -125,10 +126,10 @@ def measure(
         for pair in circuit.widths
         if widths is None or pair in widths
         for kind in (CELLS, *FPGAS)
-        if kind == CELLS or pair[1] in FPGA_OUT_BITS
+        if kind == CELLS or _on_fpgas(circuit, pair[1])
         if circuit.multiplies or not kind.endswith("_nodsp")
     ]
-    jobs.sort(key=lambda job: (job.kind != CELLS, job.storage_bits > 4000, FPGA_ORDER.get(job.out_bits, 0)))
+    jobs.sort(key=lambda job: (job.kind != CELLS, job.storage_bits, -job.acc_bits))
     accumulators = model_accumulators()
     found = _results(jobs, cache, library, accumulators, announce, timeout_s)
     rows = [_row(job, found, library) for job in jobs if job.kind == CELLS]
@@ -146,6 +147,10 @@ def measure(
             "rows": rows,
         }
     )
+
+
+def _on_fpgas(circuit: Circuit, out_bits: int) -> bool:
+    return out_bits >= min(FPGA_OUT_BITS, max(each for _, each in circuit.widths))
 
 
 def cell_script(library: Library) -> Script:
@@ -246,18 +251,22 @@ def examine(
         EmitError: an output differs from the definition.
     """
     checked = check(circuit, acc_bits, out_bits, netlist)
-    simulation = _ready(circuit, acc_bits, out_bits, netlist, circuit.values(acc_bits, out_bits))
-    acc = widened(accumulators, acc_bits if circuit.signed else 16)
-    if not circuit.signed:
-        acc = codes_of(acc, 16, acc_bits)
-    toggles = simulation.toggled(_inputs(circuit, acc, circuit.values(acc_bits, out_bits)), len(acc))
-    each = float(toggles @ netlist.load) / (len(acc) - 1)
     to_fj = 1.0 if library.voltage is None else 1000 * library.voltage**2 / 2
+    values = circuit.values(acc_bits, out_bits)
+    simulation = _ready(circuit, acc_bits, out_bits, netlist, values)
+
+    def energy(*, zeros: bool) -> float:
+        acc = widened(accumulators, acc_bits if circuit.signed else DECODED_BITS, zeros=zeros)
+        sequence = acc if circuit.signed else codes_of(acc, DECODED_BITS, acc_bits)
+        toggles = simulation.toggled(_inputs(circuit, sequence, values), len(sequence))
+        return round(float(toggles @ netlist.load) / (len(sequence) - 1) * to_fj, 2)
+
     return {
         "area": netlist.area,
         "register_area": netlist.register_area,
         "cells": sum(netlist.cells.values()),
-        "energy": round(each * to_fj, 2),
+        "energy": energy(zeros=False),
+        "energy_zeros": energy(zeros=True),
         "clock_energy": round(2 * netlist.clock_load * to_fj, 2),
         "checked": {"scope": scope(circuit, acc_bits), "inputs": checked},
     }
@@ -309,7 +318,7 @@ def _ready(
 
 def _row(job: Job, found: Mapping[str, Any], library: Library) -> dict[str, Any]:
     def fpga(kind: str) -> dict[str, int] | None:
-        if job.out_bits not in FPGA_OUT_BITS:
+        if not _on_fpgas(job.circuit, job.out_bits):
             return None
         family = FAMILIES["7-series" if kind.startswith("xc7") else "UltraScale+"]
         cells = found.get(f"{job.module}.{kind}") or found[f"{job.module}.{kind.removesuffix('_nodsp')}"]

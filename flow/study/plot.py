@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-LEFT, TOP, WIDTH, LINE, GAP = 168.0, 58.0, 300.0, 19.0, 36.0
+LEFT, TOP, WIDTH, LINE, GAP = 196.0, 58.0, 300.0, 19.0, 36.0
 LEAST, MOST = 0.1, 10000.0
 """Ends of the axes, which are logarithmic."""
 STYLE = """

@@ -162,11 +162,11 @@ def _stretches(acc: Codes) -> Codes:
     return np.concatenate([acc[start : start + STRETCH] for start in starts])
 
 
-def widened(accumulators: Mapping[str, Codes], bits: int) -> Codes:
+def widened(accumulators: Mapping[str, Codes], bits: int, *, zeros: bool = False) -> Codes:
     """Return all accumulators, one op after another, each op's shifted so that its largest magnitude fills the width.
 
     A quarter of the width is left as headroom. Where a shift to the left adds bits, they are random (a wider
-    accumulator's low bits are as good as that; zeros would favour whatever reads them).
+    accumulator's low bits are as good as that; zeros would favour whatever reads them), or `zeros`.
     """
     rng = np.random.default_rng(1)
     room = bits - bits // 4
@@ -174,7 +174,10 @@ def widened(accumulators: Mapping[str, Codes], bits: int) -> Codes:
     for acc in accumulators.values():
         width = 1 + int(max(acc.max(), ~acc.min(), 0)).bit_length()
         left = room - width
-        parts.append((acc << left) + rng.integers(0, 1 << left, len(acc)) if left > 0 else acc >> -left)
+        if left <= 0:
+            parts.append(acc >> -left)
+        else:
+            parts.append((acc << left) + (0 if zeros else rng.integers(0, 1 << left, len(acc))))
     return np.concatenate(parts)
 
 
