@@ -29,6 +29,9 @@ from flow.quantization.floats import FloatOp, Function, Reals
 from flow.quantization.modules import Module
 from flow.quantization.settings import LayerSettings, QuantSettings
 
+PIECE_VALUES = 1 << 16
+"""Values whose errors are computed at a time: what stays in a core's cache."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantized:
@@ -355,32 +358,54 @@ def squared_errors(
 ) -> NDArray[np.float64]:
     """Return the squared errors of values rounded to formats: float64 (formats, channels)."""
     flat, goal = values.reshape(-1, values.shape[-1]), target.reshape(-1, target.shape[-1])
-    found = np.empty((len(formats), flat.shape[-1]))
-    for number, fmt in enumerate(formats):
-        error = cast(flat, fmt, rounding)
-        error -= goal * goal.dtype.type(np.ldexp(1.0, fmt.frac_bits))
-        found[number] = np.einsum("ij,ij->j", error, error) * np.ldexp(1.0, -2 * fmt.frac_bits)
-    return found
+    rows = max(1, PIECE_VALUES // flat.shape[-1])
+    found = np.zeros((len(formats), flat.shape[-1]))
+    for at in range(0, len(flat), rows):
+        for number, fmt in enumerate(formats):
+            error = cast(flat[at : at + rows], fmt, rounding)
+            error -= goal[at : at + rows] * goal.dtype.type(np.ldexp(1.0, fmt.frac_bits))
+            found[number] += np.einsum("ij,ij->j", error, error)
+    return found * np.ldexp(1.0, [[-2 * fmt.frac_bits] for fmt in formats])
 
 
 def cast(values: Floats, fmt: FixedFormat, rounding: Rounding) -> Floats:
     """Return the codes of values in a format, rounded and clamped, as floats: a new array."""
-    scaled = values * values.dtype.type(np.ldexp(1.0, fmt.frac_bits))
-    codes: Floats = np.clip(ROUNDERS[rounding](scaled), fmt.min_code, fmt.max_code, out=scaled)
-    return codes
+    scaled: Floats = values * values.dtype.type(np.ldexp(1.0, fmt.frac_bits))
+    ROUNDERS[rounding](scaled)
+    np.maximum(scaled, fmt.min_code, out=scaled)
+    np.minimum(scaled, fmt.max_code, out=scaled)
+    return scaled
 
 
-def _half(function: Callable[[Floats], Floats], side: float) -> Callable[[Floats], Floats]:
-    return lambda x: function(x + x.dtype.type(side))
+def _floor(x: Floats, more: float = 0.0) -> None:
+    x += x.dtype.type(more)
+    np.floor(x, out=x)
 
 
-ROUNDERS: Mapping[Rounding, Callable[[Floats], Floats]] = {
-    Rounding.TRN: np.floor,
-    Rounding.TRN_ZERO: np.trunc,
-    Rounding.RND: _half(np.floor, 0.5),
-    Rounding.RND_MIN_INF: _half(np.ceil, -0.5),
-    Rounding.RND_INF: lambda x: np.copysign(np.floor(np.abs(x) + x.dtype.type(0.5)), x),
-    Rounding.RND_ZERO: lambda x: np.copysign(np.ceil(np.abs(x) - x.dtype.type(0.5)), x),
-    Rounding.RND_CONV: np.rint,
+def _ceil(x: Floats, less: float) -> None:
+    x -= x.dtype.type(less)
+    np.ceil(x, out=x)
+
+
+def _away(x: Floats) -> None:
+    magnitude = np.abs(x)
+    _floor(magnitude, 0.5)
+    np.copysign(magnitude, x, out=x)
+
+
+def _towards(x: Floats) -> None:
+    magnitude = np.abs(x)
+    _ceil(magnitude, 0.5)
+    np.copysign(magnitude, x, out=x)
+
+
+ROUNDERS: Mapping[Rounding, Callable[[Floats], object]] = {
+    Rounding.TRN: _floor,
+    Rounding.TRN_ZERO: lambda x: np.trunc(x, out=x),
+    Rounding.RND: lambda x: _floor(x, 0.5),
+    Rounding.RND_MIN_INF: lambda x: _ceil(x, 0.5),
+    Rounding.RND_INF: _away,
+    Rounding.RND_ZERO: _towards,
+    Rounding.RND_CONV: lambda x: np.rint(x, out=x),
 }
-"""What becomes of scaled values; exact, since `Reach` keeps halves of a step representable."""
+"""How scaled values are rounded, in place; exact, since `Reach` keeps halves of a step representable."""
