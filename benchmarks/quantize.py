@@ -4,6 +4,7 @@
     python benchmarks/quantize.py fashion_resnet8  # one model
     python benchmarks/quantize.py --tables         # only prints what was measured
     python benchmarks/quantize.py --scale          # search time and memory against modules and samples
+    python benchmarks/quantize.py --imagenet ResNet50      # one network of that size, or MobileNetV2
 
 Accuracy is that of the integer reference on the whole test split. Calibration samples are 128 of the training split,
 drawn by each of three seeds. Results are kept in benchmarks/data/quantize.json, with the versions that made them.
@@ -142,6 +143,8 @@ def tables(document: Mapping[str, Any]) -> str:
         [
             "How fraction bits are chosen (mean of three seeds, half the spread between them)",
             table(document, BASELINES),
+            "The same: squared error of the outputs, over the squared float outputs, in thousandths",
+            table(document, BASELINES, errors=True),
             "Where values are quantized (the same bits, the same search)",
             table(document, {"unified modules": {}, **POINTS}, counted=True),
             "Switches (first seed)",
@@ -151,25 +154,31 @@ def tables(document: Mapping[str, Any]) -> str:
 
 
 def table(
-    document: Mapping[str, Any], variants: Mapping[str, Any], *, counted: bool = False, seeds: Sequence[int] = SEEDS
+    document: Mapping[str, Any],
+    variants: Mapping[str, Any],
+    *,
+    counted: bool = False,
+    errors: bool = False,
+    seeds: Sequence[int] = SEEDS,
 ) -> str:
     header = ["model", "float", "bits", *variants]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name, kept in document["models"].items():
         for bits in BITS:
-            cells = [cell(kept["runs"], variant, bits, seeds, counted) for variant in variants]
+            cells = [cell(kept["runs"], variant, bits, seeds, counted, errors) for variant in variants]
             lines.append("| " + " | ".join([f"`{name}`", words(kept["float"]), str(bits), *cells]) + " |")
     return "\n".join(lines)
 
 
-def cell(found: Mapping[str, Any], variant: str, bits: int, seeds: Sequence[int], counted: bool) -> str:
+def cell(found: Mapping[str, Any], variant: str, bits: int, seeds: Sequence[int], counted: bool, errors: bool) -> str:
     own = "joint" if variant in ("unified modules", "none") else variant
     results = [found[key(own, bits, seed)] for seed in seeds if key(own, bits, seed) in found]
     if not results:
         return "-"
-    number, scale = ("accuracy", 100) if "accuracy" in results[0] else ("mse", 1)
+    number, scale, digits = ("accuracy", 100, 2) if "accuracy" in results[0] else ("mse", 1, 5)
+    if errors:
+        number, scale, digits = "error", 1000, 3
     values = [scale * each[number] for each in results]
-    digits = 2 if scale == 100 else 5
     text = f"{np.mean(values):.{digits}f}"
     if len(values) > 1:
         text += f" ± {(max(values) - min(values)) / 2:.{digits}f}"
@@ -199,6 +208,58 @@ def scale(document: dict[str, Any]) -> None:
         document["scale"].append(row)
         print(row, flush=True)
     save(document)
+
+
+def imagenet(name: str, document: dict[str, Any]) -> None:
+    """Take a network of tf.keras.applications with random weights through restructuring, search and reference."""
+    from flow.train import load_tensorflow
+    from flow.train.freeze import quantized_weights
+
+    keras = load_tensorflow().keras
+    images = _images(32)
+    model = getattr(keras.applications, name)(weights=None, input_shape=images.shape[1:])
+    rng = np.random.default_rng(1)
+    for layer in model.layers:  # statistics as training leaves them: those of the images themselves
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
+            layer.beta.assign(rng.normal(0, 0.2, layer.beta.shape))
+    model(images, training=True)
+    config, arrays = json.loads(json.dumps(model.get_config())), quantized_weights(model)
+    del model
+    keras.backend.clear_session()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    trained = TrainedModel(name=name.lower(), class_name="Functional", config=config, weights=arrays)
+    started = time.perf_counter()
+    found = quantize(trained, images, QuantSettings(calibration_samples=32), progress=_show)
+    searched = time.perf_counter() - started
+    started = time.perf_counter()
+    outputs(found, images)
+    row = {
+        "network": name,
+        "weights": sum(array.size for group in arrays.values() for array in group.values()),
+        "quantizations": {each["points"]: each["ops"] for each in found.record["counts"]},
+        "search_s": round(searched, 1),
+        "reference_s_per_image": round((time.perf_counter() - started) / len(images), 3),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb_before": before,
+        "relative_error": found.record["modules"][-1]["relative_error"],
+    }
+    print(row, flush=True)
+    rows = [each for each in document.get("imagenet", []) if each["network"] != name]
+    save({**document, "imagenet": [*rows, row]})
+
+
+def _show(done: int, of: int, name: str) -> None:
+    print(f"{done} of {of}: {name}", file=sys.stderr, flush=True)
+
+
+def _images(count: int) -> np.ndarray:
+    """Return images k/256 that are smooth and noisy: random at several sizes."""
+    rng, total = np.random.default_rng(1), np.zeros((count, 224, 224, 3))
+    for size in (7, 28, 112, 224):
+        total += rng.normal(size=(count, size, size, 3)).repeat(224 // size, 1).repeat(224 // size, 2)
+    return np.float32(np.clip(np.rint(128 + 32 * total), 0, 255) / 256)
 
 
 def _samples(count: int) -> np.ndarray:
@@ -238,8 +299,12 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--tables", action="store_true", help="only print what was measured")
     parser.add_argument("--scale", action="store_true", help="search time and memory instead")
+    parser.add_argument("--imagenet", metavar="NETWORK", help="ResNet50 or MobileNetV2 instead")
     arguments = parser.parse_args()
     document = load()
+    if arguments.imagenet:
+        imagenet(arguments.imagenet, document)
+        return
     if arguments.scale:
         scale(document)
         return

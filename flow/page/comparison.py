@@ -71,7 +71,8 @@ _VERDICT: tuple[tuple[str, Cell], ...] = (
     ("differ", lambda d: number(d["verdict"]["mismatches"]) if d["verdict"]["compared"] else None),
 )
 _ACCURACY: tuple[tuple[str, Cell], ...] = (
-    ("float, at training", lambda d: _share(d["accuracy"]["float"])),
+    ("float, at training", lambda d: _share(d["accuracy"].get("float_at_training", d["accuracy"]["float"]))),
+    ("quantized, in integers", lambda d: _share(d["accuracy"].get("quantized"))),
     ("QKeras", lambda d: _share(d["accuracy"]["qkeras"])),
     ("hardware", lambda d: _share(d["accuracy"]["hardware"])),
     ("labelled inputs", lambda d: number(d["accuracy"]["samples"]) if d["accuracy"]["samples"] else None),
