@@ -1,4 +1,7 @@
-"""From what was chosen to an IntGraph: exact ops with codes in them, and a requantization behind each point."""
+"""From what was chosen to an IntGraph: exact ops with codes in them, and a requantization behind each point.
+
+An output of the model whose exact results all have a value in its format keeps the narrower format that they need.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def assemble(
     Raises:
         UnsupportedError: a result needs more bits than codes have.
     """
-    builder = _Assembly(rounding, functions, frozenset(op.name for op in graph.ops))
+    builder = _Assembly(rounding, functions, frozenset(op.name for op in graph.ops), frozenset(graph.outputs))
     parameters = {name: each for choice in choices.values() for name, each in choice.parameters.items()}
     for op in graph.ops:
         if isinstance(op.op, Input):
@@ -79,11 +82,17 @@ def assemble(
 
 @dataclass(slots=True)
 class _Assembly:
-    """The graph so far; `gives` says which op has the values of an op of the float graph."""
+    """The graph so far; `gives` says which op has the values of an op of the float graph.
+
+    Attributes:
+        rounding, functions: as of `assemble`.
+        names, outputs: of the ops of the float graph, and of its outputs.
+    """
 
     rounding: Rounding
     functions: Evaluate
     names: frozenset[str]
+    outputs: frozenset[str]
     ops: dict[str, Op] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
 
@@ -104,7 +113,8 @@ class _Assembly:
             bare = replace(bare, limit=self._limit(op, self._input(bare).format) if on_codes else None)
         exact = self._exact(bare, op, parameters)
         self._put(op, exact)
-        if fmt is None:
+        leaves = op.name in self.outputs and op.divisor == 1 and not clipped
+        if fmt is None or (leaves and _holds(fmt, exact.format)):
             return
         cast = self._cast(exact, op, fmt)
         self.gives[op.name] = cast.name
@@ -193,6 +203,11 @@ class _Assembly:
             layers=op.layers,
             fused=op.fused,
         )
+
+
+def _holds(fmt: FixedFormat, exact: FixedFormat) -> bool:
+    """Say whether a format holds every value of another one, so that nothing is left to be rounded or clamped."""
+    return fmt.frac_bits >= exact.frac_bits and fmt.int_bits >= exact.int_bits and fmt.signed >= exact.signed
 
 
 def _constants(op: Op, parameters: Parameters) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from flow import reference
 from flow.errors import DataError, SpecError
-from flow.fixed import FixedFormat, Overflow, covering
+from flow.fixed import FixedFormat, Overflow, covering, to_values
 from flow.fixed import quantize as quantize_codes
-from flow.graph import IntGraph, Op, Softmax
+from flow.graph import IntGraph, Lookup, Op, Softmax
 from flow.intervals import exact_result
 from flow.passes import lower
 from flow.quantization.assembly import assemble
@@ -182,7 +182,8 @@ def _check_search(lowered: IntGraph, ports: Mapping[str, Floats], outputs: Float
     """
     parts = {op.name: quantize_codes(ports[op.name], op.format, op.rounding, Overflow.SAT) for op in lowered.inputs}
     found = reference.run(lowered, lowered.join_port(parts), keep=(scores(lowered).name,)).codes[scores(lowered).name]
-    assert np.array_equal(found.reshape(outputs.shape), outputs), f"{lowered.name}: the search computed other codes"
+    same = np.array_equal(to_values(found, scores(lowered).format).reshape(outputs.shape), outputs)
+    assert same, f"{lowered.name}: the search computed other values"
 
 
 def scores(graph: IntGraph) -> Op:
@@ -200,21 +201,21 @@ def float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None 
     return found
 
 
-def counts(original: FloatGraph, made: Mapping[str, Module]) -> list[dict[str, Any]]:
+def counts(original: FloatGraph, lowered: IntGraph) -> list[dict[str, Any]]:
     """Return how many quantization ops a network has, and values quantized per inference, by where it is quantized.
 
     Args:
         original: the float graph as it was read.
-        made: the modules as they are quantized.
+        lowered: the graph that was made of it; an op that rounds nothing does not count there.
     """
     folded = restructure(original)
     found = {
         "op": modules(fold_averages(original), "op"),
         "folded": modules(folded, "folded"),
         "unified": modules(folded, "unified"),
-        "this_run": made,
     }
-    rows = {points: quantizations(each) for points, each in found.items()}
+    made = [math.prod(op.shape) for op in lowered.ops if "requantize" in op.fused or isinstance(op, Lookup)]
+    rows = {**{points: quantizations(each) for points, each in found.items()}, "this_run": (len(made), sum(made))}
     return [{"points": points, "ops": ops, "values_per_inference": values} for points, (ops, values) in rows.items()]
 
 
@@ -222,7 +223,7 @@ def _record(original: FloatGraph, whole: Plan, choices: Mapping[str, Choice], lo
     bits = _accumulator_bits(lowered)
     return {
         "settings": whole.settings.to_json(),
-        "counts": counts(original, whole.found),
+        "counts": counts(original, lowered),
         "modules": [_module_record(whole, module, choices[name], bits) for name, module in whole.found.items()],
     }
 

@@ -39,11 +39,7 @@ def second_sweep(
         chosen[point] = best
         state.put(point, chosen_codes(task, best), best.format)
         how.finished(point, best)
-    outputs = {
-        name: state.quantized[name].values / np.float32(state.quantized[name].format.step)
-        for name in whole.graph.outputs
-    }
-    return chosen, outputs
+    return chosen, {name: state.quantized[name].values for name in whole.graph.outputs}
 
 
 class _State:

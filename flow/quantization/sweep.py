@@ -186,7 +186,7 @@ def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict
         how: modules are decided.
 
     Returns:
-        Point -> what was chosen, and op -> codes of the model's outputs, float32 (samples, *shape).
+        Point -> what was chosen, and op -> values of the model's outputs, float32 (samples, *shape).
 
     Raises:
         UnsupportedError: a module has no format; the message names it.
@@ -217,16 +217,13 @@ def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict
             except FlowError as error:
                 raise error.at(f"{graph.name}: module '{module.name}'") from None
             formats[op.name] = choices[op.name].format
-            if op.name in graph.outputs:
-                outputs[op.name] = result.copy()
-            result *= np.float32(formats[op.name].step)
-            kept.held[op.name] = result
+            kept.held[op.name] = result * np.float32(formats[op.name].step)
             how.finished(op.name, choices[op.name])
         elif op.name not in done_at:
             kept.held[op.name] = evaluated(op, [kept.held[name] for name in op.inputs], whole.functions)
             formats[op.name] = format_after(op, [formats[name] for name in op.inputs])
-            if op.name in graph.outputs:
-                outputs[op.name] = kept.held[op.name] / np.float32(formats[op.name].step)
+        if op.name in graph.outputs:
+            outputs[op.name] = kept.held[op.name]
         kept.give_up(op.name)
     return choices, outputs
 
