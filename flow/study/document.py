@@ -192,9 +192,9 @@ Logic alone, accumulators of {max(ACC_BITS)} bits:
 | --- | --- | --- | --- |
 {listed}
 
-So it is a question of the pair. A power-of-two scale that is known at synthesis is wires, a short increment and a
-clamp, and every general circuit is far beyond both lines. A power-of-two scale that is set at run time takes a barrel
-shifter, which a multiplier of few bits needs too.
+So it is a question of the pair, and of what is counted: a constant shift is wires, a short increment and a clamp; a
+run-time shift is a barrel shifter besides, which a run-time multiplier has behind it too. Narrower accumulators and the
+registers of input and output bring most ratios down: the table above has both.
 """
 
 
@@ -202,10 +202,12 @@ shifter, which a multiplier of few bits needs too.
 
 
 def _fpga(plain: FpgaCost | None, without: FpgaCost | None) -> list[str]:
-    if plain is None or without is None:
-        return ["-", "-"]
-    memory = f" + {plain.bram_18k} BRAM18" if plain.bram_18k else ""
-    return [f"{plain.lut:,} / {plain.ff:,} / {plain.carry} / {plain.dsp}{memory}", f"{without.lut:,}"]
+    """Return the cells of a family; a dash is what was not synthesized."""
+    memory = f" + {plain.bram_18k} BRAM18" if plain is not None and plain.bram_18k else ""
+    return [
+        "-" if plain is None else f"{plain.lut:,} / {plain.ff:,} / {plain.carry} / {plain.dsp}{memory}",
+        "-" if without is None else f"{without.lut:,}",
+    ]
 
 
 def _measured(row: Row) -> list[str]:
@@ -227,7 +229,7 @@ def _measured(row: Row) -> list[str]:
 def _head(costs: Costs) -> list[str]:
     head = ["circuit", "widths", f"area, {costs.area_unit}", "registers in it", "storage, bits"]
     head += [f"energy, {costs.energy_unit}", "clock", "delay, ns", "7-series LUT / FF / CARRY4 / DSP", "LUT, no DSP"]
-    return [*head, "UltraScale+ LUT / FF / CARRY8 / DSP", "LUT, no DSP", "checked on"]
+    return [*head, "UltraScale+ LUT / FF / CARRY4 / DSP", "LUT, no DSP", "checked on"]
 
 
 def _main_table(costs: Costs) -> str:
@@ -382,8 +384,8 @@ def _limits(costs: Costs) -> str:
 - Constants are those above: another constant has other digits and another area. A constant shift only stores the bits
   it reads, which makes its registers fewer.
 - The standard cells are of one 180 nm library ({costs.library}) at one corner.
-- FPGA netlists are counted, not simulated. Of what has a variant to 8 bits, only that was
-  synthesized for FPGAs.
+- FPGA netlists are counted, not simulated; Yosys makes carry chains of CARRY4 for UltraScale+ too. Of what has a variant to 8 bits, only that was
+  synthesized for FPGAs; run-time multipliers without DSPs only for accumulators of 32 bits.
 - On FPGAs a multiplier hides in DSPs, and the input's register with it: hold LUTs with DSPs and LUTs without side by
   side.
 """

@@ -40,6 +40,8 @@ FPGAS = {
 }
 FPGA_OUT_BITS = 8
 """What makes codes of fewer bits is not synthesized for FPGAs, but for codebooks that have no more."""
+NO_DSP_BITS = 32
+"""Run-time multipliers of narrower accumulators are not synthesized without DSPs, which takes minutes for each."""
 CELLS = "cells"
 DECODED_BITS = 16
 """Width of the accumulators whose top bits decoders are simulated on."""
@@ -126,7 +128,7 @@ def measure(
         for pair in circuit.widths
         if widths is None or pair in widths
         for kind in (CELLS, *FPGAS)
-        if kind == CELLS or _on_fpgas(circuit, pair[1])
+        if kind == CELLS or _on_fpga(circuit, *pair, kind)
         if circuit.multiplies or not kind.endswith("_nodsp")
     ]
     jobs.sort(key=lambda job: (job.kind != CELLS, job.storage_bits, -job.acc_bits))
@@ -149,7 +151,9 @@ def measure(
     )
 
 
-def _on_fpgas(circuit: Circuit, out_bits: int) -> bool:
+def _on_fpga(circuit: Circuit, acc_bits: int, out_bits: int, kind: str) -> bool:
+    if kind.endswith("_nodsp") and circuit.multiplies and circuit.parameters == RUNTIME and acc_bits < NO_DSP_BITS:
+        return False
     return out_bits >= min(FPGA_OUT_BITS, max(each for _, each in circuit.widths))
 
 
@@ -318,7 +322,7 @@ def _ready(
 
 def _row(job: Job, found: Mapping[str, Any], library: Library) -> dict[str, Any]:
     def fpga(kind: str) -> dict[str, int] | None:
-        if not _on_fpgas(job.circuit, job.out_bits):
+        if not _on_fpga(job.circuit, job.acc_bits, job.out_bits, kind):
             return None
         family = FAMILIES["7-series" if kind.startswith("xc7") else "UltraScale+"]
         cells = found.get(f"{job.module}.{kind}") or found[f"{job.module}.{kind.removesuffix('_nodsp')}"]
