@@ -384,8 +384,9 @@ def _limits(costs: Costs) -> str:
 - Constants are those above: another constant has other digits and another area. A constant shift only stores the bits
   it reads, which makes its registers fewer.
 - The standard cells are of one 180 nm library ({costs.library}) at one corner.
-- FPGA netlists are counted, not simulated; Yosys makes carry chains of CARRY4 for UltraScale+ too. Of what has a variant to 8 bits, only that was
-  synthesized for FPGAs; run-time multipliers without DSPs only for accumulators of 32 bits.
+- FPGA netlists are counted, not simulated; Yosys makes carry chains of CARRY4 for UltraScale+ too.
+- Of what has a variant to 8 bits, only that was synthesized for FPGAs; run-time multipliers without DSPs only for
+  accumulators of 32 bits.
 - On FPGAs a multiplier hides in DSPs, and the input's register with it: hold LUTs with DSPs and LUTs without side by
   side.
 """
