@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,11 +27,15 @@ from flow.quantization.second import second_sweep
 from flow.quantization.settings import MIN_SAMPLES, QuantSettings
 from flow.quantization.sweep import Deciding, Plan, float_values, plan, port_formats, sweep
 from flow.quantization.thresholds import choose
-from flow.quantization.widths import Luts, fit_budget
+from flow.quantization.widths import Luts, measure_widths
 from flow.trained import TrainedModel
 
 Progress = Callable[[int, int, str], None]
 """Called with how many modules are done, of how many, and the name of the last."""
+
+
+MOST_BUDGETS = 4
+"""How often widths are chosen again if the graph takes more LUTs than its modules did one by one."""
 
 
 class Memory(Protocol):
@@ -101,14 +104,11 @@ def quantize(
     ports = split_ports(graph, _checked(model.name, calibration))
     formats = port_formats(graph, ports, settings, input_format)
     whole = plan(graph, settings, formats, functions or _no_functions)
-    how = partial(_deciding, whole, memory, progress)
-    if settings.budget_bits is not None or settings.budget_lut is not None:
-        layers = fit_budget(whole, ports, lambda width: how(f"width{width}"), luts)
-        whole = plan(graph, replace(settings, layers=layers), formats, whole.functions)
-    choices, outputs = sweep(whole, ports, how("first"))
-    if settings.sweeps == 2:
-        choices, outputs = second_sweep(whole, ports, choices, how("second"))
-    extracted = assemble(whole.graph, whole.found, choices, formats, settings.rounding, whole.functions, softmax)
+    run = _Run(ports, memory, progress, softmax)
+    if settings.budget_bits is None and settings.budget_lut is None:
+        choices, outputs, extracted = run.quantize(whole)
+    else:
+        whole, choices, outputs, extracted = _within_budget(run, whole, luts)
     lowered = lower(extracted)
     _check_search(lowered, ports, outputs[whole.graph.outputs[0]])
     return QuantizedModel(
@@ -119,24 +119,69 @@ def quantize(
     )
 
 
-def _deciding(whole: Plan, memory: Memory | None, progress: Progress, name: str) -> Deciding:
-    """Return how a sweep of some name decides: by memory, or by the rule of the settings."""
-    done: list[str] = []
+def _within_budget(
+    run: _Run, whole: Plan, luts: Luts | None
+) -> tuple[Plan, dict[str, Choice], dict[str, Floats], IntGraph]:
+    """Choose widths that keep the budget of the settings, then quantize with them.
 
-    def decide(task: Task) -> Choice:
-        choice = choose(task)
-        return reconstruct(task, choice) if whole.settings.weight_rounding == "reconstruct" else choice
+    LUTs depend on the widths of inputs too, so the graph that comes out may take more than its modules did one by one:
+    then with a smaller budget again.
 
-    def recall(point: str) -> Choice | None:
-        return None if memory is None else memory.recall(f"{name}-{point}")
+    Raises:
+        SpecError: it cannot be kept.
+    """
+    measured = measure_widths(whole, run.ports, lambda width: run.deciding(whole, f"width{width}"), luts)
+    limit, budget, taken = whole.settings.budget_lut, measured.budget, 0
+    for attempt in range(MOST_BUDGETS):
+        settings = replace(whole.settings, layers=measured.layers(budget))
+        narrow = plan(whole.graph, settings, whole.ports, whole.functions)
+        choices, outputs, extracted = run.quantize(narrow, "again" * attempt)
+        if limit is None or luts is None:
+            return narrow, choices, outputs, extracted
+        taken = sum(each.lut or 0 for each in luts(lower(extracted)))
+        if taken <= limit:
+            return narrow, choices, outputs, extracted
+        budget *= 0.98 * limit / taken
+    raise SpecError(f"the budget of {limit} LUTs was not kept after {MOST_BUDGETS} attempts, the last took {taken}")
 
-    def finished(point: str, choice: Choice) -> None:
-        done.append(point)
-        if memory is not None:
-            memory.keep(f"{name}-{point}", choice)
-        progress(len(done), len(whole.found), f"{name} sweep, {whole.found[point].name}")
 
-    return Deciding(decide, recall, finished)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all sweeps of a quantization share."""
+
+    ports: Mapping[str, Floats]
+    memory: Memory | None
+    progress: Progress
+    softmax: FixedFormat | None
+
+    def quantize(self, whole: Plan, name: str = "") -> tuple[dict[str, Choice], dict[str, Floats], IntGraph]:
+        """Return what is chosen, the outputs that the search computed, and the graph of it."""
+        choices, outputs = sweep(whole, self.ports, self.deciding(whole, f"first{name}"))
+        if whole.settings.sweeps == 2:
+            how = self.deciding(whole, f"second{name}")
+            choices, outputs = second_sweep(whole, self.ports, choices, how)
+        rounding = whole.settings.rounding
+        graph = assemble(whole.graph, whole.found, choices, whole.ports, rounding, whole.functions, self.softmax)
+        return choices, outputs, graph
+
+    def deciding(self, whole: Plan, name: str) -> Deciding:
+        """Return how a sweep of some name decides: by memory, or by the rule of the settings."""
+        done: list[str] = []
+
+        def decide(task: Task) -> Choice:
+            choice = choose(task)
+            return reconstruct(task, choice) if whole.settings.weight_rounding == "reconstruct" else choice
+
+        def recall(point: str) -> Choice | None:
+            return None if self.memory is None else self.memory.recall(f"{name}-{point}")
+
+        def finished(point: str, choice: Choice) -> None:
+            done.append(point)
+            if self.memory is not None:
+                self.memory.keep(f"{name}-{point}", choice)
+            self.progress(len(done), len(whole.found), f"{name} sweep, {whole.found[point].name}")
+
+        return Deciding(decide, recall, finished)
 
 
 def _checked(name: str, calibration: Floats) -> Floats:

@@ -13,6 +13,7 @@ result stays in the accumulator of the op that alone reads it. A module is a poi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ from flow.graph import (
     SumPool,
 )
 from flow.quantization.floats import FloatGraph, FloatOp, Function
-from flow.quantization.restructuring import is_whole_average
+from flow.quantization.restructuring import reader_of_average
 
 MOST_SUMS = 2
 """Sums of products that one module absorbs: a convolution and the projection of its shortcut."""
@@ -94,7 +95,7 @@ def modules(graph: FloatGraph, points: str) -> Mapping[str, Module]:
             continue
         inner = {part.name: part for name in op.inputs for part in absorbed.get(name, ())}
         parts = (*sorted(inner.values(), key=graph.ops.index), op)
-        if _stays(graph, op, parts, points):
+        if _stays(graph, op, points):
             absorbed[op.name] = parts
             continue
         inputs = tuple(dict.fromkeys(name for part in parts for name in part.inputs if name not in inner))
@@ -106,14 +107,7 @@ def modules(graph: FloatGraph, points: str) -> Mapping[str, Module]:
 
 def quantizations(found: Mapping[str, Module]) -> tuple[int, int]:
     """Return how many quantization ops a graph has, and how many values they quantize per inference."""
-    return len(found), sum(_size(module.point) for module in found.values())
-
-
-def _size(op: FloatOp) -> int:
-    size = 1
-    for each in op.op.shape:
-        size *= each
-    return size
+    return len(found), sum(math.prod(module.point.op.shape) for module in found.values())
 
 
 def _is_exact(graph: FloatGraph, op: FloatOp, points: str) -> bool:
@@ -121,16 +115,14 @@ def _is_exact(graph: FloatGraph, op: FloatOp, points: str) -> bool:
     if op.divisor != 1:
         return False
     if isinstance(op.op, SumPool):
-        reader = graph.alone(op.name)
-        while reader is not None and isinstance(reader.op, Reshape):
-            reader = graph.alone(reader.name)
-        return is_whole_average(graph, op) and reader is not None and isinstance(reader.op, MatMul)
+        reader = reader_of_average(graph, op)
+        return reader is not None and isinstance(reader.op, MatMul)
     if isinstance(op.op, Relu):
         return points in ("unified", "wide-add")
     return isinstance(op.op, MaxPool | Reshape | Gather)
 
 
-def _stays(graph: FloatGraph, op: FloatOp, parts: tuple[FloatOp, ...], points: str) -> bool:
+def _stays(graph: FloatGraph, op: FloatOp, points: str) -> bool:
     """Say whether the result of an op stays in the accumulator of the op that reads it."""
     reader = graph.alone(op.name)
     if reader is None or points not in ("unified", "wide-add") or op.divisor != 1 or isinstance(op.op, Function):

@@ -63,12 +63,8 @@ def fold_averages(graph: FloatGraph) -> FloatGraph:
     The hardware then adds exactly, and nothing is rounded between. Other averages are quantized like any module.
     """
     for average in graph.ops:
-        if average.divisor == 1:
-            continue
-        reader = graph.alone(average.name)
-        while reader is not None and isinstance(reader.op, Reshape):
-            reader = graph.alone(reader.name)
-        if reader is not None and isinstance(reader.op, MatMul) and is_whole_average(graph, average):
+        reader = reader_of_average(graph, average)
+        if average.divisor != 1 and reader is not None and isinstance(reader.op, MatMul):
             assert reader.weight is not None
             divided = replace(reader, weight=reader.weight / average.divisor)
             exact = replace(average, divisor=1)
@@ -77,11 +73,14 @@ def fold_averages(graph: FloatGraph) -> FloatGraph:
     return graph
 
 
-def is_whole_average(graph: FloatGraph, op: FloatOp) -> bool:
-    """Say whether an op is, but for its shape, an average over all positions."""
-    while isinstance(op.op, Reshape):
-        op = graph[op.inputs[0]]
-    return isinstance(op.op, SumPool) and math.prod(op.op.shape[:-1]) == 1
+def reader_of_average(graph: FloatGraph, op: FloatOp) -> FloatOp | None:
+    """Return the op that alone reads an average over all positions, behind changes of shape; None for other ops."""
+    if not isinstance(op.op, SumPool) or math.prod(op.op.shape[:-1]) != 1:
+        return None
+    reader = graph.alone(op.name)
+    while reader is not None and isinstance(reader.op, Reshape):
+        reader = graph.alone(reader.name)
+    return reader
 
 
 def _of(op: FloatOp) -> tuple[Reals, Reals]:

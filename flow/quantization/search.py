@@ -158,18 +158,11 @@ class Task:
 
     def bias_candidates(self, op: FloatOp, biases: Sequence[Reals]) -> tuple[int, ...]:
         """Return fraction bits for the bias of an op: none finer than its sums."""
-        largest = np.abs(np.stack(biases)).max(initial=0)
-        fit = int(
-            covering_frac_bits(-largest[None], largest[None], *code_range(self.settings.bias_bits, True))[0]
-            if largest > 0
-            else 0
-        )
-        sums = self.inputs[op.inputs[0]].format.frac_bits + max(each.finest for each in self.fitted(op))
+        largest = np.abs(np.stack(biases)).max(keepdims=True).reshape(1)
+        fit = int(covering_frac_bits(-largest, largest, *code_range(self.settings.bias_bits, True))[0])
+        weight = self.weights[op.name][self.settings.offsets.index(0)]
+        sums = self.inputs[op.inputs[0]].format.frac_bits + weight.finest
         return tuple(min(fit + offset, sums) for offset in self.settings.offsets)
-
-    def fitted(self, op: FloatOp) -> tuple[WeightCodes, ...]:
-        """Return the candidate whose weights cover their range, alone."""
-        return (self.weights[op.name][self.settings.offsets.index(0)],)
 
 
 def _channel_sums(values: Floats) -> Reals:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from flow.errors import SpecError
 from flow.graph import IntGraph
@@ -34,12 +34,42 @@ Table = Mapping[str, Mapping[int, float]]
 """Point -> width -> a number."""
 
 
-def fit_budget(
-    whole: Plan, ports: Mapping[str, Floats], at_width: Callable[[int], Deciding], luts: Luts | None
-) -> Mapping[str, LayerSettings]:
-    """Return the widths of all layers that keep the budget of the settings.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Widths:
+    """What each module loses and takes at each width.
 
-    Layers that the settings give a width keep it, and so do outputs of the model.
+    Attributes:
+        whole: what was measured, at one width.
+        errors, costs: by point and width.
+        budget: of all costs together, as the settings say.
+    """
+
+    whole: Plan
+    errors: Table
+    costs: Table
+    budget: float
+
+    def layers(self, budget: float) -> Mapping[str, LayerSettings]:
+        """Return the widths of all layers that keep a budget.
+
+        Layers that the settings give a width keep it, and so do outputs of the model.
+
+        Raises:
+            SpecError: not even the smallest widths keep it.
+        """
+        whole = self.whole
+        fixed = {name: _fixed(whole, module) for name, module in whole.found.items()}
+        return {
+            layer: _settings(whole.settings.layers.get(layer), width)
+            for name, width in narrowed(self.errors, self.costs, budget, fixed).items()
+            for layer in whole.found[name].layers
+        }
+
+
+def measure_widths(
+    whole: Plan, ports: Mapping[str, Floats], at_width: Callable[[int], Deciding], luts: Luts | None
+) -> Widths:
+    """Return what each module loses and takes at each width, its inputs at the largest.
 
     Args:
         whole: what to quantize, at one width.
@@ -48,7 +78,7 @@ def fit_budget(
         luts: the static estimate, for a budget of LUTs.
 
     Raises:
-        SpecError: not even the smallest widths keep the budget.
+        SpecError: a budget of LUTs, and no estimate.
     """
     settings = whole.settings
     top = max(USUAL_TOP, math.ceil(settings.budget_bits or 0))
@@ -66,13 +96,7 @@ def fit_budget(
     sweep(whole, ports, Deciding(measure, lambda point: None, lambda point, choice: None))
     errors = {name: {width: choices[width][name].error for width in widths} for name in whole.found}
     costs = _lut_costs(whole, choices, luts) if settings.budget_lut is not None else _bit_costs(whole, widths)
-    budget = _budget(whole, costs)
-    chosen = narrowed(errors, costs, budget, {name: _fixed(whole, module) for name, module in whole.found.items()})
-    return {
-        layer: _settings(settings.layers.get(layer), width)
-        for name, width in chosen.items()
-        for layer in whole.found[name].layers
-    }
+    return Widths(whole=whole, errors=errors, costs=costs, budget=_budget(whole))
 
 
 def narrowed(errors: Table, costs: Table, budget: float, fixed: Mapping[str, int | None]) -> dict[str, int]:
@@ -144,7 +168,7 @@ def _lut_costs(whole: Plan, choices: Mapping[int, Mapping[str, Choice]], luts: L
     return found
 
 
-def _budget(whole: Plan, costs: Table) -> float:
+def _budget(whole: Plan) -> float:
     settings = whole.settings
     if settings.budget_lut is not None:
         return float(settings.budget_lut)
