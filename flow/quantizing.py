@@ -29,6 +29,8 @@ from flow.trained import TrainedModel
 
 CIRCUITS = ("shift_constant", "dyadic16_constant", "float32_constant")
 """Ways to requantize that a report tells the cost of: ours, and two that need a multiplier."""
+LARGEST_SUM, CODE_BITS = 32, 8
+"""Widest accumulator of the table, and the width of codes that it has for every circuit."""
 BAR = 24
 """Characters of a progress bar."""
 PART = 256
@@ -143,15 +145,10 @@ def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not roundings:
         return []
     widest = max(each["accumulator_bits"] for each in roundings)
-    out = min(8, max(each["bits"] for each in roundings))
     table, found = load_costs(), []
     for circuit in CIRCUITS:
-        try:
-            row = requantization_cost(circuit, min(widest, 32), out)
-        except InputError:  # not in the table
-            continue
-        if row.xcup is None:
-            continue
+        row = requantization_cost(circuit, min(widest, LARGEST_SUM), CODE_BITS)
+        assert row.xcup is not None, f"{row.name} was not synthesized for an FPGA"
         found.append(
             {
                 "circuit": circuit,
