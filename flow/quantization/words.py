@@ -60,7 +60,7 @@ def cost_line(cost: Mapping[str, Any]) -> str:
     """Return what requantizing by one circuit costs, in one line."""
     per_inference = ", ".join(f"{POINTS_WORDS[each['points']]} {each['energy']:,.0f}" for each in cost["per_inference"])
     return (
-        f"{cost['circuit']} ({cost['acc_bits']} to {cost['out_bits']} bits): {cost['area']:,.0f} {cost['area_unit']}, "
+        f"requantizer {cost['circuit']} ({cost['acc_bits']} to {cost['out_bits']} bits): {cost['area']:,.0f} {cost['area_unit']}, "
         f"{cost['lut']:,} LUT and {cost['dsp']} DSP each; energy per inference ({cost['energy_unit']}) {per_inference}"
     )
 
