@@ -43,7 +43,10 @@ LAYERS = (  # a module imports from its own layer or those before it
         "detection",
     ),
     ("toolchain", "vendor_reports", "datasets", "images", "imagenet", "kitti", "train", "backends", "study"),
-    ("runs", "sources", "quantizing", "preflight", "verify", "commands", "report", "page", "doctor", "synthesis", "pipeline", "fuzz"),
+    (
+        *("runs", "sources", "quantizing", "preflight", "verify", "commands"),
+        *("report", "page", "doctor", "synthesis", "pipeline", "fuzz"),
+    ),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

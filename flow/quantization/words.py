@@ -60,8 +60,9 @@ def cost_line(cost: Mapping[str, Any]) -> str:
     """Return what requantizing by one circuit costs, in one line."""
     per_inference = ", ".join(f"{POINTS_WORDS[each['points']]} {each['energy']:,.0f}" for each in cost["per_inference"])
     return (
-        f"requantizer {cost['circuit']} ({cost['acc_bits']} to {cost['out_bits']} bits): {cost['area']:,.0f} {cost['area_unit']}, "
-        f"{cost['lut']:,} LUT and {cost['dsp']} DSP each; energy per inference ({cost['energy_unit']}) {per_inference}"
+        f"requantizer {cost['circuit']} ({cost['acc_bits']} to {cost['out_bits']} bits): {cost['area']:,.0f} "
+        f"{cost['area_unit']}, {cost['lut']:,} LUT and {cost['dsp']} DSP each; energy per inference "
+        f"({cost['energy_unit']}) {per_inference}"
     )
 
 
