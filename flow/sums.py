@@ -193,8 +193,10 @@ def strip(x: Carrier, place: Place, window: Shape, strides: Shape, padding: Shap
 def columns(x: Carrier, window: Shape, strides: Shape) -> Carrier:
     """Return the windows of padded samples as rows: (samples * windows, window * channels)."""
     axes = tuple(range(1, x.ndim - 1))
-    windows = sliding_window_view(x, window, axes)  # (samples, *positions, channels, *window)
     every = (slice(None), *(slice(None, None, step) for step in strides))
+    if math.prod(window) == 1:
+        return x[every].reshape(-1, x.shape[-1])
+    windows = sliding_window_view(x, window, axes)  # (samples, *positions, channels, *window)
     return np.moveaxis(windows[every], x.ndim - 1, -1).reshape(-1, math.prod(window) * x.shape[-1])
 
 
