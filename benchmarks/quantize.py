@@ -3,6 +3,7 @@
     python benchmarks/quantize.py                  # all models; goes on where it stopped; prints Markdown tables
     python benchmarks/quantize.py fashion_resnet8  # one model
     python benchmarks/quantize.py --tables         # only prints what was measured
+    python benchmarks/quantize.py --why            # output errors with more samples, and with corrected biases
     python benchmarks/quantize.py --scale          # search time and memory against modules and samples
     python benchmarks/quantize.py --imagenet ResNet50      # one network of that size, or MobileNetV2
 
@@ -95,24 +96,30 @@ def measure(name: str, document: dict[str, Any]) -> None:
     source = find_float(Path(name), weights=None, cache=Path("build/.read"))
     data = load_dataset(str(source.dataset), download=False)
     kept = document["models"].setdefault(name, {"float": None, "runs": {}})
-    exact = np.concatenate(
-        [
-            float_outputs(float_graph(source.trained), data.x_test[at : at + PART])
-            for at in range(0, len(data.x_test), PART)
-        ]
-    )
+    exact = float_network(source.trained, data.x_test)
     kept["float"] = score(exact, exact, data)
     todo = [each for each in runs() if key(*each[:3]) not in kept["runs"]]
     for number, (variant, bits, seed, settings) in enumerate(todo, 1):
         started = time.perf_counter()
-        chosen = np.random.default_rng(seed).choice(len(data.x_train), SAMPLES, replace=False)
-        found = quantize(source.trained, data.x_train[np.sort(chosen)], QuantSettings(bits=bits, **settings))
+        found = quantize(source.trained, drawn(data, seed, SAMPLES), QuantSettings(bits=bits, **settings))
         searched = time.perf_counter() - started
         result = {**score(outputs(found, data.x_test), exact, data), "search_s": round(searched, 2)}
         result["quantizations"] = found.record["counts"][-1]["ops"]
         kept["runs"][key(variant, bits, seed)] = result
         save(document)
         print(f"{name}: {number} of {len(todo)}: {key(variant, bits, seed)}: {result}", file=sys.stderr, flush=True)
+
+
+def float_network(trained: TrainedModel, values: np.ndarray) -> np.ndarray:
+    """Return the outputs of a float network, a part of the samples at a time."""
+    graph = float_graph(trained)
+    return np.concatenate([float_outputs(graph, values[at : at + PART]) for at in range(0, len(values), PART)])
+
+
+def drawn(data: Any, seed: int, count: int) -> np.ndarray:
+    """Return calibration samples of the training split."""
+    chosen = np.random.default_rng(seed).choice(len(data.x_train), count, replace=False)
+    return data.x_train[np.sort(chosen)]
 
 
 def key(variant: str, bits: int, seed: int) -> str:
@@ -187,6 +194,29 @@ def cell(found: Mapping[str, Any], variant: str, bits: int, seeds: Sequence[int]
 
 def words(result: Mapping[str, float]) -> str:
     return f"{100 * result['accuracy']:.2f} %" if "accuracy" in result else f"mse {result['mse']:.5f}"
+
+
+WHY = (("digits_mlp", 6), ("digits_mlp", 4), ("mnist_mlp", 8), ("mnist_mlp", 4), ("fashion_resnet8", 4))
+"""Where the joint choice is not the best of the table."""
+
+
+def why() -> None:
+    """Measure the joint choice and its rivals with more samples, and with corrected biases; print a table."""
+    print("| model | bits | samples | biases | joint | independent | min-max |\n|---|---|---|---|---|---|---|")
+    for name, bits in WHY:
+        source = find_float(Path(name), weights=None, cache=Path("build/.read"))
+        data = load_dataset(str(source.dataset), download=False)
+        exact = float_network(source.trained, data.x_test)
+        for count, corrected in ((128, False), (512, False), (128, True), (512, True)):
+            cells = []
+            for choose in ("joint", "independent", "minmax"):
+                settings = QuantSettings(bits=bits, choose=choose, bias_correction=corrected, calibration_samples=count)
+                found = [quantize(source.trained, drawn(data, seed, count), settings) for seed in SEEDS]
+                results = [score(outputs(each, data.x_test), exact, data) for each in found]
+                accuracy, error = (np.mean([each[key] for each in results]) for key in ("accuracy", "error"))
+                cells.append(f"{1000 * error:.3f} ({100 * accuracy:.2f})")
+            kind = "corrected" if corrected else "as they are"
+            print(f"| `{name}` | {bits} | {count} | {kind} | " + " | ".join(cells) + " |", flush=True)
 
 
 # -- scale
@@ -298,12 +328,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--tables", action="store_true", help="only print what was measured")
+    parser.add_argument("--why", action="store_true", help="output errors with more samples and corrected biases")
     parser.add_argument("--scale", action="store_true", help="search time and memory instead")
     parser.add_argument("--imagenet", metavar="NETWORK", help="ResNet50 or MobileNetV2 instead")
     arguments = parser.parse_args()
     document = load()
     if arguments.imagenet:
         imagenet(arguments.imagenet, document)
+        return
+    if arguments.why:
+        why()
         return
     if arguments.scale:
         scale(document)
