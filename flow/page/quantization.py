@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flow.page import charts
 from flow.page.html import Html, element, facts, join, number, table
-from flow.quantization.words import POINTS_WORDS, cost_line, how, module_rows, output_line
+from flow.quantization.words import POINTS_WORDS, cost_rows, how, module_rows, output_line
 from flow.report import Report
 
 
@@ -24,14 +24,15 @@ def quantization(report: Report) -> Html | None:
         (POINTS_WORDS[each["points"]], each["values_per_inference"], number(each["values_per_inference"]))
         for each in found["counts"]
     ]
-    costs = [element("p", cost_line(each)) for each in found["costs"]]
+    costs = table("What requantizers cost, each and per inference", *cost_rows(found)) if found["costs"] else None
+    note = "From docs/quantizer-cost.md: measured circuits of the next larger widths."
     header, lines = module_rows(found)
     parts = [
         told,
         charts.bars(rows, "Quantization ops per inference"),
         charts.bars(values, "Values quantized per inference"),
-        *costs,
-        element("p", "Costs: docs/quantizer-cost.md.", class_="note") if costs else None,
+        costs,
+        element("p", note, class_="note") if costs else None,
         table("What was chosen for each module", header, lines, words=2),
     ]
     return join(parts)

@@ -58,12 +58,42 @@ def how(settings: Mapping[str, Any]) -> str:
 
 def cost_line(cost: Mapping[str, Any]) -> str:
     """Return what requantizing by one circuit costs, in one line."""
-    per_inference = ", ".join(f"{POINTS_WORDS[each['points']]} {each['energy']:,.0f}" for each in cost["per_inference"])
-    return (
-        f"requantizer {cost['circuit']} ({cost['acc_bits']} to {cost['out_bits']} bits): {cost['area']:,.0f} "
-        f"{cost['area_unit']}, {cost['lut']:,} LUT and {cost['dsp']} DSP each; energy per inference "
-        f"({cost['energy_unit']}) {per_inference}"
+    per_inference = ", ".join(
+        f"{POINTS_WORDS[each['points']]} {energy_words(cost, each)}" for each in cost["per_inference"]
     )
+    return (
+        f"requantizer {circuit_words(cost)}: {cost['area']:,.0f} {cost['area_unit']}, {cost['lut']:,} LUT and "
+        f"{cost['dsp']} DSP each; energy per inference: {per_inference}"
+    )
+
+
+def circuit_words(cost: Mapping[str, Any]) -> str:
+    """Return the name of a circuit and its widths."""
+    return f"{cost['circuit'].replace('_', ', ')} ({cost['acc_bits']} to {cost['out_bits']} bits)"
+
+
+def energy_words(cost: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Return an energy per inference with its unit; femtojoules in a larger one."""
+    if cost["energy_unit"] == "fJ":
+        return f"{entry['energy'] / 1e6:,.3g} nJ"
+    return f"{entry['energy']:,.3g} {cost['energy_unit']}"
+
+
+def cost_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return a header and a row per circuit: what it costs, once and per inference."""
+    points = [POINTS_WORDS[each["points"]] for each in found["counts"]]
+    header = ["requantizer", "area", "LUT", "DSP", *(f"energy, {each}" for each in points)]
+    rows = [
+        [
+            circuit_words(cost),
+            f"{cost['area']:,.0f} {cost['area_unit']}",
+            f"{cost['lut']:,}",
+            str(cost["dsp"]),
+            *(energy_words(cost, each) for each in cost["per_inference"]),
+        ]
+        for cost in found["costs"]
+    ]
+    return header, rows
 
 
 def output_line(outputs: Mapping[str, Any]) -> str:
