@@ -110,7 +110,8 @@ def quantize(
     else:
         whole, choices, outputs, extracted = _within_budget(run, whole, luts)
     lowered = lower(extracted)
-    _check_search(lowered, ports, outputs[whole.graph.outputs[0]])
+    if outputs:
+        _check_search(lowered, ports, outputs[whole.graph.outputs[0]])
     return QuantizedModel(
         extracted=extracted,
         lowered=lowered,
@@ -155,11 +156,16 @@ class _Run:
     softmax: FixedFormat | None
 
     def quantize(self, whole: Plan, name: str = "") -> tuple[dict[str, Choice], dict[str, Floats], IntGraph]:
-        """Return what is chosen, the outputs that the search computed, and the graph of it."""
-        choices, outputs = sweep(whole, self.ports, self.deciding(whole, f"first{name}"))
-        if whole.settings.sweeps == 2:
-            how = self.deciding(whole, f"second{name}")
-            choices, outputs = second_sweep(whole, self.ports, choices, how)
+        """Return what is chosen, the outputs that the search computed (none if all was kept), and the graph of it."""
+        twice = whole.settings.sweeps == 2
+        last = self.deciding(whole, f"second{name}" if twice else f"first{name}")
+        kept = {point: last.recall(point) for point in whole.found}
+        choices = {point: choice for point, choice in kept.items() if choice is not None}
+        outputs: dict[str, Floats] = {}
+        if len(choices) < len(kept):
+            choices, outputs = sweep(whole, self.ports, self.deciding(whole, f"first{name}"))
+            if twice:
+                choices, outputs = second_sweep(whole, self.ports, choices, last)
         rounding = whole.settings.rounding
         graph = assemble(whole.graph, whole.found, choices, whole.ports, rounding, whole.functions, self.softmax)
         return choices, outputs, graph
