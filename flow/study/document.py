@@ -385,7 +385,7 @@ def _limits(costs: Costs) -> str:
   it reads, which makes its registers fewer.
 - The standard cells are of one 180 nm library ({costs.library}) at one corner.
 - FPGA netlists are counted, not simulated; Yosys makes carry chains of CARRY4 for UltraScale+ too.
-- Of what has a variant to 8 bits, only that was synthesized for FPGAs; run-time multipliers without DSPs only for
+- Without DSPs, of what has a variant to 8 bits only that was synthesized for FPGAs, and run-time multipliers only for
   accumulators of 32 bits.
 - On FPGAs a multiplier hides in DSPs, and the input's register with it: hold LUTs with DSPs and LUTs without side by
   side.

@@ -38,8 +38,8 @@ FPGAS = {
     "xcup": f"{FAMILIES['UltraScale+'].synthesis} -top {TOP}",
     "xcup_nodsp": f"{FAMILIES['UltraScale+'].synthesis} -nodsp -top {TOP}",
 }
-FPGA_OUT_BITS = 8
-"""What makes codes of fewer bits is not synthesized for FPGAs, but for codebooks that have no more."""
+NO_DSP_OUT_BITS = 8
+"""What makes codes of fewer bits is not synthesized for FPGAs without DSPs, but for codebooks that have no more."""
 NO_DSP_BITS = 32
 """Run-time multipliers of narrower accumulators are not synthesized without DSPs, which takes minutes for each."""
 CELLS = "cells"
@@ -152,9 +152,11 @@ def measure(
 
 
 def _on_fpga(circuit: Circuit, acc_bits: int, out_bits: int, kind: str) -> bool:
-    if kind.endswith("_nodsp") and circuit.multiplies and circuit.parameters == RUNTIME and acc_bits < NO_DSP_BITS:
+    if not kind.endswith("_nodsp"):
+        return True
+    if circuit.multiplies and circuit.parameters == RUNTIME and acc_bits < NO_DSP_BITS:
         return False
-    return out_bits >= min(FPGA_OUT_BITS, max(each for _, each in circuit.widths))
+    return out_bits >= min(NO_DSP_OUT_BITS, max(each for _, each in circuit.widths))
 
 
 def cell_script(library: Library) -> Script:
