@@ -297,7 +297,7 @@ SOME = ("shift_constant", "shift_runtime", "dyadic8_constant", "gemmlowp31_const
 def test_circuits_are_measured_on_generic_gates(tmp_path: Path) -> None:
     circuits = [CIRCUITS[name] for name in (*SOME, "thresholds_runtime")]
     costs = cells_only(circuits, tmp_path, library=GENERIC)
-    assert (costs.library, costs.area_unit) == ("generic gates", "transistors")
+    assert (costs.cell_library, costs.area_unit) == ("generic gates", "transistors")
     rows = {row.circuit: row for row in costs.rows}
     assert all(row.checked.scope == "exhaustive" and row.checked.inputs >= 1 << 16 for row in costs.rows)
     assert rows["shift_constant"].logic_area < rows["shift_runtime"].logic_area < rows["dyadic8_constant"].logic_area

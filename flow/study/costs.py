@@ -105,7 +105,7 @@ class Costs:
     """A measured table.
 
     Attributes:
-        library: name of the standard-cell library, or "generic gates".
+        cell_library: name of the standard-cell library, or "generic gates".
         area_unit, energy_unit: of `Row.area` and `Row.energy`.
         clock_period_ns: what the mapping to cells sized for.
         tools: name -> version.
@@ -114,7 +114,7 @@ class Costs:
         rows: the measurements.
     """
 
-    library: str
+    cell_library: str
     area_unit: str
     energy_unit: str
     clock_period_ns: float
@@ -139,7 +139,7 @@ def costs_from_json(document: Mapping[str, Any]) -> Costs:
     """Return the table that a JSON object holds.
 
     Example:
-        >>> load_costs().library
+        >>> load_costs().cell_library
         'osu018_stdcells'
     """
     fpga = ("xc7", "xc7_nodsp", "xcup", "xcup_nodsp")
@@ -154,7 +154,7 @@ def costs_from_json(document: Mapping[str, Any]) -> Costs:
         for row in document["rows"]
     )
     return Costs(
-        library=document["library"],
+        cell_library=document["cell_library"],
         area_unit=document["area_unit"],
         energy_unit=document["energy_unit"],
         clock_period_ns=document["clock_period_ns"],

@@ -335,7 +335,7 @@ sets, and random parameters besides); "vectors": odd multiples of every power of
 the ties, both ends, the neighbours of every step, and random accumulators. Of a codebook's or thresholds' memory, two
 contents are tried.
 
-**Area** is the sum over cells of the library `{costs.library}` (Debian's `qflow-tech-osu018` where the name is
+**Area** is the sum over cells of the library `{costs.cell_library}` (Debian's `qflow-tech-osu018` where the name is
 `osu018_stdcells`; without it the study counts transistors of generic gates).
 
 **Energy** per operation: toggles of every net that a cell drives, times the capacitance of the input pins on it, times
@@ -383,7 +383,7 @@ def _limits(costs: Costs) -> str:
   a serial one less area.
 - Constants are those above: another constant has other digits and another area. A constant shift only stores the bits
   it reads, which makes its registers fewer.
-- The standard cells are of one 180 nm library ({costs.library}) at one corner.
+- The standard cells are of one 180 nm library ({costs.cell_library}) at one corner.
 - FPGA netlists are counted, not simulated; Yosys makes carry chains of CARRY4 for UltraScale+ too.
 - Without DSPs, of what has a variant to 8 bits only that was synthesized for FPGAs, and run-time multipliers only for
   accumulators of 32 bits.

@@ -139,7 +139,7 @@ def measure(
     rows.sort(key=lambda row: (order[row["circuit"]], -row["acc_bits"], -row["out_bits"]))
     return costs_from_json(
         {
-            "library": library.name,
+            "cell_library": library.name,
             "area_unit": "transistors" if library.path is None else "square micrometres",
             "energy_unit": "transistor gates switched" if library.voltage is None else "fJ",
             "clock_period_ns": CLOCK_PERIOD_NS,
