@@ -67,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "list the models that come with their spec")
     show = command("show", _show, "print a model's integer graph")
     show.add_argument("model", type=Path)
-    show.add_argument("--weights", type=Path, help="weights file for a model given as .json")
     _model_options(show)
     train = command("train", _train, "train a model from its spec with QKeras (needs TensorFlow)")
     train.add_argument("model", type=Path, help="name in models/ or spec file")
@@ -77,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "model", type=Path, help="name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
     )
-    build.add_argument("--weights", type=Path, help="weights file for a model given as .json")
     _model_options(build)
     _target_options(build)
     _run_options(build)
@@ -86,14 +84,13 @@ def _parser() -> argparse.ArgumentParser:
         "model", type=Path, help="name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
     )
     _quantize_options(quantize)
-    _model_options(quantize)
+    _model_options(quantize, weights="--weights-file")
     _target_options(quantize)
     _run_options(quantize)
     check = command(
         "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"
     )
     check.add_argument("model", type=Path, help="as for build")
-    check.add_argument("--weights", type=Path, help="weights file for a model given as .json")
     _model_options(check)
     _target_options(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON on stdout")
@@ -169,7 +166,6 @@ def _quantize_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, metavar="N", help=text)
     parser.add_argument("--budget-bits", type=float, metavar="B", help="choose widths per module, B bits in the mean")
     parser.add_argument("--weights", dest="weight_kind", help="integer, po2 (default: integer)")
-    parser.add_argument("--weights-file", dest="weights", type=Path, help="weights file for a model given as .json")
     parser.add_argument("--rounding", help="tie rule: AP_RND_CONV (default), AP_RND, AP_RND_INF, ...")
     parser.add_argument("--choose", help="joint (default), or a baseline: independent, mse, minmax, percentile, kl")
     parser.add_argument("--points", help="unified (default), or a baseline: wide-add, folded, op")
@@ -182,7 +178,8 @@ def _quantize_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", action="store_true", default=None, help=text)
 
 
-def _model_options(parser: argparse.ArgumentParser) -> None:
+def _model_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> None:
+    parser.add_argument(weights, dest="weights", type=Path, help="weights file for a model given as .json")
     parser.add_argument(
         "--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs"
     )
@@ -297,9 +294,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _quantize(arguments: argparse.Namespace) -> int:
     from flow.pipeline import QuantizeOptions, quantize
 
-    named = {field.name for field in fields(QuantizeOptions)}
-    given = {name: value for name, value in vars(arguments).items() if name in named}
-    options = QuantizeOptions(**given, settings=_settings(arguments))
+    options = QuantizeOptions(**_fields_of(QuantizeOptions, arguments), settings=_settings(arguments))
     with _Progress() as progress:
         report = quantize(arguments.model, _target(arguments), options, progress)
     return _print_report(report, "json" if arguments.json else "text")
@@ -309,14 +304,13 @@ def _settings(arguments: argparse.Namespace) -> QuantSettings:
     """Return the settings that a file and the command line give; the command line has the last word."""
     from flow.quantization.settings import QuantSettings, parse_rounding, read_settings
 
-    named = {field.name for field in fields(QuantSettings)} - {"weights", "rounding"}
-    given = {name: value for name, value in vars(arguments).items() if name in named and value is not None}
-    if arguments.weight_kind is not None:
-        given["weights"] = arguments.weight_kind
+    given = _fields_of(QuantSettings, arguments)
+    given["weights"] = arguments.weight_kind  # `weights` is the file of a model
     if arguments.rounding is not None:
         given["rounding"] = parse_rounding(arguments.rounding)
     if arguments.per_tensor:
         given["per_channel"] = False
+    given = {name: value for name, value in given.items() if value is not None}
     return QuantSettings(**{**(read_settings(arguments.spec) if arguments.spec is not None else {}), **given})
 
 
@@ -360,8 +354,13 @@ def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:
 def _options(arguments: argparse.Namespace) -> BuildOptions:
     from flow.pipeline import BuildOptions
 
-    named = {field.name for field in fields(BuildOptions)}
-    return BuildOptions(**{name: value for name, value in vars(arguments).items() if name in named})
+    return BuildOptions(**_fields_of(BuildOptions, arguments))
+
+
+def _fields_of(options: type[Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that are called like the fields of a dataclass."""
+    named = {field.name for field in fields(options)}
+    return {name: value for name, value in vars(arguments).items() if name in named}
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -279,6 +279,15 @@ def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding,
     return np.where(huge, edge, rounded)
 
 
+def exact_within(values: NDArray[np.floating], bits: int) -> FixedFormat | None:
+    """Return the narrowest format that holds finite float values exactly, or None if it has more than `bits` bits."""
+    try:
+        _, fmt = exact_codes(values)
+    except UnsupportedError:  # more bits than codes have
+        return None
+    return fmt if fmt.width <= bits else None
+
+
 def exact_codes(values: NDArray[np.floating]) -> tuple[Codes, FixedFormat]:
     """Return codes and the narrowest format that hold finite float values exactly.
 

@@ -341,12 +341,7 @@ class IntGraph:
 
     def split_port(self, codes: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return samples (n, *port_shape) input by input: name -> (n, *shape), views."""
-        flat, parts, start = codes.reshape(len(codes), -1), {}, 0
-        for op in self.inputs:
-            stop = start + math.prod(op.shape)
-            parts[op.name] = flat[:, start:stop].reshape(len(codes), *op.shape)
-            start = stop
-        return parts
+        return split_samples(codes, {op.name: op.shape for op in self.inputs})
 
     def join_port(self, parts: Mapping[str, Codes]) -> Codes:
         """Return samples (n, *port_shape) from codes input by input, as `split_port` took them apart."""
@@ -364,6 +359,16 @@ class IntGraph:
     def digest(self) -> str:
         """Return the SHA-256 of the JSON form, keys sorted."""
         return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
+
+
+def split_samples(samples: NDArray[Any], shapes: Mapping[str, Shape]) -> dict[str, NDArray[Any]]:
+    """Return samples that are flattened and joined in order one by one: name -> (n, *shape), views."""
+    flat, parts, start = samples.reshape(len(samples), -1), {}, 0
+    for name, shape in shapes.items():
+        stop = start + math.prod(shape)
+        parts[name] = flat[:, start:stop].reshape(len(samples), *shape)
+        start = stop
+    return parts
 
 
 CONSTANTS = {

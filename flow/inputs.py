@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import DataError, UnsupportedError
-from flow.fixed import Codes, FixedFormat, exact_codes, parse_cpp, quantize, to_values
+from flow.errors import DataError
+from flow.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
 from flow.graph import IntGraph, Shape
 
 MAX_INPUT_BITS = 16
@@ -142,12 +142,9 @@ def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
     finite = values.astype(np.float64)
     low, high = float(finite.min()), float(finite.max())
     signed = low < 0
-    try:
-        _, exact = exact_codes(finite)
-        if exact.width <= MAX_INPUT_BITS:
-            return exact
-    except UnsupportedError:  # more bits than codes have
-        pass
+    exact = exact_within(finite, MAX_INPUT_BITS)
+    if exact is not None:
+        return exact
     int_bits = int(np.frexp(max(high, -low))[1])
     return FixedFormat(signed, int_bits, MAX_INPUT_BITS - signed - int_bits)
 

@@ -105,6 +105,16 @@ def exact_result(op: Op, *inputs: FixedFormat) -> tuple[int, int, int]:
     return frac_bits, low, high
 
 
+def exact_format(op: Op, *inputs: FixedFormat) -> FixedFormat:
+    """Return the narrowest format that holds the result of `op` before its cast, for any codes of the formats it reads.
+
+    Raises:
+        UnsupportedError: it may need more than 62 bits.
+    """
+    frac_bits, low, high = exact_result(op, *inputs)
+    return covering(low, high, frac_bits)
+
+
 def _exact_result(op: Op, inputs: tuple[FixedFormat, ...]) -> tuple[int, int, int]:
     x = inputs[0]
     if isinstance(op, MatMul):

@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow import reference
-from flow.errors import DataError, InputError
+from flow.errors import InputError
 from flow.fixed import FixedFormat, to_values
-from flow.graph import IntGraph
 from flow.inputs import Samples, to_port
 from flow.quantization.candidates import WeightCodes
 from flow.quantization.driver import QuantizedModel, float_outputs, quantize, scores
 from flow.quantization.search import Choice, Parameters
-from flow.quantization.settings import MIN_SAMPLES, QuantSettings
+from flow.quantization.settings import QuantSettings
 from flow.quantization.widths import Luts
-from flow.runs import digest, digest_file, read_npz, write_npz
+from flow.runs import digest, digest_code, read_npz, write_npz
 from flow.study.costs import load_costs, requantization_cost
 from flow.trained import TrainedModel
 
@@ -79,8 +78,9 @@ def quantize_stage(
     Raises:
         FlowError: as of `flow.quantization.driver.quantize`.
     """
-    drawn = draw(trained.name, calibration.values, settings)
-    key = digest(trained.digest(), settings.to_json(), str(input_format), _content(drawn), version("po2flow"), _code())
+    drawn = draw(calibration.values, settings)
+    code = digest_code("quantization")  # another version may choose otherwise
+    key = digest(trained.digest(), settings.to_json(), str(input_format), _content(drawn), version("po2flow"), code)
     memory = _Memory(cache / f"quantize-{key[:16]}")
     model = quantize(
         trained,
@@ -109,14 +109,8 @@ def quantize_stage(
     return Quantization(model=model, document=document, accuracy=accuracy)
 
 
-def draw(name: str, values: NDArray[Any], settings: QuantSettings) -> NDArray[np.float32]:
-    """Return calibration samples, drawn by a seed: as many as the settings say, or all if there are fewer.
-
-    Raises:
-        DataError: there are too few.
-    """
-    if len(values) < MIN_SAMPLES:
-        raise DataError(f"{name}: {len(values)} calibration samples; give at least {MIN_SAMPLES}")
+def draw(values: NDArray[Any], settings: QuantSettings) -> NDArray[np.float32]:
+    """Return calibration samples, drawn by a seed: as many as the settings say, or all if there are fewer."""
     count = min(len(values), settings.calibration_samples)
     chosen = np.sort(np.random.default_rng(settings.seed).choice(len(values), count, replace=False))
     return np.ascontiguousarray(values[chosen], np.float32)
@@ -177,7 +171,7 @@ def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
     last = scores(graph)
     codes = reference.run(graph, to_port(samples, graph).codes, keep=(last.name,)).codes[last.name]
     quantized = to_values(codes, last.format).reshape(exact.shape)
-    found: dict[str, Any] = {"errors": _errors(exact, quantized, values, graph)}
+    found: dict[str, Any] = {"errors": _errors(exact, quantized, values)}
     if samples.labels is not None:
         said = {"float": exact, "quantized": quantized}
         shares = {
@@ -188,9 +182,7 @@ def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
     return found
 
 
-def _errors(
-    exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any], graph: IntGraph
-) -> dict[str, float | int | None]:
+def _errors(exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any]) -> dict[str, float | int | None]:
     """Return how far the quantized outputs are from the float ones; where they have the input's size, from that."""
     whole = float(np.square(exact, dtype=np.float64).sum())
     found: dict[str, float | int | None] = {
@@ -248,8 +240,3 @@ class _Memory:
 
 def _content(values: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-
-
-def _code() -> str:
-    """Return the digest of the code that chooses: another version may choose otherwise."""
-    return digest([digest_file(path) for path in sorted((Path(__file__).parent / "quantization").glob("*.py"))])

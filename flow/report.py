@@ -493,29 +493,21 @@ def reproduction(document: Mapping[str, Any]) -> str:
 
 def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     accuracy = document["accuracy"]
-    if document.get("quantization"):
-        return _float_accuracy_rows(accuracy)
 
     def row(name: str, samples: int | None, *values: float | None) -> list[str]:
         return [name, *("-" if value is None else f"{100 * value:.2f} %" for value in values), str(samples or "-")]
 
+    if document.get("quantization"):
+        rows = [row("this run", accuracy["samples"], accuracy["float"], accuracy["quantized"], accuracy["hardware"])]
+        trained = accuracy["float_at_training"]
+        if trained is not None:
+            rows.insert(0, row("at training", accuracy["samples_at_training"], trained, None, None))
+        return ["", "float", "quantized", "hardware", "samples"], rows
     rows = [row("this run", accuracy["samples"], None, accuracy["qkeras"], accuracy["hardware"])]
     if accuracy["float"] is not None:
         training = (accuracy["float"], accuracy["qkeras_at_training"], None)
         rows.insert(0, row("at training", accuracy["samples_at_training"], *training))
     return ["", "float", "QKeras", "hardware", "samples"], rows
-
-
-def _float_accuracy_rows(accuracy: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the accuracies of a float model and of what it was quantized to."""
-
-    def row(name: str, samples: int | None, *values: float | None) -> list[str]:
-        return [name, *("-" if value is None else f"{100 * value:.2f} %" for value in values), str(samples or "-")]
-
-    rows = [row("this run", accuracy["samples"], accuracy["float"], accuracy["quantized"], accuracy["hardware"])]
-    if accuracy["float_at_training"] is not None:
-        rows.insert(0, row("at training", accuracy["samples_at_training"], accuracy["float_at_training"], None, None))
-    return ["", "float", "quantized", "hardware", "samples"], rows
 
 
 def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

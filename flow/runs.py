@@ -152,3 +152,8 @@ def digest_file(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     files = sorted(item for item in path.rglob("*") if item.is_file())
     return digest([[item.relative_to(path).as_posix(), digest_file(item)] for item in files])
+
+
+def digest_code(package: str) -> str:
+    """Return the SHA-256 of the modules of a package of `flow`: what another version of them made may differ."""
+    return digest([digest_file(path) for path in sorted((Path(__file__).parent / package).glob("*.py"))])

@@ -10,7 +10,7 @@ from typing import Any
 
 from flow.errors import DataError, InputError, ModelFileError, OutputError, SpecError, ToolMissingError
 from flow.inputs import Samples, read_samples
-from flow.runs import digest, digest_file, read_npz, write_npz
+from flow.runs import digest, digest_code, digest_file, read_npz, write_npz
 from flow.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
 from flow.trained import FLOAT_DIR, TRAINED_JSON, TrainedModel, load_trained, save_trained
 
@@ -113,7 +113,8 @@ def _read_keras_file(model: Path, weights: Path | None, cache: Path) -> TrainedM
         if path is not None and not path.exists():
             raise ModelFileError(f"{path}: no such file")
     contents = [digest_file(path) for path in (model, weights) if path is not None]
-    kept = cache / digest(model.name, contents, _reader_digest())[:16]
+    code = digest_code("train")  # another version may read it otherwise
+    kept = cache / digest(model.name, contents, code)[:16]
     if (kept / TRAINED_JSON).exists():
         try:
             return load_trained(kept)
@@ -127,11 +128,6 @@ def _read_keras_file(model: Path, weights: Path | None, cache: Path) -> TrainedM
     except OSError as error:
         raise OutputError(f"{kept}: cannot be written ({error.strerror or error})") from error
     return trained
-
-
-def _reader_digest() -> str:
-    """Return the digest of the code that reads models: another version may read them otherwise."""
-    return digest([digest_file(path) for path in sorted((Path(__file__).parent / "train").glob("*.py"))])
 
 
 def keep(source: Source, directory: Path) -> None:

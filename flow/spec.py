@@ -11,6 +11,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flow.errors import FlowError, SpecError
 from flow.fixed import FixedFormat
@@ -299,11 +300,8 @@ def _model(table: Table) -> ModelSpec:
             end_epoch=prune.integer("end_epoch", 1, 9999),
         ),
         train=TrainSpec(
-            epochs=train.integer("epochs", 1, 9999),
-            batch_size=train.integer("batch_size", 1, 65536),
-            learning_rate=train.number("learning_rate", 1e-6, 1.0),
+            **_schedule(train),
             frozen_epochs=train.integer("frozen_epochs", 0, 9999),
-            seed=train.integer("seed", 0, 2**31 - 1),
         ),
     )
     for part in (table, train, prune, entry):
@@ -320,16 +318,21 @@ def _float_model(table: Table) -> FloatSpec:
         input_shape=entry.integers("shape", (1, 3)),
         topology=part.text("topology", tuple(TASK_OF_TOPOLOGY)),
         task=part.text("task", TASKS) if part.has("task") else TASKS[0],
-        train=FloatTrainSpec(
-            epochs=train.integer("epochs", 1, 9999),
-            batch_size=train.integer("batch_size", 1, 65536),
-            learning_rate=train.number("learning_rate", 1e-6, 1.0),
-            seed=train.integer("seed", 0, 2**31 - 1),
-        ),
+        train=FloatTrainSpec(**_schedule(train)),
     )
     for each in (table, train, part, entry):
         each.close()
     return spec
+
+
+def _schedule(train: Table) -> dict[str, Any]:
+    """Return what both kinds of `[train]` hold."""
+    return {
+        "epochs": train.integer("epochs", 1, 9999),
+        "batch_size": train.integer("batch_size", 1, 65536),
+        "learning_rate": train.number("learning_rate", 1e-6, 1.0),
+        "seed": train.integer("seed", 0, 2**31 - 1),
+    }
 
 
 def _layer(table: Table) -> LayerSpec:

@@ -26,6 +26,12 @@ class Table:
     values: Codes
 
 
+def runs(codes: Codes, values: Codes) -> tuple[Codes, Codes]:
+    """Return the first code and the value of each run of equal values: `starts` and `values` of a `Lookup`."""
+    first = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    return codes[first], values[first]
+
+
 def smallest_table(op: Lookup) -> Table | None:
     """Return the smallest table of a step function, or None if it has more than `2**TABLE_BITS` entries."""
     steps = op.starts[1:]

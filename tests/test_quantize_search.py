@@ -50,7 +50,7 @@ def tasks(name: str, settings: QuantSettings) -> tuple[Plan, Mapping[str, np.nda
         seen.append((task, search(task)))
         return seen[-1][1]
 
-    sweep(whole, ports, Deciding(decide, lambda point: None, lambda point, choice: None))
+    sweep(whole, ports, Deciding(decide, {}, lambda point, choice: None))
     return whole, ports, seen
 
 

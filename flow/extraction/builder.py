@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import FlowError, UnsupportedError
-from flow.fixed import CODE_BITS, Codes, FixedFormat, covering, exact_codes
+from flow.fixed import CODE_BITS, Codes, FixedFormat, exact_codes
 from flow.graph import (
     Lookup,
     Op,
@@ -19,9 +19,10 @@ from flow.graph import (
     Shape,
     windows,
 )
-from flow.intervals import exact_result
+from flow.intervals import exact_format
 from flow.names import identifier
 from flow.quantizers import check_weight_quantizer, parse_quantizer
+from flow.tables import runs
 from flow.trained import TrainedModel
 
 WEIGHT_BITS = 32
@@ -174,7 +175,7 @@ class Builder:
         suffix: str = "",
         **values: Any,
     ) -> Tensor:
-        """Append an op; without a format it gets the one that holds each of its results exactly."""
+        """Append an op; without a format it gets that of `result_format`."""
         values.setdefault("fused", (cls.kind,))
         wide = FixedFormat(True, CODE_BITS - 1, 0)
         op = cls(
@@ -185,10 +186,13 @@ class Builder:
             **values,
         )
         if fmt is None:
-            frac_bits, low, high = exact_result(op, *(self.op(tensor).format for tensor in inputs))
-            op = replace(op, format=covering(low, high, frac_bits))
+            op = replace(op, format=self.result_format(op, inputs))
         self.ops[op.name] = op
         return Tensor(op.name, layers=tuple(name for tensor in inputs for name in tensor.layers))
+
+    def result_format(self, op: Op, inputs: Sequence[Tensor]) -> FixedFormat:
+        """Return the format that holds each result of an op exactly."""
+        return exact_format(op, *(self.op(tensor).format for tensor in inputs))
 
     def plain(self, layer: Layer, tensor: Tensor) -> Tensor:
         """Return a tensor whose values are codes.
@@ -227,15 +231,13 @@ class Builder:
         if self.evaluate is None:
             raise UnsupportedError(f"{names} is a table that QKeras fills; pass evaluate=flow.train.functions.evaluate")
         codes = np.arange(x.format.min_code, x.format.max_code + 1)
-        values = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
-        results = self.evaluate(tensor.functions, values.astype(np.float32))
+        reals = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
+        results = self.evaluate(tensor.functions, reals.astype(np.float32))
         table, fmt = exact_codes(results)
         if fmt.width > TABLE_VALUE_BITS:
             raise UnsupportedError(f"the values of {names} lie on no grid; put a quantizer (QActivation) behind it")
-        starts = np.flatnonzero(np.r_[True, table[1:] != table[:-1]])
-        return self.add(
-            Lookup, layer, [tensor], x.shape, fmt, starts=codes[starts], values=table[starts], fused=(names,)
-        )
+        starts, values = runs(codes, table)
+        return self.add(Lookup, layer, [tensor], x.shape, fmt, starts=starts, values=values, fused=(names,))
 
 
 Handler = Callable[[Builder, Layer, Sequence[Tensor]], Tensor]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flow.extraction.activations import softmax_exponentials
-from flow.fixed import CODE_BITS, FixedFormat, Overflow, Rounding, covering, exact_codes, quantize, to_values
+from flow.fixed import FixedFormat, Overflow, Rounding, exact_codes, quantize, to_values
 from flow.graph import (
     BatchNorm,
     Input,
@@ -27,15 +27,14 @@ from flow.graph import (
     Reshape,
     Softmax,
 )
-from flow.intervals import check_division, exact_result
+from flow.intervals import check_division, exact_format
 from flow.names import identifier
 from flow.passes.fold_batchnorm import narrowed
 from flow.quantization.evaluation import Evaluate
 from flow.quantization.floats import FloatGraph, FloatOp, Function
 from flow.quantization.modules import Module
 from flow.quantization.search import Choice, Parameters
-
-WIDE = FixedFormat(True, CODE_BITS - 1, 0)
+from flow.tables import runs
 
 
 def assemble(
@@ -166,8 +165,7 @@ class _Assembly:
         return self._covered(bare)
 
     def _covered(self, op: Op) -> Op:
-        frac_bits, low, high = exact_result(replace(op, format=WIDE), *(self.ops[name].format for name in op.inputs))
-        return replace(op, format=covering(low, high, frac_bits))
+        return replace(op, format=exact_format(op, *(self.ops[name].format for name in op.inputs)))
 
     def _cast(self, exact: Op, op: FloatOp, fmt: FixedFormat) -> Op:
         name = self._name(f"{op.name}_rounded")
@@ -190,16 +188,16 @@ class _Assembly:
         """Return a function as a table over all codes of its input."""
         x = self._input(op).format
         codes = np.arange(x.min_code, x.max_code + 1)
-        values = self.functions(op.functions, np.ldexp(codes.astype(np.float32), -x.frac_bits))
-        table = quantize(values, fmt, self.rounding, Overflow.SAT)
-        starts = np.flatnonzero(np.r_[True, table[1:] != table[:-1]])
+        exact = self.functions(op.functions, np.ldexp(codes.astype(np.float32), -x.frac_bits))
+        table = quantize(exact, fmt, self.rounding, Overflow.SAT)
+        starts, values = runs(codes, table)
         return Lookup(
             name=op.name,
             inputs=op.inputs,
             shape=op.shape,
             format=fmt,
-            starts=codes[starts],
-            values=table[starts],
+            starts=starts,
+            values=values,
             layers=op.layers,
             fused=op.fused,
         )

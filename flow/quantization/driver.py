@@ -11,10 +11,10 @@ import numpy as np
 
 from flow import reference
 from flow.errors import DataError, SpecError
-from flow.fixed import FixedFormat, Overflow, covering, to_values
+from flow.fixed import FixedFormat, Overflow, to_values
 from flow.fixed import quantize as quantize_codes
-from flow.graph import IntGraph, Lookup, Op, Softmax
-from flow.intervals import exact_result
+from flow.graph import IntGraph, Lookup, Op, Softmax, split_samples
+from flow.intervals import exact_format
 from flow.passes import lower
 from flow.quantization.assembly import assemble
 from flow.quantization.evaluation import Evaluate, Floats
@@ -32,7 +32,6 @@ from flow.trained import TrainedModel
 
 Progress = Callable[[int, int, str], None]
 """Called with how many modules are done, of how many, and the name of the last."""
-
 
 MOST_BUDGETS = 4
 """How often widths are chosen again if the graph takes more LUTs than its modules did one by one."""
@@ -159,10 +158,8 @@ class _Run:
         """Return what is chosen, the outputs that the search computed (none if all was kept), and the graph of it."""
         twice = whole.settings.sweeps == 2
         last = self.deciding(whole, f"second{name}" if twice else f"first{name}")
-        kept = {point: last.recall(point) for point in whole.found}
-        choices = {point: choice for point, choice in kept.items() if choice is not None}
-        outputs: dict[str, Floats] = {}
-        if len(choices) < len(kept):
+        choices, outputs = dict(last.kept), dict[str, Floats]()
+        if len(choices) < len(whole.found):
             choices, outputs = sweep(whole, self.ports, self.deciding(whole, f"first{name}"))
             if twice:
                 choices, outputs = second_sweep(whole, self.ports, choices, last)
@@ -172,22 +169,24 @@ class _Run:
 
     def deciding(self, whole: Plan, name: str) -> Deciding:
         """Return how a sweep of some name decides: by memory, or by the rule of the settings."""
+        kept: dict[str, Choice] = {}
+        for point in whole.found:
+            choice = None if self.memory is None else self.memory.recall(f"{name}-{point}")
+            if choice is not None:
+                kept[point] = choice
         done: list[str] = []
 
         def decide(task: Task) -> Choice:
             choice = choose(task)
             return reconstruct(task, choice) if whole.settings.weight_rounding == "reconstruct" else choice
 
-        def recall(point: str) -> Choice | None:
-            return None if self.memory is None else self.memory.recall(f"{name}-{point}")
-
         def finished(point: str, choice: Choice) -> None:
             done.append(point)
-            if self.memory is not None:
+            if self.memory is not None and point not in kept:
                 self.memory.keep(f"{name}-{point}", choice)
             self.progress(len(done), len(whole.found), f"{name} sweep, {whole.found[point].name}")
 
-        return Deciding(decide, recall, finished)
+        return Deciding(decide, kept, finished)
 
 
 def _checked(name: str, calibration: Floats) -> Floats:
@@ -212,17 +211,8 @@ def _no_functions(layers: Any, values: Any) -> Any:
 
 
 def split_ports(graph: FloatGraph, values: Floats) -> dict[str, Floats]:
-    """Return samples input by input: name -> (samples, *shape).
-
-    Raises:
-        DataError: their size is not that of the inputs.
-    """
-    flat, parts, start = values.reshape(len(values), -1), {}, 0
-    for op in graph.inputs:
-        stop = start + math.prod(op.op.shape)
-        parts[op.name] = flat[:, start:stop].reshape(-1, *op.op.shape)
-        start = stop
-    return parts
+    """Return samples input by input: name -> (samples, *shape)."""
+    return split_samples(values, {op.name: op.op.shape for op in graph.inputs})
 
 
 def _check_search(lowered: IntGraph, ports: Mapping[str, Floats], outputs: Floats) -> None:
@@ -281,12 +271,11 @@ def _record(original: FloatGraph, whole: Plan, choices: Mapping[str, Choice], lo
 
 def _accumulator_bits(graph: IntGraph) -> dict[str, int]:
     """Return, for each op that rounds, how many bits it rounds from."""
-    found = {}
-    for op in graph.ops:
-        if "requantize" in op.fused:
-            frac_bits, low, high = exact_result(op, *(source.format for source in graph.sources(op)))
-            found[op.name] = covering(low, high, frac_bits).width
-    return found
+    return {
+        op.name: exact_format(op, *(source.format for source in graph.sources(op))).width
+        for op in graph.ops
+        if "requantize" in op.fused
+    }
 
 
 def _module_record(whole: Plan, module: Module, choice: Choice, accumulator_bits: Mapping[str, int]) -> dict[str, Any]:

@@ -31,7 +31,6 @@ Evaluate = Callable[[Sequence[Mapping[str, Any]], NDArray[np.float32]], NDArray[
 """What `flow.train.functions.approximate` does: element-wise layers, given as {"class_name", "config"}, on values."""
 Result = TypeVar("Result")
 
-
 BATCH_VALUES = 1 << 20
 """A batch of samples has about so many values in its largest array."""
 
@@ -96,12 +95,12 @@ def over_batches(op: FloatOp, samples: int, function: Callable[[slice], Result])
         return list(pool.map(function, parts))
 
 
-def evaluated(op: FloatOp, inputs: Sequence[Floats], functions: Evaluate, dtype: type[Any] = np.float32) -> Floats:
-    """Return the output of an op for all samples, float32 (samples, *shape); computed in `dtype`."""
+def evaluated(op: FloatOp, inputs: Sequence[Floats], functions: Evaluate) -> Floats:
+    """Return the output of an op for all samples, float32 (samples, *shape)."""
     out = np.empty((len(inputs[0]), *op.op.shape), np.float32)
 
     def fill(part: slice) -> None:
-        out[part] = evaluate(op, [each[part] for each in inputs], functions, dtype)
+        out[part] = evaluate(op, [each[part] for each in inputs], functions)
 
     over_batches(op, len(out), fill)
     return out

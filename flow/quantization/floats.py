@@ -7,7 +7,7 @@ position stands, and the real number is put there. So there is one reading of Ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from flow.errors import UnsupportedError
 from flow.extraction.builder import Builder, Layer, Tensor, function_name
 from flow.extraction.model import read_calls
 from flow.fixed import FixedFormat, to_values
-from flow.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, Shape, SumPool
+from flow.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
 from flow.quantizers import POSITIONAL, RANDOM, parse_quantizer
 from flow.topology import Call, topology
 from flow.trained import TrainedModel
@@ -93,9 +93,6 @@ class FloatGraph:
     outputs: tuple[str, ...]
     softmaxes: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-    def __iter__(self) -> Iterator[FloatOp]:
-        return iter(self.ops)
 
     def __getitem__(self, name: str) -> FloatOp:
         return next(op for op in self.ops if op.name == name)
@@ -199,19 +196,9 @@ class _Builder(Builder):
 
     divisors: dict[str, int] = field(default_factory=dict)
 
-    def add(
-        self,
-        cls: type[Op],
-        layer: Layer,
-        inputs: Sequence[Tensor],
-        shape: Shape,
-        fmt: FixedFormat | None = None,
-        *,
-        suffix: str = "",
-        **values: Any,
-    ) -> Tensor:
-        """Append an op with the nominal format."""
-        return Builder.add(self, cls, layer, inputs, shape, fmt or NOMINAL, suffix=suffix, **values)
+    def result_format(self, op: Op, inputs: Sequence[Tensor]) -> FixedFormat:
+        """Return the nominal format."""
+        return NOMINAL
 
     def plain(self, layer: Layer, tensor: Tensor) -> Tensor:
         """Return a tensor on which nothing waits: its divisor is written down, its functions are an op."""

@@ -227,9 +227,11 @@ def error_grid(task: Task) -> Grid:
     shape = (*(len(each) for each in parameters.values()), biases, len(outputs), task.target.shape[-1])
     formats = [output_format(frac_bits, task.bits, task.module.signed) for frac_bits in outputs]
 
+    carrier = exact_carrier(task, {name: [each for row in rows for each in row] for name, rows in parameters.items()})
+
     def errors(part: slice) -> Reals:
         found = np.empty(shape)
-        for index, values in _results(task, parameters, part):
+        for index, values in _results(task, parameters, carrier, part):
             found[index] = squared_errors(values, task.target[part], formats, task.settings.rounding)
         return found
 
@@ -259,12 +261,11 @@ def candidate_parameters(task: Task, op: FloatOp) -> Rows:
     )
 
 
-def _results(task: Task, parameters: Mapping[str, Any], part: slice) -> Any:
+def _results(task: Task, parameters: Mapping[str, Rows], carrier: type[Any], part: slice) -> Any:
     """Yield the exact result of a module for every combination of weights and bias, with its place in the grid."""
     ops = task.module.weighted
     biases = len(next(iter(parameters.values()))[0]) if parameters else 1
     inputs = {name: tensor.values[part] for name, tensor in task.inputs.items()}
-    carrier = exact_carrier(task, {name: [each for row in rows for each in row] for name, rows in parameters.items()})
     sums = {}
     for op in ops:  # without bias: one sum of products for all biases
         for number, row in enumerate(parameters[op.name]):

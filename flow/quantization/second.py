@@ -35,7 +35,7 @@ def second_sweep(
     state = _State(whole, ports, chosen)
     for point in whole.found:
         task = state.task(point)
-        best = how.recall(point) or state.best(point, task, how.decide)
+        best = how.kept.get(point) or state.best(point, task, how.decide)
         chosen[point] = best
         state.put(point, chosen_codes(task, best), best.format)
         how.finished(point, best)
@@ -47,6 +47,7 @@ class _State:
 
     def __init__(self, whole: Plan, ports: Mapping[str, Floats], choices: Mapping[str, Choice]) -> None:
         self.whole, self.choices = whole, choices
+        self.inner = {op.name for module in whole.found.values() for op in module.ops}
         self.shared = shared_grids(whole, ports)
         self.floats = {
             op.name: values
@@ -95,9 +96,8 @@ class _State:
 
     def _exact_behind(self, name: str) -> tuple[FloatOp, ...]:
         reached, found = {name}, []
-        inner = {op.name for module in self.whole.found.values() for op in module.ops}
         for op in self.whole.graph.ops:
-            if op.name not in inner and reached.intersection(op.inputs):
+            if op.name not in self.inner and reached.intersection(op.inputs):
                 reached.add(op.name)
                 found.append(op)
         return tuple(found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flow.errors import FlowError, UnsupportedError
-from flow.fixed import FixedFormat, Overflow, exact_codes, quantize, to_values
+from flow.fixed import FixedFormat, Overflow, exact_within, quantize, to_values
 from flow.graph import Input, SumPool
 from flow.quantization.assembly import with_exact_slopes
 from flow.quantization.candidates import code_range, covering_frac_bits, output_format
@@ -30,12 +30,12 @@ class Deciding:
 
     Attributes:
         decide: chooses for a module.
-        recall: what was chosen for a point in an interrupted run, or None.
+        kept: point -> what an interrupted run chose.
         finished: called with each point and what was chosen.
     """
 
     decide: Decide
-    recall: Callable[[str], Choice | None]
+    kept: Mapping[str, Choice]
     finished: Callable[[str, Choice], None]
 
 
@@ -212,7 +212,7 @@ def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict
             own = {part.name: results.pop(part.name) for part in module.weighted}
             try:
                 task = whole.task(module, inputs, target, own, shared)
-                choices[op.name] = how.recall(op.name) or how.decide(task)
+                choices[op.name] = how.kept.get(op.name) or how.decide(task)
                 result = chosen_codes(task, choices[op.name])
             except FlowError as error:
                 raise error.at(f"{graph.name}: module '{module.name}'") from None
@@ -285,12 +285,9 @@ def port_formats(
 
 def _port_format(values: Floats, settings: QuantSettings) -> FixedFormat:
     bits = settings.port_bits
-    try:
-        _, exact = exact_codes(values)
-        if exact.width <= bits:
-            return exact
-    except UnsupportedError:  # more bits than codes have
-        pass
+    exact = exact_within(values, bits)
+    if exact is not None:
+        return exact
     low, high = float(values.min()), float(values.max())
     signed = low < 0
     fit = int(covering_frac_bits(np.array([low]), np.array([high]), *code_range(bits, signed))[0])

@@ -58,8 +58,7 @@ def _parameters(task: Task, op: FloatOp) -> Parameters:
         if not task.settings.per_channel:
             errors = np.broadcast_to(errors.sum(axis=1, keepdims=True), errors.shape)
         chosen = errors.argmin(axis=0)
-        biases = [np.ldexp(each.bias.astype(np.float64), -each.bias_frac_bits) for each in rows[covers]]
-        bias = int(np.argmin([np.square(each - op.bias).sum() for each in biases]))
+        bias = int(np.argmin([np.square(each.bias_values - op.bias).sum() for each in rows[covers]]))
     else:
         chosen, bias = np.full(op.channels, covers), covers
     return Parameters.picked([row[bias] for row in rows], chosen)
@@ -132,14 +131,10 @@ def _kl(counts: NDArray[np.int64], kept: int, levels: int) -> float:
     return float((p[both] * np.log(p[both] / q[both])).sum() + missed * np.log(1e9))
 
 
-def _covering(task: Task) -> int:
-    return task.fitted_output()
-
-
 OUTPUTS: Mapping[str, Callable[[Task], int]] = {
     "independent": _closest,
     "mse": _closest,
-    "minmax": _covering,
+    "minmax": Task.fitted_output,
     "percentile": _percentile,
     "kl": _divergence,
 }

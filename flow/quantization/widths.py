@@ -89,11 +89,11 @@ def measure_widths(
     def measure(task: Task) -> Choice:
         name = task.module.point.name
         for width, how in hows.items():
-            choices[width][name] = how.recall(name) or how.decide(_at_width(whole, task, width))
+            choices[width][name] = how.kept.get(name) or how.decide(_at_width(whole, task, width))
             how.finished(name, choices[width][name])
         return choices[widths[-1]][name]
 
-    sweep(whole, ports, Deciding(measure, lambda point: None, lambda point, choice: None))
+    sweep(whole, ports, Deciding(measure, {}, lambda point, choice: None))
     errors = {name: {width: choices[width][name].error for width in widths} for name in whole.found}
     costs = _lut_costs(whole, choices, luts) if settings.budget_lut is not None else _bit_costs(whole, widths)
     return Widths(whole=whole, errors=errors, costs=costs, budget=_budget(whole))

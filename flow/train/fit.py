@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from flow.datasets import Dataset, load_dataset
 from flow.errors import DataError, SpecError
-from flow.spec import Conv2DSpec, DenseSpec, LayerSpec, ModelSpec
+from flow.spec import Conv2DSpec, DenseSpec, FloatSpec, LayerSpec, ModelSpec
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
 from flow.train.artefacts import VERIFICATION_SAMPLES, classes, float_artefact, provenance, write
 from flow.train.build import Wrap, build_float, build_quantized
@@ -62,11 +62,11 @@ def train(
         >>> train(load_spec("digits_mlp"), Path("out")).metrics["qkeras"]  # doctest: +SKIP
         0.9638888888888889
     """
-    if epochs is not None and epochs < 1:
-        raise SpecError(f"{spec.name}: epochs is {epochs}; expected at least 1")
+    epochs = checked_epochs(spec, epochs)
     data = dataset or load_dataset(spec.dataset)
-    _check(spec, data)
-    run = _Run(spec, data, epochs or spec.train.epochs, progress)
+    check_inputs(spec.name, spec.input.shape, data)
+    _check_classes(spec, data)
+    run = _Run(spec, data, epochs, progress)
     twin = run.fit(build_float, "float twin")
     model = run.fit(build_quantized, "quantized")
     weights = freeze(model, data.x_test)
@@ -161,11 +161,24 @@ def epoch_bar(title: str, epochs: int, progress: bool) -> Iterator[Any]:
         yield keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 
 
-def _check(spec: ModelSpec, data: Dataset) -> None:
-    if data.x_train.shape[1:] != spec.input.shape:
-        raise DataError(
-            f"{spec.name}: inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {spec.input.shape}"
-        )
+def checked_epochs(spec: ModelSpec | FloatSpec, epochs: int | None) -> int:
+    """Return how many epochs to train: those asked for, else those of the spec.
+
+    Raises:
+        SpecError: less than 1 is asked for.
+    """
+    if epochs is not None and epochs < 1:
+        raise SpecError(f"{spec.name}: epochs is {epochs}; expected at least 1")
+    return epochs or spec.train.epochs
+
+
+def check_inputs(name: str, shape: tuple[int, ...], data: Dataset) -> None:
+    """Raise DataError unless samples have the shape that the model `name` takes."""
+    if data.x_train.shape[1:] != shape:
+        raise DataError(f"{name}: inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {shape}")
+
+
+def _check_classes(spec: ModelSpec, data: Dataset) -> None:
     if (units := getattr(spec.layers[-1], "units", len(data.class_names))) != len(data.class_names):
         raise DataError(
             f"{spec.name}: {units} units in the last layer, but '{data.name}' has {len(data.class_names)} classes"

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from flow.datasets import Dataset, load_dataset
-from flow.errors import DataError, SpecError
 from flow.spec import FloatSpec
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.artefacts import float_artefact, write
-from flow.train.fit import cosine_adam, epoch_bar, seeded
+from flow.train.fit import check_inputs, checked_epochs, cosine_adam, epoch_bar, seeded
 from flow.train.topologies import build_topology
 from flow.trained import TrainedModel
 
@@ -51,14 +50,9 @@ def train_float(
         >>> train_float(load_spec("mnist_autoencoder"), Path("out")).metrics  # doctest: +SKIP
         {'reconstruction_mse': 0.0098}
     """
-    if epochs is not None and epochs < 1:
-        raise SpecError(f"{spec.name}: epochs is {epochs}; expected at least 1")
-    epochs = epochs or spec.train.epochs
+    epochs = checked_epochs(spec, epochs)
     data = dataset or load_dataset(spec.dataset)
-    if data.x_train.shape[1:] != spec.input_shape:
-        raise DataError(
-            f"{spec.name}: inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {spec.input_shape}"
-        )
+    check_inputs(spec.name, spec.input_shape, data)
     model = _fit(spec, data, epochs, progress)
     trained = float_artefact(model, data, name=spec.name, task=spec.task, seed=spec.train.seed, epochs=epochs)
     write({"": trained}, directory)
