@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from stock import PlainError, keras, markdown_table, plain_hls4ml, qkeras
 
-from flow import reference
+from flow.data.inputs import Samples, to_port
 from flow.errors import FlowError
-from flow.fixed import to_values
-from flow.graph import from_json
-from flow.inputs import Samples, to_port
+from flow.ir import reference
+from flow.ir.fixed import to_values
+from flow.ir.graph import from_json
 from flow.pipeline import BuildOptions, build
 from flow.train import quiet_warnings
 

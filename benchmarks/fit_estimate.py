@@ -5,7 +5,7 @@
     python benchmarks/fit_estimate.py hls                        # hold the estimate of HLS projects against the table
 
 The table, benchmarks/data/estimate_modules.csv, has a row per random module (`random_modules.py`, seed 0, 1, ...) and
-family: what Yosys counts, and what `flow.backends.rtl.footprint` does. The first 300 seeds are fitted to.
+family: what Yosys counts, and what `flow.backends.rtl.netlists.footprint` does. The first 300 seeds are fitted to.
 Errors are relative, over modules that take more than 30 LUTs (of flip-flops: more than 30 flip-flops).
 """
 
@@ -29,13 +29,13 @@ from scipy.optimize import linprog
 
 import flow
 from flow.backends.rtl.cells import FAMILIES, count
-from flow.backends.rtl.emit import DESIGN, emit
-from flow.backends.rtl.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, relative_errors
-from flow.backends.rtl.footprint import Needs
-from flow.backends.rtl.synthesis import Module, needed, read_modules
+from flow.backends.rtl.netlists.footprint import Needs
+from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, relative_errors
+from flow.backends.rtl.synthesis.synth import Module, needed, read_modules
+from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.backends.rtl.yosys import quoted, run_scripts, yosys_version
-from flow.estimation import estimate
-from flow.graph import IntGraph
+from flow.cost.estimation import estimate
+from flow.ir.graph import IntGraph
 from flow.project import write
 from flow.target import Target
 

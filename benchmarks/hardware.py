@@ -35,23 +35,23 @@ from hardware_plot import plot
 from numpy.typing import NDArray
 from stock import markdown_table
 
-from flow import reference
-from flow.backends.rtl import rtlsim
-from flow.backends.rtl.emit import emit
-from flow.backends.rtl.synthesis import keep, read_kept, synthesize
+from flow.backends.rtl.simulation import rtlsim
+from flow.backends.rtl.synthesis.synth import keep, read_kept, synthesize
+from flow.backends.rtl.verilog.emit import emit
 from flow.backends.rtl.yosys import yosys_version
-from flow.datasets import Dataset, load_dataset
+from flow.data.datasets import Dataset, load_dataset
+from flow.data.inputs import Samples, to_port
 from flow.errors import FlowError
-from flow.extraction import extract
-from flow.fixed import to_values
-from flow.graph import IntGraph
-from flow.inputs import Samples, to_port
-from flow.passes import lower
+from flow.frontend.extraction import extract
+from flow.frontend.trained import TrainedModel, load_trained
+from flow.ir import reference
+from flow.ir.fixed import to_values
+from flow.ir.graph import IntGraph
+from flow.ir.passes import lower
 from flow.project import digest_files, write
-from flow.spec import BatchNormSpec, DenseSpec, LayerSpec, ModelSpec, ReluSpec, find_model_dir, load_spec
 from flow.target import Target
 from flow.toolchain import run_tool
-from flow.trained import TrainedModel, load_trained
+from flow.train.spec import BatchNormSpec, DenseSpec, LayerSpec, ModelSpec, ReluSpec, find_model_dir, load_spec
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "data" / "hardware.json"

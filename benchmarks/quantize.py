@@ -26,15 +26,15 @@ from typing import Any
 
 import numpy as np
 
-from flow import reference
-from flow.datasets import load_dataset
-from flow.fixed import Overflow, to_values
-from flow.fixed import quantize as quantize_values
+from flow.data.datasets import load_dataset
+from flow.frontend.trained import TrainedModel
+from flow.ir import reference
+from flow.ir.fixed import Overflow, to_values
+from flow.ir.fixed import quantize as quantize_values
 from flow.quantization.driver import QuantizedModel, float_outputs, quantize
 from flow.quantization.floats import float_graph
 from flow.quantization.settings import QuantSettings
 from flow.sources import find_float
-from flow.trained import TrainedModel
 
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "quantize.json"

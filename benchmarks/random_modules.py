@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flow.fixed import FixedFormat, Overflow, Rounding
-from flow.graph import MERGES, IntGraph
-from flow.passes import lower
+from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.graph import MERGES, IntGraph
+from flow.ir.passes import lower
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from nets import Net

@@ -21,10 +21,24 @@ from typing import Any
 import numpy as np
 from stock import markdown_table
 
-from flow import reference
-from flow.fixed import FixedFormat, Overflow, Rounding, covering
-from flow.graph import Conv, Dense, Gather, Input, IntGraph, MaxPool, Merge, Op, Relu, Reshape, Shape, SumPool, windows
-from flow.intervals import exact_result
+from flow.ir import reference
+from flow.ir.fixed import FixedFormat, Overflow, Rounding, covering
+from flow.ir.graph import (
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    IntGraph,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Reshape,
+    Shape,
+    SumPool,
+    windows,
+)
+from flow.ir.intervals import exact_result
 
 U8, S8, WIDEST = FixedFormat(False, 8, 0), FixedFormat(True, 7, 0), FixedFormat(True, 62, 0)
 SAT = {"rounding": Rounding.RND_CONV, "overflow": Overflow.SAT}

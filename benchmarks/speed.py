@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from stock import MODELS, Subject, bits_kernel, load_subject, markdown_table, plain_hls4ml, stock_model
 
-from flow import reference
-from flow.backends import csim
+from flow.backends.hls4ml import csim
 from flow.backends.hls4ml.emit import emit
-from flow.extraction import extract
-from flow.fixed import to_values
-from flow.graph import IntGraph
-from flow.passes import lower
+from flow.frontend.extraction import extract
+from flow.ir import reference
+from flow.ir.fixed import to_values
+from flow.ir.graph import IntGraph
+from flow.ir.passes import lower
 from flow.pipeline import BuildOptions, build
 from flow.project import write
 from flow.target import Target

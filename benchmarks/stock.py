@@ -24,13 +24,16 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.adversarial import adversarial_inputs
-from flow.datasets import load_dataset
-from flow.extraction import extract
-from flow.fixed import FixedFormat, to_values
-from flow.inputs import Samples, to_port
-from flow.passes import lower
-from flow.spec import (
+from flow.data.adversarial import adversarial_inputs
+from flow.data.datasets import load_dataset
+from flow.data.inputs import Samples, to_port
+from flow.frontend.extraction import extract
+from flow.frontend.trained import TrainedModel, load_trained
+from flow.ir.fixed import FixedFormat, to_values
+from flow.ir.passes import lower
+from flow.train import load_tensorflow
+from flow.train.layers import EPSILON
+from flow.train.spec import (
     BatchNormSpec,
     Conv2DSpec,
     DenseSpec,
@@ -42,9 +45,6 @@ from flow.spec import (
     find_model_dir,
     load_spec,
 )
-from flow.train import load_tensorflow
-from flow.train.layers import EPSILON
-from flow.trained import TrainedModel, load_trained
 
 _modules = load_tensorflow()
 keras, qkeras = _modules.keras, _modules.qkeras

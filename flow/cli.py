@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flow.errors import FlowError, PreflightError, SpecError, ToolFailedError
-from flow.names import printable
+from flow.ir.names import printable
 from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 
 if TYPE_CHECKING:
     from flow.pipeline import BuildOptions
     from flow.quantization.settings import QuantSettings
-    from flow.report import Report
+    from flow.report.text import Report
 
 INTERRUPTED = 130
 EPILOG = """\
@@ -222,8 +222,8 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from flow.spec import FloatSpec, find_model_dir, list_models, load_spec
-    from flow.trained import TRAINED_JSON, load_metrics
+    from flow.frontend.trained import TRAINED_JSON, load_metrics
+    from flow.train.spec import FloatSpec, find_model_dir, list_models, load_spec
 
     for name in list_models():
         directory = find_model_dir(name)
@@ -253,7 +253,7 @@ def _measured(metrics: Mapping[str, float]) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from flow.graph import to_text
+    from flow.ir.graph import to_text
     from flow.pipeline import load_graph
 
     print(to_text(load_graph(arguments.model, _options(arguments))))
@@ -261,7 +261,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from flow.spec import FloatSpec, find_model_dir, load_spec
+    from flow.train.spec import FloatSpec, find_model_dir, load_spec
 
     spec_file = arguments.model
     if spec_file.suffix != ".toml":
@@ -316,7 +316,7 @@ def _settings(arguments: argparse.Namespace) -> QuantSettings:
 
 def _check(arguments: argparse.Namespace) -> int:
     from flow.pipeline import check
-    from flow.preflight import ERROR, to_text
+    from flow.verification.preflight import ERROR, to_text
 
     findings = check(arguments.model, _target(arguments), _options(arguments))
     if arguments.json:
@@ -373,8 +373,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from flow.cost.vendor_reports import read_reports
     from flow.pipeline import write_page
-    from flow.vendor_reports import read_reports
 
     if len(arguments.run_dirs) > 1:
         return _report_several(arguments)
@@ -399,8 +399,8 @@ def _report_several(arguments: argparse.Namespace) -> int:
 
 def _found_report(run_dir: Path) -> Report:
     """Return the report of a run, with vendor reports found in it."""
+    from flow.cost.vendor_reports import find_reports
     from flow.pipeline import load_report
-    from flow.vendor_reports import find_reports
 
     report = load_report(run_dir)
     places = ("project", "csynth", "vivado")
@@ -408,7 +408,7 @@ def _found_report(run_dir: Path) -> Report:
 
 
 def _print_report(report: Report, form: str) -> int:
-    from flow.report import to_markdown, to_text
+    from flow.report.text import to_markdown, to_text
 
     if form == "json":
         print(json.dumps(report.to_json(), indent=1))
@@ -418,7 +418,7 @@ def _print_report(report: Report, form: str) -> int:
 
 
 def _fuzz(arguments: argparse.Namespace) -> int:
-    from flow.fuzz import fuzz, replay
+    from flow.verification.fuzz import fuzz, replay
 
     if arguments.replay is not None:
         outcome = replay(arguments.replay)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from flow.datasets import DEBIAN_DIR, cache_dir
+from flow.data.datasets import DEBIAN_DIR, cache_dir
 from flow.toolchain import INSTALL, find_tool
 
 TRAIN_PACKAGES = {

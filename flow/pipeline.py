@@ -16,33 +16,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow import reference
 from flow.backends.hls4ml.dialects import not_simulated
-from flow.backends.rtl.synthesis import dsp_note
+from flow.backends.rtl.synthesis.synth import dsp_note
+from flow.backends.synthesis import STAGES, stages
 from flow.commands import commands
-from flow.energy import static_energy
+from flow.cost.energy import static_energy
+from flow.cost.estimation import estimate
+from flow.data.inputs import Samples, derive_format, no_inputs, parse_format, to_port
 from flow.errors import DataError, InputError, SpecError, ToolMissingError, UnsupportedError
-from flow.estimation import estimate
-from flow.extraction import Evaluate, extract, quantizes_its_input, refusals
-from flow.fixed import Codes, FixedFormat
-from flow.graph import IntGraph, from_json, slides_windows, to_json
-from flow.inputs import Samples, derive_format, no_inputs, parse_format, to_port
-from flow.page import compare as side_by_side
-from flow.page import render
+from flow.frontend.extraction import Evaluate, extract, quantizes_its_input, refusals
+from flow.ir import reference
+from flow.ir.fixed import Codes, FixedFormat
+from flow.ir.graph import IntGraph, from_json, slides_windows, to_json
+from flow.ir.passes import lower
 from flow.parts import find_device, find_part
-from flow.passes import lower
-from flow.preflight import ERROR, Design, Finding, Model, examine, quantizes, refuse
-from flow.preflight import check as preflight
 from flow.project import Project, read, write
 from flow.quantization.settings import QuantSettings
-from flow.quantizing import Quantization, quantize_stage
-from flow.report import Comparison, Report, assemble, recompared, to_markdown
+from flow.quantization.stage import Quantization, quantize_stage
+from flow.report.page import compare as side_by_side
+from flow.report.page import render
+from flow.report.text import Comparison, Report, assemble, recompared, to_markdown
 from flow.results import ResourceReport, Resources, SimResult
 from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz, writing
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source
-from flow.synthesis import STAGES, stages
 from flow.target import AMD_BACKENDS, RTL, SIMULATIONS, Target
-from flow.verify import (
+from flow.verification.levels import (
     COUNTEREXAMPLE,
     LEVELS,
     Bench,
@@ -57,6 +55,8 @@ from flow.verify import (
     stored_inputs,
     stream_differences,
 )
+from flow.verification.preflight import ERROR, Design, Finding, Model, examine, quantizes, refuse
+from flow.verification.preflight import check as preflight
 
 GRAPH, REPORT, PAGE = "graph.json", "report.json", "report.html"
 UNTIL = ("extract", "emit", "report", *STAGES)
@@ -389,7 +389,7 @@ def _emit(run: RunDirectory, lowered: IntGraph, target: Target, clock: Clock) ->
 
 def _emitter(target: Target) -> Callable[[IntGraph, Target], Project]:
     if target.backend == RTL:
-        from flow.backends.rtl.emit import emit as emit_rtl
+        from flow.backends.rtl.verilog.emit import emit as emit_rtl
 
         return emit_rtl
     from flow.backends.hls4ml import emit, other_emit  # hls4ml takes half a second to import
@@ -445,7 +445,7 @@ def _verify(
     report = _assemble(run, made, lowered, target, comparison, notes, clock)
     if target.backend != RTL:
         return report
-    from flow.backends.rtl.measured import measure
+    from flow.backends.rtl.simulation.measured import measure
 
     with clock.stage("measure"):
         cycles, toggles = measure(bench.project, lowered, target, port.codes, others[-1], run.path / "rtlsim")
@@ -492,8 +492,8 @@ def _estimated(run: RunDirectory, lowered: IntGraph, target: Target) -> Resource
         UnsupportedError: there is none for the back end, or the part.
     """
     if target.backend == RTL:
-        from flow.backends.rtl.emit import DESIGN
-        from flow.backends.rtl.estimate import estimate_rtl
+        from flow.backends.rtl.synthesis.estimate import estimate_rtl
+        from flow.backends.rtl.verilog.emit import DESIGN
 
         return estimate_rtl(lowered, target, (run.path / "project" / DESIGN).read_bytes())
     if target.backend not in AMD_BACKENDS:
@@ -531,7 +531,7 @@ def compare_run(
     Args:
         path: run directory.
         announce: called with the name of each stage as it begins.
-        levels: two of `flow.verify.LEVELS`; the reference and the simulation of its back end if None.
+        levels: two of `flow.verification.levels.LEVELS`; the reference and the simulation of its back end if None.
         inputs: `.npz` with input codes `codes`, as a counterexample is; the run's own inputs if None.
 
     Raises:
@@ -598,7 +598,7 @@ def _stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
 
 def _file_differences(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
     if target.backend == RTL:
-        from flow.backends.rtl.emit import findings
+        from flow.backends.rtl.verilog.emit import findings
 
         return tuple(findings(project, graph, target))
     from flow.backends.hls4ml import other_readback, readback

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.fixed import Codes
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SimResult:
@@ -25,7 +23,7 @@ class SimResult:
     """
 
     level: str
-    codes: Mapping[str, Codes]
+    codes: Mapping[str, NDArray[np.int64]]
     arithmetic: str = "integer"
     run_s: float = 0.0
     softmax: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)

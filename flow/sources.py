@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flow.data.inputs import Samples, read_samples
 from flow.errors import DataError, InputError, ModelFileError, OutputError, SpecError, ToolMissingError
-from flow.inputs import Samples, read_samples
+from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TrainedModel, load_trained, save_trained
 from flow.runs import digest, digest_code, digest_file, read_npz, write_npz
-from flow.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
-from flow.trained import FLOAT_DIR, TRAINED_JSON, TrainedModel, load_trained, save_trained
+from flow.train.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
 
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras", ".json")
 
@@ -202,7 +202,7 @@ def find_calibration(source: Source, calibration: Path | None) -> Samples:
 
 def _test_split(dataset: str, count: int, cache: Path) -> Samples:
     """Return the start of a test split, through a cache: unpacking a data set takes a second."""
-    from flow.datasets import KNOWN_CONTENT, load_dataset
+    from flow.data.datasets import KNOWN_CONTENT, load_dataset
 
     source = f"{dataset} test set"
     kept = cache / f"{dataset}-test-{count}-{version('po2flow')}.npz"

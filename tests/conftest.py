@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from flow.backends import csim
-from flow.fixed import Codes
-from flow.graph import IntGraph
+from flow.backends.hls4ml import csim
+from flow.ir.fixed import Codes
+from flow.ir.graph import IntGraph
 from flow.project import Project, write
 from flow.results import SimResult
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 
-GOLDEN = Path(__file__).parent / "golden"
+TESTS = Path(__file__).parent
+REPOSITORY = TESTS.parent
+GOLDEN = TESTS / "golden"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on PATH")
 
 Golden = Callable[[str, str], None]

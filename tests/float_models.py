@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.freeze import quantized_weights
-from flow.trained import TrainedModel
 
 keras = load_tensorflow().keras
 L = keras.layers

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from flow.graph import Input, IntGraph
-from flow.reference import run_output
-from flow.trained import TrainedModel
+from flow.frontend.trained import TrainedModel
+from flow.ir.graph import Input, IntGraph
+from flow.ir.reference import run_output
 
 Entry = dict[str, Any]
 BITS = {"class_name": "quantized_bits", "config": {"bits": 4, "integer": 3, "alpha": 1}}

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from flow.causes import alone
-from flow.fixed import CODE_BITS, Codes, FixedFormat, Overflow, Rounding, overflow_to, requantize
-from flow.graph import (
+from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, Overflow, Rounding, overflow_to, requantize
+from flow.ir.graph import (
     CONSTANTS,
     MERGES,
     Conv,
@@ -37,7 +36,8 @@ from flow.graph import (
     Softmax,
     windows,
 )
-from flow.intervals import exact_result
+from flow.ir.intervals import exact_result
+from flow.verification.causes import alone
 
 SEED = 7
 CAST = {"format", "rounding", "overflow", "divisor", "accumulator", "channel_bits", "layers", "fused"}

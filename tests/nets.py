@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from flow.fixed import FixedFormat, Overflow, Rounding, covering
-from flow.graph import (
+from flow.ir.fixed import FixedFormat, Overflow, Rounding, covering
+from flow.ir.graph import (
     BatchNorm,
     Conv,
     Dense,
@@ -30,7 +30,7 @@ from flow.graph import (
     Softmax,
     SumPool,
 )
-from flow.intervals import exact_result, window_counts
+from flow.ir.intervals import exact_result, window_counts
 
 WIDEST = FixedFormat(True, 62, 0)
 
@@ -235,7 +235,7 @@ def _weights(weight: np.ndarray, bias: Any, frac: int, bias_frac: int | None) ->
 
 def inputs(graph: IntGraph, count: int, seed: int = 1) -> np.ndarray:
     """Return random input codes behind the corners: int64 (7 + count, *port_shape)."""
-    from flow.adversarial import corner_inputs
+    from flow.data.adversarial import corner_inputs
 
     (low, high), rng = graph.port_limits(), np.random.default_rng(seed)
     return np.concatenate([corner_inputs(graph), rng.integers(low, high, (count, *low.shape), endpoint=True)])

@@ -1,6 +1,6 @@
 """The oracle: what a graph means, once more, slowly, in Python's unbounded integers and with other formulas.
 
-It shares no arithmetic with `flow.fixed`, `flow.intervals` and `flow.reference`: a value is a Fraction, rounding is
+It shares no arithmetic with `ir.fixed`, `ir.intervals` and `ir.reference`: a value is a Fraction, rounding is
 written as it stands in Vitis HLS' user guide, a convolution is a loop over windows.
 """
 
@@ -13,8 +13,8 @@ from itertools import product
 
 import numpy as np
 
-from flow.fixed import Codes, FixedFormat, Overflow, Rounding
-from flow.graph import (
+from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
+from flow.ir.graph import (
     BatchNorm,
     Conv,
     Dense,

@@ -14,20 +14,20 @@ from support_rows import ACTIVATION_ROWS, FUNCTION_ROWS, LAYER_ROWS, TOPOLOGY_RO
 
 from flow.backends.hls4ml import emit, other_emit
 from flow.backends.hls4ml.dialects import DIALECTS, not_simulated
-from flow.backends.rtl.emit import emit as emit_rtl
+from flow.backends.rtl.verilog.emit import emit as emit_rtl
+from flow.data.inputs import parse_format
 from flow.errors import UnsupportedError
-from flow.extraction import LAYERS, extract
-from flow.extraction.builder import TABLE_BITS
-from flow.graph import IntGraph, Lookup
-from flow.inputs import parse_format
-from flow.passes import lower
-from flow.preflight import TARGET_RULES, Design
+from flow.frontend.extraction import LAYERS, extract
+from flow.frontend.extraction.builder import TABLE_BITS
+from flow.frontend.trained import TrainedModel
+from flow.ir.graph import IntGraph, Lookup
+from flow.ir.passes import lower
 from flow.project import Project
 from flow.target import AMD_BACKENDS, BACKENDS, IO_TYPES, ONLY_STRATEGY, RTL, STRATEGIES, Target
 from flow.train.functions import evaluate
 from flow.train.reader import KerasModel
 from flow.train.recipes import from_recipe
-from flow.trained import TrainedModel
+from flow.verification.preflight import TARGET_RULES, Design
 
 EXACT, VENDOR, REFUSED = "exact", "needs vendor", "no"
 TARGETS = [

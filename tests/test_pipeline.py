@@ -17,16 +17,16 @@ from fixtures_cli import built_digits, copy_of_digits, flow, needs_compiler, ref
 
 import flow as api
 from flow import pipeline, runs, sources
-from flow.backends import csim
+from flow.backends.hls4ml import csim
 from flow.errors import InputError, OutputError, ToolMissingError
-from flow.graph import from_json
+from flow.frontend.trained import save_trained
+from flow.ir.graph import from_json
 from flow.pipeline import BuildOptions, build, compare_run, load_report
 from flow.project import read
-from flow.report import Report
+from flow.report.text import Report
 from flow.sources import find_source
 from flow.target import Target
 from flow.train import quiet_warnings
-from flow.trained import save_trained
 
 pytestmark = needs_compiler
 STAGES = ["extract", "emit", "inputs", "reference", "qkeras", "csim_compile", "csim_run", "compare", "estimate"]
@@ -427,7 +427,7 @@ def test_a_name_in_a_trained_model_does_not_leave_the_output_directory(tmp_path:
 
 
 def api_model_dir() -> Path:
-    from flow.spec import find_model_dir
+    from flow.train.spec import find_model_dir
 
     return find_model_dir("digits_mlp")
 

@@ -11,8 +11,8 @@ from zlib import crc32
 import numpy as np
 from nets import Net, s, u
 
-from flow.fixed import FixedFormat, Overflow, Rounding
-from flow.graph import MERGES, IntGraph
+from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.graph import MERGES, IntGraph
 
 
 def po2(*shape: int, exponents: tuple[int, int] = (0, 3), zeros: float = 0.4) -> np.ndarray:

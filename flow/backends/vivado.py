@@ -9,11 +9,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from flow.cost.vendor_reports import find_reports
 from flow.errors import OutputError, ToolFailedError, UnsupportedError
 from flow.results import ResourceReport
 from flow.target import AMD_BACKENDS, Target
 from flow.toolchain import require_tool, run_tool
-from flow.vendor_reports import find_reports
 
 SCRIPT, CLOCK = "synthesize.tcl", "clock.xdc"
 
@@ -21,7 +21,7 @@ SCRIPT, CLOCK = "synthesize.tcl", "clock.xdc"
 def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
     """Synthesize the Verilog of a run in `vivado/` and return what Vivado reports.
 
-    With an HLS back end that Verilog is what `flow.backends.csynth.synthesize` left in `csynth/`.
+    With an HLS back end that Verilog is what `flow.backends.hls4ml.csynth.synthesize` left in `csynth/`.
 
     Raises:
         UnsupportedError: the back end has no Verilog, or the part is not AMD's.

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from flow.extraction.activations import softmax_exponentials
-from flow.fixed import FixedFormat, Overflow, Rounding, exact_codes, quantize, to_values
-from flow.graph import (
+from flow.frontend.extraction.activations import softmax_exponentials
+from flow.ir.fixed import FixedFormat, Overflow, Rounding, exact_codes, quantize, to_values
+from flow.ir.graph import (
     BatchNorm,
     Input,
     IntGraph,
@@ -27,14 +27,14 @@ from flow.graph import (
     Reshape,
     Softmax,
 )
-from flow.intervals import check_division, exact_format
-from flow.names import identifier
-from flow.passes.fold_batchnorm import narrowed
+from flow.ir.intervals import check_division, exact_format
+from flow.ir.names import identifier
+from flow.ir.passes.fold_batchnorm import narrowed
+from flow.ir.tables import runs
 from flow.quantization.evaluation import Evaluate
 from flow.quantization.floats import FloatGraph, FloatOp, Function
 from flow.quantization.modules import Module
 from flow.quantization.search import Choice, Parameters
-from flow.tables import runs
 
 
 def assemble(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.fixed import Codes, FixedFormat
+from flow.ir.fixed import Codes, FixedFormat
 from flow.quantization.floats import Reals
 
 MOST_FRAC_BITS = 64

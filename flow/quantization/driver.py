@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flow import reference
 from flow.errors import DataError, SpecError
-from flow.fixed import FixedFormat, Overflow, to_values
-from flow.fixed import quantize as quantize_codes
-from flow.graph import IntGraph, Lookup, Op, Softmax, split_samples
-from flow.intervals import exact_format
-from flow.passes import lower
+from flow.frontend.trained import TrainedModel
+from flow.ir import reference
+from flow.ir.fixed import FixedFormat, Overflow, to_values
+from flow.ir.fixed import quantize as quantize_codes
+from flow.ir.graph import IntGraph, Lookup, Op, Softmax, split_samples
+from flow.ir.intervals import exact_format
+from flow.ir.passes import lower
 from flow.quantization.assembly import assemble
 from flow.quantization.evaluation import Evaluate, Floats
 from flow.quantization.floats import FloatGraph, float_graph
@@ -28,7 +29,6 @@ from flow.quantization.settings import MIN_SAMPLES, QuantSettings
 from flow.quantization.sweep import Deciding, Plan, float_values, plan, port_formats, sweep
 from flow.quantization.thresholds import choose
 from flow.quantization.widths import Luts, measure_widths
-from flow.trained import TrainedModel
 
 Progress = Callable[[int, int, str], None]
 """Called with how many modules are done, of how many, and the name of the last."""

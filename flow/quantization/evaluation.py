@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flow import sums
 from flow.errors import UnsupportedError
-from flow.fixed import FixedFormat, to_values
-from flow.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Relu, Reshape, SumPool
-from flow.intervals import FLOAT32_BITS, FLOAT64_BITS, window_counts
+from flow.ir import sums
+from flow.ir.fixed import FixedFormat, to_values
+from flow.ir.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Relu, Reshape, SumPool
+from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, window_counts
+from flow.ir.reference import MERGE_FUNCTIONS
 from flow.quantization.floats import FloatOp, Function
-from flow.reference import MERGE_FUNCTIONS
 
 Floats = NDArray[Any]
 """float32 or float64 (samples, *shape)."""

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.extraction.builder import Builder, Layer, Tensor, function_name
-from flow.extraction.model import read_calls
-from flow.fixed import FixedFormat, to_values
-from flow.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
-from flow.quantizers import POSITIONAL, RANDOM, parse_quantizer
-from flow.topology import Call, topology
-from flow.trained import TrainedModel
+from flow.frontend.extraction.builder import Builder, Layer, Tensor, function_name
+from flow.frontend.extraction.model import read_calls
+from flow.frontend.quantizers import POSITIONAL, RANDOM, parse_quantizer
+from flow.frontend.topology import Call, topology
+from flow.frontend.trained import TrainedModel
+from flow.ir.fixed import FixedFormat, to_values
+from flow.ir.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
 
 Reals = NDArray[np.float64]
 

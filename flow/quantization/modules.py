@@ -17,19 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flow.graph import (
-    BatchNorm,
-    Gather,
-    Input,
-    LeakyRelu,
-    MatMul,
-    MaxPool,
-    Merge,
-    Pool,
-    Relu,
-    Reshape,
-    SumPool,
-)
+from flow.ir.graph import BatchNorm, Gather, Input, LeakyRelu, MatMul, MaxPool, Merge, Pool, Relu, Reshape, SumPool
 from flow.quantization.floats import FloatGraph, FloatOp, Function
 from flow.quantization.restructuring import reader_of_average
 

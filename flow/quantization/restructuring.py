@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.graph import BatchNorm, Conv, Dense, Gather, MatMul, MaxPool, Op, Pool, Reshape, Shape, SumPool
+from flow.ir.graph import BatchNorm, Conv, Dense, Gather, MatMul, MaxPool, Op, Pool, Reshape, Shape, SumPool
 from flow.quantization.floats import FloatGraph, FloatOp, Reals
 
 Rewrite = Callable[[FloatOp, FloatOp], FloatOp | None]

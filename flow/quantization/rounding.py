@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flow import sums
-from flow.fixed import Codes
-from flow.graph import Conv, MatMul
+from flow.ir import sums
+from flow.ir.fixed import Codes
+from flow.ir.graph import Conv, MatMul
 from flow.quantization.candidates import WeightCodes, code_range, most_power
 from flow.quantization.evaluation import Floats, batches
 from flow.quantization.floats import FloatOp, Reals

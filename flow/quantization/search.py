@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.fixed import Codes, FixedFormat, Rounding
+from flow.ir.fixed import Codes, FixedFormat, Rounding
 from flow.quantization.candidates import (
     WeightCodes,
     code_range,

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.fixed import FixedFormat
-from flow.graph import Input
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import Input
 from flow.quantization.evaluation import Floats, evaluated
 from flow.quantization.floats import FloatOp
 from flow.quantization.search import Choice, Quantized, Task, choice_error, chosen_codes

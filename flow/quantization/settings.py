@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.errors import SpecError
-from flow.fixed import Rounding
+from flow.ir.fixed import Rounding
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flow.errors import FlowError, UnsupportedError
-from flow.fixed import FixedFormat, Overflow, exact_within, quantize, to_values
-from flow.graph import Input, SumPool
+from flow.ir.fixed import FixedFormat, Overflow, exact_within, quantize, to_values
+from flow.ir.graph import Input, SumPool
 from flow.quantization.assembly import with_exact_slopes
 from flow.quantization.candidates import code_range, covering_frac_bits, output_format
 from flow.quantization.evaluation import Evaluate, Floats, evaluated

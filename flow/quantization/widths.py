@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from flow.errors import SpecError
-from flow.graph import IntGraph
-from flow.passes import lower
+from flow.ir.graph import IntGraph
+from flow.ir.passes import lower
 from flow.quantization.assembly import assemble
 from flow.quantization.evaluation import Floats
 from flow.quantization.modules import Module

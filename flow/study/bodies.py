@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flow.study.costs import RUNTIME
+from flow.cost.requantizers import RUNTIME
 from flow.study.parameters import codebook_entries, codebook_steps, uniform_steps
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flow.cost.requantizers import CONSTANT, RUNTIME
 from flow.study import bodies, definitions
 from flow.study import parameters as measured
-from flow.study.costs import CONSTANT, RUNTIME
 from flow.study.definitions import Codes, Parameters
 
 TOP = "requantize"

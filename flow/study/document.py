@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from flow.cost.requantizers import CONSTANT, QUANTIZERS_JSON, RUNTIME, Costs, FpgaCost, Row, costs_to_json
 from flow.errors import OutputError
 from flow.study.circuits import ACC_BITS, CIRCUITS, OUT_BITS
-from flow.study.costs import CONSTANT, QUANTIZERS_JSON, RUNTIME, Costs, FpgaCost, Row, costs_to_json
 from flow.study.plot import Mark, plot
 
 AREA_CLAIM, ENERGY_CLAIM = 15.0, 9.0
@@ -293,7 +293,7 @@ operation takes about {AREA_CLAIM:g}x less area and about {ENERGY_CLAIM:g}x less
 circuit that baseline is, of which widths, and in which process, is not known to us. So nothing here confirms or refutes
 it: the two factors are lines to hold pairs of circuits against.
 
-This file, its plot and `flow/study/quantizers.json` are made by one command, in a checkout:
+This file, its plot and `flow/cost/quantizers.json` are made by one command, in a checkout:
 
     {COMMAND}
 """

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.extraction import extract
-from flow.graph import MatMul, Op
-from flow.inputs import Samples, to_port
-from flow.passes import lower
-from flow.reference import run
-from flow.spec import find_model_dir
+from flow.cost.requantizers import CONSTANT
+from flow.data.inputs import Samples, to_port
+from flow.frontend.extraction import extract
+from flow.frontend.trained import load_trained
+from flow.ir.graph import MatMul, Op
+from flow.ir.passes import lower
+from flow.ir.reference import run
 from flow.study.circuits import Circuit
-from flow.study.costs import CONSTANT
 from flow.study.definitions import Codes, Parameters, clamp
-from flow.trained import load_trained
+from flow.train.spec import find_model_dir
 
 MODELS = ("digits_mlp", "fashion_cnn", "mnist_mlp")
 SAMPLES = 128

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.datasets import Dataset
+from flow.data.datasets import Dataset
 from flow.errors import OutputError
+from flow.frontend.trained import TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
 from flow.train.freeze import quantized_weights
-from flow.trained import TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
 
 VERIFICATION_SAMPLES = 300
 CALIBRATION_SAMPLES = 128

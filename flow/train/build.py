@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flow.fixed import FixedFormat
-from flow.spec import (
+from flow.ir.fixed import FixedFormat
+from flow.train import load_tensorflow, quiet_warnings
+from flow.train.layers import EPSILON, FixedBatchNormalization
+from flow.train.quantizers import quantized_grid, quantized_po2_zero
+from flow.train.spec import (
     BatchNormSpec,
     Conv2DSpec,
     DenseSpec,
@@ -17,9 +20,6 @@ from flow.spec import (
     Po2Spec,
     ReluSpec,
 )
-from flow.train import load_tensorflow, quiet_warnings
-from flow.train.layers import EPSILON, FixedBatchNormalization
-from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
 _modules = load_tensorflow()
 keras, qkeras = _modules.keras, _modules.qkeras

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from flow.datasets import Dataset, load_dataset
+from flow.data.datasets import Dataset, load_dataset
 from flow.errors import DataError, SpecError
-from flow.spec import Conv2DSpec, DenseSpec, FloatSpec, LayerSpec, ModelSpec
+from flow.frontend.trained import FLOAT_DIR, TrainedModel
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
 from flow.train.artefacts import VERIFICATION_SAMPLES, classes, float_artefact, provenance, write
 from flow.train.build import Wrap, build_float, build_quantized
 from flow.train.freeze import freeze, sparsity
 from flow.train.layers import FixedBatchNormalization
 from flow.train.rebuild import custom_objects
-from flow.trained import FLOAT_DIR, TrainedModel
+from flow.train.spec import Conv2DSpec, DenseSpec, FloatSpec, LayerSpec, ModelSpec
 
 _modules = load_tensorflow()
 tf, keras = _modules.tf, _modules.keras

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flow.datasets import Dataset, load_dataset
-from flow.spec import FloatSpec
+from flow.data.datasets import Dataset, load_dataset
+from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.artefacts import float_artefact, write
 from flow.train.fit import check_inputs, checked_epochs, cosine_adam, epoch_bar, seeded
+from flow.train.spec import FloatSpec
 from flow.train.topologies import build_topology
-from flow.trained import TrainedModel
 
 _modules = load_tensorflow()
 keras = _modules.keras

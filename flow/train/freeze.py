@@ -33,7 +33,7 @@ VARIABLES = {"kernel": "kernel", "depthwise_kernel": "depthwise", "pointwise_ker
 
 
 def quantized_weights(model: Any) -> Weights:
-    """Return what each layer really multiplies and adds, as `flow.trained.TrainedModel.weights` holds it.
+    """Return what each layer really multiplies and adds, as `flow.frontend.trained.TrainedModel.weights` holds it.
 
     Quantizers run as parts of graphs, as in `Model.predict`: there a division by a constant is a product with its
     reciprocal, and scales that a quantizer finds itself differ in their last bit from what eager calls give.
@@ -62,7 +62,7 @@ def quantized_weights(model: Any) -> Weights:
 
 
 def layers_by_path(model: Any, path: str = "") -> dict[str, Any]:
-    """Return the layers of a model and of the models in it, by the path that `flow.topology` gives them.
+    """Return the layers of a model and of the models in it, by the path that `flow.frontend.topology` gives them.
 
     Raises:
         UnsupportedError: two layers have one path.

@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.fixed import Codes, to_values
-from flow.graph import Input, IntGraph, LeakyRelu, Softmax
-from flow.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
-from flow.quantizers import FUNCTIONS, activation_cast, parse_quantizer
-from flow.reference import code_dtype
+from flow.frontend.quantizers import FUNCTIONS, activation_cast, parse_quantizer
+from flow.frontend.topology import Call, Topology, topology
+from flow.frontend.trained import Arrays, TrainedModel
+from flow.ir.fixed import Codes, to_values
+from flow.ir.graph import Input, IntGraph, LeakyRelu, Softmax
+from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
+from flow.ir.reference import code_dtype
 from flow.results import SimResult
-from flow.topology import Call, Topology, topology
 from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.freeze import layers_by_path
 from flow.train.functions import layer_function
-from flow.trained import Arrays, TrainedModel
 
 _modules = load_tensorflow()
 tf, keras = _modules.tf, _modules.keras

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from flow.errors import ModelFileError
+from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.freeze import set_quantized_weights
 from flow.train.layers import FixedBatchNormalization
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
-from flow.trained import TrainedModel
 
 _modules = load_tensorflow()
 keras, qkeras = _modules.keras, _modules.qkeras

@@ -1,4 +1,4 @@
-"""Keras models from the recipes of `flow.random_models`, with weights at the corners of their quantizers."""
+"""Keras models from the recipes of `flow.train.random_models`, with weights at the corners of their quantizers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.random_models import EPSILON, Recipe
+from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.freeze import quantized_weights
+from flow.train.random_models import EPSILON, Recipe
 from flow.train.reader import READERS, KerasModel
 from flow.train.rebuild import custom_objects
-from flow.trained import TrainedModel
 
 _modules = load_tensorflow()
 keras: Any = _modules.keras

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flow.spec import FloatSpec
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.build import BATCH_NORM_MOMENTUM
 from flow.train.layers import EPSILON
+from flow.train.spec import FloatSpec
 
 _modules = load_tensorflow()
 keras = _modules.keras

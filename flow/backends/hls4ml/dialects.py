@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from flow.errors import UnsupportedError
-from flow.fixed import FixedFormat, Overflow, Rounding
-from flow.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Relu, Requantize, Reshape
+from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Relu, Requantize, Reshape
 from flow.target import Target
 
 LARGE = 2048

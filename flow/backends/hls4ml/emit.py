@@ -18,17 +18,17 @@ from hls4ml.model.graph import HLSConfig, ModelGraph
 from hls4ml.writer.vitis_writer import VitisWriter
 from hls4ml.writer.vivado_writer import VivadoWriter
 
-from flow import reference
-from flow.adversarial import corner_inputs
 from flow.backends.hls4ml import layers
 from flow.backends.hls4ml.extension import register
 from flow.backends.hls4ml.fifo_depths import set_depths
 from flow.backends.hls4ml.po2_weights import store_exponents
 from flow.backends.hls4ml.readback import check_project
 from flow.backends.hls4ml.wiring import Wiring, wire
+from flow.data.adversarial import corner_inputs
 from flow.errors import EmitError
-from flow.fixed import Values, to_values
-from flow.graph import IntGraph
+from flow.ir import reference
+from flow.ir.fixed import Values, to_values
+from flow.ir.graph import IntGraph
 from flow.project import Project, read
 from flow.target import Target
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flow.cost.schedules import gather_places, gather_schedule, pool_schedule, window_pixels
 from flow.errors import UnsupportedError
-from flow.fixed import Codes, reciprocal
-from flow.graph import (
+from flow.ir.fixed import Codes, reciprocal
+from flow.ir.graph import (
     BatchNorm,
     Gather,
     IntGraph,
@@ -25,9 +26,8 @@ from flow.graph import (
     Softmax,
     SumPool,
 )
-from flow.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid
-from flow.schedules import gather_places, gather_schedule, pool_schedule, window_pixels
-from flow.tables import smallest_table
+from flow.ir.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid
+from flow.ir.tables import smallest_table
 
 CONFIG = "@config@"
 """Stands in a configuration where its name goes, which hls4ml numbers."""

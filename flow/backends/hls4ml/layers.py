@@ -8,8 +8,8 @@ from typing import Any
 
 from flow.backends.hls4ml.kernels import KERNELS, kernel
 from flow.errors import UnsupportedError
-from flow.fixed import FixedFormat, Overflow, Rounding, to_values
-from flow.graph import Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Reshape, Shape
+from flow.ir.fixed import FixedFormat, Overflow, Rounding, to_values
+from flow.ir.graph import Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Reshape, Shape
 from flow.target import Target
 
 STAMP = "po2flow"

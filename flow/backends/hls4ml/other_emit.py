@@ -25,8 +25,8 @@ from flow.backends.hls4ml.dialects import DIALECTS, check
 from flow.backends.hls4ml.emit import HARMLESS, csim_main, quiet, test_bench_data
 from flow.backends.hls4ml.other_readback import CALL, check_project, is_adapter
 from flow.errors import EmitError
-from flow.fixed import to_values
-from flow.graph import BatchNorm, Conv, Dense, IntGraph, Op, Relu, Requantize
+from flow.ir.fixed import to_values
+from flow.ir.graph import BatchNorm, Conv, Dense, IntGraph, Op, Relu, Requantize
 from flow.project import Project, read
 from flow.target import Target
 

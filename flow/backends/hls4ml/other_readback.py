@@ -13,8 +13,8 @@ from flow.backends.hls4ml.dialects import DEFAULTS, DIALECTS, spelled
 from flow.backends.hls4ml.layers import traced
 from flow.backends.hls4ml.readback import Finding
 from flow.errors import EmitError
-from flow.fixed import Codes, FixedFormat
-from flow.graph import BatchNorm, Conv, Dense, IntGraph, MatMul, MaxPool, Op, Relu, Requantize
+from flow.ir.fixed import Codes, FixedFormat
+from flow.ir.graph import BatchNorm, Conv, Dense, IntGraph, MatMul, MaxPool, Op, Relu, Requantize
 from flow.project import Project
 from flow.target import Target
 

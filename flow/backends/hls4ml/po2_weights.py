@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from hls4ml.model.types import NamedType
 
-from flow.fixed import Codes
-from flow.graph import IntGraph, MatMul
-from flow.po2 import Po2Weights, is_po2, split
+from flow.ir.fixed import Codes
+from flow.ir.graph import IntGraph, MatMul
+from flow.ir.po2 import Po2Weights, is_po2, split
 
 
 class StoredPo2Type(NamedType):  # type: ignore[misc]

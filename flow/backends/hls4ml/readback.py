@@ -20,13 +20,13 @@ from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
 from flow.backends.hls4ml.layers import AXES, PADS, needs_kernel, traced
 from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
 from flow.backends.hls4ml.project_text import Call, ProjectText, read_text
+from flow.cost.fifos import fifos
+from flow.cost.streams import streams
 from flow.errors import EmitError, UnsupportedError
-from flow.fifos import fifos
-from flow.fixed import Codes, FixedFormat, Overflow, Rounding, parse_cpp
-from flow.graph import Conv, Dense, IntGraph, MatMul, MaxPool, Op, Pool, Reshape
-from flow.po2 import split
+from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, parse_cpp
+from flow.ir.graph import Conv, Dense, IntGraph, MatMul, MaxPool, Op, Pool, Reshape
+from flow.ir.po2 import split
 from flow.project import Project
-from flow.streams import streams
 from flow.target import Target
 
 CARRIERS = ("clone_stream", "copy_codes", "zeropad1d_cl", "zeropad2d_cl")

@@ -1,7 +1,7 @@
 """Which layer reads what: the ops, and between them what a project needs to carry their codes.
 
 io_parallel: arrays are read as often as one likes; a reshape is another name. io_stream: the kernels of
-`flow.streams`. A port is never read inside the project.
+`flow.cost.streams`. A port is never read inside the project.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flow.backends.hls4ml.layers import AXES, PADS, layer_of
-from flow.graph import Conv, Input, IntGraph, Reshape, Shape
-from flow.streams import Kernel, Kind, streams, unused
+from flow.cost.streams import Kernel, Kind, streams, unused
+from flow.ir.graph import Conv, Input, IntGraph, Reshape, Shape
 from flow.target import Target
 
 

@@ -1,0 +1,65 @@
+"""Vendor synthesis: run Vitis HLS or Vivado HLS on a project, where they are installed, and read their report."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from flow.backends.hls4ml.dialects import DIALECTS
+from flow.cost.vendor_reports import find_reports
+from flow.errors import OutputError, ToolFailedError, UnsupportedError
+from flow.results import ResourceReport
+from flow.target import Target
+from flow.toolchain import find_tool, require_tool, run_tool
+
+STEPS = {"reset": 1, "csim": 0, "synth": 1, "cosim": 0, "validation": 0, "export": 0, "vsynth": 0, "fifo_opt": 0}
+"""What `build_prj.tcl` of hls4ml is asked to do."""
+
+
+def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
+    """Synthesize a copy of the project and return what the tool reports.
+
+    Raises:
+        ToolMissingError: no tool of the back end is on PATH.
+        ToolFailedError: it failed, or left no report.
+        OutputError: the copy cannot be written.
+    """
+    program = command(target)
+    directory = run_dir / "csynth"
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(run_dir / "project", directory)
+        if target.backend == "Vitis":
+            (directory / "build_opt.tcl").write_text(_build_options())
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+    run_tool(program, directory)
+    for report in find_reports(directory):
+        if report.source == "csynth":
+            return report
+    raise ToolFailedError(f"{program[0]} left no synthesis report of '{name}' in {directory}")
+
+
+def command(target: Target) -> list[str]:
+    """Return the command that synthesizes a project in its directory.
+
+    Raises:
+        UnsupportedError: this package does not run the back end's tool.
+        ToolMissingError: no tool of the back end is on PATH.
+    """
+    if target.backend == "rtl":
+        raise UnsupportedError("a Verilog project has no C++ to synthesize; use --until vivado")
+    if target.backend in DIALECTS:
+        own = DIALECTS[target.backend].synthesis
+        raise UnsupportedError(f"synthesis for {target.backend} is not run from here; in the project directory: {own}")
+    if target.backend == "Vivado":
+        return [require_tool("vivado_hls"), "-f", "build_prj.tcl", " ".join(f"{k}={v}" for k, v in STEPS.items())]
+    older = find_tool("vitis_hls")  # before 2024.2
+    if older is not None and find_tool("vitis-run") is None:
+        return [older, "-f", "build_prj.tcl"]
+    return [require_tool("vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
+
+
+def _build_options() -> str:
+    """Return `build_opt.tcl`, where hls4ml's Vitis script reads its steps."""
+    return "array set opt {\n" + "".join(f"    {step} {value}\n" for step, value in STEPS.items()) + "}\n"

@@ -1,0 +1,262 @@
+"""Netlist: what a kernel computes, as exact operations on integers of known range; from it the Verilog is written.
+
+    kind    arguments   data            value
+    input               place           code number `place` of the kernel's input
+    const               value           value
+    add     a b         sa, sb          (a << sa) + (b << sb)
+    sub     a b         sa, sb          (a << sa) - (b << sb)
+    mul     a b                         a * b
+    shl     a           n               a << n
+    shr     a           n               a >> n, toward minus infinity
+    even    a           n               a >> n, its last bit cleared where the n bits below are zero
+    wrap    a           n, signed       the low n bits of a
+    clamp   a           low, high       a, at least low and at most high
+    max     a b                         the larger
+    less    a b                         1 where a < b, else 0
+    both    a b                         a & b, of 0 and 1
+    any     a           n               1 where one of the low n bits of a is set, else 0
+    mux     c a b                       a where c is 1, b where it is 0
+    table   a           values          values[a - low of a]
+
+Every node has the interval [low, high] of the values it can take for any input codes, and so the number of bits it
+needs: no operation here can overflow. Equal nodes are one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flow.ir.fixed import Codes, covering
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One value.
+
+    Attributes:
+        kind, args, data: see the table above; `args` are places of earlier nodes.
+        low, high: the smallest and the largest value.
+    """
+
+    kind: str
+    args: tuple[int, ...]
+    data: Any
+    low: int
+    high: int
+
+    @property
+    def signed(self) -> bool:
+        """Whether it can be negative."""
+        return self.low < 0
+
+    @property
+    def width(self) -> int:
+        """Bits it needs, two's complement if signed."""
+        return covering(self.low, self.high, 0).width
+
+
+@dataclass(slots=True)
+class Netlist:
+    """Nodes in dataflow order, and which of them leave; grown by the methods, each of which returns a node's place.
+
+    Example:
+        >>> net = Netlist()
+        >>> x, y = net.input(-8, 7), net.input(0, 15)
+        >>> net.outputs = [net.clamp(net.add(x, y, 1, 0), 0, 15)]
+        >>> net.run(np.array([[-8, 15], [3, 4]])).tolist()
+        [[0], [10]]
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    _places: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[Node]:
+        """The input nodes, in order."""
+        return [node for node in self.nodes if node.kind == "input"]
+
+    def _new(self, kind: str, args: tuple[int, ...], data: Any, low: int, high: int) -> int:
+        if low == high and kind not in ("input", "const"):
+            return self.const(low)
+        key = (kind, args, data)
+        if key not in self._places:
+            self._places[key] = len(self.nodes)
+            self.nodes.append(Node(kind, args, data, int(low), int(high)))
+        return self._places[key]
+
+    def input(self, low: int, high: int) -> int:
+        """Add the next input."""
+        return self._new("input", (), len(self.inputs), low, high)
+
+    def const(self, value: int) -> int:
+        """Add a constant."""
+        return self._new("const", (), int(value), value, value)
+
+    def range(self, a: int) -> tuple[int, int]:
+        """Return the smallest and the largest value of a node."""
+        return self.nodes[a].low, self.nodes[a].high
+
+    def _is(self, a: int, value: int) -> bool:
+        return self.range(a) == (value, value)
+
+    def add(self, a: int, b: int, sa: int = 0, sb: int = 0, limits: tuple[int, int] | None = None) -> int:
+        """Add (a << sa) + (b << sb); `limits` if its range is known better than from those of a and b."""
+        if self._is(a, 0):
+            return self.shl(b, sb)
+        if self._is(b, 0):
+            return self.shl(a, sa)
+        (low, high), (low_b, high_b) = self.range(a), self.range(b)
+        inner = self.nodes[a]
+        if low_b == high_b and sa == 0 and inner.kind == "add" and inner.data[1] == 0:
+            (before, after) = inner.args
+            constant, also = self.range(after)
+            if constant == also:  # one constant for two
+                return self.add(before, self.const(constant + (low_b << sb)), inner.data[0])
+        low, high = (low << sa) + (low_b << sb), (high << sa) + (high_b << sb)
+        return self._new("add", (a, b), (sa, sb), *_within(low, high, limits))
+
+    def sub(self, a: int, b: int, sa: int = 0, sb: int = 0, limits: tuple[int, int] | None = None) -> int:
+        """Add (a << sa) - (b << sb); `limits` as in `add`."""
+        if self._is(b, 0):
+            return self.shl(a, sa)
+        if a == b and sa == sb:
+            return self.const(0)
+        (low, high), (low_b, high_b) = self.range(a), self.range(b)
+        low, high = (low << sa) - (high_b << sb), (high << sa) - (low_b << sb)
+        return self._new("sub", (a, b), (sa, sb), *_within(low, high, limits))
+
+    def mul(self, a: int, b: int) -> int:
+        """Add a * b."""
+        corners = [x * y for x in self.range(a) for y in self.range(b)]
+        return self._new("mul", (a, b), None, min(corners), max(corners))
+
+    def shl(self, a: int, n: int) -> int:
+        """Add a << n."""
+        low, high = self.range(a)
+        return a if n == 0 else self._new("shl", (a,), n, low << n, high << n)
+
+    def shr(self, a: int, n: int) -> int:
+        """Add a >> n."""
+        low, high = self.range(a)
+        return a if n == 0 else self._new("shr", (a,), n, low >> n, high >> n)
+
+    def even(self, a: int, n: int) -> int:
+        """Add a >> n with its last bit cleared where the n bits below are zero: a rounded half to even, if a is
+        already larger by half a step."""
+        if self.nodes[a].width <= n:  # no number but zero ends with so many zeros
+            return self.shr(a, n)
+        low, high = self.range(a)
+        return self._new("even", (a,), n, _even(low, n), _even(high, n))
+
+    def wrap(self, a: int, n: int, signed: bool) -> int:
+        """Add the low n bits of a, as two's complement if signed."""
+        least, most = (-(1 << (n - 1)), (1 << (n - 1)) - 1) if signed else (0, (1 << n) - 1)
+        low, high = self.range(a)
+        return a if least <= low and high <= most else self._new("wrap", (a,), (n, signed), least, most)
+
+    def clamp(self, a: int, least: int, most: int) -> int:
+        """Add a, at least `least` and at most `most`."""
+        low, high = self.range(a)
+        if least <= low and high <= most:
+            return a
+        ends = [min(max(end, least), most) for end in (low, high)]
+        return self._new("clamp", (a,), (least, most), *ends)
+
+    def max(self, a: int, b: int) -> int:
+        """Add the larger of a and b."""
+        (low, high), (low_b, high_b) = self.range(a), self.range(b)
+        if low >= high_b or a == b:
+            return a
+        return b if low_b >= high else self._new("max", (a, b), None, max(low, low_b), max(high, high_b))
+
+    def less(self, a: int, b: int) -> int:
+        """Add 1 where a < b."""
+        (low, high), (low_b, high_b) = self.range(a), self.range(b)
+        return self._new("less", (a, b), None, int(high < low_b), int(low < high_b))
+
+    def both(self, a: int, b: int) -> int:
+        """Add a & b for a and b of 0 and 1."""
+        (low, high), (low_b, high_b) = self.range(a), self.range(b)
+        if low == 1:
+            return b
+        return a if low_b == 1 else self._new("both", (a, b), None, 0, min(high, high_b))
+
+    def any(self, a: int, n: int) -> int:
+        """Add 1 where one of the low n bits of a is set."""
+        low, high = self.range(a)
+        known = low == high or n == 0
+        value = int(n > 0 and low % (1 << n) != 0)
+        return self._new("any", (a,), n, value if known else 0, value if known else 1)
+
+    def mux(self, c: int, a: int, b: int) -> int:
+        """Add a where c is 1, b where it is 0."""
+        if self._is(c, 1) or a == b:
+            return a
+        (low, high), (low_b, high_b) = self.range(a), self.range(b)
+        return b if self._is(c, 0) else self._new("mux", (c, a, b), None, min(low, low_b), max(high, high_b))
+
+    def table(self, a: int, values: Sequence[int]) -> int:
+        """Add values[a - low of a]."""
+        low, high = self.range(a)
+        assert len(values) == high - low + 1, "a value for each code"
+        return self._new("table", (a,), tuple(map(int, values)), min(values), max(values))
+
+    def run(self, codes: Codes) -> Codes:
+        """Return the outputs for input codes: int64 (samples, inputs) -> (samples, outputs)."""
+        values = self.values(codes)
+        out = [np.broadcast_to(values[place], len(codes)) for place in self.outputs]
+        return np.stack(out, axis=1).astype(np.int64)
+
+    def values(self, codes: Codes) -> list[Codes]:
+        """Return the value of every node for input codes."""
+        values: list[Codes] = []
+        for node in self.nodes:
+            values.append(_evaluate(node, self.nodes, [values[arg] for arg in node.args], codes))
+        return values
+
+
+def _within(low: int, high: int, limits: tuple[int, int] | None) -> tuple[int, int]:
+    return (low, high) if limits is None else (max(low, limits[0]), min(high, limits[1]))
+
+
+def _even(value: int, n: int) -> int:
+    whole = value >> n
+    return whole & ~1 if whole << n == value else whole
+
+
+def _evaluate(node: Node, nodes: Sequence[Node], args: list[Codes], codes: Codes) -> Any:
+    a, b = (*args, None, None)[:2]
+    data = node.data
+    if node.kind == "input":
+        return codes[:, data]
+    if node.kind == "const":
+        return np.asarray(data, np.int64)
+    assert a is not None
+    if node.kind in ("shl", "shr"):
+        return a << data if node.kind == "shl" else a >> data
+    if node.kind == "even":
+        whole = a >> data
+        return np.where(whole << data == a, whole & ~1, whole)
+    if node.kind == "wrap":
+        bits, signed = data
+        low = a & ((1 << bits) - 1)
+        return np.where(low >> (bits - 1) == 1, low - (1 << bits), low) if signed else low
+    if node.kind == "clamp":
+        return np.clip(a, *data)
+    if node.kind == "any":
+        return (a & ((1 << data) - 1) != 0).astype(np.int64)
+    if node.kind == "table":
+        return np.asarray(data, np.int64)[a - nodes[node.args[0]].low]
+    assert b is not None
+    if node.kind in ("add", "sub"):
+        left, right = a << data[0], b << data[1]
+        return left + right if node.kind == "add" else left - right
+    if node.kind == "mux":
+        return np.where(a == 1, b, args[2])
+    binary = {"mul": np.multiply, "max": np.maximum, "less": np.less, "both": np.bitwise_and}
+    return np.asarray(binary[node.kind](a, b)).astype(np.int64)

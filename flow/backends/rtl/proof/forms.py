@@ -1,0 +1,200 @@
+"""Affine forms: what a wire of a circuit is as a weighted sum of the inputs, exactly, for all inputs.
+
+The bits of a wire are its form's value modulo two to their number. An adder or multiplier has a form only if no bit is
+lost there: if the interval of the form, over all codes of the inputs' formats, fits its wire. Shifts may lose bits that
+the adder behind them drops anyway. A wire without a form is nothing wrong: it is not linear, or is cut on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.backends.rtl.proof.circuit import REGISTER, SHIFTS, Bits, Cell, Circuit, extended, shifted
+from flow.errors import ToolFailedError
+from flow.ir.fixed import FixedFormat
+
+LARGEST = 1 << 62
+"""Forms with larger weights or values are given up: they would not fit int64."""
+LINEAR = ("$add", "$sub", "$neg", "$pos", "$mul", REGISTER, *SHIFTS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """`sum(weights * inputs) + constant`, and the smallest and largest value that it has."""
+
+    weights: NDArray[np.int64]
+    constant: int
+    low: int
+    high: int
+
+    def fits(self, width: int, signed: bool) -> bool:
+        """Say whether a wire of that width, read so, holds every value."""
+        least, most = (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
+        return least <= self.low and self.high <= most
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """Weights without their common factor: two forms of one direction determine each other.
+
+    Attributes:
+        key: the weights over their greatest common divisor, the first one positive, as bytes.
+        factor: what they were multiplied by.
+    """
+
+    key: bytes
+    factor: int
+
+
+def direction(weights: NDArray[np.int64]) -> Direction | None:
+    """Return the direction of weights, or None if all are zero."""
+    nonzero = weights[weights != 0]
+    if not len(nonzero):
+        return None
+    factor = int(np.gcd.reduce(np.abs(nonzero))) * (1 if nonzero[0] > 0 else -1)
+    return Direction((weights // factor).tobytes(), factor)
+
+
+class Forms:
+    """The forms of a circuit's cells.
+
+    Attributes:
+        of_cell: place of a cell -> form, for those that have one.
+        lost: cells that add or multiply forms and whose wire does not hold every sum.
+    """
+
+    def __init__(self, circuit: Circuit, elements: Sequence[Bits], formats: Sequence[FixedFormat]) -> None:
+        self.circuit = circuit
+        self.low = np.array([fmt.min_code for fmt in formats], np.int64)
+        self.high = np.array([fmt.max_code for fmt in formats], np.int64)
+        self.sources: dict[int, tuple[int, int]] = dict(circuit.driver)  # net -> (source, bit)
+        for place, bits in enumerate(elements):
+            self.sources.update({bit: (-1 - place, index) for index, bit in enumerate(bits)})
+        self.of_cell: dict[int, Form] = {}
+        self.lost: list[int] = []
+        for place, cell in enumerate(circuit.cells):
+            if cell.kind in LINEAR:
+                form = self._of(cell)
+                fits = form is not None and (form.fits(len(cell.y), False) or form.fits(len(cell.y), True))
+                if form is not None and (fits or cell.kind in SHIFTS):
+                    self.of_cell[place] = form
+                elif form is not None:
+                    self.lost.append(place)
+
+    def _of(self, cell: Cell) -> Form | None:
+        if cell.kind in (REGISTER, "$pos"):
+            return self._read(cell.a, cell.signed) or self._read(cell.a, not cell.signed)
+        if cell.kind in SHIFTS:
+            return self._read(shifted(cell), cell.signed, len(cell.y))
+        width = len(cell.y)
+        a = self._read(extended(cell.a, max(width, len(cell.a)), cell.signed), cell.signed, width)
+        if a is None or cell.kind == "$neg":
+            return None if a is None else self._scaled(a, -1)
+        b = self._read(extended(cell.b, max(width, len(cell.b)), cell.signed), cell.signed, width)
+        if b is None:
+            return None
+        if cell.kind == "$mul":
+            if a.weights.any() and b.weights.any():
+                return None
+            return self._scaled(a, b.constant) if a.weights.any() else self._scaled(b, a.constant)
+        return self._sum(a, b if cell.kind == "$add" else self._scaled(b, -1))
+
+    def _form(self, weights: NDArray[np.int64], constant: int) -> Form | None:
+        positive, negative = np.maximum(weights, 0), np.minimum(weights, 0)
+        reach = float(np.abs(weights.astype(np.float64)) @ np.maximum(np.abs(self.low), self.high).astype(np.float64))
+        if reach + abs(constant) >= LARGEST:
+            return None
+        low = int(positive @ self.low + negative @ self.high) + constant
+        return Form(weights, constant, low, int(positive @ self.high + negative @ self.low) + constant)
+
+    def _sum(self, a: Form | None, b: Form | None) -> Form | None:
+        return None if a is None or b is None else self._form(a.weights + b.weights, a.constant + b.constant)
+
+    def _scaled(self, a: Form, factor: int) -> Form | None:
+        if max(a.high, -a.low, 1) * abs(factor) >= LARGEST or int(np.abs(a.weights).max()) * abs(factor) >= LARGEST:
+            return None
+        return self._form(a.weights * factor, a.constant * factor)
+
+    def _constant(self, value: int) -> Form:
+        return Form(np.zeros(len(self.low), np.int64), value, value, value)
+
+    def _read(self, bits: Bits, signed: bool, modulo: int | None = None) -> Form | None:
+        """Return the form of an operand, or None if it has none; with `modulo`, only its lowest bits must be right."""
+        if all(bit in (0, 1) for bit in bits):
+            value = sum(bit << place for place, bit in enumerate(bits))
+            return self._constant(value - (1 << len(bits)) if signed and bits[-1] else value)
+        core = bits
+        while core[-1] == 0 and len(core) > 1:
+            core = core[:-1]
+        as_signed = len(core) == len(bits) and signed
+        if len(core) == len(bits):
+            while len(core) > 1 and core[-1] == core[-2] and core[-1] not in (0, 1):
+                core, as_signed = core[:-1], True
+        if as_signed and not signed and len(core) < len(bits):
+            return None  # copies of the sign, read as a magnitude
+        return self._joined(core, as_signed, modulo is not None and len(core) >= modulo)
+
+    def _joined(self, bits: Bits, signed: bool, loose: bool) -> Form | None:
+        """Return the form of wires side by side; the highest is read as `signed` says, or need not fit if `loose`."""
+        parts = runs(bits, self.sources)
+        if len(parts) == 1:
+            return self._slice(*parts[0][1:], signed, loose)
+        total: Form | None = self._constant(0)
+        for number, (offset, source, first, length) in enumerate(parts):
+            last = number == len(parts) - 1
+            form = self._slice(source, first, length, signed and last, loose and last)
+            if form is None or total is None:
+                return None
+            total = self._sum(total, self._scaled(form, 1 << offset))
+        return total
+
+    def _slice(self, source: int | None, first: int, length: int, signed: bool, loose: bool) -> Form | None:
+        if source is None:
+            return self._constant(first - (1 << length) if signed and first >> length - 1 else first)
+        form = self._source(source)
+        if form is None:
+            return None
+        if first:
+            if form.constant % (1 << first) or (form.weights % (1 << first)).any():
+                return None
+            form = self._form(form.weights >> first, form.constant >> first)
+        return form if form is not None and (loose or form.fits(length, signed)) else None
+
+    def _source(self, source: int) -> Form | None:
+        if source >= 0:
+            return self.of_cell.get(source)
+        weights = np.zeros(len(self.low), np.int64)
+        weights[-1 - source] = 1
+        return self._form(weights, 0)
+
+
+def runs(bits: Bits, sources: Mapping[int, tuple[int, int]]) -> list[tuple[int, int | None, int, int]]:
+    """Return an operand as runs of neighbouring bits of one source: (offset, source, first bit, length).
+
+    A run of constants has source None and its value instead of the first bit.
+
+    Raises:
+        ToolFailedError: a net has no source.
+    """
+    found: list[tuple[int, int | None, int, int]] = []
+    for offset, bit in enumerate(bits):
+        if bit in (0, 1):
+            if found and found[-1][1] is None:
+                start, _, value, length = found[-1]
+                found[-1] = (start, None, value | (bit << length), length + 1)
+            else:
+                found.append((offset, None, bit, 1))
+            continue
+        if bit not in sources:
+            raise ToolFailedError(f"net {bit} is driven by nothing that is proved")
+        source, index = sources[bit]
+        if found and found[-1][1] == source and found[-1][2] + found[-1][3] == index:
+            start, _, first, length = found[-1]
+            found[-1] = (start, source, first, length + 1)
+        else:
+            found.append((offset, source, index, 1))
+    return found

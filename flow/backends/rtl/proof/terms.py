@@ -1,0 +1,253 @@
+"""Terms of bitwuzla: circuits and definitions as bit vectors, and whether the two can differ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flow.backends.rtl.proof.circuit import (
+    COMPARISONS,
+    REGISTER,
+    SHIFTS,
+    UNDEFINED,
+    Bits,
+    Cell,
+    Circuit,
+    extended,
+    shifted,
+)
+from flow.backends.rtl.proof.forms import runs
+from flow.errors import ToolMissingError
+from flow.ir.fixed import Codes
+
+Term = Any
+"""A bitwuzla.Term; the package carries no types."""
+
+
+def bitwuzla_version() -> str:
+    """Return the name and version of the installed bitwuzla.
+
+    Raises:
+        ToolMissingError: it is not installed.
+    """
+    try:
+        import bitwuzla
+    except ImportError as error:
+        raise ToolMissingError("bitwuzla is not installed; pip install 'po2flow[rtl]' brings it") from error
+    return f"bitwuzla {bitwuzla.version()}"
+
+
+class Solver:
+    """Makes terms, and decides them until a deadline."""
+
+    def __init__(self, deadline: float) -> None:
+        import bitwuzla
+
+        self.deadline = deadline
+        self._package: Any = bitwuzla
+        self.manager: Any = bitwuzla.TermManager()
+
+    def term(self, kind: str, *args: Term, indices: Sequence[int] = ()) -> Term:
+        """Return a term of bitwuzla.Kind `kind`."""
+        return self.manager.mk_term(self._package.Kind[kind], list(args), list(indices))
+
+    def value(self, value: int, width: int) -> Term:
+        """Return a constant, its two's complement if negative."""
+        sort = self.manager.mk_bv_sort(width)
+        return self.manager.mk_bv_value(sort, f"{value & ((1 << width) - 1):b}", 2)
+
+    def variable(self, width: int) -> Term:
+        """Return a new variable."""
+        return self.manager.mk_const(self.manager.mk_bv_sort(width))
+
+    def truth(self, bit: Term) -> Term:
+        """Return the truth value of a vector of one bit."""
+        return self.term("EQUAL", bit, self.value(1, 1))
+
+    def bit(self, truth: Term) -> Term:
+        """Return a truth value as a vector of one bit."""
+        return self.term("ITE", truth, self.value(1, 1), self.value(0, 1))
+
+    def slice(self, a: Term, first: int, length: int) -> Term:
+        """Return some bits of a vector."""
+        return self.term("BV_EXTRACT", a, indices=[first + length - 1, first])
+
+    def resized(self, a: Term, width: int, signed: bool) -> Term:
+        """Return a vector cut or extended to another width."""
+        now = a.sort().bv_size()
+        if width <= now:
+            return self.slice(a, 0, width)
+        return self.term("BV_SIGN_EXTEND" if signed else "BV_ZERO_EXTEND", a, indices=[width - now])
+
+    def solve(self, facts: Iterable[Term], wanted: Sequence[Term] = ()) -> tuple[bool | None, list[int]]:
+        """Return whether all facts can hold at once, None if no answer was found in time; and, if they can, values.
+
+        Args:
+            facts: truth values.
+            wanted: vectors of which to return an example, as non-negative integers.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            return None, []
+        options = self._package.Options()
+        options.set(self._package.Option.PRODUCE_MODELS, True)
+        options.set(self._package.Option.TIME_LIMIT_PER, max(1, int(1000 * left)))
+        solver = self._package.Bitwuzla(self.manager, options)
+        for fact in facts:
+            solver.assert_formula(fact)
+        answer = solver.check_sat()
+        if answer == self._package.Result.SAT:
+            return True, [int(solver.get_value(each).value(2), 2) for each in wanted]
+        return (False if answer == self._package.Result.UNSAT else None), []
+
+
+@dataclass(slots=True)
+class Vectors:
+    """The algebra of signed vectors of `width` bits, which must hold every number (`definition.bits_needed`).
+
+    Attributes:
+        solver: what makes the terms.
+        width: their bits.
+        facts: what defines the quotients among them.
+    """
+
+    solver: Solver
+    width: int
+    facts: list[Term]
+
+    def const(self, value: int) -> Term:
+        return self.solver.value(value, self.width)
+
+    def add(self, a: Term, b: Term) -> Term:
+        return self.solver.term("BV_ADD", a, b)
+
+    def sub(self, a: Term, b: Term) -> Term:
+        return self.solver.term("BV_SUB", a, b)
+
+    def mul(self, a: Term, b: Term) -> Term:
+        return self.solver.term("BV_MUL", a, b)
+
+    def shr(self, a: Term, n: int) -> Term:
+        return self.solver.term("BV_ASHR", a, self.const(min(n, self.width - 1)))
+
+    def quotient(self, a: Term, b: Term) -> Term:
+        """Return q with 0 <= a - q * b < b: a variable with this fact, in vectors of twice the width."""
+        term, double = self.solver.term, 2 * self.width
+        quotient = self.solver.variable(self.width)
+        wide = [self.solver.resized(each, double, True) for each in (a, b, quotient)]
+        rest = term("BV_SUB", wide[0], term("BV_MUL", wide[2], wide[1]))
+        self.facts += [term("BV_SLE", self.solver.value(0, double), rest), term("BV_SLT", rest, wide[1])]
+        return quotient
+
+    def low(self, a: Term, n: int, signed: bool) -> Term:
+        return self.solver.resized(self.solver.slice(a, 0, n), self.width, signed)
+
+    def steps(self, a: Term, starts: Codes, values: Codes) -> Term:
+        if len(starts) == 1 or (values == values[0]).all():
+            return self.const(int(values[0]))
+        half = len(starts) // 2
+        below = self.less(a, self.const(int(starts[half])))
+        return self.choose(
+            below, self.steps(a, starts[:half], values[:half]), self.steps(a, starts[half:], values[half:])
+        )
+
+    def less(self, a: Term, b: Term) -> Term:
+        return self.solver.term("BV_SLT", a, b)
+
+    def same(self, a: Term, b: Term) -> Term:
+        return self.solver.term("EQUAL", a, b)
+
+    def both(self, a: Term, b: Term) -> Term:
+        return self.solver.term("AND", a, b)
+
+    def either(self, a: Term, b: Term) -> Term:
+        return self.solver.term("OR", a, b)
+
+    def choose(self, c: Term, a: Term, b: Term) -> Term:
+        return self.solver.term("ITE", c, a, b)
+
+
+def joined(solver: Solver, bits: Bits, sources: Mapping[int, tuple[int, int]], values: Mapping[int, Term]) -> Term:
+    """Return nets as one vector.
+
+    Args:
+        solver: what makes terms.
+        bits: the nets.
+        sources: net -> (source, which bit of it).
+        values: source -> its vector.
+    """
+    parts = []
+    for _, source, first, length in runs(bits, sources):
+        parts.append(solver.value(first, length) if source is None else solver.slice(values[source], first, length))
+    total = parts[0]
+    for part in parts[1:]:
+        total = solver.term("BV_CONCAT", part, total)
+    return total
+
+
+def translate(
+    solver: Solver,
+    circuit: Circuit,
+    cone: Iterable[int],
+    sources: Mapping[int, tuple[int, int]],
+    given: Mapping[int, Term],
+) -> dict[int, Term]:
+    """Return the vectors of cells, `given` among them.
+
+    Args:
+        solver: what makes terms.
+        circuit: it.
+        cone: places of the cells, in dataflow order.
+        sources: net -> (source, which bit of it).
+        given: source -> vector, for inputs and for cells that are cut.
+    """
+    values = dict(given)
+    for place in cone:
+        if place not in values:
+            values[place] = _cell(solver, circuit.cells[place], lambda bits: joined(solver, bits, sources, values))
+    return values
+
+
+BINARY = {
+    **{"$add": "BV_ADD", "$sub": "BV_SUB", "$mul": "BV_MUL", "$and": "BV_AND", "$or": "BV_OR", "$xor": "BV_XOR"},
+    **{"$lt": "BV_ULT", "$le": "BV_ULE", "$gt": "BV_UGT", "$ge": "BV_UGE", "$eq": "EQUAL", "$ne": "DISTINCT"},
+}
+UNARY = {"$neg": "BV_NEG", "$not": "BV_NOT"}
+
+
+def _cell(solver: Solver, cell: Cell, vector: Any) -> Term:
+    kind, width, term = cell.kind, len(cell.y), solver.term
+    if kind in (REGISTER, "$pos"):
+        return vector(extended(cell.a, width, cell.signed))
+    if kind in SHIFTS:
+        return vector(shifted(cell))
+    if kind in ("$mux", "$pmux"):
+        chosen = solver.variable(width) if UNDEFINED in cell.a else vector(cell.a)
+        for place, s in enumerate(cell.s):
+            chosen = term(
+                "ITE", solver.truth(vector((s,))), vector(cell.b[place * width : (place + 1) * width]), chosen
+            )
+        return chosen
+    if kind in UNARY:
+        return term(UNARY[kind], vector(extended(cell.a, width, cell.signed)))
+    if kind in BINARY:
+        common = max(len(cell.a), len(cell.b)) if kind in COMPARISONS else width
+        a, b = (vector(extended(bits, common, cell.signed)) for bits in (cell.a, cell.b))
+        name = BINARY[kind]
+        if kind not in COMPARISONS:
+            return term(name, a, b)
+        truth = term(name.replace("_U", "_S") if cell.signed else name, a, b)
+    else:
+        some_a, all_a = (solver.truth(term(name, vector(cell.a))) for name in ("BV_REDOR", "BV_REDAND"))
+        some_b = solver.truth(term("BV_REDOR", vector(cell.b))) if cell.b else some_a
+        truth = {
+            "$reduce_or": some_a,
+            "$reduce_bool": some_a,
+            "$reduce_and": all_a,
+            "$logic_not": term("NOT", some_a),
+            "$logic_and": term("AND", some_a, some_b),
+            "$logic_or": term("OR", some_a, some_b),
+        }[kind]
+    return solver.resized(solver.bit(truth), width, False)

@@ -1,0 +1,295 @@
+"""The wiring of a project: which module computes which positions of an op, and whether every wire goes where it must.
+
+Wires are compared bit by bit, as Yosys parsed them, with the op's own index of its inputs. What happens over time -
+handshakes, line buffers, frames collected word by word - is no wiring, and left to simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from flow.backends.rtl.proof.circuit import Bits, Circuit, Instance
+from flow.backends.rtl.proof.definition import Key, input_formats, positions
+from flow.backends.rtl.proof.proving import Task
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import Conv, Gather, Input, IntGraph, MaxPool, Op, Pool, Reshape
+
+LINE_BUFFER, FRAME_BUFFERS = "line buffer", "frame buffers"
+
+
+class WiringError(Exception):
+    """A wire of the Verilog goes elsewhere than the op's definition says."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A circuit that computes some positions of an op.
+
+    Attributes:
+        circuit: it.
+        elements, formats: nets and format of each element of its input.
+        tasks: what it computes.
+    """
+
+    circuit: Circuit
+    elements: Sequence[Bits]
+    formats: Sequence[FixedFormat]
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """All that computes an op.
+
+    Attributes:
+        parts: each circuit once, however often it is used.
+        simulated: what beside handshakes is no part: `LINE_BUFFER`, `FRAME_BUFFERS` or "".
+    """
+
+    parts: Sequence[Part]
+    simulated: str = ""
+
+
+def find_parts(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str, stream: bool) -> Parts:
+    """Return the circuits that compute an op, after a check of all wires between them.
+
+    Args:
+        op, sources: the op, and what it reads.
+        modules: its module, and those that it instantiates, but for the stream library.
+        name: of its module.
+        stream: whether the project is one of io_stream.
+
+    Raises:
+        WiringError: a wire does not go where it must.
+    """
+    if not stream:
+        return Parts(_whole(op, sources, modules, name))
+    circuit = modules[name]
+    kernel, whole = (_find(circuit, f"{name}_{inner}") for inner in ("kernel", "whole"))
+    if whole is not None:
+        _check_frames(circuit, whole, len(sources))
+        return Parts(_whole(op, sources, modules, whole.module), FRAME_BUFFERS)
+    words = tuple(bit for number in range(len(sources)) for bit in circuit.ports[f"x{number}_data"])
+    if kernel is None:
+        _same(circuit.ports["y_data"], words, f"'{name}' passes on what it does not take")
+        return Parts([])
+    _same(kernel.ports["y"], circuit.ports["y_data"], f"the output of '{kernel.module}'")
+    buffer = _find(circuit, "po2flow_window")
+    if buffer is None:
+        _same(kernel.ports["x"], words, f"the input of '{kernel.module}'")
+    else:
+        assert isinstance(op, Conv | Pool)
+        _same(buffer.ports["x_data"], words, "the input of the line buffer")
+        _same(kernel.ports["x"], buffer.ports["y_data"], f"the input of '{kernel.module}'")
+        _check_window(op, sources[0], buffer)
+    _same(kernel.ports["clk"], circuit.ports["clk"], f"the clock of '{kernel.module}'")
+    return Parts([_pixel(op, sources, modules[kernel.module])], LINE_BUFFER if buffer is not None else "")
+
+
+def _same(found: Bits, expected: Bits, what: str) -> None:
+    if found != expected:
+        at = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected))
+        raise WiringError(f"{what} is another wire at bit {at}")
+
+
+def _find(circuit: Circuit, module: str) -> Instance | None:
+    return next((each for each in circuit.instances if each.module == module), None)
+
+
+def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str) -> list[Part]:
+    """Return what computes an op from whole tensors: kernels, and wires and cells of its own module."""
+    circuit, where = modules[name], positions(op, sources)
+    formats = [x.format for x in sources for _ in range(math.prod(x.shape))]
+    x, y = circuit.ports["x"], circuit.ports["y"]
+    elements, size = _split(x, formats), where.channels * op.format.width
+    if len(y) != size * len(where.keys) or len(x) != sum(fmt.width for fmt in formats):
+        raise WiringError(f"'{name}' has ports of {len(x)} and {len(y)} bits")
+    driven = {bit: each for each in circuit.instances for bit in each.ports["y"]}
+    if len(driven) < sum(len(each.ports["y"]) for each in circuit.instances):
+        raise WiringError(f"'{name}' has a wire that two modules drive")
+    kernels, direct = dict[tuple[str, Key], Part](), list[Task]()
+    for place, key in enumerate(where.keys):
+        bits = y[place * size : (place + 1) * size]
+        instance = driven.get(bits[0])
+        if instance is None:
+            direct.append(Task(key, where.index[place], where.fill, bits))
+            continue
+        own = input_formats(op, sources, key)
+        expected = _inputs(where.index[place].tolist(), elements, own, where.fill)
+        _same(instance.ports["x"], expected, f"the input of '{instance.module}' at position {place}")
+        _same(instance.ports["y"], bits, f"the output of '{instance.module}' at position {place}")
+        for wire in ("clk", "ce"):
+            _same(instance.ports[wire], circuit.ports[wire], f"{wire} of '{instance.module}' at position {place}")
+        if (instance.module, key) not in kernels:
+            kernels[instance.module, key] = _kernel(modules[instance.module], own, key)
+    found = list(kernels.values())
+    return [*found, Part(circuit, elements, formats, direct)] if direct else found
+
+
+def _split(bits: Bits, formats: Sequence[FixedFormat]) -> list[Bits]:
+    ends = np.cumsum([0, *(fmt.width for fmt in formats)]).tolist()
+    return [bits[start:end] for start, end in pairwise(ends)]
+
+
+def _inputs(row: Sequence[int], elements: Sequence[Bits], formats: Sequence[FixedFormat], fill: int) -> Bits:
+    bits: list[int] = []
+    for element, fmt in zip(row, formats, strict=True):
+        bits += elements[element] if element >= 0 else [(fill >> place) & 1 for place in range(fmt.width)]
+    return tuple(bits)
+
+
+def _kernel(circuit: Circuit, formats: Sequence[FixedFormat], key: Key) -> Part:
+    """Return a kernel, which computes one position from its inputs in order."""
+    index = np.arange(len(formats), dtype=np.int64)
+    elements = _split(circuit.ports["x"], formats)
+    return Part(circuit, elements, formats, [Task(key, index, 0, circuit.ports["y"])])
+
+
+def _pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> Part:
+    """Return the kernel of a stream, which computes every pixel alike."""
+    where = positions(op, sources)
+    if isinstance(op, Gather | Reshape):
+        return _gathered_pixel(op, sources, circuit)
+    if len(set(where.keys)) != 1:
+        raise WiringError(f"'{circuit.name}' is one circuit for positions that differ")
+    return _kernel(circuit, input_formats(op, sources, where.keys[0]), where.keys[0])
+
+
+def _gathered_pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> Part:
+    where, channels = positions(op, sources), op.shape[-1]
+    starts = np.cumsum([0, *(math.prod(x.shape) for x in sources)])
+    firsts = np.cumsum([0, *(x.shape[-1] for x in sources)])
+    local = np.full(len(where.keys), -1, np.int64)
+    for place, ((source, *_), code) in enumerate(zip(where.keys, where.index[:, 0].tolist(), strict=True)):
+        if source >= 0:
+            pixel, channel = divmod(code - int(starts[source]), sources[source].shape[-1])
+            if pixel != place // channels:
+                raise WiringError(f"'{circuit.name}' computes pixel {place // channels} from pixel {pixel}")
+            local[place] = channel + firsts[source]
+    rows = local.reshape(-1, channels)
+    if (rows != rows[0]).any():
+        raise WiringError(f"'{circuit.name}' is one circuit for pixels that differ")
+    formats = [x.format for x in sources for _ in range(x.shape[-1])]
+    width, y = op.format.width, circuit.ports["y"]
+    tasks = [
+        Task(where.keys[channel], rows[0, channel : channel + 1], 0, y[channel * width : (channel + 1) * width])
+        for channel in range(channels)
+    ]
+    return Part(circuit, _split(circuit.ports["x"], formats), formats, tasks)
+
+
+def _check_frames(circuit: Circuit, whole: Instance, inputs: int) -> None:
+    collected: Bits = ()
+    for number in range(inputs):
+        collect = next((each for each in circuit.instances if each.name == f"collect{number}"), None)
+        if collect is None:
+            raise WiringError(f"'{circuit.name}' does not collect its input {number}")
+        _same(collect.ports["x_data"], circuit.ports[f"x{number}_data"], f"what 'collect{number}' takes")
+        collected += collect.ports["y_data"]
+    _same(whole.ports["x"], collected, f"the input of '{whole.module}'")
+    serialize, y = _find(circuit, "po2flow_serialize"), whole.ports["y"]
+    if serialize is not None:
+        _same(serialize.ports["x_data"], y, "what 'serialize' takes")
+        y = serialize.ports["y_data"]
+    _same(y, circuit.ports["y_data"], f"the output of '{circuit.name}'")
+
+
+def _check_window(op: Conv | Pool, x: Op, buffer: Instance) -> None:
+    """Check the parameters of a line buffer: sizes, strides, padding."""
+    missing = 2 - len(op.window)
+    rows, cols = (1,) * missing + x.shape[:-1]
+    top, bottom, left, right = (0, 0) * missing + op.padding
+    channels, width = x.shape[-1], x.format.width
+    fill = (x.format.min_code if isinstance(op, MaxPool) else 0) & ((1 << width) - 1)
+    expected = {
+        "WIDTH": channels * width,
+        **dict(zip(("ROWS", "COLS", "KR", "KC"), (rows, cols, *(1,) * missing, *op.window), strict=True)),
+        **dict(zip(("SR", "SC"), ((1,) * missing + op.strides), strict=True)),
+        **{"TOP": top, "LEFT": left, "PADDED_ROWS": top + rows + bottom, "PADDED_COLS": left + cols + right},
+        "FILL": sum(fill << (width * channel) for channel in range(channels)),
+    }
+    for name, value in expected.items():
+        if buffer.parameters.get(name) != value:
+            raise WiringError(f"the line buffer's {name} is {buffer.parameters.get(name)}, not {value}")
+
+
+def check_top(graph: IntGraph, circuit: Circuit, stream: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Check that each op of the top module reads what it should.
+
+    Returns:
+        For each op but inputs: what is wrong, or ""; and by how many registers each of its inputs is delayed on its
+        way from the output of the op it reads (0 in a stream).
+    """
+    behind = {
+        bit: (each, place)
+        for each in circuit.instances
+        if each.module in ("po2flow_delay", "po2flow_fifo")
+        for place, bit in enumerate(each.ports["y_data" if stream else "y"])
+    }
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    given: dict[str, Bits] = {}
+    for op in graph.ops:
+        if isinstance(op, Input):
+            given[op.name] = circuit.ports[_port(graph, op, "s")][: _word(op, stream)]
+            continue
+        instance = next((each for each in circuit.instances if each.name == f"{op.name}_inst"), None)
+        if instance is None or instance.module != f"{graph.name}_{op.name}":
+            found[op.name] = (f"'{graph.name}' has no instance '{op.name}_inst' of its module", ())
+            given[op.name] = ()
+            continue
+        given[op.name] = instance.ports["y_data" if stream else "y"]
+        found[op.name] = _inputs_of(op, graph, instance, given, behind, stream)
+    for name in graph.outputs:
+        op = graph[name]
+        port = circuit.ports[_port(graph, op, "m")]
+        bits, _ = _traced(port[: _word(op, stream)], behind, stream)
+        if bits != _traced(given[name], behind, stream)[0] and not isinstance(op, Input):
+            found[name] = (f"port '{_port(graph, op, 'm')}' does not carry it", found[name][1])
+    return found
+
+
+def _inputs_of(
+    op: Op,
+    graph: IntGraph,
+    instance: Instance,
+    given: Mapping[str, Bits],
+    behind: Mapping[int, tuple[Instance, int]],
+    stream: bool,
+) -> tuple[str, tuple[int, ...]]:
+    start, delays = 0, []
+    for number, x in enumerate(graph.sources(op)):
+        width = _word(x, stream)
+        wires = instance.ports[f"x{number}_data"] if stream else instance.ports["x"][start : start + width]
+        start += width
+        bits, delay = _traced(wires, behind, stream)
+        source, _ = _traced(given[x.name], behind, stream)
+        if bits != source:
+            return f"its input {number} is not the output of '{x.name}'", ()
+        delays.append(delay)
+    return "", tuple(delays)
+
+
+def _traced(bits: Bits, behind: Mapping[int, tuple[Instance, int]], stream: bool) -> tuple[Bits, int]:
+    """Return nets as they were before the FIFOs or delays that they come from, and how long these delay them."""
+    delay = 0
+    while bits and bits[0] in behind:
+        instance = behind[bits[0]][0]
+        if bits != instance.ports["y_data" if stream else "y"]:
+            break
+        bits = instance.ports["x_data" if stream else "x"]
+        delay += 0 if stream else instance.parameters["DEPTH"]
+    return bits, delay
+
+
+def _port(graph: IntGraph, op: Op, side: str) -> str:
+    alone = len(graph.inputs if side == "s" else graph.outputs) == 1
+    return f"{side}_axis_tdata" if alone else f"{side}_axis_{op.name}_tdata"
+
+
+def _word(op: Op, stream: bool) -> int:
+    return math.prod(op.shape[-1:] if stream else op.shape) * op.format.width

@@ -1,0 +1,179 @@
+"""Static estimate of an rtl project: what its netlists need, times what a synthesizer makes of each kind.
+
+Flip-flops, carry chains, DSP slices and memories are counted by rules; LUTs are fitted to Yosys on random modules
+(benchmarks/fit_estimate.py), and how far they are off on other ones stands in every report (docs/estimates.md).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from flow.backends.rtl.netlists.footprint import Memory, Needs
+from flow.errors import SpecError, UnsupportedError
+from flow.ir.graph import IntGraph
+from flow.parts import find_device
+from flow.results import ResourceReport, Resources
+from flow.target import Target
+
+COEFFICIENTS = Path(str(resources.files("flow.backends.rtl.synthesis"))) / "estimate.json"
+"""What benchmarks/fit_estimate.py wrote: LUTs per kind, and the errors."""
+LUTS = {
+    **dict.fromkeys(("sum", "invert", "select", "gate", "compare", "clamp", "clamp_one", "limit"), 1),
+    **dict.fromkeys(("any", "table"), 1),
+    **dict.fromkeys(("passed", "reset", "carry", "dsp", "flip_flops"), 0),
+    "shift_registers": 1,
+    "fifo_control": 6,  # of 17 FIFOs of 2 to 512 words, 8 to 53 LUTs beside the words, one off by more than a third
+}
+"""Kinds of `backends.rtl.netlists.footprint` whose LUTs are known; bits that stand alone in a netlist show them."""
+FITTED = (
+    *("small_sum", "sum_of_1", "sum_of_2", "sum_of_3", "further", "absorbed", "compare_constant", "beyond", "product"),
+    *("stages", "control", "padding"),
+)
+"""Those whose LUTs are fitted, as logic around them is merged with them."""
+SMALLEST = 30
+"""Errors are stated over modules that take more than so many LUTs, or flip-flops."""
+
+
+def memory_needs(memory: Memory, family: str) -> tuple[int, int, int]:
+    """Return (LUTs, flip-flops, block RAMs of 18 kbit) of words that are read at once, as Yosys maps them.
+
+    UltraScale and UltraScale+ put 14 bits x 32 or 7 x 64 into the 8 LUTs of a slice, 7 series 6 x 32 or 3 x 64 into 4
+    (UG574, UG474); with one address it has 64 x 1 per LUT. The smallest are registers. A block RAM is read a
+    cycle later, so Yosys adds a way around it.
+    """
+    width, depth, bits = memory.width, memory.depth, memory.width * memory.depth
+    address = max(1, (depth - 1).bit_length()) * (memory.ports - 1)
+    if bits <= SMALLEST_MEMORY_BITS or (depth == 2 and bits <= SMALLEST_PAIR_BITS):
+        return width * (depth - 1), bits + address, 0
+    if depth > 64 and bits > LUT_MEMORY_BITS[family]:
+        per_block = 36 * 512 // max(512, 1 << (depth - 1).bit_length())
+        return width, width + 1, math.ceil(width / max(per_block, 1))
+    if memory.ports == 1 and depth > 32:
+        return width * math.ceil(depth / 64), 0, 0
+    wide, slice_luts = LUT_MEMORIES[family]
+    bits_each = wide if depth <= 32 else wide // 2
+    banks = math.ceil(depth / 64)
+    return slice_luts * banks * math.ceil(width / bits_each) + width * (banks > 1), address, 0
+
+
+SMALLEST_MEMORY_BITS = 8
+SMALLEST_PAIR_BITS = 24
+"""Memories of so few bits are registers; of two words."""
+LUT_MEMORY_BITS: Mapping[str, int] = {"7-series": 2048, "UltraScale": 4096, "UltraScale+": 4096}
+"""Memories of more bits, and more than 64 words, become block RAMs; seen in what Yosys makes of both."""
+LUT_MEMORIES: Mapping[str, tuple[int, int]] = {"7-series": (6, 4), "UltraScale": (14, 8), "UltraScale+": (14, 8)}
+"""Family -> bits of 32 words in the LUTs of a slice, and how many LUTs these are."""
+
+
+def features(needs: Needs, family: str) -> tuple[list[int], int]:
+    """Return how much there is of each kind in `FITTED`, and the LUTs of all that is known."""
+    known = sum(LUTS[kind] * count for kind, count in needs.parts.items() if kind in LUTS)
+    memories = sum(memory_needs(memory, family)[0] for memory in needs.memories)
+    return [needs.parts.get(kind, 0) for kind in FITTED], known + memories
+
+
+def flip_flops(needs: Needs, family: str) -> int:
+    """Return the flip-flops of a module."""
+    return needs.parts.get("flip_flops", 0) + sum(memory_needs(memory, family)[1] for memory in needs.memories)
+
+
+def luts(needs: Needs, family: str, coefficients: Mapping[str, float]) -> int:
+    """Return the LUTs of a module."""
+    counts, known = features(needs, family)
+    return known + round(sum(coefficients[kind] * count for kind, count in zip(FITTED, counts, strict=True)))
+
+
+def errors(
+    modules: Sequence[tuple[Needs, str, int, int]], coefficients: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Return how far the estimate is off, see `relative_errors`.
+
+    Args:
+        modules: what each needs, its family, the LUTs and the flip-flops that Yosys counted.
+        coefficients: LUTs per kind.
+    """
+    pairs = {
+        "lut": [(luts(needs, family, coefficients), lut) for needs, family, lut, _ in modules if lut > SMALLEST],
+        "ff": [(flip_flops(needs, family), ff) for needs, family, _, ff in modules if ff > SMALLEST],
+    }
+    return {name: relative_errors(each) for name, each in pairs.items()}
+
+
+def relative_errors(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Return how far estimates are off: of (estimated, counted), both positive.
+
+    Returns:
+        mean, 95th of a hundred and worst relative error, in percent; the median of estimated over counted; how many.
+    """
+    off = sorted(100 * abs(estimated / counted - 1) for estimated, counted in pairs)
+    figures = {"mean": sum(off) / len(off), "p95": off[math.ceil(0.95 * len(off)) - 1], "worst": off[-1]}
+    ratio = statistics.median(estimated / counted for estimated, counted in pairs)
+    rounded = {key: round(value, 1) for key, value in figures.items()}
+    return {**rounded, "median_ratio": round(ratio, 2), "modules": len(off)}
+
+
+@cache
+def fitted() -> Mapping[str, Any]:
+    """Return what benchmarks/fit_estimate.py wrote: `lut`, LUTs per kind, and `error`, see `errors`."""
+    found: Mapping[str, Any] = json.loads(COEFFICIENTS.read_text())
+    return found
+
+
+def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceReport:
+    """Return the static estimate of an emitted project, per op and in all.
+
+    Args:
+        graph: what was emitted.
+        target: for which part and clock.
+        design: `design.json` of the project, which says what each module needs.
+
+    Returns:
+        Source "static". The total has the FIFOs and delays between ops besides; it alone has cycles.
+
+    Raises:
+        UnsupportedError: the part is not known, or the estimate does not know its family.
+    """
+    try:
+        part = find_device(target.part)
+    except SpecError as error:
+        raise UnsupportedError(str(error)) from error
+    if part.family not in LUT_MEMORIES:
+        raise UnsupportedError(
+            f"there is no static estimate for family {part.family!r}, only for {', '.join(LUT_MEMORIES)}; "
+            "`flow build --until synth` counts"
+        )
+    told = json.loads(design)
+    needs = {name: Needs.from_json(each) for name, each in told["needs"].items()}
+    total = sum(needs.values(), Needs.from_json(told["top_needs"]))
+    latency_cycles, interval_cycles = told["timing"]
+    whole = _resources(graph.name, total, part.family)
+    return ResourceReport(
+        source="static",
+        tool="flow static model of rtl projects, see docs/estimates.md",
+        part=target.part,
+        clock_period_ns=target.clock_period_ns,
+        total=replace(whole, latency_cycles=latency_cycles, initiation_interval_cycles=interval_cycles),
+        layers=tuple(_resources(name, each, part.family) for name, each in needs.items()),
+        capacity=part.capacity(),
+        error=fitted()["error"],
+    )
+
+
+def _resources(name: str, needs: Needs, family: str) -> Resources:
+    return Resources(
+        name=name,
+        lut=luts(needs, family, fitted()["lut"]),
+        ff=flip_flops(needs, family),
+        dsp=needs.parts.get("dsp", 0),
+        bram_18k=sum(memory_needs(memory, family)[2] for memory in needs.memories),
+        uram=0,
+        detail={"carry": needs.parts.get("carry", 0)},
+    )

@@ -1,0 +1,296 @@
+"""Static energy of one inference: what a graph computes, times published energies of single operations.
+
+The counts follow from the graph alone (weights are constants, as in a design that is fully unrolled), the energies are
+those of an ASIC process: figures to compare models and arithmetics with, not the consumption of an FPGA. What is
+counted, at which price, and the sources stand in docs/energy.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from flow.cost.cost_rules import adder_tree, even_tree_bits, range_bits, signed_digits, tree_levels
+from flow.cost.matmul_costs import leaves
+from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, covering
+from flow.ir.graph import (
+    BatchNorm,
+    Gather,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Reshape,
+    Softmax,
+    SumPool,
+)
+from flow.ir.intervals import accumulation, batchnorm_on_grid, common_grid, exact_result, leaky_grid, window_counts
+from flow.ir.tables import smallest_table
+from flow.results import EnergyReport
+
+ADD_8, ADD_32, MULTIPLY_8, MULTIPLY_32 = 0.03, 0.1, 0.2, 3.1
+"""pJ per integer operation of 8 and 32 bits, 45 nm, 0.9 V (Horowitz, ISSCC 2014)."""
+FLOAT_ADD, FLOAT_MULTIPLY = 0.9, 3.7
+"""pJ per float32 operation (ibid.)."""
+MEMORY_BIT = 10 / 64
+"""pJ per bit read from an 8 kB SRAM, 64 bits at a time (ibid.)."""
+REGISTER_BIT = 0.009
+"""pJ per register bit and clock, 40 nm (Aladdin, ISCA 2014, `REG_*_dynamic_energy` of its power_func.h)."""
+
+DECIMALS = 3
+"""Of a figure in pJ: femtojoules."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one inference computes; `a + b` is both, `n * a` is that n times.
+
+    Attributes:
+        products: products of a code by a constant other than zero: shifts, and `product_additions` between them.
+        product_additions, product_addition_bits: none for powers of two; bits are of all of them together.
+        additions, addition_bits: additions, subtractions and comparisons beside those.
+        multiplications: products of two variables, of a and b bits.
+        multiplied_bits, multiplied_bit_pairs: sums of a + b and of a * b over them.
+        table_bits: bits read from tables.
+        results, result_bits: codes that are written to registers.
+    """
+
+    products: int = 0
+    product_additions: int = 0
+    product_addition_bits: int = 0
+    additions: int = 0
+    addition_bits: int = 0
+    multiplications: int = 0
+    multiplied_bits: int = 0
+    multiplied_bit_pairs: int = 0
+    table_bits: int = 0
+    results: int = 0
+    result_bits: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(**{item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(self)})
+
+    def __rmul__(self, times: int) -> Work:
+        return Work(**{item.name: times * getattr(self, item.name) for item in fields(self)})
+
+
+def static_energy(graph: IntGraph) -> EnergyReport:
+    """Return the energy of one inference from what the ops of a graph compute, per op and in all.
+
+    Args:
+        graph: after the passes.
+
+    Raises:
+        UnsupportedError: a result would need more than 62 bits.
+
+    Example:
+        >>> from flow.ir.graph import Relu
+        >>> byte = FixedFormat(True, 7, 0)
+        >>> ops = [Input(name="x", inputs=(), shape=(4,), format=byte)]
+        >>> ops += [Relu(name="y", inputs=("x",), shape=(4,), format=byte)]
+        >>> static_energy(IntGraph(name="net", ops=tuple(ops))).layers  # registers alone
+        {'x': 0.288, 'y': 0.288}
+    """
+    done = {op.name: work(op, graph.sources(op)) for op in graph.ops}
+    total = sum(done.values(), Work())
+    return EnergyReport(
+        source="static",
+        unit="pJ",
+        per_inference=round(energy_pj(total), DECIMALS),
+        table="docs/energy.md",
+        layers={name: round(energy_pj(each), DECIMALS) for name, each in done.items()},
+        alternatives={"int8": round(int8_pj(total), DECIMALS), "float32": round(float32_pj(total), DECIMALS)},
+        detail=asdict(total),
+    )
+
+
+# -- prices
+
+
+def energy_pj(done: Work) -> float:
+    """Return the energy of work as the graph has it: shifts are free, every addition has its own width."""
+    return _beside_products(done) + addition_pj(done.product_additions, done.product_addition_bits)
+
+
+def int8_pj(done: Work) -> float:
+    """Return the energy of work with an 8-bit multiplication for each product, all else as the graph has it."""
+    return _beside_products(done) + MULTIPLY_8 * done.products
+
+
+def float32_pj(done: Work) -> float:
+    """Return the energy of work in float32; tables are read as the graph has them."""
+    multiplied = FLOAT_MULTIPLY * (done.products + done.multiplications)
+    registers = REGISTER_BIT * 32 * done.results
+    return multiplied + FLOAT_ADD * done.additions + MEMORY_BIT * done.table_bits + registers
+
+
+def _beside_products(done: Work) -> float:
+    return (
+        addition_pj(done.additions, done.addition_bits)
+        + _per_bit_pair() * done.multiplied_bit_pairs
+        + _per_multiplied_bit() * done.multiplied_bits / 2
+        + MEMORY_BIT * done.table_bits
+        + REGISTER_BIT * done.result_bits
+    )
+
+
+def addition_pj(count: int, bits: int) -> float:
+    """Return the energy of additions of so many bits together: the line through the energies of 8 and 32 bits."""
+    per_bit = (ADD_32 - ADD_8) / 24
+    return count * (ADD_8 - 8 * per_bit) + bits * per_bit
+
+
+def _per_bit_pair() -> float:
+    """Return the quadratic part of a multiplication: a parabola through 0 and the energies of 8 and 32 bits."""
+    return (MULTIPLY_32 - 4 * MULTIPLY_8) / (32**2 - 4 * 8**2)
+
+
+def _per_multiplied_bit() -> float:
+    return MULTIPLY_8 / 8 - 8 * _per_bit_pair()
+
+
+# -- counts
+
+
+def work(op: Op, inputs: Sequence[Op]) -> Work:
+    """Return what an op computes for one inference.
+
+    Args:
+        op: any op.
+        inputs: the ops that it reads, in order.
+
+    Raises:
+        UnsupportedError: a result would need more than 62 bits.
+    """
+    if isinstance(op, Reshape | Gather):  # wires
+        return Work()
+    codes = math.prod(op.shape)
+    results = Work(results=codes, result_bits=codes * op.format.width)
+    if isinstance(op, Input):
+        return results
+    formats = [source.format for source in inputs]
+    if isinstance(op, MatMul):
+        return results + math.prod(op.shape[:-1]) * _position(op, formats[0])
+    exact = exact_result(op, *formats)
+    return results + _computed(op, formats) + codes * _cast(op, *exact)
+
+
+def _position(op: MatMul, x: FixedFormat) -> Work:
+    """Return one position of a dense or a convolution: all of its channels."""
+    acc = accumulation(op, x)
+    weight, bias = op.matrix() << acc.product_shift, op.bias << acc.bias_shift
+    low, high, lsb = leaves(weight, bias, x)
+    extra = np.maximum(signed_digits(weight) - 1, 0)
+    additions, bits = adder_tree(low, high, lsb)
+    casts = sum(
+        (
+            _cast(op, acc.frac_bits, *ends)
+            for ends in zip(low.sum(axis=0).tolist(), high.sum(axis=0).tolist(), strict=True)
+            if ends[0] != ends[1]  # else a constant
+        ),
+        Work(),
+    )
+    return casts + Work(
+        products=int(np.count_nonzero(weight)),
+        product_additions=int(extra.sum()),
+        product_addition_bits=int((extra * (range_bits(low, high) - lsb)[:-1]).sum()),
+        additions=additions,
+        addition_bits=bits,
+    )
+
+
+def _computed(op: Op, formats: Sequence[FixedFormat]) -> Work:
+    """Return all positions of an op that is no matrix product, without its casts."""
+    x, channels, codes = formats[0], op.shape[-1], math.prod(op.shape)
+    _, low, high = exact_result(op, *formats)
+    if isinstance(op, BatchNorm):
+        scale, offset, _ = batchnorm_on_grid(op, x)
+        sums = codes // channels * int(np.count_nonzero((scale != 0) & (offset != 0)))
+        return _products(op, scale, x.width) + sums * _addition(_bits(low, high))
+    if isinstance(op, LeakyRelu):
+        return _products(op, leaky_grid(op, x)[2], x.width) if x.signed else Work()
+    if isinstance(op, Relu):
+        return codes * _addition(x.width) if op.limit is not None and op.limit < x.max_code else Work()
+    if isinstance(op, SumPool | MaxPool):
+        counts = window_counts(op)
+        each = channels * int((counts - 1).sum())
+        if isinstance(op, MaxPool):
+            return each * _addition(x.width)
+        bits = _bits(int(counts.max()) * x.min_code, int(counts.max()) * x.max_code)
+        return each * _addition(bits) + _products(op, op.weight[..., np.newaxis], bits)
+    if isinstance(op, Merge):
+        return codes * _merged(op, formats, _bits(low, high))
+    if isinstance(op, Lookup):
+        if len(op.starts) > 1 and smallest_table(op) is None:  # a comparison with each start
+            return codes * (len(op.starts) - 1) * _addition(x.width)
+        return Work(table_bits=codes * op.format.width * (len(op.starts) > 1))
+    return codes // channels * _softmax(op, x) if isinstance(op, Softmax) else Work()
+
+
+def _addition(bits: int) -> Work:
+    return Work(additions=1, addition_bits=bits)
+
+
+def _multiplication(bits: int, other_bits: int) -> Work:
+    return Work(multiplications=1, multiplied_bits=bits + other_bits, multiplied_bit_pairs=bits * other_bits)
+
+
+def _bits(low: int, high: int) -> int:
+    return covering(low, high, 0).width
+
+
+def _products(op: Op, factor: Codes, bits: int) -> Work:
+    """Return the products of codes of `bits` by constants, whose shape is the end of the op's; by 1 there is none."""
+    factors = np.abs(np.broadcast_to(factor, op.shape))
+    extra = np.maximum(signed_digits(factors) - 1, 0)
+    return Work(
+        products=int(np.count_nonzero(factors > 1)),
+        product_additions=int(extra.sum()),
+        product_addition_bits=int((extra * (bits + range_bits(np.zeros_like(factors), factors))).sum()),
+    )
+
+
+def _merged(op: Merge, formats: Sequence[FixedFormat], bits: int) -> Work:
+    if op.function == "multiply":
+        width, done = formats[0].width, Work()
+        for other in formats[1:]:
+            done, width = done + _multiplication(width, other.width), width + other.width
+        return done
+    if op.function in ("maximum", "minimum"):
+        _, ends = common_grid(formats)
+        bits = _bits(min(low for low, _ in ends), max(high for _, high in ends))
+    return (len(formats) - 1) * _addition(bits)
+
+
+def _softmax(op: Softmax, x: FixedFormat) -> Work:
+    """Return one row: the largest code, distances, exponentials, their sum, and a subtraction per bit of a quotient."""
+    channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
+    total_bits = bits + tree_levels(channels)
+    sums = Work(additions=channels - 1, addition_bits=even_tree_bits(channels, bits, total_bits))
+    quotient = (bits + op.format.frac_bits + 1) * _addition(total_bits + 1)
+    element = _addition(x.width + 1) + Work(table_bits=bits) + quotient
+    return (channels - 1) * _addition(x.width) + channels * element + sums
+
+
+def _cast(op: Op, frac_bits: int, low: int, high: int) -> Work:
+    """Return the cast of one exact result from `low` to `high`: a division, a rounding and a clamp, if it has them."""
+    twos = (op.divisor & -op.divisor).bit_length() - 1
+    odd, shift = op.divisor >> twos, frac_bits + twos - op.format.frac_bits
+    bits = _bits(low, high)
+    kept, done = max(bits - shift, 1), Work()
+    if odd > 1:  # by the reciprocal, and back for the rest (Granlund and Montgomery, PLDI 1994)
+        kept = max(kept - odd.bit_length() + 1, 1)
+        done = _multiplication(bits, bits + odd.bit_length()) + _multiplication(kept, odd.bit_length())
+    if op.rounding is not Rounding.TRN and (shift > 0 or odd > 1):
+        done = done + _addition(kept)
+    negative = low < 0
+    beyond = kept - negative > op.format.width - op.format.signed or (negative and not op.format.signed)
+    return done + _addition(kept) if beyond and op.overflow is not Overflow.WRAP else done

@@ -1,0 +1,191 @@
+"""What a dense or a convolution takes: the hardware of one output position, used once for each position."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from flow.cost.cost_rules import (
+    DSP_STAGES,
+    Cost,
+    adder_tree,
+    cast_luts,
+    dsp_slices,
+    even_tree_bits,
+    levels_per_stage,
+    lowest_bit,
+    multiplexer_luts,
+    multiplier_luts,
+    pipeline_register_bits,
+    range_bits,
+    shift_register_luts,
+    shifter_luts,
+    signed_digits,
+    takes_dsp,
+    tree_levels,
+    weight_memory,
+)
+from flow.ir.fixed import Codes, FixedFormat
+from flow.ir.graph import Conv, MatMul, Op, Pool
+from flow.ir.intervals import Accumulation, accumulation
+from flow.ir.po2 import is_po2, split
+from flow.parts import Part
+from flow.target import Target
+
+
+def matmul_cost(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
+    """Return what a dense or a convolution `op` takes that reads the op `x`."""
+    acc = accumulation(op, x.format)
+    weight = op.matrix()
+    reuse = min(target.reuse(op.name), weight.size)
+    if target.strategy == "Resource" and reuse > 1:
+        cost = _stored(op, weight, acc, x.format, reuse, target, part)
+    else:  # a weight that is read at one address only is a constant in either strategy
+        shifted = weight << acc.product_shift, op.bias << acc.bias_shift
+        cost = _constant(op, *shifted, acc.frac_bits, x.format, target, part)
+        cost = replace(cost, dsp=math.ceil(cost.dsp / reuse))  # hls4ml limits multipliers, not adders
+    stream = target.io_type == "io_stream"
+    positions = _stream_words(op, x) if stream else math.prod(op.shape[:-1])
+    # with Resource, a position begins when the one before is done (nnet_conv2d_resource.h, nnet_conv2d_stream.h)
+    each = reuse + (cost.depth if target.strategy == "Resource" and positions > 1 else 0)
+    # a dense reads its one word when it has written the result of the one before (nnet_dense_stream.h)
+    interval = reuse + cost.depth if stream and positions == 1 else positions * each
+    # im2col: every word of a window is chosen among the positions (nnet_conv2d_latency.h, fill_buffer)
+    window_bits = int(np.count_nonzero(weight.any(axis=1))) * x.format.width
+    select = 0 if stream else multiplexer_luts(positions, window_bits)
+    held_bits = window_bits + op.shape[-1] * op.format.width if stream else math.prod(op.shape) * op.format.width
+    return replace(
+        cost,
+        weights=op.weight.size,
+        nonzero_weights=int(np.count_nonzero(op.weight)),
+        weight_bits=op.weight.size * _stored_bits(op),
+        logic_lut=cost.logic_lut + select,
+        memory_lut=cost.memory_lut + (line_buffer(op, x) if stream else 0),
+        register_bits=cost.register_bits + held_bits,
+        initiation_interval_cycles=interval,
+        latency_cycles=positions * each - 1 + cost.depth,
+    )
+
+
+def _constant(op: Op, weight: Codes, bias: Codes, frac_bits: int, x: FixedFormat, target: Target, part: Part) -> Cost:
+    """Sums of products by constants, all at once: shifts, signed-digit adders or DSP slices, then a tree and a cast.
+
+    Args:
+        weight: int64 (n_in, channels); `bias`: int64 (channels,); both on the grid of `frac_bits`.
+    """
+    digits, used = signed_digits(weight), weight.any(axis=0)
+    low, high, lsb = leaves(weight, bias, x)
+    weight_bits = range_bits(np.minimum(weight, -1), np.abs(weight)) - lowest_bit(weight)
+    in_dsp = (digits > 1) & takes_dsp(x.width, weight_bits)
+    extra = np.where(in_dsp, 0, np.maximum(digits - 1, 0))
+    adders, bits = adder_tree(low[:, used], high[:, used], lsb[:, used])
+    total_low, total_high = low.sum(axis=0), high.sum(axis=0)
+    widths, terms = range_bits(total_low, total_high), (np.count_nonzero(weight, axis=0) + (bias != 0)) * used
+    luts = sum(
+        cast_luts(int(width), bool(negative), frac_bits - op.format.frac_bits, op)
+        for width, negative in zip(widths[used], (total_low < 0)[used], strict=True)
+    )
+    levels = tree_levels(int(terms.max(initial=1))) + tree_levels(int(extra.max(initial=0)) + 1) + 2 * bool(luts)
+    per_stage = levels_per_stage(target, part)
+    return Cost(
+        adders=adders + int(extra.sum()),
+        adder_bits=bits + int((extra * (range_bits(low, high) - lsb)[:-1]).sum()),
+        multipliers=int((digits > 1).sum()),
+        shifts=int((digits == 1).sum()),
+        register_bits=pipeline_register_bits(terms, widths, x.width, levels, per_stage),
+        logic_lut=luts,
+        dsp=sum(dsp_slices(x.width, int(bits), part) for bits in weight_bits[in_dsp]),
+        depth=max(1, math.ceil(levels / per_stage)) + DSP_STAGES * bool(in_dsp.any()),
+    )
+
+
+def leaves(weight: Codes, bias: Codes, x: FixedFormat) -> tuple[Codes, Codes, Codes]:
+    """Return what is summed in each channel: smallest and largest code of each product, and its lowest bit.
+
+    Args:
+        weight: int64 (n_in, channels); `bias`: int64 (channels,); both on one grid.
+        x: format of the input codes.
+
+    Returns:
+        Three int64 (n_in + 1, channels): the products and 0 in their range, in the last row the bias.
+    """
+    ends = np.stack([weight * x.min_code, weight * x.max_code, np.zeros_like(weight)])
+    low, high = np.vstack([ends.min(axis=0), np.minimum(bias, 0)]), np.vstack([ends.max(axis=0), np.maximum(bias, 0)])
+    return low, high, np.vstack([lowest_bit(weight), lowest_bit(bias)])
+
+
+def _stored(
+    op: MatMul, weight: Codes, acc: Accumulation, x: FixedFormat, reuse: int, target: Target, part: Part
+) -> Cost:
+    """Products with weights read from memory, `reuse` in turn on each unit (nnet_dense_resource.h).
+
+    Zeros are stored and multiplied like any weight: here pruning saves nothing.
+    """
+    n_in, n_out = weight.shape
+    units = math.ceil(weight.size / reuse)
+    outputs, terms = min(n_out, units), math.ceil(units / n_out)
+    acc_bits = acc.format.width
+    stored_bits = _stored_bits(op)
+    if is_po2(op.weight):
+        span = split(op.weight).max_exponent - split(op.weight).min_exponent
+        product_bits = x.width + span + 1
+        lut_each, dsp_each = shifter_luts(span, product_bits), 0
+    else:
+        product_bits = x.width + stored_bits
+        in_dsp = bool(takes_dsp(x.width, np.array(stored_bits)))
+        lut_each = 0 if in_dsp else multiplier_luts(x.width, stored_bits)
+        dsp_each = dsp_slices(x.width, stored_bits, part) if in_dsp else 0
+    bram, memory_lut = weight_memory(units * stored_bits, reuse)
+    select = math.ceil(n_in / reuse) * multiplexer_luts(min(reuse, n_in), x.width)
+    casts = [
+        cast_luts(bits, low < 0, acc.frac_bits - op.format.frac_bits, op)
+        for bits, low in zip(op.channel_bits or acc.channel_bits, acc.low.tolist(), strict=True)
+    ]
+    levels = 3 + tree_levels(terms) + 2 * any(casts)  # select, multiply, tree, accumulate, cast
+    per_stage = levels_per_stage(target, part)
+    each = np.full(outputs, terms, np.int64)
+    return Cost(
+        adders=outputs * terms,
+        adder_bits=outputs * (even_tree_bits(terms, product_bits, acc_bits) + acc_bits),
+        multipliers=0 if is_po2(op.weight) else units,
+        shifts=units if is_po2(op.weight) else 0,
+        register_bits=n_out * acc_bits
+        + pipeline_register_bits(each, np.full(outputs, acc_bits), product_bits, levels, per_stage),
+        logic_lut=units * lut_each + select + sum(casts),
+        memory_lut=memory_lut,
+        bram_18k=bram,
+        dsp=units * dsp_each,
+        depth=math.ceil(levels / per_stage) + DSP_STAGES * bool(dsp_each),
+    )
+
+
+def _stored_bits(op: MatMul) -> int:
+    """Return the bits of one weight in memory: sign, zero flag and exponent of a power of two, else its format."""
+    return split(op.weight).stored_bits if is_po2(op.weight) else op.weight_format.width
+
+
+def line_buffer(op: Op, x: Op) -> int:
+    """Return the LUTs of the rows that the windows of `op` keep of `x`, if it has windows: shift registers
+    as long as a padded row (nnet_conv_stream.h).
+    """
+    if not isinstance(op, Conv | Pool):
+        return 0
+    padded = _padded(op, x)
+    bits = x.shape[-1] * x.format.width
+    return sum(
+        (span - 1) * shift_register_luts(bits, math.prod(padded[axis + 1 :]))
+        for axis, span in enumerate(op.window[:-1])
+    )
+
+
+def _padded(op: Conv | Pool, x: Op) -> list[int]:
+    """Return the sizes of the axes before the channels with their padding."""
+    pads = zip(op.padding[::2], op.padding[1::2], strict=True)
+    return [size + before + after for size, (before, after) in zip(x.shape, pads, strict=False)]
+
+
+def _stream_words(op: MatMul, x: Op) -> int:
+    """Return the words a matrix product reads: one per input position, padding included."""
+    return math.prod(_padded(op, x) if isinstance(op, Conv) else x.shape[:-1])

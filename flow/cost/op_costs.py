@@ -1,0 +1,281 @@
+"""What each op takes, from its weights, widths and the loops of the generated code, by the rules of `cost.cost_rules`.
+
+A matrix product has the hardware of one output position in either io_type (`cost.matmul_costs`). Other ops have that of
+every position in io_parallel, and of one word (all channels of a position) in io_stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from flow.cost.cost_rules import (
+    Cost,
+    Logic,
+    adder,
+    adder_tree,
+    adders,
+    beside,
+    cast_luts,
+    comparator_luts,
+    comparators,
+    comparisons,
+    constant_division,
+    constant_product,
+    divider,
+    fifo_memory,
+    levels_per_stage,
+    lookup_table,
+    multiplexer_luts,
+    product,
+    tree_levels,
+    weight_memory,
+)
+from flow.cost.matmul_costs import line_buffer, matmul_cost
+from flow.cost.schedules import gather_places, gather_schedule
+from flow.ir.fixed import Codes, FixedFormat, covering
+from flow.ir.graph import (
+    BatchNorm,
+    Gather,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Reshape,
+    Softmax,
+    SumPool,
+)
+from flow.ir.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid, window_counts
+from flow.ir.tables import smallest_table
+from flow.parts import Part
+from flow.target import Target
+
+
+def op_cost(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    """Return what an op takes.
+
+    Args:
+        op: any op but an Input.
+        inputs: the ops that it reads, in order.
+        target: io_type, strategy, reuse factor, clock.
+        part: says which DSP slices there are and how fast logic is.
+    """
+    x = inputs[0]
+    if isinstance(op, MatMul):
+        return matmul_cost(op, x, target, part)
+    if isinstance(op, MaxPool):
+        return _maxpool(op, x, target, part)
+    if isinstance(op, Reshape):
+        return _reshape(op, x, target)
+    if isinstance(op, Gather):
+        return _gather(op, inputs, target)
+    return _pipelined(_logic(op, inputs, target, part), op, x, target, part)
+
+
+# -- other ops
+
+
+def _pipelined(logic: Logic, op: Op, x: Op, target: Target, part: Part) -> Cost:
+    """Return logic that takes new codes each cycle: all of them, or in a stream one word."""
+    stream = target.io_type == "io_stream"
+    turns = max(math.prod(op.shape[:-1]), math.prod(x.shape[:-1])) if stream else 1
+    depth = max(1, math.ceil(logic.levels / levels_per_stage(target, part))) + logic.stages
+    window_bits = math.prod(op.window) * x.shape[-1] * x.format.width if isinstance(op, SumPool) else 0
+    return Cost(
+        adders=logic.adders,
+        adder_bits=logic.adder_bits,
+        multipliers=logic.multipliers,
+        shifts=logic.shifts,
+        register_bits=_positions(op, target) * op.shape[-1] * op.format.width * depth + window_bits * stream,
+        logic_lut=logic.lut,
+        memory_lut=logic.memory_lut + (line_buffer(op, x) if stream else 0),
+        dsp=logic.dsp,
+        bram_18k=logic.bram_18k,
+        depth=depth,
+        initiation_interval_cycles=turns,
+        latency_cycles=turns - 1 + depth,
+    )
+
+
+def _positions(op: Op, target: Target) -> int:
+    """Return how many positions of the output have hardware of their own."""
+    return 1 if target.io_type == "io_stream" else math.prod(op.shape[:-1])
+
+
+def _logic(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Logic:
+    x, codes = inputs[0].format, _positions(op, target) * op.shape[-1]
+    frac_bits, low, high = exact_result(op, *(source.format for source in inputs))
+    cast = codes * _cast(op, frac_bits, low, high, part)
+    if isinstance(op, BatchNorm):
+        scale, offset, _ = batchnorm_on_grid(op, x)
+        sums = int(np.count_nonzero(offset)) * _positions(op, target)
+        return _factors(op, scale, x.width, target, part) + sums * adder(_bits(low, high)) + cast
+    if isinstance(op, LeakyRelu):
+        if not x.signed:
+            return cast
+        choice = codes * Logic(lut=_bits(low, high), levels=1)
+        return _factors(op, leaky_grid(op, x)[2], x.width, target, part) + choice + cast
+    if isinstance(op, SumPool):
+        return _sums(op, x, target, part) + cast
+    if isinstance(op, Merge):
+        return codes * _merged(op, [source.format for source in inputs], part) + cast
+    if isinstance(op, Lookup):
+        table = smallest_table(op)
+        if table is None:
+            return codes * comparisons(x.width, len(op.starts), op.format.width)
+        return codes * lookup_table(x.width - table.shift, len(table.values), op.format.width)
+    if isinstance(op, Softmax):
+        return _positions(op, target) * _softmax(op, x)
+    if isinstance(op, Relu):
+        below = Logic(lut=x.width, levels=1) if x.signed else Logic()
+        above = Logic() if op.limit is None or op.limit >= x.max_code else comparators(x.width, 1)
+        return codes * (below + above) + cast
+    return cast
+
+
+def _bits(low: int, high: int) -> int:
+    return covering(low, high, 0).width
+
+
+def _cast(op: Op, frac_bits: int, low: int, high: int, part: Part) -> Logic:
+    """Return the cast of one result from `low` to `high`, with its division by the odd part of the divisor."""
+    twos = (op.divisor & -op.divisor).bit_length() - 1
+    odd, shift = op.divisor >> twos, frac_bits + twos - op.format.frac_bits
+    if odd == 1:
+        luts = cast_luts(_bits(low, high), low < 0, shift, op)
+        return Logic(lut=luts, levels=2 * bool(luts))
+    raised = max(-shift, 0)
+    return constant_division(low << raised, high << raised, odd << max(shift, 0), op, part)
+
+
+def _factors(op: Op, factor: Codes, bits: int, target: Target, part: Part) -> Logic:
+    """Return products of codes of `bits` by constants; in a stream by stored ones, if positions differ in theirs.
+
+    Args:
+        factor: int64, its shape the end of the op's.
+    """
+    rows = np.broadcast_to(factor, op.shape).reshape(-1, op.shape[-1])
+    if target.io_type == "io_stream":
+        if (rows != rows[0]).any():
+            factor_bits = _bits(int(rows.min()), int(rows.max()))
+            chosen = Logic(lut=multiplexer_luts(len(rows), factor_bits), levels=1)
+            return op.shape[-1] * (chosen + product(bits, factor_bits, part))
+        rows = rows[:1]
+    values, counts = np.unique(np.abs(rows), return_counts=True)
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    return beside(*(count * constant_product(bits, value, part) for value, count in pairs))
+
+
+def _sums(op: SumPool, x: FixedFormat, target: Target, part: Part) -> Logic:
+    """Return the trees of the windows, of real pixels only in io_parallel, and the weights of their positions."""
+    counts = window_counts(op)
+    built = np.full(1, math.prod(op.window)) if target.io_type == "io_stream" else counts.reshape(-1)
+    largest = int(counts.max())
+    total_bits = _bits(largest * x.min_code, largest * x.max_code)
+    trees = beside(
+        *(
+            int(number) * op.shape[-1] * adders(int(count), x.width, total_bits)
+            for count, number in zip(*np.unique(built, return_counts=True), strict=True)
+        )
+    )
+    if (op.weight == 1).all():
+        return trees
+    return trees + _factors(op, op.weight[..., np.newaxis], total_bits, target, part)
+
+
+def _merged(op: Merge, formats: Sequence[FixedFormat], part: Part) -> Logic:
+    """Return one element: a tree of adders or comparators, or products one after another."""
+    if op.function == "multiply":
+        bits, logic = formats[0].width, Logic()
+        for other in formats[1:]:
+            logic, bits = logic + product(bits, other.width, part), bits + other.width
+        return logic
+    finest, ends = common_grid(formats)
+    if op.function in ("maximum", "minimum"):
+        return comparators(_bits(min(low for low, _ in ends), max(high for _, high in ends)), len(formats) - 1)
+    if op.function == "subtract":
+        ends = [ends[0], *((-high, -low) for low, high in ends[1:])]
+    low, high = np.array(ends, np.int64).T[..., np.newaxis]
+    lowest = np.array([[finest - x.frac_bits] for x in formats], np.int64)
+    adders, bits = adder_tree(low, high, lowest)
+    return Logic(adders=adders, adder_bits=bits, levels=tree_levels(len(formats)))
+
+
+def _softmax(op: Softmax, x: FixedFormat) -> Logic:
+    """Return one row: the largest code, a table of exponentials per element, their sum, and a division each."""
+    channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
+    total_bits = bits + tree_levels(channels)
+    bram, luts = weight_memory(bits, len(op.exponentials))
+    exponential = adder(x.width + 1) + Logic(memory_lut=luts, bram_18k=bram, levels=1)
+    quotient = adder(total_bits) + divider(bits + op.format.frac_bits + 1, total_bits)
+    clamp = Logic(lut=op.format.width, levels=1)
+    return (
+        comparators(x.width, channels - 1)
+        + channels * exponential
+        + adders(channels, bits, total_bits)
+        + channels * (quotient + clamp)
+    )
+
+
+# -- windows and places
+
+
+def _maxpool(op: MaxPool, x: Op, target: Target, part: Part) -> Cost:
+    """A tree of comparators per output channel: for every position at once, or for one position in a stream."""
+    stream = target.io_type == "io_stream"
+    window = math.prod(op.window)
+    copies = op.shape[-1] if stream else math.prod(op.shape)
+    depth = max(1, math.ceil(2 * tree_levels(window) / levels_per_stage(target, part)))
+    interval = max(math.prod(shape[:-1]) for shape in (op.shape, x.shape)) if stream else target.reuse(op.name)
+    return Cost(
+        logic_lut=copies * (window - 1) * comparator_luts(op.format.width),
+        memory_lut=line_buffer(op, x) if stream else 0,
+        register_bits=copies * op.format.width * (1 + window * stream),
+        depth=depth,
+        initiation_interval_cycles=interval,
+        latency_cycles=interval - 1 + depth,
+    )
+
+
+def _reshape(op: Reshape, x: Op, target: Target) -> Cost:
+    """Wires between arrays; in a stream codes move into words of another size, as many a cycle as divide both."""
+    if target.io_type == "io_parallel" or x.shape[-1] == op.shape[-1]:
+        return Cost()
+    turns = math.prod(op.shape) // math.gcd(x.shape[-1], op.shape[-1])
+    return Cost(
+        register_bits=op.shape[-1] * op.format.width,
+        depth=1,
+        initiation_interval_cycles=turns,
+        latency_cycles=turns,
+    )
+
+
+def _gather(op: Gather, inputs: Sequence[Op], target: Target) -> Cost:
+    """Wires between arrays; in a stream words wait from when they come to when the last result that needs them goes.
+
+    Each code of a word is then chosen among the places in a word from which it comes at any position, and a zero.
+    """
+    if target.io_type == "io_parallel":
+        return Cost()
+    sizes, words = [x.shape[-1] for x in inputs], [math.prod(x.shape[:-1]) for x in inputs]
+    source, place = gather_places(op.index, [x.shape for x in inputs])
+    schedule = gather_schedule(source, place, op.shape[-1], sizes, words)
+    waiting = [
+        fifo_memory(x.shape[-1] * x.format.width, depth) for x, depth in zip(inputs, schedule.depths, strict=True)
+    ]
+    origins = np.where(source < 0, -1, source * max(sizes) + schedule.column).reshape(-1, op.shape[-1])
+    choices = [len(np.unique(column)) for column in origins.T]
+    return Cost(
+        register_bits=op.shape[-1] * op.format.width,
+        logic_lut=sum(multiplexer_luts(count, op.format.width) for count in choices),
+        memory_lut=sum(luts for _, luts in waiting),
+        bram_18k=sum(bram for bram, _ in waiting),
+        depth=1,
+        initiation_interval_cycles=len(schedule.steps),
+        latency_cycles=len(schedule.steps),
+    )

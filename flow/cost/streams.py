@@ -1,0 +1,253 @@
+"""Streams of a graph: the kernels between which words flow, and the order in which each reads and writes.
+
+A tensor in a stream is a sequence of words, one per position, each all codes of the last axis. A stream is read once,
+so a tensor with several readers is cloned; the zeros around a convolution, and words of another size, are kernels of
+their own. Every kernel reads and writes in steps whose order does not depend on the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from flow.cost.schedules import gather_places, gather_schedule, pool_schedule, steps, window_pixels
+from flow.errors import UnsupportedError
+from flow.ir.fixed import Codes
+from flow.ir.graph import Conv, Dense, Gather, Input, IntGraph, Op, Pool, Reshape, Shape
+
+CLONES = 7
+"""`clone_stream` of hls4ml 1.3.0 writes 2 to 7 streams."""
+
+
+class Kind(Enum):
+    """What a kernel is for."""
+
+    PORT = "port"
+    OP = "op"
+    FLAT = "flat"
+    CLONE = "clone"
+    COPY = "copy"
+    PAD = "pad"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What reads streams and writes others; a stream has the name of what writes it.
+
+    Attributes:
+        name: of the op it computes, or one that no op has.
+        kind: `PORT` brings an input in; `FLAT` is another name for a stream, whose words a Dense takes as one vector.
+        op: the op whose codes it writes; of a `PAD`, the convolution that reads them.
+        reads, writes: streams, in order.
+        shape: of what it writes; the last axis is a word (of `FLAT`, all words together).
+    """
+
+    name: str
+    kind: Kind
+    op: Op
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Kernels in dataflow order, and the streams that are the outputs of the graph, in its order."""
+
+    kernels: tuple[Kernel, ...]
+    ports: tuple[str, ...]
+
+
+def streams(graph: IntGraph) -> Streams:
+    """Return the kernels of a graph.
+
+    Raises:
+        UnsupportedError: an op is read by nothing.
+    """
+    return _Builder(graph, {op.name for op in graph.ops}).build()
+
+
+def stream_roots(graph: IntGraph) -> dict[str, str]:
+    """Return, by op, the op whose stream holds its codes: another one where a reshape needs no other words.
+
+    A matrix product takes words of any size.
+    """
+    roots: dict[str, str] = {}
+    shapes = {op.name: op.shape for op in graph.ops}
+    flat_only = {op.name: len(op.shape) == 1 and op.name not in graph.outputs for op in graph.ops}
+    for op in graph.ops:
+        for name in op.inputs:
+            flat_only[name] &= isinstance(op, Dense)
+    for op in graph.ops:
+        source = roots[op.inputs[0]] if isinstance(op, Reshape) else op.name
+        same = shapes[source][-1] == op.shape[-1]
+        roots[op.name] = source if same or flat_only[op.name] else op.name
+    return roots
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Collects kernels; `taken` are names in use, `taps` streams that wait for a reader."""
+
+    graph: IntGraph
+    taken: set[str]
+    kernels: list[Kernel] = field(default_factory=list)
+    taps: dict[str, list[str]] = field(default_factory=dict)
+
+    def build(self) -> Streams:
+        roots = stream_roots(self.graph)
+        computing = [op for op in self.graph.ops if roots[op.name] == op.name]
+        uses = Counter(roots[name] for op in computing for name in op.inputs)
+        uses.update(roots[name] for name in self.graph.outputs)
+        for op in computing:
+            inputs = [self.taps[roots[name]].pop(0) for name in op.inputs]
+            if isinstance(op, Dense) and len(op.shape) == 1 and len(self.graph[roots[op.inputs[0]]].shape) > 1:
+                inputs = [self.flat(op, *inputs)]
+            if isinstance(op, Conv) and any(op.padding):
+                inputs = [self.pad(op, *inputs)]
+            kind = Kind.PORT if isinstance(op, Input) else Kind.COPY if isinstance(op, Reshape) else Kind.OP
+            self.add(op.name, kind, op, inputs, [op.name], op.shape)
+            self.taps[op.name] = self.clone(op, uses[op.name])
+        ports = []
+        for name in self.graph.outputs:
+            tap, root = self.taps[roots[name]].pop(0), self.graph[roots[name]]
+            ports.append(self.copy(self.graph[name], tap) if isinstance(root, Input) else tap)
+        return Streams(tuple(self.kernels), tuple(ports))
+
+    def flat(self, op: Dense, tap: str) -> str:
+        return self.add(self.fresh(f"flat_{op.name}"), Kind.FLAT, op, [tap], None, (len(op.weight),))
+
+    def pad(self, op: Conv, tap: str) -> str:
+        shape = padded_shape(op, self.graph.sources(op)[0].shape)
+        return self.add(self.fresh(f"pad_{op.name}"), Kind.PAD, op, [tap], None, shape)
+
+    def copy(self, op: Op, tap: str) -> str:
+        return self.add(self.fresh(f"{op.name}_port"), Kind.COPY, op, [tap], None, op.shape)
+
+    def clone(self, op: Op, uses: int) -> list[str]:
+        """Return as many streams of an op's codes as it has readers."""
+        if uses == 0:
+            raise UnsupportedError(
+                f"{self.graph.name}: op '{op.name}' is read by nothing; in io_stream it would never be done: leave it "
+                "out of the model, or use io_parallel"
+            )
+        taps = [op.name]
+        while len(taps) < uses:
+            source, count = taps.pop(), min(CLONES, uses - len(taps))
+            name = self.fresh(f"clone_{op.name}")
+            written = [self.fresh(f"{name}_{number}") for number in range(1, count + 1)]
+            self.add(name, Kind.CLONE, op, [source], written, op.shape)
+            taps += written
+        return taps
+
+    def add(self, name: str, kind: Kind, op: Op, reads: list[str], writes: list[str] | None, shape: Shape) -> str:
+        written = tuple(writes or (name,))
+        self.kernels.append(Kernel(name=name, kind=kind, op=op, reads=tuple(reads), writes=written, shape=shape))
+        return name
+
+    def fresh(self, name: str) -> str:
+        chosen = unused(name, self.taken)
+        self.taken.add(chosen)
+        return chosen
+
+
+def unused(name: str, taken: Set[str]) -> str:
+    """Return `name`, with a number behind it if it is taken.
+
+    Example:
+        >>> unused("pad", {"pad", "pad_0"})
+        'pad_1'
+    """
+    names = (name, *(f"{name}_{number}" for number in range(len(taken))))
+    return next(each for each in names if each not in taken)
+
+
+def padded_shape(op: Conv, shape: Shape) -> Shape:
+    """Return the shape of an input of a convolution with the zeros around it."""
+    pads = zip(op.padding[::2], op.padding[1::2], strict=True)
+    return (*(size + before + after for size, (before, after) in zip(shape, pads, strict=False)), shape[-1])
+
+
+# -- the order in which a kernel reads and writes
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A kernel as the FIFOs see it, for one sample.
+
+    Attributes:
+        name: the kernel's.
+        reads: streams; None for an input of the graph, which always has words.
+        writes: streams between kernels; outputs of the graph always take words.
+        steps: bit P set: read a word of input P; the bit above those: write a word to each of `writes`. All of a step
+            happens at once, or waits.
+    """
+
+    name: str
+    reads: tuple[str | None, ...]
+    writes: tuple[str, ...]
+    steps: tuple[int, ...]
+
+    def late(self, by: int) -> tuple[int, ...]:
+        """Return the steps of a pipeline that begins `by` steps before the first of them writes, and stalls as one."""
+        write = 1 << len(self.reads)
+        rest = (0,) * by
+        reading = ((step & ~write) for step in (*self.steps, *rest))
+        writing = ((step & write) for step in (*rest, *self.steps))
+        return tuple(read | wrote for read, wrote in zip(reading, writing, strict=True))
+
+
+def processes(graph: IntGraph, network: Streams) -> tuple[Process, ...]:
+    """Return the kernels of a graph as processes, in dataflow order."""
+    names: dict[str, str | None] = {}
+    shapes: dict[str, Shape] = {}
+    found = []
+    for kernel in network.kernels:
+        if kernel.kind is Kind.FLAT:
+            names[kernel.name], shapes[kernel.name] = names[kernel.reads[0]], shapes[kernel.reads[0]]
+            continue
+        names |= {name: None if kernel.kind is Kind.PORT else name for name in kernel.writes}
+        shapes |= dict.fromkeys(kernel.writes, kernel.shape)
+        if kernel.kind is not Kind.PORT:
+            order = _order(kernel, [shapes[name] for name in kernel.reads], graph)
+            reads = tuple(names[name] for name in kernel.reads)
+            writes = tuple(name for name in kernel.writes if name not in network.ports)
+            found.append(Process(kernel.name, reads, writes, tuple(order.tolist())))
+    return tuple(found)
+
+
+def _order(kernel: Kernel, streamed: Sequence[Shape], graph: IntGraph) -> Codes:
+    """Return the steps of a kernel that reads streams of tensors of these shapes."""
+    op = kernel.op
+    shapes = [source.shape for source in graph.sources(op)]
+    words = [math.prod(shape[:-1]) for shape in streamed]
+    count = math.prod(kernel.shape[:-1])
+    if kernel.kind is Kind.PAD:
+        return _padding(op, shapes[0])
+    if kernel.kind is Kind.COPY:
+        codes = np.arange(1, count + 1) * kernel.shape[-1]
+        return steps([-(-codes // streamed[0][-1])], words, count)
+    if kernel.kind is Kind.OP and isinstance(op, Dense) and len(op.shape) == 1:
+        return steps([np.array(words)], words, 1)
+    if kernel.kind is Kind.OP and isinstance(op, Conv):
+        order = np.arange(1, words[0] + 1).reshape(padded_shape(op, shapes[0])[:-1])
+        last = order[tuple(slice(size - 1, None, step) for size, step in zip(op.window, op.strides, strict=True))]
+        return steps([last.reshape(-1)], words, count)
+    if kernel.kind is Kind.OP and isinstance(op, Pool):
+        return pool_schedule(window_pixels(op, shapes[0]), words[0]).steps
+    if kernel.kind is Kind.OP and isinstance(op, Gather):
+        source, place = gather_places(op.index, shapes)
+        return gather_schedule(source, place, op.shape[-1], [shape[-1] for shape in shapes], words).steps
+    return steps([np.arange(1, count + 1)] * len(words), words, count)
+
+
+def _padding(op: Op, shape: Shape) -> Codes:
+    """Return the steps that write a word of zeros or pass one on."""
+    assert isinstance(op, Conv)
+    pads = list(zip(op.padding[::2], op.padding[1::2], strict=True))
+    return np.pad(np.full(shape[:-1], 3), pads, constant_values=2).reshape(-1)

@@ -1,0 +1,155 @@
+"""Folders of ImageNet (ILSVRC 2012) images: a subset as inputs and labels of a network.
+
+    root/n01440764/n01440764_10026.JPEG      a directory for each class, named by its WordNet id
+    root/ILSVRC2012_val_00000001.JPEG        or all images in one, with a file of labels
+
+A line of the file of labels is the name of an image and its class: a WordNet id or a number from 0. Classes count from
+0 in the order of their WordNet ids, as in `tf.keras.applications` and in Caffe's `val.txt`; the numbers in the
+benchmark's own `ILSVRC2012_validation_ground_truth.txt` are in another order, so that file is not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.data.images import SUFFIXES, check_style, preprocess, read_cropped
+from flow.errors import DataError, SpecError
+
+WORDNET_ID = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageFolder:
+    """Images as a network takes them.
+
+    Attributes:
+        inputs: (samples, crop, crop, 3) float32, preprocessed.
+        labels: (samples,) int64: indices into `class_names`.
+        class_names: WordNet ids, sorted, or as given; for a file of class numbers without, the numbers as text.
+        files: (samples): where each came from.
+    """
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+def load_imagenet_folder(
+    root: Path | str,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    style: str = "caffe",
+    shorter_side: int = 256,
+    crop: int = 224,
+    class_names: Sequence[str] | None = None,
+    labels: Path | str | None = None,
+) -> ImageFolder:
+    """Load images of an ImageNet folder: shorter side to 256, the middle 224 x 224, preprocessed.
+
+    Args:
+        root: the directory, as this module's text says.
+        samples: how many images, drawn by `seed` from all of them; None for all.
+        seed: of the draw: the same folder and seed give the same images in the same order.
+        style: preprocessing: "caffe" (ResNet50), "tf" (MobileNetV2), "unit" or "raw"; see `flow.data.images`.
+        shorter_side: pixels of the shorter side after resizing.
+        crop: pixels of the square that is kept.
+        class_names: all classes that the network knows, in its order; needed if the folder holds not all of them.
+            None for those of the folder, sorted.
+        labels: the file of labels, for images that are not in directories by class.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: a directory is missing or has no image, a class is not in `class_names`, an image is damaged, a line
+            of the labels is malformed.
+        SpecError: an argument is out of range or unknown.
+        ToolMissingError: Pillow is not installed.
+    """
+    check_style(style)
+    if samples is not None and samples < 1:
+        raise SpecError(f"samples is {samples}; expected at least 1")
+    if not 1 <= crop <= shorter_side:
+        raise SpecError(f"crop {crop} is not within 1..{shorter_side}, the shorter side")
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such directory; expected one with a directory of images for each class")
+    files, said = _by_directory(root) if labels is None else _by_file(root, Path(labels))
+    names, numbers = _classes(said, class_names, root)
+    count = len(files) if samples is None else samples
+    if count > len(files):
+        raise DataError(f"{root}: {count} images were asked for, but there are {len(files)}; ask for fewer")
+    drawn = range(count) if samples is None else np.random.default_rng(seed).choice(len(files), count, replace=False)
+    inputs = np.empty((count, crop, crop, 3), np.float32)
+    for row, number in enumerate(drawn):
+        inputs[row] = preprocess(read_cropped(files[number], shorter_side, crop), style)
+    return ImageFolder(
+        inputs=inputs,
+        labels=numbers[np.asarray(drawn)],
+        class_names=names,
+        files=tuple(files[number] for number in drawn),
+    )
+
+
+def _by_directory(root: Path) -> tuple[list[Path], list[str]]:
+    directories = sorted(path for path in root.iterdir() if path.is_dir() and WORDNET_ID.fullmatch(path.name))
+    if not directories:
+        raise DataError(
+            f"{root}: holds no directory named by a WordNet id, like n01440764; "
+            "give the directory above the classes, or a file of labels with `labels`"
+        )
+    files, said = list[Path](), list[str]()
+    for directory in directories:
+        found = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
+        if not found:
+            raise DataError(f"{directory}: holds no image ({', '.join(SUFFIXES)}); remove the empty class or fill it")
+        files += found
+        said += [directory.name] * len(found)
+    return files, said
+
+
+def _by_file(root: Path, path: Path) -> tuple[list[Path], list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable file of labels ({error})") from error
+    files, said = list[Path](), list[str]()
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2 or not (words[1].isdecimal() or WORDNET_ID.fullmatch(words[1])):
+            raise DataError(
+                f"{path}: line {number} is {line[:60]!r}; expected a file name and a WordNet id or class number"
+            )
+        if len(words[1]) > 9 or words[1].isdecimal() != (said or words[1:])[0].isdecimal():
+            raise DataError(f"{path}: line {number}: class {words[1]!r} is not of the kind of those before it")
+        files.append(root / words[0])
+        said.append(words[1])
+    if not files:
+        raise DataError(f"{path}: holds no labels; expected lines of a file name and a class")
+    return files, said
+
+
+def _classes(said: Sequence[str], given: Sequence[str] | None, root: Path) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the names of all classes, and the number of each image's."""
+    if given is not None and len(set(given)) != len(given):
+        raise SpecError("class_names names a class twice")
+    if said[0].isdecimal():
+        labels = np.array([int(word) for word in said], np.int64)
+        names = tuple(str(number) for number in range(labels.max() + 1)) if given is None else tuple(given)
+        if labels.max() >= len(names):
+            raise DataError(f"{root}: class number {labels.max()} is not below {len(names)}, the length of class_names")
+        return names, labels
+    names = tuple(sorted(set(said)) if given is None else given)
+    if unknown := sorted(set(said) - set(names)):
+        raise DataError(f"{root}: class {unknown[0]} is not in the class_names that were given")
+    return names, np.array([names.index(word) for word in said], np.int64)

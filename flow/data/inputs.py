@@ -1,0 +1,184 @@
+"""Inputs of a build: read, checked, and brought onto the input port's grid, with what that changed counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import DataError
+from flow.ir.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
+from flow.ir.graph import IntGraph, Shape
+
+MAX_INPUT_BITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Samples:
+    """Inputs as values.
+
+    Attributes:
+        values: (samples, *shape), finite; several inputs are flattened and joined in order.
+        labels: (samples,) int64, or None.
+        source: where they come from, for people.
+    """
+
+    values: NDArray[np.floating[Any]]
+    labels: NDArray[np.int64] | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PortInputs:
+    """Inputs as the port carries them.
+
+    Attributes:
+        codes: (samples, *port_shape) int64 of the ports' formats.
+        labels: (samples,) int64, or None.
+        source: where they come from.
+        rounded, clipped: how many values changed by rounding, and how many by clamping.
+    """
+
+    codes: Codes
+    labels: NDArray[np.int64] | None
+    source: str
+    rounded: int
+    clipped: int
+
+
+def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape]) -> Samples:
+    """Read the inputs of a model: a `.npy` file, or for several inputs an `.npz` with an array for each, by its name.
+
+    Args:
+        inputs: the file.
+        labels: `.npy` of class numbers.
+        shapes: shape of each input by its name, in the model's order.
+
+    Returns:
+        Values of the only input, or of all inputs flattened and joined in order.
+
+    Raises:
+        DataError: missing, damaged, of another shape, not numbers, not finite; labels of another length or kind.
+    """
+    if len(shapes) == 1:
+        values = _checked(inputs, "", _array(inputs), next(iter(shapes.values())))
+    else:
+        values = _joined(inputs, shapes)
+    return Samples(values=values, labels=None if labels is None else _labels(labels, len(values)), source=inputs.name)
+
+
+def _joined(path: Path, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
+    arrays = _archive(path)
+    if sorted(arrays) != sorted(shapes):
+        raise DataError(
+            f"{path}: holds {', '.join(map(repr, sorted(arrays))) or 'nothing'}; the model has the inputs "
+            f"{', '.join(map(repr, shapes))}: give an .npz with an array for each"
+        )
+    parts = [_checked(path, f"'{name}' ", arrays[name], shape) for name, shape in shapes.items()]
+    if len({len(part) for part in parts}) != 1:
+        raise DataError(f"{path}: its arrays have {', '.join(str(len(part)) for part in parts)} samples; give as many")
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def _checked(path: Path, name: str, values: NDArray[Any], shape: Shape) -> NDArray[np.float64]:
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"{path}: {name}holds {values.dtype}, not numbers")
+    if values.shape[1:] != shape or values.ndim != len(shape) + 1:
+        raise DataError(
+            f"{path}: {name}has shape {values.shape}; the model takes (samples, {', '.join(map(str, shape))})"
+        )
+    if not len(values):
+        raise DataError(f"{path}: {name}holds no samples")
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: {name}{np.count_nonzero(~np.isfinite(values))} values are NaN or infinite")
+    return values
+
+
+def _labels(path: Path, samples: int) -> NDArray[np.int64]:
+    labels = _array(path)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected one integer a sample")
+    if len(labels) != samples:
+        raise DataError(f"{path}: {len(labels)} labels for {samples} samples")
+    return labels.astype(np.int64)
+
+
+def _array(path: Path) -> NDArray[Any]:
+    array = _load(path)
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: an .npz archive; give one .npy file")
+    return array
+
+
+def _archive(path: Path) -> dict[str, NDArray[Any]]:
+    arrays = _load(path)
+    if not isinstance(arrays, dict):
+        raise DataError(f"{path}: a single array; the model has several inputs: give an .npz with an array for each")
+    return arrays
+
+
+def _load(path: Path) -> Any:
+    """Return the array of a `.npy` file, or the arrays of an `.npz` by name."""
+    try:
+        with path.open("rb") as file:  # np.load leaves a damaged archive open
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except Exception as error:  # NumPy reports damage, pickles and other formats in many ways
+        raise DataError(f"{path}: not a readable .npy file ({error})") from error
+
+
+def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
+    """Return a port format from data: the finest step that occurs and the largest magnitude, at most 16 bits.
+
+    Range comes first: where 16 bits do not hold both, fraction bits are dropped and values will be rounded.
+    """
+    finite = values.astype(np.float64)
+    low, high = float(finite.min()), float(finite.max())
+    signed = low < 0
+    exact = exact_within(finite, MAX_INPUT_BITS)
+    if exact is not None:
+        return exact
+    int_bits = int(np.frexp(max(high, -low))[1])
+    return FixedFormat(signed, int_bits, MAX_INPUT_BITS - signed - int_bits)
+
+
+def parse_format(text: str) -> FixedFormat:
+    """Read an `--input-format`: "ufixed<8,0>" or "fixed<16,6>", with the vendor's meaning (integer bits with sign).
+
+    Raises:
+        DataError: it is neither.
+    """
+    try:
+        fmt, _, _ = parse_cpp(text if text.startswith("ap_") else f"ap_{text}")
+    except ValueError:
+        raise DataError(f"input format {text!r} is not like 'ufixed<8,0>' or 'fixed<16,6>'") from None
+    return fmt
+
+
+def to_port(samples: Samples, graph: IntGraph) -> PortInputs:
+    """Bring values onto the grids of the ports: rounded half to even and clamped, as the input quantizers do."""
+    values = samples.values.reshape(len(samples.values), *graph.port_shape)
+    codes, rounded, clipped = {}, 0, 0
+    for name, part in graph.split_port(values).items():
+        op = graph[name]
+        codes[name] = quantize(part, op.format, op.rounding, op.overflow)
+        changed = to_values(codes[name], op.format) != part
+        beyond = (part > op.format.max_code * op.format.step) | (part < op.format.min_code * op.format.step)
+        clipped += int(np.count_nonzero(beyond & changed))
+        rounded += int(np.count_nonzero(changed & ~beyond))
+    return PortInputs(
+        codes=graph.join_port(codes), labels=samples.labels, source=samples.source, rounded=rounded, clipped=clipped
+    )
+
+
+def no_inputs(graph: IntGraph) -> PortInputs:
+    """Return an empty set of inputs, for a build on adversarial inputs alone."""
+    codes = np.zeros((0, *graph.port_shape), np.int64)
+    return PortInputs(codes=codes, labels=None, source="none were given", rounded=0, clipped=0)

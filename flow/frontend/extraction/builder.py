@@ -1,0 +1,272 @@
+"""What extraction builds with: tensors whose values may still wait, layers as they are called, the graph so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import FlowError, UnsupportedError
+from flow.frontend.quantizers import check_weight_quantizer, parse_quantizer
+from flow.frontend.trained import TrainedModel
+from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, exact_codes
+from flow.ir.graph import Lookup, Op, Requantize, Shape, windows
+from flow.ir.intervals import exact_format
+from flow.ir.names import identifier
+from flow.ir.tables import runs
+
+WEIGHT_BITS = 32
+"""Widest weight accepted: float32 weights that nothing quantized need more, and no one wants them as multipliers."""
+TABLE_BITS = 16
+"""Widest input of a table: each of its codes is evaluated."""
+TABLE_VALUE_BITS = 24
+"""Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
+SPREAD = 1 << 22
+"""Most pixels of a padded input or of a dilated window: more is damage or malice."""
+
+Constant = tuple[Codes, FixedFormat]
+Evaluate = Callable[[Sequence[Mapping[str, Any]], NDArray[np.float32]], NDArray[np.float32]]
+"""What `flow.train.functions.evaluate` does: element-wise layers, given as {"class_name", "config"}, on values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a layer gives: the codes of an op, and what still has to be done to them before they are its values.
+
+    Attributes:
+        op: name of the op.
+        divisor: the values are the codes' values divided by this.
+        functions: element-wise layers applied to them after that, as {"class_name", "config"}.
+        layers: calls that the op does not stand for yet, because of the above.
+        softmax: the final softmax that was left off, if this is its result.
+    """
+
+    op: str
+    divisor: int = 1
+    functions: tuple[Mapping[str, Any], ...] = ()
+    layers: tuple[str, ...] = ()
+    softmax: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether its values are not yet codes."""
+        return self.divisor != 1 or bool(self.functions)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One Keras layer as it is called: its name, class, configuration and arrays."""
+
+    name: str
+    class_name: str
+    config: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[np.float32]]
+
+    def codes(self, key: str) -> tuple[Codes, FixedFormat]:
+        """Return an array as codes in the narrowest format.
+
+        Raises:
+            UnsupportedError: it is missing, not finite, or spans more bits than codes have.
+        """
+        values = self.arrays.get(key)
+        if values is None:
+            raise UnsupportedError(f"{key} is missing from the model file")
+        try:
+            return exact_codes(values)
+        except FlowError as error:
+            raise UnsupportedError(f"{key}: {error}") from None
+
+    def quantized(self, key: str, quantizer: str) -> tuple[Codes, FixedFormat]:
+        """Return a kernel or bias as codes; `quantizer` is the key of its quantizer in the configuration.
+
+        Raises:
+            UnsupportedError: its quantizer is not known, or it needs more than `WEIGHT_BITS` bits.
+        """
+        check_weight_quantizer(parse_quantizer(self.config.get(quantizer)), key)
+        codes, fmt = self.codes(key)
+        if fmt.width > WEIGHT_BITS:
+            raise UnsupportedError(
+                f"{key} needs {fmt.width} bits to be exact, more than {WEIGHT_BITS}; "
+                f"give the layer a {quantizer} such as quantized_bits or quantized_po2"
+            )
+        return codes, fmt
+
+    def bias(self, channels: int) -> dict[str, Any]:
+        """Return the op fields `bias` and `bias_format`: zeros if the layer has none."""
+        if "bias" not in self.arrays and not self.config.get("use_bias", True):
+            return {"bias": np.zeros(channels, np.int64), "bias_format": FixedFormat(False, 1, 0)}
+        bias, bias_format = self.quantized("bias", "bias_quantizer")
+        if bias.shape != (channels,):
+            raise UnsupportedError(f"bias {bias.shape} does not fit {channels} outputs")
+        return {"bias": bias, "bias_format": bias_format}
+
+    def kernel(self, axes: int, key: str = "kernel", quantizer: str = "kernel_quantizer") -> Constant:
+        """Return an array of `axes` axes as codes with their format."""
+        codes, fmt = self.quantized(key, quantizer)
+        if codes.ndim != axes:
+            raise UnsupportedError(f"{key} {codes.shape} does not fit; it has {axes} axes")
+        return codes, fmt
+
+    def check_outputs(self, count: int) -> None:
+        """Raise UnsupportedError unless arrays with this many outputs are those of the configuration."""
+        for name in ("units", "filters"):
+            if self.config.get(name) not in (count, None):
+                raise UnsupportedError(
+                    f"its arrays have {count} outputs, which does not fit {name}={self.config[name]}"
+                )
+
+    def spatial(self, key: str, default: Any = 1) -> Shape:
+        """Return a configuration entry with one number per axis between batch and channels."""
+        value = self.config.get(key)
+        value = default if value is None else value
+        axes = spatial_axes(self.class_name)
+        return (int(value),) * axes if isinstance(value, int) else tuple(int(each) for each in value)
+
+    def only(self, key: str, accepted: Any) -> None:
+        """Raise UnsupportedError unless a configuration entry has its usual value."""
+        if self.config.get(key, accepted) not in (accepted, None):
+            raise UnsupportedError(f"{key}={self.config[key]!r} is not supported; use {accepted!r}")
+
+
+@dataclass(slots=True)
+class Builder:
+    """The graph so far, while layers are read one after another.
+
+    Attributes:
+        model: the trained model.
+        input_format: format of the input ports that the model does not quantize itself.
+        softmax: format of the outputs of a final softmax; None leaves it off.
+        evaluate: evaluates element-wise layers as QKeras does.
+        ops: ops so far, by name.
+        tensors: outputs so far, by the name of the call.
+        warnings: what a report must say.
+    """
+
+    model: TrainedModel
+    input_format: FixedFormat | None
+    softmax: FixedFormat | None
+    evaluate: Evaluate | None
+    ops: dict[str, Op] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def op(self, tensor: Tensor) -> Op:
+        """Return the op of a tensor, whatever still waits on it."""
+        return self.ops[tensor.op]
+
+    def add(
+        self,
+        cls: type[Op],
+        layer: Layer,
+        inputs: Sequence[Tensor],
+        shape: Shape,
+        fmt: FixedFormat | None = None,
+        *,
+        suffix: str = "",
+        **values: Any,
+    ) -> Tensor:
+        """Append an op; without a format it gets that of `result_format`."""
+        values.setdefault("fused", (cls.kind,))
+        wide = FixedFormat(True, CODE_BITS - 1, 0)
+        op = cls(
+            name=identifier(layer.name + suffix, self.ops),
+            inputs=tuple(tensor.op for tensor in inputs),
+            shape=shape,
+            format=fmt or wide,
+            **values,
+        )
+        if fmt is None:
+            op = replace(op, format=self.result_format(op, inputs))
+        self.ops[op.name] = op
+        return Tensor(op.name, layers=tuple(name for tensor in inputs for name in tensor.layers))
+
+    def result_format(self, op: Op, inputs: Sequence[Tensor]) -> FixedFormat:
+        """Return the format that holds each result of an op exactly."""
+        return exact_format(op, *(self.op(tensor).format for tensor in inputs))
+
+    def plain(self, layer: Layer, tensor: Tensor) -> Tensor:
+        """Return a tensor whose values are codes.
+
+        Raises:
+            UnsupportedError: the values lie on no grid that a format has.
+        """
+        if not tensor.waits:
+            return tensor
+        made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
+        self.ops[made.op] = replace(self.op(made), layers=made.layers)
+        return Tensor(made.op)
+
+    def _halved(self, layer: Layer, tensor: Tensor) -> Tensor:
+        x, halvings = self.op(tensor), tensor.divisor.bit_length() - 1
+        if tensor.divisor != 1 << halvings:
+            raise UnsupportedError(
+                f"reads an average over {tensor.divisor}, which no binary fraction holds; "
+                "put a quantizer (QActivation) behind the average"
+            )
+        fmt = FixedFormat(x.format.signed, x.format.int_bits - halvings, x.format.frac_bits + halvings)
+        return self.add(Requantize, layer, [tensor], x.shape, fmt, suffix="_halved", divisor=tensor.divisor)
+
+    def lookup(self, layer: Layer, tensor: Tensor) -> Tensor:
+        """Append a table of the functions that wait on a tensor: QKeras' own results for every code.
+
+        Raises:
+            UnsupportedError: too many codes, values on no grid, or nothing to evaluate with.
+        """
+        x = self.op(tensor)
+        names = ", ".join(function_name(function) for function in tensor.functions)
+        if x.format.width > TABLE_BITS:
+            raise UnsupportedError(
+                f"{names} of {x.format.width} bits; tables have at most {TABLE_BITS}: quantize its input first"
+            )
+        if self.evaluate is None:
+            raise UnsupportedError(f"{names} is a table that QKeras fills; pass evaluate=flow.train.functions.evaluate")
+        codes = np.arange(x.format.min_code, x.format.max_code + 1)
+        reals = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
+        results = self.evaluate(tensor.functions, reals.astype(np.float32))
+        table, fmt = exact_codes(results)
+        if fmt.width > TABLE_VALUE_BITS:
+            raise UnsupportedError(f"the values of {names} lie on no grid; put a quantizer (QActivation) behind it")
+        starts, values = runs(codes, table)
+        return self.add(Lookup, layer, [tensor], x.shape, fmt, starts=starts, values=values, fused=(names,))
+
+
+Handler = Callable[[Builder, Layer, Sequence[Tensor]], Tensor]
+"""Appends what a layer does to the tensors that it reads, and returns its output."""
+
+
+def function_name(function: Mapping[str, Any]) -> str:
+    """Return what a report calls an element-wise layer."""
+    quantizer = parse_quantizer(function["config"].get("activation"))
+    return quantizer.name if quantizer is not None else str(function["class_name"]).lower()
+
+
+def spatial_axes(class_name: str) -> int:
+    """Return how many axes a layer's windows have, from its class: "QConv2D" -> 2."""
+    return 1 if "1D" in class_name else 2
+
+
+def window_geometry(config: Mapping[str, Any], x: Shape, window: Shape, strides: Shape) -> tuple[Shape, Shape]:
+    """Return how many windows fit per axis and the padding (before, after), as TensorFlow pads: more at the end."""
+    if len(x) != len(window) + 1:
+        raise UnsupportedError(f"reads a tensor of shape {x}; its windows {window} need {len(window) + 1} axes")
+    kind = config.get("padding", "valid")
+    if kind not in ("valid", "same", "causal"):
+        raise UnsupportedError(f"padding {kind!r} is not supported; use 'valid' or 'same'")
+    padding: list[int] = []
+    for size, span, step in zip(x, window, strides, strict=False):
+        total = max((-(-size // step) - 1) * step + span - size, 0)
+        edges = {"valid": (0, 0), "same": (total // 2, total - total // 2), "causal": (span - 1, 0)}
+        padding.extend(edges[kind])
+    padded = tuple(
+        size + sum(edge) for size, edge in zip(x, zip(padding[::2], padding[1::2], strict=True), strict=False)
+    )
+    if math.prod(padded) > SPREAD:
+        raise UnsupportedError(f"window {window} pads its input to {padded}; use a smaller one")
+    out = windows(x, window, strides, tuple(padding))
+    if min(out) < 1:
+        raise UnsupportedError(f"window {window} is larger than its input {x}")
+    return out, tuple(padding)

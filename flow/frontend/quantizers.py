@@ -1,0 +1,194 @@
+"""QKeras quantizers read from a Keras configuration, as data: no TensorFlow, no `eval`.
+
+A quantizer stands in a configuration as a dictionary {"class_name", "config"} or as text such as
+"quantized_relu(6,2)". The text is parsed as a literal call; its positional arguments have the order of the constructor
+in QKeras 0.9.0 (`qkeras/quantizers.py`).
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flow.errors import UnsupportedError
+from flow.ir.fixed import FixedFormat, Overflow, Rounding
+
+_COMMON = ("use_stochastic_rounding", "scale_axis", "qnoise_factor", "var_name", "use_ste", "use_variables")
+_PO2 = ("use_stochastic_rounding", "quadratic_approximation", "log2_rounding", "qnoise_factor")
+POSITIONAL: Mapping[str, tuple[str, ...]] = {
+    "quantized_bits": ("bits", "integer", "symmetric", "keep_negative", "alpha", *_COMMON),
+    "quantized_relu": (
+        "bits",
+        "integer",
+        "use_sigmoid",
+        "negative_slope",
+        "use_stochastic_rounding",
+        "relu_upper_bound",
+        "is_quantized_clip",
+        "qnoise_factor",
+    ),
+    "quantized_po2": ("bits", "max_value", *_PO2),
+    "quantized_relu_po2": ("bits", "max_value", "negative_slope", *_PO2),
+    "quantized_po2_zero": ("bits", "max_value"),
+    "quantized_ulaw": ("bits", "integer", "symmetric", "u"),
+    "quantized_tanh": ("bits", "use_stochastic_rounding", "symmetric", "use_real_tanh"),
+    "quantized_sigmoid": ("bits", "symmetric", "use_real_sigmoid", "use_stochastic_rounding"),
+    "quantized_hswish": ("bits", "integer", "symmetric", "alpha", *_COMMON, "relu_shift", "relu_upper_bound"),
+    "binary": ("use_01", "alpha", "use_stochastic_rounding"),
+    "ternary": ("alpha", "threshold", "use_stochastic_rounding", "number_of_unrolls"),
+    "stochastic_binary": ("alpha", "temperature", "use_real_sigmoid"),
+    "stochastic_ternary": ("alpha", "threshold", "temperature", "use_real_sigmoid", "number_of_unrolls"),
+}
+"""Quantizers that are deterministic at inference, with their arguments in the order of the constructor."""
+RANDOM = ("bernoulli", "stochastic_round", "stochastic_round_po2")
+FUNCTIONS = (
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "elu",
+    "selu",
+    "softplus",
+    "softsign",
+    "exponential",
+    "gelu",
+    "swish",
+    "silu",
+    "mish",
+    "relu6",
+    "smooth_sigmoid",
+    "hard_tanh",
+    "smooth_tanh",
+    "binary_sigmoid",
+    "binary_tanh",
+)
+"""Element-wise activations of Keras and QKeras that are no quantizers."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizerConfig:
+    """Class name and arguments; arguments that were not given are absent."""
+
+    name: str
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationCast:
+    """What an activation quantizer does to a value: a cast to `format`, which includes the ReLU if `relu`."""
+
+    format: FixedFormat
+    overflow: Overflow
+    relu: bool
+    rounding: Rounding = Rounding.RND_CONV  # tf.round: ties to even
+
+
+def parse_quantizer(entry: Any) -> QuantizerConfig | None:
+    """Return the quantizer that a configuration entry names; None for no quantizer or "linear".
+
+    Raises:
+        UnsupportedError: the entry is neither form, or its text is more than a call with literal arguments.
+    """
+    if entry is None or entry in ("linear", ""):
+        return None
+    if isinstance(entry, Mapping) and isinstance(entry.get("class_name"), str):
+        args = entry.get("config") or {}
+        if not isinstance(args, Mapping):
+            raise UnsupportedError(f"quantizer {entry['class_name']!r} has no readable configuration")
+        return QuantizerConfig(short_name(entry["class_name"]), args)
+    if isinstance(entry, str):
+        return _parse_text(entry)
+    raise UnsupportedError(f"quantizer {entry!r} is neither a name nor a configuration")
+
+
+def short_name(class_name: str) -> str:
+    """Return a registered class name without its package: "qkeras>QDense" -> "QDense"."""
+    return class_name.rsplit(">", 1)[-1]
+
+
+def _parse_text(text: str) -> QuantizerConfig:
+    try:
+        if "None" in text:
+            raise ValueError("QKeras cannot read None in a text; leave that argument out")
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return QuantizerConfig(node.id, {})
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            raise ValueError("not a call")
+        name = node.func.id
+        positional = [ast.literal_eval(arg) for arg in node.args]
+        named = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
+        if positional:
+            _check_name(name, "quantizer")
+        if len(positional) > len(POSITIONAL.get(name, ())):
+            raise ValueError("more arguments than are known")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UnsupportedError(f"quantizer {text[:80]!r} cannot be read: {error}") from None
+    return QuantizerConfig(name, {**dict(zip(POSITIONAL.get(name, ()), positional, strict=False)), **named})
+
+
+def check_weight_quantizer(quantizer: QuantizerConfig | None, what: str) -> None:
+    """Raise UnsupportedError unless weights under this quantizer are fixed numbers we can read."""
+    if quantizer is not None:
+        _check_known(quantizer, what)
+
+
+def activation_cast(quantizer: QuantizerConfig, what: str) -> ActivationCast | None:
+    """Return the cast that an activation quantizer is, or None if it is another function of each element.
+
+    Source: `__call__` of each quantizer in QKeras 0.9.0; integer bits exclude the sign.
+
+    Raises:
+        UnsupportedError: an unknown quantizer, or one whose result is random or depends on more than the element.
+    """
+    _check_known(quantizer, what)
+    args = quantizer.args
+    alpha = args.get("alpha")
+    if isinstance(alpha, str | list | tuple) or (alpha is not None and not _is_po2(alpha)):
+        raise UnsupportedError(
+            f"{what} {quantizer.name!r} with alpha={alpha!r} is not supported: its scale depends on the data or is no "
+            "power of two; use alpha=1 or another power of two"
+        )
+    if quantizer.name == "quantized_relu":
+        bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+        bounded = args.get("relu_upper_bound") and not args.get("is_quantized_clip", True)
+        if args.get("use_sigmoid") or args.get("negative_slope") or bounded:
+            return None
+        return ActivationCast(FixedFormat(False, integer, bits - integer), Overflow.SAT, relu=True)
+    if quantizer.name == "quantized_bits":
+        bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+        signed = bool(args.get("keep_negative", True))
+        if bits - signed < 1 or alpha not in (None, 1, 1.0):
+            return None
+        overflow = Overflow.SAT_SYM if args.get("symmetric") and signed else Overflow.SAT
+        return ActivationCast(FixedFormat(signed, integer, bits - signed - integer), overflow, relu=False)
+    return None
+
+
+def _is_po2(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0 and math.frexp(value)[0] == 0.5
+
+
+def _check_name(name: str, what: str) -> None:
+    if name in RANDOM:
+        raise UnsupportedError(f"{what} {name!r} is random at inference; use 'binary' or 'ternary'")
+    if name not in POSITIONAL:
+        raise UnsupportedError(f"{what} {name!r} is not supported; use one of {', '.join(map(repr, POSITIONAL))}")
+
+
+def _check_known(quantizer: QuantizerConfig, what: str) -> None:
+    _check_name(quantizer.name, f"{what} quantizer")
+    if quantizer.args.get("qnoise_factor", 1.0) not in (1, 1.0):
+        raise UnsupportedError(
+            f"{what} quantizer {quantizer.name!r} has qnoise_factor={quantizer.args['qnoise_factor']!r}: "
+            "its output is only partly quantized; set it to 1.0"
+        )
+
+
+def _whole(args: Mapping[str, Any], name: str, default: int, what: str) -> int:
+    value = args.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -64 <= value <= 64 or value != int(value):
+        raise UnsupportedError(f"{what}: {name}={value!r} is not a whole number of bits")
+    return int(value)

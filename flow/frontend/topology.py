@@ -1,0 +1,189 @@
+"""The layer calls of a Keras configuration, in dataflow order: branches, shared layers and nested models laid flat.
+
+Sequential                each layer reads the one before it
+Functional                layers read what their inbound nodes name; a layer with several nodes is called as often
+a model inside a model    its layers stand for it, under the path "model/layer"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flow.errors import UnsupportedError
+from flow.frontend.quantizers import short_name
+
+MODELS = ("Sequential", "Functional", "Model")
+MAX_DEPTH, MAX_CALLS = 16, 4096
+"""Models inside models deeper than this, or more calls, are damage or malice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One layer applied to tensors.
+
+    Attributes:
+        name: of its output: the layer's path, with "#2" behind it for a second call of the same layer.
+        layer: path of the layer: the names of the models around it and its own, joined by "/".
+        class_name: without a package: "QDense".
+        config: as Keras wrote it.
+        inputs: names of the calls that it reads.
+    """
+
+    name: str
+    layer: str
+    class_name: str
+    config: Mapping[str, Any]
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A model as calls.
+
+    Attributes:
+        calls: in dataflow order, inputs (class "InputLayer") first.
+        outputs: names of the calls whose outputs leave the model.
+    """
+
+    calls: tuple[Call, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[Call, ...]:
+        """The model's inputs, in its order."""
+        return tuple(call for call in self.calls if call.class_name == "InputLayer")
+
+
+def topology(class_name: str, config: Mapping[str, Any]) -> Topology:
+    """Return the calls of a model.
+
+    Args:
+        class_name: "Sequential" or "Functional".
+        config: what `model.get_config()` gives; entries are JSON types.
+
+    Raises:
+        UnsupportedError: a layer reads what no layer gives, or the configuration is not of this form.
+    """
+    try:
+        flat = _Flattener()
+        outputs = flat.model("", class_name, config, None, 0)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise UnsupportedError(f"its layers cannot be connected ({type(error).__name__}: {error})") from None
+    if not outputs:
+        raise UnsupportedError("the model has no outputs")
+    needed = set(outputs) | {call.name for call in flat.calls if call.class_name == "InputLayer"}
+    kept = []
+    for call in reversed(flat.calls):
+        if call.name in needed:
+            needed.update(call.inputs)
+            kept.append(call)
+    inputs = [call for call in reversed(kept) if call.class_name == "InputLayer"]
+    rest = [call for call in reversed(kept) if call.class_name != "InputLayer"]
+    return Topology((*inputs, *rest), tuple(outputs))
+
+
+@dataclass(slots=True)
+class _Flattener:
+    """Collects the calls; `counts` says how often each layer has been called."""
+
+    calls: list[Call] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def model(
+        self, path: str, class_name: str, config: Mapping[str, Any], inputs: Sequence[str] | None, depth: int
+    ) -> list[str]:
+        """Append the calls of a model that reads `inputs` (its own input layers if None); return its outputs."""
+        if depth > MAX_DEPTH:
+            raise UnsupportedError(f"models are nested more than {MAX_DEPTH} deep")
+        if not config.get("layers"):
+            raise UnsupportedError(f"{path or 'the model'} has no layers")
+        build = self._sequential if class_name == "Sequential" else self._functional
+        return build(path, config, inputs, depth)
+
+    def _sequential(self, path: str, config: Mapping[str, Any], inputs: Sequence[str] | None, depth: int) -> list[str]:
+        entries = list(config["layers"])
+        tensors = list(inputs or ())
+        if short_name(entries[0]["class_name"]) == "InputLayer":
+            first = entries.pop(0)
+            tensors = tensors or [self._call(path, first, ())]
+        elif inputs is None:
+            own = entries[0]["config"]
+            shape = own.get("batch_input_shape") or own.get("batch_shape") or config.get("build_input_shape")
+            port = {"class_name": "InputLayer", "config": {"name": "input", "batch_shape": shape}}
+            tensors = [self._call(path, port, ())]
+        for entry in entries:
+            tensors = self._apply(path, entry, tensors, depth)
+        return tensors
+
+    def _functional(self, path: str, config: Mapping[str, Any], inputs: Sequence[str] | None, depth: int) -> list[str]:
+        done: dict[tuple[str, int], list[str]] = {}
+        entries = {entry["name"]: entry for entry in config["layers"]}
+        ports = [str(name) for name, *_ in _triples(config["input_layers"])]
+        for position, name in enumerate(ports):
+            done[name, 0] = [self._call(path, entries[name], ())] if inputs is None else [inputs[position]]
+        first = _first_nodes(config, entries)
+        waiting = [
+            (name, number, list(_sources(node)))
+            for name, entry in entries.items()
+            if name not in ports
+            for number, node in enumerate(entry["inbound_nodes"], first.get(name, 0))
+        ]
+        if len(waiting) > MAX_CALLS:
+            raise UnsupportedError(f"more than {MAX_CALLS} layers")
+        while waiting:
+            left = []
+            for name, number, sources in waiting:
+                if all((source, node) in done for source, node, _ in sources):
+                    tensors = [done[source, node][index] for source, node, index in sources]
+                    done[name, number] = self._apply(path, entries[name], tensors, depth)
+                else:
+                    left.append((name, number, sources))
+            if len(left) == len(waiting):
+                name, _, sources = left[0]
+                raise UnsupportedError(f"layer '{name}' reads {sources[0][0]!r}, which no layer before it gives")
+            waiting = left
+        return [done[str(name), int(node)][int(index)] for name, node, index in _triples(config["output_layers"])]
+
+    def _apply(self, path: str, entry: Mapping[str, Any], tensors: Sequence[str], depth: int) -> list[str]:
+        """Append one call, or those of a nested model; return its outputs."""
+        class_name = short_name(entry["class_name"])
+        if class_name in MODELS:
+            inner = f"{path}{_name(entry)}/"
+            return self.model(inner, class_name, entry["config"], tensors, depth + 1)
+        return [self._call(path, entry, tuple(tensors))]
+
+    def _call(self, path: str, entry: Mapping[str, Any], inputs: tuple[str, ...]) -> str:
+        if len(self.calls) >= MAX_CALLS:
+            raise UnsupportedError(f"more than {MAX_CALLS} layers")
+        layer = path + _name(entry)
+        self.counts[layer] = self.counts.get(layer, 0) + 1
+        name = layer if self.counts[layer] == 1 else f"{layer}#{self.counts[layer]}"
+        self.calls.append(Call(name, layer, short_name(entry["class_name"]), entry["config"], inputs))
+        return name
+
+
+def _first_nodes(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of the first call of each model inside: 1 where Keras counted its making as node 0."""
+    numbers: dict[str, list[int]] = {}
+    sources = [source for entry in entries.values() for node in entry["inbound_nodes"] for source in _sources(node)]
+    for name, node, _ in (*sources, *_triples(config["output_layers"])):
+        if str(name) in entries and short_name(entries[str(name)]["class_name"]) in MODELS:
+            numbers.setdefault(str(name), []).append(int(node))
+    return {name: min(found) for name, found in numbers.items()}
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry["config"].get("name") or entry["name"])
+
+
+def _triples(value: Any) -> list[tuple[Any, Any, Any]]:
+    """Return ("layer", node, tensor) entries; Keras writes a single one without the list around it."""
+    return [value] if value and isinstance(value[0], str) else list(value)
+
+
+def _sources(node: Any) -> Iterator[tuple[str, int, int]]:
+    for source in node:
+        name, number, index = source[:3]
+        yield str(name), int(number), int(index)

@@ -1,0 +1,187 @@
+"""TrainedModel: a trained QKeras model as plain data, readable without TensorFlow.
+
+The topology is the Keras configuration as Keras writes it (`model.get_config()`); the weights are the values that the
+layers' own quantizers make of the stored variables, so nothing downstream has to know how a quantizer rounds.
+
+    layer (QKeras' or Keras')                 arrays, float32
+    Dense, Conv, ConvTranspose                kernel as in Keras; bias (channels,) if use_bias
+    DepthwiseConv                             kernel (*window, channels, multiplier); bias if use_bias
+    SeparableConv                             depthwise_kernel, pointwise_kernel; bias if use_bias
+    QConv2DBatchnorm, QDepthwise...Batchnorm  kernel and bias, always both, as folded at inference
+    batch normalizations                      scale (channels,), offset (channels,): output = input * scale + offset
+    PReLU                                     slope, broadcast over the input
+    averages with an average_quantizer        multiplier (), what 1 / area becomes
+    all others                                none
+
+In the npz, verification and calibration inputs are float32 as they are, or uint8 codes k that mean k/256 (images).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import ModelFileError, UnsupportedError
+from flow.frontend.topology import topology
+
+Arrays = Mapping[str, NDArray[np.float32]]
+TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
+FLOAT_DIR = "float"
+"""Subdirectory of a quantized model that holds its float twin, in the same two files."""
+STEPS_PER_UNIT = 256
+"""What uint8 codes of inputs are divided by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainedModel:
+    """A trained model as data.
+
+    Attributes:
+        name: identifier; what reports and directories are called after.
+        class_name: "Sequential" or "Functional".
+        config: the Keras configuration (JSON types only).
+        weights: layer name -> array name -> float32 values, as the table above says.
+        warnings: findings made while reading the model that a report must repeat (lines of text).
+        verification_inputs: (n, *input_shape) float32 or None: inputs kept with the model.
+        verification_labels: (n,) int64 or None.
+        calibration_inputs: (n, *input_shape) float32 or None: inputs of the training split, kept with a float model
+            to calibrate its quantization with.
+        metrics: what training measured: accuracies as fractions, {"float": 0.97, "qkeras": 0.96}, "sparsity", and
+            "float_confusion": how many test samples of each class (row) the float twin took for each (column). Of a
+            float model "float" and "float_confusion" alone, or "reconstruction_mse": mean squared error per feature.
+        provenance: how the model was made: seed, epochs, versions, data set (JSON types only).
+    """
+
+    name: str
+    class_name: str
+    config: Mapping[str, Any]
+    weights: Mapping[str, Arrays]
+    warnings: tuple[str, ...] = ()
+    verification_inputs: NDArray[np.float32] | None = None
+    verification_labels: NDArray[np.int64] | None = None
+    calibration_inputs: NDArray[np.float32] | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input by the name of its layer, in order, without the batch axis.
+
+        Raises:
+            UnsupportedError: the configuration leaves an axis open, or its layers cannot be connected.
+        """
+        shapes = {}
+        for call in topology(self.class_name, self.config).inputs:
+            shape = call.config.get("batch_input_shape") or call.config.get("batch_shape")
+            if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
+                raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
+            shapes[call.name] = tuple(shape[1:])
+        return shapes
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample: that of the only input, or of all inputs flattened and joined in order.
+
+        Raises:
+            UnsupportedError: as `input_shapes`.
+        """
+        shapes = list(self.input_shapes().values())
+        return shapes[0] if len(shapes) == 1 else (sum(math.prod(shape) for shape in shapes),)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of topology and weights (not of metrics or inputs)."""
+        sha = hashlib.sha256(json.dumps([self.name, self.class_name, self.config], sort_keys=True).encode())
+        for layer in sorted(self.weights):
+            for key in sorted(self.weights[layer]):
+                array = np.ascontiguousarray(self.weights[layer][key], np.float32)
+                sha.update(f"{layer}/{key}{array.shape}".encode() + array.tobytes())
+        return sha.hexdigest()
+
+
+def save_trained(model: TrainedModel, directory: Path) -> None:
+    """Write `trained.json` and `trained.npz` into a directory."""
+    document = {
+        "name": model.name,
+        "class_name": model.class_name,
+        "config": model.config,
+        "warnings": list(model.warnings),
+        "metrics": dict(model.metrics),
+        "provenance": dict(model.provenance),
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        f"weights/{layer}/{key}": array for layer, group in model.weights.items() for key, array in group.items()
+    }
+    if model.verification_inputs is not None:
+        arrays["verification/inputs"] = _packed(model.verification_inputs)
+    if model.verification_labels is not None:
+        arrays["verification/labels"] = model.verification_labels
+    if model.calibration_inputs is not None:
+        arrays["calibration/inputs"] = _packed(model.calibration_inputs)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / TRAINED_JSON).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    with (directory / TRAINED_NPZ).open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_trained(directory: Path) -> TrainedModel:
+    """Read what `save_trained` wrote.
+
+    Raises:
+        ModelFileError: a file is missing or damaged.
+    """
+    try:
+        document = json.loads((directory / TRAINED_JSON).read_text())
+        with (directory / TRAINED_NPZ).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        weights: dict[str, dict[str, NDArray[np.float32]]] = {}
+        for path, array in arrays.items():
+            if path.startswith("weights/"):
+                layer, key = path.removeprefix("weights/").rsplit("/", 1)
+                weights.setdefault(layer, {})[key] = array
+        return TrainedModel(
+            name=document["name"],
+            class_name=document["class_name"],
+            config=document["config"],
+            weights=weights,
+            warnings=tuple(document["warnings"]),
+            verification_inputs=_unpacked(arrays.get("verification/inputs")),
+            verification_labels=arrays.get("verification/labels"),
+            calibration_inputs=_unpacked(arrays.get("calibration/inputs")),
+            metrics=document["metrics"],
+            provenance=document["provenance"],
+        )
+    except Exception as error:  # a damaged file fails in many ways: zip, JSON, keys, types
+        raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error
+
+
+def _packed(inputs: NDArray[np.float32]) -> NDArray[Any]:
+    """Return uint8 codes if they say the same, else the inputs as they are."""
+    codes = np.clip(np.nan_to_num(inputs) * STEPS_PER_UNIT, 0, 255).astype(np.uint8)
+    same = np.asarray(codes, np.float32) / STEPS_PER_UNIT
+    return codes if same.tobytes() == np.ascontiguousarray(inputs, np.float32).tobytes() else inputs
+
+
+def _unpacked(inputs: NDArray[Any] | None) -> NDArray[np.float32] | None:
+    if inputs is None or inputs.dtype != np.uint8:
+        return inputs
+    return np.asarray(inputs / STEPS_PER_UNIT, np.float32)
+
+
+def load_metrics(directory: Path) -> dict[str, float]:
+    """Read accuracies, sparsity and reconstruction error of a trained model alone, without its weights.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    try:
+        metrics = json.loads((directory / TRAINED_JSON).read_text())["metrics"]
+        names = ("float", "qkeras", "sparsity", "reconstruction_mse")
+        return {name: float(metrics[name]) for name in names if name in metrics}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error

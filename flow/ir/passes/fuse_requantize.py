@@ -1,0 +1,66 @@
+"""Fuse ReLU and requantization into the op before: the unified module, with one shift, one rounding, one clamp."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flow.ir.fixed import Overflow, Rounding
+from flow.ir.graph import (
+    BatchNorm,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
+from flow.ir.intervals import casts_exactly
+from flow.ir.passes.rewrite import merge_pairs
+
+
+def fuse_requantize(graph: IntGraph) -> IntGraph:
+    """Give each op that computes the ReLU and the cast that follow it.
+
+    A ReLU is an unsigned saturating cast. A requantization after a ReLU keeps its own rounding; its format loses the
+    sign, since no code below zero is left. Only an op whose own cast is exact is fused (they come so from `extract`);
+    a ReLU with a limit stays an op, and only sums and merges divide.
+    """
+    return merge_pairs(graph, _fuse)
+
+
+def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
+    if not isinstance(first, MatMul | BatchNorm | Merge | SumPool | LeakyRelu | Relu):
+        return None
+    exact = casts_exactly(first, *(source.format for source in graph.sources(first)))
+    if isinstance(second, Relu) and second.limit is None and exact and casts_exactly(second, first.format):
+        return replace(first, format=second.format.unsigned(), rounding=Rounding.TRN, overflow=Overflow.SAT)
+    after_relu = bool(first.fused) and first.fused[-1] == "relu"
+    if isinstance(second, Requantize) and (exact or after_relu):
+        if after_relu and not (_keeps_relu(second) and _may_lose_sign(second, graph)):
+            return None
+        if second.divisor != 1 and not isinstance(first, Merge | SumPool):
+            return None
+        fmt = second.format.unsigned() if after_relu else second.format
+        return replace(first, format=fmt, rounding=second.rounding, overflow=second.overflow, divisor=second.divisor)
+    return None
+
+
+def _may_lose_sign(op: Op, graph: IntGraph) -> bool:
+    """Say whether the ops that read `op` take the unsigned format of the same codes; some are made for its format."""
+    tied = any(isinstance(reader, MaxPool | Reshape | Lookup | Softmax) for reader in graph.readers(op.name))
+    return not op.format.signed or not tied
+
+
+def _keeps_relu(op: Op) -> bool:
+    """Say whether casting a negative value with this op's modes gives zero, as casting its ReLU would.
+
+    True for saturation to an unsigned format; wrapping would turn a negative accumulator into something else. One
+    signed bit holds no positive code and has no unsigned counterpart.
+    """
+    return op.overflow in (Overflow.SAT, Overflow.SAT_SYM) and op.format.max_code > 0

@@ -1,0 +1,242 @@
+"""The stage of a build that quantizes a float model: calibration samples, the search and its memory, measurements."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.cost.requantizers import load_costs, requantization_cost
+from flow.data.inputs import Samples, to_port
+from flow.errors import InputError
+from flow.frontend.trained import TrainedModel
+from flow.ir import reference
+from flow.ir.fixed import FixedFormat, to_values
+from flow.quantization.candidates import WeightCodes
+from flow.quantization.driver import QuantizedModel, float_outputs, quantize, scores
+from flow.quantization.search import Choice, Parameters
+from flow.quantization.settings import QuantSettings
+from flow.quantization.widths import Luts
+from flow.runs import digest, digest_code, read_npz, write_npz
+
+CIRCUITS = ("shift_constant", "dyadic16_constant", "float32_constant")
+"""Ways to requantize that a report tells the cost of: ours, and two that need a multiplier."""
+LARGEST_SUM, CODE_BITS = 32, 8
+"""Widest accumulator of the table, and the width of codes that it has for every circuit."""
+BAR = 24
+"""Characters of a progress bar."""
+PART = 256
+"""Samples that the float network runs at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quantization:
+    """A float model, quantized.
+
+    Attributes:
+        model: graphs and record.
+        document: `quantization` of a report's JSON.
+        accuracy: what `accuracy` of the report says of the float and the quantized network; fractions, or None.
+    """
+
+    model: QuantizedModel
+    document: Mapping[str, Any]
+    accuracy: Mapping[str, Any]
+
+
+def quantize_stage(
+    trained: TrainedModel,
+    calibration: Samples,
+    samples: Samples | None,
+    settings: QuantSettings,
+    input_format: FixedFormat | None,
+    softmax: FixedFormat | None,
+    cache: Path,
+    announce: Callable[[str], None],
+    luts: Luts | None = None,
+) -> Quantization:
+    """Quantize a float model, through a cache of what was chosen, and measure both networks on the samples of a build.
+
+    Args:
+        trained: the float model.
+        calibration: samples to calibrate with; `settings` say how many of them are drawn.
+        samples: inputs of the build, or None.
+        settings: how.
+        input_format: of the ports, or None to find it.
+        softmax: of the outputs of a final softmax, or None to leave it off.
+        cache: directory that the choices go to, module by module; an interrupted search goes on from them.
+        announce: called with the progress.
+        luts: the static estimate, for a budget of LUTs.
+
+    Raises:
+        FlowError: as of `flow.quantization.driver.quantize`.
+    """
+    drawn = draw(calibration.values, settings)
+    code = digest_code("quantization")  # another version may choose otherwise
+    key = digest(trained.digest(), settings.to_json(), str(input_format), _content(drawn), version("po2flow"), code)
+    memory = _Memory(cache / f"quantize-{key[:16]}")
+    model = quantize(
+        trained,
+        drawn,
+        settings,
+        input_format=input_format,
+        softmax=softmax,
+        functions=functions,
+        luts=luts,
+        memory=memory,
+        progress=lambda done, of, name: announce(progress_line(done, of, name)),
+    )
+    announce("measure")
+    measured = {} if samples is None else _measure(model, samples)
+    document = {
+        **model.record,
+        "calibration": {"samples": len(drawn), "of": len(calibration.values), "source": calibration.source},
+        "costs": costs(model.record),
+        "outputs": measured.get("errors"),
+    }
+    accuracy = {
+        "float_at_training": trained.metrics.get("float"),
+        "samples_at_training": trained.provenance.get("test_samples"),
+        **measured.get("accuracy", {}),
+    }
+    return Quantization(model=model, document=document, accuracy=accuracy)
+
+
+def draw(values: NDArray[Any], settings: QuantSettings) -> NDArray[np.float32]:
+    """Return calibration samples, drawn by a seed: as many as the settings say, or all if there are fewer."""
+    count = min(len(values), settings.calibration_samples)
+    chosen = np.sort(np.random.default_rng(settings.seed).choice(len(values), count, replace=False))
+    return np.ascontiguousarray(values[chosen], np.float32)
+
+
+def functions(layers: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute element-wise layers as Keras does; TensorFlow is loaded when a model has some."""
+    from flow.train.functions import approximate
+
+    return approximate(layers, values)
+
+
+def progress_line(done: int, of: int, name: str) -> str:
+    """Return a bar for a terminal: how many modules are done."""
+    filled = BAR * done // of
+    return f"search [{'#' * filled}{'.' * (BAR - filled)}] {done} of {of} modules, {name}"
+
+
+def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the study of requantizers says of a network: per op, and per inference by where it is quantized.
+
+    Args:
+        record: `counts` and `modules` of a report's `quantization`.
+    """
+    roundings = [each for each in record["modules"] if each["accumulator_bits"] is not None]
+    if not roundings:
+        return []
+    widest = max(each["accumulator_bits"] for each in roundings)
+    table, found = load_costs(), []
+    for circuit in CIRCUITS:
+        row = requantization_cost(circuit, min(widest, LARGEST_SUM), CODE_BITS)
+        assert row.xcup is not None, f"{row.name} was not synthesized for an FPGA"
+        found.append(
+            {
+                "circuit": circuit,
+                "acc_bits": row.acc_bits,
+                "out_bits": row.out_bits,
+                "area": row.area,
+                "area_unit": table.area_unit,
+                "energy": row.energy,
+                "energy_unit": table.energy_unit,
+                "lut": row.xcup.lut,
+                "dsp": row.xcup.dsp,
+                "per_inference": [
+                    {"points": each["points"], "energy": row.energy * each["values_per_inference"]}
+                    for each in record["counts"]
+                ],
+            }
+        )
+    return found
+
+
+def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
+    """Return accuracies and distances of the float and the quantized network on samples."""
+    graph, values = model.lowered, samples.values
+    parts = range(0, len(values), PART)
+    exact = np.concatenate([float_outputs(model.floats, values[at : at + PART], functions) for at in parts])
+    last = scores(graph)
+    codes = reference.run(graph, to_port(samples, graph).codes, keep=(last.name,)).codes[last.name]
+    quantized = to_values(codes, last.format).reshape(exact.shape)
+    found: dict[str, Any] = {"errors": _errors(exact, quantized, values)}
+    if samples.labels is not None:
+        said = {"float": exact, "quantized": quantized}
+        shares = {
+            name: float(np.mean(values.reshape(len(values), -1).argmax(axis=1) == samples.labels))
+            for name, values in said.items()
+        }
+        found["accuracy"] = {**shares, "samples": len(samples.labels)}
+    return found
+
+
+def _errors(exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any]) -> dict[str, float | int | None]:
+    """Return how far the quantized outputs are from the float ones; where they have the input's size, from that."""
+    whole = float(np.square(exact, dtype=np.float64).sum())
+    found: dict[str, float | int | None] = {
+        "samples": len(exact),
+        "relative_error": float(np.square(quantized - exact).sum()) / whole if whole else None,
+        "float_reconstruction_mse": None,
+        "quantized_reconstruction_mse": None,
+    }
+    if exact.size == values.size:
+        goal = values.reshape(exact.shape)
+        found["float_reconstruction_mse"] = float(np.square(exact - goal).mean())
+        found["quantized_reconstruction_mse"] = float(np.square(quantized - goal).mean())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What was chosen, one file per module: a search that was interrupted goes on from there."""
+
+    directory: Path
+
+    def recall(self, name: str) -> Choice | None:
+        try:
+            arrays = read_npz(self.directory / f"{name}.npz")
+            facts = json.loads(str(arrays.pop("facts")))
+            parameters: dict[str, Parameters] = {}
+            for op in facts["ops"]:
+                weight = WeightCodes(codes=arrays[f"{op}/codes"], frac_bits=arrays[f"{op}/frac_bits"])
+                parameters[op] = Parameters(
+                    weight=weight, bias=arrays[f"{op}/bias"], bias_frac_bits=facts["bias_frac_bits"][op]
+                )
+            return Choice(
+                parameters=parameters,
+                format=FixedFormat.from_json(facts["format"]),
+                error=facts["error"],
+                tried=facts["tried"],
+            )
+        except (InputError, KeyError, ValueError):  # not there yet, or damaged: it is searched again
+            return None
+
+    def keep(self, name: str, choice: Choice) -> None:
+        arrays: dict[str, NDArray[Any]] = {}
+        for op, each in choice.parameters.items():
+            arrays[f"{op}/codes"], arrays[f"{op}/frac_bits"] = each.weight.codes, each.weight.frac_bits
+            arrays[f"{op}/bias"] = each.bias
+        facts = {
+            "ops": list(choice.parameters),
+            "bias_frac_bits": {op: each.bias_frac_bits for op, each in choice.parameters.items()},
+            "format": choice.format.to_json(),
+            "error": choice.error,
+            "tried": choice.tried,
+        }
+        write_npz(self.directory / f"{name}.npz", {"facts": np.array(json.dumps(facts)), **arrays}, compress=True)
+
+
+def _content(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

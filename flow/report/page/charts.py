@@ -1,0 +1,173 @@
+"""Pictures of single facts, as inline SVG or a bar of HTML; each says in words what it shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flow.report.page.html import Html, element, escape, join, percent
+
+LONGEST_STRIP = 28
+"""Bits of a format that fit across a phone."""
+
+
+def svg(width: float, height: float, label: str, *parts: str | None, **attributes: str) -> Html:
+    """Return a picture of so many pixels that is read out as `label`."""
+    size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}"}
+    return element("svg", *parts, role="img", aria_label=label, **size, **attributes)  # type: ignore[arg-type]
+
+
+def text(x: float, y: float, words: str, anchor: str = "middle", class_: str | None = None) -> Html:
+    """Return words in a picture."""
+    return element("text", words, x=x, y=y, text_anchor=anchor, class_=class_)
+
+
+def bar(share: float, label: str) -> Html:
+    """Return a bar of which `share`, from 0 to 1, is filled; anything above 0 is visible."""
+    width = 100 * min(max(share, 0.0), 1.0)
+    filled = element("span", style=f"width:{f'max(2px,{width:.2f}%)' if width else '0'}")
+    return element("span", filled, class_="bar", role="img", aria_label=label)
+
+
+def format_strip(fmt: Mapping[str, Any]) -> Html | None:
+    """Return the bits of a format in a row: sign, integer bits, point, fraction bits; None if they are too many.
+
+    Places between the point and the first or last bit that the format does not have are drawn dashed.
+    """
+    integer, fraction = fmt["int_bits"], fmt["frac_bits"]
+    places = range(max(integer, 0) - 1, min(-fraction, 0) - 1, -1)
+    if len(places) + fmt["signed"] > LONGEST_STRIP:
+        return None
+    parts, x = [], 0.5
+    if fmt["signed"]:
+        parts += [element("rect", x=x, y=0.5, width=8, height=12, class_="sign"), text(x + 4, 10, "±")]
+        x += 10
+    for place in places:
+        if place == -1:
+            parts.append(element("circle", cx=x + 0.5, cy=11.5, r=1.5, class_="point"))
+            x += 4
+        kind = "missing" if not -fraction <= place < integer else "whole" if place >= 0 else "part"
+        parts.append(element("rect", x=x, y=0.5, width=8, height=12, class_=kind))
+        x += 10
+    sign = "sign, " if fmt["signed"] else ""
+    return svg(x, 13, f"bits: {sign}{integer} integer, {fraction} fraction", *parts, class_="strip")
+
+
+def histogram(exponents: Mapping[str, int]) -> Html:
+    """Return how many weights have each exponent of two, gaps between them included."""
+    counts = {int(exponent): count for exponent, count in exponents.items()}
+    shown = range(min(counts), max(counts) + 1)
+    step = min(44, 300 // len(shown))
+    top = max(counts.values())
+    parts = []
+    for index, exponent in enumerate(shown):
+        count, x = counts.get(exponent, 0), index * step
+        height = 70 * count / top
+        drawn = max(height, 1.0) if count else 0
+        parts.append(element("rect", x=x + 2, y=86 - drawn, width=step - 4, height=drawn, class_="data"))
+        if step >= 24:
+            parts.append(text(x + step / 2, 82 - drawn, f"{count:,}", class_="small"))
+        if step >= 24 or exponent in (shown[0], shown[-1]):
+            parts.append(text(x + step / 2, 100, _signed(exponent), class_="small"))
+    parts.append(element("line", x1=0, y1=86.5, x2=step * len(shown), y2=86.5, class_="axis"))
+    words = ", ".join(f"{counts[exponent]} of 2 to the {exponent}" for exponent in shown if exponent in counts)
+    return svg(step * len(shown), 106, f"non-zero weights by exponent: {words}", *parts)
+
+
+def accumulator(low: int, high: int, bits: int) -> Html:
+    """Return the reach of an accumulator within what its bits hold; codes."""
+    first, last = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if low < 0 else (0, (1 << bits) - 1)
+    width, span = 300.0, last - first
+
+    def at(code: int) -> float:
+        return 1 + (width - 2) * (code - first) / span
+
+    left, right = at(low), at(high)
+    parts = [
+        element("rect", x=1, y=4, width=width - 2, height=14, class_="room"),
+        element("rect", x=left, y=4, width=max(right - left, 2.0), height=14, class_="data"),
+        element("line", x1=at(0), y1=0, x2=at(0), y2=22, class_="axis") if first < 0 else None,
+        text(1, 34, _signed(first), "start", "small"),
+        text(at(0), 34, "0", class_="small") if first < 0 else None,
+        text(width - 1, 34, _signed(last), "end", "small"),
+    ]
+    return svg(width, 38, f"reaches {low:,} to {high:,} of {first:,} to {last:,}", *parts)
+
+
+def _signed(value: int) -> Html:
+    return escape(f"{value:,}".replace("-", "\N{MINUS SIGN}"))
+
+
+def bars(rows: Sequence[tuple[str, float, str]], caption: str) -> Html:
+    """Return a table of (name, amount, words) with a bar each, as long as its part of the largest amount."""
+    largest = max((amount for _, amount, _ in rows), default=0) or 1
+    lines = (
+        element("tr", element("th", name, scope="row"), element("td", words), _bar_cell(amount / largest))
+        for name, amount, words in rows
+    )
+    return element("table", element("caption", caption), element("tbody", *lines), class_="bars")
+
+
+def _bar_cell(share: float) -> Html:
+    return element("td", element("span", bar(share, ""), aria_hidden="true"), class_="wide")
+
+
+def capacity(rows: Sequence[tuple[str, int, int]], caption: str) -> Html:
+    """Return a table of (name, used, what the part has) with a bar each, filled as far as the part is used."""
+    lines = []
+    for name, used, has in rows:
+        share = used / has
+        words = join([f"{used:,} of {has:,}, ", percent(share)])
+        lines.append(element("tr", element("th", name, scope="row"), element("td", words), _bar_cell(share)))
+    return element("table", element("caption", caption), element("tbody", *lines), class_="bars")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A run in a plot: `name` is drawn in its mark."""
+
+    name: str
+    x: float
+    y: float
+
+
+def scatter(points: Sequence[Point], x_words: str, y_words: str) -> Html:
+    """Return points over two axes; x begins at 0, y (a fraction) is drawn in percent around the points."""
+    left, top, width, height = 52, 14, 300, 210
+    across = _ticks(0, max(point.x for point in points) * 1.05 or 1)
+    lowest, highest = min(point.y for point in points), max(point.y for point in points)
+    margin = max((highest - lowest) * 0.15, 0.002)
+    up = _ticks(100 * max(lowest - margin, 0), 100 * min(highest + margin, 1))
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        right = left + width * (x - across[0]) / (across[-1] - across[0])
+        return right, top + height * (up[-1] - 100 * y) / (up[-1] - up[0])
+
+    parts = []
+    for tick in across:
+        x, _ = at(tick, 0)
+        parts.append(element("line", x1=x, y1=top, x2=x, y2=top + height, class_="grid"))
+        parts.append(text(x, top + height + 16, f"{tick / 1000:g} k" if across[-1] >= 100_000 else f"{tick:,.0f}"))
+    for tick in up:
+        _, y = at(0, tick / 100)
+        parts.append(element("line", x1=left, y1=y, x2=left + width, y2=y, class_="grid"))
+        parts.append(text(left - 6, y + 4, f"{tick:g}", "end"))
+    parts.append(text(left + width / 2, top + height + 36, x_words))
+    middle = top + height / 2
+    parts.append(element("text", y_words, x=12, y=middle, text_anchor="middle", transform=f"rotate(-90 12 {middle:g})"))
+    for point in points:
+        x, y = at(point.x, point.y)
+        parts += [element("circle", cx=x, cy=y, r=10, class_="mark"), text(x, y + 4, point.name, class_="on")]
+    words = "; ".join(f"run {point.name}: {point.x:,g}, {100 * point.y:.2f} %" for point in points)
+    return svg(left + width + 20, top + height + 44, f"{y_words} over {x_words}: {words}", *parts, class_="plot")
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round numbers that enclose [low, high]."""
+    rough = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(index * step, 10) for index in range(first, last + 1)]

@@ -1,0 +1,166 @@
+"""Several runs on one page: a column each, and accuracy against LUTs, one plot for each source of LUTs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flow.report.page.charts import Point, scatter
+from flow.report.page.html import Html, absent, element, items, join, number, percent, scroll, whole
+from flow.report.page.words import COLUMNS, source_words
+from flow.report.text import Report, verdict_line
+
+Cell = Callable[[Any], str | None]
+
+
+def compare(reports: Sequence[Report]) -> str:
+    """Return a page with several runs side by side."""
+    documents = [report.document for report in reports]
+    made = [
+        ("runs", "Runs", _table(reports)),
+        ("tradeoff", "Accuracy against LUTs", _plots(documents)),
+        ("notes", "Notes", _notes(documents)),
+    ]
+    kept = [(place, title, inside) for place, title, inside in made if inside]
+    parts = (
+        element("section", element("h2", title, id=place), inside, aria_labelledby=place)
+        for place, title, inside in kept
+    )
+    title = f"{len(reports)} runs side by side"
+    contents = [(place, words) for place, words, _ in kept]
+    return whole(title, element("h1", title), contents, join(parts))
+
+
+def _table(reports: Sequence[Report]) -> Html:
+    documents = [report.document for report in reports]
+    head = (
+        element("th", element("span", str(place), class_="number"), f" {document['model']}", scope="col")
+        for place, document in enumerate(documents, 1)
+    )
+    groups = [
+        _group("Target", documents, _TARGET),
+        _group("Verdict", [{**report.document, "said": verdict_line(report)} for report in reports], _VERDICT),
+        _group("Accuracy", documents, _ACCURACY),
+        *_source_groups(documents),
+    ]
+    caption = "A column for each run; a dash where a run did not measure"
+    body = element(
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", element("tr", element("td"), *head)),
+        *groups,
+        class_="runs",
+    )
+    return scroll(caption, body)
+
+
+_TARGET: tuple[tuple[str, Cell], ...] = (
+    ("back end", lambda d: d["project"]["backend"]),
+    ("interface", lambda d: d["project"]["io_type"]),
+    ("strategy", lambda d: d["project"]["strategy"] or None),
+    ("reuse factor", lambda d: str(d["project"]["reuse_factor"])),
+    ("part", lambda d: d["project"]["part"] or None),
+    ("target clock", lambda d: number(d["project"]["clock_period_ns"], "ns")),
+    ("run", lambda d: element("code", d["run_dir"])),
+)
+_VERDICT: tuple[tuple[str, Cell], ...] = (
+    ("verdict", lambda d: d["said"].partition(":")[0].capitalize()),
+    ("levels", lambda d: ", ".join(d["verdict"]["compared"]) or None),
+    ("inputs run", lambda d: number(d["verdict"]["samples"]) if d["verdict"]["compared"] else None),
+    ("adversarial inputs", lambda d: number(d["verdict"]["adversarial_samples"]) if d["verdict"]["compared"] else None),
+    ("differ", lambda d: number(d["verdict"]["mismatches"]) if d["verdict"]["compared"] else None),
+)
+_ACCURACY: tuple[tuple[str, Cell], ...] = (
+    ("float, at training", lambda d: _share(d["accuracy"].get("float_at_training", d["accuracy"]["float"]))),
+    ("quantized, in integers", lambda d: _share(d["accuracy"].get("quantized"))),
+    ("QKeras", lambda d: _share(d["accuracy"]["qkeras"])),
+    ("hardware", lambda d: _share(d["accuracy"]["hardware"])),
+    ("labelled inputs", lambda d: number(d["accuracy"]["samples"]) if d["accuracy"]["samples"] else None),
+    ("inputs", lambda d: d["inputs"].get("source")),
+    ("zero weights", lambda d: _share(d["sparsity"])),
+)
+"""(heading of the row, its cell in a report); None is not measured."""
+
+
+def _share(value: float | None) -> Html | None:
+    return None if value is None else percent(value)
+
+
+def _group(title: str, documents: Sequence[Any], rows: Sequence[tuple[str, Cell]]) -> Html:
+    """Return a body of the table: a heading and its rows."""
+    head = element("tr", element("th", title, scope="rowgroup", colspan=len(documents) + 1, class_="group"))
+    lines = []
+    for words, cell in rows:
+        values = (cell(document) for document in documents)
+        cells = (element("td", absent() if value is None else value) for value in values)
+        lines.append(element("tr", element("th", words, scope="row"), *cells))
+    return element("tbody", head, *lines)
+
+
+def _sources(documents: Sequence[Any], field: str) -> list[str]:
+    return list(dict.fromkeys(entry["source"] for document in documents for entry in document.get(field) or []))
+
+
+def _entry(document: Any, field: str, source: str) -> Any:
+    """Return what a source says of a run, or an empty entry."""
+    return next((entry for entry in document.get(field) or [] if entry["source"] == source), {"source": source})
+
+
+def _source_groups(documents: Sequence[Any]) -> list[Html]:
+    """Return a group of rows for each source of resources or energy: figures of two sources never share a row."""
+    groups = []
+    for source in _sources(documents, "resources"):
+        entries = [_entry(document, "resources", source) for document in documents]
+        rows = [("said by", _cell("tool")), *((words, _cell(key)) for key, words in COLUMNS)]
+        rows += [("reached clock, ns", _cell("estimated_clock_period_ns"))]
+        known = [(words, cell) for words, cell in rows if any(cell(entry) is not None for entry in entries)]
+        groups.append(_group(f"Resources: {source_words(entries[0])}", entries, known))
+    for source in _sources(documents, "energy"):
+        entries = [_entry(document, "energy", source) for document in documents]
+        rows = [("unit", _cell("unit")), ("per inference", _cell("per_inference"))]
+        groups.append(_group(f"Energy: {source_words(entries[0])}", entries, rows))
+    return groups
+
+
+def _cell(key: str) -> Cell:
+    def cell(entry: Any) -> str | None:
+        value = entry.get(key)
+        return value if value is None or isinstance(value, str) else number(value)
+
+    return cell
+
+
+def _plots(documents: Sequence[Any]) -> Html:
+    """Return accuracy of the hardware against LUTs, a plot for each source of LUTs."""
+    shown = []
+    for source in _sources(documents, "resources"):
+        entries = [_entry(document, "resources", source) for document in documents]
+        points = [
+            Point(str(place), entry["lut"], document["accuracy"]["hardware"])
+            for place, (document, entry) in enumerate(zip(documents, entries, strict=True), 1)
+            if entry.get("lut") is not None and document["accuracy"]["hardware"] is not None
+        ]
+        if points:
+            words = source_words(entries[0])
+            left = [str(place) for place in range(1, len(documents) + 1) if str(place) not in {p.name for p in points}]
+            without = f"; not measured in {', '.join(left)}" if left else ""
+            caption = element("figcaption", element("b", words), f": each run by its number in the table{without}")
+            picture = scatter(points, f"LUTs, {words}", "accuracy of the hardware, %")
+            shown.append(element("figure", caption, scroll(f"Accuracy against LUTs, {words}", picture)))
+    return (
+        element("div", *shown, class_="matrices")
+        if shown
+        else element("p", "Not measured: no run has both LUTs and an accuracy of its hardware.")
+    )
+
+
+def _notes(documents: Sequence[Any]) -> Html | None:
+    """Return what stands in the way of comparing the runs."""
+    measured = [document for document in documents if document["accuracy"]["hardware"] is not None]
+    inputs = {(document["inputs"].get("source"), document["accuracy"]["samples"]) for document in measured}
+    parts = {document["project"]["part"] for document in documents}
+    lines = [
+        "The accuracies were measured on different inputs, or on different numbers of them." if len(inputs) > 1 else "",
+        "The runs are for different parts, whose LUTs may differ." if len(parts) > 1 else "",
+    ]
+    return items([line for line in lines if line]) if any(lines) else None

@@ -1,0 +1,274 @@
+"""What stands below the ops on a page, a function for each section; None where there is nothing to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flow.report.page import charts
+from flow.report.page.html import Html, element, facts, items, join, number, percent, table
+from flow.report.page.words import ALTERNATIVES, COLUMNS, shape_words, source_words
+from flow.report.text import Report, error_words, format_words, softmax_line
+
+RELATIVE = (
+    "Relative only: from published energies of single operations in an ASIC process, not what this FPGA consumes."
+)
+MOST_CLASSES = 20
+"""Classes of a confusion matrix that is shown whole."""
+MOST_CONFUSIONS = 15
+
+
+def accuracy(report: Report) -> Html:
+    """Return accuracies, and the confusion matrices side by side."""
+    found = report.document["accuracy"]
+    header = ["measured on", "float", "QKeras", "hardware", "samples"]
+    rows = [
+        ["test split, at training", found["float"], found["qkeras_at_training"], None, found["samples_at_training"]],
+        ["inputs of this run", None, found["qkeras"], found["hardware"], found["samples"] or None],
+    ]
+    if report.document.get("quantization"):
+        header[2] = "quantized"
+        rows = [
+            ["test split, at training", found["float_at_training"], None, None, found["samples_at_training"]],
+            ["inputs of this run", found["float"], found["quantized"], found["hardware"], found["samples"] or None],
+        ]
+    lines = [
+        [
+            name,
+            *(None if value is None else percent(value) for value in shares),
+            None if samples is None else number(samples),
+        ]
+        for name, *shares, samples in rows
+        if any(value is not None for value in shares)
+    ]
+    if not lines:
+        return element("p", "Not measured: there were no labels, or nothing was compared.")
+    return join([table("Share of samples whose largest output is the label", header, lines), _confusion(report)])
+
+
+def _confusion(report: Report) -> Html | None:
+    found = report.document.get("confusion")
+    if not found:
+        return None
+    given = [
+        (name, found.get(key)) for name, key in (("float", "float"), ("QKeras", "qkeras"), ("hardware", "hardware"))
+    ]
+    shown = [_matrix(name, matrix) for name, matrix in given if matrix]
+    left = ", ".join(name for name, matrix in given if not matrix)
+    note = "Rows are true classes, columns predicted ones. Float is over the whole test split, at training."
+    return join(
+        [
+            element("h3", "Confusion"),
+            element("p", f"{note} Not measured: {left}." if left else note, class_="note"),
+            element("div", *shown, class_="matrices"),
+        ]
+    )
+
+
+def _matrix(name: str, matrix: Sequence[Sequence[int]]) -> Html:
+    total = sum(map(sum, matrix))
+    right = sum(row[index] for index, row in enumerate(matrix))
+    caption = f"{name}: {right:,} of {total:,} right"
+    if len(matrix) > MOST_CLASSES:
+        wrong = [(n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if n and i != j]
+        rows = [[str(i), str(j), f"{n:,}"] for n, i, j in sorted(wrong, reverse=True)[:MOST_CONFUSIONS]]
+        return table(f"{caption}; most frequent confusions", ["true", "taken for", "samples"], rows)
+    top = max(max(row) for row in matrix) or 1
+
+    def cell(i: int, j: int, count: int) -> Html:
+        if not count:
+            return element("td", element("span", "0", class_="nil"))
+        tint = f"--tint:{8 + 34 * count / top:.0f}%"
+        return element("td", f"{count}", class_="hit" if i == j else "miss", style=tint)
+
+    head = element(
+        "tr", element("th", "true", scope="col"), *(element("th", f"{j}", scope="col") for j in range(len(matrix)))
+    )
+    rows_ = (
+        element("tr", element("th", f"{i}", scope="row"), *(cell(i, j, count) for j, count in enumerate(row)))
+        for i, row in enumerate(matrix)
+    )
+    inside = element(
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", head),
+        element("tbody", *rows_),
+        class_="matrix",
+    )
+    return element("div", inside, class_="scroll", role="region", aria_label=caption, tabindex="0")
+
+
+def resources(report: Report) -> Html:
+    """Return resources and latency, each source by itself."""
+    given = report.document["resources"]
+    if not given:
+        return element("p", "Not measured: no source of resources for this back end.")
+    lead = "Each source stands by itself: an estimate and a tool's count are never added or drawn together."
+    return join([element("p", lead, class_="note"), *(_source(entry) for entry in given)])
+
+
+def _source(entry: Mapping[str, Any]) -> Html:
+    used = _used(entry)
+    told = facts(
+        ("said by", entry["tool"]),
+        ("part", entry["part"]),
+        ("family", entry.get("family")),
+        ("target clock", _unit(entry["clock_period_ns"], "ns")),
+        ("reached clock", _unit(entry["estimated_clock_period_ns"], "ns")),
+        ("latency", _time(entry["latency_cycles"], entry["clock_period_ns"])),
+        ("between two inputs", _cycles(entry["initiation_interval_cycles"])),
+        ("error", error_words(entry["error"]) if entry.get("error") else None),
+        *_details(entry),
+        class_="facts compact",
+    )
+    command = facts(("command", element("code", entry["command"]) if entry.get("command") else None))
+    parts = [
+        element("h3", source_words(entry)),
+        told,
+        command,
+        charts.capacity(used, f"Of the part, by {source_words(entry)}") if used else None,
+        _by_module(entry),
+    ]
+    return element("article", *parts, class_="source")
+
+
+def _unit(value: float | None, unit: str) -> Html | None:
+    return None if value is None else number(value, unit)
+
+
+def _time(cycles: int | None, period_ns: float | None) -> Html | None:
+    if cycles is None:
+        return None
+    after = "" if period_ns is None else f", {cycles * period_ns:,.4g} ns at the target clock"
+    return join([_cycles(cycles), after])
+
+
+def _cycles(count: int | None) -> Html | None:
+    return _unit(count, "cycle" if count == 1 else "cycles")
+
+
+def _details(entry: Mapping[str, Any]) -> list[tuple[str, Html]]:
+    """Return the further counts of a source."""
+    return [(key.replace("_", " "), number(count)) for key, count in (entry.get("detail") or {}).items()]
+
+
+def _used(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Return (name, used, what the part has) of all that the part has and the source counts."""
+    counts, words = {**(entry.get("detail") or {}), **entry}, dict(COLUMNS)
+    return [
+        (words.get(key, key.replace("_", " ")), counts[key], has)
+        for key, has in entry["capacity"].items()
+        if has and counts.get(key) is not None
+    ]
+
+
+def _by_module(entry: Mapping[str, Any]) -> Html | None:
+    """Return a table per op or module; a column that the source does not fill is left out."""
+    layers = entry["layers"]
+    kept = [(key, words) for key, words in COLUMNS if any(each.get(key) is not None for each in (*layers, entry))]
+    if not kept:
+        return None
+    largest = {key: max((each[key] or 0 for each in layers), default=0) or 1 for key, _ in kept}
+
+    def cell(each: Mapping[str, Any], key: str) -> Html | None:
+        value = each.get(key)
+        drawn = element("span", charts.bar(value / largest[key], ""), aria_hidden="true") if value else None
+        return None if value is None else join([number(value), drawn])
+
+    rows = [[each["name"], *(cell(each, key) for key, _ in kept)] for each in layers]
+    total = ["total", *(None if entry[key] is None else number(entry[key]) for key, _ in kept)]
+    caption = f"By module, {source_words(entry)}; a bar is as long as its part of the column's largest number"
+    return table(caption, ["module", *(words for _, words in kept)], [*rows, total], foot=1)
+
+
+def energy(report: Report) -> Html | None:
+    """Return the energy or switching of an inference, each source by itself."""
+    given = report.document.get("energy")
+    return join(_energy(entry) for entry in given) if given else None
+
+
+def _energy(entry: Mapping[str, Any]) -> Html:
+    unit = entry["unit"]
+    told = facts(
+        ("per inference", number(entry["per_inference"], unit)),
+        ("how it was found", entry.get("table")),
+        *_details(entry),
+        class_="facts compact",
+    )
+    layers = [layer for layer in entry.get("layers", []) if layer["per_inference"] is not None]
+    rows = [(layer["name"], layer["per_inference"], number(layer["per_inference"], unit)) for layer in layers]
+    shown = charts.bars(rows, f"By op, {source_words(entry)}") if rows else None
+    note = element("p", RELATIVE, class_="note") if entry["source"] == "static" else None
+    parts = [element("h3", source_words(entry)), note, told, _alternatives(entry), shown]
+    return element("article", *parts, class_="source")
+
+
+def _alternatives(entry: Mapping[str, Any]) -> Html | None:
+    """Return what the same sums would take otherwise, by the same source."""
+    others = entry.get("alternatives")
+    if not others or entry["per_inference"] is None:
+        return None
+    given = [("as built", entry["per_inference"])]
+    given += [(ALTERNATIVES.get(key, key), value) for key, value in others.items() if value is not None]
+    rows = [(name, value, number(value, entry["unit"])) for name, value in given]
+    return charts.bars(rows, f"Beside other arithmetic, {source_words(entry)}")
+
+
+def notes(report: Report) -> Html | None:
+    """Return what a reader must know, softmax first."""
+    lines = [softmax_line(entry) for entry in report.document.get("softmax", [])] + report.document["notes"]
+    return items(lines) if lines else None
+
+
+def inputs(report: Report) -> Html:
+    """Return the ports and where the inputs came from."""
+    found = report.document["inputs"]
+    rows = [
+        [port["name"], shape_words(port), element("code", format_words(port["format"]))]
+        for port in found.get("ports", [])
+    ]
+    told = facts(
+        ("source", found.get("source")),
+        ("values rounded on their way in", _unit(found.get("rounded_values"), "")),
+        ("values clipped on their way in", _unit(found.get("clipped_values"), "")),
+    )
+    ports = table("Input ports", ["port", "shape of a sample", "format"], rows, words=3) if rows else None
+    return join([told or element("p", "No inputs were run."), ports])
+
+
+def provenance(report: Report) -> Html:
+    """Return what it takes to make all this again: settings, versions, digests, seeds, commands."""
+    document = report.document
+    project = document["project"]
+    made = {key: value for key, value in document["provenance"].items() if key != "commands"}
+    commands = document["provenance"].get("commands") or []
+    told = facts(
+        ("run directory", element("code", document["run_dir"])),
+        ("project", element("code", project["path"])),
+        ("digest of the project", element("code", project["digest"]) if project["digest"] else "not emitted"),
+        *((key.replace("_", " "), value) for key, value in _flat(made)),
+    )
+    shown = [element("h3", "Commands"), element("pre", element("code", "\n".join(commands)))] if commands else []
+    return join([told, *shown])
+
+
+def _flat(facts_: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Return nested facts as (words, value)."""
+    found: list[tuple[str, str]] = []
+    for key, value in facts_.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{before}{key}: ")
+        elif value is not None:
+            words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            found.append((f"{before}{key}", words))
+    return found
+
+
+def timings(report: Report) -> Html | None:
+    """Return how long each stage took."""
+    taken = report.document["timings_s"]
+    if not taken:
+        return None
+    rows = [(stage.replace("_", " "), seconds, number(seconds, "s")) for stage, seconds in taken.items()]
+    note = "A stage whose result was reused is absent or near zero."
+    return join([charts.bars(rows, "Seconds per stage"), element("p", note, class_="note")])

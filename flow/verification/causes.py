@@ -1,0 +1,383 @@
+"""Causes: the op of a divergence with one of its settings changed, to find the setting that gives the observed codes.
+
+Tried in this order, one change before two, and the first that gives every observed code is named: rounding and
+overflow, output format, division, accumulator, formats of constants, padding, function and order and grid of the
+inputs. Single numbers come after these (flow.verification.faults).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import UnsupportedError
+from flow.ir.fixed import (
+    CODE_BITS,
+    Codes,
+    FixedFormat,
+    Overflow,
+    Rounding,
+    covering,
+    overflow_to,
+    requantize,
+    round_quotient,
+)
+from flow.ir.graph import (
+    CONSTANTS,
+    MERGES,
+    Conv,
+    Gather,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Reshape,
+    Softmax,
+    SumPool,
+)
+from flow.ir.intervals import common_grid, exact_result, window_counts
+from flow.ir.reference import run
+from flow.ir.sums import Carrier
+
+MOST_AXES = 4
+"""Inputs and axes are put into every order up to this many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Site:
+    """An op by itself: what it reads, and what a level made of it.
+
+    Attributes:
+        op: the op.
+        formats: name of each op that it reads -> format.
+        inputs: name of each op that it reads -> codes (samples, *shape).
+        observed: codes of `op` from the level (samples, *op.shape).
+        exact: result of the op before its cast, int64; its codes where nothing is cast.
+        frac_bits: fraction bits of `exact`.
+    """
+
+    op: Op
+    formats: Mapping[str, FixedFormat]
+    inputs: Mapping[str, Codes]
+    observed: Codes
+    exact: Codes
+    frac_bits: int
+
+    @property
+    def x(self) -> Codes:
+        """What the op reads first."""
+        return self.inputs[self.op.inputs[0]]
+
+    def expected(self) -> Codes:
+        """Return the codes that the op gives."""
+        return self.cast(self.op)
+
+    def cast(self, op: Op, exact: Codes | None = None) -> Codes:
+        """Return the exact result (or another one on the same grid) cast as `op` casts."""
+        exact = self.exact if exact is None else exact
+        return requantize(exact, self.frac_bits, op.format, op.rounding, op.overflow, op.divisor)
+
+
+Candidate = tuple[str, Callable[[Site], Codes]]
+"""What is changed, in words, and the codes that the op then gives."""
+
+
+def site(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes], observed: Codes) -> Site:
+    """Return the site of an op."""
+    _, exact, frac_bits = alone(op, formats, inputs)
+    return Site(op=op, formats=formats, inputs=inputs, observed=observed, exact=exact, frac_bits=frac_bits)
+
+
+def alone(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes]) -> tuple[Codes, Codes, int]:
+    """Return the codes of an op for codes of its inputs, its exact result before the cast, and the grid of that."""
+    ports = [Input(name=name, inputs=(), shape=x.shape[1:], format=formats[name]) for name, x in inputs.items()]
+    graph = IntGraph(name="alone", ops=(*ports, op))
+    parts: list[Codes] = []
+    grid = [op.format.frac_bits]
+
+    def keep(seen: Op, exact: Carrier, frac_bits: int) -> None:
+        parts.append(exact.astype(np.int64))
+        grid[0] = frac_bits
+
+    codes = run(graph, graph.join_port(inputs), keep).codes[op.name].astype(np.int64)
+    return codes, np.concatenate(parts) if parts else codes, grid[0]
+
+
+def gives(candidate: Candidate, where: Site) -> bool:
+    """Say whether a candidate gives every observed code; what cannot be computed exactly gives none."""
+    try:
+        return np.array_equal(candidate[1](where), where.observed)
+    except UnsupportedError:
+        return False
+
+
+def settings(where: Site) -> Iterator[Candidate]:
+    """Yield the op of a site under other settings, in the order that the module states."""
+    op = where.op
+    yield from _modes(op)
+    yield from _output_formats(op)
+    yield from _divisions(op)
+    yield from _accumulators(where)
+    yield from _constant_formats(op)
+    yield from _paddings(where)
+    yield from _functions(op)
+    yield from _orders(where)
+    yield from _input_grids(where)
+
+
+def changed(op: Op) -> Callable[[Site], Codes]:
+    """Return what another op computes at a site."""
+    return lambda where: alone(op, where.formats, where.inputs)[0]
+
+
+def _modes(op: Op) -> Iterator[Candidate]:
+    if isinstance(op, Softmax):
+        yield from _softmax_modes(op)
+        return
+    modes = [(rounding, overflow) for rounding in Rounding for overflow in Overflow]
+    modes.sort(key=lambda mode: (mode[0] is not op.rounding) + (mode[1] is not op.overflow))  # one change before two
+    for rounding, overflow in modes[1:]:
+        new = [each.value for each, own in ((rounding, op.rounding), (overflow, op.overflow)) if each is not own]
+        old = [each.value for each in (op.rounding, op.overflow) if each not in (rounding, overflow)]
+        yield f"{' and '.join(new)} instead of {' and '.join(old)}", _cast(op, rounding=rounding, overflow=overflow)
+
+
+def _cast(op: Op, **settings: Any) -> Callable[[Site], Codes]:
+    other = replace(op, **settings)
+    coarser = op.format.frac_bits - other.format.frac_bits
+    return lambda where: where.cast(other) << coarser
+
+
+def _softmax_modes(op: Softmax) -> Iterator[Candidate]:
+    """Yield the quotient rounded otherwise, and with its carry beyond the largest code."""
+
+    def quotient(rounding: Rounding, overflow: Overflow) -> Callable[[Site], Codes]:
+        def codes(where: Site) -> Codes:
+            x = where.x.astype(np.int64)
+            weights = op.exponentials[x.max(axis=-1, keepdims=True) - x]
+            total = weights.sum(axis=-1, keepdims=True)
+            return overflow_to(round_quotient(weights << op.format.frac_bits, total, rounding), op.format, overflow)
+
+        return codes
+
+    own = Rounding.RND
+    for rounding in (each for each in Rounding if each is not own):
+        yield f"{rounding.value} instead of {own.value}", quotient(rounding, Overflow.SAT)
+    for overflow in (Overflow.WRAP, Overflow.SAT_ZERO):
+        yield f"{overflow.value} instead of {Overflow.SAT.value}", quotient(own, overflow)
+
+
+def _output_formats(op: Op) -> Iterator[Candidate]:
+    for fmt in _other_formats(op.format):
+        yield f"an output of format {fmt} instead of {op.format}", _cast(op, format=fmt)
+
+
+def _other_formats(fmt: FixedFormat) -> Iterator[FixedFormat]:
+    """Yield formats close to one, on its grid or a coarser one, and that of the other signedness."""
+    for int_bits in (fmt.int_bits, fmt.int_bits - 1, fmt.int_bits - 2, fmt.int_bits + 1):
+        for frac_bits in (fmt.frac_bits, fmt.frac_bits - 1, fmt.frac_bits - 2):
+            same = (int_bits, frac_bits) == (fmt.int_bits, fmt.frac_bits)
+            if not same and 1 <= fmt.signed + int_bits + frac_bits < CODE_BITS:
+                yield replace(fmt, int_bits=int_bits, frac_bits=frac_bits)
+    if fmt.width > 1:
+        yield replace(fmt, signed=not fmt.signed, int_bits=fmt.int_bits + (1 if fmt.signed else -1))
+
+
+def _divisions(op: Op) -> Iterator[Candidate]:
+    if op.divisor != 1:
+        for mode in (Rounding.TRN, Rounding.TRN_ZERO):
+            words = f"a division by {op.divisor} that is {mode.value} before the cast"
+            yield words, _divided_first(op, mode)
+    if isinstance(op, SumPool):
+        yield from _averages(op)
+    if op.divisor != 1:
+        powers = (1 << op.divisor.bit_length() - 1, 1 << op.divisor.bit_length())
+        for divisor in dict.fromkeys((1, *powers, op.divisor - 1, op.divisor + 1)):
+            if divisor != op.divisor:
+                yield f"a division by {divisor} instead of {op.divisor}", _cast(op, divisor=divisor)
+
+
+def _divided_first(op: Op, rounding: Rounding) -> Callable[[Site], Codes]:
+    whole = replace(op, divisor=1)
+    return lambda where: where.cast(whole, round_quotient(where.exact, op.divisor, rounding))
+
+
+def _averages(op: SumPool) -> Iterator[Candidate]:
+    """Yield the averages over all pixels of a window, padding among them, and over the real ones only.
+
+    An average is the sum times `weight` over a total, `weight * count` of a full window; where the division is left to
+    a later op, only what has the same total can be told.
+    """
+    counts, fused = window_counts(op), op.divisor != 1
+    total = op.divisor if fused else int((op.weight * counts).max())
+    full = np.full_like(counts, math.prod(op.window))
+    for words, pixels in (("all pixels of a window", full), ("real pixels only", counts)):
+        common = math.lcm(total, *np.unique(pixels).tolist())
+        if fused or common == total:
+            weight = common // pixels
+            more: dict[str, Any] = {"weight": weight, "weight_format": covering(0, int(weight.max()), 0)}
+            yield f"an average over {words}", changed(replace(op, divisor=common if fused else 1, **more))
+
+
+def _accumulators(where: Site) -> Iterator[Candidate]:
+    """Yield narrower sums: without their top bits, or without their last ones."""
+    op = where.op
+    if isinstance(op, MatMul):
+        if op.accumulator is None:
+            return
+        own, what = op.accumulator, "an accumulator"
+    elif isinstance(op, SumPool) or (isinstance(op, Merge) and op.function in ("add", "subtract", "multiply")):
+        frac_bits, low, high = exact_result(op, *(where.formats[name] for name in op.inputs))
+        own, what = covering(low, high, frac_bits), "a result before the cast"
+    else:
+        return
+    for width in range(own.width - 1, 1, -1):
+        narrow = replace(own, int_bits=own.int_bits - (own.width - width))
+        yield f"{what} of {width} bits that wraps, instead of {own.width},", _wrapped(op, narrow)
+    for dropped in range(1, where.frac_bits - op.format.frac_bits):
+        left = where.frac_bits - dropped
+        yield f"{what} of {left} fraction bits that truncates, instead of {where.frac_bits},", _truncated(op, dropped)
+
+
+def _wrapped(op: Op, fmt: FixedFormat) -> Callable[[Site], Codes]:
+    return lambda where: where.cast(op, overflow_to(where.exact, fmt, Overflow.WRAP))
+
+
+def _truncated(op: Op, dropped: int) -> Callable[[Site], Codes]:
+    return lambda where: where.cast(op, where.exact >> dropped << dropped)
+
+
+def _constant_formats(op: Op) -> Iterator[Candidate]:
+    """Yield constants that lost their top bits or their last ones on the way into a narrower type."""
+    for name, format_name in CONSTANTS.items():
+        if name not in {item.name for item in fields(op)}:
+            continue
+        codes, fmt = getattr(op, name), getattr(op, format_name)
+        for int_bits, frac_bits in ((1, 0), (2, 0), (0, 1), (0, 2)):
+            if fmt.width <= int_bits + frac_bits:
+                continue
+            narrow = replace(fmt, int_bits=fmt.int_bits - int_bits, frac_bits=fmt.frac_bits - frac_bits)
+            held = requantize(codes, fmt.frac_bits, narrow, Rounding.TRN, Overflow.WRAP) << frac_bits
+            if not np.array_equal(held, codes):
+                values: dict[str, Any] = {name: held}
+                yield f"{name} of format {narrow} instead of {fmt}", changed(replace(op, **values))
+
+
+def _paddings(where: Site) -> Iterator[Candidate]:
+    op = where.op
+    if isinstance(op, Gather) and (op.index < 0).any():
+        fmt = where.formats[op.inputs[0]]
+        raised = where.frac_bits - fmt.frac_bits
+        for words, fill in _fills(fmt, 0):
+            yield words, _filled(op, fill << raised)
+    if not isinstance(op, Conv | Pool) or not any(op.padding):
+        return
+    fmt = where.formats[op.inputs[0]]
+    for words, fill in _fills(fmt, fmt.min_code if isinstance(op, MaxPool) else 0):
+        yield words, _padded_by_hand(op, fill)
+    swapped = tuple(each for pair in zip(op.padding[1::2], op.padding[::2], strict=True) for each in pair)
+    if swapped != op.padding:
+        yield f"padding {swapped} instead of {op.padding}", changed(replace(op, padding=swapped))
+
+
+def _fills(fmt: FixedFormat, own: int) -> Iterator[tuple[str, int]]:
+    top = fmt.min_code if fmt.signed else 1 << fmt.width - 1
+    fills = {fmt.max_code: "the largest code", top: "the code whose top bit alone is set"}
+    fills |= {fmt.min_code: "the smallest code", 0: "zero"}
+    for fill in sorted(fills, key=abs):
+        if fill != own:
+            yield f"padding filled with {fills[fill]}, {fill}, instead of {own},", fill
+
+
+def _filled(op: Gather, fill: int) -> Callable[[Site], Codes]:
+    return lambda where: where.cast(op, np.where(op.index < 0, fill, where.exact))
+
+
+def _padded_by_hand(op: Conv | Pool, fill: int) -> Callable[[Site], Codes]:
+    pads = list(zip(op.padding[::2], op.padding[1::2], strict=True))
+    bare = replace(op, padding=(0,) * len(op.padding))
+
+    def codes(where: Site) -> Codes:
+        wide = np.pad(where.x, [(0, 0), *pads, (0, 0)], constant_values=fill)
+        return alone(bare, where.formats, {op.inputs[0]: wide})[0]
+
+    return codes
+
+
+def _functions(op: Op) -> Iterator[Candidate]:
+    """Yield what an op without constants might do instead."""
+    if isinstance(op, Merge):
+        for function in MERGES:
+            if function != op.function:
+                yield f"{function} instead of {op.function}", changed(replace(op, function=function))
+    elif isinstance(op, Relu):
+        yield "the ReLU left away", lambda where: where.cast(op, where.x.astype(np.int64))
+        if op.limit is not None:
+            yield f"no limit instead of {op.limit}", changed(replace(op, limit=None))
+            for limit in (op.limit - 1, op.limit + 1):
+                yield f"limit {limit} instead of {op.limit}", changed(replace(op, limit=limit))
+    elif isinstance(op, LeakyRelu):
+        yield "zero instead of the slope", changed(replace(op, slope=np.zeros_like(op.slope)))
+    elif isinstance(op, MaxPool):
+        yield "the smallest code of a window", lambda where: ~_largest(op, ~where.x.astype(np.int64))
+
+
+def _largest(op: MaxPool, x: NDArray[np.int64]) -> Codes:
+    fmt = covering(int(x.min()), int(x.max()), op.format.frac_bits)
+    return alone(replace(op, format=fmt), {op.inputs[0]: fmt}, {op.inputs[0]: x})[0]
+
+
+def _orders(where: Site) -> Iterator[Candidate]:
+    """Yield the inputs of an op, or the axes of what it moves, in other orders."""
+    op = where.op
+    if isinstance(op, Merge | Gather) and len(op.inputs) <= MOST_AXES:
+        for names in dict.fromkeys(permutations(op.inputs)):
+            if names != op.inputs:
+                yield (
+                    f"inputs in the order {', '.join(names)} instead of {', '.join(op.inputs)}",
+                    changed(replace(op, inputs=names)),
+                )
+    if isinstance(op, Gather | Reshape) and len(op.inputs) == 1:
+        shape = where.x.shape[1:]
+        for axes in permutations(range(len(shape))) if len(shape) <= MOST_AXES else ():
+            if axes != tuple(range(len(shape))):
+                positions = np.arange(math.prod(shape)).reshape(shape).transpose(axes).reshape(-1)
+                yield f"its input read with axes in the order {axes}", changed(as_gather(op, positions))
+
+
+def as_gather(op: Gather | Reshape, positions: Codes) -> Gather:
+    """Return an op that moves codes, reading `positions` (flat) of its input instead of all in order."""
+    index = op.index if isinstance(op, Gather) else np.arange(len(positions)).reshape(op.shape)
+    moved = np.append(positions, -1)[index]
+    common = {item.name: getattr(op, item.name) for item in fields(Op)}
+    return Gather(**{**common, "shape": moved.shape, "index": moved})
+
+
+def _input_grids(where: Site) -> Iterator[Candidate]:
+    """Yield the op with one input taken for another grid: what a wrong shift of it does."""
+    op = where.op
+    if isinstance(op, MaxPool | Reshape | Lookup | Softmax):
+        return
+    for name, fmt in where.formats.items():
+        finest, _ = common_grid(list(where.formats.values()))
+        for frac_bits in dict.fromkeys((finest, *(fmt.frac_bits + shift for shift in (1, -1, 2, -2)))):
+            if frac_bits != fmt.frac_bits:
+                other = replace(fmt, int_bits=fmt.int_bits + fmt.frac_bits - frac_bits, frac_bits=frac_bits)
+                words = f"input '{name}' taken for one of {frac_bits} fraction bits instead of {fmt.frac_bits}"
+                yield words, _on_grid(op, name, other)
+
+
+def _on_grid(op: Op, name: str, fmt: FixedFormat) -> Callable[[Site], Codes]:
+    return lambda where: alone(op, {**where.formats, name: fmt}, where.inputs)[0]

@@ -1,0 +1,353 @@
+"""Fuzzing: random QKeras models go the whole way, many in one C++ compilation, and every difference is shrunk and kept.
+
+    for each model     recipe -> Keras -> extract -> passes -> emit
+    for each batch     one compilation; csim, QKeras and the reference on the same codes, every op compared
+
+Workers are processes of their own (TensorFlow and g++ fill a processor each) that write one JSON file per model, so an
+interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flow.data.adversarial import adversarial_inputs
+from flow.data.inputs import parse_format
+from flow.errors import InputError, ToolFailedError, ToolMissingError, UnsupportedError
+from flow.frontend.extraction import extract
+from flow.ir import reference
+from flow.ir.fixed import Codes
+from flow.ir.graph import IntGraph, to_text
+from flow.ir.passes import lower
+from flow.project import Project
+from flow.results import SimResult
+from flow.target import Target
+from flow.toolchain import run_all
+from flow.train.random_models import Recipe, random_recipe, smaller
+from flow.verification.compare import mismatches
+
+BATCH = 24
+"""Models compiled at once by one worker."""
+INPUTS = 96
+"""Adversarial inputs per model."""
+SHRINK_TRIALS = 60
+EXACT, REFUSED, DIFFERS, CRASHED = "exact", "refused", "differs", "crashed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one model.
+
+    Attributes:
+        name: of the recipe.
+        status: `EXACT`, `REFUSED` (by an UnsupportedError), `DIFFERS` or `CRASHED`.
+        reason: why, if not exact.
+        ops: number of ops of its graph.
+        seconds: that it took, its share of the compilation included.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    ops: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a developer must look at it."""
+        return self.status in (DIFFERS, CRASHED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """A model on its way: all but its simulation."""
+
+    recipe: Recipe
+    graph: IntGraph
+    project: Project
+    codes: Codes
+    expected: SimResult
+    qkeras: SimResult
+
+
+def try_recipes(recipes: Sequence[Recipe]) -> Iterator[Outcome]:
+    """Yield the outcome of each recipe, simulated in batches."""
+    for batch in (recipes[start : start + BATCH] for start in range(0, len(recipes), BATCH)):
+        started = time.perf_counter()
+        prepared = [_guarded(recipe, _prepare, recipe) for recipe in batch]
+        outcomes = [each for each in prepared if isinstance(each, Outcome)]
+        ready = [each for each in prepared if isinstance(each, _Ready)]
+        for io_type in ("io_parallel", "io_stream"):
+            outcomes += _simulated([each for each in ready if each.recipe.io_type == io_type])
+        share = (time.perf_counter() - started) / len(batch)
+        yield from (replace(outcome, seconds=share) for outcome in outcomes)
+
+
+def _guarded(recipe: Recipe, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns, or the outcome that its exception means."""
+    try:
+        return function(*arguments)
+    except ToolMissingError:
+        raise
+    except UnsupportedError as error:
+        return Outcome(name=recipe.name, status=REFUSED, reason=str(error))
+    except Exception:  # whatever it is, it is a finding
+        return Outcome(name=recipe.name, status=CRASHED, reason=traceback.format_exc(limit=-6))
+
+
+def _prepare(recipe: Recipe) -> _Ready | Outcome:
+    from flow.backends.hls4ml.emit import emit
+    from flow.train import inference
+    from flow.train.functions import evaluate
+    from flow.train.recipes import forget, from_recipe
+
+    forget()
+    made = from_recipe(recipe)
+    fmt = None if recipe.input_format is None else parse_format(recipe.input_format)
+    extracted = extract(made.trained, fmt, evaluate=evaluate)
+    graph = lower(extracted)
+    codes = adversarial_inputs(graph, INPUTS)
+    expected = reference.run(graph, codes)
+    qkeras = inference.run(made.keras, made.trained, extracted, graph, codes)
+    wrong = _first_wrong(graph, expected, qkeras)
+    if wrong is not None:
+        return Outcome(name=recipe.name, status=DIFFERS, reason=wrong, ops=len(graph.ops))
+    target = Target(backend=recipe.backend, io_type=recipe.io_type, strategy=recipe.strategy)
+    return _Ready(recipe, graph, emit(graph, target), codes, expected, qkeras)
+
+
+def _first_wrong(graph: IntGraph, expected: SimResult, other: SimResult) -> str | None:
+    for name, count in mismatches(expected, other, graph.ops).items():
+        if count:
+            total = expected.codes[name].size
+            where = f"op '{name}' ({graph[name].kind})"
+            return f"{other.level} differs from the reference first at {where}: {count} of {total}"
+    return None
+
+
+def _simulated(ready: Sequence[_Ready]) -> list[Outcome]:
+    """Compile together and compare; if the compilation fails, one by one, so that the culprit is named."""
+    from flow.backends.hls4ml.together import compile_together
+
+    if not ready:
+        return []
+    with tempfile.TemporaryDirectory(prefix="po2flow-fuzz-") as scratch:
+        try:
+            simulations = compile_together(
+                [each.project for each in ready], [each.graph for each in ready], Path(scratch), programs=1
+            )
+        except ToolFailedError as error:
+            if len(ready) == 1:
+                return [Outcome(name=ready[0].recipe.name, status=CRASHED, reason=str(error))]
+            half = len(ready) // 2
+            return _simulated(ready[:half]) + _simulated(ready[half:])
+        return [
+            _guarded(each.recipe, _verdict, each, simulate) for each, simulate in zip(ready, simulations, strict=True)
+        ]
+
+
+def _verdict(each: _Ready, simulate: Callable[[Codes], SimResult]) -> Outcome:
+    wrong = _first_wrong(each.graph, each.expected, simulate(each.codes))
+    status = EXACT if wrong is None else DIFFERS
+    return Outcome(name=each.recipe.name, status=status, reason=wrong or "", ops=len(each.graph.ops))
+
+
+def shrink(recipe: Recipe, outcome: Outcome) -> tuple[Recipe, Outcome]:
+    """Return a recipe with fewer layers that fails in the same way, and its outcome."""
+    for _ in range(SHRINK_TRIALS):
+        for candidate in smaller(recipe):
+            if len(candidate.config["layers"]) >= len(recipe.config["layers"]):
+                continue
+            (found,) = try_recipes([candidate])
+            if found.status == outcome.status and _kind(found) == _kind(outcome):
+                recipe, outcome = candidate, found
+                break
+        else:
+            break
+    return recipe, outcome
+
+
+def _kind(outcome: Outcome) -> str:
+    """Return what two outcomes of the same cause share: the level that differs, or the last line of a traceback."""
+    last = outcome.reason.strip().splitlines()[-1]
+    return last.split(" ")[0] if outcome.status == DIFFERS else last.split(":")[0]
+
+
+def describe(recipe: Recipe) -> str:
+    """Return the integer graph of a recipe as text, or why it has none."""
+    from flow.train.functions import evaluate
+    from flow.train.recipes import from_recipe
+
+    try:
+        fmt = None if recipe.input_format is None else parse_format(recipe.input_format)
+        return to_text(lower(extract(from_recipe(recipe).trained, fmt, evaluate=evaluate)))
+    except Exception as error:  # it may be what the recipe was kept for
+        return f"no graph: {error}"
+
+
+# -- the run
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The outcomes of a run.
+
+    Attributes:
+        outcomes: one per model.
+        seconds: wall clock of this run; models done by an earlier one took none.
+        fresh: how many models were done by this one.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    fresh: int
+
+    @property
+    def findings(self) -> tuple[Outcome, ...]:
+        """Outcomes that a developer must look at."""
+        return tuple(outcome for outcome in self.outcomes if outcome.is_finding)
+
+    def refusals(self) -> Counter[str]:
+        """Return how often each reason was given, without the names in it."""
+        return Counter(_general(each.reason) for each in self.outcomes if each.status == REFUSED)
+
+    def to_text(self) -> str:
+        """Return the counts, the reasons and the findings, for people."""
+        counts = Counter(outcome.status for outcome in self.outcomes)
+        lines = [
+            f"{len(self.outcomes)} models: " + ", ".join(f"{counts[s]} {s}" for s in (EXACT, REFUSED, DIFFERS, CRASHED))
+        ]
+        if self.fresh:
+            lines.append(
+                f"{self.fresh} in {self.seconds:.0f} s: {60 * self.fresh / self.seconds:.0f} models per minute"
+            )
+        lines += [f"  refused {count:4}: {reason}" for reason, count in self.refusals().most_common()]
+        lines += [f"  {each.status}: {each.name}: {each.reason.strip().splitlines()[-1]}" for each in self.findings]
+        return "\n".join(lines)
+
+
+def _general(reason: str) -> str:
+    """Return a refusal without the model's and the layer's names and the numbers in it."""
+    text = reason.rpartition("): ")[2] if "): " in reason else reason.partition(": ")[2]
+    return "".join("N" if c.isdigit() else c for c in text).replace("NN", "N").replace("NN", "N")
+
+
+def fuzz(models: int, seed: int, output: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Summary:
+    """Try `models` random models of a seed on all processors.
+
+    Args:
+        models: how many.
+        seed: of the models; model i of a seed is always the same.
+        output: directory for outcomes and findings; those already there are kept.
+        progress: called about once a second with the number of models done and to do.
+
+    Raises:
+        InputError: `output` holds something else.
+        ToolFailedError: a worker died.
+    """
+    directory = output / f"seed-{seed}"
+    directory.mkdir(parents=True, exist_ok=True)
+    before, started = len(_missing(directory, seed, models)), time.perf_counter()
+    workers = min(os.cpu_count() or 1, before)
+    commands = [
+        [
+            sys.executable,
+            "-m",
+            "flow.verification.fuzz",
+            str(seed),
+            str(models),
+            str(number),
+            str(workers),
+            str(directory.resolve()),
+        ]
+        for number in range(workers)
+    ]
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run_all(commands, Path.cwd())
+        except BaseException as error:  # raised again below, in the caller's thread
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(1)
+        progress(models - len(_missing(directory, seed, models)), models)
+    if failed:
+        raise failed[0]
+    outcomes = tuple(_read_outcome(_path(directory, seed, index)) for index in range(models))
+    return Summary(outcomes, time.perf_counter() - started, before)
+
+
+def _path(directory: Path, seed: int, index: int) -> Path:
+    return directory / f"{seed}-{index}.json"
+
+
+def _missing(directory: Path, seed: int, models: int) -> list[int]:
+    return [index for index in range(models) if not _path(directory, seed, index).exists()]
+
+
+def _read_outcome(path: Path) -> Outcome:
+    try:
+        return Outcome(**json.loads(path.read_text())["outcome"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a readable outcome ({error}); remove it and run again") from error
+
+
+def replay(path: Path) -> Outcome:
+    """Try the recipe of a finding again.
+
+    Raises:
+        InputError: the file holds no recipe.
+    """
+    try:
+        recipe = Recipe.from_json(json.loads(path.read_text())["recipe"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: holds no recipe ({error})") from error
+    (outcome,) = try_recipes([recipe])
+    return outcome
+
+
+def _work(seed: int, models: int, number: int, workers: int, directory: Path) -> None:
+    """Do this worker's share of the models that have no outcome yet."""
+    share = [random_recipe(seed, index) for index in _missing(directory, seed, models)[number::workers]]
+    by_name = {recipe.name: recipe for recipe in share}
+    for outcome in try_recipes(share):
+        recipe = by_name[outcome.name]
+        if outcome.is_finding:
+            small, found = shrink(recipe, outcome)
+            kept = {"recipe": small.to_json(), "outcome": asdict(found), "graph": describe(small).splitlines()}
+            _write(directory / "findings" / f"{recipe.name}.json", kept)
+        _write(_path(directory, seed, int(recipe.name.rpartition("_")[2])), {"outcome": asdict(outcome)})
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a whole file or none."""
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(document, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Run as a worker: SEED MODELS NUMBER WORKERS DIRECTORY."""
+    seed, models, number, workers, directory = arguments
+    _work(int(seed), int(models), int(number), int(workers), Path(directory))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

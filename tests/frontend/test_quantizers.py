@@ -1,0 +1,172 @@
+"""Quantizer configurations: both written forms, the cast each is, and every refusal."""
+
+from __future__ import annotations
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flow.errors import UnsupportedError
+from flow.frontend.quantizers import (
+    POSITIONAL,
+    QuantizerConfig,
+    activation_cast,
+    check_weight_quantizer,
+    parse_quantizer,
+    short_name,
+)
+from flow.ir.fixed import FixedFormat, Overflow, Rounding
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (None, None), ("linear", None), ("", None),
+        ("relu", ("relu", {})),
+        ("quantized_relu(6,2)", ("quantized_relu", {"bits": 6, "integer": 2})),
+        (" quantized_bits(4, 0, alpha=1.0) ", ("quantized_bits", {"bits": 4, "integer": 0, "alpha": 1.0})),
+        ("binary(1, 2)", ("binary", {"use_01": 1, "alpha": 2})),
+        ("quantized_ulaw(6,0,1,128)", ("quantized_ulaw", {"bits": 6, "integer": 0, "symmetric": 1, "u": 128})),
+        ("quantized_bits(8, alpha='auto')", ("quantized_bits", {"bits": 8, "alpha": "auto"})),
+        ({"class_name": "quantized_po2", "config": {"bits": 4}}, ("quantized_po2", {"bits": 4})),
+        ({"class_name": "po2flow>quantized_po2_zero", "config": {}}, ("quantized_po2_zero", {})),
+        ({"class_name": "quantized_po2", "config": None}, ("quantized_po2", {})),
+    ],
+)  # fmt: skip
+def test_entries_are_read(entry: Any, expected: tuple[str, dict[str, Any]] | None) -> None:
+    parsed = parse_quantizer(entry)
+    assert (None if parsed is None else (parsed.name, dict(parsed.args))) == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("quantized_relu(", "cannot be read"),
+        ("__import__('os').system('true')", "cannot be read"),
+        ("quantized_bits(open('x'))", "cannot be read"),
+        ("quantized_relu(6,2) + 1", "cannot be read"),
+        ("quantized_relu(1,2,3,4,5,6,7,8,9)", "more arguments than are known"),
+        ("binary(1, 2, 3, 4)", "more arguments than are known"),
+        ("unheard_of(1)", "^quantizer 'unheard_of' is not supported; use one of 'quantized_bits'"),
+        ("relu(6)", "^quantizer 'relu' is not supported; use one of 'quantized_bits'"),
+        ("bernoulli(0.5)", "^quantizer 'bernoulli' is random at inference; use 'binary' or 'ternary'"),
+        ("quantized_po2(4, None)", "QKeras cannot read None in a text; leave that argument out"),
+        ("(" * 5000 + ")" * 5000, "cannot be read"),
+        (3, "neither a name nor a configuration"),
+        ({"config": {}}, "neither a name nor a configuration"),
+        ({"class_name": "quantized_bits", "config": [1]}, "has no readable configuration"),
+    ],
+)
+def test_entries_that_are_no_quantizer(entry: Any, message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        parse_quantizer(entry)
+
+
+def cast(name: str, **args: Any) -> Any:
+    return activation_cast(QuantizerConfig(name, args), "activation")
+
+
+def test_the_cast_of_each_activation_quantizer() -> None:
+    relu = cast("quantized_relu", bits=6, integer=2)
+    assert (relu.format, relu.overflow, relu.relu) == (FixedFormat(False, 2, 4), Overflow.SAT, True)
+    assert relu.rounding is Rounding.RND_CONV
+    signed = cast("quantized_bits", bits=8, integer=2, alpha=1.0)
+    assert (signed.format, signed.overflow, signed.relu) == (FixedFormat(True, 2, 5), Overflow.SAT, False)
+    assert cast("quantized_bits", bits=4, symmetric=1).overflow is Overflow.SAT_SYM
+    unsigned = cast("quantized_bits", bits=4, integer=1, keep_negative=0, symmetric=True)
+    assert (unsigned.format, unsigned.overflow) == (FixedFormat(False, 1, 3), Overflow.SAT)
+    assert cast("quantized_bits").format == FixedFormat(True, 0, 7), "QKeras' defaults"
+    assert cast("quantized_relu", bits=3, integer=-2).format == FixedFormat(False, -2, 5)
+    assert cast("quantized_relu", bits=6, integer=2, relu_upper_bound=6.0, is_quantized_clip=True) == relu
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("quantized_relu", {"use_sigmoid": 1}),
+        ("quantized_relu", {"negative_slope": 0.25}),
+        ("quantized_relu", {"relu_upper_bound": 1.0, "is_quantized_clip": False}),
+        ("quantized_bits", {"alpha": 2.0}),
+        ("quantized_bits", {"alpha": 0.5}),
+        ("quantized_bits", {"bits": 1}),
+        ("quantized_po2", {"bits": 4, "max_value": 2.0}),
+        ("quantized_relu_po2", {"negative_slope": 0.25}),
+        ("quantized_ulaw", {}),
+        ("quantized_tanh", {"use_real_tanh": True}),
+        ("quantized_sigmoid", {"bits": 4}),
+        ("quantized_hswish", {"bits": 6}),
+        ("binary", {"use_01": True}),
+        ("ternary", {"threshold": 0.4}),
+        ("stochastic_binary", {}),
+        ("stochastic_ternary", {}),
+    ],
+)
+def test_what_is_no_cast_is_left_to_a_table(name: str, args: dict[str, Any]) -> None:
+    assert cast(name, **args) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        (
+            "quantized_linear",
+            {},
+            "activation quantizer 'quantized_linear' is not supported; use one of 'quantized_bits'",
+        ),
+        ("bernoulli", {}, "activation quantizer 'bernoulli' is random at inference; use 'binary' or 'ternary'"),
+        ("stochastic_round_po2", {}, "is random at inference"),
+        ("quantized_relu", {"qnoise_factor": 0.5}, r"qnoise_factor=0\.5: its output is only partly quantized"),
+        (
+            "quantized_bits",
+            {"alpha": "auto_po2"},
+            "with alpha='auto_po2' is not supported: its scale depends on the data",
+        ),
+        ("binary", {"alpha": "auto"}, "alpha='auto' is not supported"),
+        ("quantized_bits", {"alpha": 0.7}, r"alpha=0\.7 is not supported: .*use alpha=1 or another power of two"),
+        ("quantized_bits", {"alpha": -1.0}, r"alpha=-1\.0 is not supported"),
+        ("quantized_bits", {"alpha": [1.0, 2.0]}, "is not supported"),
+        ("quantized_bits", {"bits": 4.5}, r"bits=4\.5 is not a whole number of bits"),
+        ("quantized_bits", {"bits": "4"}, "is not a whole number of bits"),
+        ("quantized_bits", {"bits": True}, "is not a whole number of bits"),
+        ("quantized_bits", {"integer": 100}, "is not a whole number of bits"),
+        ("quantized_bits", {"bits": float("nan")}, "is not a whole number of bits"),
+        ("quantized_bits", {"bits": float("inf")}, "is not a whole number of bits"),
+        ("quantized_relu", {"bits": 64}, "outside 1 to 63 bits"),
+        ("quantized_relu", {"bits": 0}, "outside 1 to 63 bits"),
+    ],
+)
+def test_what_has_no_fixed_values_is_refused(name: str, args: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        cast(name, **args)
+
+
+def test_weight_quantizers() -> None:
+    for name in (*POSITIONAL, "quantized_po2_zero"):
+        check_weight_quantizer(QuantizerConfig(name, {"use_stochastic_rounding": True, "alpha": "auto_po2"}), "kernel")
+    check_weight_quantizer(None, "kernel")
+    for name, args, message in (
+        ("bernoulli", {}, "kernel quantizer 'bernoulli' is random at inference"),
+        ("quantized_linear", {}, "kernel quantizer 'quantized_linear' is not supported; use one of"),
+        ("quantized_bits", {"qnoise_factor": 0.0}, "only partly quantized"),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            check_weight_quantizer(QuantizerConfig(name, args), "kernel")
+
+
+def test_positional_arguments_have_the_order_of_qkeras() -> None:
+    spec = find_spec("qkeras")
+    if spec is None or spec.origin is None:
+        pytest.skip("qkeras is not installed")
+    tree = ast.parse((Path(spec.origin).parent / "quantizers.py").read_text())
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for name in set(POSITIONAL) - {"quantized_po2_zero"}:
+        init = next(f for f in classes[name].body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
+        arguments = tuple(argument.arg for argument in init.args.args[1:])
+        assert arguments[: len(POSITIONAL[name])] == POSITIONAL[name]
+
+
+def test_short_name() -> None:
+    assert short_name("qkeras>QDense") == short_name("QDense") == "QDense"

@@ -1,0 +1,419 @@
+"""Software inference: exact in float32 where that can be proved, in float64 elsewhere, and refused beyond."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures_keras import (
+    bits,
+    conv_parts,
+    dense,
+    functional,
+    keras,
+    layers,
+    mlp_parts,
+    po2,
+    qkeras,
+    save,
+    sequential,
+    wired,
+)
+
+from flow.data.adversarial import adversarial_inputs
+from flow.errors import UnsupportedError
+from flow.frontend.extraction import extract
+from flow.ir import reference
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import IntGraph, Softmax
+from flow.ir.passes import lower
+from flow.train import inference, quiet_warnings
+from flow.train.freeze import layers_by_path
+from flow.train.functions import evaluate
+from flow.train.inference import exact_in, softmax_values
+from flow.train.reader import KerasModel, QConv2DTranspose, read_keras
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
+BYTE = FixedFormat(True, 0, 7)
+
+
+def read(model: Any, directory: Any, name: str = "model.h5") -> KerasModel:
+    return read_keras(save(model, directory / name))
+
+
+def compare(
+    found: KerasModel, fmt: FixedFormat | None = None, count: int = 64, unseen: tuple[str, ...] = ()
+) -> tuple[str, IntGraph]:
+    """Check that QKeras and the reference agree on every op; return the arithmetic used and the graph.
+
+    Args:
+        found: the model.
+        fmt: format of its input ports.
+        count: adversarial samples.
+        unseen: kinds of ops that are the output of no layer.
+    """
+    extracted = extract(found.trained, fmt, evaluate=evaluate)
+    lowered = lower(extracted)
+    codes = adversarial_inputs(lowered, count)
+    result = inference.run(found.keras, found.trained, extracted, lowered, codes)
+    expected = reference.run(lowered, codes)
+    assert result.level == "qkeras"
+    for op in lowered.ops:
+        if op.name not in result.codes:
+            assert op.kind in unseen and not op.layers, f"{op.name}: QKeras' output is missing"
+            continue
+        np.testing.assert_array_equal(result.codes[op.name], expected.codes[op.name], op.name)
+    return result.arithmetic, lowered
+
+
+CAST = "quantized_bits(4,0,alpha=1)"
+MODELS: dict[str, tuple[tuple[int, ...], Any, str]] = {
+    "everything": ((8, 8, 1), conv_parts, "float64"),
+    "mlp": ((8,), mlp_parts, "float32"),
+    "quantizers": (
+        (6,),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            dense(5, "a", bits(5, 1, keep_negative=False, alpha=1)),
+            qkeras.QActivation("quantized_bits(5,2,1,alpha=1)", name="symmetric"),
+            dense(5, "b", bits(5, 0, symmetric=True, alpha=1)),
+            qkeras.QActivation("quantized_bits(4,1,keep_negative=False,alpha=1)", name="positive"),
+            dense(5, "c", bits(3, 0)),
+            qkeras.QActivation("quantized_relu(3,5)", name="coarse"),
+            dense(5, "d", po2(5)),
+            layers.ReLU(name="plain_relu"),
+        ],
+        "float32",
+    ),
+    "same padding": (
+        (7, 6, 2),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            qkeras.QConv2D(
+                3, (3, 2), strides=2, padding="same", use_bias=False, kernel_quantizer=po2(4, 1), name="strided"
+            ),
+            qkeras.QActivation("quantized_relu(4,2)", name="cast"),
+            layers.MaxPooling2D(2, strides=1, padding="same", name="pool"),
+            qkeras.QConv2D(2, 1, kernel_quantizer=bits(4, 0), bias_quantizer=bits(4, 0, alpha=1), name="pointwise"),
+            layers.Flatten(name="flat"),
+        ],
+        "float32",
+    ),
+    "symmetric port": (
+        (6,),
+        lambda: [qkeras.QActivation("quantized_bits(5,0,1,alpha=1)", name="port"), dense(4, "a")],
+        "float32",
+    ),
+    "softmax, then dropout": (
+        (6,),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            dense(4, "a"),
+            layers.Dropout(0.5, name="drop"),
+            layers.Softmax(name="softmax"),
+            layers.Dropout(0.5, name="last"),
+        ],
+        "float32",
+    ),
+    "softmax of a quantizer layer": (
+        (6,),
+        lambda: [qkeras.QActivation(CAST, name="port"), dense(4, "a"), qkeras.QActivation("softmax", name="softmax")],
+        "float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MODELS)
+@pytest.mark.parametrize("make", [sequential, functional])
+def test_qkeras_and_reference_are_equal(what: str, make: Any, tmp_path: Any) -> None:
+    shape, parts, arithmetic = MODELS[what]
+    with quiet_warnings():
+        found = read(make(shape, *parts()), tmp_path)
+    assert compare(found)[0] == arithmetic
+
+
+def cast(name: str, text: str = "quantized_bits(6,2,alpha=1)") -> Any:
+    return qkeras.QActivation(text, name=name)
+
+
+def conv(name: str, filters: int = 3, size: Any = 3, **more: Any) -> Any:
+    return qkeras.QConv2D(
+        filters, size, kernel_quantizer=bits(4, 0), bias_quantizer=bits(6, 1, alpha=1), name=name, **more
+    )
+
+
+def port(x: Any, name: str = "port") -> Any:
+    return cast(name, CAST)(x)
+
+
+def residual(x: Any) -> Any:
+    x = port(x)
+    y = cast("q1", "quantized_relu(4,1)")(conv("c1", 2, padding="same")(x))
+    z = layers.Add(name="sum")([x, conv("c2", 2, padding="same")(y)])
+    return cast("q2")(z)
+
+
+def merges(x: Any, y: Any) -> Any:
+    x, y = port(x, "px"), port(y, "py")
+    kinds = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+    sides = [cast(f"q{kind}")(getattr(layers, kind)(name=kind)([x, y])) for kind in kinds]
+    sides.append(layers.Average(name="halves")([x, y]))
+    sides.append(cast("q3")(layers.Average(name="thirds")([x, y, sides[3]])))
+    return layers.Concatenate(name="all")(sides)
+
+
+def two_outputs(x: Any) -> Any:
+    x = cast("q", "quantized_relu(4,1)")(dense(5, "trunk")(port(x)))
+    return [dense(3, "left")(x), cast("ends")(dense(2, "right")(x))]
+
+
+def sharing(x: Any, y: Any) -> Any:
+    layer, quantize = dense(4, "twin"), cast("q", "quantized_relu(4,1)")
+    return layers.Concatenate(name="both")([quantize(layer(port(x, "px"))), quantize(layer(port(y, "py")))])
+
+
+def nested(x: Any) -> Any:
+    """Two models whose layers have the same names inside a third, which is called twice."""
+    first = sequential((4,), dense(4, "inner"), cast("quantize", "quantized_relu(4,1)"))
+    second = sequential((4,), dense(4, "inner"), cast("quantize", "quantized_relu(3,1)"))
+    inputs = layers.Input((4,))
+    outer = keras.Model(inputs, layers.Add(name="sum")([first(inputs), second(inputs)]), name="outer")
+    return dense(3, "last")(cast("q", CAST)(outer(cast("between", CAST)(outer(port(x))))))
+
+
+def moving(x: Any) -> Any:
+    x = layers.ZeroPadding2D(((1, 0), (2, 1)), name="pad")(port(x))
+    x = layers.Cropping2D(((0, 1), (1, 0)), name="crop")(x)
+    x = layers.UpSampling2D((2, 1), name="up")(x)
+    x = layers.Permute((2, 1, 3), name="turn")(x)
+    return layers.Reshape((-1, 2), name="shape")(x)
+
+
+def pooling(x: Any) -> Any:
+    x = port(x)
+    sides = [
+        cast("q1")(layers.AveragePooling2D(3, 2, padding="same", name="edges")(x)),
+        cast("q2")(layers.AveragePooling2D((3, 2), 2, padding="same", name="odd")(x)),
+        layers.AveragePooling2D(2, name="halves", padding="same")(x),
+        qkeras.QAveragePooling2D(
+            2, average_quantizer=bits(8, 0, alpha=1), activation="quantized_relu(4,1)", name="quantized"
+        )(x),
+    ]
+    flat = [layers.Flatten(name=f"flat{number}")(side) for number, side in enumerate(sides)]
+    flat.append(cast("q3")(layers.GlobalAveragePooling2D(name="whole")(x)))
+    flat.append(layers.GlobalMaxPooling2D(name="top")(x))
+    return layers.Concatenate(name="all")(flat)
+
+
+def lines(x: Any) -> Any:
+    """One-dimensional layers."""
+    x = port(x)
+    kernels = {"kernel_quantizer": bits(4, 0), "bias_quantizer": bits(6, 1, alpha=1)}
+    x = qkeras.QConv1D(4, 3, padding="causal", dilation_rate=2, activation="quantized_relu(4,1)", name="c", **kernels)(
+        x
+    )
+    x = layers.MaxPooling1D(2, name="top")(x)
+    x = layers.ZeroPadding1D(1, name="pad")(x)
+    x = cast("q1")(layers.AveragePooling1D(2, name="mean")(x))
+    x = qkeras.QSeparableConv1D(
+        3, 2, depthwise_quantizer=bits(4, 0), pointwise_quantizer=bits(4, 0), use_bias=False, name="s"
+    )(x)
+    return cast("q2")(layers.UpSampling1D(2, name="up")(x))
+
+
+def convolutions(x: Any) -> Any:
+    x = port(x)
+    one = {"bias_quantizer": bits(6, 1, alpha=1), "padding": "same"}
+    sides = [
+        conv("dilated", 4, dilation_rate=2, padding="same")(x),
+        qkeras.QDepthwiseConv2D(3, depth_multiplier=2, depthwise_quantizer=po2(4, 1), name="depthwise", **one)(x),
+        qkeras.QSeparableConv2D(
+            4, 3, depthwise_quantizer=bits(4, 0), pointwise_quantizer=bits(4, 0), name="separable", **one
+        )(x),
+        qkeras.QConv2DBatchnorm(4, 3, kernel_quantizer=bits(4, 0), name="folded", **one)(x),
+        qkeras.QDepthwiseConv2DBatchnorm(
+            3, depth_multiplier=2, depthwise_quantizer=bits(4, 0), name="folded_depthwise", **one
+        )(x),
+    ]
+    return layers.Concatenate(name="all")([cast(f"q{number}")(side) for number, side in enumerate(sides)])
+
+
+def transposed(x: Any) -> Any:
+    x = port(x)
+    more = {"kernel_quantizer": bits(4, 0), "bias_quantizer": bits(6, 1, alpha=1)}
+    sides = [
+        cast("q1")(QConv2DTranspose(2, 3, strides=2, padding="same", activation="relu", name="same", **more)(x)),
+        cast("q2")(QConv2DTranspose(2, (2, 3), strides=2, use_bias=False, kernel_quantizer=po2(4, 1), name="valid")(x)),
+        cast("q3")(layers.Conv2DTranspose(2, 3, strides=2, output_padding=1, padding="same", name="more")(x)),
+    ]
+    line = layers.Reshape((-1, 2), name="line")(x)
+    sides.append(cast("q4")(layers.Conv1DTranspose(2, 3, strides=2, name="one")(line)))
+    return layers.Concatenate(name="all")([layers.Flatten(name=f"flat{n}")(side) for n, side in enumerate(sides)])
+
+
+def keras_layers(x: Any) -> Any:
+    """Keras' own layers, whose weights nothing quantizes."""
+    x = port(x)
+    sides = [
+        cast("q1")(layers.SeparableConv2D(3, 2, name="separable")(x)),
+        cast("q2")(layers.DepthwiseConv2D(2, name="depthwise")(x)),
+        cast("q3")(layers.Conv2D(4, 2, groups=2, activation="relu", name="grouped")(x)),
+        cast("q4")(layers.PReLU(shared_axes=[1], name="slopes")(x)),
+    ]
+    line = layers.Reshape((-1, 2), name="line")(x)
+    lines = [
+        cast("q5")(layers.SeparableConv1D(3, 2, name="separable1")(line)),
+        cast("q6")(layers.DepthwiseConv1D(2, name="depthwise1")(line)),
+        cast("q7")(layers.Conv1D(3, 2, padding="causal", name="past")(line)),
+        cast("q8")(layers.Dense(3, name="dense")(line)),
+    ]
+    return layers.Concatenate(name="all")([layers.Flatten(name=f"f{n}")(side) for n, side in enumerate(sides + lines)])
+
+
+def normalized(x: Any) -> Any:
+    x = port(x)
+    y = cast("q1")(layers.BatchNormalization(name="stock")(conv("c")(x)))
+    return cast("q2")(qkeras.QBatchNormalization(name="quantized")(y))
+
+
+def slopes(x: Any) -> Any:
+    x = port(x)
+    sides = [
+        cast("q1")(layers.LeakyReLU(0.25, name="quarter")(x)),
+        cast("q2")(layers.LeakyReLU(0.3, name="third")(x)),
+        cast("q3")(layers.ReLU(0.75, negative_slope=0.5, threshold=0.25, name="bent")(x)),
+        layers.ReLU(0.5, name="clipped")(x),
+        cast("q4")(layers.ELU(0.7, name="elu")(x)),
+        cast("q5")(layers.ThresholdedReLU(0.3, name="cut")(x)),
+    ]
+    return layers.Concatenate(name="all")(sides)
+
+
+def functions(x: Any) -> Any:
+    x = port(x)
+    texts = [
+        "quantized_tanh(5)",
+        "quantized_tanh(5,use_real_tanh=True)",
+        "quantized_sigmoid(4,use_real_sigmoid=True)",
+        "quantized_hswish(6,2)",
+        "quantized_relu(5,1,negative_slope=0.25)",
+        "quantized_relu(5,1,1)",
+        "quantized_po2(4)",
+        "quantized_relu_po2(4)",
+        "quantized_bits(4,0,alpha=0.5)",
+        "quantized_bits(1,0)",
+        "binary(alpha=1)",
+        "ternary(threshold=0.4)",
+    ]
+    sides = [cast(f"f{number}", text)(x) for number, text in enumerate(texts)]
+    sides.append(cast("qh")(cast("h", "hard_sigmoid")(x)))
+    sides += [cast(f"q{name}")(layers.Activation(name, name=name)(x)) for name in ("tanh", "softplus", "hard_sigmoid")]
+    sides.append(cast("qs")(dense(3, "inside", activation="sigmoid")(x)))
+    return layers.Concatenate(name="all")(sides)
+
+
+WIRED: dict[str, tuple[Any, tuple[tuple[int, ...], ...], tuple[str, ...]]] = {
+    "residual": (residual, ((6, 5, 2),), ()),
+    "merges": (merges, ((4,), (4,)), ("merge",)),
+    "two outputs": (two_outputs, ((6,),), ()),
+    "shared layer": (sharing, ((4,), (4,)), ()),
+    "nested": (nested, ((4,),), ()),
+    "moving": (moving, ((5, 4, 2),), ()),
+    "pooling": (pooling, ((6, 5, 2),), ("sumpool", "maxpool", "reshape")),
+    "lines": (lines, ((12, 2),), ("conv", "sumpool")),
+    "convolutions": (convolutions, ((5, 6, 2),), ("conv",)),
+    "grouped": (lambda x: cast("q")(conv("grouped", 4, groups=2)(port(x))), ((5, 6, 2),), ()),
+    "transposed": (transposed, ((4, 3, 2),), ("gather", "conv")),
+    "Keras' layers": (keras_layers, ((4, 3, 2),), ("conv",)),
+    "normalized": (normalized, ((5, 4, 2),), ()),
+    "slopes": (slopes, ((6,),), ()),
+    "functions": (functions, ((6,),), ("dense", "requantize")),
+}
+"""What -> its wiring, the shapes of its inputs, and the kinds of ops that are the output of no layer."""
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("what", WIRED)
+def test_every_layer_and_every_wiring(what: str, double: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both arithmetics, whether float32 would do or not."""
+    build, shapes, unseen = WIRED[what]
+    model = wired(build, *shapes)
+    for layer in layers_by_path(model).values():
+        if not hasattr(layer, "quantizers") and "BatchNorm" not in type(layer).__name__:
+            layer.set_weights([np.rint(weight * 8) / 8 for weight in layer.get_weights()])
+    found = read(model, tmp_path, "model.keras")  # an .h5 takes no nested weights of one name
+    if double:
+        monkeypatch.setattr(inference, "exact_in", lambda graph, bits: bits == inference.FLOAT64_BITS)
+    only = what in ("grouped", "normalized")
+    assert compare(found, unseen=unseen)[0] == ("float64" if double or only else "float32")
+
+
+def test_a_port_without_a_quantizer_carries_what_the_user_said(tmp_path: Any) -> None:
+    found = read(sequential((6,), dense(4, "a", activation="quantized_relu(4,1)"), dense(3, "b")), tmp_path)
+    assert compare(found, BYTE)[1].inputs[0].format == BYTE
+
+
+def wide(bits_in: int) -> Any:
+    kernel = bits(16, 0, alpha=1)
+    port = qkeras.QActivation(f"quantized_bits({bits_in},0,alpha=1)", name="port")
+    return sequential((4,), port, qkeras.QDense(3, kernel_quantizer=kernel, use_bias=False, name="a"))
+
+
+def test_the_arithmetic_follows_from_the_intervals(tmp_path: Any) -> None:
+    narrow, broad = read(wide(5), tmp_path), read(wide(16), tmp_path)
+    assert exact_in(extract(narrow.trained), 24)
+    assert not exact_in(extract(broad.trained), 24)
+    assert compare(narrow)[0] == "float32"
+    assert compare(broad)[0] == "float64"
+
+
+def test_sums_beyond_53_bits_are_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(wide(16), tmp_path)
+    monkeypatch.setattr(inference, "FLOAT64_BITS", 20)
+    with pytest.raises(UnsupportedError, match="sums need more than 20 bits"):
+        compare(found)
+
+
+def test_what_qkeras_itself_cannot_run_is_refused_by_name(tmp_path: Any) -> None:
+    parts = [qkeras.QActivation(CAST, name="port"), qkeras.QActivation("quantized_bits(4,-1,alpha=1)", name="odd")]
+    found = read_keras(save(sequential((4,), *parts, dense(2, "a")), tmp_path / "m.h5"))
+    extracted = extract(found.trained, None)
+    codes = np.zeros((2, 4), np.int64)
+    with pytest.raises(UnsupportedError, match="m: layer 'odd': QKeras itself cannot run it: Integers to negative"):
+        inference.run(found.keras, found.trained, extracted, lower(extracted), codes)
+
+
+def test_values_off_the_grid_are_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(sequential((4,), dense(3, "a")), tmp_path)
+    monkeypatch.setattr(inference, "_outputs", lambda *given: [np.full((len(given[-1][0]), 3), 1e-9)])
+    with pytest.raises(UnsupportedError, match="not on the grid"):
+        compare(found, BYTE)
+
+
+@pytest.mark.parametrize("softmax", ["inside", "behind"])
+def test_a_softmax_is_left_off_and_returned_apart(softmax: str, tmp_path: Any) -> None:
+    inside = softmax == "inside"
+    parts = [dense(4, "a", activation="softmax" if inside else None), *([] if inside else [layers.Softmax(name="s")])]
+    found = read(sequential((6,), cast("port", CAST), *parts), tmp_path)
+    fmt = FixedFormat(False, 0, 8)
+    graph = extract(found.trained, softmax=fmt)
+    codes = adversarial_inputs(graph, 50)
+    result, expected = inference.run(found.keras, found.trained, graph, graph, codes), reference.run(graph, codes)
+    last = graph.outputs[0]
+    assert isinstance(graph[last], Softmax)
+    assert result.codes.keys() == expected.codes.keys() - {last}
+    for name, found_codes in result.codes.items():
+        np.testing.assert_array_equal(found_codes, expected.codes[name])
+    values = softmax_values(graph, result.codes)
+    with quiet_warnings():
+        inputs = codes.astype(np.float32) / 8
+        np.testing.assert_array_equal(values[last], found.keras(inputs).numpy())
+        assert getattr(found.keras.layers[-1], "activation", keras.activations.softmax) is keras.activations.softmax
+
+
+def test_a_quantizer_that_float32_cannot_saturate_exactly_runs_in_float64(tmp_path: Any) -> None:
+    """`x + (xq - x)` of QKeras gives 1.0 for 131073 where 127/128 is meant."""
+    port = cast("port", "quantized_bits(20,19,alpha=1)")
+    found = read(sequential((3,), port, layers.ReLU(name="relu"), cast("q", "quantized_bits(8,0,alpha=1)")), tmp_path)
+    assert compare(found)[0] == "float64"

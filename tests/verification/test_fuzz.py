@@ -1,0 +1,81 @@
+"""Fuzzing: 25 random models go the whole way; a broken flow is found and shrunk; old findings stay mended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import TESTS, needs_compiler
+
+from flow.cli import main
+from flow.errors import InputError, ToolMissingError
+from flow.frontend.topology import topology
+from flow.ir.fixed import Rounding
+from flow.ir.graph import Input, IntGraph
+from flow.train import load_tensorflow
+from flow.train.random_models import Recipe, random_recipe, smaller
+from flow.verification import fuzz
+
+try:
+    load_tensorflow()
+except ToolMissingError as error:
+    pytest.skip(str(error), allow_module_level=True)
+FINDINGS = sorted((TESTS / "findings").glob("*.json"))
+
+
+def test_recipes_are_the_same_every_time() -> None:
+    for index in range(50):
+        recipe = random_recipe(3, index)
+        assert recipe == random_recipe(3, index) == Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+        for each in (recipe, *smaller(recipe)):
+            assert topology("Functional", each.config).outputs
+
+
+def test_recipes_reach_the_layers() -> None:
+    entries = [entry for index in range(300) for entry in random_recipe(3, index).config["layers"]]
+    assert len({entry["class_name"] for entry in entries}) > 40
+
+
+@needs_compiler
+def test_25_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["fuzz", "--models", "25", "--seed", "7", "--output", str(tmp_path)]
+    assert main(command) == 0, capsys.readouterr().out
+    assert "25 models: " in capsys.readouterr().out
+    assert main(command) == 0, "nothing is done twice"
+    again = capsys.readouterr().out
+    assert "models per minute" not in again and "0 differs, 0 crashed" in again
+
+
+@needs_compiler
+@pytest.mark.parametrize("path", FINDINGS, ids=lambda path: path.stem)
+def test_old_findings(path: Path) -> None:
+    outcome = fuzz.replay(path)
+    assert outcome.status == json.loads(path.read_text())["expected"], outcome.reason
+
+
+@needs_compiler
+def test_a_wrong_rounding_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cast drops its bits, in the graph and so in all that is made of it: only QKeras knows better."""
+    lower = fuzz.lower
+
+    def truncating(graph: IntGraph) -> IntGraph:
+        ops = tuple(op if isinstance(op, Input) else replace(op, rounding=Rounding.TRN) for op in lower(graph).ops)
+        return replace(lower(graph), ops=ops)
+
+    monkeypatch.setattr(fuzz, "lower", truncating)
+    recipe = max((random_recipe(5, index) for index in range(20)), key=lambda each: len(each.config["layers"]))
+    (outcome,) = fuzz.try_recipes([recipe])
+    assert outcome.status == fuzz.DIFFERS and outcome.reason.startswith("qkeras differs from the reference first at op")
+    small, found = fuzz.shrink(recipe, outcome)
+    assert found.status == fuzz.DIFFERS and len(small.config["layers"]) <= 4
+
+
+def test_a_file_without_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "finding.json"
+    path.write_text("{}")
+    with pytest.raises(InputError, match="holds no recipe"):
+        fuzz.replay(path)
+    assert main(["fuzz", "--replay", str(path)]) == 2
+    assert main(["fuzz", "--models", "0"]) == 2
