@@ -167,10 +167,7 @@ def _key(graph: IntGraph, name: str, io_type: str, module: Module) -> str:
     """Return what a proof depends on, as a digest."""
     sources = {x.name for x in graph.sources(graph[name])}
     ops = [op for op in to_json(graph)["ops"] if op["name"] == name or op["name"] in sources]
-    code = [
-        hashlib.sha256((Path(__file__).parent / f"{each}.py").read_bytes()).hexdigest()
-        for each in ("proof", "proving", "wiring", "terms", "forms", "circuit", "definition", "integers")
-    ]
+    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.py"))]
     parts = [module.digest, ops, io_type, yosys_version(), bitwuzla_version(), code]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
