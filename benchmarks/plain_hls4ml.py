@@ -32,7 +32,7 @@ from stock import (
 )
 
 from flow.pipeline import BuildOptions, build
-from flow.report.text import Report
+from flow.report.record import Report
 from flow.train.rebuild import keras_model
 
 HEADER = ["model, kernels", "zeros", "accuracy", "tool", "outputs that differ", "classes", "calls"]

@@ -19,7 +19,7 @@ from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
 if TYPE_CHECKING:
     from flow.pipeline import BuildOptions
     from flow.quantization.settings import QuantSettings
-    from flow.report.text import Report
+    from flow.report.record import Report
 
 INTERRUPTED = 130
 EPILOG = """\

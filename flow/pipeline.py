@@ -33,9 +33,11 @@ from flow.parts import find_device, find_part
 from flow.project import Project, read, write
 from flow.quantization.settings import QuantSettings
 from flow.quantization.stage import Quantization, quantize_stage
+from flow.report.assemble import assemble, recompared
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
-from flow.report.text import Comparison, Report, assemble, recompared, to_markdown
+from flow.report.record import Comparison, Report
+from flow.report.text import to_markdown
 from flow.results import ResourceReport, Resources, SimResult
 from flow.runs import RunDirectory, digest, open_run, read_npz, write_npz, writing
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flow.report.text import Report
+from flow.report.record import Report
 
 Document = dict[str, Any]
 

@@ -26,7 +26,9 @@ from flow.frontend.trained import TrainedModel, load_trained
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, to_values
 from flow.ir.passes import lower
-from flow.report.text import Comparison, Report, assemble, to_text
+from flow.report.assemble import assemble
+from flow.report.record import Comparison, Report
+from flow.report.text import to_text
 from flow.results import ResourceReport, Resources
 from flow.target import Target
 from flow.verification.compare import first_divergence

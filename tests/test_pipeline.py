@@ -23,7 +23,7 @@ from flow.frontend.trained import save_trained
 from flow.ir.graph import from_json
 from flow.pipeline import BuildOptions, build, compare_run, load_report
 from flow.project import read
-from flow.report.text import Report
+from flow.report.record import Report
 from flow.sources import find_source
 from flow.target import Target
 from flow.train import quiet_warnings

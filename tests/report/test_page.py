@@ -20,8 +20,8 @@ from page_reports import different, full, layers, stopped, variant
 
 from flow.report.page import compare, network, render
 from flow.report.page.charts import _ticks
-from flow.report.page.words import SOURCES
-from flow.report.text import Report
+from flow.report.record import Report
+from flow.report.words import SOURCES
 
 PAGES = {
     "full": lambda: render(Report(full())),

@@ -15,7 +15,10 @@ from flow.data.inputs import PortInputs
 from flow.ir import reference
 from flow.ir.fixed import covering
 from flow.ir.graph import from_json
-from flow.report.text import Comparison, Report, recompared, to_markdown, to_text, verdict_line
+from flow.report.assemble import recompared
+from flow.report.record import Comparison, Report
+from flow.report.text import to_markdown, to_text
+from flow.report.words import verdict_line
 from flow.results import EnergyReport, ResourceReport, Resources
 from flow.runs import RunDirectory
 from flow.verification.levels import stored_inputs

@@ -7,8 +7,8 @@ from typing import Any
 
 from flow.report.page.charts import Point, scatter
 from flow.report.page.html import Html, absent, element, items, join, number, percent, scroll, whole
-from flow.report.page.words import COLUMNS, source_words
-from flow.report.text import Report, verdict_line
+from flow.report.record import Report
+from flow.report.words import COLUMNS, source_words, verdict_line
 
 Cell = Callable[[Any], str | None]
 
@@ -111,7 +111,7 @@ def _source_groups(documents: Sequence[Any]) -> list[Html]:
     groups = []
     for source in _sources(documents, "resources"):
         entries = [_entry(document, "resources", source) for document in documents]
-        rows = [("said by", _cell("tool")), *((words, _cell(key)) for key, words in COLUMNS)]
+        rows = [("said by", _cell("tool")), *((words, _cell(key)) for key, words in COLUMNS.items())]
         rows += [("reached clock, ns", _cell("estimated_clock_period_ns"))]
         known = [(words, cell) for words, cell in rows if any(cell(entry) is not None for entry in entries)]
         groups.append(_group(f"Resources: {source_words(entries[0])}", entries, known))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flow.report.page import ops, quantization, sections, verdict
 from flow.report.page.html import element, join, whole
-from flow.report.text import Report
+from flow.report.record import Report
 
 SECTIONS = (
     ("network", "Network", ops.diagram),

@@ -7,8 +7,24 @@ from typing import Any
 
 from flow.report.page import charts, network
 from flow.report.page.html import Html, element, escape, facts, join, number, percent, table
-from flow.report.page.words import OVERFLOWS, ROUNDINGS, checked, does, shape_words
-from flow.report.text import Report, format_words
+from flow.report.record import Report
+from flow.report.words import SCOPES, does, format_words, shape_words
+
+ROUNDINGS = {
+    "AP_TRN": "toward minus infinity",
+    "AP_TRN_ZERO": "toward zero",
+    "AP_RND": "to nearest, ties toward plus infinity",
+    "AP_RND_ZERO": "to nearest, ties toward zero",
+    "AP_RND_MIN_INF": "to nearest, ties toward minus infinity",
+    "AP_RND_INF": "to nearest, ties away from zero",
+    "AP_RND_CONV": "to nearest, ties to even",
+}
+OVERFLOWS = {
+    "AP_WRAP": "keeps the low bits",
+    "AP_SAT": "clamps",
+    "AP_SAT_ZERO": "becomes zero",
+    "AP_SAT_SYM": "clamps, symmetrically",
+}
 
 MOST_OPEN = 24
 """Ops whose details are open when the page is."""
@@ -86,7 +102,7 @@ def _module(layer: Mapping[str, Any], index: int, compared: bool, opened: bool) 
         ("cast", _cast(layer)),
         ("weights", _weights(layer)),
         ("zeros", _zeros(layer)),
-        ("checked", checked(layer) or None),
+        ("checked", _checked(layer)),
         ("differ", f"{layer['mismatches']:,} output elements" if compared else "not compared"),
     )
     pictures = join([_accumulator(layer), _exponents(layer)])
@@ -98,6 +114,20 @@ def _module(layer: Mapping[str, Any], index: int, compared: bool, opened: bool) 
 def _cast(layer: Mapping[str, Any]) -> str:
     modes = ((layer["rounding"], ROUNDINGS), (layer["overflow"], OVERFLOWS))
     return ", ".join(f"{mode} ({words[mode]})" if mode in words else mode for mode, words in modes)
+
+
+def _checked(layer: Mapping[str, Any]) -> str | None:
+    """Return how an op was checked by itself, or None."""
+    proof = layer.get("proof")
+    if not proof:
+        return None
+    _, words = SCOPES.get(proof["scope"], ("", str(proof["scope"])))
+    if proof.get("inputs") is not None:
+        words += f", {proof['inputs']:,} inputs"
+    by = [str(proof["engine"])] if proof.get("engine") else []
+    by += [f"{proof['seconds']:.3g} s"] if proof.get("seconds") is not None else []
+    words += f" ({', '.join(by)})" if by else ""
+    return words + (f"; overflow: {proof['overflow']}" if proof.get("overflow") else "")
 
 
 def _weights(layer: Mapping[str, Any]) -> Html | None:

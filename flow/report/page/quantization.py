@@ -5,7 +5,7 @@ from __future__ import annotations
 from flow.quantization.words import POINTS_WORDS, cost_rows, how, module_rows, output_line
 from flow.report.page import charts
 from flow.report.page.html import Html, element, facts, join, number, table
-from flow.report.text import Report
+from flow.report.record import Report
 
 
 def quantization(report: Report) -> Html | None:

@@ -7,8 +7,17 @@ from typing import Any
 
 from flow.report.page import charts
 from flow.report.page.html import Html, element, facts, items, join, number, percent, table
-from flow.report.page.words import ALTERNATIVES, COLUMNS, shape_words, source_words
-from flow.report.text import Report, error_words, format_words, softmax_line
+from flow.report.record import Report
+from flow.report.words import (
+    ALTERNATIVES,
+    COLUMNS,
+    accuracies,
+    error_words,
+    format_words,
+    shape_words,
+    softmax_line,
+    source_words,
+)
 
 RELATIVE = (
     "Relative only: from published energies of single operations in an ASIC process, not what this FPGA consumes."
@@ -20,30 +29,16 @@ MOST_CONFUSIONS = 15
 
 def accuracy(report: Report) -> Html:
     """Return accuracies, and the confusion matrices side by side."""
-    found = report.document["accuracy"]
-    header = ["measured on", "float", "QKeras", "hardware", "samples"]
+    software, training, here = accuracies(report.document)
     rows = [
-        ["test split, at training", found["float"], found["qkeras_at_training"], None, found["samples_at_training"]],
-        ["inputs of this run", None, found["qkeras"], found["hardware"], found["samples"] or None],
+        [name, *(None if share is None else percent(share) for share in shares), number(samples) if samples else None]
+        for name, (*shares, samples) in (("test split, at training", training), ("inputs of this run", here))
+        if any(share is not None for share in shares)
     ]
-    if report.document.get("quantization"):
-        header[2] = "quantized"
-        rows = [
-            ["test split, at training", found["float_at_training"], None, None, found["samples_at_training"]],
-            ["inputs of this run", found["float"], found["quantized"], found["hardware"], found["samples"] or None],
-        ]
-    lines = [
-        [
-            name,
-            *(None if value is None else percent(value) for value in shares),
-            None if samples is None else number(samples),
-        ]
-        for name, *shares, samples in rows
-        if any(value is not None for value in shares)
-    ]
-    if not lines:
+    if not rows:
         return element("p", "Not measured: there were no labels, or nothing was compared.")
-    return join([table("Share of samples whose largest output is the label", header, lines), _confusion(report)])
+    header = ["measured on", "float", software, "hardware", "samples"]
+    return join([table("Share of samples whose largest output is the label", header, rows), _confusion(report)])
 
 
 def _confusion(report: Report) -> Html | None:
@@ -154,9 +149,9 @@ def _details(entry: Mapping[str, Any]) -> list[tuple[str, Html]]:
 
 def _used(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     """Return (name, used, what the part has) of all that the part has and the source counts."""
-    counts, words = {**(entry.get("detail") or {}), **entry}, dict(COLUMNS)
+    counts = {**(entry.get("detail") or {}), **entry}
     return [
-        (words.get(key, key.replace("_", " ")), counts[key], has)
+        (COLUMNS.get(key, key.replace("_", " ")), counts[key], has)
         for key, has in entry["capacity"].items()
         if has and counts.get(key) is not None
     ]
@@ -165,20 +160,20 @@ def _used(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
 def _by_module(entry: Mapping[str, Any]) -> Html | None:
     """Return a table per op or module; a column that the source does not fill is left out."""
     layers = entry["layers"]
-    kept = [(key, words) for key, words in COLUMNS if any(each.get(key) is not None for each in (*layers, entry))]
+    kept = [key for key in COLUMNS if any(row.get(key) is not None for row in (*layers, entry))]
     if not kept:
         return None
-    largest = {key: max((each[key] or 0 for each in layers), default=0) or 1 for key, _ in kept}
+    largest = {key: max((layer[key] or 0 for layer in layers), default=0) or 1 for key in kept}
 
-    def cell(each: Mapping[str, Any], key: str) -> Html | None:
-        value = each.get(key)
+    def cell(layer: Mapping[str, Any], key: str) -> Html | None:
+        value = layer.get(key)
         drawn = element("span", charts.bar(value / largest[key], ""), aria_hidden="true") if value else None
         return None if value is None else join([number(value), drawn])
 
-    rows = [[each["name"], *(cell(each, key) for key, _ in kept)] for each in layers]
-    total = ["total", *(None if entry[key] is None else number(entry[key]) for key, _ in kept)]
+    rows = [[layer["name"], *(cell(layer, key) for key in kept)] for layer in layers]
+    total = ["total", *(None if entry[key] is None else number(entry[key]) for key in kept)]
     caption = f"By module, {source_words(entry)}; a bar is as long as its part of the column's largest number"
-    return table(caption, ["module", *(words for _, words in kept)], [*rows, total], foot=1)
+    return table(caption, ["module", *(COLUMNS[key] for key in kept)], [*rows, total], foot=1)
 
 
 def energy(report: Report) -> Html | None:

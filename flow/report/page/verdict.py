@@ -6,23 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from flow.report.page.html import Html, element, facts, items, join, number, percent
-from flow.report.page.words import CHECKED, preferred, source_words
-from flow.report.text import Report, reproduction, verdict_line
+from flow.report.record import Report
+from flow.report.words import (
+    SCOPES,
+    SOURCES,
+    divergence_codes,
+    divergence_place,
+    reproduction,
+    settings,
+    source_words,
+    verdict_line,
+)
 
 
 def heading(report: Report) -> Html:
     """Return the head of the page: the model and its target."""
-    project = report.document["project"]
-    own = [f"{op} {factor}" for op, factor in project["reuse_factors"].items()]
-    settings = [
-        project["backend"],
-        project["io_type"],
-        project["strategy"],
-        f"reuse factor {', '.join([str(project['reuse_factor']), *own])}",
-        project["part"],
-        f"{project['clock_period_ns']:g} ns",
-    ]
-    shown = (element("li", words) for words in settings if words)
+    shown = (element("li", words) for words in settings(report.document["project"]) if words)
     return join([element("h1", report.document["model"]), element("ul", *shown, class_="settings")])
 
 
@@ -73,10 +72,9 @@ def _first_divergence(report: Report) -> Html | None:
     first = document["verdict"]["first_divergence"]
     if first is None:
         return None
-    here, there = first["levels"]
     told = facts(
-        ("first at", f"op '{first['op']}', element {tuple(first['index'])}"),
-        ("codes", f"{here} {first['codes'][0]}, {there} {first['codes'][1]}"),
+        ("first at", divergence_place(first)),
+        ("codes", divergence_codes(first)),
         ("cause", first["cause"]),
         ("counterexample", f"from sample {first['sample']}, with {first['nonzero_inputs']} non-zero inputs"),
         ("to see it again", element("code", reproduction(document))),
@@ -91,12 +89,11 @@ def _differences(found: Mapping[str, Any]) -> Html | None:
 
 def _scope(document: Mapping[str, Any]) -> Html:
     """Return in words how far the comparison reaches."""
-    given = [layer["proof"] for layer in document["layers"] if layer.get("proof")]
-    if not given:
+    scopes = [layer["proof"]["scope"] for layer in document["layers"] if layer.get("proof")]
+    if not scopes:
         return element("p", "A test over these inputs, not a proof for all.", class_="note")
-    counts = {scope: sum(proof["scope"] == scope for proof in given) for scope in CHECKED}
-    words = [f"{_ops(count)} {CHECKED[scope]}" for scope, count in counts.items() if count]
-    left = sum(not layer.get("proof") for layer in document["layers"])
+    words = [f"{_ops(scopes.count(scope))} {said}" for scope, (_, said) in SCOPES.items() if scope in scopes]
+    left = len(document["layers"]) - len(scopes)
     words += [f"{_ops(left)} only compared on the inputs above"] if left else []
     return element("p", f"Each op by itself: {'; '.join(words)}.", class_="note")
 
@@ -105,11 +102,18 @@ def _ops(count: int) -> str:
     return f"{count} {'op' if count == 1 else 'ops'}"
 
 
+def _preferred(document: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """Return the entry of `resources` nearest to the chip that knows `key`; None if none does."""
+    order = list(SOURCES)
+    known = [entry for entry in document["resources"] if entry[key] is not None]
+    return max(known, key=lambda entry: order.index(entry["source"]) if entry["source"] in order else -1, default=None)
+
+
 def summary(report: Report) -> Html:
     """Return the numbers that are asked for first, each with its source."""
     document = report.document
     accuracy = document["accuracy"]
-    lut, latency = preferred(document, "lut"), preferred(document, "latency_cycles")
+    lut, latency = _preferred(document, "lut"), _preferred(document, "latency_cycles")
     cells = [
         (
             "accuracy of the hardware",

@@ -19,7 +19,7 @@ from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, est
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.cost.estimation import estimate
 from flow.errors import UnsupportedError
-from flow.report.text import error_words
+from flow.report.words import error_words
 from flow.results import ResourceReport
 from flow.target import Target
 

@@ -1,0 +1,204 @@
+"""Put a report together, or another comparison into it: what the stages found becomes JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flow.frontend.trained import TrainedModel
+from flow.ir.graph import IntGraph, MatMul, Op
+from flow.ir.intervals import accumulation
+from flow.ir.po2 import is_po2, split
+from flow.quantization.stage import Quantization
+from flow.report.accuracy import accuracy, confusion, measured_accuracy, softmax
+from flow.report.record import SCHEMA, Comparison, Report
+from flow.results import EnergyReport, ResourceReport
+from flow.target import Target
+from flow.verification.compare import mismatches
+
+
+def assemble(
+    *,
+    trained: TrainedModel,
+    graph: IntGraph,
+    target: Target,
+    run_dir: Path,
+    project_digest: str | None,
+    comparison: Comparison | None,
+    quantization: Quantization | None = None,
+    resources: Sequence[ResourceReport],
+    energy: Sequence[EnergyReport],
+    notes: Sequence[str],
+    commands: Sequence[str],
+    versions: Mapping[str, str],
+    timings_s: Mapping[str, float],
+) -> Report:
+    """Put a report together.
+
+    Args:
+        trained, graph: the model, and its graph after the passes.
+        target: hardware settings.
+        run_dir: run directory; nothing is read from it.
+        project_digest: of the project; None if there is none.
+        comparison: None if nothing was compared.
+        quantization: of a float model: what was chosen and measured.
+        resources, energy: what each source says.
+        notes: what a reader must know, besides the warnings of the graph.
+        commands: command lines that do it all again.
+        versions: of the packages that made the project, by name; those that trained the model are in `trained`.
+        timings_s: seconds by stage.
+    """
+    wrong, proofs = _mismatches(graph, comparison), {} if comparison is None else comparison.proofs
+    return Report(
+        {
+            "schema": SCHEMA,
+            "model": trained.name,
+            "run_dir": str(run_dir),
+            "verdict": _verdict(comparison, wrong),
+            "layers": [_layer(op, graph, wrong.get(op.name, 0), proofs.get(op.name)) for op in graph.ops],
+            "sparsity": _total_sparsity(graph),
+            "accuracy": accuracy(graph, comparison, trained, quantization),
+            "confusion": confusion(graph, comparison, trained.metrics.get("float_confusion")),
+            "softmax": softmax(graph, comparison),
+            "inputs": _inputs(graph, comparison),
+            "quantization": None if quantization is None else dict(quantization.document),
+            "resources": [entry.to_json() for entry in resources],
+            "energy": [entry.to_json() for entry in energy],
+            "project": {
+                "backend": target.backend,
+                "io_type": target.io_type,
+                "strategy": target.strategy,
+                "reuse_factor": target.reuse_factor,
+                "reuse_factors": dict(target.reuse_factors),
+                "part": target.part,
+                "clock_period_ns": target.clock_period_ns,
+                "path": str(run_dir / "project"),
+                "digest": project_digest,
+            },
+            "notes": [*graph.warnings, *notes],
+            "provenance": {
+                **trained.provenance,
+                "versions": {**trained.provenance.get("versions", {}), **versions},
+                "commands": list(commands),
+            },
+            "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
+        }
+    )
+
+
+def _mismatches(graph: IntGraph, comparison: Comparison | None) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for other in comparison.others if comparison else ():
+        for name, count in mismatches(comparison.reference, other, graph.ops).items():  # type: ignore[union-attr]
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[str, Any]:
+    if comparison is None:
+        return {
+            "bit_exact": None,
+            "samples": 0,
+            "adversarial_samples": 0,
+            "mismatches": 0,
+            "compared": [],
+            "arithmetic": {},
+            "first_divergence": None,
+            "file_differences": [],
+            "not_simulated": None,
+        }
+    levels = [*(other for other in comparison.others if other.level == "qkeras"), comparison.reference]
+    levels += [other for other in comparison.others if other.level != "qkeras"]
+    equal = not any(wrong.values()) and not comparison.differences
+    return {
+        "bit_exact": None if equal and comparison.not_simulated else equal,
+        "samples": len(comparison.port.codes),
+        "adversarial_samples": comparison.adversarial,
+        "mismatches": sum(wrong.values()),
+        "compared": [result.level for result in levels],
+        "arithmetic": {result.level: result.arithmetic for result in levels},
+        "first_divergence": None if comparison.divergence is None else comparison.divergence.to_json(),
+        "file_differences": list(comparison.differences),
+        "not_simulated": comparison.not_simulated or None,
+    }
+
+
+def _layer(op: Op, graph: IntGraph, wrong: int, proof: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": op.name,
+        "op": op.kind,
+        "inputs": list(op.inputs),
+        "layers": list(dict.fromkeys(op.layers)),
+        "fused": list(op.fused),
+        "shape": list(op.shape),
+        "output_format": op.format.to_json(),
+        "rounding": op.rounding.value,
+        "overflow": op.overflow.value,
+        "accumulator_bits": None,
+        "accumulator_range": None,
+        "weights": 0,
+        "sparsity": None,
+        "mismatches": wrong,
+        "proof": proof,
+    }
+    if isinstance(op, MatMul):
+        sums = accumulation(op, graph[op.inputs[0]].format)
+        entry |= {
+            "accumulator_bits": op.accumulator.width if op.accumulator else None,
+            "accumulator_range": [int(sums.low.min()), int(sums.high.max())],
+            "weights": int(op.weight.size),
+            "sparsity": float(np.count_nonzero(op.weight == 0) / op.weight.size),
+            "weight_format": op.weight_format.to_json(),
+            "power_of_two_weights": is_po2(op.weight),
+        }
+        if is_po2(op.weight):
+            entry["exponents"] = _exponents(op)
+    return entry
+
+
+def _exponents(op: MatMul) -> dict[str, int]:
+    """Return how many non-zero weights have each exponent of two, by exponent, ascending."""
+    weights = split(op.weight)
+    stored = weights.exponent[weights.nonzero] + weights.min_exponent - op.weight_format.frac_bits
+    return {str(exponent): int(count) for exponent, count in zip(*np.unique(stored, return_counts=True), strict=True)}
+
+
+def _total_sparsity(graph: IntGraph) -> float | None:
+    weights = [op.weight for op in graph.ops if isinstance(op, MatMul)]
+    total = sum(weight.size for weight in weights)
+    return float(sum(np.count_nonzero(weight == 0) for weight in weights) / total) if total else None
+
+
+def _inputs(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "format": graph.inputs[0].format.to_json(),
+        "shape": list(graph.inputs[0].shape),
+        "ports": [{"name": op.name, "format": op.format.to_json(), "shape": list(op.shape)} for op in graph.inputs],
+    }
+    if comparison is not None:
+        port = comparison.port
+        entry |= {"source": port.source, "rounded_values": port.rounded, "clipped_values": port.clipped}
+    return entry
+
+
+def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_s: Mapping[str, float]) -> Report:
+    """Return a report with another comparison in it, of the project as it lies on disk now."""
+    wrong = _mismatches(graph, comparison)
+    layers = [
+        {**layer, "mismatches": wrong.get(layer["name"], 0), "proof": comparison.proofs.get(layer["name"])}
+        for layer in report.document["layers"]
+    ]
+    return Report(
+        {
+            **report.document,
+            "verdict": _verdict(comparison, wrong),
+            "accuracy": {**report.document["accuracy"], **measured_accuracy(graph, comparison)},
+            "confusion": confusion(graph, comparison, (report.document.get("confusion") or {}).get("float")),
+            "layers": layers,
+            "softmax": softmax(graph, comparison) or report.document.get("softmax", []),
+            "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
+        }
+    )

@@ -1,0 +1,147 @@
+"""Words that the forms of the report share: text, Markdown and page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from flow.report.record import Report
+
+COUNTS = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k", "uram": "URAM"}
+"""Field of a resource entry that counts something of the part -> heading."""
+
+COLUMNS = {
+    **COUNTS,
+    "latency_cycles": "latency, cycles",
+    "initiation_interval_cycles": "interval, cycles",
+}
+"""Field of a resource entry -> heading on a page."""
+
+SCOPES = {
+    "proved": ("proved for all inputs", "proved for all inputs"),
+    "exhaustive": ("run on all inputs", "run on every possible input"),
+    "tested": ("tested on the inputs of this run", "tested"),
+}
+"""Scope of a proof -> words in a text, and on the page, where the inputs of the run stand beside them."""
+
+ALTERNATIVES = {"int8": "with 8-bit multipliers", "float32": "in float32"}
+"""Other arithmetic for the same sums -> words."""
+
+ACCURACIES = {
+    "QKeras": (("float", "qkeras_at_training", None, "samples_at_training"), (None, "qkeras", "hardware", "samples")),
+    "quantized": (
+        ("float_at_training", None, None, "samples_at_training"),
+        ("float", "quantized", "hardware", "samples"),
+    ),
+}
+"""Software model -> fields of `accuracy` at training, and in this run; None where nothing is measured."""
+
+SOURCES = {
+    "static": "static estimate",
+    "csynth": "C synthesis",
+    "yosys": "Yosys",
+    "nextpnr": "nextpnr",
+    "vivado": "Vivado",
+    "quartus": "Quartus",
+    "rtlsim": "RTL simulation",
+}
+"""Source -> words; the nearer to the chip, the later. A source that is not here goes by its own name."""
+
+
+def settings(project: Mapping[str, Any]) -> list[Any]:
+    """Return the settings of a project in words, as in ["Vitis", "io_stream", "Latency", "reuse factor 4", ...]."""
+    own = [f"{op} {factor}" for op, factor in project["reuse_factors"].items()]
+    return [
+        project["backend"],
+        project["io_type"],
+        project["strategy"],
+        f"reuse factor {', '.join([str(project['reuse_factor']), *own])}",
+        project["part"],
+        f"{project['clock_period_ns']:g} ns",
+    ]
+
+
+def verdict_line(report: Report) -> str:
+    """Return the verdict in one line, with its scope."""
+    verdict = report.document["verdict"]
+    if report.bit_exact is None and not verdict["not_simulated"]:
+        return "NOT COMPARED: the build stopped before simulation"
+    scope = f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
+    levels = " = ".join(
+        f"{level} ({verdict['arithmetic'][level]})" if level == "qkeras" else level for level in verdict["compared"]
+    )
+    if report.bit_exact is None:
+        return f"NOT SIMULATED: {verdict['not_simulated']}; computed by {levels}, {scope}"
+    if report.bit_exact:
+        layers = "every layer but the softmax" if report.document.get("softmax") else "every layer"
+        return f"BIT EXACT: {levels}, {layers}, {scope}"
+    return (
+        f"DIFFERENT: {verdict['mismatches']} output elements differ between {', '.join(verdict['compared'])}, {scope}"
+    )
+
+
+def divergence_place(first: Mapping[str, Any]) -> str:
+    """Return where levels first part, for example "op 'dense1', element (4,)"."""
+    return f"op '{first['op']}', element {tuple(first['index'])}"
+
+
+def divergence_codes(first: Mapping[str, Any]) -> str:
+    """Return what each level says where they first part, for example "reference 5, csim 6"."""
+    return ", ".join(f"{level} {code}" for level, code in zip(first["levels"], first["codes"], strict=True))
+
+
+def reproduction(document: Mapping[str, Any]) -> str:
+    """Return the command that runs the counterexample alone."""
+    run_dir, levels = document["run_dir"], document["verdict"]["first_divergence"]["levels"]
+    counterexample = f"{run_dir}/counterexample.npz"
+    return shlex.join(["flow", "compare", run_dir, "--levels", *levels, "--inputs", counterexample])
+
+
+def softmax_line(entry: Mapping[str, Any]) -> str:
+    """Return an entry of `softmax` in one line."""
+    return (
+        f"softmax '{entry['op']}': an integer function, at most {entry['largest_difference']:.2g} from QKeras' float "
+        f"result; same largest class (the first, where codes tie) in {entry['same_argmax']} of {entry['compared']}"
+    )
+
+
+def accuracies(document: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:
+    """Return the name of the software model, then what `accuracy` holds at training and in this run.
+
+    Both lists hold the accuracies of the float model, the software model and the hardware, and the number of samples.
+    """
+    name = "quantized" if document.get("quantization") else "QKeras"
+    training, here = ([key and document["accuracy"][key] for key in fields] for fields in ACCURACIES[name])
+    return name, training, here
+
+
+def shape_words(layer: Mapping[str, Any]) -> str:
+    """Return a shape, for example "28 x 28 x 1"."""
+    return " \N{MULTIPLICATION SIGN} ".join(map(str, layer["shape"]))
+
+
+def does(layer: Mapping[str, Any]) -> str:
+    """Return what an op does, in order, for example "dense + relu + requantize"."""
+    return " + ".join(layer["fused"]) or str(layer["op"])
+
+
+def format_words(fmt: Mapping[str, Any]) -> str:
+    """Return a format of the report as `--input-format` takes it, for example "ufixed<4,1>"."""
+    width = fmt["signed"] + fmt["int_bits"] + fmt["frac_bits"]
+    return f"{'' if fmt['signed'] else 'u'}fixed<{width},{fmt['signed'] + fmt['int_bits']}>"
+
+
+def source_words(entry: Mapping[str, Any] | None) -> str:
+    """Return the source of an entry in words, or nothing if there is no entry."""
+    source = "" if entry is None else str(entry["source"])
+    return SOURCES.get(source, source)
+
+
+def error_words(error: Mapping[str, Any]) -> str:
+    """Return how far an estimate is off, as words."""
+    lut, ff = (
+        f"{name.upper()} by {error[name]['mean']:g} % in the mean, {error[name]['worst']:g} % at worst"
+        for name in ("lut", "ff")
+    )
+    return f"off on {error['lut']['modules']} random modules ({error['against']}): {lut}; {ff}"
