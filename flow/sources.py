@@ -6,15 +6,14 @@ import shutil
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from flow.data.inputs import Samples, read_samples
 from flow.errors import DataError, InputError, ModelFileError, OutputError, SpecError, ToolMissingError
+from flow.frontend.base import FRONTENDS, Frontend, Inference, front_end
 from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TrainedModel, load_trained, save_trained
+from flow.ir.graph import IntGraph
 from flow.runs import digest, digest_code, digest_file, read_npz, write_npz
 from flow.train.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
-
-KERAS_SUFFIXES = (".h5", ".hdf5", ".keras", ".json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,19 +31,23 @@ class Source:
     keras_file: Path | None = None
     weights: Path | None = None
 
-    def keras_model(self) -> Any:
-        """Return the Keras model, for inference.
+    @property
+    def level(self) -> str:
+        """What inference of the model by its own framework is called among the levels of a comparison."""
+        return front_end(self.trained.frontend).level
+
+    def inference(self, extracted: IntGraph, lowered: IntGraph) -> Inference:
+        """Return inference of the model by its own framework.
+
+        Args:
+            extracted: its graph before any pass.
+            lowered: the graph of unified modules; the results are codes of its ops.
 
         Raises:
-            ToolMissingError: TensorFlow or QKeras is not installed.
+            ToolMissingError: the framework is not installed.
         """
-        if self.keras_file is not None:
-            from flow.train.reader import read_keras
-
-            return read_keras(self.keras_file, self.weights).keras
-        from flow.train.rebuild import keras_model
-
-        return keras_model(self.trained)
+        run = front_end(self.trained.frontend).inference
+        return run(self.trained, self.keras_file, self.weights, extracted, lowered)
 
 
 def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
@@ -61,8 +64,9 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
         ToolMissingError: a Keras file needs TensorFlow to be read.
         OutputError: the cache cannot be written.
     """
-    if _is_keras(model):
-        trained = _read_keras_file(model, weights, cache)
+    reader = _reader(model)
+    if reader is not None:
+        trained = _read_file(reader, model, weights, cache)
         return Source(trained=trained, keras_file=model, weights=weights)
     directory, spec = _named(model, weights)
     if isinstance(spec, FloatSpec):
@@ -81,7 +85,7 @@ def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
     Raises:
         FlowError: as of `find_source`.
     """
-    if _is_keras(model):
+    if _reader(model) is not None:
         return find_source(model, weights=weights, cache=cache)
     directory, spec = _named(model, weights)
     kept = directory if isinstance(spec, FloatSpec) else directory / FLOAT_DIR
@@ -90,9 +94,9 @@ def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
     return Source(trained=load_trained(kept), dataset=spec.dataset)
 
 
-def _is_keras(model: Path) -> bool:
-    saved_model = model.is_dir() and (model / "saved_model.pb").exists()
-    return saved_model or model.suffix in KERAS_SUFFIXES or (model.is_file() and model.suffix != ".toml")
+def _reader(model: Path) -> Frontend | None:
+    """Return the front end that reads a user's file; None for a name or what has a spec."""
+    return next((each for each in map(front_end, FRONTENDS) if each.takes(model)), None)
 
 
 def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSpec]:
@@ -108,21 +112,19 @@ def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSp
     return directory, load_spec(model if model.suffix == ".toml" else directory / "spec.toml")
 
 
-def _read_keras_file(model: Path, weights: Path | None, cache: Path) -> TrainedModel:
+def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path) -> TrainedModel:
     for path in (model, weights):
         if path is not None and not path.exists():
             raise ModelFileError(f"{path}: no such file")
     contents = [digest_file(path) for path in (model, weights) if path is not None]
-    code = digest_code("train")  # another version may read it otherwise
+    code = digest_code(reader.code)  # another version may read it otherwise
     kept = cache / digest(model.name, contents, code)[:16]
     if (kept / TRAINED_JSON).exists():
         try:
             return load_trained(kept)
         except ModelFileError:
             pass  # an interrupted write: read the model again
-    from flow.train.reader import read_keras
-
-    trained = read_keras(model, weights).trained
+    trained = reader.read_file(model, weights)
     try:
         save_trained(trained, kept)
     except OSError as error:

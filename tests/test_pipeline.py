@@ -224,7 +224,7 @@ def test_qkeras_is_tried_again_when_it_was_missing(
         raise ToolMissingError("package 'tensorflow' cannot be imported; run: pip install 'po2flow[train]'")
 
     with monkeypatch.context() as without:
-        without.setattr(sources.Source, "keras_model", missing)
+        without.setattr(sources.Source, "inference", missing)
         report = build("digits_mlp", options=options)
     assert report.bit_exact is True
     assert report.document["verdict"]["compared"] == ["reference", "csim"]

@@ -46,8 +46,8 @@ class TrainedModel:
 
     Attributes:
         name: identifier; what reports and directories are called after.
-        class_name: "Sequential" or "Functional".
-        config: the Keras configuration (JSON types only).
+        class_name: what `config` is of: "Sequential" or "Functional".
+        config: the model as its front end describes it, as Keras' configuration (JSON types only).
         weights: layer name -> array name -> float32 values, as the table above says.
         warnings: findings made while reading the model that a report must repeat (lines of text).
         verification_inputs: (n, *input_shape) float32 or None: inputs kept with the model.
@@ -58,6 +58,7 @@ class TrainedModel:
             "float_confusion": how many test samples of each class (row) the float twin took for each (column). Of a
             float model "float" and "float_confusion" alone, or "reconstruction_mse": mean squared error per feature.
         provenance: how the model was made: seed, epochs, versions, data set (JSON types only).
+        frontend: the front end that reads all this: a key of `flow.frontend.base.FRONTENDS`.
     """
 
     name: str
@@ -70,6 +71,7 @@ class TrainedModel:
     calibration_inputs: NDArray[np.float32] | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    frontend: str = "keras"
 
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each input by the name of its layer, in order, without the batch axis.
@@ -108,6 +110,7 @@ def save_trained(model: TrainedModel, directory: Path) -> None:
     """Write `trained.json` and `trained.npz` into a directory."""
     document = {
         "name": model.name,
+        "frontend": model.frontend,
         "class_name": model.class_name,
         "config": model.config,
         "warnings": list(model.warnings),
@@ -146,6 +149,7 @@ def load_trained(directory: Path) -> TrainedModel:
                 weights.setdefault(layer, {})[key] = array
         return TrainedModel(
             name=document["name"],
+            frontend=document.get("frontend", "keras"),
             class_name=document["class_name"],
             config=document["config"],
             weights=weights,

@@ -105,10 +105,7 @@ def qkeras_level(
     key = digest(source.trained.digest(), inputs_key)
     if run.is_done("qkeras", key, QKERAS):
         return _stored_qkeras(run)
-    model = source.keras_model()
-    from flow.train import inference
-
-    result = inference.run(model, source.trained, extracted, lowered, codes)
+    result = source.inference(extracted, lowered)(codes)
     arrays: dict[str, NDArray[Any]] = {f"op/{name}": values for name, values in result.codes.items()}
     arrays |= {f"softmax/{name}": values for name, values in result.softmax.items()}
     write_npz(run.path / QKERAS, {"arithmetic": np.array(result.arithmetic), **arrays})
@@ -214,12 +211,8 @@ def _qkeras(bench: Bench) -> Level:
     if not bench.run.manifest().get("stages", {}).get(MODEL, "").endswith(f" {digest_file(directory)}"):
         raise InputError(f"{directory}: the model is missing or was changed; run 'flow build' again")
     with bench.clock.stage("qkeras"):
-        source = kept(directory)
-        model = source.keras_model()
-        from flow.train import inference
-
         extracted = from_json(json.loads((directory / EXTRACTED).read_text()))
-    return lambda codes: inference.run(model, source.trained, extracted, bench.graph, codes)
+        return kept(directory).inference(extracted, bench.graph)
 
 
 LEVELS: Mapping[str, Callable[[Bench], Level]] = {

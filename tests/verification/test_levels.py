@@ -140,10 +140,10 @@ def test_a_run_without_its_model_is_refused_where_qkeras_is_asked_for(run: Path,
 
 
 def test_without_tensorflow_it_is_a_missing_tool(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(self: object) -> object:
+    def missing(self: object, *graphs: object) -> object:
         raise ToolMissingError("TensorFlow is not installed")
 
-    monkeypatch.setattr("flow.sources.Source.keras_model", missing)
+    monkeypatch.setattr("flow.sources.Source.inference", missing)
     refused(flow("compare", run, "--levels", "qkeras", "reference"), "TensorFlow is not installed", code=3)
 
 
@@ -152,10 +152,10 @@ def test_stored_results_of_a_level_that_is_gone_are_compared_unshrunk(
 ) -> None:
     """A build reuses QKeras' stored results; where they differ, only the shrinking needs the model itself."""
 
-    def missing(self: object) -> object:
+    def missing(self: object, *graphs: object) -> object:
         raise ToolMissingError("TensorFlow is not installed")
 
-    monkeypatch.setattr("flow.sources.Source.keras_model", missing)
+    monkeypatch.setattr("flow.sources.Source.inference", missing)
     opened = open_run(run)
     graph, _ = _stored_graph(opened)
     bench = verify.Bench(opened, graph, Target(), verify.Clock(lambda stage: None))

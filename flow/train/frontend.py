@@ -1,0 +1,80 @@
+"""Keras as a front end: its files, its functions and its inference. TensorFlow is loaded when one of them is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.frontend.base import Frontend, Inference
+from flow.frontend.trained import TrainedModel
+from flow.ir.graph import IntGraph
+
+SUFFIXES = (".h5", ".hdf5", ".keras", ".json")
+
+
+def takes(path: Path) -> bool:
+    """Say whether a path is a Keras model, or a file that nothing else is."""
+    saved_model = path.is_dir() and (path / "saved_model.pb").exists()
+    return saved_model or path.suffix in SUFFIXES or (path.is_file() and path.suffix != ".toml")
+
+
+def read_file(path: Path, weights: Path | None) -> TrainedModel:
+    """Return a user's model as data.
+
+    Raises:
+        FlowError: as `flow.train.reader.read_keras`.
+    """
+    from flow.train.reader import read_keras
+
+    return read_keras(path, weights).trained
+
+
+def evaluate(functions: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `flow.train.functions.evaluate`."""
+    from flow.train.functions import evaluate
+
+    return evaluate(functions, values)
+
+
+def approximate(functions: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `flow.train.functions.approximate`."""
+    from flow.train.functions import approximate
+
+    return approximate(functions, values)
+
+
+def inference(
+    trained: TrainedModel, file: Path | None, weights: Path | None, extracted: IntGraph, lowered: IntGraph
+) -> Inference:
+    """Return QKeras' inference, with the Keras model made already.
+
+    Raises:
+        ToolMissingError: TensorFlow or QKeras is not installed.
+    """
+    if file is not None:
+        from flow.train.reader import read_keras
+
+        model = read_keras(file, weights).keras
+    else:
+        from flow.train.rebuild import keras_model
+
+        model = keras_model(trained)
+    from flow.train.inference import run
+
+    return lambda codes: run(model, trained, extracted, lowered, codes)
+
+
+FRONTEND = Frontend(
+    name="keras",
+    level="qkeras",
+    code="train",
+    takes=takes,
+    read_file=read_file,
+    evaluate=evaluate,
+    approximate=approximate,
+    inference=inference,
+)
