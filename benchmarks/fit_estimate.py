@@ -29,7 +29,7 @@ from scipy.optimize import linprog
 
 import flow
 from flow.backends.rtl.cells import FAMILIES, count
-from flow.backends.rtl.netlists.footprint import Needs
+from flow.backends.rtl.netlists.needs import Needs
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, relative_errors
 from flow.backends.rtl.synthesis.synth import Module, needed, read_modules
 from flow.backends.rtl.verilog.emit import DESIGN, emit

@@ -9,12 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.backends.rtl.netlists import arithmetic
-from flow.backends.rtl.netlists.netlist import Netlist
+from flow.backends.rtl.netlists.bits import BITS
+from flow.backends.rtl.netlists.footprint import COUNTS
+from flow.backends.rtl.netlists.netlist import EVALUATE, KINDS, Netlist
+from flow.backends.rtl.netlists.pipelining import LOGIC
 from flow.backends.rtl.verilog.kernels import evaluate, kernels
+from flow.backends.rtl.verilog.netlist_module import LINES
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, Overflow, Rounding, requantize
 from flow.ir.graph import Input
 from flow.ir.passes import lower
+
+TABLES = {"value": EVALUATE, "delay": LOGIC, "bits": BITS, "footprint": COUNTS, "Verilog": LINES}
+
+
+@pytest.mark.parametrize("aspect", TABLES)
+def test_every_kind_of_node_has_a_row(aspect: str) -> None:
+    assert set(TABLES[aspect]) == set(KINDS)
 
 
 def table(net: Netlist, low: int, high: int) -> np.ndarray:

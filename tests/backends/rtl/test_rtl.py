@@ -15,7 +15,7 @@ from flow.backends.rtl.simulation.rtlsim import RtlRun, compile_rtl, run_rtl
 from flow.backends.rtl.verilog.depths import edge_depths
 from flow.backends.rtl.verilog.emit import emit, findings
 from flow.backends.rtl.verilog.kernels import refusals
-from flow.backends.rtl.verilog.modules import stream_module
+from flow.backends.rtl.verilog.stages import stream_module
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
 from flow.errors import EmitError, UnsupportedError

@@ -24,13 +24,19 @@ needs: no operation here can overflow. Equal nodes are one node.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from flow.ir.fixed import Codes, covering
+
+KINDS = (
+    *("input", "const", "add", "sub", "mul", "shl", "shr", "even", "wrap", "clamp", "max", "less", "both", "any"),
+    *("mux", "table"),
+)
+"""The closed set of nodes; every table over it has exactly these keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +222,7 @@ class Netlist:
         """Return the value of every node for input codes."""
         values: list[Codes] = []
         for node in self.nodes:
-            values.append(_evaluate(node, self.nodes, [values[arg] for arg in node.args], codes))
+            values.append(EVALUATE[node.kind](self, node, [values[arg] for arg in node.args], codes))
         return values
 
 
@@ -225,38 +231,36 @@ def _within(low: int, high: int, limits: tuple[int, int] | None) -> tuple[int, i
 
 
 def _even(value: int, n: int) -> int:
-    whole = value >> n
-    return whole & ~1 if whole << n == value else whole
+    shifted = value >> n
+    return shifted & ~1 if shifted << n == value else shifted
 
 
-def _evaluate(node: Node, nodes: Sequence[Node], args: list[Codes], codes: Codes) -> Any:
-    a, b = (*args, None, None)[:2]
-    data = node.data
-    if node.kind == "input":
-        return codes[:, data]
-    if node.kind == "const":
-        return np.asarray(data, np.int64)
-    assert a is not None
-    if node.kind in ("shl", "shr"):
-        return a << data if node.kind == "shl" else a >> data
-    if node.kind == "even":
-        whole = a >> data
-        return np.where(whole << data == a, whole & ~1, whole)
-    if node.kind == "wrap":
-        bits, signed = data
-        low = a & ((1 << bits) - 1)
-        return np.where(low >> (bits - 1) == 1, low - (1 << bits), low) if signed else low
-    if node.kind == "clamp":
-        return np.clip(a, *data)
-    if node.kind == "any":
-        return (a & ((1 << data) - 1) != 0).astype(np.int64)
-    if node.kind == "table":
-        return np.asarray(data, np.int64)[a - nodes[node.args[0]].low]
-    assert b is not None
-    if node.kind in ("add", "sub"):
-        left, right = a << data[0], b << data[1]
-        return left + right if node.kind == "add" else left - right
-    if node.kind == "mux":
-        return np.where(a == 1, b, args[2])
-    binary = {"mul": np.multiply, "max": np.maximum, "less": np.less, "both": np.bitwise_and}
-    return np.asarray(binary[node.kind](a, b)).astype(np.int64)
+def _wrapped(value: Codes, bits: int, signed: bool) -> Codes:
+    low = value & ((1 << bits) - 1)
+    return np.where(low >> (bits - 1) == 1, low - (1 << bits), low) if signed else low
+
+
+def _even_codes(value: Codes, n: int) -> Codes:
+    shifted = value >> n
+    return np.where(shifted << n == value, shifted & ~1, shifted)
+
+
+EVALUATE: Mapping[str, Callable[[Netlist, Node, Sequence[Codes], Codes], Codes]] = {
+    "input": lambda net, node, args, codes: codes[:, node.data],
+    "const": lambda net, node, args, codes: np.asarray(node.data, np.int64),
+    "add": lambda net, node, args, codes: (args[0] << node.data[0]) + (args[1] << node.data[1]),
+    "sub": lambda net, node, args, codes: (args[0] << node.data[0]) - (args[1] << node.data[1]),
+    "mul": lambda net, node, args, codes: args[0] * args[1],
+    "shl": lambda net, node, args, codes: args[0] << node.data,
+    "shr": lambda net, node, args, codes: args[0] >> node.data,
+    "even": lambda net, node, args, codes: _even_codes(args[0], node.data),
+    "wrap": lambda net, node, args, codes: _wrapped(args[0], *node.data),
+    "clamp": lambda net, node, args, codes: np.clip(args[0], *node.data),
+    "max": lambda net, node, args, codes: np.maximum(args[0], args[1]),
+    "less": lambda net, node, args, codes: (args[0] < args[1]).astype(np.int64),
+    "both": lambda net, node, args, codes: args[0] & args[1],
+    "any": lambda net, node, args, codes: (args[0] & ((1 << node.data) - 1) != 0).astype(np.int64),
+    "mux": lambda net, node, args, codes: np.where(args[0] == 1, args[1], args[2]),
+    "table": lambda net, node, args, codes: np.asarray(node.data, np.int64)[args[0] - net.nodes[node.args[0]].low],
+}
+"""Kind of node -> its value for the values of its arguments and the kernel's input codes; see the table above."""

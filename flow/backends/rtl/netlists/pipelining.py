@@ -7,6 +7,7 @@ larger part and known only after routing, so the model takes its usual size and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flow.backends.rtl.netlists.netlist import Netlist, Node
@@ -22,6 +23,22 @@ USED = 0.8
 
 FREE = ("input", "const", "shl", "shr", "wrap")
 """Wiring, which takes no logic."""
+LOGIC: Mapping[str, tuple[int, int]] = {
+    **dict.fromkeys(FREE, (0, 0)),
+    "add": (1, 1),
+    "sub": (1, 1),
+    "mul": (4, 2),
+    "even": (1, 0),
+    "clamp": (2, 0),
+    "max": (2, 1),
+    "less": (1, 1),
+    "both": (1, 0),
+    "any": (1, 0),
+    "mux": (1, 0),
+    "table": (1, 0),
+}
+"""Kind of node -> look-up tables one behind another, and bits of carry chains per bit; `even` and `any` of more than 5
+bits have one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +72,11 @@ def pipeline(net: Netlist, clock_period_ns: float) -> Pipeline:
 
 def delay_ns(node: Node, net: Netlist) -> float:
     """Return the modelled delay of a node."""
-    if node.kind in FREE:
-        return 0.0
     bits = max([node.width, *(net.nodes[arg].width for arg in node.args)])
-    levels, carry = {
-        "add": (1, bits),
-        "sub": (1, bits),
-        "less": (1, bits),
-        "max": (2, bits),
-        "mul": (4, 2 * bits),
-        "clamp": (2, 0),
-    }.get(node.kind, (1, 0))
+    levels, carries = LOGIC[node.kind]
     if node.kind in ("even", "any"):
-        levels = 1 + (node.data > 5)
-    return levels * LEVEL_NS + carry * CARRY_NS
+        levels += node.data > 5
+    return levels * LEVEL_NS + carries * bits * CARRY_NS
 
 
 def reached(net: Netlist) -> set[int]:

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from flow.backends.rtl.simulation.elaboration import SCRIPT, elaborate
 from flow.backends.rtl.simulation.steps import Bits, Steps
-from flow.backends.rtl.verilog.emit import port
-from flow.backends.rtl.verilog.modules import leading_padding, words
+from flow.backends.rtl.verilog.op_modules import words
+from flow.backends.rtl.verilog.ports import axis_port
+from flow.backends.rtl.verilog.stages import leading_padding
 from flow.backends.rtl.yosys import quoted, run_scripts, yosys_version
 from flow.errors import EmitError, OutputError
 from flow.ir.fixed import Codes
@@ -147,10 +148,10 @@ def _described(module: Mapping[str, Any], graph: IntGraph, io_type: str) -> NDAr
     """Return a design as the program reads it: its steps, then its ports and ops."""
     steps, outputs = elaborate(module), [graph[name] for name in graph.outputs]
     toggles = _toggles(steps, graph)
-    inputs = [_input_port(steps, port(graph, op, "s"), op, io_type) for op in graph.inputs]
+    inputs = [_input_port(steps, axis_port(graph, op, "s"), op, io_type) for op in graph.inputs]
     probes = []
     for op in outputs:
-        name = port(graph, op, "m")
+        name = axis_port(graph, op, "m")
         probes.append(_probe(steps, op, io_type, [f"{name}_{wire}" for wire in ("tvalid", "tready", "tlast", "tdata")]))
     watched = [
         _probe(steps, op, io_type, [f"{op.name}_{wire}" for wire in ("valid", "ready", "valid", "data")])

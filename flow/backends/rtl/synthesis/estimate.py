@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from flow.backends.rtl.netlists.footprint import Memory, Needs
+from flow.backends.rtl.netlists.needs import Memory, Needs
 from flow.errors import SpecError, UnsupportedError
 from flow.ir.graph import IntGraph
 from flow.parts import find_device
@@ -32,7 +32,7 @@ LUTS = {
     "shift_registers": 1,
     "fifo_control": 6,  # of 17 FIFOs of 2 to 512 words, 8 to 53 LUTs beside the words, one off by more than a third
 }
-"""Kinds of `backends.rtl.netlists.footprint` whose LUTs are known; bits that stand alone in a netlist show them."""
+"""Kinds of `backends.rtl.netlists.needs` whose LUTs are known; bits that stand alone in a netlist show them."""
 FITTED = (
     *("small_sum", "sum_of_1", "sum_of_2", "sum_of_3", "further", "absorbed", "compare_constant", "beyond", "product"),
     *("stages", "control", "padding"),

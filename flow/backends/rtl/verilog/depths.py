@@ -17,7 +17,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.backends.rtl.verilog.modules import Module, is_window, window_settings, words
+from flow.backends.rtl.verilog.op_modules import OpModule, words
+from flow.backends.rtl.verilog.stages import is_window, window_settings
 from flow.ir.graph import Conv, Input, IntGraph, Op, Pool
 
 FRAMES = 3
@@ -29,7 +30,7 @@ Edge = tuple[str, str, int]
 """An op, one that reads it, and at which place among its inputs."""
 
 
-def edge_depths(graph: IntGraph, modules: Mapping[str, Module]) -> dict[Edge, int]:
+def edge_depths(graph: IntGraph, modules: Mapping[str, OpModule]) -> dict[Edge, int]:
     """Return the depth of the FIFO of each edge that needs one: behind a fork, or before a join."""
     needed: dict[Edge, int] = {}
     for gap in (1, _rest(graph, modules)):
@@ -42,22 +43,7 @@ def edge_depths(graph: IntGraph, modules: Mapping[str, Module]) -> dict[Edge, in
     }
 
 
-def pipeline_times(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return when each op of a pipeline starts on a sample, and when it has it, in cycles after the sample entered."""
-    starts: dict[str, int] = {}
-    done: dict[str, int] = {}
-    for op in graph.ops:
-        starts[op.name] = max((done[name] for name in op.inputs), default=0)
-        done[op.name] = starts[op.name] + (0 if isinstance(op, Input) else modules[op.name].depth)
-    return starts, done
-
-
-def whole_timing(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[int, int]:
-    """Return latency and initiation interval of a pipeline in cycles."""
-    return max(1, *pipeline_times(graph, modules)[1].values()), 1
-
-
-def stream_timing(graph: IntGraph, modules: Mapping[str, Module]) -> tuple[int, int]:
+def stream_timing(graph: IntGraph, modules: Mapping[str, OpModule]) -> tuple[int, int]:
     """Return latency, from the first word of a sample to its last result, and initiation interval of a stream."""
     given, _ = _run(graph, modules, 1, edge_depths(graph, modules))
     ends = np.max([given[name].reshape(FRAMES, -1)[:, -1] for name in graph.outputs], axis=0)
@@ -68,7 +54,7 @@ def _readers(graph: IntGraph, name: str) -> int:
     return sum(op.inputs.count(name) for op in graph.ops) + graph.outputs.count(name)
 
 
-def _rest(graph: IntGraph, modules: Mapping[str, Module]) -> int:
+def _rest(graph: IntGraph, modules: Mapping[str, OpModule]) -> int:
     """Return cycles after which a word has no effect any more."""
     cycles = sum(module.depth for module in modules.values()) + 4 * len(graph.ops)
     for op in graph.ops:
@@ -81,7 +67,7 @@ def _rest(graph: IntGraph, modules: Mapping[str, Module]) -> int:
 
 
 def _run(
-    graph: IntGraph, modules: Mapping[str, Module], gap: int, with_fifo: Collection[Edge] = ()
+    graph: IntGraph, modules: Mapping[str, OpModule], gap: int, with_fifo: Collection[Edge] = ()
 ) -> tuple[dict[str, Cycles], dict[Edge, tuple[Cycles, Cycles]]]:
     """Follow words that enter the design every `gap` cycles; the edges with a FIFO take a cycle more.
 
@@ -108,7 +94,7 @@ def _most_waiting(arrives: Cycles, leaves: Cycles) -> int:
     return int((entered - np.searchsorted(leaves, arrives, side="left")).max(initial=0))
 
 
-def _schedule(op: Op, graph: IntGraph, module: Module, arrivals: list[Cycles]) -> tuple[list[Cycles], Cycles]:
+def _schedule(op: Op, graph: IntGraph, module: OpModule, arrivals: list[Cycles]) -> tuple[list[Cycles], Cycles]:
     """Return when an op takes each word of its inputs and when it gives each of its own."""
     sources = graph.sources(op)
     if is_window(op):
@@ -117,12 +103,12 @@ def _schedule(op: Op, graph: IntGraph, module: Module, arrivals: list[Cycles]) -
     if all(words(x.shape) == words(op.shape) for x in sources) and module.by_pixel:
         takes = _one_per_cycle(np.max(arrivals, axis=0))
         return [takes] * len(sources), takes + module.depth
-    each = [_one_per_cycle(when) for when in arrivals]
-    full = np.max([when.reshape(FRAMES, -1)[:, -1] + 1 for when in each], axis=0)
+    takes_each = [_one_per_cycle(when) for when in arrivals]
+    full = np.max([when.reshape(FRAMES, -1)[:, -1] + 1 for when in takes_each], axis=0)
     count = words(op.shape)
     starts = _apart(full + module.depth + (count > 1), count)
     gives: Cycles = starts[:, None] + np.arange(count, dtype=np.int64)
-    return each, gives.reshape(-1)
+    return takes_each, gives.reshape(-1)
 
 
 def _one_per_cycle(arrives: Cycles) -> Cycles:
@@ -135,7 +121,7 @@ def _apart(arrives: Cycles, gap: int) -> Cycles:
     return np.asarray(np.maximum.accumulate(arrives - steps) + steps)
 
 
-def _window_schedule(op: Conv | Pool, x: Op, module: Module, arrives: Cycles) -> tuple[list[Cycles], Cycles]:
+def _window_schedule(op: Conv | Pool, x: Op, module: OpModule, arrives: Cycles) -> tuple[list[Cycles], Cycles]:
     at = window_settings(op, x)
     rows, cols = at["PADDED_ROWS"], at["PADDED_COLS"]
     real = np.zeros((rows, cols), bool)

@@ -1,0 +1,126 @@
+"""Needs: how much a module has of each kind of hardware, counted before any tool has run.
+
+How many LUTs each kind takes is fitted to a synthesizer (`flow.backends.rtl.synthesis.estimate`).
+
+    sum                bits of carry chains with two operands
+    small_sum          the same of sums of one or two bits, which have no carry chain
+    invert, passed     bits of carry chains whose other operand is a constant 1, 0
+    sum_of_1, _2, _3   bits of sums of more than two operands that have one, two, or more variables
+    further            the fourth variable of such a bit and those after it
+    carry              cells of carry chains, 4 bits each
+    select, gate       bits chosen between two, between one and a constant
+    reset              the same as gate, between registers or sums and a register, whose set or reset does it
+    compare            LUTs of a comparison of two values, compare_constant: with a constant
+    absorbed           bits of a choice that only another choice reads, or between tables
+    clamp, clamp_one   bits that leave a clamp at both ends; clamps at one end, which the set or reset of registers do
+    limit              bits that leave a clamp at two ends of which one is no power of two
+    beyond             LUTs that look at the bits above them
+    any, table         LUTs of an OR of many bits, of a table
+    product, dsp       pairs of bits of a small product, DSP slices of a large one
+    flip_flops         registers;   shift_registers: bits that only wait, for 3 cycles or more
+
+Streams have besides: `stages`, `control` (bits of a window's counters), `padding` (those of them that are held against
+the frame inside its padding), `fifo_control` (bits of addresses), and the memories of `Needs`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SHORTEST_SHIFT_REGISTER = 3
+"""A bit that only waits for so many cycles becomes a shift register of one LUT (Yosys, `xilinx_srl -minlen`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Words that are read in the cycle in which their address is given.
+
+    Attributes:
+        width, depth: bits of a word, words.
+        ports: addresses, 1 or 2.
+    """
+
+    width: int
+    depth: int
+    ports: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a module needs.
+
+    Attributes:
+        parts: kind -> how much of it, see above.
+        memories: those of its line buffers and FIFOs.
+    """
+
+    parts: Mapping[str, int]
+    memories: tuple[Memory, ...] = ()
+
+    def __add__(self, other: Needs) -> Needs:
+        return Needs(parts=Counter(self.parts) + Counter(other.parts), memories=self.memories + other.memories)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {"parts": dict(self.parts), "memories": [[m.width, m.depth, m.ports] for m in self.memories]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Needs:
+        """Return what `to_json` wrote."""
+        memories = (Memory(width=width, depth=depth, ports=ports) for width, depth, ports in data["memories"])
+        return cls(parts=data["parts"], memories=tuple(memories))
+
+
+def window_needs(read: Iterable[tuple[int, int]], settings: Mapping[str, int], channels: int) -> Needs:
+    """Return what a window over a frame needs (`po2flow_window`).
+
+    Args:
+        read: (code of the window, its bit) that are read; a pixel's channels lie together, the row's pixels too.
+        settings: its parameters.
+        channels: of a pixel.
+    """
+    rows, cols, columns = settings["KR"], settings["KC"], settings["PADDED_COLS"]
+    taps: defaultdict[tuple[int, int, int], set[int]] = defaultdict(set)
+    for code, bit in read:
+        pixel, channel = divmod(code, channels)
+        row, col = divmod(pixel, cols)
+        taps[row, channel, bit].add(cols - col)
+    skips = [(size, step) for size, step in ((rows, settings["SR"]), (cols, settings["SC"])) if max(size, step) > 1]
+    counters = sum(max(skip).bit_length() for skip in skips)
+    counters += sum(size.bit_length() for size in (settings["PADDED_ROWS"], columns) if size > 1)
+    padded = (settings["PADDED_ROWS"], columns) != (settings["ROWS"], settings["COLS"])
+    parts = registers(taps.values()) + Counter(flip_flops=counters + 1, control=counters, padding=counters * padded)
+    if rows == 1:
+        return Needs(parts=parts)
+    memory = Memory(width=(rows - 1) * settings["WIDTH"], depth=columns, ports=1 if rows == 2 else 2)
+    return Needs(parts=parts, memories=(memory,))
+
+
+def fifo_needs(width: int, depth: int) -> Needs:
+    """Return what a FIFO needs (`po2flow_fifo`): two addresses, a count, and the words."""
+    bits = max(1, (depth - 1).bit_length())
+    return Needs(
+        parts=Counter(flip_flops=3 * bits + 1, fifo_control=bits),
+        memories=(Memory(width=width, depth=depth, ports=2),),
+    )
+
+
+def registers(bits: Iterable[Iterable[int]]) -> Counter[str]:
+    """Return what holds some bits, each of which is read after so many cycles."""
+    counts = [held(sorted(taps)) for taps in bits]
+    return Counter(flip_flops=sum(count for count, _ in counts), shift_registers=sum(count for _, count in counts))
+
+
+def held(taps: Sequence[int]) -> tuple[int, int]:
+    """Return (flip-flops, shift registers) of a bit that is read after so many cycles, in ascending order.
+
+    Example:
+        >>> held((1, 2, 7))
+        (2, 1)
+    """
+    gaps = [after - before for before, after in zip((0, *taps), taps, strict=False)]
+    long = [gap for gap in gaps if gap >= SHORTEST_SHIFT_REGISTER]
+    return sum(gaps) - sum(long), len(long)

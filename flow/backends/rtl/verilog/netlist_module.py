@@ -1,0 +1,229 @@
+"""A netlist as a module of Verilog-2005: one wire per node, one register per value and stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from flow.backends.rtl.netlists.netlist import Netlist, Node
+from flow.backends.rtl.netlists.pipelining import Pipeline, reached
+from flow.backends.rtl.verilog.printer import declare, literal, module, port
+from flow.ir.fixed import FixedFormat
+
+BLOCK = 32
+"""Registers of one always block; Yosys takes time with the square of their number."""
+
+
+def netlist_module(name: str, net: Netlist, pipe: Pipeline, inputs: Sequence[FixedFormat], output: FixedFormat) -> str:
+    """Return the module of a netlist: `(input clk, input ce, input [..] x, output [..] y)`.
+
+    Args:
+        name: the module's.
+        net: what it computes.
+        pipe: its stages; all registers advance while `ce` is high.
+        inputs: the format of each input, which gives its bits in `x`, the first one lowest.
+        output: the format of every output in `y`, the first one lowest.
+    """
+    writer = _Writer(net, pipe)
+    offset, body = 0, ""
+    for place, node in enumerate(net.nodes):
+        if node.kind == "input":
+            width = inputs[node.data].width
+            body += _wire(node, f"n{place}", f"x[{offset} +: {width}]")
+            offset += width
+    body += "".join(LINES[net.nodes[place].kind](writer, place, net.nodes[place]) for place in writer.used)
+    results = [fit(writer.at(place, pipe.depth), net.nodes[place], output.width) for place in net.outputs]
+    listed = ",\n        ".join(reversed(results))
+    body += f"{writer.registers()}    assign y = {{\n        {listed}\n    }};\n"
+    x, y = port("input", "x", max(offset, 1)), port("output", "y", len(results) * output.width)
+    return module(name, [port("input", "clk"), port("input", "ce"), x, y], body)
+
+
+def _wire(node: Node, name: str, value: str) -> str:
+    return declare(name, width=node.width, signed=node.signed, value=value)
+
+
+class _Writer:
+    """Names and registers of one netlist. A value that is used in a later stage than its own passes registers."""
+
+    def __init__(self, net: Netlist, pipe: Pipeline) -> None:
+        self.net, self.pipe = net, pipe
+        self.used = sorted(reached(net) | {place for place, node in enumerate(net.nodes) if node.kind == "input"})
+        self.last = self._last_stages()
+
+    def _last_stages(self) -> dict[int, int]:
+        """Return the last stage that reads each node."""
+        last = {place: self.pipe.stages[place] for place in self.used}
+        for place in self.net.outputs:
+            last[place] = self.pipe.depth
+        for place in self.used:
+            for arg in self.net.nodes[place].args:
+                last[arg] = max(last[arg], self.pipe.stages[place])
+        return last
+
+    def at(self, place: int, stage: int) -> str:
+        """Return the name of a node's value in a stage."""
+        node = self.net.nodes[place]
+        if node.kind == "const":
+            value = literal(node.low, node.width)
+            return f"$signed({value})" if node.signed else value
+        later = stage - self.pipe.stages[place]
+        return f"n{place}_{later}" if later else f"n{place}"
+
+    def signed(self, place: int, stage: int) -> str:
+        """Return the name as a signed operand."""
+        name = self.at(place, stage)
+        return name if self.net.nodes[place].signed else f"$signed({{1'b0, {name}}})"
+
+    def alike(self, places: Sequence[int], stage: int, result: Node) -> list[str]:
+        """Return operands of one signedness, so that Verilog extends them by their own signs."""
+        any_signed = result.signed or any(self.net.nodes[place].signed for place in places)
+        return [(self.signed if any_signed else self.at)(place, stage) for place in places]
+
+    def registers(self) -> str:
+        """Return the registers between stages."""
+        declared, advanced = "", list[str]()
+        for place in self.used:
+            node = self.net.nodes[place]
+            if node.kind == "const":
+                continue
+            for later in range(1, self.last[place] - self.pipe.stages[place] + 1):
+                name, before = f"n{place}_{later}", f"n{place}_{later - 1}" if later > 1 else f"n{place}"
+                declared += declare(name, width=node.width, kind="reg", signed=node.signed)
+                advanced.append(f"            {name} <= {before};\n")
+        blocks = ("".join(advanced[start : start + BLOCK]) for start in range(0, len(advanced), BLOCK))
+        return declared + "".join(
+            f"    always @(posedge clk) begin\n        if (ce) begin\n{block}        end\n    end\n" for block in blocks
+        )
+
+
+def fit(name: str, node: Node, width: int) -> str:
+    """Return the value of a node, of which `name` is the name, with exactly `width` bits."""
+    if node.kind == "const":
+        return literal(node.low, width)
+    missing = width - node.width
+    if missing == 0:
+        return name
+    if missing < 0:
+        return f"{name}[{width - 1}:0]"
+    fill = f"{{{missing}{{{name}[{node.width - 1}]}}}}" if node.signed else f"{missing}'d0"
+    return f"{{{fill}, {name}}}"
+
+
+# ---------------------------------------------------------------------- a node's lines, by its kind
+
+
+def _nothing(writer: _Writer, place: int, node: Node) -> str:
+    """Inputs stand before all other lines; a constant is written where it is read."""
+    return ""
+
+
+def _table(writer: _Writer, place: int, node: Node) -> str:
+    (arg,) = node.args
+    index, name = writer.net.nodes[arg], writer.at(arg, writer.pipe.stages[place])
+    entries = "".join(
+        f"            {literal(index.low + i, index.width)}: n{place} = {literal(value, node.width)};\n"
+        for i, value in enumerate(node.data)
+    )
+    rest = f"            default: n{place} = {literal(node.data[0], node.width)};\n"
+    return (
+        declare(f"n{place}", width=node.width, kind="reg", signed=node.signed)
+        + f"    always @* begin\n        case ({name})\n{entries}{rest}        endcase\n    end\n"
+    )
+
+
+def _value(writer: _Writer, place: int, node: Node) -> str:
+    return _wire(node, f"n{place}", VALUES[node.kind](writer, node, writer.pipe.stages[place]))
+
+
+def _sum(writer: _Writer, node: Node, stage: int) -> str:
+    operands = zip(writer.alike(node.args, stage, node), node.data, strict=True)
+    left, right = (f"({name} <<< {shift})" if shift else name for name, shift in operands)
+    return f"{left} {'+' if node.kind == 'add' else '-'} {right}"
+
+
+def _product(writer: _Writer, node: Node, stage: int) -> str:
+    return " * ".join(writer.alike(node.args, stage, node))
+
+
+def _shift(writer: _Writer, node: Node, stage: int) -> str:
+    return f"{writer.at(node.args[0], stage)} {'<<<' if node.kind == 'shl' else '>>>'} {node.data}"
+
+
+def _even(writer: _Writer, node: Node, stage: int) -> str:
+    n, name, width = node.data, writer.at(node.args[0], stage), writer.net.nodes[node.args[0]].width
+    last = f"{name}[{n}] & (|{name}[{n - 1}:0])"
+    return f"{{{name}[{width - 1}:{n + 1}], {last}}}" if width > n + 1 else last
+
+
+def _wrap(writer: _Writer, node: Node, stage: int) -> str:
+    return fit(writer.at(node.args[0], stage), writer.net.nodes[node.args[0]], node.width)
+
+
+def _any(writer: _Writer, node: Node, stage: int) -> str:
+    return f"|{writer.at(node.args[0], stage)}[{min(node.data, writer.net.nodes[node.args[0]].width) - 1}:0]"
+
+
+def _both(writer: _Writer, node: Node, stage: int) -> str:
+    return " & ".join(writer.at(arg, stage) for arg in node.args)
+
+
+def _less(writer: _Writer, node: Node, stage: int) -> str:
+    return " < ".join(writer.alike(node.args, stage, node))
+
+
+def _max(writer: _Writer, node: Node, stage: int) -> str:
+    a, b = writer.alike(node.args, stage, node)
+    return f"({a} > {b}) ? {a} : {b}"
+
+
+def _mux(writer: _Writer, node: Node, stage: int) -> str:
+    a, b = writer.alike(node.args[1:], stage, node)
+    return f"{writer.at(node.args[0], stage)} ? {a} : {b}"
+
+
+def _clamp(writer: _Writer, node: Node, stage: int) -> str:
+    """Return the clamp of a value. Ends at powers of two are tested by bits, which takes no carry chain."""
+    name, source, (least, most) = writer.at(node.args[0], stage), writer.net.nodes[node.args[0]], node.data
+    top, width, bits = source.width - 1, node.width, most.bit_length()
+    high, low = literal(most, width), literal(least, width)
+    kept = f"{name}[{width - 1}:0]" if width <= source.width else name
+    all_ones = most == (1 << bits) - 1 and bits > 0
+    if source.low >= least and all_ones:  # only the upper end can be passed
+        sign = f"~{name}[{top}] & " if source.signed else ""
+        above = f"|{name}[{top - source.signed}:{bits}]"
+        return f"({sign}({above})) ? {high} : {kept}"
+    if least == 0 and all_ones and source.signed:
+        above = f"(|{name}[{top - 1}:{bits}]) ? {high} : " if source.high > most else ""
+        return f"{name}[{top}] ? {low} : {above}{kept}"
+    if least == -most - 1 and all_ones and source.signed and source.high > most:
+        beyond = f"(|{name}[{top}:{bits}]) & ~(&{name}[{top}:{bits}])"
+        return f"({beyond}) ? {{{name}[{top}], {{{bits}{{~{name}[{top}]}}}}}} : {kept}"
+    bits = max(source.width, least.bit_length(), most.bit_length())
+    compared = writer.signed(node.args[0], stage)
+    ends = [f"$signed({literal(end, bits + 1)})" for end in (least, most)]
+    return f"({compared} < {ends[0]}) ? {low} : ({compared} > {ends[1]}) ? {high} : {kept}"
+
+
+VALUES: Mapping[str, Callable[[_Writer, Node, int], str]] = {
+    "add": _sum,
+    "sub": _sum,
+    "mul": _product,
+    "shl": _shift,
+    "shr": _shift,
+    "even": _even,
+    "wrap": _wrap,
+    "clamp": _clamp,
+    "max": _max,
+    "less": _less,
+    "both": _both,
+    "any": _any,
+    "mux": _mux,
+}
+"""Kind of node -> its value in a stage as an expression."""
+LINES: Mapping[str, Callable[[_Writer, int, Node], str]] = {
+    "input": _nothing,
+    "const": _nothing,
+    "table": _table,
+    **dict.fromkeys(VALUES, _value),
+}
+"""Kind of node -> the lines that compute it."""

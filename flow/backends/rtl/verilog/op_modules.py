@@ -1,0 +1,146 @@
+"""The Verilog of an op that computes on whole tensors: `(clk, ce, x, y)`, y following x after `depth` cycles of ce.
+
+`x` holds the inputs of the op one after another, the first one lowest; a tensor's first element is lowest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flow.backends.rtl.netlists.footprint import used
+from flow.backends.rtl.netlists.needs import Needs
+from flow.backends.rtl.netlists.netlist import Netlist
+from flow.backends.rtl.netlists.pipelining import Pipeline, pipeline
+from flow.backends.rtl.verilog.kernels import Kernel, kernels
+from flow.backends.rtl.verilog.netlist_module import netlist_module
+from flow.backends.rtl.verilog.printer import assign, instance, literal, module, port
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import IntGraph, Op, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class OpModule:
+    """An op as Verilog.
+
+    Attributes:
+        name: the module's.
+        texts: module name -> Verilog, this one and those it instantiates.
+        depth: cycles from input to output of its pipeline.
+        needs: what it is made of, for the estimate.
+        by_pixel: in a stream: it gives a word for each word it takes, or for a window; else it collects frames.
+    """
+
+    name: str
+    texts: dict[str, str]
+    depth: int
+    needs: Needs
+    by_pixel: bool = True
+
+
+def tensor_bits(op: Op) -> int:
+    """Return the bits of a whole tensor."""
+    return math.prod(op.shape) * op.format.width
+
+
+def words(shape: Shape) -> int:
+    """Return how many words a tensor takes in a stream: its pixels."""
+    return math.prod(shape[:-1])
+
+
+def word_bits(op: Op) -> int:
+    """Return the bits of one word of an op's output."""
+    return tensor_bits(op) // words(op.shape)
+
+
+def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    """Return an op on whole tensors, every position at once."""
+    sources, placed = graph.sources(op), kernels(op, graph)
+    pipes = _alike([pipeline(kernel.net, clock_period_ns) for kernel in placed])
+    depth, parts = pipes[0].depth, Counter[str]()
+    for kernel, pipe in zip(placed, pipes, strict=True):
+        parts += used(kernel.net, pipe, op.format.width, kernel.index, kernel.fill)
+    needs = Needs(parts=parts)
+    elements = _elements(sources)
+    if len(placed) == 1 and np.array_equal(placed[0].index, np.arange(len(elements))[None]):
+        formats = [fmt for _, fmt in elements]
+        text = netlist_module(name, placed[0].net, pipes[0], formats, op.format)
+        return OpModule(name, {name: text}, depth, needs)
+    texts, body = dict[str, str](), ""
+    for number, (kernel, pipe) in enumerate(zip(placed, pipes, strict=True)):
+        size = len(kernel.net.outputs) * op.format.width
+        inner = f"{name}_kernel{number if len(placed) > 1 else ''}"
+        wires = depth == 0 and _only_shifts(kernel.net)
+        formats = _formats(kernel, sources)
+        if not wires:
+            texts[inner] = netlist_module(inner, kernel.net, pipe, formats, op.format)
+        for place, row in zip(kernel.places.tolist(), kernel.index.tolist(), strict=True):
+            y, starts = f"y[{place * size} +: {size}]", [elements[read][0] if read >= 0 else None for read in row]
+            if wires:
+                body += assign(y, _wire(kernel, starts, formats, op.format))
+                continue
+            parts = [
+                literal(kernel.fill, fmt.width) if start is None else _slice(start, fmt)
+                for start, fmt in zip(starts, formats, strict=True)
+            ]
+            x = f"{{{', '.join(reversed(parts))}}}"
+            body += instance(inner, f"at_{place}", {"clk": "clk", "ce": "ce", "x": x, "y": y})
+    total = sum(tensor_bits(x) for x in sources)
+    ports = [port("input", "clk"), port("input", "ce"), port("input", "x", total), port("output", "y", tensor_bits(op))]
+    return OpModule(name, {**texts, name: module(name, ports, body)}, depth, needs)
+
+
+def _alike(pipes: Sequence[Pipeline]) -> list[Pipeline]:
+    """Return pipelines made as deep as the deepest."""
+    depth = max(pipe.depth for pipe in pipes)
+    return [Pipeline(pipe.stages, depth) for pipe in pipes]
+
+
+def _elements(sources: Sequence[Op]) -> list[tuple[int, FixedFormat]]:
+    """Return first bit and format of every element of the inputs, one input after another."""
+    formats = [x.format for x in sources for _ in range(math.prod(x.shape))]
+    starts = np.cumsum([0, *(fmt.width for fmt in formats)])
+    return list(zip(starts.tolist(), formats, strict=False))
+
+
+def _slice(start: int, fmt: FixedFormat) -> str:
+    return f"x[{start} +: {fmt.width}]"
+
+
+def _formats(kernel: Kernel, sources: Sequence[Op]) -> list[FixedFormat]:
+    """Return the format of each input of a kernel; one of only padding has the first input's."""
+    ends = np.cumsum([math.prod(x.shape) for x in sources])
+    largest = kernel.index.max(axis=0, initial=-1)
+    return [sources[int(np.searchsorted(ends, max(i, 0), side="right"))].format for i in largest.tolist()]
+
+
+def _only_shifts(net: Netlist) -> bool:
+    return len(net.outputs) == 1 and all(node.kind in ("input", "const", "shl") for node in net.nodes)
+
+
+def _wire(kernel: Kernel, starts: Sequence[int | None], formats: Sequence[FixedFormat], fmt: FixedFormat) -> str:
+    """Return the one output of a netlist that only shifts and extends its one input, or is a constant.
+
+    Args:
+        kernel: the netlist, and what stands in padding.
+        starts: the first bit of the input in `x`, None for padding.
+        formats: of the input.
+        fmt: of the output.
+    """
+    net = kernel.net
+    node, shift = net.nodes[net.outputs[0]], 0
+    while node.kind == "shl":
+        shift, node = shift + node.data, net.nodes[node.args[0]]
+    if node.kind == "const":
+        return literal(node.low << shift, fmt.width)
+    (start,), (x,) = starts, formats
+    below = [f"{shift}'d0"] if shift else []
+    missing = fmt.width - x.width - shift
+    if start is None:
+        return f"{{{', '.join([literal(kernel.fill, x.width + missing), *below])}}}"
+    sign = f"{{{missing}{{x[{start + x.width - 1}]}}}}" if x.signed else f"{missing}'d0"
+    return f"{{{', '.join([*([sign] if missing else []), _slice(start, x), *below])}}}"

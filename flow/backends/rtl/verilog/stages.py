@@ -1,0 +1,247 @@
+"""The Verilog of an op in a stream of pixels: `(clk, rst, x<i>_{data, valid, ready}, y_{data, valid, ready})`.
+
+A stage computes each pixel by itself, or each window behind a line buffer, or else collects whole frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from flow.backends.rtl.netlists.footprint import footprint, used
+from flow.backends.rtl.netlists.needs import Needs, window_needs
+from flow.backends.rtl.netlists.netlist import Netlist
+from flow.backends.rtl.netlists.pipelining import Pipeline, pipeline
+from flow.backends.rtl.verilog.kernels import kernel, uniform
+from flow.backends.rtl.verilog.netlist_module import netlist_module
+from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
+from flow.backends.rtl.verilog.printer import (
+    assign,
+    concat,
+    declare,
+    instance,
+    literal,
+    module,
+    port,
+    stream,
+    stream_ports,
+)
+from flow.ir.graph import Conv, Gather, IntGraph, MaxPool, Op, Pool, Reshape
+from flow.ir.intervals import common_grid
+
+CLOCKED = {"clk": "clk", "rst": "rst"}
+
+
+def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    """Return an op in a stream of pixels. Ops without a streaming form collect whole frames."""
+    sources = graph.sources(op)
+    if isinstance(op, Reshape) and words(op.shape) == words(sources[0].shape):
+        return _pixel_stage(op, sources, None, clock_period_ns, name)
+    if is_window(op):
+        assert isinstance(op, Conv | Pool)
+        return _window_stage(op, sources[0], clock_period_ns, name)
+    net = _pixel_net(op, sources)
+    if net is None:
+        return _frame_stage(op, graph, clock_period_ns, name)
+    return _pixel_stage(op, sources, net, clock_period_ns, name)
+
+
+def is_window(op: Op) -> bool:
+    """Say whether an op of a stream stands behind a line buffer."""
+    return isinstance(op, Conv | Pool) and uniform(op)
+
+
+def _pixel_net(op: Op, sources: Sequence[Op]) -> Netlist | None:
+    """Return the netlist of an op that computes each pixel from the pixels in the same place, or None."""
+    if any(words(x.shape) != words(op.shape) for x in sources) or isinstance(op, Reshape | Pool | Conv):
+        return None
+    if not isinstance(op, Gather):
+        return kernel(op, [x.format for x in sources]) if uniform(op) else None
+    return _joined_channels(op, sources)
+
+
+def _joined_channels(op: Gather, sources: Sequence[Op]) -> Netlist | None:
+    """Return the netlist of a gather that only chooses among the channels of one place, or None."""
+    starts = np.cumsum([0] + [math.prod(x.shape) for x in sources])
+    firsts = np.cumsum([0] + [x.shape[-1] for x in sources])
+    index = op.index.reshape(-1, op.shape[-1])
+    chosen = np.full(index.shape, -1, np.int64)  # which channel of all inputs at this place
+    position = np.arange(len(index))[:, None]
+    for number, x in enumerate(sources):
+        mine = (starts[number] <= index) & (index < starts[number + 1])
+        channel = index - starts[number] - position * x.shape[-1]
+        if ((channel < 0) | (channel >= x.shape[-1]))[mine].any():
+            return None
+        chosen[mine] = (channel + firsts[number])[mine]
+    if (chosen != chosen[0]).any():
+        return None
+    frac_bits, _ = common_grid([x.format for x in sources])
+    net = Netlist()
+    raised = [
+        net.shl(net.input(x.format.min_code, x.format.max_code), frac_bits - x.format.frac_bits)
+        for x in sources
+        for _ in range(x.shape[-1])
+    ]
+    net.outputs = [net.const(0) if i < 0 else net.shl(raised[i], op.format.frac_bits - frac_bits) for i in chosen[0]]
+    return net
+
+
+def _stage(op: Op, sources: Sequence[Op], name: str, body: str) -> str:
+    """Return the module of a stage."""
+    inputs = [line for i, x in enumerate(sources) for line in stream_ports(f"x{i}", word_bits(x), takes=True)]
+    ports = [port("input", "clk"), port("input", "rst"), *inputs, *stream_ports("y", word_bits(op), takes=False)]
+    return module(name, ports, body)
+
+
+def _joined_inputs(count: int) -> str:
+    """Return the wires by which all inputs pass at once: `x_data`, `x_valid`, taken by `x_ready`."""
+    return "".join(
+        assign(f"x{i}_ready", " & ".join(["x_ready", *(f"x{k}_valid" for k in range(count) if k != i)]))
+        for i in range(count)
+    )
+
+
+def _advance(depth: int, valid: str, y: str = "y") -> str:
+    """Return the control of a pipeline behind `ce`: it advances unless a word waits at its end, the stream `y`."""
+    if depth == 0:
+        return assign(f"{y}_valid", valid) + declare("ce", value=f"{y}_ready")
+    ports = {**CLOCKED, "ce": "ce", "x": valid, "y": "valid"}
+    return (
+        declare("valid", width=depth)
+        + declare("ce", value=f"{y}_ready | ~{y}_valid")
+        + assign(f"{y}_valid", f"valid[{depth - 1}]")
+        + instance("po2flow_valid", "stages", ports, parameters={"DEPTH": depth})
+    )
+
+
+def _compute(inner: str, name: str, x: str, y: str) -> str:
+    """Return the use of a pipeline."""
+    return instance(inner, name, {"clk": "clk", "ce": "ce", "x": x, "y": y})
+
+
+def _stage_needs(op: Op, net: Netlist, pipe: Pipeline, fill: int) -> Needs:
+    """Return what the one use of a netlist in a stage needs, with the bits that say which words are valid."""
+    index = np.arange(len(net.inputs), dtype=np.int64)[None]
+    parts = used(net, pipe, op.format.width, index, fill) + Counter(flip_flops=pipe.depth, stages=1)
+    return Needs(parts=parts)
+
+
+# ---------------------------------------------------------------------- pixel by pixel
+
+
+def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_period_ns: float, name: str) -> OpModule:
+    """Return a stage that computes each pixel by itself; without a netlist it passes them on."""
+    x = concat([f"x{i}_data" for i in range(len(sources))])
+    valid = " & ".join(f"x{i}_valid" for i in range(len(sources)))
+    texts, depth, needs, compute = dict[str, str](), 0, Needs(parts={}), assign("y_data", x)
+    if net is not None:
+        inner, pipe = f"{name}_kernel", pipeline(net, clock_period_ns)
+        formats = [source.format for source in sources for _ in range(source.shape[-1])]
+        depth, texts[inner] = pipe.depth, netlist_module(inner, net, pipe, formats, op.format)
+        needs, compute = _stage_needs(op, net, pipe, 0), _compute(inner, "kernel", x, "y_data")
+    body = declare("x_ready", value="ce") + _joined_inputs(len(sources)) + _advance(depth, valid) + compute
+    return OpModule(name, {**texts, name: _stage(op, sources, name, body)}, depth, needs)
+
+
+# ---------------------------------------------------------------------- window by window
+
+
+def _window_stage(op: Conv | Pool, x: Op, clock_period_ns: float, name: str) -> OpModule:
+    """Return a stage behind a line buffer: one pixel in per cycle, a pixel out wherever a window ends."""
+    inner, net = f"{name}_kernel", kernel(op, [x.format])
+    pipe = pipeline(net, clock_period_ns)
+    settings = window_settings(op, x)
+    pixels = settings["KR"] * settings["KC"]
+    fill = op.format.min_code if isinstance(op, MaxPool) else 0
+    filled = f"{{{x.shape[-1]}{{{literal(fill, x.format.width)}}}}}"
+    buffer = instance(
+        "po2flow_window",
+        "buffer",
+        {**CLOCKED, "ce": "ce", **stream("x", "x0")},
+        {"y_data": "window", "y_valid": "window_valid"},
+        framed=True,
+        parameters={**settings, "FILL": filled},
+    )
+    wires = declare("window", width=pixels * word_bits(x)) + declare("window_valid")
+    body = wires + buffer + _advance(pipe.depth, "window_valid") + _compute(inner, "kernel", "window", "y_data")
+    kernel_text = netlist_module(inner, net, pipe, [x.format] * (pixels * x.shape[-1]), op.format)
+    window = window_needs(footprint(net, pipe, op.format.width, {}).waits, settings, x.shape[-1])
+    return OpModule(
+        name,
+        {inner: kernel_text, name: _stage(op, [x], name, body)},
+        pipe.depth + 1,
+        _stage_needs(op, net, pipe, fill) + window,
+    )
+
+
+def window_settings(op: Conv | Pool, x: Op) -> dict[str, int]:
+    """Return the parameters of `po2flow_window`; a sequence is one row."""
+    missing = 2 - len(op.window)
+    rows, cols = (1,) * missing + x.shape[:-1]
+    kr, kc = (1,) * missing + op.window
+    sr, sc = (1,) * missing + op.strides
+    top, bottom, left, right = (0, 0) * missing + op.padding
+    return {
+        "WIDTH": word_bits(x),
+        "ROWS": rows,
+        "COLS": cols,
+        "KR": kr,
+        "KC": kc,
+        "SR": sr,
+        "SC": sc,
+        "TOP": top,
+        "LEFT": left,
+        "PADDED_ROWS": top + rows + bottom,
+        "PADDED_COLS": left + cols + right,
+    }
+
+
+def leading_padding(graph: IntGraph) -> int:
+    """Return at most how many cycles the padding before the first pixels takes, after a reset."""
+    settings = [window_settings(op, graph.sources(op)[0]) for op in graph.ops if isinstance(op, Conv | Pool)]
+    return sum(of_op["TOP"] * of_op["PADDED_COLS"] + of_op["LEFT"] for of_op in settings)
+
+
+# ---------------------------------------------------------------------- frame by frame
+
+
+def _frame_stage(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    """Return a stage that collects whole frames, computes on them at once, and sends the result word by word."""
+    sources, count = graph.sources(op), words(op.shape)
+    inner = tensor_module(op, graph, clock_period_ns, f"{name}_whole")
+    valid = [f"frame{i}_valid" for i in range(len(sources))]
+    body = declare("x_ready", "f_valid", "f_ready")
+    for i, x in enumerate(sources):
+        ready = " & ".join(["x_ready", *(other for other in valid if other != valid[i])])
+        body += declare(f"frame{i}", width=tensor_bits(x)) + declare(valid[i])
+        body += instance(
+            "po2flow_collect",
+            f"collect{i}",
+            {**CLOCKED, **stream("x", f"x{i}")},
+            {"y_data": f"frame{i}", "y_valid": valid[i], "y_ready": ready},
+            framed=True,
+            parameters={"WIDTH": word_bits(x), "COUNT": words(x.shape)},
+        )
+    frames = concat([f"frame{i}" for i in range(len(sources))])
+    body += declare("f_data", width=tensor_bits(op)) + assign("x_ready", "ce")
+    body += _advance(inner.depth, " & ".join(valid), "f") + _compute(inner.name, "whole", frames, "f_data")
+    if count == 1:
+        body += assign("y_data", "f_data") + assign("y_valid", "f_valid") + assign("f_ready", "y_ready")
+    else:
+        body += instance(
+            "po2flow_serialize",
+            "serialize",
+            {**CLOCKED, **stream("x", "f")},
+            stream("y", "y"),
+            framed=True,
+            parameters={"WIDTH": word_bits(op), "COUNT": count},
+        )
+    frame = Counter(flip_flops=sum(tensor_bits(x) for x in sources) + inner.depth, stages=len(sources))
+    if count > 1:
+        frame += Counter(flip_flops=tensor_bits(op), select=tensor_bits(op), stages=1)
+    needs = inner.needs + Needs(parts=frame)
+    texts = {**inner.texts, name: _stage(op, sources, name, body)}
+    return OpModule(name, texts, inner.depth, needs, by_pixel=False)
