@@ -83,11 +83,11 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
             if wires:
                 body += assign(y, _wire(kernel, starts, formats, op.format))
                 continue
-            parts = [
+            read = [
                 literal(kernel.fill, fmt.width) if start is None else _slice(start, fmt)
                 for start, fmt in zip(starts, formats, strict=True)
             ]
-            x = f"{{{', '.join(reversed(parts))}}}"
+            x = f"{{{', '.join(reversed(read))}}}"
             body += instance(inner, f"at_{place}", {"clk": "clk", "ce": "ce", "x": x, "y": y})
     total = sum(tensor_bits(x) for x in sources)
     ports = [port("input", "clk"), port("input", "ce"), port("input", "x", total), port("output", "y", tensor_bits(op))]
