@@ -7,18 +7,24 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flow.commands import WEIGHTS_FILE
 from flow.errors import FlowError, PreflightError, SpecError, ToolFailedError
 from flow.ir.names import printable
-from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
+from flow.options import (
+    add_model_options,
+    add_run_options,
+    add_settings,
+    add_target_options,
+    read_options,
+    read_quantize_options,
+    read_target,
+)
 
 if TYPE_CHECKING:
-    from flow.pipeline import BuildOptions
-    from flow.quantization.settings import QuantSettings
     from flow.report.record import Report
 
 INTERRUPTED = 130
@@ -57,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
 
-    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: object, text: str) -> _Command:
         sub = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
         sub.set_defaults(run=run)
         return sub
@@ -67,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "list the models that come with their spec")
     show = command("show", _show, "print a model's integer graph")
     show.add_argument("model", type=Path)
-    _model_options(show)
+    add_model_options(show)
     train = command("train", _train, "train a model from its spec with QKeras (needs TensorFlow)")
     train.add_argument("model", type=Path, help="name in models/ or spec file")
     train.add_argument("--epochs", type=int, help="instead of the spec's")
@@ -76,23 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "model", type=Path, help="name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
     )
-    _model_options(build)
-    _target_options(build)
-    _run_options(build)
+    add_model_options(build)
+    add_target_options(build)
+    add_run_options(build)
     quantize = command("quantize", _quantize, "turn a float model into a verified project of shifts and its report")
-    quantize.add_argument(
-        "model", type=Path, help="name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
-    )
-    _quantize_options(quantize)
-    _model_options(quantize, weights="--weights-file")
-    _target_options(quantize)
-    _run_options(quantize)
+    quantize.add_later = _add_quantize
     check = command(
         "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"
     )
     check.add_argument("model", type=Path, help="as for build")
-    _model_options(check)
-    _target_options(check)
+    add_model_options(check)
+    add_target_options(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON on stdout")
     compare = command("compare", _compare, "simulate a run's project again as it lies on disk, and compare")
     compare.add_argument("run_dir", type=Path, metavar="RUN")
@@ -135,90 +135,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
-    parser.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
-    parser.add_argument(
-        "--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr"
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+class _Command(argparse.ArgumentParser):
+    """A command; `add_later` adds its arguments when it is asked for, where to know them takes imports."""
+
+    add_later: Callable[[_Command], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        add, self.add_later = self.add_later, None
+        if add is not None:
+            add(self)
+        return super().parse_known_args(args, namespace)
 
 
-def _quantize_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that are called like the fields of `QuantSettings`; those not given are None."""
+def _add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--calibration", type=Path, help=".npy of 16 samples or more (default: those kept with a named model)"
+        "model", type=Path, help="name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
     )
-    parser.add_argument("--spec", type=Path, help="TOML file with these settings, and those of single layers")
-    for name, text in (
-        ("bits", "of activations, 2 to 16 (default: 8)"),
-        ("weight-bits", "of weights (default: as --bits; 4 for powers of two)"),
-        ("bias-bits", "of biases (default: 16)"),
-        ("input-bits", "of the input ports (default: as --bits, but at least 8)"),
-        ("output-bits", "of the outputs (default: 16)"),
-        ("table-bits", "of what a function such as tanh reads (default: 4 more than --bits)"),
-        ("calibration-samples", "use at most so many, 16 to 512 (default: 128)"),
-        ("seed", "of their choice (default: 1)"),
-        ("candidates", "fraction bits tried for each of weights, bias, output (default: 4)"),
-        ("sweeps", "2: choose outputs again by what they do to the modules that read them (default: 1)"),
-        ("budget-lut", "choose widths per module for so many LUTs (static estimate)"),
-    ):
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=text)
-    parser.add_argument("--budget-bits", type=float, metavar="B", help="choose widths per module, B bits in the mean")
-    parser.add_argument("--weights", dest="weight_kind", help="integer, po2 (default: integer)")
-    parser.add_argument("--rounding", help="tie rule: AP_RND_CONV (default), AP_RND, AP_RND_INF, ...")
-    parser.add_argument("--choose", help="joint (default), or a baseline: independent, mse, minmax, percentile, kl")
-    parser.add_argument("--points", help="unified (default), or a baseline: wide-add, folded, op")
-    parser.add_argument("--weight-rounding", help="nearest (default), reconstruct")
-    for name, text in (
-        ("per-tensor", "one number of fraction bits for all weights of a module, instead of one per channel"),
-        ("equalize", "equalize weights across layers first"),
-        ("bias-correction", "let biases take up the mean error of their sums"),
-    ):
-        parser.add_argument(f"--{name}", action="store_true", default=None, help=text)
-
-
-def _model_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> None:
-    parser.add_argument(weights, dest="weights", type=Path, help="weights file for a model given as .json")
-    parser.add_argument(
-        "--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs"
-    )
-    parser.add_argument("--labels", type=Path, help=".npy of class numbers")
-    parser.add_argument("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
-    parser.add_argument(
-        "--softmax", default="off", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("hls_projects"), help="where runs go (default: hls_projects)"
-    )
-
-
-def _target_options(parser: argparse.ArgumentParser) -> None:
-    default = Target()
-    parser.add_argument(
-        "--backend", default=default.backend, help=f"{', '.join(BACKENDS)} (default: {default.backend})"
-    )
-    parser.add_argument(
-        "--io-type",
-        default="",
-        help=f"{', '.join(IO_TYPES)} (default: {default.io_type}; rtl: io_stream for convolutions)",
-    )
-    parser.add_argument(
-        "--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)"
-    )
-    parser.add_argument(
-        "--reuse-factor",
-        action="append",
-        default=[],
-        metavar="N|OP=N",
-        help="products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)",
-    )
-    parser.add_argument(
-        "--part",
-        default="",
-        help=f"FPGA part (default: hls4ml's for the back end, {default.part} for {default.backend})",
-    )
-    parser.add_argument("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
+    add_settings(parser)
+    add_model_options(parser, WEIGHTS_FILE["quantize"])
+    add_target_options(parser)
+    add_run_options(parser)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -256,7 +192,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from flow.ir.graph import to_text
     from flow.pipeline import load_graph
 
-    print(to_text(load_graph(arguments.model, _options(arguments))))
+    print(to_text(load_graph(arguments.model, read_options(arguments))))
     return 0
 
 
@@ -287,80 +223,29 @@ def _build(arguments: argparse.Namespace) -> int:
     from flow.pipeline import build
 
     with _Progress() as progress:
-        report = build(arguments.model, _target(arguments), _options(arguments), progress)
+        report = build(arguments.model, read_target(arguments), read_options(arguments), progress)
     return _print_report(report, "json" if arguments.json else "text")
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
-    from flow.pipeline import QuantizeOptions, quantize
+    from flow.pipeline import quantize
 
-    options = QuantizeOptions(**_fields_of(QuantizeOptions, arguments), settings=_settings(arguments))
+    options = read_quantize_options(arguments)
     with _Progress() as progress:
-        report = quantize(arguments.model, _target(arguments), options, progress)
+        report = quantize(arguments.model, read_target(arguments), options, progress)
     return _print_report(report, "json" if arguments.json else "text")
-
-
-def _settings(arguments: argparse.Namespace) -> QuantSettings:
-    """Return the settings that a file and the command line give; the command line has the last word."""
-    from flow.quantization.settings import QuantSettings, parse_rounding, read_settings
-
-    given = _fields_of(QuantSettings, arguments)
-    given["weights"] = arguments.weight_kind  # `weights` is the file of a model
-    if arguments.rounding is not None:
-        given["rounding"] = parse_rounding(arguments.rounding)
-    if arguments.per_tensor:
-        given["per_channel"] = False
-    given = {name: value for name, value in given.items() if value is not None}
-    return QuantSettings(**{**(read_settings(arguments.spec) if arguments.spec is not None else {}), **given})
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from flow.pipeline import check
     from flow.verification.preflight import ERROR, to_text
 
-    findings = check(arguments.model, _target(arguments), _options(arguments))
+    findings = check(arguments.model, read_target(arguments), read_options(arguments))
     if arguments.json:
         print(json.dumps({"schema": 1, "findings": [finding.to_json() for finding in findings]}, indent=1))
     else:
         print(printable(to_text(findings), "\n"))
     return 2 if any(finding.severity == ERROR for finding in findings) else 0
-
-
-def _target(arguments: argparse.Namespace) -> Target:
-    return Target(
-        backend=arguments.backend,
-        io_type=arguments.io_type,
-        strategy=arguments.strategy,
-        **_reuse_factors(arguments.reuse_factor),
-        part=arguments.part,
-        clock_period_ns=arguments.clock_period_ns,
-    )
-
-
-def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:
-    """Read ["4", "conv1=3"] as the two fields of a Target."""
-    common, own = 1, []
-    for text in given:
-        op, _, number = text.rpartition("=")
-        if not number.isdecimal():
-            raise SpecError(f"--reuse-factor {text!r} is neither N nor OP=N")
-        if op:
-            own.append((op, int(number)))
-        else:
-            common = int(number)
-    return {"reuse_factor": common, "reuse_factors": tuple(own)}
-
-
-def _options(arguments: argparse.Namespace) -> BuildOptions:
-    from flow.pipeline import BuildOptions
-
-    return BuildOptions(**_fields_of(BuildOptions, arguments))
-
-
-def _fields_of(options: type[Any], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that are called like the fields of a dataclass."""
-    named = {field.name for field in fields(options)}
-    return {name: value for name, value in vars(arguments).items() if name in named}
 
 
 def _compare(arguments: argparse.Namespace) -> int:

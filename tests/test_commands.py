@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flow.cli import _options, _parser, _target
+from flow.cli import _parser
 from flow.commands import build_command, commands
-from flow.pipeline import BuildOptions
+from flow.ir.fixed import Rounding
+from flow.options import read_options, read_quantize_options, read_target
+from flow.pipeline import BuildOptions, QuantizeOptions
+from flow.quantization.settings import QuantSettings
 from flow.target import Target
 
 
@@ -38,7 +42,22 @@ def test_a_build_is_asked_for_again(target: Target, options: BuildOptions) -> No
     words = shlex.split(build_command("my model.h5", target, options))
     arguments = _parser().parse_args(words[1:])
     assert (words[:3], arguments.model) == (["flow", "build", "my model.h5"], Path("my model.h5"))
-    assert (_target(arguments), _options(arguments)) == (target, options)
+    assert (read_target(arguments), read_options(arguments)) == (target, options)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weights": "po2", "weight_bits": 5, "rounding": Rounding.RND, "choose": "kl", "points": "op", "seed": 9},
+        {"per_channel": False, "equalize": True, "bias_correction": True, "budget_bits": 5.5, "sweeps": 2},
+    ],
+    ids=["kinds", "switches"],
+)
+def test_a_quantization_is_asked_for_again(settings: dict[str, Any]) -> None:
+    options = QuantizeOptions(weights=Path("w.h5"), calibration=Path("c.npy"), settings=QuantSettings(**settings))
+    words = shlex.split(build_command("m.json", Target(), options))
+    assert words[:5] == ["flow", "quantize", "m.json", "--weights-file", "w.h5"]
+    assert read_quantize_options(_parser().parse_args(words[1:])) == options
 
 
 def test_defaults_are_not_written() -> None:

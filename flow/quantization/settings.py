@@ -1,20 +1,15 @@
-"""What to quantize how: bit widths, tie rule, where to quantize and by what to choose; from options and a TOML file."""
+"""How to quantize: bit widths, tie rule, where to quantize and by what to choose; from options and a TOML file."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from flow.errors import SpecError
 from flow.ir.fixed import Rounding
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from flow.toml_table import Table, read_toml
 
 MIN_BITS, MAX_BITS = 2, 16
 MIN_SAMPLES, MAX_SAMPLES = 16, 512
@@ -48,6 +43,17 @@ class LayerSettings:
         _check_one_of("weights", self.weights, (*WEIGHTS, None))
 
 
+def _setting(default: Any, text: str, **words: str) -> Any:
+    """Return the field of a setting.
+
+    Args:
+        default: what holds if nothing is said.
+        text: help of its option; {} is the default.
+        words: what the option is called, if not like the field, and what stands for its value in the help.
+    """
+    return field(default=default, metadata={"help": text.format(getattr(default, "value", default)), **words})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantSettings:
     """How a float model is quantized.
@@ -59,6 +65,8 @@ class QuantSettings:
         input_bits: of the input ports, if nothing else says their format; `bits` but at least 8 if None.
         output_bits: of what leaves the model.
         table_bits: of what a function (tanh, ...) reads; `bits` and 4 more if None.
+        calibration_samples: how many of them are used at most.
+        seed: of their choice.
         weights: one of `WEIGHTS`.
         per_channel: whether each output channel has fraction bits of its own for its weights.
         candidates: how many fraction bits are tried for weights, bias and output each: one coarser than what covers the
@@ -72,34 +80,34 @@ class QuantSettings:
         sweeps: 1, or 2 to choose outputs again by what they do to the modules that read them.
         budget_bits: mean bits per weight and activation that may be spent; None for the same width everywhere.
         budget_lut: LUTs (static estimate) that may be spent; None for no such budget.
-        calibration_samples: how many of them are used at most.
-        seed: of their choice.
         layers: Keras layer -> what it has of its own.
 
     Raises:
         SpecError: a value is not one of those.
     """
 
-    bits: int = 8
-    weight_bits: int | None = None
-    bias_bits: int = 16
-    input_bits: int | None = None
-    output_bits: int = 16
-    table_bits: int | None = None
-    weights: str = "integer"
-    per_channel: bool = True
-    candidates: int = 4
-    rounding: Rounding = Rounding.RND_CONV
-    choose: str = "joint"
-    points: str = "unified"
-    equalize: bool = False
-    bias_correction: bool = False
-    weight_rounding: str = "nearest"
-    sweeps: int = 1
-    budget_bits: float | None = None
-    budget_lut: int | None = None
-    calibration_samples: int = 128
-    seed: int = 1
+    bits: int = _setting(8, "of activations, 2 to 16 (default: {})")
+    weight_bits: int | None = _setting(None, "of weights (default: as --bits; 4 for powers of two)")
+    bias_bits: int = _setting(16, "of biases (default: {})")
+    input_bits: int | None = _setting(None, "of the input ports (default: as --bits, but at least 8)")
+    output_bits: int = _setting(16, "of the outputs (default: {})")
+    table_bits: int | None = _setting(None, "of what a function such as tanh reads (default: 4 more than --bits)")
+    calibration_samples: int = _setting(128, "use at most so many, 16 to 512 (default: {})")
+    seed: int = _setting(1, "of their choice (default: {})")
+    weights: str = _setting("integer", "integer, po2 (default: {})", metavar="WEIGHT_KIND")
+    per_channel: bool = _setting(
+        True, "one number of fraction bits for all weights of a module, instead of one per channel", option="per-tensor"
+    )
+    candidates: int = _setting(4, "fraction bits tried for each of weights, bias, output (default: {})")
+    rounding: Rounding = _setting(Rounding.RND_CONV, "tie rule: {} (default), AP_RND, AP_RND_INF, ...")  # noqa: RUF009
+    choose: str = _setting("joint", "{} (default), or a baseline: independent, mse, minmax, percentile, kl")
+    points: str = _setting("unified", "{} (default), or a baseline: wide-add, folded, op")
+    equalize: bool = _setting(False, "equalize weights across layers first")
+    bias_correction: bool = _setting(False, "let biases take up the mean error of their sums")
+    weight_rounding: str = _setting("nearest", "{} (default), reconstruct")
+    sweeps: int = _setting(1, "2: choose outputs again by what they do to the modules that read them (default: {})")
+    budget_bits: float | None = _setting(None, "choose widths per module, B bits in the mean")
+    budget_lut: int | None = _setting(None, "choose widths per module for so many LUTs (static estimate)")
     layers: Mapping[str, LayerSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,31 +144,30 @@ class QuantSettings:
     def layer(self, layers: tuple[str, ...]) -> LayerSettings:
         """Return what holds for an op that stands for some layers: the last one that says something has the say."""
         own = [self.layers[name] for name in layers if name in self.layers]
-        bits = [each.bits for each in own if each.bits is not None]
-        weight_bits = [each.weight_bits for each in own if each.weight_bits is not None]
-        weights = ([each.weights for each in own if each.weights is not None] or [self.weights])[-1]
+        bits = [layer.bits for layer in own if layer.bits is not None]
+        weight_bits = [layer.weight_bits for layer in own if layer.weight_bits is not None]
+        weights = ([layer.weights for layer in own if layer.weights is not None] or [self.weights])[-1]
         usual = PO2_BITS if weights == "po2" else self.bits
-        found = LayerSettings(
+        settings = LayerSettings(
             bits=(bits or [self.bits])[-1],
             weight_bits=(weight_bits or [usual if self.weight_bits is None else self.weight_bits])[-1],
             weights=weights,
         )
-        assert found.weight_bits is not None
-        if weights == "po2" and found.weight_bits > MAX_PO2_BITS:
+        assert settings.weight_bits is not None
+        if weights == "po2" and settings.weight_bits > MAX_PO2_BITS:
             raise SpecError(
-                f"power-of-two weights of {found.weight_bits} bits ({', '.join(layers)}); use {MIN_BITS} to "
+                f"power-of-two weights of {settings.weight_bits} bits ({', '.join(layers)}); use {MIN_BITS} to "
                 f"{MAX_PO2_BITS}: a sign, and one of {2 ** (MAX_PO2_BITS - 1) - 1} exponents or zero"
             )
-        return found
+        return settings
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON types."""
         own = {
-            name: {key: value for key in LayerSettings.__slots__ if (value := getattr(each, key)) is not None}
-            for name, each in self.layers.items()
+            name: {key: value for key, value in asdict(layer).items() if value is not None}
+            for name, layer in self.layers.items()
         }
-        plain = {key: getattr(self, key) for key in QuantSettings.__slots__}
-        return {**plain, "rounding": self.rounding.value, "layers": own}
+        return {**asdict(self), "rounding": self.rounding.value, "layers": own}
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -179,52 +186,32 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         SpecError: no such file; not TOML; an unknown key, or a value of another type.
     """
+    table = read_toml(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecError(f"{path}: not a readable TOML file ({error})") from error
-    try:
-        layers = {name: _layer(name, entry) for name, entry in _table("layers", document.pop("layers", {})).items()}
-        return {**_fields(document, _TYPES), **({"layers": layers} if layers else {})}
+        own = table.table("layers") if table.has("layers") else Table({}, "")
+        layers = {name: _layer(own.table(name)) for name in own.data}
+        given = table.optional(types_of(QuantSettings))
+        if "rounding" in given:
+            given["rounding"] = parse_rounding(given["rounding"])
+        return {**given, **({"layers": layers} if layers else {})}
     except SpecError as error:
         raise error.at(str(path)) from None
 
 
-_TYPES: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
-    **dict.fromkeys(("bits", "weight_bits", "bias_bits", "input_bits", "output_bits", "table_bits"), int),
-    **dict.fromkeys(("candidates", "sweeps", "budget_lut", "calibration_samples", "seed"), int),
-    **dict.fromkeys(("weights", "choose", "points", "weight_rounding", "rounding"), str),
-    **dict.fromkeys(("per_channel", "equalize", "bias_correction"), bool),
-    "budget_bits": (int, float),
-}
-_LAYER_TYPES: Mapping[str, type[Any] | tuple[type[Any], ...]] = {"bits": int, "weight_bits": int, "weights": str}
+def types_of(settings: type[Any]) -> dict[str, type]:
+    """Return the type of each setting as a file and the command line write it: a tie rule is a string."""
+    kinds = {
+        name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(settings).items() if name != "layers"
+    }
+    return {name: str if kind is Rounding else kind for name, kind in kinds.items()}
 
 
-def _layer(name: str, entry: Any) -> LayerSettings:
+def _layer(table: Table) -> LayerSettings:
+    given = table.optional(types_of(LayerSettings))
     try:
-        return LayerSettings(**_fields(_table(name, entry), _LAYER_TYPES))
+        return LayerSettings(**given)
     except SpecError as error:
-        raise error.at(f"layers.{name}") from None
-
-
-def _table(name: str, entry: Any) -> Mapping[str, Any]:
-    if not isinstance(entry, Mapping):
-        raise SpecError(f"key '{name}' is {entry!r}; expected a table")
-    return entry
-
-
-def _fields(table: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(table)
-    for key, value in table.items():
-        if key not in types:
-            raise SpecError(f"unknown key '{key}'; there are {', '.join(types)}")
-        if not isinstance(value, types[key]) or (isinstance(value, bool) and types[key] is not bool):
-            raise SpecError(f"key '{key}' is {value!r}, of another type than it should be")
-    if "rounding" in found:
-        found["rounding"] = parse_rounding(found["rounding"])
-    return found
+        raise error.at(table.where) from None
 
 
 def parse_rounding(text: str) -> Rounding:

@@ -8,19 +8,13 @@ A spec with a `[float]` table is of a float model: it names a topology of `flow.
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flow.errors import FlowError, SpecError
 from flow.ir.fixed import FixedFormat
-from flow.train.toml_table import NAME, Table
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from flow.toml_table import NAME, Table, read_toml
 
 SPEC_TOML = "spec.toml"
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
@@ -243,14 +237,9 @@ def load_spec(path_or_name: str | Path) -> ModelSpec | FloatSpec:
         pass
     else:
         path = find_model_dir(str(path_or_name)) / SPEC_TOML
+    table = read_toml(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpecError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecError(f"{path}: not a readable TOML file ({error})") from error
-    try:
-        return _float_model(Table(document, "")) if "float" in document else _model(Table(document, ""))
+        return _float_model(table) if "float" in table.data else _model(table)
     except FlowError as error:
         raise SpecError(f"{path}: {error}") from error
 

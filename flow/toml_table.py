@@ -1,15 +1,43 @@
-"""A TOML table read key by key: every missing, wrong or unknown key is an error that names it."""
+"""TOML files, read key by key: every missing, wrong or unknown key is an error that names it."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flow.errors import SpecError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """Names of models and layers: they become names of directories and of C++ variables."""
+KINDS: Mapping[type, tuple[type | tuple[type, ...], str]] = {
+    int: (int, "an integer"),
+    float: ((int, float), "a number"),
+    str: (str, "a string"),
+    bool: (bool, "true or false"),
+}
+"""Type of a setting -> what TOML has for it, and its words."""
+
+
+def read_toml(path: Path) -> Table:
+    """Return the table of a TOML file.
+
+    Raises:
+        SpecError: no such file, or not TOML.
+    """
+    try:
+        return Table(tomllib.loads(path.read_text(encoding="utf-8")), "")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path}: not a readable TOML file ({error})") from error
 
 
 class Table:
@@ -36,6 +64,12 @@ class Table:
         """Say whether an optional key is there."""
         self.asked.append(name)
         return name in self.data
+
+    def optional(self, types: Mapping[str, type]) -> dict[str, Any]:
+        """Return the values of those of these keys that are there, and complain of keys that are not among them."""
+        values = {name: self.take(name, *KINDS[kind]) for name, kind in types.items() if self.has(name)}
+        self.close()
+        return values
 
     def integer(self, name: str, low: int, high: int) -> int:
         """Return an integer from `low` to `high`."""

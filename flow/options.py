@@ -1,0 +1,151 @@
+"""The options of the command line, and the dataclasses that they are read as."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flow.commands import WEIGHTS_FILE, option_of
+from flow.errors import SpecError
+from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
+
+if TYPE_CHECKING:
+    from flow.pipeline import BuildOptions, QuantizeOptions
+    from flow.quantization.settings import QuantSettings
+
+SETTING = "setting "
+"""Stands before the fields of `QuantSettings` among the arguments: their `weights` are a kind, not a file."""
+
+
+def add_model_options(parser: argparse.ArgumentParser, weights_file: str = WEIGHTS_FILE["build"]) -> None:
+    """Add where model and inputs come from and where runs go: fields of `BuildOptions`."""
+    parser.add_argument(weights_file, dest="weights", type=Path, help="weights file for a model given as .json")
+    parser.add_argument(
+        "--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs"
+    )
+    parser.add_argument("--labels", type=Path, help=".npy of class numbers")
+    parser.add_argument("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
+    parser.add_argument(
+        "--softmax", default="off", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("hls_projects"), help="where runs go (default: hls_projects)"
+    )
+
+
+def add_target_options(parser: argparse.ArgumentParser) -> None:
+    """Add the fields of a `Target`."""
+    default = Target()
+    parser.add_argument(
+        "--backend", default=default.backend, help=f"{', '.join(BACKENDS)} (default: {default.backend})"
+    )
+    parser.add_argument(
+        "--io-type",
+        default="",
+        help=f"{', '.join(IO_TYPES)} (default: {default.io_type}; rtl: io_stream for convolutions)",
+    )
+    parser.add_argument(
+        "--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)"
+    )
+    parser.add_argument(
+        "--reuse-factor",
+        action="append",
+        default=[],
+        metavar="N|OP=N",
+        help="products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)",
+    )
+    parser.add_argument(
+        "--part",
+        default="",
+        help=f"FPGA part (default: hls4ml's for the back end, {default.part} for {default.backend})",
+    )
+    parser.add_argument("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is run and where to stop: further fields of `BuildOptions`."""
+    parser.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
+    parser.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
+    parser.add_argument(
+        "--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each field of `QuantSettings`; one that is not given is None."""
+    from flow.quantization.settings import QuantSettings, types_of
+
+    parser.add_argument(
+        "--calibration", type=Path, help=".npy of 16 samples or more (default: those kept with a named model)"
+    )
+    parser.add_argument("--spec", type=Path, help="TOML file with these settings, and those of single layers")
+    types = types_of(QuantSettings)
+    settings = [item for item in fields(QuantSettings) if item.name in types]
+    for item in sorted(settings, key=lambda item: (int, float, str, bool).index(types[item.name])):
+        kind = types[item.name]
+        value: dict[str, Any] = {"action": "store_const", "const": not item.default}
+        if kind is not bool:
+            metavar = {int: "N", float: "B"}.get(kind, item.name.upper())
+            value = {"type": kind, "metavar": item.metadata.get("metavar", metavar)}
+        parser.add_argument(option_of(item), dest=SETTING + item.name, help=item.metadata["help"], **value)
+
+
+def read_target(arguments: argparse.Namespace) -> Target:
+    """Return the target that the options of `add_target_options` ask for."""
+    return Target(
+        backend=arguments.backend,
+        io_type=arguments.io_type,
+        strategy=arguments.strategy,
+        **_reuse_factors(arguments.reuse_factor),
+        part=arguments.part,
+        clock_period_ns=arguments.clock_period_ns,
+    )
+
+
+def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:
+    """Read ["4", "conv1=3"] as the two fields of a Target."""
+    common, own = 1, []
+    for text in given:
+        op, _, number = text.rpartition("=")
+        if not number.isdecimal():
+            raise SpecError(f"--reuse-factor {text!r} is neither N nor OP=N")
+        if op:
+            own.append((op, int(number)))
+        else:
+            common = int(number)
+    return {"reuse_factor": common, "reuse_factors": tuple(own)}
+
+
+def read_options(arguments: argparse.Namespace) -> BuildOptions:
+    """Return what a build is asked for besides its target."""
+    from flow.pipeline import BuildOptions
+
+    return BuildOptions(**_fields_of(BuildOptions, arguments))
+
+
+def read_quantize_options(arguments: argparse.Namespace) -> QuantizeOptions:
+    """Return what the build of a float model is asked for besides its target."""
+    from flow.pipeline import QuantizeOptions
+
+    return QuantizeOptions(**_fields_of(QuantizeOptions, arguments), settings=_read_settings(arguments))
+
+
+def _fields_of(options: type[Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that are called like the fields of a dataclass."""
+    named = {field.name for field in fields(options)}
+    return {name: value for name, value in vars(arguments).items() if name in named}
+
+
+def _read_settings(arguments: argparse.Namespace) -> QuantSettings:
+    """Return the settings that a file and the command line give; the command line has the last word."""
+    from flow.quantization.settings import QuantSettings, parse_rounding, read_settings
+
+    said = {item.name: getattr(arguments, SETTING + item.name, None) for item in fields(QuantSettings)}
+    given = {name: value for name, value in said.items() if value is not None}
+    if "rounding" in given:
+        given["rounding"] = parse_rounding(given["rounding"])
+    return QuantSettings(**{**(read_settings(arguments.spec) if arguments.spec is not None else {}), **given})
