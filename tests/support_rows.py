@@ -13,7 +13,8 @@ from zlib import crc32
 from keras_configs import Entry, layer, named, reads
 
 from flow.frontend.quantizers import FUNCTIONS
-from flow.train.random_models import EPSILON, Recipe
+from flow.train.random_layers import EPSILON
+from flow.train.random_models import Recipe
 
 Shape = tuple[int, ...]
 BITS, PO2 = "quantized_bits(4,0,1,alpha=1)", "quantized_po2(4,1)"

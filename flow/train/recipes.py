@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.freeze import quantized_weights
-from flow.train.random_models import EPSILON, Recipe
+from flow.train.random_layers import EPSILON
+from flow.train.random_models import Recipe
 from flow.train.reader import READERS, KerasModel
 from flow.train.rebuild import custom_objects
 
