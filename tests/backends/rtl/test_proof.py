@@ -16,12 +16,13 @@ import zoo
 from conftest import REPOSITORY
 from nets import Net, s, u
 
-from flow.backends.rtl.proof.circuit import Circuit, read_circuit, read_instances, simulate
+from flow.backends.rtl.proof import engines
+from flow.backends.rtl.proof.circuit import KINDS, REGISTER, Circuit, read_circuit, read_instances
 from flow.backends.rtl.proof.definition import positions
 from flow.backends.rtl.proof.integers import evaluate
 from flow.backends.rtl.proof.prove import Proof, Refuted, prove, prove_op, read_verilog
-from flow.backends.rtl.proof.proving import Prover
-from flow.backends.rtl.proof.terms import bitwuzla_version
+from flow.backends.rtl.proof.running import RUN, simulate
+from flow.backends.rtl.proof.terms import TERMS, bitwuzla_version
 from flow.backends.rtl.proof.wiring import check_top
 from flow.backends.rtl.verilog.emit import LIBRARY, emit
 from flow.errors import EmitError, ToolFailedError, ToolMissingError
@@ -70,6 +71,11 @@ def shown(graph: IntGraph, files: Mapping[str, str], directory: Path, io_type: s
         for op in graph.ops
         if not isinstance(op, Input)
     }
+
+
+@pytest.mark.parametrize("table", [RUN, TERMS], ids=["run", "terms"])
+def test_every_kind_of_operation_has_a_row(table: Mapping[str, Any]) -> None:
+    assert set(table) == {REGISTER, *KINDS}
 
 
 @pytest.mark.parametrize("row", zoo.ROWS)
@@ -175,7 +181,7 @@ def computed(circuit: Circuit, graph: IntGraph, codes: np.ndarray) -> np.ndarray
 def test_exactly_the_mutants_that_change_a_code_are_refuted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Prover, "_sampled", lambda self, tasks: None)  # by proof alone
+    monkeypatch.setattr(engines, "sampled", lambda claim: None)  # by proof alone
     graph = lower(SMALL[name]().graph())
     (op,) = (op for op in graph.ops if not isinstance(op, Input))
     module = f"{graph.name}_{op.name}"

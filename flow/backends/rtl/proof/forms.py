@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.backends.rtl.proof.circuit import REGISTER, SHIFTS, Bits, Cell, Circuit, extended, shifted
+from flow.backends.rtl.proof.circuit import REGISTER, SHIFTS, Bits, Circuit, Operation, extended, shifted
 from flow.errors import ToolFailedError
 from flow.ir.fixed import FixedFormat
 
@@ -60,48 +60,47 @@ def direction(weights: NDArray[np.int64]) -> Direction | None:
 
 
 class Forms:
-    """The forms of a circuit's cells.
+    """The forms of a circuit's operations.
+
+    Args:
+        circuit: the circuit.
+        sources: net -> (operation that drives it, or -1 - element of the input, and which bit of it).
+        formats: of each element of the input.
 
     Attributes:
-        of_cell: place of a cell -> form, for those that have one.
-        lost: cells that add or multiply forms and whose wire does not hold every sum.
+        of_operation: place of an operation -> form, for those that have one.
     """
 
-    def __init__(self, circuit: Circuit, elements: Sequence[Bits], formats: Sequence[FixedFormat]) -> None:
-        self.circuit = circuit
+    def __init__(
+        self, circuit: Circuit, sources: Mapping[int, tuple[int, int]], formats: Sequence[FixedFormat]
+    ) -> None:
+        self.sources = sources
         self.low = np.array([fmt.min_code for fmt in formats], np.int64)
         self.high = np.array([fmt.max_code for fmt in formats], np.int64)
-        self.sources: dict[int, tuple[int, int]] = dict(circuit.driver)  # net -> (source, bit)
-        for place, bits in enumerate(elements):
-            self.sources.update({bit: (-1 - place, index) for index, bit in enumerate(bits)})
-        self.of_cell: dict[int, Form] = {}
-        self.lost: list[int] = []
-        for place, cell in enumerate(circuit.cells):
-            if cell.kind in LINEAR:
-                form = self._of(cell)
-                fits = form is not None and (form.fits(len(cell.y), False) or form.fits(len(cell.y), True))
-                if form is not None and (fits or cell.kind in SHIFTS):
-                    self.of_cell[place] = form
-                elif form is not None:
-                    self.lost.append(place)
+        self.of_operation: dict[int, Form] = {}
+        for place, operation in enumerate(circuit.operations):
+            form = self._of(operation) if operation.kind in LINEAR else None
+            width, shift = len(operation.y), operation.kind in SHIFTS
+            if form is not None and (shift or form.fits(width, False) or form.fits(width, True)):
+                self.of_operation[place] = form
 
-    def _of(self, cell: Cell) -> Form | None:
-        if cell.kind in (REGISTER, "$pos"):
-            return self._read(cell.a, cell.signed) or self._read(cell.a, not cell.signed)
-        if cell.kind in SHIFTS:
-            return self._read(shifted(cell), cell.signed, len(cell.y))
-        width = len(cell.y)
-        a = self._read(extended(cell.a, max(width, len(cell.a)), cell.signed), cell.signed, width)
-        if a is None or cell.kind == "$neg":
+    def _of(self, operation: Operation) -> Form | None:
+        if operation.kind in (REGISTER, "$pos"):
+            return self._read(operation.a, operation.signed) or self._read(operation.a, not operation.signed)
+        if operation.kind in SHIFTS:
+            return self._read(shifted(operation), operation.signed, len(operation.y))
+        width = len(operation.y)
+        a = self._read(extended(operation.a, max(width, len(operation.a)), operation.signed), operation.signed, width)
+        if a is None or operation.kind == "$neg":
             return None if a is None else self._scaled(a, -1)
-        b = self._read(extended(cell.b, max(width, len(cell.b)), cell.signed), cell.signed, width)
+        b = self._read(extended(operation.b, max(width, len(operation.b)), operation.signed), operation.signed, width)
         if b is None:
             return None
-        if cell.kind == "$mul":
+        if operation.kind == "$mul":
             if a.weights.any() and b.weights.any():
                 return None
             return self._scaled(a, b.constant) if a.weights.any() else self._scaled(b, a.constant)
-        return self._sum(a, b if cell.kind == "$add" else self._scaled(b, -1))
+        return self._sum(a, b if operation.kind == "$add" else self._scaled(b, -1))
 
     def _form(self, weights: NDArray[np.int64], constant: int) -> Form | None:
         positive, negative = np.maximum(weights, 0), np.minimum(weights, 0)
@@ -166,7 +165,7 @@ class Forms:
 
     def _source(self, source: int) -> Form | None:
         if source >= 0:
-            return self.of_cell.get(source)
+            return self.of_operation.get(source)
         weights = np.zeros(len(self.low), np.int64)
         weights[-1 - source] = 1
         return self._form(weights, 0)

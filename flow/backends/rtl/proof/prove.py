@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from flow.backends.rtl.proof.circuit import Circuit, read_circuit, read_instances
-from flow.backends.rtl.proof.proving import Answer, Difference, Prover
+from flow.backends.rtl.proof.claims import Claim, OpCircuit
+from flow.backends.rtl.proof.engines import BITWUZLA, Answer, prove_claim
+from flow.backends.rtl.proof.samples import Difference
 from flow.backends.rtl.proof.terms import bitwuzla_version
-from flow.backends.rtl.proof.wiring import Part, WiringError, check_top, find_parts
+from flow.backends.rtl.proof.wiring import WiringError, check_top, op_circuits
 from flow.backends.rtl.synthesis.synth import Module, keep, needed, read_kept, read_modules
 from flow.backends.rtl.yosys import quoted, yosys_version
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
@@ -128,7 +130,7 @@ def prove(
     needed(verilog, graph.name)
     keys = {name: _key(graph, name, io_type, module) for name, module in modules.items()}
     kept = {name: read_kept(cache_dir / f"{name}.json", key) for name, key in keys.items()}
-    shown = {name: each for name, each in kept.items() if each is not None and _stands(each, time_limit_s)}
+    shown = {name: result for name, result in kept.items() if result is not None and _stands(result, time_limit_s)}
     with tempfile.TemporaryDirectory(prefix="po2flow-proof-") as scratch:
         job = {"graph": to_json(graph), "directory": str(project_dir.resolve()), "stream": io_type == "io_stream"}
         missing = {name: module for name, module in modules.items() if name not in shown}
@@ -151,7 +153,7 @@ def prove(
         wires = json.loads((Path(scratch) / f"{TOP}.answer").read_text())
     late = _late(graph, shown, wires) if io_type != "io_stream" else {}
     return {
-        name: _found(
+        name: _stated(
             name, f"{graph.name}_{name}", shown[name], wires[name][0] or late.get(name, ""), graph.name, tested
         )
         for name in modules
@@ -175,20 +177,20 @@ def _key(graph: IntGraph, name: str, io_type: str, module: Module) -> str:
 def _late(graph: IntGraph, shown: Mapping[str, Any], wires: Mapping[str, Any]) -> dict[str, str]:
     """Return which ops of one pipeline read values of different samples."""
     arrives: dict[str, int | None] = {}
-    found = {}
+    late = {}
     for op in graph.ops:
         delays = wires[op.name][1] if op.name in wires else []
         starts = [arrives[x] for x in op.inputs]
         times = [start + delay for start, delay in zip(starts, delays, strict=False) if start is not None]
         if len(set(times)) > 1:
-            found[op.name] = f"its inputs arrive {', '.join(map(str, times))} cycles after the sample"
+            late[op.name] = f"its inputs arrive {', '.join(map(str, times))} cycles after the sample"
         depth = shown[op.name]["depth"] if op.name in shown else 0
         known = depth is not None and None not in starts and len(delays) == len(op.inputs)
         arrives[op.name] = max(times, default=0) + depth if known else None
-    return found
+    return late
 
 
-def _found(name: str, module: str, shown: Mapping[str, Any], wires: str, top: str, tested: int) -> Proof | Refuted:
+def _stated(name: str, module: str, shown: Mapping[str, Any], wires: str, top: str, tested: int) -> Proof | Refuted:
     if wires:
         return Refuted(op=name, module=top, reason=wires)
     if shown["scope"] == "refuted":
@@ -217,9 +219,9 @@ def child(job: str, answer: str) -> None:
         Path(answer).write_text(json.dumps(check_top(graph, top, stream)))
         return
     circuits = {name: read_circuit(name, module) for name, module in modules.items()}
-    found = prove_op(graph, graph[data["op"]], circuits, stream, data["time_limit_s"])
-    found |= {"seconds": round(time.monotonic() - started, 3), "time_limit_s": data["time_limit_s"]}
-    Path(answer).write_text(json.dumps(found))
+    shown = prove_op(graph, graph[data["op"]], circuits, stream, data["time_limit_s"])
+    shown |= {"seconds": round(time.monotonic() - started, 3), "time_limit_s": data["time_limit_s"]}
+    Path(answer).write_text(json.dumps(shown))
 
 
 def read_verilog(files: Sequence[Path]) -> dict[str, Any]:
@@ -246,19 +248,20 @@ def prove_op(
     sources, name = graph.sources(op), f"{graph.name}_{op.name}"
     refuted = {"scope": "refuted", "difference": None, "depth": None}
     try:
-        parts = find_parts(op, sources, modules, name, stream)
-        depth = _depth(parts.parts)
+        computed = op_circuits(op, sources, modules, name, stream)
+        depth = _depth(computed.circuits)
     except (WiringError, ValueError) as error:
         return {**refuted, "reason": str(error)}
     deadline = time.monotonic() + time_limit_s
     total = Answer()
-    for part in parts.parts:
-        answer = Prover(part.circuit, op, sources, part.elements, part.formats, deadline).prove(part.tasks)
+    for part in computed.circuits:
+        answer = prove_claim(Claim(part, op, sources, deadline))
         if answer.difference is not None:
-            return {**refuted, "depth": depth, "module": part.circuit.name, **_example(part, answer.difference)}
+            module = part.circuit.name
+            return {**refuted, "depth": depth, "module": module, **_example(module, answer.difference)}
         total.proved, total.exhaustive = total.proved + answer.proved, total.exhaustive + answer.exhaustive
         total.open, total.codes = total.open + answer.open, max(total.codes, answer.codes)
-        total.engines |= answer.engines
+        total.means |= answer.means
         total.lost_nothing &= answer.lost_nothing
     scope = TESTED if total.open else EXHAUSTIVE if total.exhaustive else PROVED
     equal = NOT_SHOWN if scope == TESTED else BY_EQUALITY
@@ -267,7 +270,7 @@ def prove_op(
         "codes": total.codes,
         "engine": _engine(total, time_limit_s),
         "overflow": BY_INTERVALS if total.lost_nothing else equal,
-        "simulated": parts.simulated,
+        "simulated": computed.simulated,
         "depth": depth,
     }
 
@@ -275,10 +278,10 @@ def prove_op(
 def _engine(total: Answer, time_limit_s: float) -> str:
     if total.open:
         return f"simulation; {bitwuzla_version()} found no answer in {time_limit_s:g} s"
-    return " + ".join(bitwuzla_version() if each == "bitwuzla" else each for each in sorted(total.engines)) or "wires"
+    return " + ".join(bitwuzla_version() if name == BITWUZLA else name for name in sorted(total.means)) or "wires"
 
 
-def _depth(parts: Sequence[Part]) -> int:
+def _depth(circuits: Sequence[OpCircuit]) -> int:
     """Return how many registers are on every way through some circuits, wires to each other being none.
 
     Raises:
@@ -288,21 +291,19 @@ def _depth(parts: Sequence[Part]) -> int:
         part.circuit.depth(
             tuple(bit for bits in part.elements for bit in bits), tuple(bit for task in part.tasks for bit in task.y)
         )
-        for part in parts
+        for part in circuits
     } - {None}
     if len(depths) > 1:
-        raise ValueError(
-            f"its positions take {', '.join(map(str, sorted(each for each in depths if each is not None)))} cycles"
-        )
+        raise ValueError(f"its positions take {', '.join(map(str, sorted(d for d in depths if d is not None)))} cycles")
     return next(iter(depths), None) or 0
 
 
-def _example(part: Part, difference: Difference) -> dict[str, Any]:
+def _example(module: str, difference: Difference) -> dict[str, Any]:
     nonzero = [(place, code) for place, code in enumerate(difference.inputs) if code]
     inputs = ", ".join(f"x[{place}] = {code}" for place, code in nonzero[:8]) or "inputs of 0"
     more = f" and {len(nonzero) - 8} more" if len(nonzero) > 8 else ""
     return {
-        "reason": f"module '{part.circuit.name}' gives {difference.found} for {difference.expected} at output "
+        "reason": f"module '{module}' gives {difference.found} for {difference.expected} at output "
         f"{difference.output} for {inputs}{more}",
         "difference": asdict(difference),
     }

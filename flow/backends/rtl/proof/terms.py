@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flow.backends.rtl.proof.circuit import (
-    COMPARISONS,
-    REGISTER,
-    SHIFTS,
-    UNDEFINED,
-    Bits,
-    Cell,
-    Circuit,
-    extended,
-    shifted,
-)
+from flow.backends.rtl.proof.circuit import REGISTER, SHIFTS, UNDEFINED, Bits, Circuit, Operation, extended, shifted
 from flow.backends.rtl.proof.forms import runs
 from flow.errors import ToolMissingError
 from flow.ir.fixed import Codes
@@ -99,7 +89,7 @@ class Solver:
             solver.assert_formula(fact)
         answer = solver.check_sat()
         if answer == self._package.Result.SAT:
-            return True, [int(solver.get_value(each).value(2), 2) for each in wanted]
+            return True, [int(solver.get_value(vector).value(2), 2) for vector in wanted]
         return (False if answer == self._package.Result.UNSAT else None), []
 
 
@@ -136,7 +126,7 @@ class Vectors:
         """Return q with 0 <= a - q * b < b: a variable with this fact, in vectors of twice the width."""
         term, double = self.solver.term, 2 * self.width
         quotient = self.solver.variable(self.width)
-        wide = [self.solver.resized(each, double, True) for each in (a, b, quotient)]
+        wide = [self.solver.resized(vector, double, True) for vector in (a, b, quotient)]
         rest = term("BV_SUB", wide[0], term("BV_MUL", wide[2], wide[1]))
         self.facts += [term("BV_SLE", self.solver.value(0, double), rest), term("BV_SLT", rest, wide[1])]
         return quotient
@@ -194,60 +184,114 @@ def translate(
     sources: Mapping[int, tuple[int, int]],
     given: Mapping[int, Term],
 ) -> dict[int, Term]:
-    """Return the vectors of cells, `given` among them.
+    """Return the vectors of operations, `given` among them.
 
     Args:
         solver: what makes terms.
-        circuit: it.
-        cone: places of the cells, in dataflow order.
+        circuit: what they are part of.
+        cone: places of the operations, in dataflow order.
         sources: net -> (source, which bit of it).
-        given: source -> vector, for inputs and for cells that are cut.
+        given: source -> vector, for inputs and for operations that are cut.
     """
     values = dict(given)
     for place in cone:
         if place not in values:
-            values[place] = _cell(solver, circuit.cells[place], lambda bits: joined(solver, bits, sources, values))
+            operation = circuit.operations[place]
+            values[place] = TERMS[operation.kind](solver, operation, lambda bits: joined(solver, bits, sources, values))
     return values
 
 
-BINARY = {
-    **{"$add": "BV_ADD", "$sub": "BV_SUB", "$mul": "BV_MUL", "$and": "BV_AND", "$or": "BV_OR", "$xor": "BV_XOR"},
-    **{"$lt": "BV_ULT", "$le": "BV_ULE", "$gt": "BV_UGT", "$ge": "BV_UGE", "$eq": "EQUAL", "$ne": "DISTINCT"},
+Vector = Callable[[Bits], Term]
+"""Nets -> their vector."""
+ToTerm = Callable[[Solver, Operation, Vector], Term]
+
+
+def _wires(bits: Callable[[Operation], Bits]) -> ToTerm:
+    return lambda solver, operation, vector: vector(bits(operation))
+
+
+def _choice(solver: Solver, operation: Operation, vector: Vector) -> Term:
+    width = len(operation.y)
+    chosen = solver.variable(width) if UNDEFINED in operation.a else vector(operation.a)
+    for place, s in enumerate(operation.s):
+        case = vector(operation.b[place * width : (place + 1) * width])
+        chosen = solver.term("ITE", solver.truth(vector((s,))), case, chosen)
+    return chosen
+
+
+def _arithmetic(name: str) -> ToTerm:
+    def arithmetic(solver: Solver, operation: Operation, vector: Vector) -> Term:
+        width, operands = len(operation.y), [bits for bits in (operation.a, operation.b) if bits]
+        return solver.term(name, *(vector(extended(bits, width, operation.signed)) for bits in operands))
+
+    return arithmetic
+
+
+def _flag(truth: Callable[[Solver, Operation, Vector], Term]) -> ToTerm:
+    """Return an operation of one bit, above which its output is zero."""
+    return lambda solver, operation, vector: solver.resized(
+        solver.bit(truth(solver, operation, vector)), len(operation.y), False
+    )
+
+
+def _comparison(unsigned: str, signed: str) -> ToTerm:
+    def compare(solver: Solver, operation: Operation, vector: Vector) -> Term:
+        width = max(len(operation.a), len(operation.b))
+        a, b = (vector(extended(bits, width, operation.signed)) for bits in (operation.a, operation.b))
+        return solver.term(signed if operation.signed else unsigned, a, b)
+
+    return _flag(compare)
+
+
+def _reduced(name: str, solver: Solver, vector: Term) -> Term:
+    return solver.truth(solver.term(name, vector))
+
+
+def _any(solver: Solver, operation: Operation, vector: Vector) -> Term:
+    return _reduced("BV_REDOR", solver, vector(operation.a))
+
+
+def _all(solver: Solver, operation: Operation, vector: Vector) -> Term:
+    return _reduced("BV_REDAND", solver, vector(operation.a))
+
+
+def _none(solver: Solver, operation: Operation, vector: Vector) -> Term:
+    return solver.term("NOT", _any(solver, operation, vector))
+
+
+def _logic(name: str) -> ToTerm:
+    def connect(solver: Solver, operation: Operation, vector: Vector) -> Term:
+        some_b = _reduced("BV_REDOR", solver, vector(operation.b))
+        return solver.term(name, _any(solver, operation, vector), some_b)
+
+    return _flag(connect)
+
+
+TERMS: Mapping[str, ToTerm] = {
+    REGISTER: _wires(lambda operation: extended(operation.a, len(operation.y), operation.signed)),
+    "$pos": _wires(lambda operation: extended(operation.a, len(operation.y), operation.signed)),
+    **dict.fromkeys(SHIFTS, _wires(shifted)),
+    "$not": _arithmetic("BV_NOT"),
+    "$and": _arithmetic("BV_AND"),
+    "$or": _arithmetic("BV_OR"),
+    "$xor": _arithmetic("BV_XOR"),
+    "$add": _arithmetic("BV_ADD"),
+    "$sub": _arithmetic("BV_SUB"),
+    "$neg": _arithmetic("BV_NEG"),
+    "$mul": _arithmetic("BV_MUL"),
+    "$mux": _choice,
+    "$pmux": _choice,
+    "$reduce_or": _flag(_any),
+    "$reduce_bool": _flag(_any),
+    "$reduce_and": _flag(_all),
+    "$logic_not": _flag(_none),
+    "$logic_and": _logic("AND"),
+    "$logic_or": _logic("OR"),
+    "$eq": _comparison("EQUAL", "EQUAL"),
+    "$ne": _comparison("DISTINCT", "DISTINCT"),
+    "$lt": _comparison("BV_ULT", "BV_SLT"),
+    "$le": _comparison("BV_ULE", "BV_SLE"),
+    "$ge": _comparison("BV_UGE", "BV_SGE"),
+    "$gt": _comparison("BV_UGT", "BV_SGT"),
 }
-UNARY = {"$neg": "BV_NEG", "$not": "BV_NOT"}
-
-
-def _cell(solver: Solver, cell: Cell, vector: Any) -> Term:
-    kind, width, term = cell.kind, len(cell.y), solver.term
-    if kind in (REGISTER, "$pos"):
-        return vector(extended(cell.a, width, cell.signed))
-    if kind in SHIFTS:
-        return vector(shifted(cell))
-    if kind in ("$mux", "$pmux"):
-        chosen = solver.variable(width) if UNDEFINED in cell.a else vector(cell.a)
-        for place, s in enumerate(cell.s):
-            chosen = term(
-                "ITE", solver.truth(vector((s,))), vector(cell.b[place * width : (place + 1) * width]), chosen
-            )
-        return chosen
-    if kind in UNARY:
-        return term(UNARY[kind], vector(extended(cell.a, width, cell.signed)))
-    if kind in BINARY:
-        common = max(len(cell.a), len(cell.b)) if kind in COMPARISONS else width
-        a, b = (vector(extended(bits, common, cell.signed)) for bits in (cell.a, cell.b))
-        name = BINARY[kind]
-        if kind not in COMPARISONS:
-            return term(name, a, b)
-        truth = term(name.replace("_U", "_S") if cell.signed else name, a, b)
-    else:
-        some_a, all_a = (solver.truth(term(name, vector(cell.a))) for name in ("BV_REDOR", "BV_REDAND"))
-        some_b = solver.truth(term("BV_REDOR", vector(cell.b))) if cell.b else some_a
-        truth = {
-            "$reduce_or": some_a,
-            "$reduce_bool": some_a,
-            "$reduce_and": all_a,
-            "$logic_not": term("NOT", some_a),
-            "$logic_and": term("AND", some_a, some_b),
-            "$logic_or": term("OR", some_a, some_b),
-        }[kind]
-    return solver.resized(solver.bit(truth), width, False)
+"""Kind of operation -> its output as a vector."""

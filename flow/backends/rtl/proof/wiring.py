@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 from flow.backends.rtl.proof.circuit import Bits, Circuit, Instance
+from flow.backends.rtl.proof.claims import OpCircuit, Task
 from flow.backends.rtl.proof.definition import Key, input_formats, positions
-from flow.backends.rtl.proof.proving import Task
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import Conv, Gather, Input, IntGraph, MaxPool, Op, Pool, Reshape
 
@@ -27,35 +27,19 @@ class WiringError(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """A circuit that computes some positions of an op.
-
-    Attributes:
-        circuit: it.
-        elements, formats: nets and format of each element of its input.
-        tasks: what it computes.
-    """
-
-    circuit: Circuit
-    elements: Sequence[Bits]
-    formats: Sequence[FixedFormat]
-    tasks: Sequence[Task]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class OpCircuits:
     """All that computes an op.
 
     Attributes:
-        parts: each circuit once, however often it is used.
-        simulated: what beside handshakes is no part: `LINE_BUFFER`, `FRAME_BUFFERS` or "".
+        circuits: each circuit once, however often it is used.
+        simulated: what beside handshakes is none of them: `LINE_BUFFER`, `FRAME_BUFFERS` or "".
     """
 
-    parts: Sequence[Part]
+    circuits: Sequence[OpCircuit]
     simulated: str = ""
 
 
-def find_parts(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str, stream: bool) -> Parts:
+def op_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str, stream: bool) -> OpCircuits:
     """Return the circuits that compute an op, after a check of all wires between them.
 
     Args:
@@ -68,16 +52,16 @@ def find_parts(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], na
         WiringError: a wire does not go where it must.
     """
     if not stream:
-        return Parts(_whole(op, sources, modules, name))
+        return OpCircuits(_whole(op, sources, modules, name))
     circuit = modules[name]
     kernel, whole = (_find(circuit, f"{name}_{inner}") for inner in ("kernel", "whole"))
     if whole is not None:
         _check_frames(circuit, whole, len(sources))
-        return Parts(_whole(op, sources, modules, whole.module), FRAME_BUFFERS)
+        return OpCircuits(_whole(op, sources, modules, whole.module), FRAME_BUFFERS)
     words = tuple(bit for number in range(len(sources)) for bit in circuit.ports[f"x{number}_data"])
     if kernel is None:
         _same(circuit.ports["y_data"], words, f"'{name}' passes on what it does not take")
-        return Parts([])
+        return OpCircuits([])
     _same(kernel.ports["y"], circuit.ports["y_data"], f"the output of '{kernel.module}'")
     buffer = _find(circuit, "po2flow_window")
     if buffer is None:
@@ -88,20 +72,20 @@ def find_parts(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], na
         _same(kernel.ports["x"], buffer.ports["y_data"], f"the input of '{kernel.module}'")
         _check_window(op, sources[0], buffer)
     _same(kernel.ports["clk"], circuit.ports["clk"], f"the clock of '{kernel.module}'")
-    return Parts([_pixel(op, sources, modules[kernel.module])], LINE_BUFFER if buffer is not None else "")
+    return OpCircuits([_pixel(op, sources, modules[kernel.module])], LINE_BUFFER if buffer is not None else "")
 
 
-def _same(found: Bits, expected: Bits, what: str) -> None:
-    if found != expected:
-        at = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected))
+def _same(given: Bits, expected: Bits, what: str) -> None:
+    if given != expected:
+        at = next((i for i, (a, b) in enumerate(zip(given, expected, strict=False)) if a != b), len(expected))
         raise WiringError(f"{what} is another wire at bit {at}")
 
 
 def _find(circuit: Circuit, module: str) -> Instance | None:
-    return next((each for each in circuit.instances if each.module == module), None)
+    return next((instance for instance in circuit.instances if instance.module == module), None)
 
 
-def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str) -> list[Part]:
+def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str) -> list[OpCircuit]:
     """Return what computes an op from whole tensors: kernels, and wires and cells of its own module."""
     circuit, where = modules[name], positions(op, sources)
     formats = [x.format for x in sources for _ in range(math.prod(x.shape))]
@@ -109,10 +93,10 @@ def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: 
     elements, size = _split(x, formats), where.channels * op.format.width
     if len(y) != size * len(where.keys) or len(x) != sum(fmt.width for fmt in formats):
         raise WiringError(f"'{name}' has ports of {len(x)} and {len(y)} bits")
-    driven = {bit: each for each in circuit.instances for bit in each.ports["y"]}
-    if len(driven) < sum(len(each.ports["y"]) for each in circuit.instances):
+    driven = {bit: instance for instance in circuit.instances for bit in instance.ports["y"]}
+    if len(driven) < sum(len(instance.ports["y"]) for instance in circuit.instances):
         raise WiringError(f"'{name}' has a wire that two modules drive")
-    kernels, direct = dict[tuple[str, Key], Part](), list[Task]()
+    kernels, direct = dict[tuple[str, Key], OpCircuit](), list[Task]()
     for place, key in enumerate(where.keys):
         bits = y[place * size : (place + 1) * size]
         instance = driven.get(bits[0])
@@ -127,8 +111,8 @@ def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: 
             _same(instance.ports[wire], circuit.ports[wire], f"{wire} of '{instance.module}' at position {place}")
         if (instance.module, key) not in kernels:
             kernels[instance.module, key] = _kernel(modules[instance.module], own, key)
-    found = list(kernels.values())
-    return [*found, Part(circuit, elements, formats, direct)] if direct else found
+    own_wires = [OpCircuit(circuit, elements, formats, direct)] if direct else []
+    return [*kernels.values(), *own_wires]
 
 
 def _split(bits: Bits, formats: Sequence[FixedFormat]) -> list[Bits]:
@@ -143,14 +127,14 @@ def _inputs(row: Sequence[int], elements: Sequence[Bits], formats: Sequence[Fixe
     return tuple(bits)
 
 
-def _kernel(circuit: Circuit, formats: Sequence[FixedFormat], key: Key) -> Part:
+def _kernel(circuit: Circuit, formats: Sequence[FixedFormat], key: Key) -> OpCircuit:
     """Return a kernel, which computes one position from its inputs in order."""
     index = np.arange(len(formats), dtype=np.int64)
     elements = _split(circuit.ports["x"], formats)
-    return Part(circuit, elements, formats, [Task(key, index, 0, circuit.ports["y"])])
+    return OpCircuit(circuit, elements, formats, [Task(key, index, 0, circuit.ports["y"])])
 
 
-def _pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> Part:
+def _pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> OpCircuit:
     """Return the kernel of a stream, which computes every pixel alike."""
     where = positions(op, sources)
     if isinstance(op, Gather | Reshape):
@@ -160,7 +144,7 @@ def _pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> Part:
     return _kernel(circuit, input_formats(op, sources, where.keys[0]), where.keys[0])
 
 
-def _gathered_pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> Part:
+def _gathered_pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> OpCircuit:
     where, channels = positions(op, sources), op.shape[-1]
     starts = np.cumsum([0, *(math.prod(x.shape) for x in sources)])
     firsts = np.cumsum([0, *(x.shape[-1] for x in sources)])
@@ -180,13 +164,13 @@ def _gathered_pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> Part:
         Task(where.keys[channel], rows[0, channel : channel + 1], 0, y[channel * width : (channel + 1) * width])
         for channel in range(channels)
     ]
-    return Part(circuit, _split(circuit.ports["x"], formats), formats, tasks)
+    return OpCircuit(circuit, _split(circuit.ports["x"], formats), formats, tasks)
 
 
 def _check_frames(circuit: Circuit, whole: Instance, inputs: int) -> None:
     collected: Bits = ()
     for number in range(inputs):
-        collect = next((each for each in circuit.instances if each.name == f"collect{number}"), None)
+        collect = next((one for one in circuit.instances if one.name == f"collect{number}"), None)
         if collect is None:
             raise WiringError(f"'{circuit.name}' does not collect its input {number}")
         _same(collect.ports["x_data"], circuit.ports[f"x{number}_data"], f"what 'collect{number}' takes")
@@ -226,31 +210,31 @@ def check_top(graph: IntGraph, circuit: Circuit, stream: bool) -> dict[str, tupl
         way from the output of the op it reads (0 in a stream).
     """
     behind = {
-        bit: (each, place)
-        for each in circuit.instances
-        if each.module in ("po2flow_delay", "po2flow_fifo")
-        for place, bit in enumerate(each.ports["y_data" if stream else "y"])
+        bit: (instance, place)
+        for instance in circuit.instances
+        if instance.module in ("po2flow_delay", "po2flow_fifo")
+        for place, bit in enumerate(instance.ports["y_data" if stream else "y"])
     }
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    checked: dict[str, tuple[str, tuple[int, ...]]] = {}
     given: dict[str, Bits] = {}
     for op in graph.ops:
         if isinstance(op, Input):
             given[op.name] = circuit.ports[_port(graph, op, "s")][: _word(op, stream)]
             continue
-        instance = next((each for each in circuit.instances if each.name == f"{op.name}_inst"), None)
+        instance = next((one for one in circuit.instances if one.name == f"{op.name}_inst"), None)
         if instance is None or instance.module != f"{graph.name}_{op.name}":
-            found[op.name] = (f"'{graph.name}' has no instance '{op.name}_inst' of its module", ())
+            checked[op.name] = (f"'{graph.name}' has no instance '{op.name}_inst' of its module", ())
             given[op.name] = ()
             continue
         given[op.name] = instance.ports["y_data" if stream else "y"]
-        found[op.name] = _inputs_of(op, graph, instance, given, behind, stream)
+        checked[op.name] = _inputs_of(op, graph, instance, given, behind, stream)
     for name in graph.outputs:
         op = graph[name]
         port = circuit.ports[_port(graph, op, "m")]
         bits, _ = _traced(port[: _word(op, stream)], behind, stream)
         if bits != _traced(given[name], behind, stream)[0] and not isinstance(op, Input):
-            found[name] = (f"port '{_port(graph, op, 'm')}' does not carry it", found[name][1])
-    return found
+            checked[name] = (f"port '{_port(graph, op, 'm')}' does not carry it", checked[name][1])
+    return checked
 
 
 def _inputs_of(
