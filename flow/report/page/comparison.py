@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flow.report.page.charts import Point, scatter
-from flow.report.page.html import Html, absent, element, items, join, number, percent, scroll, whole
+from flow.report.page.html import Html, absent, element, items, join, number, page, percent, scroll
 from flow.report.record import Report
 from flow.report.words import COLUMNS, source_words, verdict_line
 
@@ -28,7 +28,7 @@ def compare(reports: Sequence[Report]) -> str:
     )
     title = f"{len(reports)} runs side by side"
     contents = [(place, words) for place, words, _ in kept]
-    return whole(title, element("h1", title), contents, join(parts))
+    return page(title, element("h1", title), contents, join(parts))
 
 
 def _table(reports: Sequence[Report]) -> Html:

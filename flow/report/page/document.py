@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flow.report.page import ops, quantization, sections, verdict
-from flow.report.page.html import element, join, whole
+from flow.report.page.html import element, join, page
 from flow.report.record import Report
 
 SECTIONS = (
@@ -31,4 +31,4 @@ def render(report: Report) -> str:
     )
     contents = [("verdict", "Verdict"), *((place, title) for place, title, _ in kept)]
     main = join([verdict.verdict(report), verdict.summary(report), *parts])
-    return whole(f"{report.document['model']}: report", verdict.heading(report), contents, main)
+    return page(f"{report.document['model']}: report", verdict.heading(report), contents, main)

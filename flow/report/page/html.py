@@ -118,7 +118,7 @@ def scroll(label: str, inside: str) -> Html:
     return element("div", inside, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
-def whole(title: str, header: str, contents: Sequence[tuple[str, str]], main: str) -> str:
+def page(title: str, header: str, contents: Sequence[tuple[str, str]], main: str) -> str:
     """Return a page.
 
     Args:

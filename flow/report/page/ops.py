@@ -160,5 +160,5 @@ def _accumulator(layer: Mapping[str, Any]) -> Html | None:
 
 
 def _exponents(layer: Mapping[str, Any]) -> Html | None:
-    found = layer.get("exponents")
-    return _figure("Non-zero weights", charts.histogram(found), "by exponent of two") if found else None
+    counts = layer.get("exponents")
+    return _figure("Non-zero weights", charts.histogram(counts), "by exponent of two") if counts else None

@@ -10,26 +10,26 @@ from flow.report.record import Report
 
 def quantization(report: Report) -> Html | None:
     """Return what was chosen and what it costs; None for a model that was quantized before."""
-    found = report.document.get("quantization")
-    if not found:
+    document = report.document.get("quantization")
+    if not document:
         return None
-    calibration = found["calibration"]
+    calibration = document["calibration"]
     told = facts(
-        ("how", how(found["settings"])),
+        ("how", how(document["settings"])),
         ("calibration", f"{calibration['samples']} of {calibration['of']} samples, {calibration['source']}"),
-        ("outputs", None if found["outputs"] is None else output_line(found["outputs"])),
+        ("outputs", None if document["outputs"] is None else output_line(document["outputs"])),
     )
-    rows = [(POINTS_WORDS[each["points"]], each["ops"], number(each["ops"])) for each in found["counts"]]
-    values = [
-        (POINTS_WORDS[each["points"]], each["values_per_inference"], number(each["values_per_inference"]))
-        for each in found["counts"]
+    counts = [
+        (POINTS_WORDS[entry["points"]], entry["ops"], entry["values_per_inference"]) for entry in document["counts"]
     ]
-    costs = table("What requantizers cost, each and per inference", *cost_rows(found)) if found["costs"] else None
+    ops = [(points, count, number(count)) for points, count, _ in counts]
+    values = [(points, count, number(count)) for points, _, count in counts]
+    costs = table("What requantizers cost, each and per inference", *cost_rows(document)) if document["costs"] else None
     note = "From docs/quantizer-cost.md: measured circuits of the next larger widths."
-    header, lines = module_rows(found)
+    header, lines = module_rows(document)
     parts = [
         told,
-        charts.bars(rows, "Quantization ops per inference"),
+        charts.bars(ops, "Quantization ops per inference"),
         charts.bars(values, "Values quantized per inference"),
         costs,
         element("p", note, class_="note") if costs else None,

@@ -42,11 +42,11 @@ def accuracy(report: Report) -> Html:
 
 
 def _confusion(report: Report) -> Html | None:
-    found = report.document.get("confusion")
-    if not found:
+    confusion = report.document.get("confusion")
+    if not confusion:
         return None
     given = [
-        (name, found.get(key)) for name, key in (("float", "float"), ("QKeras", "qkeras"), ("hardware", "hardware"))
+        (name, confusion.get(key)) for name, key in (("float", "float"), ("QKeras", "qkeras"), ("hardware", "hardware"))
     ]
     shown = [_matrix(name, matrix) for name, matrix in given if matrix]
     left = ", ".join(name for name, matrix in given if not matrix)
@@ -217,15 +217,15 @@ def notes(report: Report) -> Html | None:
 
 def inputs(report: Report) -> Html:
     """Return the ports and where the inputs came from."""
-    found = report.document["inputs"]
+    entry = report.document["inputs"]
     rows = [
         [port["name"], shape_words(port), element("code", format_words(port["format"]))]
-        for port in found.get("ports", [])
+        for port in entry.get("ports", [])
     ]
     told = facts(
-        ("source", found.get("source")),
-        ("values rounded on their way in", _unit(found.get("rounded_values"), "")),
-        ("values clipped on their way in", _unit(found.get("clipped_values"), "")),
+        ("source", entry.get("source")),
+        ("values rounded on their way in", _unit(entry.get("rounded_values"), "")),
+        ("values clipped on their way in", _unit(entry.get("clipped_values"), "")),
     )
     ports = table("Input ports", ["port", "shape of a sample", "format"], rows, words=3) if rows else None
     return join([told or element("p", "No inputs were run."), ports])
@@ -249,14 +249,14 @@ def provenance(report: Report) -> Html:
 
 def _flat(facts_: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     """Return nested facts as (words, value)."""
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for key, value in facts_.items():
         if isinstance(value, Mapping):
-            found += _flat(value, f"{before}{key}: ")
+            pairs += _flat(value, f"{before}{key}: ")
         elif value is not None:
             words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            found.append((f"{before}{key}", words))
-    return found
+            pairs.append((f"{before}{key}", words))
+    return pairs
 
 
 def timings(report: Report) -> Html | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flow.report.page.html import Html, element, facts, items, join, number, percent
@@ -28,38 +28,38 @@ def heading(report: Report) -> Html:
 def verdict(report: Report) -> Html:
     """Return the verdict with its scope: which levels, how many inputs, how each op was checked, where they part."""
     document = report.document
-    found = document["verdict"]
+    compared = document["verdict"]["compared"]
     word, _, rest = verdict_line(report).partition(": ")
     state, sign = {True: ("same", "="), False: ("wrong", "≠"), None: ("open", "?")}[report.bit_exact]
     return element(
         "section",
         element("h2", element("span", sign, class_="sign", aria_hidden="true"), word.capitalize(), id="verdict"),
-        element("p", f"{rest if found['compared'] else rest[:1].upper() + rest[1:]}.", class_="scope"),
-        _levels(found),
+        element("p", f"{rest if compared else rest[:1].upper() + rest[1:]}.", class_="scope"),
+        _levels(document["verdict"]),
         _first_divergence(report),
-        _differences(found),
-        _scope(document) if found["compared"] else None,
+        _differences(document["verdict"]["file_differences"]),
+        _scope(document) if compared else None,
         class_=f"verdict {state}",
         aria_labelledby="verdict",
     )
 
 
-def _levels(found: Mapping[str, Any]) -> Html | None:
+def _levels(outcome: Mapping[str, Any]) -> Html | None:
     """Return the compared levels in a row, with = or ≠ where that is known."""
-    levels = found["compared"]
+    levels = outcome["compared"]
     if not levels:
         return None
-    first = found["first_divergence"]
+    first = outcome["first_divergence"]
     parted = set(first["levels"]) if first else set()
     parts = []
     for index, level in enumerate(levels):
         if index:
             here = {levels[index - 1], level} == parted
-            equal = not found["mismatches"]
+            equal = not outcome["mismatches"]
             sign, words = ("≠", "differs from") if here else ("=", "equals") if equal else ("·", "and")
             parts.append(element("span", element("span", sign, aria_hidden="true"), _unseen(words), class_="join"))
         name = element("b", level)
-        parts.append(element("span", name, element("small", found["arithmetic"].get(level)), class_="level"))
+        parts.append(element("span", name, element("small", outcome["arithmetic"].get(level)), class_="level"))
     return element("p", *parts, class_="levels")
 
 
@@ -82,8 +82,7 @@ def _first_divergence(report: Report) -> Html | None:
     return join([element("h3", "Where they part"), told])
 
 
-def _differences(found: Mapping[str, Any]) -> Html | None:
-    lines = found["file_differences"]
+def _differences(lines: Sequence[str]) -> Html | None:
     return join([element("h3", "Files and streams that differ"), items(lines)]) if lines else None
 
 
