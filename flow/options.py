@@ -8,9 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flow.backends.base import BACKENDS
 from flow.commands import WEIGHTS_FILE, option_of
 from flow.errors import SpecError
-from flow.target import BACKENDS, IO_TYPES, STRATEGIES, Target
+from flow.target import IO_TYPES, STRATEGIES, Target
 
 if TYPE_CHECKING:
     from flow.pipeline import BuildOptions, QuantizeOptions

@@ -7,27 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from flow.backends.base import find_backend
 from flow.errors import SpecError
 
-AMD_BACKENDS = ("Vitis", "Vivado")
-RTL = "rtl"
-"""The back end that writes Verilog of its own; the others are hls4ml's."""
-BACKENDS = (*AMD_BACKENDS, "Quartus", "Catapult", "oneAPI", "Libero", RTL)
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource")
-ONLY_STRATEGY = {"Quartus": "Resource", "oneAPI": "Resource", "Libero": "Latency", RTL: "Latency"}
-"""Back ends for which hls4ml 1.3.0 has one strategy; for Libero it forgets to transpose the weights of Resource."""
-DEFAULT_PARTS = {
-    "Vitis": "xcvu13p-flga2577-2-e",
-    "Vivado": "xcvu13p-flga2577-2-e",
-    "Quartus": "Arria10",
-    "Catapult": "xcku115-flvb2104-2-i",
-    "oneAPI": "Agilex7",
-    "Libero": "MPF300",
-    RTL: "xcvu13p-flga2577-2-e",
-}
-SIMULATIONS = ("csim", "rtlsim")
-"""Levels that run a project; each back end has one."""
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -60,27 +44,28 @@ class Target:
     clock_period_ns: float = 5.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "part", self.part or DEFAULT_PARTS.get(self.backend, ""))
-        if self.backend != RTL:
-            object.__setattr__(self, "io_type", self.io_type or IO_TYPES[0])
-        only = ONLY_STRATEGY.get(self.backend)
-        object.__setattr__(self, "strategy", self.strategy or only or STRATEGIES[0])
+        own = find_backend(self.backend)
+        object.__setattr__(self, "part", self.part or own.part)
+        object.__setattr__(self, "io_type", self.io_type or own.io_type)
+        object.__setattr__(self, "strategy", self.strategy or own.strategies[0])
         for name, value, accepted in (
-            ("backend", self.backend, BACKENDS),
             ("io_type", self.io_type or IO_TYPES[0], IO_TYPES),
             ("strategy", self.strategy, STRATEGIES),
         ):
             if value not in accepted:
                 raise SpecError(f"target: {name} {value!r} is not known; use one of {', '.join(accepted)}")
-        if self.strategy != (only or self.strategy):
-            raise SpecError(f"target: back end {self.backend} has no strategy {self.strategy!r}; use {only}")
-        if self.backend not in AMD_BACKENDS and not PART_NAME.fullmatch(self.part):
+        if self.strategy not in own.strategies:
+            use = " or ".join(own.strategies)
+            raise SpecError(f"target: back end {self.backend} has no strategy {self.strategy!r}; use {use}")
+        if not PART_NAME.fullmatch(self.part):
             raise SpecError(f"target: part {self.part!r} is no part number (letters, digits, '.', '_' and '-')")
         for factor in (self.reuse_factor, *(factor for _, factor in self.reuse_factors)):
             if factor < 1:
                 raise SpecError(f"target: reuse_factor {factor} is below 1")
-        if self.backend == RTL and (self.reuse_factor, self.reuse_factors) != (1, ()):
-            raise SpecError("target: back end rtl has a circuit of its own for every product; leave the reuse factor 1")
+        if not own.takes_reuse and (self.reuse_factor, self.reuse_factors) != (1, ()):
+            raise SpecError(
+                f"target: back end {self.backend} has a circuit of its own for every product; leave the reuse factor 1"
+            )
         if not 0.5 <= self.clock_period_ns <= 1000:
             raise SpecError(f"target: clock_period_ns {self.clock_period_ns} is outside 0.5 to 1000 ns")
 
@@ -91,7 +76,7 @@ class Target:
     @property
     def simulation(self) -> str:
         """The level of check that runs its projects: "csim" or "rtlsim"."""
-        return "rtlsim" if self.backend == RTL else "csim"
+        return find_backend(self.backend).simulation
 
     def reuse(self, op: str) -> int:
         """Return the reuse factor of an op."""

@@ -12,9 +12,9 @@ from fixtures_keras import keras, qkeras
 from keras_configs import layer, model, port
 from support_rows import ACTIVATION_ROWS, FUNCTION_ROWS, LAYER_ROWS, TOPOLOGY_ROWS, WEIGHT_ROWS, WEIGHTED, Row
 
-from flow.backends.hls4ml import emit, other_emit
+from flow.backends.base import BACKENDS
+from flow.backends.functions import functions
 from flow.backends.hls4ml.dialects import DIALECTS, not_simulated
-from flow.backends.rtl.verilog.emit import emit as emit_rtl
 from flow.data.inputs import parse_format
 from flow.errors import UnsupportedError
 from flow.frontend.extraction import LAYERS, extract
@@ -23,7 +23,7 @@ from flow.frontend.trained import TrainedModel
 from flow.ir.graph import IntGraph, Lookup
 from flow.ir.passes import lower
 from flow.project import Project
-from flow.target import AMD_BACKENDS, BACKENDS, IO_TYPES, ONLY_STRATEGY, RTL, STRATEGIES, Target
+from flow.target import IO_TYPES, STRATEGIES, Target
 from flow.train.functions import evaluate
 from flow.train.reader import KerasModel
 from flow.train.recipes import from_recipe
@@ -33,7 +33,7 @@ EXACT, VENDOR, REFUSED = "exact", "needs vendor", "no"
 TARGETS = [
     Target(backend=backend, io_type=io_type, strategy=strategy)
     for backend, io_type, strategy in product(BACKENDS, IO_TYPES, STRATEGIES)
-    if ONLY_STRATEGY.get(backend, strategy) == strategy
+    if strategy in BACKENDS[backend].strategies
 ]
 
 
@@ -91,8 +91,7 @@ def refusal(found: Made, target: Target) -> str:
 def emitted(found: Made, target: Target) -> Project:
     """Return the project of a row."""
     assert found.lowered
-    makers = {RTL: emit_rtl, **dict.fromkeys(AMD_BACKENDS, emit.emit)}
-    return makers.get(target.backend, other_emit.emit)(found.lowered, target)
+    return functions(target).emit(found.lowered, target)
 
 
 # -- text

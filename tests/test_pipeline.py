@@ -16,7 +16,7 @@ import pytest
 from fixtures_cli import built_digits, copy_of_digits, flow, needs_compiler, refused, run_directories
 
 import flow as api
-from flow import pipeline, runs, sources
+from flow import runs, sources
 from flow.backends.hls4ml import csim
 from flow.errors import InputError, OutputError, ToolMissingError
 from flow.frontend.trained import save_trained
@@ -27,6 +27,7 @@ from flow.report.record import Report
 from flow.sources import find_source
 from flow.target import Target
 from flow.train import quiet_warnings
+from flow.verification.stored import stored_graph
 
 pytestmark = needs_compiler
 STAGES = ["extract", "emit", "inputs", "reference", "qkeras", "csim_compile", "csim_run", "compare", "estimate"]
@@ -364,7 +365,7 @@ def reproduces(run: Path, divergence: dict[str, Any]) -> None:
     assert (op, levels) == (divergence["op"], divergence["levels"])
     assert len(codes) == 1
     assert np.count_nonzero(codes) == divergence["nonzero_inputs"]
-    graph, _ = pipeline._stored_graph(runs.open_run(run))
+    graph, _ = stored_graph(runs.open_run(run))
     key = csim.sources_digest(read(run / "project", graph.name))
     program = csim.compile_project(run / "project", graph.name, run / "csim", key)
     simulated = csim.run(program[0] if isinstance(program, tuple) else program, run / "project", graph, codes)

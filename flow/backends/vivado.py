@@ -12,33 +12,35 @@ from pathlib import Path
 from flow.cost.vendor_reports import find_reports
 from flow.errors import OutputError, ToolFailedError, UnsupportedError
 from flow.results import ResourceReport
-from flow.target import AMD_BACKENDS, Target
+from flow.target import Target
 from flow.toolchain import require_tool, run_tool
 
 SCRIPT, CLOCK = "synthesize.tcl", "clock.xdc"
 
 
-def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
-    """Synthesize the Verilog of a run in `vivado/` and return what Vivado reports.
+def synthesize(sources: Path, directory: Path, name: str, target: Target, *, clock_port: str) -> ResourceReport:
+    """Synthesize Verilog and return what Vivado reports.
 
-    With an HLS back end that Verilog is what `flow.backends.hls4ml.csynth.synthesize` left in `csynth/`.
+    Args:
+        sources: directory with the Verilog, and the contents of ROMs beside the modules that read them.
+        directory: where Vivado works; it is emptied first.
+        name: top module.
+        target: part and clock.
+        clock_port: what the top module calls its clock.
 
     Raises:
-        UnsupportedError: the back end has no Verilog, or the part is not AMD's.
+        UnsupportedError: the part is not AMD's.
         ToolMissingError: Vivado is not on PATH.
         ToolFailedError: it failed, or left no report, or there is no Verilog.
         OutputError: the directory cannot be written.
     """
     program = command(target)
-    hls = target.backend in AMD_BACKENDS
-    sources = run_dir / (f"csynth/{name}_prj/solution1/syn/verilog" if hls else "project/rtl")
     if not any(sources.glob("*.v")):
         raise ToolFailedError(f"there is no Verilog in {sources}; run 'flow build' again")
-    directory = run_dir / "vivado"
     try:
         shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(sources, directory)  # the contents of ROMs lie beside the modules that read them
-        (directory / CLOCK).write_text(constraints(target))
+        shutil.copytree(sources, directory)
+        (directory / CLOCK).write_text(constraints(target, clock_port))
         (directory / SCRIPT).write_text(script(name, target))
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
@@ -53,20 +55,22 @@ def command(target: Target) -> list[str]:
     """Return the command that synthesizes in the directory of the script.
 
     Raises:
-        UnsupportedError: the back end has no Verilog, or the part is not AMD's.
+        UnsupportedError: the part is not AMD's.
         ToolMissingError: Vivado is not on PATH.
     """
-    if target.backend not in (*AMD_BACKENDS, "rtl"):
-        raise UnsupportedError(f"Vivado cannot synthesize projects for {target.backend}; use back end Vitis or Vivado")
     if not target.part.lower().startswith("xc"):
         raise UnsupportedError(f"Vivado has no part {target.part!r}; give --part one of AMD's, like xc7z020clg400-1")
     return [require_tool("vivado"), "-mode", "batch", "-nojournal", "-source", SCRIPT]
 
 
-def constraints(target: Target) -> str:
-    """Return the constraints: the clock, on the port that HLS calls `ap_clk` and Verilog projects `aclk`."""
-    port = "ap_clk" if target.backend in AMD_BACKENDS else "aclk"
-    return f"create_clock -name clock -period {target.clock_period_ns:.3f} [get_ports {port}]\n"
+def takes_only_verilog(target: Target) -> str:
+    """Return why Vivado cannot take the projects of a back end whose own tool makes the Verilog."""
+    return f"Vivado cannot synthesize projects for {target.backend}; use back end Vitis or Vivado"
+
+
+def constraints(target: Target, clock_port: str) -> str:
+    """Return the constraints: the clock, on its port."""
+    return f"create_clock -name clock -period {target.clock_period_ns:.3f} [get_ports {clock_port}]\n"
 
 
 def script(name: str, target: Target) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.backends.base import find_backend
 from flow.ir.fixed import Codes, Overflow, Rounding
 from flow.ir.graph import Op
 from flow.parts import Part
@@ -20,9 +21,6 @@ from flow.target import Target
 
 LEVEL_NS = {"7-series": 2.0, "UltraScale": 1.3, "UltraScale+": 0.9}
 """Assumed delay of one adder or multiplexer with its routing, per family; ours, for the slower speed grades."""
-
-CLOCK_UNCERTAINTY = {"Vivado": 0.125, "Vitis": 0.27}
-"""Share of the clock period that HLS sets aside: hls4ml's default for each back end."""
 
 DSP_OPERAND_BITS = {"7-series": (18, 25), "UltraScale": (18, 27), "UltraScale+": (18, 27)}
 """Signed multiplier of one DSP slice: 25 x 18 in DSP48E1 (UG479), 27 x 18 in DSP48E2 (UG579)."""
@@ -358,7 +356,9 @@ def shift_register_luts(bits: int, depth: int) -> int:
 
 def levels_per_stage(target: Target, part: Part) -> int:
     """Return how many adders or multiplexers in a row fit into a clock period less HLS' margin."""
-    usable_ns = target.clock_period_ns * (1 - CLOCK_UNCERTAINTY[target.backend])
+    set_aside = find_backend(target.backend).clock_uncertainty
+    assert set_aside is not None, f"{target.backend} has no estimate of a graph alone"
+    usable_ns = target.clock_period_ns * (1 - set_aside)
     return max(1, int(usable_ns / LEVEL_NS[part.family]))
 
 

@@ -14,12 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from flow.backends.hls4ml import dialects
+from flow.backends.functions import functions
 from flow.backends.hls4ml.kernels import KERNELS, kernel
-from flow.backends.hls4ml.layers import form_refusal, layer_of, legal_reuse_factors, needs_kernel, reuse_refusals
-from flow.backends.hls4ml.wiring import wire
-from flow.backends.rtl.verilog import kernels
-from flow.cost.estimation import estimate
+from flow.backends.hls4ml.layers import legal_reuse_factors, needs_kernel, reuse_refusals
 from flow.cost.fifos import PIPELINE_STEPS, fifos, needed_depths
 from flow.cost.streams import processes, stream_roots, streams
 from flow.errors import FlowError, PreflightError, UnsupportedError
@@ -33,7 +30,7 @@ from flow.ir.passes import lower
 from flow.ir.po2 import is_po2, split
 from flow.parts import PARTS
 from flow.results import ResourceReport
-from flow.target import AMD_BACKENDS, RTL, Target
+from flow.target import Target
 
 ERROR, WARNING = "error", "warning"
 PARTITION_ELEMENTS = 4096
@@ -176,8 +173,9 @@ def examine(subject: Design) -> tuple[Finding, ...]:
     found = tuple(finding for rule in TARGET_RULES for finding in rule.apply(subject))
     if found:
         return found
-    if subject.resources is None and subject.target.backend in AMD_BACKENDS:
-        subject = replace(subject, resources=estimate(subject.lowered, subject.target))
+    static = functions(subject.target).estimate
+    if subject.resources is None and static is not None:
+        subject = replace(subject, resources=static(subject.lowered, subject.target))
     return tuple(finding for rule in DESIGN_RULES for finding in rule.apply(subject))
 
 
@@ -267,29 +265,7 @@ def _illegal_reuse_factors(subject: Design) -> Iterator[Hit]:
 
 def _back_end_refusals(subject: Design) -> Iterator[Hit]:
     """An op that the back end cannot compute exactly."""
-    graph, target = subject.lowered, subject.target
-    if target.backend == RTL:
-        yield from map(hit, kernels.refusals(graph))
-        return
-    found = [*dialects.refusals(graph, target), *filter(None, (form_refusal(op, target) for op in graph.ops))]
-    if target.backend in AMD_BACKENDS and not found:
-        found += _emission_refusals(graph, target)
-    yield from map(hit, found)
-
-
-def _emission_refusals(graph: IntGraph, target: Target) -> list[str]:
-    found: list[str] = []
-    for op in graph.ops:
-        try:
-            layer_of(op, graph, target, op.inputs)
-        except UnsupportedError as error:
-            found.append(str(error).removeprefix(f"{graph.name}: "))
-    if not found:
-        try:
-            wire(graph, target)
-        except UnsupportedError as error:
-            found.append(str(error).removeprefix(f"{graph.name}: "))
-    return found
+    yield from map(hit, functions(subject.target).refusals(subject.lowered, subject.target))
 
 
 # -- rules about the vendor's synthesis
@@ -416,7 +392,7 @@ def _small_part(subject: Design) -> Iterator[Hit]:
 
 def _wide_types(subject: Design) -> Iterator[Hit]:
     """A type beyond what the HLS headers compute in one machine word: C simulation crawls."""
-    if subject.target.backend not in AMD_BACKENDS:
+    if subject.target.backend not in ("Vitis", "Vivado"):
         return
     for op in subject.lowered.ops:
         bits = _widest_type(op, subject)
@@ -496,7 +472,7 @@ TARGET_RULES: tuple[Rule[Design], ...] = (
 
 def _large_verilog(subject: Design) -> Iterator[Hit]:
     """Verilog of so many adders that open tools take hours for it."""
-    if subject.target.backend != RTL:
+    if subject.target.backend != "rtl":
         return
     stream = subject.target.io_type == "io_stream"
     for op in subject.lowered.ops:

@@ -13,6 +13,7 @@ import zoo
 from conftest import Golden, Simulate, needs_compiler
 from nets import Net, inputs, s, u
 
+from flow.backends.base import BACKENDS
 from flow.backends.hls4ml import csim, csynth, other_emit
 from flow.backends.hls4ml.dialects import DIALECTS, not_simulated, spelled
 from flow.backends.hls4ml.other_emit import emit
@@ -24,13 +25,13 @@ from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPo
 from flow.ir.passes import lower
 from flow.pipeline import BuildOptions, build, compare_run
 from flow.project import Project, write
-from flow.target import AMD_BACKENDS, BACKENDS, DEFAULT_PARTS, IO_TYPES, ONLY_STRATEGY, RTL, STRATEGIES, Target
+from flow.target import IO_TYPES, STRATEGIES, Target
 
 SIMULATED = [name for name, dialect in DIALECTS.items() if not dialect.needs]
 TARGETS = [
     Target(backend=backend, io_type=io_type, strategy=strategy)
     for backend, io_type, strategy in product(DIALECTS, IO_TYPES, STRATEGIES)
-    if ONLY_STRATEGY.get(backend, strategy) == strategy and io_type in DIALECTS[backend].io_types
+    if strategy in BACKENDS[backend].strategies and io_type in DIALECTS[backend].io_types
 ]
 
 
@@ -44,9 +45,7 @@ def tiny(*, dense_only: bool) -> IntGraph:
     return lower(net.dense(zoo.po2(18, 2), frac=2).requantize(s(5, 1)).graph())
 
 
-@pytest.mark.parametrize(
-    "target", [t for t in TARGETS if t.strategy == ONLY_STRATEGY.get(t.backend, "Latency")], ids=str
-)
+@pytest.mark.parametrize("target", [t for t in TARGETS if t.strategy == BACKENDS[t.backend].strategies[0]], ids=str)
 def test_text(target: Target, golden: Golden) -> None:
     project = emit(tiny(dense_only=target.backend == "Libero"), target)
     sources = DIALECTS[target.backend].sources
@@ -197,10 +196,13 @@ def test_padded_weights_are_refused() -> None:
 
 
 def test_targets() -> None:
-    assert (*AMD_BACKENDS, *DIALECTS, RTL) == BACKENDS and DEFAULT_PARTS.keys() == set(BACKENDS)
+    assert ("Vitis", "Vivado", *DIALECTS, "rtl") == tuple(BACKENDS)
+    parts = {"Quartus": "Arria10", "Catapult": "xcku115-flvb2104-2-i", "oneAPI": "Agilex7", "Libero": "MPF300"}
     for backend in BACKENDS:
         target = Target(backend=backend)
-        assert target.part == DEFAULT_PARTS[backend] and Target.from_json(target.to_json()) == target
+        assert (
+            target.part == parts.get(backend, "xcvu13p-flga2577-2-e") and Target.from_json(target.to_json()) == target
+        )
     with pytest.raises(SpecError, match="back end Quartus has no strategy 'Latency'; use Resource"):
         Target(backend="Quartus", strategy="Latency")
     with pytest.raises(SpecError, match="part 'a; rm -rf b' is no part number"):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 from conftest import TESTS
+from nets import Net, u
 from test_csynth import install
 
 from flow import pipeline
-from flow.backends import synthesis
-from flow.backends.hls4ml import csynth
-from flow.backends.vivado import command, constraints, script, synthesize
+from flow.backends.base import BACKENDS
+from flow.backends.functions import Site, tools
+from flow.backends.vivado import constraints, script
 from flow.errors import SpecError, ToolFailedError, ToolMissingError, UnsupportedError
-from flow.target import BACKENDS, Target
+from flow.results import ResourceReport
+from flow.target import Target
 
 REPORTS = TESTS / "data" / "reports"
 PART = "xczu7ev-ffvc1156-2-e"
@@ -23,6 +25,17 @@ cp {REPORTS}/vivado_utilization_ultrascale.rpt utilization.rpt
 cp {REPORTS}/vivado_hierarchy.rpt hierarchy.rpt
 cp {REPORTS}/vivado_timing.rpt timing.rpt
 """
+
+
+def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
+    """Run the last stage of `--until vivado` on a run."""
+    graph = Net((2,), u(4), name).requantize(u(3)).graph()
+    return tools("vivado", target)["vivado"].run(Site(run_dir, graph, target), lambda what: None)
+
+
+def check(until: str, target: Target) -> None:
+    """Ask a stage whether it can take a target."""
+    tools(until, target)[until].check(target)
 
 
 @pytest.fixture
@@ -45,7 +58,7 @@ def test_runs_vivado_on_what_c_synthesis_left(run_dir: Path, tmp_path: Path, mon
     assert (directory / "command_line").read_text().strip() == "-mode batch -nojournal -source synthesize.tcl"
     assert {"tiny_cnn.v", "tiny_cnn_rom.v", "tiny_cnn_rom.dat"} <= set((directory / "listing").read_text().split())
     assert (directory / "synthesize.tcl").read_text() == script("tiny_cnn", Target(part=PART))
-    assert (directory / "clock.xdc").read_text() == constraints(Target(part=PART))
+    assert (directory / "clock.xdc").read_text() == constraints(Target(part=PART), "ap_clk")
 
 
 def test_script_and_constraints() -> None:
@@ -57,7 +70,7 @@ def test_script_and_constraints() -> None:
         "report_utilization -hierarchical -file hierarchy.rpt",
         "report_timing_summary -file timing.rpt",
     ]
-    clock = constraints(Target(part=PART, clock_period_ns=3.3))
+    clock = constraints(Target(part=PART, clock_period_ns=3.3), "ap_clk")
     assert clock == "create_clock -name clock -period 3.300 [get_ports ap_clk]\n"
 
 
@@ -70,15 +83,15 @@ def test_a_verilog_project_needs_no_c_synthesis(tmp_path: Path, monkeypatch: pyt
     assert synthesize(tmp_path / "run", "tiny_cnn", target).total.lut == 4321
     assert "get_ports aclk" in (tmp_path / "run" / "vivado" / "clock.xdc").read_text()
     with pytest.raises(UnsupportedError, match="--until vivado"):
-        csynth.command(target)
+        check("csynth", target)
 
 
 def test_says_that_vivado_is_missing_or_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(ToolMissingError, match="'vivado' is not on PATH; install AMD Vivado"):
-        command(Target())
+        check("vivado", Target())
     with pytest.raises(UnsupportedError, match="for Quartus"):
-        command(Target(backend="Quartus"))
+        check("vivado", Target(backend="Quartus"))
 
 
 def test_what_goes_wrong(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +107,7 @@ def test_what_goes_wrong(run_dir: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_stages_of_a_build() -> None:
     def stages(until: str, backend: str) -> list[str]:
-        return list(synthesis.stages(until, Target(backend=backend)))
+        return list(tools(until, Target(backend=backend)))
 
     assert stages("vivado", "Vitis") == ["csynth", "vivado"], "Vivado takes what C synthesis writes"
     assert stages("csynth", "Vitis") == ["csynth"]

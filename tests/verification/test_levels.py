@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from fixtures_cli import copy_of_digits, flow, needs_compiler, refused, run_directories
 
+from flow.backends.functions import Site
 from flow.errors import ToolMissingError
 from flow.ir.graph import MatMul
-from flow.pipeline import _stored_graph
 from flow.runs import open_run, read_npz
 from flow.sources import find_source, keep, kept
 from flow.target import Target
-from flow.verification import levels as verify
+from flow.verification.levels import find_divergence, open_level
+from flow.verification.stored import stored_graph, stored_inputs
 
 pytestmark = needs_compiler
 
@@ -29,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
 
 def break_weight(run: Path) -> str:
     """Double a weight of the last layer as the simulation reads it; return the cause that must be named."""
-    graph, _ = _stored_graph(open_run(run))
+    graph, _ = stored_graph(open_run(run))
     op = graph.output
     assert isinstance(op, MatMul)
     path = run / "project/firmware/weights/w4.txt"
@@ -157,13 +158,13 @@ def test_stored_results_of_a_level_that_is_gone_are_compared_unshrunk(
 
     monkeypatch.setattr("flow.sources.Source.inference", missing)
     opened = open_run(run)
-    graph, _ = _stored_graph(opened)
-    bench = verify.Bench(opened, graph, Target(), verify.Clock(lambda stage: None))
-    port, _ = verify.stored_inputs(opened)
-    own = verify.LEVELS["reference"](bench)(port.codes)
+    graph, _ = stored_graph(opened)
+    site = Site(run, graph, Target())
+    port, _ = stored_inputs(opened)
+    own = open_level(site, "reference")(port.codes)
     wrong = {name: codes.copy() for name, codes in own.codes.items()}
     wrong["dense1"][5, 2] += 1
-    found = verify.find_divergence(bench, own, [type(own)(level="qkeras", codes=wrong)])
+    found = find_divergence(site, own, [type(own)(level="qkeras", codes=wrong)])
     assert found is not None and (found.op, found.sample, found.index) == ("dense1", 5, (2,))
     assert np.array_equal(found.counterexample, port.codes[5])
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from flow.backends.hls4ml.dialects import DIALECTS
 from flow.cost.vendor_reports import find_reports
-from flow.errors import OutputError, ToolFailedError, UnsupportedError
+from flow.errors import OutputError, ToolFailedError
 from flow.results import ResourceReport
 from flow.target import Target
 from flow.toolchain import find_tool, require_tool, run_tool
@@ -44,14 +43,8 @@ def command(target: Target) -> list[str]:
     """Return the command that synthesizes a project in its directory.
 
     Raises:
-        UnsupportedError: this package does not run the back end's tool.
         ToolMissingError: no tool of the back end is on PATH.
     """
-    if target.backend == "rtl":
-        raise UnsupportedError("a Verilog project has no C++ to synthesize; use --until vivado")
-    if target.backend in DIALECTS:
-        own = DIALECTS[target.backend].synthesis
-        raise UnsupportedError(f"synthesis for {target.backend} is not run from here; in the project directory: {own}")
     if target.backend == "Vivado":
         return [require_tool("vivado_hls"), "-f", "build_prj.tcl", " ".join(f"{k}={v}" for k, v in STEPS.items())]
     older = find_tool("vitis_hls")  # before 2024.2

@@ -76,6 +76,12 @@ def not_simulated(target: Target) -> str:
     return f"C simulation of {target.backend} projects needs {needs}" if needs else ""
 
 
+def own_synthesis(target: Target) -> str:
+    """Return why this package does not run a back end's synthesis, and how it is run."""
+    own = DIALECTS[target.backend].synthesis
+    return f"synthesis for {target.backend} is not run from here; in the project directory: {own}"
+
+
 def spelled(backend: str, fmt: FixedFormat, modes: tuple[Rounding, Overflow] = DEFAULTS) -> str:
     """Return the C++ type that hls4ml writes for a format.
 

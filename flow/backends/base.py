@@ -1,0 +1,84 @@
+"""What a back end is, and the table of them.
+
+A back end is one row: what it is called, which settings it takes, and where its functions are. They are one value, a
+`flow.backends.functions.Functions`, whose module is imported when one of them is needed. Adding a back end is a row
+here and that module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flow.errors import SpecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A back end's row.
+
+    Attributes:
+        name: what `--backend` takes.
+        functions: "module:NAME" of what it does.
+        generator: the package that it generates with; a run records its version.
+        install: what pip installs for that.
+        part: the part it is taken for without another one.
+        strategies: those it has, the default first.
+        io_type: the default; empty for one that follows from the graph (`Target.for_windows`).
+        takes_reuse: whether products can share a multiplier.
+        simulation: the level of check that runs its projects.
+        clock_uncertainty: share of the clock period that its tool sets aside; None where no estimate asks for it.
+    """
+
+    name: str
+    functions: str
+    generator: str = "hls4ml"
+    install: str = "po2flow"
+    part: str
+    strategies: tuple[str, ...] = ("Latency", "Resource")
+    io_type: str = "io_parallel"
+    takes_reuse: bool = True
+    simulation: str = "csim"
+    clock_uncertainty: float | None = None
+
+
+AMD, OTHER, VERILOG = (
+    "flow.backends.hls4ml.backend:AMD",
+    "flow.backends.hls4ml.backend:OTHER",
+    "flow.backends.rtl.backend:VERILOG",
+)
+VIRTEX = "xcvu13p-flga2577-2-e"
+
+# Strategies are those that hls4ml 1.3.0 has; for Libero it forgets to transpose the weights of Resource. Parts and
+# clock uncertainties are hls4ml's defaults.
+ROWS = (
+    Backend(name="Vitis", functions=AMD, part=VIRTEX, clock_uncertainty=0.27),
+    Backend(name="Vivado", functions=AMD, part=VIRTEX, clock_uncertainty=0.125),
+    Backend(name="Quartus", functions=OTHER, part="Arria10", strategies=("Resource",)),
+    Backend(name="Catapult", functions=OTHER, part="xcku115-flvb2104-2-i"),
+    Backend(name="oneAPI", functions=OTHER, part="Agilex7", strategies=("Resource",)),
+    Backend(name="Libero", functions=OTHER, part="MPF300", strategies=("Latency",)),
+    Backend(
+        name="rtl",
+        functions=VERILOG,
+        generator="alkaid",
+        install="'po2flow[rtl]'",
+        part=VIRTEX,
+        strategies=("Latency",),
+        io_type="",
+        takes_reuse=False,
+        simulation="rtlsim",
+    ),
+)
+BACKENDS: Mapping[str, Backend] = {row.name: row for row in ROWS}
+
+
+def find_backend(name: str) -> Backend:
+    """Return the row of a back end.
+
+    Raises:
+        SpecError: there is none of that name.
+    """
+    if name not in BACKENDS:
+        raise SpecError(f"target: backend {name!r} is not known; use one of {', '.join(BACKENDS)}")
+    return BACKENDS[name]

@@ -1,0 +1,159 @@
+"""What a back end does: one value with a function for each thing that the rest of the package asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from flow.backends.base import find_backend
+from flow.errors import UnsupportedError
+from flow.ir.fixed import Codes
+from flow.ir.graph import IntGraph
+from flow.project import Project
+from flow.results import EnergyReport, ResourceReport, SimResult
+from flow.target import Target
+
+Announce = Callable[[str], None]
+Level = Callable[[Codes], SimResult]
+"""Computes the codes of every op that the level knows, for input codes (samples, *port_shape)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A generated project where it lies.
+
+    Attributes:
+        path: run directory; the project is in `project/`, and what is built of it beside that.
+        graph: what the project should compute.
+        target: what it was generated for.
+    """
+
+    path: Path
+    graph: IntGraph
+    target: Target
+
+    @property
+    def project(self) -> Path:
+        """Directory of the generated files."""
+        return self.path / "project"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a check beside the comparison of codes shows of a project.
+
+    Attributes:
+        differences: what is wrong, in words; nothing if nothing is.
+        proofs: op name -> what was proved of it, as JSON.
+        note: what a report says of the check if nothing is wrong.
+    """
+
+    differences: tuple[str, ...] = ()
+    proofs: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def joined(self, other: Shown) -> Shown:
+        """Return what both show."""
+        return Shown(
+            differences=(*self.differences, *other.differences),
+            proofs={**self.proofs, **other.proofs},
+            note=" ".join(filter(None, (self.note, other.note))),
+        )
+
+
+Check = Callable[[Site, Codes, Announce], Shown]
+"""Takes the input codes that were simulated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A tool that says what a project takes: a later stage of a build.
+
+    Attributes:
+        after: the stages that must have run before it.
+        check: raises what would stop the tool, before the long work.
+        run: runs it on a project.
+        note: what a report repeats of its figures, in words; empty for nothing.
+    """
+
+    after: tuple[str, ...] = ()
+    check: Callable[[Target], object]
+    run: Callable[[Site, Announce], ResourceReport]
+    note: Callable[[ResourceReport], str] = lambda report: ""
+
+
+TOOLS = ("synth", "pnr", "csynth", "vivado")
+"""Names of later stages; each back end has a tool for each, or says why not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Functions:
+    """What a back end does.
+
+    Attributes:
+        check_part: raises SpecError if a part is one that it should know and does not.
+        refusals: what of a graph it cannot compute exactly, in words.
+        emit: writes the project of a lowered graph, as data.
+        differences: what a project's files say otherwise than the graph, in words.
+        not_simulated: why its projects are not simulated here; empty if they are.
+        compile: builds the simulation of a project as it lies on disk.
+        checks: further checks of a project by the name of their stage.
+        measure: what a simulation without pauses measures, given input codes and what the level gave for them; None if
+            it measures nothing.
+        estimate: the static estimate of a graph alone; None where there is none.
+        estimate_project: that of a project; raises UnsupportedError where there is none.
+        tools: stage -> tool.
+    """
+
+    check_part: Callable[[str], object]
+    refusals: Callable[[IntGraph, Target], Iterable[str]]
+    emit: Callable[[IntGraph, Target], Project]
+    differences: Callable[[Project, IntGraph, Target], tuple[str, ...]]
+    not_simulated: Callable[[Target], str] = lambda target: ""
+    compile: Callable[[Site], Level]
+    checks: Callable[[Target], Mapping[str, Check]] = lambda target: {}
+    measure: Callable[[Site, Codes, SimResult], tuple[ResourceReport, EnergyReport]] | None = None
+    estimate: Callable[[IntGraph, Target], ResourceReport] | None = None
+    estimate_project: Callable[[Site], ResourceReport]
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+
+
+def functions(target: Target) -> Functions:
+    """Return what the back end of a target does."""
+    module, _, name = find_backend(target.backend).functions.partition(":")
+    found: Functions = getattr(import_module(module), name)
+    return found
+
+
+def tools(until: str, target: Target) -> dict[str, Tool]:
+    """Return the later stages up to `until`, in order.
+
+    Raises:
+        UnsupportedError: the back end has no such stage.
+    """
+    if until not in TOOLS:
+        return {}
+    own = functions(target).tools
+    if until not in own:
+        raise UnsupportedError(f"back end {target.backend} has no stage '{until}'; it has: {', '.join(own) or 'none'}")
+    return {name: own[name] for name in (*own[until].after, until)}
+
+
+def refused(reason: Callable[[Target], str]) -> Tool:
+    """Return a tool that a back end does not have, with the reason."""
+
+    def check(target: Target) -> None:
+        raise UnsupportedError(reason(target))
+
+    def run(site: Site, announce: Announce) -> ResourceReport:
+        raise UnsupportedError(reason(site.target))
+
+    return Tool(check=check, run=run)
+
+
+def reads_only_verilog(target: Target) -> str:
+    """Return why Yosys and nextpnr cannot take an HLS project."""
+    return f"Yosys reads Verilog, and back end {target.backend} writes C++; use --backend rtl"

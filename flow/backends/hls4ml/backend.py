@@ -1,0 +1,157 @@
+"""hls4ml's back ends as values: HLS projects, simulated with g++ and the vendor's open headers.
+
+`AMD` is Vitis and Vivado, with kernels of our own, streams that run side by side, an estimate and the vendor's tools.
+`OTHER` is Quartus, Catapult, oneAPI and Libero. Importing hls4ml takes half a second, so it waits until a project is
+emitted or read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from flow.backends import vivado
+from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
+from flow.backends.hls4ml import csim, csynth, dialects, layers, threaded, wiring
+from flow.cost.estimation import estimate
+from flow.errors import UnsupportedError
+from flow.ir.fixed import Codes
+from flow.ir.graph import IntGraph
+from flow.parts import find_part
+from flow.project import Project, read
+from flow.results import ResourceReport
+from flow.target import Target
+
+STREAMED_SAMPLES = 4
+"""Samples that streams run side by side; they are slow, and whether they deadlock does not depend on the codes."""
+STREAMS_RAN = "the streams ran side by side, FIFOs as deep as in the project: no deadlock, outputs equal"
+
+
+def _emit_amd(graph: IntGraph, target: Target) -> Project:
+    from flow.backends.hls4ml.emit import emit
+
+    return emit(graph, target)
+
+
+def _emit_other(graph: IntGraph, target: Target) -> Project:
+    from flow.backends.hls4ml.other_emit import emit
+
+    return emit(graph, target)
+
+
+def _differences_amd(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
+    from flow.backends.hls4ml.readback import findings
+
+    return _read_back(lambda: findings(project, graph, target))
+
+
+def _differences_other(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
+    from flow.backends.hls4ml.other_readback import findings
+
+    return _read_back(lambda: findings(project, graph, target))
+
+
+def _read_back(findings: Callable[[], Iterator[object]]) -> tuple[str, ...]:
+    try:
+        return tuple(str(finding) for finding in findings())
+    except (LookupError, ValueError) as error:  # a file is gone, or no longer has the form that hls4ml gave it
+        return (f"the project cannot be read back: {type(error).__name__}: {error}",)
+
+
+def _refusals_amd(graph: IntGraph, target: Target) -> list[str]:
+    """Return what the layers refuse, and only if that is nothing, what the streams between them refuse."""
+    found = _refusals_other(graph, target)
+    if found:
+        return found
+    for op in graph.ops:
+        try:
+            layers.layer_of(op, graph, target, op.inputs)
+        except UnsupportedError as error:
+            found.append(str(error).removeprefix(f"{graph.name}: "))
+    if not found:
+        try:
+            wiring.wire(graph, target)
+        except UnsupportedError as error:
+            found.append(str(error).removeprefix(f"{graph.name}: "))
+    return found
+
+
+def _refusals_other(graph: IntGraph, target: Target) -> list[str]:
+    forms = filter(None, (layers.form_refusal(op, target) for op in graph.ops))
+    return [*dialects.refusals(graph, target), *forms]
+
+
+def _compile(site: Site) -> Level:
+    """Compile the project as it lies on disk, unless that was done before."""
+    directory, name = site.project, site.graph.name
+    key = csim.sources_digest(read(directory, name))
+    program = csim.compile_project(directory, name, site.path / "csim", key)
+    return lambda codes: csim.run(program, directory, site.graph, codes)
+
+
+def _run_streams(site: Site, codes: Codes, announce: Announce) -> Shown:
+    """Run the kernels of a streamed project side by side on some of the samples."""
+    directory, graph = site.project, site.graph
+    chosen = codes[np.unique(np.linspace(0, len(codes) - 1, STREAMED_SAMPLES).astype(int))]
+    try:
+        program = threaded.compile_threads(read(directory, graph.name), directory, graph, site.path / "csim")
+    except (LookupError, ValueError) as error:  # the text has no longer the form that hls4ml gave it
+        return Shown(differences=(f"its streams cannot be run side by side: {error}",))
+    return Shown(differences=threaded.complaints(program, directory, graph, chosen), note=STREAMS_RAN)
+
+
+def _checks(target: Target) -> Mapping[str, Check]:
+    return {"streams": _run_streams} if target.io_type == "io_stream" else {}
+
+
+def _estimate(site: Site) -> ResourceReport:
+    return estimate(site.graph, site.target)
+
+
+def _no_estimate(site: Site) -> ResourceReport:
+    raise UnsupportedError("its rules are those of Vitis and Vivado, and of rtl")
+
+
+def _csynth(site: Site, announce: Announce) -> ResourceReport:
+    return csynth.synthesize(site.path, site.graph.name, site.target)
+
+
+def _vivado(site: Site, announce: Announce) -> ResourceReport:
+    """Synthesize the Verilog that C synthesis left."""
+    name = site.graph.name
+    verilog = site.path / f"csynth/{name}_prj/solution1/syn/verilog"
+    return vivado.synthesize(verilog, site.path / "vivado", name, site.target, clock_port="ap_clk")
+
+
+AMD = Functions(
+    check_part=find_part,
+    refusals=_refusals_amd,
+    emit=_emit_amd,
+    differences=_differences_amd,
+    compile=_compile,
+    checks=_checks,
+    estimate=estimate,
+    estimate_project=_estimate,
+    tools={
+        "synth": refused(reads_only_verilog),
+        "pnr": refused(reads_only_verilog),
+        "csynth": Tool(check=csynth.command, run=_csynth),
+        "vivado": Tool(after=("csynth",), check=vivado.command, run=_vivado),
+    },
+)
+OTHER = Functions(
+    check_part=lambda part: None,
+    refusals=_refusals_other,
+    emit=_emit_other,
+    differences=_differences_other,
+    not_simulated=dialects.not_simulated,
+    compile=_compile,
+    estimate_project=_no_estimate,
+    tools={
+        "synth": refused(reads_only_verilog),
+        "pnr": refused(reads_only_verilog),
+        "csynth": refused(dialects.own_synthesis),
+        "vivado": refused(vivado.takes_only_verilog),
+    },
+)

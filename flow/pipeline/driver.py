@@ -1,0 +1,155 @@
+"""What users call: build, quantize, check and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flow.backends.functions import functions
+from flow.errors import InputError
+from flow.ir.graph import IntGraph
+from flow.ir.passes import lower
+from flow.pipeline.models import extract_model, model_to_check
+from flow.pipeline.options import BuildOptions, QuantizeOptions
+from flow.pipeline.plan import Announce, Plan
+from flow.pipeline.stages import BUILD, COMPARE, PAGE, QUANTIZE, REPORT, WANTED
+from flow.report.page import compare as side_by_side
+from flow.report.page import render
+from flow.report.record import Report
+from flow.runs import RunDirectory, open_run, writing
+from flow.target import Target
+from flow.verification.preflight import Finding
+from flow.verification.preflight import check as preflight
+
+
+def quantize(
+    model: str | Path,
+    target: Target | None = None,
+    options: QuantizeOptions | None = None,
+    announce: Announce = lambda stage: None,
+) -> Report:
+    """Quantize a float model and build it: restructure, search, then emit, simulate, compare, estimate, report.
+
+    Args:
+        model: a name in `models/` (a float model, or the float twin of a quantized one), a spec file, or a Keras model.
+        target, announce: as of `build`.
+        options: calibration samples, settings, inputs and stages.
+
+    Returns:
+        The report, as `build` gives it; `quantization` says what was chosen.
+
+    Raises:
+        FlowError: one of the tree in flow.errors.
+    """
+    return build(model, target, options or QuantizeOptions(), announce)
+
+
+def build(
+    model: str | Path,
+    target: Target | None = None,
+    options: BuildOptions | None = None,
+    announce: Announce = lambda stage: None,
+) -> Report:
+    """Build a model: extract, emit, simulate, compare, estimate, report.
+
+    Args:
+        model: a name in `models/`, a spec file, or a Keras model (`.h5`, `.keras`, SavedModel, `.json` with weights).
+        target: hardware settings.
+        options: inputs and stages; `QuantizeOptions` for a float model.
+        announce: called with the name of each stage as it begins.
+
+    Returns:
+        The report; also in the run directory as `report.json`, `report.md` and `report.html`. A difference between
+        levels is no error but its verdict.
+
+    Raises:
+        FlowError: one of the tree in flow.errors.
+    """
+    target, options = target or Target(), options or BuildOptions()
+    given = {"model": Path(model), "asked": target, "options": options, "announce": announce}
+    if options.until == "extract":
+        given["remarks"] = []  # a graph alone is not held against a target
+    plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, given, announce)
+    made = [plan[name] for name in WANTED[options.until]]
+    report: Report = made[-1]
+    return report
+
+
+def check(model: str | Path, target: Target | None = None, options: BuildOptions | None = None) -> tuple[Finding, ...]:
+    """Say what would fail in a build or in the vendor's synthesis, before anything is generated.
+
+    Args:
+        model: as `build` takes it.
+        target: hardware settings.
+        options: inputs and formats; stages and numbers of inputs do not matter.
+
+    Raises:
+        FlowError: the model, its inputs or the part cannot be found or read.
+    """
+    target, options = target or Target(), options or BuildOptions()
+    functions(target).check_part(target.part)
+    return preflight(model_to_check(Path(model), options), target)
+
+
+def load_graph(model: Path, options: BuildOptions) -> IntGraph:
+    """Return the lowered graph of a model, as `flow show` prints it."""
+    return lower(extract_model(model, options).graph)
+
+
+def compare_run(
+    path: Path,
+    announce: Announce = lambda stage: None,
+    *,
+    levels: tuple[str, str] | None = None,
+    inputs: Path | None = None,
+) -> Report:
+    """Run two levels of a run again, as it lies on disk now, and hold them against each other.
+
+    Where C simulation is one of them, the project's files are held against the graph too (types and weights, read
+    back). Either one makes the verdict false.
+
+    Args:
+        path: run directory.
+        announce: called with the name of each stage as it begins.
+        levels: two of `flow.verification.levels.LEVELS`; the reference and the simulation of its back end if None.
+        inputs: `.npz` with input codes `codes`, as a counterexample is; the run's own inputs if None.
+
+    Raises:
+        SpecError: `levels` are not two of those.
+        InputError: `path` is no run directory, its build stopped before simulation, or `inputs` is not of its model.
+        ToolMissingError: a level needs what is not installed.
+    """
+    given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
+    report: Report = Plan(COMPARE, given, announce)["recompared"]
+    return report
+
+
+def load_report(path: Path) -> Report:
+    """Return the report of a run directory.
+
+    Raises:
+        InputError: it is none, or its report is missing or was changed.
+    """
+    run = open_run(path)
+    if not run.is_intact(REPORT):
+        raise InputError(f"{path}: {REPORT} is missing or was changed; run 'flow build' again")
+    return Report.load(run.path)
+
+
+def write_page(path: Path, report: Report) -> None:
+    """Write the page of a run into its directory.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    RunDirectory(path).write_text(PAGE, render(report))
+
+
+def write_comparison(reports: Sequence[Report], path: Path) -> None:
+    """Write a page with several runs side by side.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(path) as file:
+        file.write(side_by_side(reports).encode())

@@ -1,0 +1,156 @@
+"""From a model to its graph: the first stage of a build."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.backends.functions import functions
+from flow.data.inputs import Samples, derive_format
+from flow.errors import DataError, InputError, UnsupportedError
+from flow.frontend.extraction import Evaluate, extract, quantizes_its_input, refusals
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import IntGraph, slides_windows
+from flow.pipeline.options import BuildOptions, QuantizeOptions
+from flow.pipeline.plan import Announce
+from flow.quantization.stage import Quantization, quantize_stage
+from flow.quantization.widths import Luts
+from flow.results import Resources
+from flow.runs import digest, read_npz, write_npz
+from flow.sources import Source, find_calibration, find_float, find_samples, find_source
+from flow.target import Target
+from flow.verification import preflight
+from flow.verification.preflight import refuse
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extracted:
+    """A model as a graph.
+
+    Attributes:
+        source: the model.
+        samples: inputs to run it on, or None.
+        graph: before any pass.
+        quantization: of a float model: what was chosen.
+    """
+
+    source: Source
+    samples: Samples | None
+    graph: IntGraph
+    quantization: Quantization | None = None
+
+
+def extract_model(model: Path, options: BuildOptions) -> Extracted:
+    """Return the graph of a quantized model.
+
+    Raises:
+        FlowError: the model cannot be found or read, or has no exact integer form.
+    """
+    cache = options.output / ".read"
+    source = find_source(model, weights=options.weights, cache=cache)
+    samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    fmt, softmax, evaluate = _input_format(source, options, samples), options.softmax_format(), evaluated(cache)
+    try:
+        graph = extract(source.trained, fmt, softmax=softmax, evaluate=evaluate)
+    except UnsupportedError:  # of one thing; there may be more
+        refuse(source.trained.name, refusals(source.trained, fmt, softmax=softmax, evaluate=evaluate))
+        raise
+    return Extracted(source, samples, graph)
+
+
+def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announce: Announce) -> Extracted:
+    """Return the graph of a float model, quantized.
+
+    Raises:
+        FlowError: the model or its samples cannot be found or read, or it cannot be quantized.
+    """
+    cache = options.output / ".read"
+    source = find_float(model, weights=options.weights, cache=cache)
+    calibration = find_calibration(source, options.calibration)
+    samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    quantization = quantize_stage(
+        source.trained,
+        calibration,
+        samples,
+        options.settings,
+        options.port_format(),
+        options.softmax_format(),
+        cache,
+        announce,
+        _luts(asked),
+    )
+    return Extracted(source, samples, quantization.model.extracted, quantization)
+
+
+def _luts(target: Target) -> Luts | None:
+    """Return the static estimate per op, for a budget of LUTs, if the back end has one of a graph alone."""
+    estimate = functions(target).estimate
+    if estimate is None:
+        return None
+
+    def luts(graph: IntGraph) -> tuple[Resources, ...]:
+        return estimate(graph, target.for_windows(slides_windows(graph))).layers
+
+    return luts
+
+
+def model_to_check(model: Path, options: BuildOptions) -> preflight.Model:
+    """Return a model as the preflight takes it.
+
+    Raises:
+        FlowError: the model or its inputs cannot be found or read.
+    """
+    cache = options.output / ".read"
+    source = find_source(model, weights=options.weights, cache=cache)
+    fmt, samples = options.port_format(), None
+    derived = fmt is None and not preflight.quantizes(source.trained)
+    if derived or options.inputs is not None:
+        samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    if derived and samples is not None:
+        fmt = derive_format(samples.values)
+    return preflight.Model(
+        trained=source.trained,
+        input_format=fmt,
+        derived=derived and samples is not None,
+        softmax=options.softmax_format(),
+        evaluate=evaluated(cache),
+    )
+
+
+def _input_format(source: Source, options: BuildOptions, samples: Samples | None) -> FixedFormat | None:
+    """Return the port's format for a model that does not quantize its own input."""
+    if options.input_format is not None:
+        return options.port_format()
+    if quantizes_its_input(source.trained):
+        return None
+    if samples is None:
+        raise DataError(
+            f"{source.trained.name}: the model does not quantize its input; give --input-format, or --inputs to derive "
+            "the format from"
+        )
+    return derive_format(samples.values)
+
+
+def evaluated(cache: Path) -> Evaluate:
+    """Return `flow.train.functions.evaluate` behind a cache: it takes TensorFlow, and a table is made once."""
+
+    def evaluate(layers: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        key = digest(list(layers), values.shape, hashlib.sha256(values.tobytes()).hexdigest(), version("po2flow"))
+        path = cache / f"table-{key[:16]}.npz"
+        try:
+            return read_npz(path)["results"]
+        except InputError:  # not there yet, or damaged: it is made again
+            from flow.train.functions import evaluate
+
+            results = evaluate(layers, values)
+        write_npz(path, {"results": results})
+        return results
+
+    return evaluate

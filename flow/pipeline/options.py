@@ -1,0 +1,76 @@
+"""What a build does besides its target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flow.backends.functions import TOOLS
+from flow.data.inputs import parse_format
+from flow.errors import SpecError
+from flow.ir.fixed import FixedFormat
+from flow.quantization.settings import QuantSettings
+
+UNTIL = ("extract", "emit", "report", *TOOLS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What a build does besides its target.
+
+    Attributes:
+        weights: weights file for a model given as `.json`.
+        inputs, labels: `.npy` files; without them a named model's test set, or the inputs kept with it, is used.
+        input_format: port format for models that do not quantize their input, like "ufixed<8,0>".
+        softmax: format of the outputs of a final softmax, like "ufixed<8,0>", or "off" to leave it off the hardware.
+        samples: at most this many inputs are run.
+        adversarial: how many adversarial inputs are run besides, at least 16.
+        until: stage after which to stop: one of `UNTIL`.
+        output: directory that holds all runs.
+
+    Raises:
+        SpecError: a value is not one of those.
+    """
+
+    weights: Path | None = None
+    inputs: Path | None = None
+    labels: Path | None = None
+    input_format: str | None = None
+    softmax: str = "off"
+    samples: int = 2000
+    adversarial: int = 2048
+    until: str = "report"
+    output: Path = Path("hls_projects")
+
+    def __post_init__(self) -> None:
+        if self.until not in UNTIL:
+            raise SpecError(f"until: {self.until!r} is not a stage; use one of {', '.join(UNTIL)}")
+        if self.samples < 1:
+            raise SpecError(f"samples: {self.samples} is below 1")
+        if self.adversarial < 16:
+            raise SpecError(f"adversarial: {self.adversarial} is below 16")
+        if self.labels is not None and self.inputs is None:
+            raise SpecError("labels were given without inputs; give both")
+
+    def port_format(self) -> FixedFormat | None:
+        """Return the format that the ports are given, if they are given one."""
+        return None if self.input_format is None else parse_format(self.input_format)
+
+    def softmax_format(self) -> FixedFormat | None:
+        """Return the format of a softmax in hardware; None leaves it off."""
+        return None if self.softmax == "off" else parse_format(self.softmax)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions(BuildOptions):
+    """What the build of a float model does besides its target.
+
+    Attributes:
+        calibration: `.npy` of samples to calibrate with; without it the training samples kept with a named model.
+        settings: how it is quantized.
+        spec: the TOML file that the settings of single layers come from; only named in the report.
+    """
+
+    calibration: Path | None = None
+    settings: QuantSettings = field(default_factory=QuantSettings)
+    spec: Path | None = None
