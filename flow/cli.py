@@ -237,8 +237,9 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from flow.findings import ERROR
     from flow.pipeline import check
-    from flow.verification.preflight import ERROR, to_text
+    from flow.verification.preflight import to_text
 
     findings = check(arguments.model, read_target(arguments), read_options(arguments))
     if arguments.json:
@@ -324,7 +325,7 @@ def _study(arguments: argparse.Namespace) -> int:
     from flow.study.measure import find_circuits, measure
 
     if arguments.what != "quantizers":
-        raise SpecError(f"there is no study '{arguments.what}'; there is 'quantizers'")
+        raise SpecError(f"there is no study '{arguments.what}'", remedy="there is 'quantizers'")
     circuits = find_circuits([name for name in arguments.circuits.split(",") if name])
     with _Progress() as progress:
         costs = measure(circuits, arguments.output / "build" / "study", announce=progress)

@@ -13,15 +13,81 @@ FlowError
 `- ToolFailedError           4  a program ran and failed
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+PRINTED_ALONE = ("file", "model", "field", "tool")
+"""Kinds of places whose name says enough."""
+
 
 class FlowError(Exception):
-    """An error a user can act on; its message says what, where, what was found and what to do."""
+    """An error a user can act on: what is wrong, where, and what to do, joined when it is printed.
+
+    A refusal that is collected rather than raised is the same error, in a list.
+
+    Args:
+        what: what is wrong and what was found.
+        remedy: what to do; empty if there is nothing to say.
+        named: the op or layer that `what` names itself.
+        where: places, the outermost first: kind -> name. A `file`, `model`, `field` or `tool` is printed as it is, of
+            any other kind with that kind, and a `class_name` belongs to the place before it.
+
+    Example:
+        >>> error = UnsupportedError("has 3 axes", layer="fc", class_name="QDense", remedy="use Flatten")
+        >>> print(error.at(model="net"))
+        net: layer 'fc' (QDense): has 3 axes; use Flatten
+    """
 
     exit_code = 2
 
-    def at(self, where: str) -> "FlowError":
-        """Return the same error with `where` put before its message (stage boundaries add context once)."""
-        return type(self)(f"{where}: {self}")
+    def __init__(self, what: str, *, remedy: str = "", named: str = "", **where: object) -> None:
+        super().__init__(what)
+        self.what, self.remedy, self.named, self.where = what, remedy, named, tuple(where.items())
+
+    def at(self, **where: object) -> FlowError:
+        """Put places around those that it has, unless it begins with one of that kind already, and return it."""
+        places = tuple(where.items())
+        if [kind for kind, _ in self.where[:1]] != [kind for kind, _ in places[:1]]:
+            self.where = places + self.where
+        return self
+
+    @property
+    def op(self) -> str:
+        """The op, layer or output that it is about, the outermost; empty if it is the whole."""
+        return next((str(name) for kind, name in self.where if kind in ("op", "layer", "output")), self.named)
+
+    @property
+    def reason(self) -> str:
+        """Where within the model and what, without what to do."""
+        return self._joined("model")
+
+    def _joined(self, *left_out: str) -> str:
+        parts: list[str] = []
+        for kind, name in self.where:
+            if kind == "class_name":
+                parts[-1] += f" ({name})"
+            elif kind not in left_out:
+                parts.append(str(name) if kind in PRINTED_ALONE else f"{kind} '{name}'")
+        return ": ".join([*parts, self.what])
+
+    def __str__(self) -> str:
+        return f"{self._joined()}; {self.remedy}" if self.remedy else self._joined()
+
+
+@contextmanager
+def at(**where: object) -> Iterator[None]:
+    """Put places around what is refused inside: a stage boundary says once where it is.
+
+    Raises:
+        FlowError: the one raised inside.
+    """
+    try:
+        yield
+    except FlowError as error:
+        error.at(**where)
+        raise
 
 
 class InputError(FlowError):
@@ -46,6 +112,10 @@ class DataError(InputError):
 
 class PreflightError(InputError):
     """Several things of a model or a target cannot be used; the message has a line for each."""
+
+    def __init__(self, refusals: Sequence[FlowError]) -> None:
+        self.refusals = tuple(refusals)
+        super().__init__("\n".join([f"{len(refusals)} things are in the way", *(f"  {each}" for each in refusals)]))
 
 
 class OutputError(FlowError):

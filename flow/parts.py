@@ -134,7 +134,7 @@ def find_part(text: str) -> Part:
     names = [part.name for part in PARTS]
     close = difflib.get_close_matches(spelled.split("-")[0], names, n=3)
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-    raise SpecError(f"part {text!r} is not known{hint}; known devices: {', '.join(names)}")
+    raise SpecError(f"part {text!r} is not known{hint}", remedy=f"known devices: {', '.join(names)}")
 
 
 def find_device(text: str) -> Part:
@@ -157,4 +157,6 @@ def find_device(text: str) -> Part:
     try:
         return find_part(text)
     except SpecError as error:
-        raise SpecError(f"{error}; of Lattice: {', '.join(part.name for part in LATTICE_PARTS)}") from error
+        raise SpecError(
+            error.what, remedy=f"{error.remedy}; of Lattice: {', '.join(part.name for part in LATTICE_PARTS)}"
+        ) from error

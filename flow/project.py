@@ -65,7 +65,7 @@ def write(project: Project, directory: Path) -> None:
                 os.replace(directory, Path(scratch) / "old")
             os.replace(new, directory)
     except OSError as error:
-        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
 
 
 def read(directory: Path, name: str) -> Project:

@@ -91,9 +91,13 @@ def open_run(path: Path) -> RunDirectory:
     """
     run = RunDirectory(path)
     if not run.manifest():
-        raise InputError(f"{path}: not a run directory (no readable {MANIFEST}); 'flow build' prints where it put one")
+        raise InputError(
+            f"not a run directory (no readable {MANIFEST})", file=path, remedy="'flow build' prints where it put one"
+        )
     if "emit" not in run.manifest().get("stages", {}):
-        raise InputError(f"{path}: this build was interrupted before its project was written; run 'flow build' again")
+        raise InputError(
+            "this build was interrupted before its project was written", file=path, remedy="run 'flow build' again"
+        )
     return run
 
 
@@ -115,7 +119,7 @@ def writing(path: Path) -> Any:
         os.replace(scratch, path)
         scratch = None
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from error
     finally:
         if scratch is not None:
             Path(scratch).unlink(missing_ok=True)
@@ -138,7 +142,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # closed even if it is no archive
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zip, header and type errors are many
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        raise InputError(f"cannot be read ({error})", file=path) from error
 
 
 def digest(*parts: Any) -> str:

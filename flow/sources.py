@@ -70,9 +70,9 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
         return Source(trained=trained, keras_file=model, weights=weights)
     directory, spec = _named(model, weights)
     if isinstance(spec, FloatSpec):
-        raise SpecError(f"{spec.name}: is a float model; run 'flow quantize {model}'")
+        raise SpecError("is a float model", model=spec.name, remedy=f"run 'flow quantize {model}'")
     if not (directory / TRAINED_JSON).exists():
-        raise ModelFileError(f"{spec.name}: is not trained yet; run 'flow train {model}'")
+        raise ModelFileError("is not trained yet", model=spec.name, remedy=f"run 'flow train {model}'")
     return Source(trained=load_trained(directory), dataset=spec.dataset)
 
 
@@ -90,7 +90,7 @@ def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
     directory, spec = _named(model, weights)
     kept = directory if isinstance(spec, FloatSpec) else directory / FLOAT_DIR
     if not (kept / TRAINED_JSON).exists():
-        raise ModelFileError(f"{spec.name}: has no trained float model; run 'flow train {model}'")
+        raise ModelFileError("has no trained float model", model=spec.name, remedy=f"run 'flow train {model}'")
     return Source(trained=load_trained(kept), dataset=spec.dataset)
 
 
@@ -102,7 +102,7 @@ def _reader(model: Path) -> Frontend | None:
 def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSpec]:
     """Return the directory of a model that has a spec, and the spec."""
     if weights is not None:
-        raise SpecError(f"{model}: --weights goes with a model given as .json")
+        raise SpecError("--weights goes with a model given as .json", model=model)
     if model.suffix == ".toml":
         directory = model.parent
     elif model.is_dir():
@@ -115,7 +115,7 @@ def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSp
 def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path) -> TrainedModel:
     for path in (model, weights):
         if path is not None and not path.exists():
-            raise ModelFileError(f"{path}: no such file")
+            raise ModelFileError("no such file", file=path)
     contents = [digest_file(path) for path in (model, weights) if path is not None]
     code = digest_code(reader.code)  # another version may read it otherwise
     kept = cache / digest(model.name, contents, code)[:16]
@@ -128,7 +128,7 @@ def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path)
     try:
         save_trained(trained, kept)
     except OSError as error:
-        raise OutputError(f"{kept}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=kept) from error
     return trained
 
 
@@ -149,7 +149,7 @@ def keep(source: Source, directory: Path) -> None:
                 (directory / role).mkdir()
                 (shutil.copytree if path.is_dir() else shutil.copyfile)(path, directory / role / path.name)
     except OSError as error:
-        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
 
 
 def kept(directory: Path) -> Source:
@@ -197,7 +197,9 @@ def find_calibration(source: Source, calibration: Path | None) -> Samples:
     if calibration is not None:
         return read_samples(calibration, None, source.trained.input_shapes())
     if source.trained.calibration_inputs is None:
-        raise DataError(f"{source.trained.name}: has no calibration inputs of its own; give --calibration x.npy")
+        raise DataError(
+            f"{source.trained.name}: has no calibration inputs of its own", remedy="give --calibration x.npy"
+        )
     words = f"training samples kept with the model ({source.dataset})"
     return Samples(values=source.trained.calibration_inputs, labels=None, source=words)
 

@@ -36,7 +36,7 @@ def require_tool(name: str) -> str:
     """
     path = find_tool(name)
     if path is None:
-        raise ToolMissingError(f"'{name}' is not on PATH; {INSTALL.get(name, 'install it')}")
+        raise ToolMissingError(f"'{name}' is not on PATH", remedy=INSTALL.get(name, "install it"))
     return path
 
 
@@ -109,12 +109,12 @@ def run_pool(
                     running[name] = (_start(waiting.pop(name), directory, Path(logs) / name), time.monotonic())
                 for name, (process, started) in list(running.items()):
                     if process.poll() is None and time.monotonic() - started > timeout_s:
-                        raise ToolFailedError(f"{name}: {commands[name][0]} took longer than {timeout_s} s")
+                        raise ToolFailedError(f"{commands[name][0]} took longer than {timeout_s} s", field=name)
                     if process.poll() is not None:
                         del running[name]
                         if process.returncode != 0:
                             said = (Path(logs) / name).read_text(errors="replace")
-                            raise _failure(commands[name], process.returncode, directory, said).at(name)
+                            raise _failure(commands[name], process.returncode, directory, said).at(field=name)
                         finished(name)
                 time.sleep(0.02)
         finally:

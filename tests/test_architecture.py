@@ -17,7 +17,7 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 ORDER = (  # a room imports only from itself and from those before it; the longest name that fits a module is its room
-    *("errors", "toml_table", "project", "results", "parts", "toolchain", "runs"),  # records that every room speaks of
+    *("errors", "findings", "toml_table", "project", "results", "parts", "toolchain", "runs"),
     *("backends.base", "target"),
     *("ir", "ir.passes", "data", "frontend", "frontend.extraction", "cost.vendor_reports", "cost", "train"),
     *("quantization", "sources", "backends", "backends.hls4ml", "backends.rtl.netlists", "backends.rtl.verilog"),

@@ -80,5 +80,5 @@ def find_backend(name: str) -> Backend:
         SpecError: there is none of that name.
     """
     if name not in BACKENDS:
-        raise SpecError(f"target: backend {name!r} is not known; use one of {', '.join(BACKENDS)}")
+        raise SpecError(f"backend {name!r} is not known", field="target", remedy=f"use one of {', '.join(BACKENDS)}")
     return BACKENDS[name]

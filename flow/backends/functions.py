@@ -95,7 +95,7 @@ class Functions:
 
     Attributes:
         check_part: raises SpecError if a part is one that it should know and does not.
-        refusals: what of a graph it cannot compute exactly, in words.
+        refusals: what of a graph it cannot compute exactly.
         emit: writes the project of a lowered graph, as data.
         differences: what a project's files say otherwise than the graph, in words.
         not_simulated: why its projects are not simulated here; empty if they are.
@@ -109,7 +109,7 @@ class Functions:
     """
 
     check_part: Callable[[str], object]
-    refusals: Callable[[IntGraph, Target], Iterable[str]]
+    refusals: Callable[[IntGraph, Target], Iterable[UnsupportedError]]
     emit: Callable[[IntGraph, Target], Project]
     differences: Callable[[Project, IntGraph, Target], tuple[str, ...]]
     not_simulated: Callable[[Target], str] = lambda target: ""
@@ -138,22 +138,26 @@ def tools(until: str, target: Target) -> dict[str, Tool]:
         return {}
     own = functions(target).tools
     if until not in own:
-        raise UnsupportedError(f"back end {target.backend} has no stage '{until}'; it has: {', '.join(own) or 'none'}")
+        raise UnsupportedError(
+            f"back end {target.backend} has no stage '{until}'", remedy=f"it has: {', '.join(own) or 'none'}"
+        )
     return {name: own[name] for name in (*own[until].after, until)}
 
 
-def refused(reason: Callable[[Target], str]) -> Tool:
-    """Return a tool that a back end does not have, with the reason."""
+def refused(refusal: Callable[[Target], UnsupportedError]) -> Tool:
+    """Return a tool that a back end does not have, and says so."""
 
     def check(target: Target) -> None:
-        raise UnsupportedError(reason(target))
+        raise refusal(target)
 
     def run(site: Site, announce: Announce) -> ResourceReport:
-        raise UnsupportedError(reason(site.target))
+        raise refusal(site.target)
 
     return Tool(check=check, run=run)
 
 
-def reads_only_verilog(target: Target) -> str:
+def reads_only_verilog(target: Target) -> UnsupportedError:
     """Return why Yosys and nextpnr cannot take an HLS project."""
-    return f"Yosys reads Verilog, and back end {target.backend} writes C++; use --backend rtl"
+    return UnsupportedError(
+        f"Yosys reads Verilog, and back end {target.backend} writes C++", remedy="use --backend rtl"
+    )

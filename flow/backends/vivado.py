@@ -36,14 +36,14 @@ def synthesize(sources: Path, directory: Path, name: str, target: Target, *, clo
     """
     program = command(target)
     if not any(sources.glob("*.v")):
-        raise ToolFailedError(f"there is no Verilog in {sources}; run 'flow build' again")
+        raise ToolFailedError(f"there is no Verilog in {sources}", remedy="run 'flow build' again")
     try:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(sources, directory)
         (directory / CLOCK).write_text(constraints(target, clock_port))
         (directory / SCRIPT).write_text(script(name, target))
     except OSError as error:
-        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
     run_tool(program, directory)
     for report in find_reports(directory):
         if report.source == "vivado":
@@ -59,13 +59,17 @@ def command(target: Target) -> list[str]:
         ToolMissingError: Vivado is not on PATH.
     """
     if not target.part.lower().startswith("xc"):
-        raise UnsupportedError(f"Vivado has no part {target.part!r}; give --part one of AMD's, like xc7z020clg400-1")
+        raise UnsupportedError(
+            f"Vivado has no part {target.part!r}", remedy="give --part one of AMD's, like xc7z020clg400-1"
+        )
     return [require_tool("vivado"), "-mode", "batch", "-nojournal", "-source", SCRIPT]
 
 
-def takes_only_verilog(target: Target) -> str:
+def takes_only_verilog(target: Target) -> UnsupportedError:
     """Return why Vivado cannot take the projects of a back end whose own tool makes the Verilog."""
-    return f"Vivado cannot synthesize projects for {target.backend}; use back end Vitis or Vivado"
+    return UnsupportedError(
+        f"Vivado cannot synthesize projects for {target.backend}", remedy="use back end Vitis or Vivado"
+    )
 
 
 def constraints(target: Target, clock_port: str) -> str:

@@ -202,7 +202,7 @@ def requantization_cost(circuit: str, acc_bits: int, out_bits: int) -> Row:
     rows = [row for row in load_costs().rows if row.circuit == circuit]
     if not rows:
         known = dict.fromkeys(row.circuit for row in load_costs().rows)
-        raise SpecError(f"no requantizer '{circuit}' in the table; there are {', '.join(known)}")
+        raise SpecError(f"no requantizer '{circuit}' in the table", remedy=f"there are {', '.join(known)}")
     covering = [row for row in rows if row.acc_bits >= acc_bits and row.out_bits >= out_bits]
     if not covering:
         measured = ", ".join(f"{row.acc_bits} -> {row.out_bits}" for row in rows)

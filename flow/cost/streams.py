@@ -133,8 +133,10 @@ class _Builder:
         """Return as many streams of an op's codes as it has readers."""
         if uses == 0:
             raise UnsupportedError(
-                f"{self.graph.name}: op '{op.name}' is read by nothing; in io_stream it would never be done: leave it "
-                "out of the model, or use io_parallel"
+                f"op '{op.name}' is read by nothing",
+                named=op.name,
+                model=self.graph.name,
+                remedy="in io_stream it would never be done: leave it out of the model, or use io_parallel",
             )
         taps = [op.name]
         while len(taps) < uses:

@@ -65,11 +65,11 @@ class Dataset:
     def __post_init__(self) -> None:
         for split, inputs, labels in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
             if len(inputs) != len(labels):
-                raise DataError(f"{self.name}: {len(inputs)} {split} inputs but {len(labels)} labels")
+                raise DataError(f"{len(inputs)} {split} inputs but {len(labels)} labels", field=self.name)
             if not np.isfinite(inputs).all():
-                raise DataError(f"{self.name}: {split} inputs hold NaN or infinite values")
+                raise DataError(f"{split} inputs hold NaN or infinite values", field=self.name)
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
-                raise DataError(f"{self.name}: {split} labels are not within 0..{len(self.class_names) - 1}")
+                raise DataError(f"{split} labels are not within 0..{len(self.class_names) - 1}", field=self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ def load_dataset(name: str, *, download: bool = True) -> Dataset:
         return _digits()
     if name == "lhc_jets":
         return _lhc_jets(download)
-    raise SpecError(f"no data set '{name}'; there are digits, fashion_mnist, mnist and lhc_jets")
+    raise SpecError(f"no data set '{name}'", remedy="there are digits, fashion_mnist, mnist and lhc_jets")
 
 
 def cache_dir() -> Path:
@@ -232,8 +232,8 @@ def _idx_file(name: str, images: _ImageSet, file: str, download: bool) -> tuple[
         tried = "; ".join(errors)
     looked = ", ".join(str(place) for place, _ in places)
     raise ToolMissingError(
-        f"data set '{name}': {file} is neither in {looked} nor could it be downloaded: {tried}; put the four IDX files "
-        f"(.gz or not) into a directory and set FLOW_DATA_DIR to it ({images.hint})"
+        f"data set '{name}': {file} is neither in {looked} nor could it be downloaded: {tried}",
+        remedy=f"put the four IDX files (.gz or not) into a directory and set FLOW_DATA_DIR to it ({images.hint})",
     )
 
 
@@ -248,11 +248,11 @@ def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
         DataError: the content is not such a file, or is cut short.
     """
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise DataError(f"{where}: not an IDX file of unsigned bytes")
+        raise DataError("not an IDX file of unsigned bytes", file=where)
     start = 4 + 4 * content[3]
     shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if len(content) != start + math.prod(shape):
-        raise DataError(f"{where}: {len(content)} bytes, but its header speaks of {shape}; the file is damaged")
+        raise DataError(f"{len(content)} bytes, but its header speaks of {shape}; the file is damaged", file=where)
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -293,16 +293,18 @@ def _jets_arff(download: bool) -> tuple[NDArray[np.float64], NDArray[np.str_], s
             features = np.stack([records[column].astype(np.float64) for column in columns], axis=1)
             return features, records[target].astype(str), "FLOW_DATA_DIR"
         except Exception as error:  # a damaged file fails in many ways: parser, columns, values, encoding
-            raise DataError(f"{at_hand}: not a readable ARFF file ({error})") from error
+            raise DataError(f"not a readable ARFF file ({error})", file=at_hand) from error
     by_hand = f"put {JETS_ARFF} (openml.org, data set 42468) into a directory and set FLOW_DATA_DIR to it"
     if not download:
-        raise ToolMissingError(f"data set 'lhc_jets' is not in FLOW_DATA_DIR and no download was asked for; {by_hand}")
+        raise ToolMissingError(
+            "data set 'lhc_jets' is not in FLOW_DATA_DIR and no download was asked for", remedy=by_hand
+        )
     try:
         bunch = _sklearn("datasets").fetch_openml(
             "hls4ml_lhc_jets_hlf", version=1, data_home=str(cache_dir()), as_frame=False, parser="liac-arff"
         )
     except (OSError, HTTPException, ValueError) as error:  # sklearn's OpenMLError is a ValueError
-        raise ToolMissingError(f"data set 'lhc_jets': OpenML's hls4ml_lhc_jets_hlf: {error}; {by_hand}") from error
+        raise ToolMissingError(f"data set 'lhc_jets': OpenML's hls4ml_lhc_jets_hlf: {error}", remedy=by_hand) from error
     return (
         np.asarray(bunch.data, np.float64),
         np.asarray(bunch.target).astype(str),
@@ -314,7 +316,9 @@ def _sklearn(module: str, package: str = "sklearn") -> Any:
     try:
         return importlib.import_module(f"{package}.{module}")
     except ImportError as error:
-        raise ToolMissingError(f"package '{package}' cannot be imported ({error}); run: {INSTALL_COMMAND}") from error
+        raise ToolMissingError(
+            f"package '{package}' cannot be imported ({error})", remedy=f"run: {INSTALL_COMMAND}"
+        ) from error
 
 
 def _download(url: str) -> bytes:
@@ -328,13 +332,15 @@ def _unpacked(content: bytes, where: str) -> bytes:
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{where}: a damaged gzip file ({error}); delete it and try again") from error
+        raise DataError(f"a damaged gzip file ({error})", file=where, remedy="delete it and try again") from error
 
 
 def _check_digest(found: str, expected: str, where: str) -> None:
     if found != expected:
         raise DataError(
-            f"{where}: SHA-256 of the content is {found}, expected {expected}; the file is damaged, delete it"
+            f"SHA-256 of the content is {found}, expected {expected}",
+            file=where,
+            remedy="the file is damaged, delete it",
         )
 
 
@@ -353,5 +359,5 @@ def _keep(content: bytes, path: Path) -> None:
                 raise
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot keep the download ({error}); set FLOW_CACHE_DIR to a writable place"
+            f"cannot keep the download ({error})", file=path, remedy="set FLOW_CACHE_DIR to a writable place"
         ) from error

@@ -52,7 +52,7 @@ class DetectionHead:
     def __post_init__(self) -> None:
         if not self.classes or min(self.cell) < 1:
             raise SpecError(
-                f"detection head: classes {self.classes}, cell {self.cell}; expected one or more, 1 or more"
+                f"detection head: classes {self.classes}, cell {self.cell}", remedy="expected one or more, 1 or more"
             )
 
     @property
@@ -130,8 +130,9 @@ def decode_values(values: NDArray[np.floating], head: DetectionHead) -> tuple[De
     """
     if values.ndim != 4 or values.shape[3] != head.channels:
         raise DataError(
-            f"feature map has shape {values.shape}; expected (samples, rows, columns, {head.channels}): "
-            f"objectness, {len(head.classes)} classes, dx, dy, w, h"
+            f"feature map has shape {values.shape}",
+            remedy=f"expected (samples, rows, columns, {head.channels}): objectness, {len(head.classes)} classes, "
+            "dx, dy, w, h",
         )
     return tuple(_decoded(sample.astype(np.float64), head) for sample in values)
 
@@ -247,7 +248,7 @@ def average_precision(
         SpecError: there is no such list of recalls.
     """
     if recalls not in RECALLS:
-        raise SpecError(f"recalls '{recalls}' is unknown; expected one of {', '.join(RECALLS)}")
+        raise SpecError(f"recalls '{recalls}' is unknown", remedy=f"expected one of {', '.join(RECALLS)}")
     if len(detections) != len(truths):
         raise DataError(f"detections of {len(detections)} images, but truths of {len(truths)}")
     count = sum(int(np.count_nonzero((truth.classes == class_number) & ~truth.ignored)) for truth in truths)

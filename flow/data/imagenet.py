@@ -76,17 +76,17 @@ def load_imagenet_folder(
     """
     check_style(style)
     if samples is not None and samples < 1:
-        raise SpecError(f"samples is {samples}; expected at least 1")
+        raise SpecError(f"samples is {samples}", remedy="expected at least 1")
     if not 1 <= crop <= shorter_side:
         raise SpecError(f"crop {crop} is not within 1..{shorter_side}, the shorter side")
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such directory; expected one with a directory of images for each class")
+        raise DataError("no such directory", file=root, remedy="expected one with a directory of images for each class")
     files, said = _by_directory(root) if labels is None else _by_file(root, Path(labels))
     names, numbers = _classes(said, class_names, root)
     count = len(files) if samples is None else samples
     if count > len(files):
-        raise DataError(f"{root}: {count} images were asked for, but there are {len(files)}; ask for fewer")
+        raise DataError(f"{count} images were asked for, but there are {len(files)}", file=root, remedy="ask for fewer")
     drawn = range(count) if samples is None else np.random.default_rng(seed).choice(len(files), count, replace=False)
     inputs = np.empty((count, crop, crop, 3), np.float32)
     for row, number in enumerate(drawn):
@@ -103,14 +103,17 @@ def _by_directory(root: Path) -> tuple[list[Path], list[str]]:
     directories = sorted(path for path in root.iterdir() if path.is_dir() and WORDNET_ID.fullmatch(path.name))
     if not directories:
         raise DataError(
-            f"{root}: holds no directory named by a WordNet id, like n01440764; "
-            "give the directory above the classes, or a file of labels with `labels`"
+            "holds no directory named by a WordNet id, like n01440764",
+            file=root,
+            remedy="give the directory above the classes, or a file of labels with `labels`",
         )
     files, said = list[Path](), list[str]()
     for directory in directories:
         found = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
         if not found:
-            raise DataError(f"{directory}: holds no image ({', '.join(SUFFIXES)}); remove the empty class or fill it")
+            raise DataError(
+                f"holds no image ({', '.join(SUFFIXES)})", file=directory, remedy="remove the empty class or fill it"
+            )
         files += found
         said += [directory.name] * len(found)
     return files, said
@@ -120,7 +123,7 @@ def _by_file(root: Path, path: Path) -> tuple[list[Path], list[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable file of labels ({error})") from error
+        raise DataError(f"not a readable file of labels ({error})", file=path) from error
     files, said = list[Path](), list[str]()
     for number, line in enumerate(lines, 1):
         words = line.split()
@@ -128,14 +131,16 @@ def _by_file(root: Path, path: Path) -> tuple[list[Path], list[str]]:
             continue
         if len(words) != 2 or not (words[1].isdecimal() or WORDNET_ID.fullmatch(words[1])):
             raise DataError(
-                f"{path}: line {number} is {line[:60]!r}; expected a file name and a WordNet id or class number"
+                f"line {number} is {line[:60]!r}",
+                file=path,
+                remedy="expected a file name and a WordNet id or class number",
             )
         if len(words[1]) > 9 or words[1].isdecimal() != (said or words[1:])[0].isdecimal():
-            raise DataError(f"{path}: line {number}: class {words[1]!r} is not of the kind of those before it")
+            raise DataError(f"line {number}: class {words[1]!r} is not of the kind of those before it", file=path)
         files.append(root / words[0])
         said.append(words[1])
     if not files:
-        raise DataError(f"{path}: holds no labels; expected lines of a file name and a class")
+        raise DataError("holds no labels", file=path, remedy="expected lines of a file name and a class")
     return files, said
 
 
@@ -147,9 +152,11 @@ def _classes(said: Sequence[str], given: Sequence[str] | None, root: Path) -> tu
         labels = np.array([int(word) for word in said], np.int64)
         names = tuple(str(number) for number in range(labels.max() + 1)) if given is None else tuple(given)
         if labels.max() >= len(names):
-            raise DataError(f"{root}: class number {labels.max()} is not below {len(names)}, the length of class_names")
+            raise DataError(
+                f"class number {labels.max()} is not below {len(names)}, the length of class_names", file=root
+            )
         return names, labels
     names = tuple(sorted(set(said)) if given is None else given)
     if unknown := sorted(set(said) - set(names)):
-        raise DataError(f"{root}: class {unknown[0]} is not in the class_names that were given")
+        raise DataError(f"class {unknown[0]} is not in the class_names that were given", file=root)
     return names, np.array([names.index(word) for word in said], np.int64)

@@ -76,7 +76,7 @@ def check_style(style: str) -> None:
         SpecError: there is no such style.
     """
     if style not in STYLES:
-        raise SpecError(f"preprocessing style '{style}' is unknown; expected one of {', '.join(STYLES)}")
+        raise SpecError(f"preprocessing style '{style}' is unknown", remedy=f"expected one of {', '.join(STYLES)}")
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -127,13 +127,17 @@ def _open(path: Path) -> Any:
         with pillow.open(path) as image:
             return image.convert("RGB")
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError("no such file", file=path) from error
     except Exception as error:  # a damaged file fails in many ways: header, stream, size
-        raise DataError(f"{path}: not a readable image ({error}); replace the file or leave it out") from error
+        raise DataError(
+            f"not a readable image ({error})", file=path, remedy="replace the file or leave it out"
+        ) from error
 
 
 def _pillow() -> Any:
     try:
         return importlib.import_module("PIL.Image")
     except ImportError as error:
-        raise ToolMissingError(f"package 'pillow' cannot be imported ({error}); run: {INSTALL_COMMAND}") from error
+        raise ToolMissingError(
+            f"package 'pillow' cannot be imported ({error})", remedy=f"run: {INSTALL_COMMAND}"
+        ) from error

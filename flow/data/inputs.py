@@ -75,50 +75,59 @@ def _joined(path: Path, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
     arrays = _archive(path)
     if sorted(arrays) != sorted(shapes):
         raise DataError(
-            f"{path}: holds {', '.join(map(repr, sorted(arrays))) or 'nothing'}; the model has the inputs "
-            f"{', '.join(map(repr, shapes))}: give an .npz with an array for each"
+            f"holds {', '.join(map(repr, sorted(arrays))) or 'nothing'}",
+            file=path,
+            remedy=f"the model has the inputs {', '.join(map(repr, shapes))}: give an .npz with an array for each",
         )
     parts = [_checked(path, f"'{name}' ", arrays[name], shape) for name, shape in shapes.items()]
     if len({len(part) for part in parts}) != 1:
-        raise DataError(f"{path}: its arrays have {', '.join(str(len(part)) for part in parts)} samples; give as many")
+        raise DataError(
+            f"its arrays have {', '.join(str(len(part)) for part in parts)} samples", file=path, remedy="give as many"
+        )
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _checked(path: Path, name: str, values: NDArray[Any], shape: Shape) -> NDArray[np.float64]:
     if values.dtype.kind not in "fiub":
-        raise DataError(f"{path}: {name}holds {values.dtype}, not numbers")
+        raise DataError(f"{name}holds {values.dtype}, not numbers", file=path)
     if values.shape[1:] != shape or values.ndim != len(shape) + 1:
         raise DataError(
-            f"{path}: {name}has shape {values.shape}; the model takes (samples, {', '.join(map(str, shape))})"
+            f"{name}has shape {values.shape}",
+            file=path,
+            remedy=f"the model takes (samples, {', '.join(map(str, shape))})",
         )
     if not len(values):
-        raise DataError(f"{path}: {name}holds no samples")
+        raise DataError(f"{name}holds no samples", file=path)
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise DataError(f"{path}: {name}{np.count_nonzero(~np.isfinite(values))} values are NaN or infinite")
+        raise DataError(f"{name}{np.count_nonzero(~np.isfinite(values))} values are NaN or infinite", file=path)
     return values
 
 
 def _labels(path: Path, samples: int) -> NDArray[np.int64]:
     labels = _array(path)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(f"{path}: labels are {labels.dtype} of shape {labels.shape}; expected one integer a sample")
+        raise DataError(
+            f"labels are {labels.dtype} of shape {labels.shape}", file=path, remedy="expected one integer a sample"
+        )
     if len(labels) != samples:
-        raise DataError(f"{path}: {len(labels)} labels for {samples} samples")
+        raise DataError(f"{len(labels)} labels for {samples} samples", file=path)
     return labels.astype(np.int64)
 
 
 def _array(path: Path) -> NDArray[Any]:
     array = _load(path)
     if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: an .npz archive; give one .npy file")
+        raise DataError("an .npz archive", file=path, remedy="give one .npy file")
     return array
 
 
 def _archive(path: Path) -> dict[str, NDArray[Any]]:
     arrays = _load(path)
     if not isinstance(arrays, dict):
-        raise DataError(f"{path}: a single array; the model has several inputs: give an .npz with an array for each")
+        raise DataError(
+            "a single array", file=path, remedy="the model has several inputs: give an .npz with an array for each"
+        )
     return arrays
 
 
@@ -129,9 +138,9 @@ def _load(path: Path) -> Any:
             found = np.load(file, allow_pickle=False)
             return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError("no such file", file=path) from None
     except Exception as error:  # NumPy reports damage, pickles and other formats in many ways
-        raise DataError(f"{path}: not a readable .npy file ({error})") from error
+        raise DataError(f"not a readable .npy file ({error})", file=path) from error
 
 
 def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:

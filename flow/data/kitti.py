@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from flow.data.detection import Truth
 from flow.data.images import check_style, preprocess, read_resized
-from flow.errors import DataError, SpecError
+from flow.errors import DataError, SpecError, at
 
 DONT_CARE = "DontCare"
 TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", DONT_CARE)
@@ -112,7 +112,9 @@ class KittiImages:
             SpecError: there is no such difficulty.
         """
         if difficulty not in DIFFICULTIES:
-            raise SpecError(f"difficulty '{difficulty}' is unknown; expected one of {', '.join(DIFFICULTIES)}")
+            raise SpecError(
+                f"difficulty '{difficulty}' is unknown", remedy=f"expected one of {', '.join(DIFFICULTIES)}"
+            )
         height, width = self.inputs.shape[1:3]
         return tuple(
             _truth(objects, classes, DIFFICULTIES[difficulty], (height / rows, width / columns))
@@ -148,15 +150,17 @@ def load_kitti(
     """
     check_style(style)
     if min(height, width) < 1 or (samples is not None and samples < 1):
-        raise SpecError(f"height {height}, width {width}, samples {samples}; expected at least 1 each")
+        raise SpecError(f"height {height}, width {width}, samples {samples}", remedy="expected at least 1 each")
     images, labels = Path(root) / "training" / "image_2", Path(root) / "training" / "label_2"
     for directory in (images, labels):
         if not directory.is_dir():
-            raise DataError(f"{directory}: no such directory; expected training/image_2 and training/label_2 in {root}")
+            raise DataError(
+                "no such directory", file=directory, remedy=f"expected training/image_2 and training/label_2 in {root}"
+            )
     files = sorted(images.glob("*.png"))
     count = len(files) if samples is None else samples
     if not files or count > len(files):
-        raise DataError(f"{images}: holds {len(files)} images (*.png), fewer than the {max(count, 1)} needed")
+        raise DataError(f"holds {len(files)} images (*.png), fewer than the {max(count, 1)} needed", file=images)
     if samples is not None:
         files = [files[number] for number in np.random.default_rng(seed).choice(len(files), count, replace=False)]
     inputs, sizes = np.empty((count, height, width, 3), np.float32), np.empty((count, 2), np.int64)
@@ -180,23 +184,21 @@ def read_labels(path: Path) -> tuple[KittiObject, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable file of labels ({error})") from error
+        raise DataError(f"not a readable file of labels ({error})", file=path) from error
     objects = list[KittiObject]()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
+        with at(file=path, field=f"line {number}"):
             objects.append(_object(line.split()))
-        except DataError as error:
-            raise error.at(f"{path}: line {number}") from None
     return tuple(objects)
 
 
 def _object(words: Sequence[str]) -> KittiObject:
     if len(words) != COLUMNS:
-        raise DataError(f"has {len(words)} columns; expected {COLUMNS}")
+        raise DataError(f"has {len(words)} columns", remedy=f"expected {COLUMNS}")
     if words[0] not in TYPES:
-        raise DataError(f"type {words[0][:30]!r} is unknown; expected one of {', '.join(TYPES)}")
+        raise DataError(f"type {words[0][:30]!r} is unknown", remedy=f"expected one of {', '.join(TYPES)}")
     try:
         numbers = [float(word) for word in words[1:]]
     except ValueError as error:

@@ -111,7 +111,10 @@ def short_name(class_name: str) -> str:
 def _parse_text(text: str) -> QuantizerConfig:
     try:
         if "None" in text:
-            raise ValueError("QKeras cannot read None in a text; leave that argument out")
+            raise UnsupportedError(
+                f"quantizer {text[:80]!r} cannot be read: QKeras cannot read None in a text",
+                remedy="leave that argument out",
+            )
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):
             return QuantizerConfig(node.id, {})
@@ -148,8 +151,9 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> ActivationCast | N
     alpha = args.get("alpha")
     if isinstance(alpha, str | list | tuple) or (alpha is not None and not _is_po2(alpha)):
         raise UnsupportedError(
-            f"{what} {quantizer.name!r} with alpha={alpha!r} is not supported: its scale depends on the data or is no "
-            "power of two; use alpha=1 or another power of two"
+            f"{what} {quantizer.name!r} with alpha={alpha!r} is not supported: its scale depends on the data "
+            "or is no power of two",
+            remedy="use alpha=1 or another power of two",
         )
     if quantizer.name == "quantized_relu":
         bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
@@ -173,22 +177,25 @@ def _is_po2(value: Any) -> bool:
 
 def _check_name(name: str, what: str) -> None:
     if name in RANDOM:
-        raise UnsupportedError(f"{what} {name!r} is random at inference; use 'binary' or 'ternary'")
+        raise UnsupportedError(f"{what} {name!r} is random at inference", remedy="use 'binary' or 'ternary'")
     if name not in POSITIONAL:
-        raise UnsupportedError(f"{what} {name!r} is not supported; use one of {', '.join(map(repr, POSITIONAL))}")
+        raise UnsupportedError(
+            f"{what} {name!r} is not supported", remedy=f"use one of {', '.join(map(repr, POSITIONAL))}"
+        )
 
 
 def _check_known(quantizer: QuantizerConfig, what: str) -> None:
     _check_name(quantizer.name, f"{what} quantizer")
     if quantizer.args.get("qnoise_factor", 1.0) not in (1, 1.0):
         raise UnsupportedError(
-            f"{what} quantizer {quantizer.name!r} has qnoise_factor={quantizer.args['qnoise_factor']!r}: "
-            "its output is only partly quantized; set it to 1.0"
+            f"{what} quantizer {quantizer.name!r} has qnoise_factor={quantizer.args['qnoise_factor']!r}: its "
+            "output is only partly quantized",
+            remedy="set it to 1.0",
         )
 
 
 def _whole(args: Mapping[str, Any], name: str, default: int, what: str) -> int:
     value = args.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -64 <= value <= 64 or value != int(value):
-        raise UnsupportedError(f"{what}: {name}={value!r} is not a whole number of bits")
+        raise UnsupportedError(f"{name}={value!r} is not a whole number of bits", field=what)
     return int(value)

@@ -142,7 +142,9 @@ class _Flattener:
                     left.append((name, number, sources))
             if len(left) == len(waiting):
                 name, _, sources = left[0]
-                raise UnsupportedError(f"layer '{name}' reads {sources[0][0]!r}, which no layer before it gives")
+                raise UnsupportedError(
+                    f"layer '{name}' reads {sources[0][0]!r}, which no layer before it gives", named=name
+                )
             waiting = left
         return [done[str(name), int(node)][int(index)] for name, node, index in _triples(config["output_layers"])]
 

@@ -22,7 +22,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import ModelFileError, UnsupportedError
+from flow.findings import Hit
 from flow.frontend.topology import topology
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -49,7 +50,7 @@ class TrainedModel:
         class_name: what `config` is of: "Sequential" or "Functional".
         config: the model as its front end describes it, as Keras' configuration (JSON types only).
         weights: layer name -> array name -> float32 values, as the table above says.
-        warnings: findings made while reading the model that a report must repeat (lines of text).
+        warnings: found while reading the model, and repeated by a report.
         verification_inputs: (n, *input_shape) float32 or None: inputs kept with the model.
         verification_labels: (n,) int64 or None.
         calibration_inputs: (n, *input_shape) float32 or None: inputs of the training split, kept with a float model
@@ -65,7 +66,7 @@ class TrainedModel:
     class_name: str
     config: Mapping[str, Any]
     weights: Mapping[str, Arrays]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Hit, ...] = ()
     verification_inputs: NDArray[np.float32] | None = None
     verification_labels: NDArray[np.int64] | None = None
     calibration_inputs: NDArray[np.float32] | None = None
@@ -83,7 +84,9 @@ class TrainedModel:
         for call in topology(self.class_name, self.config).inputs:
             shape = call.config.get("batch_input_shape") or call.config.get("batch_shape")
             if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
-                raise UnsupportedError(f"the input shape {shape!r} is not fixed; give every axis but the batch a size")
+                raise UnsupportedError(
+                    f"the input shape {shape!r} is not fixed", remedy="give every axis but the batch a size"
+                )
             shapes[call.name] = tuple(shape[1:])
         return shapes
 
@@ -113,7 +116,7 @@ def save_trained(model: TrainedModel, directory: Path) -> None:
         "frontend": model.frontend,
         "class_name": model.class_name,
         "config": model.config,
-        "warnings": list(model.warnings),
+        "warnings": [asdict(warning) for warning in model.warnings],
         "metrics": dict(model.metrics),
         "provenance": dict(model.provenance),
     }
@@ -153,7 +156,9 @@ def load_trained(directory: Path) -> TrainedModel:
             class_name=document["class_name"],
             config=document["config"],
             weights=weights,
-            warnings=tuple(document["warnings"]),
+            warnings=tuple(
+                Hit(**line) if isinstance(line, dict) else Hit("", line, "") for line in document["warnings"]
+            ),
             verification_inputs=_unpacked(arrays.get("verification/inputs")),
             verification_labels=arrays.get("verification/labels"),
             calibration_inputs=_unpacked(arrays.get("calibration/inputs")),
@@ -161,7 +166,9 @@ def load_trained(directory: Path) -> TrainedModel:
             provenance=document["provenance"],
         )
     except Exception as error:  # a damaged file fails in many ways: zip, JSON, keys, types
-        raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error
+        raise ModelFileError(
+            f"not a readable trained model ({error})", file=directory, remedy="run 'flow train' again"
+        ) from error
 
 
 def _packed(inputs: NDArray[np.float32]) -> NDArray[Any]:
@@ -188,4 +195,6 @@ def load_metrics(directory: Path) -> dict[str, float]:
         names = ("float", "qkeras", "sparsity", "reconstruction_mse")
         return {name: float(metrics[name]) for name in names if name in metrics}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{directory}: not a readable trained model ({error}); run 'flow train' again") from error
+        raise ModelFileError(
+            f"not a readable trained model ({error})", file=directory, remedy="run 'flow train' again"
+        ) from error

@@ -63,7 +63,8 @@ class FixedFormat:
         if not 1 <= self.width <= CODE_BITS:
             raise UnsupportedError(
                 f"a fixed-point format of {self.width} bits (signed={self.signed}, int_bits={self.int_bits}, "
-                f"frac_bits={self.frac_bits}) is outside 1 to {CODE_BITS} bits; quantize more coarsely"
+                f"frac_bits={self.frac_bits}) is outside 1 to {CODE_BITS} bits",
+                remedy="quantize more coarsely",
             )
 
     @property
@@ -265,7 +266,7 @@ def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding,
         raise DataError(f"{np.count_nonzero(~np.isfinite(scaled))} values are NaN or infinite")
     huge = np.abs(scaled) >= 2.0**52  # no fraction is left at this size
     if overflow is Overflow.WRAP and huge.any():
-        raise DataError("values too large to wrap; scale them into the range of the format")
+        raise DataError("values too large to wrap", remedy="scale them into the range of the format")
     whole = np.floor(scaled)
     # scaled = whole + fraction; 2 bits of fraction (with a sticky bit) decide every rounding mode
     fraction = scaled - whole
@@ -307,7 +308,7 @@ def exact_codes(values: NDArray[np.floating]) -> tuple[Codes, FixedFormat]:
     lowest = int((exponent - 53 + trailing)[nonzero].min())
     largest = int(exponent[nonzero].max()) - lowest
     if largest > CODE_BITS - 1:
-        raise UnsupportedError(f"values span {largest} bits between largest and finest; {CODE_BITS - 1} fit")
+        raise UnsupportedError(f"values span {largest} bits between largest and finest", remedy=f"{CODE_BITS - 1} fit")
     scaled = np.ldexp(array, -lowest)
     codes = scaled.astype(np.int64)
     return codes, covering(int(codes.min()), int(codes.max()), -lowest)

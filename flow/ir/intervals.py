@@ -83,8 +83,9 @@ def accumulation(op: MatMul, x: FixedFormat) -> Accumulation:
     reach = float((largest + np.abs(op.bias) * 2.0**bias_shift).max(initial=0))
     if reach >= 2.0 ** (CODE_BITS - 1):
         raise UnsupportedError(
-            f"op '{op.name}': its accumulator may need {int(np.log2(reach)) + 2} bits, more than {CODE_BITS}; "
-            "use fewer weight or input bits, or a narrower range of exponents"
+            f"its accumulator may need {int(np.log2(reach)) + 2} bits, more than {CODE_BITS}",
+            op=op.name,
+            remedy="use fewer weight or input bits, or a narrower range of exponents",
         )
     positive, negative = np.maximum(weight, 0).sum(axis=0), np.minimum(weight, 0).sum(axis=0)
     bias = op.bias << bias_shift
@@ -101,7 +102,7 @@ def exact_result(op: Op, *inputs: FixedFormat) -> tuple[int, int, int]:
     """
     frac_bits, low, high = _exact_result(op, inputs)
     if max(high, -low) >= 1 << (CODE_BITS - 1):
-        raise UnsupportedError(f"op '{op.name}': its result needs more than {CODE_BITS} bits; quantize its inputs")
+        raise UnsupportedError(f"its result needs more than {CODE_BITS} bits", op=op.name, remedy="quantize its inputs")
     return frac_bits, low, high
 
 
@@ -184,7 +185,7 @@ def leaky_grid(op: LeakyRelu, x: FixedFormat) -> tuple[int, int, Codes]:
     shift, raised = frac_bits - product_frac, frac_bits - x.frac_bits
     reach = float(np.abs(op.slope).max()) * 2.0**shift * max(x.max_code, -x.min_code)
     if max(reach, x.max_code * 2.0**raised) >= 2.0 ** (CODE_BITS - 1):
-        raise UnsupportedError(f"op '{op.name}': its result needs more than {CODE_BITS} bits; quantize its input")
+        raise UnsupportedError(f"its result needs more than {CODE_BITS} bits", op=op.name, remedy="quantize its input")
     return frac_bits, raised, op.slope << shift
 
 
@@ -194,8 +195,9 @@ def check_division(op: Op, frac_bits: int, low: int, high: int) -> None:
     numerator, divisor = max(high, -low) << max(raised, 0), op.divisor << max(-raised, 0)
     if max(numerator, divisor) >= 1 << (CODE_BITS - 2):
         raise UnsupportedError(
-            f"op '{op.name}': dividing by {op.divisor} to {op.format} takes more than {CODE_BITS - 2} bits; "
-            "quantize its input or choose a coarser output"
+            f"dividing by {op.divisor} to {op.format} takes more than {CODE_BITS - 2} bits",
+            op=op.name,
+            remedy="quantize its input or choose a coarser output",
         )
 
 
@@ -222,7 +224,7 @@ def batchnorm_on_grid(op: BatchNorm, x: FixedFormat) -> tuple[Codes, Codes, int]
     reach = np.abs(op.scale) * 2.0**scale_shift * max(x.max_code, -x.min_code) + np.abs(op.offset) * 2.0**offset_shift
     if reach.max(initial=0) >= 2.0 ** (CODE_BITS - 1):
         raise UnsupportedError(
-            f"op '{op.name}': its result needs more than {CODE_BITS} bits; quantize scale and offset"
+            f"its result needs more than {CODE_BITS} bits", op=op.name, remedy="quantize scale and offset"
         )
     return op.scale << scale_shift, op.offset << offset_shift, frac_bits
 

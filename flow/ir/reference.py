@@ -128,15 +128,16 @@ def check_input(graph: IntGraph, codes: Codes) -> None:
     """Raise DataError unless `codes` are integers of the port's shape and of each input's format."""
     if codes.shape[1:] != graph.port_shape:
         raise DataError(
-            f"{graph.name}: input codes have shape {codes.shape[1:]} per sample, the model takes {graph.port_shape}"
+            f"input codes have shape {codes.shape[1:]} per sample, the model takes {graph.port_shape}", model=graph.name
         )
     for name, part in graph.split_port(codes).items():
         op = graph[name]
         assert isinstance(op, Input)
         if part.size and (int(part.min()) < op.lowest_code or int(part.max()) > op.format.max_code):
             raise DataError(
-                f"{graph.name}: codes {part.min()}..{part.max()} of input '{name}' are outside the format {op.format} "
-                f"({op.lowest_code}..{op.format.max_code})"
+                f"codes {part.min()}..{part.max()} of input '{name}' are outside the format {op.format} "
+                f"({op.lowest_code}..{op.format.max_code})",
+                model=graph.name,
             )
 
 

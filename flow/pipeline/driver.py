@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flow.backends.functions import functions
 from flow.errors import InputError
+from flow.findings import Finding
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
 from flow.pipeline.models import extract_model, model_to_check
@@ -18,7 +19,6 @@ from flow.report.page import render
 from flow.report.record import Report
 from flow.runs import RunDirectory, open_run, writing
 from flow.target import Target
-from flow.verification.preflight import Finding
 from flow.verification.preflight import check as preflight
 
 
@@ -132,7 +132,7 @@ def load_report(path: Path) -> Report:
     """
     run = open_run(path)
     if not run.is_intact(REPORT):
-        raise InputError(f"{path}: {REPORT} is missing or was changed; run 'flow build' again")
+        raise InputError(f"{REPORT} is missing or was changed", file=path, remedy="run 'flow build' again")
     return Report.load(run.path)
 
 

@@ -132,8 +132,8 @@ def _input_format(source: Source, options: BuildOptions, samples: Samples | None
         return None
     if samples is None:
         raise DataError(
-            f"{source.trained.name}: the model does not quantize its input; give --input-format, or --inputs to derive "
-            "the format from"
+            f"{source.trained.name}: the model does not quantize its input",
+            remedy="give --input-format, or --inputs to derive the format from",
         )
     return derive_format(samples.values)
 

@@ -44,13 +44,13 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.until not in UNTIL:
-            raise SpecError(f"until: {self.until!r} is not a stage; use one of {', '.join(UNTIL)}")
+            raise SpecError(f"until: {self.until!r} is not a stage", remedy=f"use one of {', '.join(UNTIL)}")
         if self.samples < 1:
             raise SpecError(f"samples: {self.samples} is below 1")
         if self.adversarial < 16:
             raise SpecError(f"adversarial: {self.adversarial} is below 16")
         if self.labels is not None and self.inputs is None:
-            raise SpecError("labels were given without inputs; give both")
+            raise SpecError("labels were given without inputs", remedy="give both")
 
     def port_format(self) -> FixedFormat | None:
         """Return the format that the ports are given, if they are given one."""

@@ -20,6 +20,7 @@ from flow.commands import commands
 from flow.cost.energy import static_energy
 from flow.data.inputs import PortInputs, no_inputs, to_port
 from flow.errors import InputError, SpecError, ToolMissingError, UnsupportedError
+from flow.findings import ERROR
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows, to_json
 from flow.ir.passes import lower
@@ -43,7 +44,7 @@ from flow.verification.levels import (
     open_level,
     read_counterexample,
 )
-from flow.verification.preflight import ERROR, Design, examine, refuse
+from flow.verification.preflight import Design, examine, refuse
 from flow.verification.stored import (
     GRAPH,
     INPUTS,
@@ -95,7 +96,7 @@ def find_remarks(made: Extracted, lowered: IntGraph, target: Target) -> list[str
     """
     trained = made.source.trained if made.quantization is None else None
     found = examine(Design(trained=trained, extracted=made.graph, lowered=lowered, target=target))
-    refuse(lowered.name, [finding for finding in found if finding.severity == ERROR])
+    refuse(lowered.name, [finding.refusal for finding in found if finding.severity == ERROR])
     return [f"{finding.rule}: {finding}" for finding in found if str(finding) not in lowered.warnings]
 
 
@@ -133,7 +134,7 @@ def _generator(target: Target) -> dict[str, str]:
         return {backend.generator: version(backend.generator)}
     except PackageNotFoundError as error:
         raise ToolMissingError(
-            f"back end {target.backend} needs {backend.generator}; run: pip install {backend.install}"
+            f"back end {target.backend} needs {backend.generator}", remedy=f"run: pip install {backend.install}"
         ) from error
 
 

@@ -191,10 +191,10 @@ class _Run:
 
 def _checked(name: str, calibration: Floats) -> Floats:
     if len(calibration) < MIN_SAMPLES:
-        raise DataError(f"{name}: {len(calibration)} calibration samples; give at least {MIN_SAMPLES}")
+        raise DataError(f"{len(calibration)} calibration samples", model=name, remedy=f"give at least {MIN_SAMPLES}")
     if not np.isfinite(calibration).all():
         count = np.count_nonzero(~np.isfinite(calibration))
-        raise DataError(f"{name}: {count} values of the calibration samples are NaN or infinite")
+        raise DataError(f"{count} values of the calibration samples are NaN or infinite", model=name)
     return np.asarray(calibration, np.float32)
 
 
@@ -202,12 +202,14 @@ def _check_layers(graph: FloatGraph, settings: QuantSettings) -> None:
     known = {layer for op in graph.ops for layer in op.op.layers}
     for name in settings.layers:
         if name not in known:
-            raise SpecError(f"layers.{name}: {graph.name} has no such layer; it has {', '.join(sorted(known))}")
+            raise SpecError(
+                f"{graph.name} has no such layer", field=f"layers.{name}", remedy=f"it has {', '.join(sorted(known))}"
+            )
 
 
 def _no_functions(layers: Any, values: Any) -> Any:
     names = ", ".join(str(layer["config"].get("activation", layer["class_name"])) for layer in layers)
-    raise SpecError(f"{names} is a table that Keras fills; pass functions=flow.train.functions.approximate")
+    raise SpecError(f"{names} is a table that Keras fills", remedy="pass functions=flow.train.functions.approximate")
 
 
 def split_ports(graph: FloatGraph, values: Floats) -> dict[str, Floats]:

@@ -130,8 +130,9 @@ class Reach:
         if bits < FLOAT64_BITS:
             return np.float64
         raise UnsupportedError(
-            f"module '{name}': its sums need {int(bits) + 2} bits, more than {FLOAT64_BITS}; use fewer bits, or inputs "
-            "of one size"
+            f"its sums need {int(bits) + 2} bits, more than {FLOAT64_BITS}",
+            module=name,
+            remedy="use fewer bits, or inputs of one size",
         )
 
 

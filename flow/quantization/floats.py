@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import UnsupportedError
+from flow.errors import UnsupportedError, at
 from flow.frontend.extraction.builder import Builder, Layer, Tensor, function_name
 from flow.frontend.extraction.model import read_calls
 from flow.frontend.quantizers import POSITIONAL, RANDOM, parse_quantizer
@@ -118,18 +118,18 @@ def float_graph(model: TrainedModel) -> FloatGraph:
     Raises:
         UnsupportedError: a layer is not supported, or quantizes: the message names it; or a weight is not finite.
     """
-    try:
+    with at(model=model.name):
         for call in topology(model.class_name, model.config).calls:
             _refuse_quantized(call)
-    except UnsupportedError as error:
-        raise error.at(model.name) from None
     positions, numbers = _positions(model)
     builder = _Builder(positions, NOMINAL, None, None)
     graph = read_calls(builder)
     sloped = {layer for layer, arrays in model.weights.items() if "slope" in arrays}
     ops = tuple(_with_numbers(op, numbers, builder.divisors, sloped) for op in graph.ops)
     softmaxes = {each.op: each.softmax for each in builder.tensors.values() if each.softmax is not None}
-    return FloatGraph(name=graph.name, ops=ops, outputs=graph.outputs, softmaxes=softmaxes, warnings=model.warnings)
+    return FloatGraph(
+        name=graph.name, ops=ops, outputs=graph.outputs, softmaxes=softmaxes, warnings=tuple(map(str, model.warnings))
+    )
 
 
 def _refuse_quantized(call: Call) -> None:
@@ -139,8 +139,9 @@ def _refuse_quantized(call: Call) -> None:
             quantizer = parse_quantizer(value)
             if quantizer is not None and quantizer.name in (*POSITIONAL, *RANDOM, "quantized_grid"):
                 raise UnsupportedError(
-                    f"layer '{call.name}' ({call.class_name}) is quantized already ({key} {quantizer.name!r}); "
-                    "'flow build' takes such a model, 'flow quantize' a float one"
+                    f"layer '{call.name}' ({call.class_name}) is quantized already ({key} {quantizer.name!r})",
+                    named=call.name,
+                    remedy="'flow build' takes such a model, 'flow quantize' a float one",
                 )
 
 
@@ -158,7 +159,7 @@ def _positions(model: TrainedModel) -> tuple[TrainedModel, Reals]:
         values = np.asarray(model.weights[layer][key], np.float64)
         if not np.isfinite(values).all():
             count = np.count_nonzero(~np.isfinite(values))
-            raise UnsupportedError(f"{model.name}: layer '{layer}': {count} values of its {key} are NaN or infinite")
+            raise UnsupportedError(f"{count} values of its {key} are NaN or infinite", model=model.name, layer=layer)
         placed[layer][key] = np.arange(start, start + values.size, dtype=np.float64).reshape(values.shape)
         found.append(values.reshape(-1))
         start += values.size

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from flow.errors import SpecError
+from flow.errors import SpecError, at
 from flow.ir.fixed import Rounding
 from flow.toml_table import Table, read_toml
 
@@ -119,13 +119,13 @@ class QuantSettings:
         _check_one_of("weight rounding", self.weight_rounding, WEIGHT_ROUNDINGS)
         _check_one_of("sweeps", self.sweeps, (1, 2))
         if not 1 <= self.candidates <= 16:
-            raise SpecError(f"candidates: {self.candidates} is not within 1 to 16")
+            raise SpecError(f"{self.candidates} is not within 1 to 16", field="candidates")
         if not MIN_SAMPLES <= self.calibration_samples <= MAX_SAMPLES:
             raise SpecError(
                 f"calibration samples: {self.calibration_samples} is not within {MIN_SAMPLES} to {MAX_SAMPLES}"
             )
         if self.budget_bits is not None and self.budget_lut is not None:
-            raise SpecError("a budget of bits and one of LUTs were given; give one of them")
+            raise SpecError("a budget of bits and one of LUTs were given", remedy="give one of them")
         if self.budget_bits is not None and not MIN_BITS <= self.budget_bits <= MAX_BITS:
             raise SpecError(f"budget of {self.budget_bits} bits is not within {MIN_BITS} to {MAX_BITS}")
         if self.budget_lut is not None and self.budget_lut < 1:
@@ -156,8 +156,9 @@ class QuantSettings:
         assert settings.weight_bits is not None
         if weights == "po2" and settings.weight_bits > MAX_PO2_BITS:
             raise SpecError(
-                f"power-of-two weights of {settings.weight_bits} bits ({', '.join(layers)}); use {MIN_BITS} to "
-                f"{MAX_PO2_BITS}: a sign, and one of {2 ** (MAX_PO2_BITS - 1) - 1} exponents or zero"
+                f"power-of-two weights of {settings.weight_bits} bits ({', '.join(layers)})",
+                remedy=f"use {MIN_BITS} to {MAX_PO2_BITS}: a sign, and one of {2 ** (MAX_PO2_BITS - 1) - 1} exponents "
+                "or zero",
             )
         return settings
 
@@ -187,15 +188,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         SpecError: no such file; not TOML; an unknown key, or a value of another type.
     """
     table = read_toml(path)
-    try:
+    with at(file=path):
         own = table.table("layers") if table.has("layers") else Table({}, "")
         layers = {name: _layer(own.table(name)) for name in own.data}
         given = table.optional(types_of(QuantSettings))
         if "rounding" in given:
             given["rounding"] = parse_rounding(given["rounding"])
         return {**given, **({"layers": layers} if layers else {})}
-    except SpecError as error:
-        raise error.at(str(path)) from None
 
 
 def types_of(settings: type[Any]) -> dict[str, type]:
@@ -208,10 +207,8 @@ def types_of(settings: type[Any]) -> dict[str, type]:
 
 def _layer(table: Table) -> LayerSettings:
     given = table.optional(types_of(LayerSettings))
-    try:
+    with at(field=table.where):
         return LayerSettings(**given)
-    except SpecError as error:
-        raise error.at(table.where) from None
 
 
 def parse_rounding(text: str) -> Rounding:
@@ -229,9 +226,11 @@ def parse_rounding(text: str) -> Rounding:
 def _check_bits(**widths: int | None) -> None:
     for name, bits in widths.items():
         if bits is not None and not MIN_BITS <= bits <= MAX_BITS:
-            raise SpecError(f"{name}: {bits} is not within {MIN_BITS} to {MAX_BITS} bits")
+            raise SpecError(f"{bits} is not within {MIN_BITS} to {MAX_BITS} bits", field=name)
 
 
 def _check_one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
     if value not in known:
-        raise SpecError(f"{name}: {value!r} is none of {', '.join(str(each) for each in known if each is not None)}")
+        raise SpecError(
+            f"{value!r} is none of {', '.join(str(each) for each in known if each is not None)}", field=name
+        )

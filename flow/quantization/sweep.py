@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from flow.errors import FlowError, UnsupportedError
+from flow.errors import UnsupportedError, at
 from flow.ir.fixed import FixedFormat, Overflow, exact_within, quantize, to_values
 from flow.ir.graph import Input, SumPool
 from flow.quantization.assembly import with_exact_slopes
@@ -160,8 +160,9 @@ def float_values(
         largest = float(np.abs(result).max(initial=0))
         if not largest < LARGEST:
             raise UnsupportedError(
-                f"{graph.name}: the float output of '{op.name}' reaches {largest:.3g} on the calibration samples; "
-                "look for huge weights, or a batch norm whose variance is zero"
+                f"the float output of '{op.name}' reaches {largest:.3g} on the calibration samples",
+                model=graph.name,
+                remedy="look for huge weights, or a batch norm whose variance is zero",
             )
         yield op, result
         values.give_up(op.name)
@@ -210,12 +211,10 @@ def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict
             module = found[op.name]
             inputs = {name: Quantized(kept.held[name], formats[name]) for name in module.inputs}
             own = {part.name: results.pop(part.name) for part in module.weighted}
-            try:
+            with at(model=graph.name, module=module.name):
                 task = whole.task(module, inputs, target, own, shared)
                 choices[op.name] = how.kept.get(op.name) or how.decide(task)
                 result = chosen_codes(task, choices[op.name])
-            except FlowError as error:
-                raise error.at(f"{graph.name}: module '{module.name}'") from None
             formats[op.name] = choices[op.name].format
             kept.held[op.name] = result * np.float32(formats[op.name].step)
             how.finished(op.name, choices[op.name])

@@ -90,7 +90,7 @@ def write_study(costs: Costs, directory: Path) -> tuple[Path, ...]:
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             (directory / path).write_text(text)
         except OSError as error:
-            raise OutputError(f"{directory / path}: cannot be written ({error.strerror or error})") from error
+            raise OutputError(f"cannot be written ({error.strerror or error})", file=directory / path) from error
     return tuple(directory / path for path in texts)
 
 

@@ -81,7 +81,7 @@ def read_library(path: Path) -> Library:
     try:
         return parse_library(path.read_text(), path)
     except (OSError, ValueError, IndexError, StopIteration) as error:
-        raise ModelFileError(f"{path}: not a readable liberty file ({error!r})") from error
+        raise ModelFileError(f"not a readable liberty file ({error!r})", file=path) from error
 
 
 def parse_library(text: str, path: Path | None = None) -> Library:

@@ -91,7 +91,7 @@ def find_circuits(names: Sequence[str]) -> tuple[Circuit, ...]:
     """
     for name in names:
         if name not in CIRCUITS:
-            raise SpecError(f"no requantizer '{name}'; there are {', '.join(CIRCUITS)}")
+            raise SpecError(f"no requantizer '{name}'", remedy=f"there are {', '.join(CIRCUITS)}")
     return tuple(CIRCUITS[name] for name in names) if names else tuple(CIRCUITS.values())
 
 

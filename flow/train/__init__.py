@@ -59,8 +59,9 @@ def load_tensorflow() -> TensorFlowModules:
         # `tensorflow` settles at its first import what `tensorflow.keras` is, whatever `tf.keras` says later
         if not _import("tensorflow.keras").layers.Layer.__module__.startswith("tf_keras"):
             raise ToolMissingError(
-                "TensorFlow was imported with Keras 3, but QKeras needs Keras 2; set TF_USE_LEGACY_KERAS=1 in the "
-                "environment before Python starts, or import flow.train before tensorflow"
+                "TensorFlow was imported with Keras 3, but QKeras needs Keras 2",
+                remedy="set TF_USE_LEGACY_KERAS=1 in the environment before Python starts, or import flow.train before "
+                "tensorflow",
             )
         tf.get_logger().setLevel(logging.ERROR)
         qkeras = _import("qkeras")
@@ -115,4 +116,6 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ToolMissingError(f"package '{name}' cannot be imported ({error}); run: {INSTALL_COMMAND}") from error
+        raise ToolMissingError(
+            f"package '{name}' cannot be imported ({error})", remedy=f"run: {INSTALL_COMMAND}"
+        ) from error

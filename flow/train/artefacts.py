@@ -138,4 +138,4 @@ def write(models: Mapping[str, TrainedModel], directory: Path) -> None:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"{directory}: cannot write the trained model ({error})") from error
+        raise OutputError(f"cannot write the trained model ({error})", file=directory) from error

@@ -168,18 +168,18 @@ def checked_epochs(spec: ModelSpec | FloatSpec, epochs: int | None) -> int:
         SpecError: less than 1 is asked for.
     """
     if epochs is not None and epochs < 1:
-        raise SpecError(f"{spec.name}: epochs is {epochs}; expected at least 1")
+        raise SpecError(f"epochs is {epochs}", model=spec.name, remedy="expected at least 1")
     return epochs or spec.train.epochs
 
 
 def check_inputs(name: str, shape: tuple[int, ...], data: Dataset) -> None:
     """Raise DataError unless samples have the shape that the model `name` takes."""
     if data.x_train.shape[1:] != shape:
-        raise DataError(f"{name}: inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {shape}")
+        raise DataError(f"inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {shape}", model=name)
 
 
 def _check_classes(spec: ModelSpec, data: Dataset) -> None:
     if (units := getattr(spec.layers[-1], "units", len(data.class_names))) != len(data.class_names):
         raise DataError(
-            f"{spec.name}: {units} units in the last layer, but '{data.name}' has {len(data.class_names)} classes"
+            f"{units} units in the last layer, but '{data.name}' has {len(data.class_names)} classes", model=spec.name
         )

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import UnsupportedError
+from flow.errors import UnsupportedError, at
+from flow.findings import Hit
 from flow.train import load_tensorflow
 from flow.train.layers import FixedBatchNormalization
 
@@ -49,13 +50,11 @@ def quantized_weights(model: Any) -> Weights:
     """
     weights = {}
     for path, layer in layers_by_path(model).items():
-        try:
+        with at(model=model.name, layer=path):
             group = _arrays(layer)
-        except UnsupportedError as error:
-            raise error.at(f"{model.name}: layer '{path}'") from None
-        for key, array in group.items():
-            if not np.isfinite(array).all():
-                raise UnsupportedError(f"{model.name}: layer '{path}': {key} holds NaN or infinite values")
+            for key, array in group.items():
+                if not np.isfinite(array).all():
+                    raise UnsupportedError(f"{key} holds NaN or infinite values")
         if group:
             weights[path] = group
     return weights
@@ -72,7 +71,7 @@ def layers_by_path(model: Any, path: str = "") -> dict[str, Any]:
         inside = isinstance(layer, keras.Model)
         group = layers_by_path(layer, f"{path}{layer.name}/") if inside else {path + layer.name: layer}
         for name in group.keys() & found.keys():
-            raise UnsupportedError(f"{model.name}: two layers are called '{name}'; rename one")
+            raise UnsupportedError(f"two layers are called '{name}'", model=model.name, remedy="rename one")
         found.update(group)
     return found
 
@@ -126,7 +125,7 @@ def sparsity(weights: Weights) -> float:
     return float(sum(np.count_nonzero(kernel == 0) for kernel in kernels) / sum(kernel.size for kernel in kernels))
 
 
-def revived(model: Any, weights: Weights) -> Iterator[str]:
+def revived(model: Any, weights: Weights) -> Iterator[Hit]:
     """Yield a warning for each kernel whose pruned weights its quantizer turns back into non-zeros.
 
     Args:
@@ -144,10 +143,11 @@ def revived(model: Any, weights: Weights) -> Iterator[str]:
             if len(values):
                 quantizer = type(getattr(layer, f"{what}_quantizer_internal")).__name__
                 becomes = " or ".join(f"{value:+g}" for value in values[:4])
-                yield (
+                yield Hit(
+                    path,
                     f"layer '{path}': {np.count_nonzero(zeros)} of {zeros.size} weights were pruned to zero, but "
-                    f"{quantizer} has no zero and turns each into {becomes}, as "
-                    "QKeras really computes; train with flow.train.quantizers.quantized_po2_zero to keep them zero"
+                    f"{quantizer} has no zero and turns each into {becomes}, as QKeras really computes",
+                    "train with flow.train.quantizers.quantized_po2_zero to keep them zero",
                 )
 
 
@@ -193,7 +193,9 @@ def _in_graph(function: Callable[[], list[Any]]) -> list[NDArray[np.float32]]:
     graph = tf.function(function)
     first, second = ([np.asarray(tensor, np.float32) for tensor in graph()] for _ in range(2))
     if any(one.tobytes() != other.tobytes() for one, other in zip(first, second, strict=True)):
-        raise UnsupportedError("its quantizer is random, at inference too; use 'quantized_bits', 'binary' or 'ternary'")
+        raise UnsupportedError(
+            "its quantizer is random, at inference too", remedy="use 'quantized_bits', 'binary' or 'ternary'"
+        )
     return first
 
 
@@ -213,7 +215,7 @@ def _set_plain_batchnorm(layer: Any, scale: NDArray[np.float32], offset: NDArray
     with that skips some values, so further variances are tried.
     """
     if layer.gamma is None or layer.beta is None:
-        raise UnsupportedError(f"layer '{layer.name}': a batch normalization with center or scale off cannot be set")
+        raise UnsupportedError("a batch normalization with center or scale off cannot be set", layer=layer.name)
     gamma, variance = scale.copy(), np.full_like(scale, 1 - layer.epsilon)
     found = np.zeros(scale.shape, bool)
     for tried in (1, 4, 3, 5, 6, 7):
@@ -288,7 +290,7 @@ def _multiplier(layer: Any) -> Group:
     else:
         shapes = {tuple(node.input_shapes) for node in layer.inbound_nodes}
         if len(shapes) != 1:
-            raise UnsupportedError("is called on images of several sizes; use one layer for each")
+            raise UnsupportedError("is called on images of several sizes", remedy="use one layer for each")
         axes = slice(2, 4) if layer.data_format == "channels_first" else slice(1, 3)
         area = float(np.prod(shapes.pop()[axes]))
     return {"multiplier": _in_graph(lambda: [quantizer(1.0 / area)])[0]}

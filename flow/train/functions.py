@@ -79,17 +79,19 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
         try:
             found, alone = np.asarray(whole(part)), _one_by_one(few, part, copies)
         except tf.errors.OpError as error:
-            raise UnsupportedError(f"{what}: QKeras itself cannot run it: {complaint(error)}") from None
+            raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", field=what) from None
         if not np.isfinite(found).all():
             where = part[~np.isfinite(found)][0]
             raise UnsupportedError(
-                f"{what}: the value at {where:g} is not finite; quantize the input to a smaller range"
+                f"the value at {where:g} is not finite", field=what, remedy="quantize the input to a smaller range"
             )
         differs = np.flatnonzero(found != alone)
         if len(differs):
             raise UnsupportedError(
-                f"{what}: {len(differs)} values, the first at {part[differs[0]]:g}, depend in TensorFlow on where in a "
-                "tensor they stand, so no hardware can equal them; let a quantizer follow, or change its bits"
+                f"{len(differs)} values, the first at {part[differs[0]]:g}, depend in TensorFlow on where in a "
+                "tensor they stand, so no hardware can equal them",
+                field=what,
+                remedy="let a quantizer follow, or change its bits",
             )
         results[start : start + CHUNK] = found
     return results
@@ -135,7 +137,9 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
         return lambda x: x / count
     if name not in ("Activation", "QActivation"):
         known = ", ".join(("Activation", "QActivation", *LAYERS))
-        raise UnsupportedError(f"{name} is not an element-wise layer that can be evaluated; use one of {known}")
+        raise UnsupportedError(
+            f"{name} is not an element-wise layer that can be evaluated", remedy=f"use one of {known}"
+        )
     return activation_function(config.get("activation"), qkeras_names=name == "QActivation")
 
 
@@ -155,7 +159,7 @@ def activation_function(entry: Any, qkeras_names: bool) -> Callable[[Any], Any]:
         return lambda x: x
     name, args = quantizer.name, quantizer.args
     if name in RANDOM:
-        raise UnsupportedError(f"{name!r} is random, at inference too; use 'binary' or 'quantized_bits'")
+        raise UnsupportedError(f"{name!r} is random, at inference too", remedy="use 'binary' or 'quantized_bits'")
     if name in POSITIONAL:
         _check_elementwise(quantizer)
         function: Callable[[Any], Any] = made_quantizer(quantizer)
@@ -165,7 +169,7 @@ def activation_function(entry: Any, qkeras_names: bool) -> Callable[[Any], Any]:
     if name in ("relu", *FUNCTIONS) and name not in QKERAS_FUNCTIONS[1:] and not args:
         return keras.activations.get(name)  # type: ignore[no-any-return]
     known = ", ".join(("relu", *FUNCTIONS, *POSITIONAL))
-    raise UnsupportedError(f"function {name!r} is not supported; use one of {known}")
+    raise UnsupportedError(f"function {name!r} is not supported", remedy=f"use one of {known}")
 
 
 def made_quantizer(quantizer: QuantizerConfig) -> Any:
@@ -189,5 +193,6 @@ def _check_elementwise(quantizer: QuantizerConfig) -> None:
     for key, value in quantizer.args.items():
         if (isinstance(value, str) and key in ("alpha", "threshold")) or isinstance(value, list | tuple | dict):
             raise UnsupportedError(
-                f"quantizer {quantizer.name!r} with {key}={value!r} looks at more than one element; give a number"
+                f"quantizer {quantizer.name!r} with {key}={value!r} looks at more than one element",
+                remedy="give a number",
             )

@@ -67,7 +67,9 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     elif exact_in(extracted, FLOAT64_BITS):
         arithmetic, dtype = "float64", np.float64
     else:
-        raise UnsupportedError(f"{lowered.name}: sums need more than {FLOAT64_BITS} bits, so no float can check them")
+        raise UnsupportedError(
+            f"sums need more than {FLOAT64_BITS} bits, so no float can check them", model=lowered.name
+        )
     taps = _taps(lowered, calls)
     functions = (
         _own_functions(model, calls, set(taps.values()))
@@ -77,9 +79,9 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     try:
         outputs = _outputs(calls, functions, list(taps.values()), _port_values(lowered, codes, dtype))
     except UnsupportedError as error:
-        raise UnsupportedError(f"{lowered.name}: {complaint(error)}") from None  # Keras put its own text around it
+        raise UnsupportedError(complaint(error), model=lowered.name) from None  # Keras put its own text around it
     except tf.errors.OpError as error:  # in the graph, where no layer can be named
-        raise UnsupportedError(f"{lowered.name}: QKeras itself cannot run it: {complaint(error)}") from None
+        raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", model=lowered.name) from None
     results: dict[str, Codes] = dict(lowered.split_port(codes))
     for (name, tap), values in zip(taps.items(), outputs, strict=True):
         op = lowered[name]
@@ -87,8 +89,10 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
         whole = np.rint(scaled)
         if not (whole == scaled).all():
             raise UnsupportedError(
-                f"{lowered.name}: QKeras' output of layer '{tap}' is not on the grid of {op.format} "
-                f"({np.count_nonzero(whole != scaled)} elements, {arithmetic}); please report this model"
+                f"QKeras' output of layer '{tap}' is not on the grid of {op.format} "
+                f"({np.count_nonzero(whole != scaled)} elements, {arithmetic})",
+                model=lowered.name,
+                remedy="please report this model",
             )
         results[op.name] = whole.astype(code_dtype(op.format)).reshape(len(codes), *op.shape)
     return SimResult(
@@ -197,9 +201,7 @@ def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[st
             try:
                 tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
             except tf.errors.OpError as error:
-                raise UnsupportedError(
-                    f"layer '{call.name}': QKeras itself cannot run it: {complaint(error)}"
-                ) from None
+                raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", layer=call.name) from None
     return [tensors[name] for name in taps]
 
 

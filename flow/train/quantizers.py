@@ -59,7 +59,9 @@ class quantized_po2_zero(_QKerasPo2):  # type: ignore[misc]  # noqa: N801 - QKer
         self.max_exp = int(self._max_exp if max_exp is None else max_exp)
         self._min_exp, self._max_exp = self.min_exp, self.max_exp
         if not 1 - _EXPONENT_BIAS <= self.min_exp <= self.max_exp <= _EXPONENT_BIAS:
-            raise SpecError(f"quantized_po2_zero: exponents {self.min_exp}..{self.max_exp} are not within -126..127")
+            raise SpecError(
+                f"exponents {self.min_exp}..{self.max_exp} are not within -126..127", field="quantized_po2_zero"
+            )
 
     def __call__(self, x: Any) -> Any:
         return _straight_through(self._quantize)(tf.convert_to_tensor(x, tf.float32))

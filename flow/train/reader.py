@@ -23,7 +23,7 @@ from typing import Any
 
 import h5py
 
-from flow.errors import FlowError, ModelFileError, UnsupportedError
+from flow.errors import FlowError, ModelFileError, UnsupportedError, at
 from flow.frontend.extraction import LAYERS
 from flow.frontend.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
 from flow.frontend.topology import MAX_DEPTH, MODELS, topology
@@ -78,29 +78,24 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
         ModelFileError: missing, damaged, no Keras model, or one that holds code.
         UnsupportedError: a layer we do not know, or a weight that is NaN or infinite.
     """
-    config, weights_file = _configuration(path, weights)
-    _refuse_code(path, config)
-    _refuse_unknown_layers(path, config)
-    try:
-        topology(short_name(str(config["class_name"])), config["config"])  # Keras waits for ever for what nothing gives
-    except UnsupportedError as error:
-        raise error.at(str(path)) from None
-    with quiet_warnings():
+    with at(file=path), quiet_warnings():
+        config, weights_file = _configuration(path, weights)
+        _refuse_code(config)
+        _refuse_unknown_layers(config)
+        class_name = short_name(str(config["class_name"]))
+        topology(class_name, config["config"])  # Keras waits for ever for what nothing gives
         try:
             model = _load(config, weights_file)
             _refuse_huge_tensors(model)
-        except FlowError as error:
-            raise error.at(str(path)) from None
+        except FlowError:
+            raise
         except Exception as error:  # Keras and HDF5 fail in many ways
-            raise ModelFileError(f"{path}: Keras 2 cannot load this model: {complaint(error)}") from error
-        try:
-            weights_read = quantized_weights(model)
-        except UnsupportedError as error:
-            raise error.at(str(path)) from None
+            raise ModelFileError(f"Keras 2 cannot load this model: {complaint(error)}") from error
+        weights_read = quantized_weights(model)
         name = identifier(path.name.split(".")[0] if path.is_file() else path.resolve().name, ())
         trained = TrainedModel(
             name=name,
-            class_name=short_name(str(config["class_name"])),
+            class_name=class_name,
             config=config["config"],
             weights=weights_read,
             warnings=tuple(revived(model, weights_read)),
@@ -112,9 +107,9 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
 def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any], Path]:
     """Return the model's configuration and the file that holds its weights."""
     if not path.exists():
-        raise ModelFileError(f"{path}: no such file")
+        raise ModelFileError("no such file")
     if weights is not None and path.suffix != ".json":
-        raise ModelFileError(f"{path}: --weights goes with a .json configuration; this file is no .json")
+        raise ModelFileError("--weights goes with a .json configuration; this file is no .json")
     try:
         if path.is_dir():
             return _saved_model_config(path), path / "variables" / "variables"
@@ -124,36 +119,36 @@ def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any],
                 text = file.attrs.get("model_config")
             if text is None:
                 raise ModelFileError(
-                    f"{path}: holds weights only; give the configuration: arch.json --weights {path.name}"
+                    "holds weights only", remedy=f"give the configuration: arch.json --weights {path.name}"
                 )
-            return _parsed(path, text), path
+            return _parsed(text), path
         if magic.startswith(ZIP_MAGIC):
             with zipfile.ZipFile(path) as archive:
                 archive.getinfo(KERAS_WEIGHTS)
                 if archive.getinfo("config.json").file_size > CONFIG_BYTES:
-                    raise ModelFileError(f"{path}: its config.json is too large to be one")
-                return _parsed(path, archive.read("config.json")), path
+                    raise ModelFileError("its config.json is too large to be one")
+                return _parsed(archive.read("config.json")), path
         if path.suffix == ".json":
             if weights is None:
-                raise ModelFileError(f"{path}: a configuration without weights; add --weights FILE.h5")
+                raise ModelFileError("a configuration without weights", remedy="add --weights FILE.h5")
             if not weights.is_file():
-                raise ModelFileError(f"{weights}: no such file")
-            return _parsed(path, path.read_bytes()), weights
+                raise ModelFileError("no such file", file=weights)
+            return _parsed(path.read_bytes()), weights
     except FlowError:
         raise
     except Exception as error:  # h5py and zipfile report damage in many ways
-        raise ModelFileError(f"{path}: damaged or cut short ({error})") from error
-    raise ModelFileError(f"{path}: not a Keras model (.h5, .keras, SavedModel directory, or .json with --weights)")
+        raise ModelFileError(f"damaged or cut short ({error})") from error
+    raise ModelFileError("not a Keras model (.h5, .keras, SavedModel directory, or .json with --weights)")
 
 
-def _parsed(path: Path, text: str | bytes) -> Mapping[str, Any]:
+def _parsed(text: str | bytes) -> Mapping[str, Any]:
     try:
         config = json.loads(text)
         found = dict(as_keras_2(_inference_only(config))) if isinstance(config, dict) else {}
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its configuration is no JSON ({error})") from error
+        raise ModelFileError(f"its configuration is no JSON ({error})") from error
     if not isinstance(found.get("config"), dict | list) or "class_name" not in found:
-        raise ModelFileError(f"{path}: its configuration is not that of a Keras model")
+        raise ModelFileError("its configuration is not that of a Keras model")
     whole = _with_models_of_today(found, 0, "model")
     built = (config.get("build_config") or {}).get("input_shape") or config.get("build_input_shape")
     return {**whole, "config": {**({"build_input_shape": built} if built else {}), **whole["config"]}}
@@ -195,21 +190,21 @@ def _saved_model_config(path: Path) -> Mapping[str, Any]:
 
     metadata = path / "keras_metadata.pb"
     if not metadata.is_file():
-        raise ModelFileError(f"{path}: not a Keras SavedModel (no keras_metadata.pb in it)")
+        raise ModelFileError("not a Keras SavedModel (no keras_metadata.pb in it)")
     message = saved_metadata_pb2.SavedMetadata()
     message.ParseFromString(metadata.read_bytes())
     roots = [node.metadata for node in message.nodes if node.node_path == "root"]
     if not roots:
-        raise ModelFileError(f"{path}: its metadata names no model")
-    return _parsed(path, roots[0])
+        raise ModelFileError("its metadata names no model")
+    return _parsed(roots[0])
 
 
-def _refuse_code(path: Path, config: Any) -> None:
+def _refuse_code(config: Any) -> None:
     for class_name in _class_names(config):
         if short_name(class_name) in RUNS_CODE:
             raise ModelFileError(
-                f"{path}: holds a {class_name} layer, which is code; it is not run, and has no exact integer form: "
-                "replace it by layers of the list in the README"
+                f"holds a {class_name} layer, which is code",
+                remedy="it is not run, and has no exact integer form: replace it by layers of the list in the README",
             )
 
 
@@ -225,25 +220,23 @@ def _class_names(config: Any) -> Iterator[str]:
             waiting.extend(item)
 
 
-def _refuse_unknown_layers(path: Path, config: Mapping[str, Any], inside: str = "", depth: int = 0) -> None:
+def _refuse_unknown_layers(config: Mapping[str, Any], inside: str = "", depth: int = 0) -> None:
     """Refuse layers, functions and quantizers by name before Keras tries to find or evaluate them."""
     layers = config["config"].get("layers") if isinstance(config.get("config"), Mapping) else None
     if not isinstance(layers, list) or not layers:
-        raise ModelFileError(f"{path}: its configuration lists no layers")
+        raise ModelFileError("its configuration lists no layers")
     if depth > MAX_DEPTH:
-        raise UnsupportedError(f"{path}: models are nested more than {MAX_DEPTH} deep")
+        raise UnsupportedError(f"models are nested more than {MAX_DEPTH} deep")
     for entry in layers:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
-            raise ModelFileError(f"{path}: a layer's configuration is damaged")
+            raise ModelFileError("a layer's configuration is damaged")
         class_name, name = short_name(str(entry.get("class_name"))), f"{inside}{entry['config'].get('name')}"
-        try:
+        with at(layer=name):
             _refuse_call_arguments(entry.get("inbound_nodes"))
-            if class_name in MODELS:
-                _refuse_unknown_layers(path, entry, f"{name}/", depth + 1)
-            else:
+            if class_name not in MODELS:
                 _refuse_unknown(class_name, entry["config"])
-        except UnsupportedError as error:
-            raise (error if str(error).startswith(str(path)) else error.at(f"{path}: layer '{name}'")) from None
+        if class_name in MODELS:
+            _refuse_unknown_layers(entry, f"{name}/", depth + 1)
 
 
 def _refuse_call_arguments(nodes: Any) -> None:
@@ -253,23 +246,23 @@ def _refuse_call_arguments(nodes: Any) -> None:
             given = source[3] if isinstance(source, list) and len(source) > 3 else {}
             for key, value in given.items() if isinstance(given, Mapping) else [("arguments", given)]:
                 if not (key in ("training", "mask") and value in (None, False)):
-                    raise UnsupportedError(f"is called with {key}={value!r}; call it on tensors alone")
+                    raise UnsupportedError(f"is called with {key}={value!r}", remedy="call it on tensors alone")
 
 
 def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
     if class_name.startswith("Prune"):
-        raise UnsupportedError("is still wrapped for pruning; call strip_pruning and save")
+        raise UnsupportedError("is still wrapped for pruning", remedy="call strip_pruning and save")
     if class_name not in LAYERS:
-        raise UnsupportedError(f"{class_name} is not supported; use one of {', '.join(LAYERS)}")
+        raise UnsupportedError(f"{class_name} is not supported", remedy=f"use one of {', '.join(LAYERS)}")
     dtype = config.get("dtype") or "float32"
     if dtype != "float32" and dtype != {"class_name": "Policy", "config": {"name": "float32"}}:
-        raise UnsupportedError(f"dtype {dtype!r} is not supported; save a float32 model")
+        raise UnsupportedError(f"dtype {dtype!r} is not supported", remedy="save a float32 model")
     for key, value in config.items():
         if key == "activation" or key.endswith("quantizer"):
             quantizer = parse_quantizer(value)
             if quantizer is not None and quantizer.name not in KNOWN:
                 raise UnsupportedError(
-                    f"{key} {quantizer.name!r} is not supported; use one of {', '.join(map(repr, KNOWN))}"
+                    f"{key} {quantizer.name!r} is not supported", remedy=f"use one of {', '.join(map(repr, KNOWN))}"
                 )
             value = None if quantizer is None else quantizer.args
             _refuse_huge_arguments(key, value or {})
@@ -282,7 +275,9 @@ def _refuse_huge_arguments(key: str, arguments: Mapping[str, Any]) -> None:
     for name in ("bits", "integer", "number_of_unrolls"):
         value = arguments.get(name)
         if isinstance(value, int | float) and not abs(value) <= QUANTIZER_COUNT:
-            raise UnsupportedError(f"{key}: {name} is not within {QUANTIZER_COUNT}; use fewer bits or steps")
+            raise UnsupportedError(
+                f"{name} is not within {QUANTIZER_COUNT}", field=key, remedy="use fewer bits or steps"
+            )
 
 
 def _load(config: Mapping[str, Any], weights: Path) -> Any:
@@ -348,8 +343,9 @@ def _refuse_huge_tensors(model: Any) -> None:
                 values = math.prod(size or 1 for size in (shape.as_list() if shape.rank is not None else []))
                 if values > TENSOR_VALUES:
                     raise UnsupportedError(
-                        f"layer '{path}': its output of shape {tuple(shape)} has more than {TENSOR_VALUES} values; "
-                        "use smaller inputs or strides"
+                        f"its output of shape {tuple(shape)} has more than {TENSOR_VALUES} values",
+                        layer=path,
+                        remedy="use smaller inputs or strides",
                     )
 
 

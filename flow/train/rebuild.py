@@ -48,5 +48,7 @@ def keras_model(trained: TrainedModel) -> Any:
         }
         set_quantized_weights(model, weights)
     except Exception as error:  # Keras fails in many ways: types, keys, shapes, names
-        raise ModelFileError(f"{trained.name}: configuration and weights do not make a Keras model: {error}") from error
+        raise ModelFileError(
+            f"configuration and weights do not make a Keras model: {error}", model=trained.name
+        ) from error
     return model

@@ -152,7 +152,7 @@ class ModelSpec:
         names = [self.input.name, *(layer.name for layer in self.layers)]
         for name in names:
             if names.count(name) > 1:
-                raise SpecError(f"layer name '{name}' is used twice; give each layer its own")
+                raise SpecError(f"layer name '{name}' is used twice", remedy="give each layer its own")
         if self.prune.end_epoch > self.train.epochs:
             raise SpecError(f"prune.end_epoch {self.prune.end_epoch} is after train.epochs {self.train.epochs}")
         if self.train.frozen_epochs >= self.train.epochs:
@@ -204,13 +204,13 @@ class FloatSpec:
     def __post_init__(self) -> None:
         if self.task != TASK_OF_TOPOLOGY[self.topology]:
             raise SpecError(
-                f"float.task '{self.task}' does not go with topology '{self.topology}'; "
-                f"expected {TASK_OF_TOPOLOGY[self.topology]}"
+                f"float.task '{self.task}' does not go with topology '{self.topology}'",
+                remedy=f"expected {TASK_OF_TOPOLOGY[self.topology]}",
             )
         if len(self.input_shape) != (rank := RANK_OF_TOPOLOGY[self.topology]):
             raise SpecError(
-                f"input.shape {self.input_shape} does not go with topology '{self.topology}'; "
-                f"expected {'(features,)' if rank == 1 else '(height, width, channels)'}"
+                f"input.shape {self.input_shape} does not go with topology '{self.topology}'",
+                remedy=f"expected {'(features,)' if rank == 1 else '(height, width, channels)'}",
             )
 
 
@@ -241,7 +241,7 @@ def load_spec(path_or_name: str | Path) -> ModelSpec | FloatSpec:
     try:
         return _float_model(table) if "float" in table.data else _model(table)
     except FlowError as error:
-        raise SpecError(f"{path}: {error}") from error
+        raise SpecError(error.reason, file=path, remedy=error.remedy) from error
 
 
 def model_search_path() -> tuple[Path, ...]:
@@ -265,7 +265,7 @@ def find_model_dir(name: str) -> Path:
         if NAME.fullmatch(name) and (place / name / SPEC_TOML).is_file():
             return place / name
     places = ", ".join(str(place) for place in model_search_path())
-    raise SpecError(f"no model '{name}' in {places}; there are: {', '.join(list_models()) or 'none'}")
+    raise SpecError(f"no model '{name}' in {places}", remedy=f"there are: {', '.join(list_models()) or 'none'}")
 
 
 def list_models() -> tuple[str, ...]:
@@ -401,9 +401,13 @@ def _format(table: Table, name: str, signed: bool | None = None) -> FixedFormat:
     int_bits, frac_bits = part.integer("int_bits", -24, 24), part.integer("frac_bits", -24, 24)
     part.close()
     if signed is not None and signed != is_signed:
-        raise SpecError(f"key '{part.where}.signed' is {str(is_signed).lower()}; expected {str(signed).lower()}")
+        raise SpecError(
+            f"key '{part.where}.signed' is {str(is_signed).lower()}", remedy=f"expected {str(signed).lower()}"
+        )
     if not 1 + is_signed <= is_signed + int_bits + frac_bits <= 24:
-        raise SpecError(f"key '{part.where}' has {is_signed + int_bits + frac_bits} bits; expected 1 to 24 and a sign")
+        raise SpecError(
+            f"key '{part.where}' has {is_signed + int_bits + frac_bits} bits", remedy="expected 1 to 24 and a sign"
+        )
     return FixedFormat(is_signed, int_bits, frac_bits)
 
 
@@ -434,4 +438,4 @@ def _output_shape(layer: LayerSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _require(condition: bool, layer: str, expected: str, shape: tuple[int, ...]) -> None:
     if not condition:
-        raise SpecError(f"layer '{layer}' needs {expected}; its input has shape {shape}")
+        raise SpecError(f"layer '{layer}' needs {expected}; its input has shape {shape}", named=layer)

@@ -304,7 +304,7 @@ def _read_outcome(path: Path) -> Outcome:
     try:
         return Outcome(**json.loads(path.read_text())["outcome"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a readable outcome ({error}); remove it and run again") from error
+        raise InputError(f"not a readable outcome ({error})", file=path, remedy="remove it and run again") from error
 
 
 def replay(path: Path) -> Outcome:
@@ -316,7 +316,7 @@ def replay(path: Path) -> Outcome:
     try:
         recipe = Recipe.from_json(json.loads(path.read_text())["recipe"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: holds no recipe ({error})") from error
+        raise InputError(f"holds no recipe ({error})", file=path) from error
     (outcome,) = try_recipes([recipe])
     return outcome
 

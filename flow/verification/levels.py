@@ -10,7 +10,7 @@ import numpy as np
 from flow.backends.base import BACKENDS
 from flow.backends.functions import Level, Site, functions
 from flow.data.inputs import PortInputs
-from flow.errors import DataError, InputError, ToolMissingError
+from flow.errors import DataError, InputError, ToolMissingError, at
 from flow.ir import reference
 from flow.ir.graph import IntGraph
 from flow.results import Divergence, SimResult
@@ -77,12 +77,12 @@ def read_counterexample(path: Path, graph: IntGraph) -> PortInputs:
     """
     codes = read_npz(path).get("codes")
     if codes is None:
-        raise InputError(f"{path}: has no array 'codes'")
+        raise InputError("has no array 'codes'", file=path)
     if codes.dtype.kind not in "iu" or not len(codes):
-        raise DataError(f"{path}: 'codes' holds {len(codes)} samples of {codes.dtype}; give integers, one or more")
+        raise DataError(
+            f"'codes' holds {len(codes)} samples of {codes.dtype}", file=path, remedy="give integers, one or more"
+        )
     codes = codes.astype(np.int64)
-    try:
+    with at(file=path):
         reference.check_input(graph, codes)
-    except DataError as error:
-        raise error.at(str(path)) from None
     return PortInputs(codes=codes, labels=None, source=str(path), rounded=0, clipped=0)

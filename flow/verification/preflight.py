@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from flow.backends.functions import functions
 from flow.backends.hls4ml.kernels import KERNELS, kernel
@@ -20,6 +20,7 @@ from flow.backends.hls4ml.layers import legal_reuse_factors, needs_kernel, reuse
 from flow.cost.fifos import PIPELINE_STEPS, fifos, needed_depths
 from flow.cost.streams import processes, stream_roots, streams
 from flow.errors import FlowError, PreflightError, UnsupportedError
+from flow.findings import ERROR, WARNING, Finding, Hit, Rule
 from flow.frontend.extraction import Evaluate, extract, quantizes_its_input, refusals
 from flow.frontend.topology import topology
 from flow.frontend.trained import TrainedModel
@@ -32,7 +33,6 @@ from flow.parts import PARTS
 from flow.results import ResourceReport
 from flow.target import Target
 
-ERROR, WARNING = "error", "warning"
 PARTITION_ELEMENTS = 4096
 """Elements of an array that Vivado HLS partitions completely: `MaximumSize` in hls4ml's project script."""
 UNROLLED_STEPS = 4096
@@ -51,43 +51,6 @@ STAND_IN = FixedFormat(False, 0, 8)
 """Format of ports that nothing says the format of, while the rest of the model is looked at."""
 STOCK_BATCHNORMS = ("BatchNormalization", "QBatchNormalization")
 """Layers that round in float32."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """What a rule yields: the op or layer (or nothing, for all), what is wrong with it, and the way out."""
-
-    op: str
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A hit with its rule.
-
-    Attributes:
-        rule: id of the rule.
-        severity: "error" (refused) or "warning" (goes on).
-        op: op or layer; empty if it is the whole.
-        reason: what is wrong, in words that name the op or layer.
-        source: where it is known from.
-        remedy: what to do.
-    """
-
-    rule: str
-    severity: str
-    op: str
-    reason: str
-    source: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,29 +90,6 @@ class Design:
     resources: ResourceReport | None = None
 
 
-Subject = TypeVar("Subject")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule(Generic[Subject]):
-    """A rule: its id, its severity, where it is known from, and what finds it; the first line of that tells it."""
-
-    id: str
-    severity: str
-    source: str
-    find: Callable[[Subject], Iterator[Hit]]
-
-    @property
-    def title(self) -> str:
-        """One line that says what is found."""
-        return (self.find.__doc__ or "").partition("\n")[0]
-
-    def apply(self, subject: Subject) -> Iterator[Finding]:
-        """Yield what the rule finds."""
-        for hit in self.find(subject):
-            yield Finding(self.id, self.severity, hit.op, hit.reason, self.source, hit.remedy)
-
-
 def check(model: Model, target: Target) -> tuple[Finding, ...]:
     """Return all findings about a model on a target; those about the target only if the model can be converted.
 
@@ -179,18 +119,18 @@ def examine(subject: Design) -> tuple[Finding, ...]:
     return tuple(finding for rule in DESIGN_RULES for finding in rule.apply(subject))
 
 
-def refuse(name: str, reasons: Iterable[object]) -> None:
-    """Raise what refuses a model for some reasons, if there are any: one line, or one line each.
+def refuse(name: str, refusals: Iterable[FlowError]) -> None:
+    """Raise what refuses a model, if there is anything: one error, or one of a line each.
 
     Raises:
-        UnsupportedError: there is one.
+        FlowError: there is one.
         PreflightError: there are several.
     """
-    lines = [f"{name}: {reason}" for reason in reasons]
-    if len(lines) == 1:
-        raise UnsupportedError(lines[0])
-    if lines:
-        raise PreflightError("\n".join([f"{len(lines)} things are in the way", *(f"  {line}" for line in lines)]))
+    located = [refusal.at(model=name) for refusal in refusals]
+    if len(located) == 1:
+        raise located[0]
+    if located:
+        raise PreflightError(located)
 
 
 def to_text(findings: Sequence[Finding]) -> str:
@@ -202,13 +142,6 @@ def to_text(findings: Sequence[Finding]) -> str:
         lines += [f"{finding.severity:8} {finding.rule}: {finding.reason}", f"         way out: {finding.remedy}"]
         lines += [f"         source: {finding.source}"]
     return "\n".join(lines)
-
-
-def hit(text: str) -> Hit:
-    """Return a refusal, as the rest of the package words them: who, why; what to do."""
-    reason, _, remedy = text.rpartition("; ")
-    named = re.match(r"(?:no )?(?:op|layer|output) '([^']*)'", text)
-    return Hit(named[1] if named else "", reason or text, remedy if reason else "change it, or leave it out")
 
 
 # -- rules about the model
@@ -244,8 +177,8 @@ def _refused(model: Model) -> Iterator[Hit]:
         try:
             lower(extract(model.trained, fmt, softmax=model.softmax, evaluate=model.evaluate))
         except FlowError as error:
-            found = (str(error).removeprefix(f"{model.trained.name}: "),)
-    yield from map(hit, found)
+            found = (error,)
+    yield from map(Hit.of, found)
 
 
 MODEL_RULES: tuple[Rule[Model], ...] = (
@@ -260,12 +193,12 @@ MODEL_RULES: tuple[Rule[Model], ...] = (
 
 def _illegal_reuse_factors(subject: Design) -> Iterator[Hit]:
     """A reuse factor that hls4ml would change, or of an op that is not there."""
-    yield from map(hit, reuse_refusals(subject.lowered, subject.target))
+    yield from map(Hit.of, reuse_refusals(subject.lowered, subject.target))
 
 
 def _back_end_refusals(subject: Design) -> Iterator[Hit]:
     """An op that the back end cannot compute exactly."""
-    yield from map(hit, functions(subject.target).refusals(subject.lowered, subject.target))
+    yield from map(Hit.of, functions(subject.target).refusals(subject.lowered, subject.target))
 
 
 # -- rules about the vendor's synthesis
@@ -443,9 +376,9 @@ def _named(ops: Sequence[Op]) -> str:
     return f"op '{ops[0].name}'" + (f" and {len(ops) - 1} more" if len(ops) > 1 else "")
 
 
-def _revived_weights(subject: Design) -> Iterator[Hit]:
+def _revived_weights(subject: Design) -> Sequence[Hit]:
     """Pruned weights that their quantizer turns back into non-zeros."""
-    yield from map(hit, () if subject.trained is None else subject.trained.warnings)
+    return () if subject.trained is None else subject.trained.warnings
 
 
 TARGET_RULES: tuple[Rule[Design], ...] = (

@@ -30,11 +30,13 @@ def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
         InputError: they are not there, or not as they were stored.
     """
     if not run.is_intact(GRAPH):
-        raise InputError(f"{run.path}: {GRAPH} is missing or was changed; run 'flow build' again")
+        raise InputError(f"{GRAPH} is missing or was changed", file=run.path, remedy="run 'flow build' again")
     try:
         target = Target.from_json(run.manifest()["target"])
     except (KeyError, TypeError, SpecError) as error:
-        raise InputError(f"{run.path}: its manifest names no target ({error}); run 'flow build' again") from error
+        raise InputError(
+            f"its manifest names no target ({error})", file=run.path, remedy="run 'flow build' again"
+        ) from error
     return from_json(json.loads((run.path / GRAPH).read_text())), target
 
 
@@ -79,7 +81,7 @@ def stored_inputs(run: RunDirectory) -> tuple[PortInputs, Codes]:
         InputError: they are not there, or not as they were stored.
     """
     if not run.is_intact(INPUTS):
-        raise InputError(f"{run.path}: {INPUTS} is missing or was changed; run 'flow build' again")
+        raise InputError(f"{INPUTS} is missing or was changed", file=run.path, remedy="run 'flow build' again")
     return read_inputs(run)
 
 
@@ -119,5 +121,5 @@ def stored_model(run: RunDirectory) -> tuple[Source, IntGraph]:
     """
     directory = run.path / MODEL
     if not run.manifest().get("stages", {}).get(MODEL, "").endswith(f" {digest_file(directory)}"):
-        raise InputError(f"{directory}: the model is missing or was changed; run 'flow build' again")
+        raise InputError("the model is missing or was changed", file=directory, remedy="run 'flow build' again")
     return kept(directory), from_json(json.loads((directory / EXTRACTED).read_text()))

@@ -24,6 +24,7 @@ from keras_configs import (
 from nets import s, u
 
 from flow.errors import UnsupportedError
+from flow.findings import Hit
 from flow.frontend.extraction import extract, quantizes_its_input
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import FixedFormat, Overflow, Rounding
@@ -49,7 +50,7 @@ def test_a_whole_model() -> None:
                 "bn": {"scale": np.float32([0.5, 2]), "offset": np.float32([0.25, -1])},
                 "fc": arrays(8, 2, bias=2),
             },
-            warnings=("w",),
+            warnings=(Hit("", "w", ""),),
         )
     )
     assert kinds(graph) == [Conv, BatchNorm, Requantize, MaxPool, Reshape, Dense]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from flow.errors import ModelFileError, UnsupportedError
+from flow.findings import Hit
 from flow.frontend.trained import TRAINED_JSON, TRAINED_NPZ, TrainedModel, load_metrics, load_trained, save_trained
 
 MODEL = TrainedModel(
@@ -21,7 +22,7 @@ MODEL = TrainedModel(
         "a/b": {"kernel": np.float32([[0.1, -0.0], [1e-40, 3e38]]), "bias": np.float32([1, 2])},
         "c": {"scale": np.float32([3])},
     },
-    warnings=("one", "two"),
+    warnings=(Hit("a", "one", "mend it"), Hit("", "two", "")),
     verification_inputs=np.float32([[1, 2, 3]]),
     verification_labels=np.array([7]),
     metrics={"qkeras": 0.96, "float_confusion": [[3, 1], [0, 2]]},

@@ -162,7 +162,7 @@ def test_every_kernel_that_pruning_loses_is_told(what: str) -> None:
     values.reshape(-1)[:2] = 0
     variable.assign(values)
     weights = quantized_weights(model)
-    (line,) = revived(model, weights)
+    (line,) = map(str, revived(model, weights))
     assert line.startswith(f"layer 'pruned': 2 of {values.size} weights were pruned to zero")
     assert "turns each into +" in line
     assert sparsity(weights) == 0

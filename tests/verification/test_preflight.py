@@ -17,6 +17,7 @@ from nets import Net, s, u
 
 from flow.cost.estimation import estimate
 from flow.errors import PreflightError, UnsupportedError
+from flow.findings import ERROR, WARNING, Finding, Hit
 from flow.frontend.trained import TrainedModel, save_trained
 from flow.ir.fixed import FixedFormat, Overflow
 from flow.ir.graph import IntGraph
@@ -25,12 +26,9 @@ from flow.target import Target
 from flow.verification import preflight
 from flow.verification.preflight import (
     DESIGN_RULES,
-    ERROR,
     MODEL_RULES,
     TARGET_RULES,
-    WARNING,
     Design,
-    Finding,
     Model,
     check,
     examine,
@@ -40,7 +38,7 @@ BYTE = FixedFormat(False, 0, 8)
 Layer = tuple[str, Mapping[str, Any], Mapping[str, Any]]
 
 
-def trained(*layers: Layer, shape: tuple[int, ...] = (4,), warnings: tuple[str, ...] = ()) -> TrainedModel:
+def trained(*layers: Layer, shape: tuple[int, ...] = (4,), warnings: tuple[Hit, ...] = ()) -> TrainedModel:
     """Return a chain of layers: (class name, configuration, arrays); the first is called l0."""
     entries: list[dict[str, Any]] = [
         {"class_name": "InputLayer", "config": {"name": "port", "batch_input_shape": [None, *shape]}}
@@ -175,7 +173,9 @@ CASES: dict[str, tuple[Callable[[], tuple[Finding, ...]], str, tuple[str, ...]]]
         ("60000 products", "io_stream"),
     ),
     "pruned-weights-lost": (
-        lambda: examine(made(matrix(2, 2), trained(QUANTIZED, warnings=("layer 'a': 3 of 4 came back; train anew",)))),
+        lambda: examine(
+            made(matrix(2, 2), trained(QUANTIZED, warnings=(Hit("a", "layer 'a': 3 of 4 came back", "train anew"),)))
+        ),
         "a",
         ("3 of 4 came back", "train anew"),
     ),
@@ -307,9 +307,9 @@ def test_all_refusals_of_a_back_end_are_found() -> None:
 def test_one_error_is_one_line_and_several_are_a_line_each() -> None:
     preflight.refuse("net", [])
     with pytest.raises(UnsupportedError, match=r"^net: op 'a' is wrong; mend it$"):
-        preflight.refuse("net", ["op 'a' is wrong; mend it"])
+        preflight.refuse("net", [UnsupportedError("op 'a' is wrong", named="a", remedy="mend it")])
     with pytest.raises(PreflightError) as raised:
-        preflight.refuse("net", ["a", "b"])
+        preflight.refuse("net", [UnsupportedError("a"), UnsupportedError("b")])
     assert str(raised.value).splitlines() == ["2 things are in the way", "  net: a", "  net: b"]
     assert raised.value.exit_code == 2
 

@@ -59,7 +59,7 @@ def _read_back(findings: Callable[[], Iterator[object]]) -> tuple[str, ...]:
         return (f"the project cannot be read back: {type(error).__name__}: {error}",)
 
 
-def _refusals_amd(graph: IntGraph, target: Target) -> list[str]:
+def _refusals_amd(graph: IntGraph, target: Target) -> list[UnsupportedError]:
     """Return what the layers refuse, and only if that is nothing, what the streams between them refuse."""
     found = _refusals_other(graph, target)
     if found:
@@ -68,17 +68,17 @@ def _refusals_amd(graph: IntGraph, target: Target) -> list[str]:
         try:
             layers.layer_of(op, graph, target, op.inputs)
         except UnsupportedError as error:
-            found.append(str(error).removeprefix(f"{graph.name}: "))
+            found.append(error)
     if not found:
         try:
             wiring.wire(graph, target)
         except UnsupportedError as error:
-            found.append(str(error).removeprefix(f"{graph.name}: "))
+            found.append(error)
     return found
 
 
-def _refusals_other(graph: IntGraph, target: Target) -> list[str]:
-    forms = filter(None, (layers.form_refusal(op, target) for op in graph.ops))
+def _refusals_other(graph: IntGraph, target: Target) -> list[UnsupportedError]:
+    forms = (refusal for op in graph.ops for refusal in layers.form_refusals(op, target))
     return [*dialects.refusals(graph, target), *forms]
 
 

@@ -60,7 +60,7 @@ def compile_project(directory: Path, name: str, cache: Path, key: str) -> Path:
             run_tool([compiler, *(out for _, out in objects), "-o", f"{scratch}/csim"], directory)
             os.replace(f"{scratch}/csim", program)
     except OSError as error:
-        raise OutputError(f"{program.parent}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"cannot be written ({error.strerror})", file=program.parent) from error
     return program
 
 

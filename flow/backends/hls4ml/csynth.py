@@ -31,7 +31,7 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
         if target.backend == "Vitis":
             (directory / "build_opt.tcl").write_text(_build_options())
     except OSError as error:
-        raise OutputError(f"{directory}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
     run_tool(program, directory)
     for report in find_reports(directory):
         if report.source == "csynth":

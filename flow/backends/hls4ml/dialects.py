@@ -76,10 +76,12 @@ def not_simulated(target: Target) -> str:
     return f"C simulation of {target.backend} projects needs {needs}" if needs else ""
 
 
-def own_synthesis(target: Target) -> str:
+def own_synthesis(target: Target) -> UnsupportedError:
     """Return why this package does not run a back end's synthesis, and how it is run."""
     own = DIALECTS[target.backend].synthesis
-    return f"synthesis for {target.backend} is not run from here; in the project directory: {own}"
+    return UnsupportedError(
+        f"synthesis for {target.backend} is not run from here", remedy=f"in the project directory: {own}"
+    )
 
 
 def spelled(backend: str, fmt: FixedFormat, modes: tuple[Rounding, Overflow] = DEFAULTS) -> str:
@@ -103,58 +105,64 @@ def check(graph: IntGraph, target: Target) -> None:
         UnsupportedError: op, what is wrong with it there, and what to do.
     """
     for refusal in refusals(graph, target):
-        raise UnsupportedError(f"{graph.name}: {refusal}")
+        raise refusal.at(model=graph.name)
 
 
-def refusals(graph: IntGraph, target: Target) -> Iterator[str]:
+def refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
     """Yield all that `check` refuses; nothing for a back end that has no row in `DIALECTS`."""
     dialect = DIALECTS.get(target.backend)
     if dialect is None:
         return
     if target.io_type not in dialect.io_types:
-        use = " or ".join(dialect.io_types)
-        yield f"hls4ml cannot write {target.io_type} projects for {target.backend}; use {use}"
+        yield UnsupportedError(
+            f"hls4ml cannot write {target.io_type} projects for {target.backend}",
+            remedy=f"use {' or '.join(dialect.io_types)}",
+        )
     if len(graph.inputs) > 1 or len(graph.outputs) > 1:
-        yield f"several inputs or outputs are not supported for {target.backend}; use Vitis or Vivado"
+        yield UnsupportedError(
+            f"several inputs or outputs are not supported for {target.backend}", remedy="use Vitis or Vivado"
+        )
     for op in graph.ops:
-        reason = _refusal(op, graph, target, dialect)
-        if reason:
-            yield f"op '{op.name}': {reason}, or back end Vitis or Vivado"
+        what, remedy = _refusal(op, graph, target, dialect)
+        if what:
+            remedy = f"{remedy}, or back end Vitis or Vivado" if remedy else ""
+            yield UnsupportedError(what, op=op.name, remedy=remedy)
 
 
-def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> str:
-    """Return what is wrong with an op and the way out, or nothing."""
+def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> tuple[str, str]:
+    """Return what is wrong with an op and the way out; nothing if it is not refused."""
     backend = target.backend
     if not isinstance(op, Input) and type(op) not in dialect.ops:
         done = ", ".join(cls.kind for cls in dialect.ops)
-        return f"hls4ml's {backend} back end does not compute '{op.kind}' exactly; use only {done}"
+        return f"hls4ml's {backend} back end does not compute '{op.kind}' exactly", f"use only {done}"
     if isinstance(op, Dense) and len(op.shape) > 1 and Conv not in dialect.ops:
-        return f"hls4ml makes a convolution of a dense over several axes, and {backend} has none; use vectors"
+        return f"hls4ml makes a convolution of a dense over several axes, and {backend} has none", "use vectors"
     if len(graph.readers(op.name)) + (op.name in graph.outputs) != 1:
-        return f"not exactly one reader of its output, which is not supported for {backend}; use a chain of layers"
+        return f"not exactly one reader of its output, which is not supported for {backend}", "use a chain of layers"
     if op.divisor != 1 or (isinstance(op, Relu) and op.limit is not None):
-        return f"a division or an upper limit is not supported for {backend}; use layers without"
+        return f"a division or an upper limit is not supported for {backend}", "use layers without"
     if isinstance(op, Reshape) and op.name in graph.outputs:
-        return f"a final reshape is left out by hls4ml for {backend}; drop it from the model"
+        return f"a final reshape is left out by hls4ml for {backend}", "drop it from the model"
     if isinstance(op, Reshape) and target.io_type == "io_stream" and not _keeps_the_stream(op, graph):
         return (
-            f"a reshape in io_stream to words that neither divide nor fill those before, or to a vector that no dense "
-            f"reads, is not supported for {backend}; use io_parallel"
-        )
+            "a reshape in io_stream to words that neither divide nor fill those before, or to a vector that no dense "
+            f"reads, is not supported for {backend}"
+        ), "use io_parallel"
     if isinstance(op, MaxPool) and (
         any(op.padding) or len(op.window) != 2 or (target.io_type == "io_stream" and op.window != op.strides)
     ):
         return (
-            f"max pooling with padding, over other than two axes, or in io_stream with overlapping windows is not "
-            f"supported for {backend}; use MaxPooling2D with padding 'valid' and strides equal to the window"
-        )
+            "max pooling with padding, over other than two axes, or in io_stream with overlapping windows is not "
+            f"supported for {backend}"
+        ), "use MaxPooling2D with padding 'valid' and strides equal to the window"
     if isinstance(op, MatMul | BatchNorm | Relu | Requantize) and dialect.types == "ac_fixed" and op.format.width == 1:
-        return f"hls4ml writes its one-bit output as two bits for {backend}; quantize it to two bits or more"
+        return f"hls4ml writes its one-bit output as two bits for {backend}", "quantize it to two bits or more"
     if isinstance(op, Dense) and backend in ("Quartus", "oneAPI"):
         reuse = target.reuse(op.name)
         if op.weight.size > LARGE and math.log2(reuse) % 1:
-            return f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
-    return ""
+            what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
+            return f"{what}, or back end Vitis or Vivado", ""
+    return "", ""
 
 
 def _keeps_the_stream(op: Reshape, graph: IntGraph) -> bool:

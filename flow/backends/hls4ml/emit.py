@@ -76,7 +76,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
         generated = read(output, graph.name)
     complaints = [line for line in said.getvalue().splitlines() if line.startswith("WARNING") and HARMLESS not in line]
     if complaints:
-        raise EmitError(f"{graph.name}: hls4ml changed something on its own: {complaints[0]}")
+        raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
     ports = _Ports(model.get_input_variables(), model.get_output_variables())
     project = Project(graph.name, {**_without_bridge(generated), **_own_files(graph, target, ports)})
     check_project(project, graph, target)

@@ -110,8 +110,10 @@ def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     division = divide(low << max(raised, 0), high << max(raised, 0), op.divisor << max(-raised, 0))
     if max(division.reciprocal, division.denominator).bit_length() > LITERAL_BITS:
         raise UnsupportedError(
-            f"{graph.name}: op '{op.name}' divides by {op.divisor}, which takes a constant of more than {LITERAL_BITS} "
-            "bits; quantize its input to fewer bits"
+            f"op '{op.name}' divides by {op.divisor}, which takes a constant of more than {LITERAL_BITS} bits",
+            named=op.name,
+            model=graph.name,
+            remedy="quantize its input to fewer bits",
         )
     config.constant("numerator_shift", max(raised, 0))
     config.constant("denominator", division.denominator)
@@ -239,8 +241,10 @@ def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
         return
     if len(shapes) > MAX_INPUTS:
         raise UnsupportedError(
-            f"{graph.name}: op '{op.name}' joins {len(shapes)} inputs; a stream joins {MAX_INPUTS} at most: join them "
-            "in two steps, or use io_parallel"
+            f"op '{op.name}' joins {len(shapes)} inputs",
+            named=op.name,
+            model=graph.name,
+            remedy=f"a stream joins {MAX_INPUTS} at most: join them in two steps, or use io_parallel",
         )
     sizes = [shape[-1] for shape in shapes]
     words = [math.prod(shape[:-1]) for shape in shapes]
@@ -262,7 +266,10 @@ def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     pixels = window_pixels(op, source.shape)
     if (pixels < 0).all(axis=1).any():
         raise UnsupportedError(
-            f"{graph.name}: op '{op.name}' has a window of padding only; use less padding than the window is wide"
+            f"op '{op.name}' has a window of padding only",
+            named=op.name,
+            model=graph.name,
+            remedy="use less padding than the window is wide",
         )
     config.size("n_in", math.prod(source.shape[:-1]))
     config.size("n_out", len(pixels))
@@ -299,7 +306,12 @@ def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, Softmax)
     largest, channels, shift = int(op.exponentials.max()), op.shape[-1], op.format.frac_bits + 1
     if shift < 0:
-        raise UnsupportedError(f"{graph.name}: op '{op.name}' has outputs coarser than 2; use at least 0 fraction bits")
+        raise UnsupportedError(
+            f"op '{op.name}' has outputs coarser than 2",
+            named=op.name,
+            model=graph.name,
+            remedy="use at least 0 fraction bits",
+        )
     config.size("n_elem", math.prod(op.shape))
     config.size("n_chan", channels)
     config.size("exact_bits", max((largest << shift) + channels * largest, op.format.max_code).bit_length() + 1)

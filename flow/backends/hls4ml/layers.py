@@ -26,35 +26,39 @@ def precision(fmt: FixedFormat, rounding: Rounding = Rounding.TRN, overflow: Ove
 def check_forms(graph: IntGraph, target: Target) -> None:
     """Raise UnsupportedError for an op that neither hls4ml nor a kernel of ours computes exactly."""
     for op in graph.ops:
-        refusal = form_refusal(op, target)
-        if refusal:
-            raise UnsupportedError(f"{graph.name}: {refusal}")
+        for refusal in form_refusals(op, target):
+            raise refusal.at(model=graph.name)
 
 
-def form_refusal(op: Op, target: Target) -> str:
-    """Return why neither hls4ml nor a kernel of ours computes an op exactly, and the way out, or nothing.
+def form_refusals(op: Op, target: Target) -> Iterator[UnsupportedError]:
+    """Yield why neither hls4ml nor a kernel of ours computes an op exactly, and the way out.
 
     A one-bit signed `ap_fixed` has no code for 0 - max_code, so its symmetric saturation gives -1 (`overflow_adjust` in
     `ap_fixed_base.h`). In a stream, a window of one row is computed as one over a sequence, which has no row to leave
     out (`conv_2d_buffer_latency_cl` in `nnet_conv2d_stream.h`).
     """
-    where = f"op '{op.name}'"
+    what, remedy = _refused_form(op, target)
+    if what:
+        yield UnsupportedError(f"op '{op.name}' {what}", named=op.name, remedy=remedy)
+
+
+def _refused_form(op: Op, target: Target) -> tuple[str, str]:
     if isinstance(op, Conv) and len(op.window) not in AXES:
-        return f"{where} is a convolution over {len(op.window)} axes; hls4ml has 1 and 2: use Conv1D or Conv2D"
+        return f"is a convolution over {len(op.window)} axes", "hls4ml has 1 and 2: use Conv1D or Conv2D"
     one_row = isinstance(op, Conv) and len(op.window) == 2 and op.window[0] == 1 < op.window[1] and op.strides[0] > 1
     if one_row and target.io_type == "io_stream":
         return (
-            f"{where} has a window of one row and leaves out rows, which hls4ml's streams do not: "
+            "has a window of one row and leaves out rows, which hls4ml's streams do not: "
             "use strides of 1 along that axis, a window of more rows, or io_parallel"
-        )
+        ), ""
     if isinstance(op, Dense) and len(op.shape) > 3:
-        return f"{where} is a dense layer over {len(op.shape)} axes; hls4ml has them over 3 at most: reshape its input"
+        return f"is a dense layer over {len(op.shape)} axes", "hls4ml has them over 3 at most: reshape its input"
     casts = not isinstance(op, Input) and op.overflow is Overflow.SAT_SYM
     if casts and op.format.signed and op.format.width == 1:
-        return f"{where} saturates symmetrically to one signed bit, which ap_fixed does not: use another format"
+        return "saturates symmetrically to one signed bit, which ap_fixed does not: use another format", ""
     if op.format.width > CSIM_BITS:
-        return f"{where} has outputs of {op.format.width} bits; C simulation carries {CSIM_BITS}: quantize its output"
-    return ""
+        return f"has outputs of {op.format.width} bits", f"C simulation carries {CSIM_BITS}: quantize its output"
+    return "", ""
 
 
 def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> dict[str, Any]:
@@ -145,10 +149,10 @@ def traced(graph: IntGraph) -> tuple[Op, ...]:
 def check_reuse_factors(graph: IntGraph, target: Target) -> None:
     """Raise UnsupportedError if hls4ml would change a reuse factor (it does so with a printed line)."""
     for refusal in reuse_refusals(graph, target):
-        raise UnsupportedError(f"{graph.name}: {refusal}")
+        raise refusal.at(model=graph.name)
 
 
-def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[str]:
+def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
     """Yield which reuse factors hls4ml would change, and the way out.
 
     Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
@@ -156,15 +160,18 @@ def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[str]:
     sizes = {op.name: op.matrix().shape for op in graph.ops if isinstance(op, MatMul)}
     for name, _ in target.reuse_factors:
         if name not in sizes:
-            yield f"no op '{name}' to give a reuse factor; use {', '.join(sizes)}"
+            yield UnsupportedError(
+                f"no op '{name}' to give a reuse factor", named=name, remedy=f"use {', '.join(sizes)}"
+            )
     if target.strategy != "Resource":
         return
     for name, (n_in, n_out) in sizes.items():
         if not _legal(n_in, n_out, target.reuse(name)):
             legal = ", ".join(map(str, legal_reuse_factors(n_in, n_out)))
-            yield (
-                f"op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse(name)} with strategy Resource; "
-                f"give it one of its own, --reuse-factor {name}=N, with N one of {legal}"
+            yield UnsupportedError(
+                f"op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse(name)} with strategy Resource",
+                named=name,
+                remedy=f"give it one of its own, --reuse-factor {name}=N, with N one of {legal}",
             )
 
 

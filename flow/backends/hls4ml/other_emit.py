@@ -88,7 +88,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
         generated = read(output, graph.name)
     complaints = [line for line in said.getvalue().splitlines() if line.startswith("WARNING") and HARMLESS not in line]
     if complaints:
-        raise EmitError(f"{graph.name}: hls4ml changed something on its own: {complaints[0]}")
+        raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
     files = {path: text for path, text in generated.files.items() if not re.search(LEFT_OUT[target.backend], path)}
     source = f"{DIALECTS[target.backend].sources}/{graph.name}.cpp"
     files[source] = _mended(files[source].decode(), graph, target).encode()

@@ -49,7 +49,9 @@ class Finding:
 def check_project(project: Project, graph: IntGraph, target: Target) -> None:
     """Raise EmitError with the first finding, if there is any."""
     for finding in findings(project, graph, target):
-        raise EmitError(f"{graph.name}: the generated project is not the graph: {finding}; this is a bug, report it")
+        raise EmitError(
+            f"the generated project is not the graph: {finding}", model=graph.name, remedy="this is a bug, report it"
+        )
 
 
 def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Finding]:

@@ -110,7 +110,7 @@ def compile_threads(project: Project, directory: Path, graph: IntGraph, cache: P
             run_tool([*command, f"{scratch}/threads.cpp", "-o", f"{scratch}/threads"], directory)
             os.replace(f"{scratch}/threads", program)
     except OSError as error:
-        raise OutputError(f"{program.parent}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"cannot be written ({error.strerror})", file=program.parent) from error
     return program
 
 

@@ -110,8 +110,8 @@ def _vivado(site: Site, announce: Announce) -> ResourceReport:
     )
 
 
-def _no_c(target: Target) -> str:
-    return "a Verilog project has no C++ to synthesize; use --until vivado"
+def _no_c(target: Target) -> UnsupportedError:
+    return UnsupportedError("a Verilog project has no C++ to synthesize", remedy="use --until vivado")
 
 
 VERILOG = Functions(

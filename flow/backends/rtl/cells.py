@@ -100,7 +100,9 @@ def find_family(name: str) -> Family:
         UnsupportedError: it has no mapping for it here.
     """
     if name not in FAMILIES:
-        raise UnsupportedError(f"synthesis for family {name!r} is not supported; use one of {', '.join(FAMILIES)}")
+        raise UnsupportedError(
+            f"synthesis for family {name!r} is not supported", remedy=f"use one of {', '.join(FAMILIES)}"
+        )
     return FAMILIES[name]
 
 
@@ -124,8 +126,8 @@ def count(cells: Mapping[str, int], family: Family) -> dict[str, int]:
     unknown = sorted(set(cells) - set(family.cells))
     if unknown:
         raise ToolFailedError(
-            f"Yosys left cells that are not counted here: {', '.join(f'{cells[name]} {name}' for name in unknown)}; "
-            "their place is the table of the family in flow/backends/rtl/cells.py"
+            f"Yosys left cells that are not counted here: {', '.join(f'{cells[name]} {name}' for name in unknown)}",
+            remedy="their place is the table of the family in flow/backends/rtl/cells.py",
         )
     total = dict.fromkeys(("lut", "ff", "dsp", "carry", "uram", f"bram_{family.bram_kbit}k"), 0)
     for name, number in cells.items():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from flow.errors import ToolFailedError, ToolMissingError
+from flow.errors import ToolMissingError, at
 from flow.toolchain import run_pool
 
 CHILD = """
@@ -36,7 +36,9 @@ def yosys_version() -> str:
     try:
         return f"Yosys {version('pyosys')} (pyosys)"
     except PackageNotFoundError as error:
-        raise ToolMissingError("Yosys is not installed; pip install 'po2flow[rtl]' brings it (pyosys)") from error
+        raise ToolMissingError(
+            "Yosys is not installed", remedy="pip install 'po2flow[rtl]' brings it (pyosys)"
+        ) from error
 
 
 def run_scripts(
@@ -59,10 +61,8 @@ def run_scripts(
     """
     yosys_version()
     commands = {name: [sys.executable, "-c", CHILD, *script] for name, script in scripts.items()}
-    try:
+    with at(tool="Yosys"):
         run_pool(commands, directory, timeout_s, finished)
-    except ToolFailedError as error:
-        raise error.at("Yosys") from error
 
 
 def quoted(path: Path) -> str:

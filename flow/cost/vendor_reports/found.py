@@ -37,7 +37,7 @@ def read_reports(paths: Sequence[Path]) -> tuple[ResourceReport, ...]:
     for path in paths:
         kind = _kind(ReportText.read(path))
         if kind in kinds:
-            raise ToolFailedError(f"{path}: {kinds[kind]} is a {kind} report too; give one of them")
+            raise ToolFailedError(f"{kinds[kind]} is a {kind} report too", file=path, remedy="give one of them")
         kinds[kind] = path
     found = [read_csynth(kinds["csynth"])] if "csynth" in kinds else []
     if "utilization" in kinds:

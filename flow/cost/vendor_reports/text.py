@@ -67,7 +67,7 @@ class ReportText:
         try:
             return cls(path, path.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
-            raise ToolFailedError(f"{path}: the report cannot be read: {error.strerror or error}") from error
+            raise ToolFailedError(f"the report cannot be read: {error.strerror or error}", file=path) from error
 
     @property
     def end(self) -> int:
@@ -77,7 +77,9 @@ class ReportText:
     def layout(self, line: int, expected: str) -> ToolFailedError:
         """Return the error that a line is not what was expected."""
         where = f"{self.path}:{line}"
-        return ToolFailedError(f"{where}: expected {expected}; the report is cut short or of another tool version")
+        return ToolFailedError(
+            f"expected {expected}", file=where, remedy="the report is cut short or of another tool version"
+        )
 
     def field(self, pattern: str, name: str) -> str:
         """Return the group of a pattern that one line must match."""

@@ -211,7 +211,9 @@ def _check_same(first: Path, other: Path) -> None:
     if found != expected:
         kinds = [f"design '{design}' by Vivado {version}" for version, design in (found, expected)]
         line = report.line_of("| Tool Version")
-        raise ToolFailedError(f"{other}:{line}: is of {kinds[0]}, but {first} of {kinds[1]}; give reports of one run")
+        raise ToolFailedError(
+            f"{other}:{line}: is of {kinds[0]}, but {first} of {kinds[1]}", remedy="give reports of one run"
+        )
 
 
 def _scaled(report: ReportText, line: int, cell: str, factor: int) -> int:

@@ -111,7 +111,8 @@ def _prelu(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
         raise UnsupportedError(f"slopes {slope.shape} do not fit its input of shape {shape}")
     if fmt.width > SLOPE_BITS:
         raise UnsupportedError(
-            f"its slopes need {fmt.width} bits to be exact, more than {SLOPE_BITS}; round them to powers of two"
+            f"its slopes need {fmt.width} bits to be exact, more than {SLOPE_BITS}",
+            remedy="round them to powers of two",
         )
     return builder.add(LeakyRelu, layer, [tensor], shape, slope=slope, slope_format=fmt)
 
@@ -122,7 +123,7 @@ def _function(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tenso
 
 def _softmax(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     if layer.config.get("axis", -1) not in (-1, len(builder.op(inputs[0]).shape)):
-        raise UnsupportedError(f"axis={layer.config['axis']!r} is not supported; use the last one")
+        raise UnsupportedError(f"axis={layer.config['axis']!r} is not supported", remedy="use the last one")
     tensor = builder.plain(layer, inputs[0])
     if builder.softmax is None:
         builder.warnings.append(
@@ -147,12 +148,12 @@ def softmax_exponentials(x: Op, fmt: FixedFormat) -> Codes:
     """
     if fmt.signed or x.format.width > SOFTMAX_BITS:
         raise UnsupportedError(
-            f"the softmax has an input of {x.format} and an output of {fmt}; its input may have {SOFTMAX_BITS} bits "
-            "(quantize it), its output is unsigned"
+            f"the softmax has an input of {x.format} and an output of {fmt}",
+            remedy=f"its input may have {SOFTMAX_BITS} bits (quantize it), its output is unsigned",
         )
     bits = fmt.width + SOFTMAX_GUARD_BITS
     if fmt.frac_bits < 0 or bits + max(fmt.frac_bits + 1, x.shape[-1].bit_length()) >= CODE_BITS - 2:
-        raise UnsupportedError(f"the softmax has an output of {fmt}; use 0 to 24 fraction bits")
+        raise UnsupportedError(f"the softmax has an output of {fmt}", remedy="use 0 to 24 fraction bits")
     distances = np.arange(1 << x.format.width) * x.format.step
     return np.asarray(np.rint(np.ldexp(np.exp(-distances), bits)), np.int64)
 

@@ -78,7 +78,7 @@ class Layer:
         try:
             return exact_codes(values)
         except FlowError as error:
-            raise UnsupportedError(f"{key}: {error}") from None
+            raise UnsupportedError(error.what, field=key, remedy=error.remedy) from None
 
     def quantized(self, key: str, quantizer: str) -> tuple[Codes, FixedFormat]:
         """Return a kernel or bias as codes; `quantizer` is the key of its quantizer in the configuration.
@@ -90,8 +90,8 @@ class Layer:
         codes, fmt = self.codes(key)
         if fmt.width > WEIGHT_BITS:
             raise UnsupportedError(
-                f"{key} needs {fmt.width} bits to be exact, more than {WEIGHT_BITS}; "
-                f"give the layer a {quantizer} such as quantized_bits or quantized_po2"
+                f"{key} needs {fmt.width} bits to be exact, more than {WEIGHT_BITS}",
+                remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2",
             )
         return codes, fmt
 
@@ -108,7 +108,7 @@ class Layer:
         """Return an array of `axes` axes as codes with their format."""
         codes, fmt = self.quantized(key, quantizer)
         if codes.ndim != axes:
-            raise UnsupportedError(f"{key} {codes.shape} does not fit; it has {axes} axes")
+            raise UnsupportedError(f"{key} {codes.shape} does not fit", remedy=f"it has {axes} axes")
         return codes, fmt
 
     def check_outputs(self, count: int) -> None:
@@ -129,7 +129,7 @@ class Layer:
     def only(self, key: str, accepted: Any) -> None:
         """Raise UnsupportedError unless a configuration entry has its usual value."""
         if self.config.get(key, accepted) not in (accepted, None):
-            raise UnsupportedError(f"{key}={self.config[key]!r} is not supported; use {accepted!r}")
+            raise UnsupportedError(f"{key}={self.config[key]!r} is not supported", remedy=f"use {accepted!r}")
 
 
 @dataclass(slots=True)
@@ -204,8 +204,8 @@ class Builder:
         x, halvings = self.op(tensor), tensor.divisor.bit_length() - 1
         if tensor.divisor != 1 << halvings:
             raise UnsupportedError(
-                f"reads an average over {tensor.divisor}, which no binary fraction holds; "
-                "put a quantizer (QActivation) behind the average"
+                f"reads an average over {tensor.divisor}, which no binary fraction holds",
+                remedy="put a quantizer (QActivation) behind the average",
             )
         fmt = FixedFormat(x.format.signed, x.format.int_bits - halvings, x.format.frac_bits + halvings)
         return self.add(Requantize, layer, [tensor], x.shape, fmt, suffix="_halved", divisor=tensor.divisor)
@@ -220,16 +220,21 @@ class Builder:
         names = ", ".join(function_name(function) for function in tensor.functions)
         if x.format.width > TABLE_BITS:
             raise UnsupportedError(
-                f"{names} of {x.format.width} bits; tables have at most {TABLE_BITS}: quantize its input first"
+                f"{names} of {x.format.width} bits",
+                remedy=f"tables have at most {TABLE_BITS}: quantize its input first",
             )
         if self.evaluate is None:
-            raise UnsupportedError(f"{names} is a table that QKeras fills; pass evaluate=flow.train.functions.evaluate")
+            raise UnsupportedError(
+                f"{names} is a table that QKeras fills", remedy="pass evaluate=flow.train.functions.evaluate"
+            )
         codes = np.arange(x.format.min_code, x.format.max_code + 1)
         reals = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
         results = self.evaluate(tensor.functions, reals.astype(np.float32))
         table, fmt = exact_codes(results)
         if fmt.width > TABLE_VALUE_BITS:
-            raise UnsupportedError(f"the values of {names} lie on no grid; put a quantizer (QActivation) behind it")
+            raise UnsupportedError(
+                f"the values of {names} lie on no grid", remedy="put a quantizer (QActivation) behind it"
+            )
         starts, values = runs(codes, table)
         return self.add(Lookup, layer, [tensor], x.shape, fmt, starts=starts, values=values, fused=(names,))
 
@@ -252,10 +257,12 @@ def spatial_axes(class_name: str) -> int:
 def window_geometry(config: Mapping[str, Any], x: Shape, window: Shape, strides: Shape) -> tuple[Shape, Shape]:
     """Return how many windows fit per axis and the padding (before, after), as TensorFlow pads: more at the end."""
     if len(x) != len(window) + 1:
-        raise UnsupportedError(f"reads a tensor of shape {x}; its windows {window} need {len(window) + 1} axes")
+        raise UnsupportedError(
+            f"reads a tensor of shape {x}", remedy=f"its windows {window} need {len(window) + 1} axes"
+        )
     kind = config.get("padding", "valid")
     if kind not in ("valid", "same", "causal"):
-        raise UnsupportedError(f"padding {kind!r} is not supported; use 'valid' or 'same'")
+        raise UnsupportedError(f"padding {kind!r} is not supported", remedy="use 'valid' or 'same'")
     padding: list[int] = []
     for size, span, step in zip(x, window, strides, strict=False):
         total = max((-(-size // step) - 1) * step + span - size, 0)
@@ -265,7 +272,7 @@ def window_geometry(config: Mapping[str, Any], x: Shape, window: Shape, strides:
         size + sum(edge) for size, edge in zip(x, zip(padding[::2], padding[1::2], strict=True), strict=False)
     )
     if math.prod(padded) > SPREAD:
-        raise UnsupportedError(f"window {window} pads its input to {padded}; use a smaller one")
+        raise UnsupportedError(f"window {window} pads its input to {padded}", remedy="use a smaller one")
     out = windows(x, window, strides, tuple(padding))
     if min(out) < 1:
         raise UnsupportedError(f"window {window} is larger than its input {x}")

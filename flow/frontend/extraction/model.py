@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flow.errors import FlowError, UnsupportedError
+from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend.extraction import activations, moves, pooling, products
 from flow.frontend.extraction.builder import Builder, Evaluate, Handler, Layer, Tensor
 from flow.frontend.quantizers import (
@@ -79,7 +79,9 @@ def extract(
     graph = read_calls(Builder(model, input_format, softmax, evaluate))
     if input_format is not None and quantizes_its_input(model):
         raise UnsupportedError(
-            f"{model.name}: the model quantizes its own input, so its port has that format; drop --input-format"
+            "the model quantizes its own input, so its port has that format",
+            model=model.name,
+            remedy="drop --input-format",
         )
     return graph
 
@@ -91,25 +93,20 @@ def read_calls(builder: Builder) -> IntGraph:
         UnsupportedError: as `extract`.
     """
     model = builder.model
-    try:
+    with at(model=model.name):
         calls = topology(model.class_name, model.config)
-    except FlowError as error:
-        raise error.at(model.name) from None
-    absorbed = _quantizing_readers(calls)
-    for call in calls.calls:
-        try:
+        absorbed = _quantizing_readers(calls)
+        for call in calls.calls:
             builder.tensors[call.name] = _tensor(builder, call, absorbed)
-        except FlowError as error:
-            raise error.at(model.name) from None
-    outputs = [_output(builder, calls, name) for name in calls.outputs]
-    ops = tuple(builder.ops.values())
-    if all(isinstance(op, Input) for op in ops):
-        raise UnsupportedError(f"{model.name}: the model computes nothing after its input")
+        outputs = [_output(builder, calls, name) for name in calls.outputs]
+        ops = tuple(builder.ops.values())
+        if all(isinstance(op, Input) for op in ops):
+            raise UnsupportedError("the model computes nothing after its input")
     return IntGraph(
         name=identifier(model.name, ()),
         ops=ops,
         outputs=tuple(outputs),
-        warnings=(*model.warnings, *builder.warnings),
+        warnings=(*map(str, model.warnings), *builder.warnings),
     )
 
 
@@ -123,13 +120,13 @@ def _tensor(builder: Builder, call: Call, absorbed: Mapping[str, Call]) -> Tenso
     handler = LAYERS.get(call.class_name)
     if handler is None:
         raise UnsupportedError(
-            f"layer '{call.name}': {call.class_name} is not supported; use one of {', '.join(LAYERS)}"
+            f"{call.class_name} is not supported", layer=call.name, remedy=f"use one of {', '.join(LAYERS)}"
         )
     try:
         inputs = [builder.tensors[name] for name in call.inputs]
         before = [tensor.softmax for tensor in inputs if tensor.softmax is not None]
         if before and call.class_name not in NO_OPS:
-            raise UnsupportedError(f"comes after the softmax '{before[0]}'; only a final softmax is supported")
+            raise UnsupportedError(f"comes after the softmax '{before[0]}'", remedy="only a final softmax is supported")
         if call.class_name == "InputLayer":
             tensor = _input(builder, layer, absorbed.get(call.name))
         elif call in absorbed.values():
@@ -138,12 +135,11 @@ def _tensor(builder: Builder, call: Call, absorbed: Mapping[str, Call]) -> Tenso
             tensor = handler(builder, layer, inputs)
         return _named(builder, layer, inputs, tensor)
     except FlowError as error:
-        raise error.at(f"layer '{call.name}' ({call.class_name})") from None
+        error.at(layer=call.name, class_name=call.class_name)
+        raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UnsupportedError(
-            f"layer '{call.name}' ({call.class_name}): its configuration or arrays do not fit "
-            f"({type(error).__name__}: {error})"
-        ) from None
+        what = f"its configuration or arrays do not fit ({type(error).__name__}: {error})"
+        raise UnsupportedError(what, layer=call.name, class_name=call.class_name) from None
 
 
 def refusals(
@@ -152,7 +148,7 @@ def refusals(
     *,
     softmax: FixedFormat | None = None,
     evaluate: Evaluate | None = None,
-) -> tuple[str, ...]:
+) -> tuple[FlowError, ...]:
     """Return all that `extract` refuses in a model, layer by layer; nothing if it takes the model.
 
     Behind a refused layer no tensor is known; there, only classes and quantizers are looked at.
@@ -160,10 +156,10 @@ def refusals(
     try:
         calls = topology(model.class_name, model.config)
     except FlowError as error:
-        return (str(error),)
+        return (error,)
     builder = Builder(model, input_format, softmax, evaluate)
     absorbed = _quantizing_readers(calls)
-    found: list[str] = []
+    found: list[FlowError] = []
     for call in calls.calls:
         if call.class_name in LAYERS and not all(name in builder.tensors for name in call.inputs):
             found += _own_refusals(call)
@@ -171,16 +167,16 @@ def refusals(
         try:
             builder.tensors[call.name] = _tensor(builder, call, absorbed)
         except FlowError as error:
-            found.append(str(error))
+            found.append(error)
     if not found:
         try:
             extract(model, input_format, softmax=softmax, evaluate=evaluate)
         except FlowError as error:
-            found.append(str(error).removeprefix(f"{model.name}: "))
+            found.append(error)
     return tuple(found)
 
 
-def _own_refusals(call: Call) -> Iterator[str]:
+def _own_refusals(call: Call) -> Iterator[FlowError]:
     """Yield what is wrong with a layer whatever it reads: its quantizers."""
     used = ("bias_quantizer",) if call.config.get("use_bias", True) else ()
     for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer", *used, "activation"):
@@ -191,7 +187,7 @@ def _own_refusals(call: Call) -> Iterator[str]:
             elif quantizer is not None and quantizer.name not in ("relu", "softmax", *FUNCTIONS):
                 activation_cast(quantizer, key)
         except FlowError as error:
-            yield f"layer '{call.name}' ({call.class_name}): {error}"
+            yield error.at(layer=call.name, class_name=call.class_name)
 
 
 def quantizes_its_input(model: TrainedModel) -> bool:
@@ -245,10 +241,8 @@ def _output(builder: Builder, calls: Topology, name: str) -> str:
     """Return the op whose codes are an output of the model."""
     call = next(call for call in calls.calls if call.name == name)
     layer, tensor = Layer(call.name, call.class_name, {}, {}), builder.tensors[name]
-    try:
+    with at(output=name, class_name=call.class_name):
         return tensor.op if tensor.softmax is not None else builder.plain(layer, tensor).op
-    except FlowError as error:
-        raise error.at(f"{builder.model.name}: output '{name}' ({call.class_name})") from None
 
 
 def _input(builder: Builder, layer: Layer, reader: Call | None) -> Tensor:
@@ -259,6 +253,8 @@ def _input(builder: Builder, layer: Layer, reader: Call | None) -> Tensor:
         modes: dict[str, Any] = {"rounding": cast.rounding, "overflow": cast.overflow}
         return builder.add(Input, layer, [], shape, cast.format, **modes)
     if builder.input_format is None:
-        raise UnsupportedError("the model does not quantize its input; give --input-format or inputs to derive it from")
+        raise UnsupportedError(
+            "the model does not quantize its input", remedy="give --input-format or inputs to derive it from"
+        )
     modes = {"rounding": Rounding.RND_CONV, "overflow": Overflow.SAT}
     return builder.add(Input, layer, [], shape, builder.input_format, **modes)

@@ -50,7 +50,7 @@ def _concatenate(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Te
         start += math.prod(shape)
     axis = int(layer.config.get("axis", -1))
     if axis == 0:
-        raise UnsupportedError("joins samples (axis=0); only axes of one sample are supported")
+        raise UnsupportedError("joins samples (axis=0)", remedy="only axes of one sample are supported")
     index = np.concatenate(positions, axis if axis < 0 else axis - 1)
     return builder.add(Gather, layer, tensors, index.shape, index=index, fused=("concatenate",))
 

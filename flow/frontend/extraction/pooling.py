@@ -48,8 +48,8 @@ def _multiplied(layer: Layer, counts: Codes, area: int) -> tuple[Codes, FixedFor
     """
     if any(int(number) & (int(number) - 1) for number in (area, *np.unique(counts))):
         raise UnsupportedError(
-            f"its average_quantizer multiplies a rounded average over {area} pixels; "
-            "use a window of a power of two without padding, or no average_quantizer"
+            f"its average_quantizer multiplies a rounded average over {area} pixels",
+            remedy="use a window of a power of two without padding, or no average_quantizer",
         )
     multiplier, fmt = layer.codes("multiplier")
     weight, weight_format = exact_codes(multiplier.item() * fmt.step * area / counts)

@@ -110,7 +110,7 @@ def _dilated(weight: Codes, rates: Shape) -> Codes:
         return weight
     window = tuple((size - 1) * rate + 1 for size, rate in zip(weight.shape, rates, strict=False))
     if math.prod(window) > SPREAD:
-        raise UnsupportedError(f"dilation_rate {rates} spreads its windows over {window}; use smaller rates")
+        raise UnsupportedError(f"dilation_rate {rates} spreads its windows over {window}", remedy="use smaller rates")
     out = np.zeros((*window, *weight.shape[-2:]), np.int64)
     out[tuple(slice(None, None, rate) for rate in rates)] = weight
     return out
@@ -152,7 +152,7 @@ def _conv_transpose(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) ->
 def _transposed_places(size: int, window: int, step: int, padding: str, extra: int | None) -> Codes:
     """Return, for one axis of the padded input of the flipped kernel, which input pixel stands there, or -1."""
     if padding not in ("valid", "same"):
-        raise UnsupportedError(f"padding {padding!r} is not supported; use 'valid' or 'same'")
+        raise UnsupportedError(f"padding {padding!r} is not supported", remedy="use 'valid' or 'same'")
     if extra is None:
         length = size * step + (max(window - step, 0) if padding == "valid" else 0)
     else:
@@ -173,7 +173,7 @@ def _batchnorm(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tens
     shape, axis = builder.op(tensor).shape, layer.config.get("axis", -1)
     axis = axis[0] if isinstance(axis, list | tuple) else axis
     if axis not in (-1, len(shape)):
-        raise UnsupportedError(f"normalizes axis {axis}; only the last one (channels) is supported")
+        raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one (channels) is supported")
     scale, scale_format = layer.codes("scale")
     offset, offset_format = layer.codes("offset")
     if scale.shape != shape[-1:] or offset.shape != shape[-1:]:

@@ -30,7 +30,7 @@ def _fold(first: Op, second: Op, graph: IntGraph) -> Op | None:
     if not casts_exactly(first, graph[first.inputs[0]].format):
         return None
     if _reach(first, second) >= 2.0 ** (CODE_BITS - 1):
-        raise UnsupportedError(f"op '{first.name}': folding '{second.name}' takes more than {CODE_BITS} bits")
+        raise UnsupportedError(f"folding '{second.name}' takes more than {CODE_BITS} bits", op=first.name)
     weight, weight_frac = first.weight * second.scale, first.weight_format.frac_bits + second.scale_format.frac_bits
     bias_frac = first.bias_format.frac_bits + second.scale_format.frac_bits
     common = max(bias_frac, second.offset_format.frac_bits)

@@ -68,7 +68,7 @@ class _Adders:
             from alkaid.cmvm import cmvm_solve
         except ImportError as error:
             raise ToolMissingError(
-                "alkaid is not installed, which optimises constant products; run: pip install 'po2flow[rtl]'"
+                "alkaid is not installed, which optimises constant products", remedy="run: pip install 'po2flow[rtl]'"
             ) from error
         ranges = [(float(low), float(high), 1.0) for low, high in zip(self.low, self.high, strict=True)]
         for stage in cmvm_solve(self.matrix.astype(np.float32), qintervals=ranges):
@@ -76,7 +76,7 @@ class _Adders:
         out = []
         for column, (place, exponent, form) in zip(self.matrix.T, self.values, strict=True):
             if exponent < 0 or not np.array_equal(form << max(exponent, 0), column):
-                raise ToolFailedError(f"op '{name}': alkaid's adders give another matrix than its weights")
+                raise ToolFailedError("alkaid's adders give another matrix than its weights", op=name)
             out.append(self.net.shl(place, exponent))
         return out
 

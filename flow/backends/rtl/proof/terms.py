@@ -25,7 +25,7 @@ def bitwuzla_version() -> str:
     try:
         import bitwuzla
     except ImportError as error:
-        raise ToolMissingError("bitwuzla is not installed; pip install 'po2flow[rtl]' brings it") from error
+        raise ToolMissingError("bitwuzla is not installed", remedy="pip install 'po2flow[rtl]' brings it") from error
     return f"bitwuzla {bitwuzla.version()}"
 
 

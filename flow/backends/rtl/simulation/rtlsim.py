@@ -116,7 +116,7 @@ def compile_rtl(project_dir: Path, graph: IntGraph, io_type: str, build_dir: Pat
                 _described(module, graph, io_type).tofile(f"{scratch}/design.bin")
                 os.replace(f"{scratch}/design.bin", design)
     except OSError as error:
-        raise OutputError(f"{build_dir}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"cannot be written ({error.strerror})", file=build_dir) from error
     return RtlProgram(simulator=simulator, design=design, io_type=io_type)
 
 

@@ -147,8 +147,8 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
         raise UnsupportedError(str(error)) from error
     if part.family not in LUT_MEMORIES:
         raise UnsupportedError(
-            f"there is no static estimate for family {part.family!r}, only for {', '.join(LUT_MEMORIES)}; "
-            "`flow build --until synth` counts"
+            f"there is no static estimate for family {part.family!r}, only for {', '.join(LUT_MEMORIES)}",
+            remedy="`flow build --until synth` counts",
         )
     told = json.loads(design)
     needs = {name: Needs.from_json(each) for name, each in told["needs"].items()}

@@ -116,8 +116,8 @@ def nextpnr(family: str) -> tuple[list[str], str]:
     """
     if family not in PROGRAMS:
         raise UnsupportedError(
-            f"place and route for family {family!r} is not supported: nextpnr places {', '.join(PROGRAMS)}; "
-            "for other parts, use the vendor's tool on the project"
+            f"place and route for family {family!r} is not supported: nextpnr places {', '.join(PROGRAMS)}",
+            remedy="for other parts, use the vendor's tool on the project",
         )
     program = PROGRAMS[family]
     native = find_tool(program)
@@ -126,12 +126,14 @@ def nextpnr(family: str) -> tuple[list[str], str]:
     package = f"yowasp-{program}"
     module = package.replace("-", "_")
     if find_spec(module) is None:
-        raise ToolMissingError(f"'{program}' is neither on PATH nor installed; pip install {package}")
+        raise ToolMissingError(f"'{program}' is neither on PATH nor installed", remedy=f"pip install {package}")
     start = f"import sys, {module} as n; sys.exit(n.run_{program.replace('-', '_')}(sys.argv[1:]))"
     try:
         return [sys.executable, "-c", start], f"{program} {version(package)} (yowasp)"
     except PackageNotFoundError as error:
-        raise ToolMissingError(f"'{module}' has no version; pip install --force-reinstall {package}") from error
+        raise ToolMissingError(
+            f"'{module}' has no version", remedy=f"pip install --force-reinstall {package}"
+        ) from error
 
 
 def device_options(part: Part, text: str) -> list[str]:
@@ -157,7 +159,7 @@ def device_options(part: Part, text: str) -> list[str]:
         kind, pins = re.fullmatch(r"([a-z]*)(\d*)", package or "bg381").groups()  # type: ignore[union-attr]
         if kind not in ECP5_PACKAGES:
             raise UnsupportedError(
-                f"package of part {text!r} is not known; known: {', '.join(ECP5_PACKAGES)} with pins"
+                f"package of part {text!r} is not known", remedy=f"known: {', '.join(ECP5_PACKAGES)} with pins"
             )
         return [device, "--package", f"{ECP5_PACKAGES[kind]}{pins}", "--speed", suffix["speed"] or "6"]
     device = part.name.removeprefix("iCE40")

@@ -19,7 +19,7 @@ from typing import Any
 
 from flow.backends.rtl.cells import Family, count, find_family
 from flow.backends.rtl.yosys import TIMEOUT_S, Script, quoted, run_scripts, yosys_version
-from flow.errors import EmitError, OutputError, ToolFailedError
+from flow.errors import EmitError, OutputError, ToolFailedError, at
 from flow.parts import find_device
 from flow.results import ResourceReport, Resources
 from flow.target import Target
@@ -117,7 +117,9 @@ def needed(verilog: Mapping[str, tuple[str, bytes]], top: str) -> Module:
         EmitError: there is no such module.
     """
     if top not in verilog:
-        raise EmitError(f"the project has no module '{top}' below {RTL}/; it has: {', '.join(sorted(verilog))}")
+        raise EmitError(
+            f"the project has no module '{top}' below {RTL}/", remedy=f"it has: {', '.join(sorted(verilog))}"
+        )
     files: dict[str, bytes] = {}
     waiting = [top]
     while waiting:
@@ -157,7 +159,7 @@ def keep(path: Path, key: str, result: Any) -> None:
             new.write_text(json.dumps({"key": key, "result": result}, indent=1) + "\n")
             os.replace(new, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from error
 
 
 def cache_key(module: Module, commands: Sequence[str]) -> str:
@@ -207,10 +209,8 @@ def read_statistics(path: Path) -> dict[str, int]:
 
 
 def _resources(name: str, cells: Mapping[str, int], family: Family) -> Resources:
-    try:
+    with at(field=name):
         counts = count(cells, family)
-    except ToolFailedError as error:
-        raise error.at(name) from error
     beside = {key: number for key, number in counts.items() if key in ("carry", "bram_4k")}
     return Resources(
         name=name,

@@ -58,8 +58,8 @@ def emit(graph: IntGraph, target: Target) -> Project:
         UnsupportedError: an op has no netlist, or two modules would have one name.
         ToolMissingError: alkaid is not installed.
     """
-    for reason in refusals(graph):
-        raise UnsupportedError(f"{graph.name}: {reason}")
+    for refusal in refusals(graph):
+        raise refusal.at(model=graph.name)
     form = FORMS[target.io_type]
     modules = {
         op.name: form.module(op, graph, target.clock_period_ns, f"{graph.name}_{op.name}")
@@ -71,7 +71,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
     for name, text in [*texts, (graph.name, form.top(graph, modules))]:
         path = f"rtl/{name}.v"
         if path in files:
-            raise UnsupportedError(f"two modules would be called '{name}'; rename a layer of the model")
+            raise UnsupportedError(f"two modules would be called '{name}'", remedy="rename a layer of the model")
         files[path] = text.encode()
     design = {
         "top": graph.name,

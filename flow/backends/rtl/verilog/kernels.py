@@ -14,6 +14,7 @@ import numpy as np
 
 from flow.backends.rtl.netlists import arithmetic
 from flow.backends.rtl.netlists.netlist import Netlist
+from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import (
     BatchNorm,
@@ -86,12 +87,16 @@ def kernels(op: Op, graph: IntGraph) -> list[Kernel]:
     return [Kernel(net, index, fill, np.arange(len(index)))]
 
 
-def refusals(graph: IntGraph) -> Iterator[str]:
+def refusals(graph: IntGraph) -> Iterator[UnsupportedError]:
     """Yield why ops of a graph have no netlist: who, why, and what to do."""
     for op in graph.ops:
         if isinstance(op, Lookup | Softmax) and graph.sources(op)[0].format.width > TABLE_BITS:
             width = graph.sources(op)[0].format.width
-            yield f"op '{op.name}' is a table over {width} bits; at most {TABLE_BITS} are built: quantize its input"
+            yield UnsupportedError(
+                f"op '{op.name}' is a table over {width} bits",
+                named=op.name,
+                remedy=f"at most {TABLE_BITS} are built: quantize its input",
+            )
 
 
 def uniform(op: Op) -> bool:
