@@ -28,12 +28,12 @@ from random_modules import random_module
 from scipy.optimize import linprog
 
 import flow
-from flow.backends.rtl.cells import FAMILIES, count
 from flow.backends.rtl.netlists.needs import Needs
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, relative_errors
 from flow.backends.rtl.synthesis.synth import Module, needed, read_modules
 from flow.backends.rtl.verilog.emit import DESIGN, emit
-from flow.backends.rtl.yosys import quoted, run_scripts, yosys_version
+from flow.backends.yosys.cells import FAMILIES, count
+from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
 from flow.cost.estimation import estimate
 from flow.ir.graph import IntGraph
 from flow.project import write

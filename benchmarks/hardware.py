@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 from stock import markdown_table
 
 from flow.backends.rtl.simulation import rtlsim
-from flow.backends.rtl.synthesis.synth import keep, read_kept, synthesize
+from flow.backends.rtl.synthesis.synth import synthesize
 from flow.backends.rtl.verilog.emit import emit
-from flow.backends.rtl.yosys import yosys_version
+from flow.backends.yosys.scripts import yosys_version
 from flow.data.datasets import Dataset, load_dataset
 from flow.data.inputs import Samples, to_port
 from flow.errors import FlowError
@@ -49,6 +49,7 @@ from flow.ir.fixed import to_values
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
 from flow.project import digest_files, write
+from flow.runs import keep, read_kept
 from flow.target import Target
 from flow.toolchain import run_tool
 from flow.train.spec import BatchNormSpec, DenseSpec, LayerSpec, ModelSpec, ReluSpec, find_model_dir, load_spec

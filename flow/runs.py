@@ -145,6 +145,25 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise InputError(f"cannot be read ({error})", file=path) from error
 
 
+def keep(path: Path, key: str, result: Any) -> None:
+    """Write a result, JSON types, and its key into a file that appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(path) as file:
+        file.write((json.dumps({"key": key, "result": result}, indent=1) + "\n").encode())
+
+
+def read_kept(path: Path, key: str) -> Any:
+    """Return what `keep` left in a file under this key; None if there is none, another, or it is damaged."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return data.get("result") if isinstance(data, dict) and data.get("key") == key else None
+
+
 def digest(*parts: Any) -> str:
     """Return the SHA-256 of JSON-able parts."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -100,6 +100,8 @@ class Functions:
         differences: what a project's files say otherwise than the graph, in words.
         not_simulated: why its projects are not simulated here; empty if they are.
         compile: builds the simulation of a project as it lies on disk.
+        compile_together: builds the simulations of many projects, of one io_type and below one directory, at once; None
+            where they are built one by one.
         checks: further checks of a project by the name of their stage.
         measure: what a simulation without pauses measures, given input codes and what the level gave for them; None if
             it measures nothing.
@@ -114,6 +116,7 @@ class Functions:
     differences: Callable[[Project, IntGraph, Target], tuple[str, ...]]
     not_simulated: Callable[[Target], str] = lambda target: ""
     compile: Callable[[Site], Level]
+    compile_together: Callable[[Sequence[Project], Sequence[IntGraph], Path], list[Level]] | None = None
     checks: Callable[[Target], Mapping[str, Check]] = lambda target: {}
     measure: Callable[[Site, Codes, SimResult], tuple[ResourceReport, EnergyReport]] | None = None
     estimate: Callable[[IntGraph, Target], ResourceReport] | None = None

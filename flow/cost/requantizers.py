@@ -20,7 +20,7 @@ CONSTANT, RUNTIME = "constant", "runtime"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FpgaCost:
-    """What a circuit takes of an FPGA, as Yosys counts it (flow/backends/rtl/cells.py); nothing is placed."""
+    """What a circuit takes of an FPGA, as Yosys counts it (flow/backends/yosys/cells.py); nothing is placed."""
 
     lut: int
     ff: int

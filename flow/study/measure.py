@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from flow.backends.rtl.cells import FAMILIES, count
-from flow.backends.rtl.synthesis.synth import keep, read_kept, read_statistics
-from flow.backends.rtl.yosys import TIMEOUT_S, Script, run_scripts, yosys_version
+from flow.backends.yosys.cells import FAMILIES, count
+from flow.backends.yosys.scripts import TIMEOUT_S, Script, read_statistics, run_scripts, yosys_version
 from flow.cost.requantizers import RUNTIME, Costs, costs_from_json
 from flow.errors import EmitError, SpecError
+from flow.runs import keep, read_kept
 from flow.study.circuits import CIRCUITS, TOP, Circuit, verilog
 from flow.study.definitions import Codes
 from flow.study.gates import Netlist, Simulation, read_netlist

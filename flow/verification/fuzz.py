@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flow.backends.functions import functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
 from flow.errors import InputError, ToolFailedError, ToolMissingError, UnsupportedError
@@ -74,6 +75,7 @@ class _Ready:
     """A model on its way: all but its simulation."""
 
     recipe: Recipe
+    target: Target
     graph: IntGraph
     project: Project
     codes: Codes
@@ -107,7 +109,6 @@ def _guarded(recipe: Recipe, function: Callable[..., Any], *arguments: Any) -> A
 
 
 def _prepare(recipe: Recipe) -> _Ready | Outcome:
-    from flow.backends.hls4ml.emit import emit
     from flow.train import inference
     from flow.train.functions import evaluate
     from flow.train.recipes import forget, from_recipe
@@ -124,7 +125,7 @@ def _prepare(recipe: Recipe) -> _Ready | Outcome:
     if wrong is not None:
         return Outcome(name=recipe.name, status=DIFFERS, reason=wrong, ops=len(graph.ops))
     target = Target(backend=recipe.backend, io_type=recipe.io_type, strategy=recipe.strategy)
-    return _Ready(recipe, graph, emit(graph, target), codes, expected, qkeras)
+    return _Ready(recipe, target, graph, functions(target).emit(graph, target), codes, expected, qkeras)
 
 
 def _first_wrong(graph: IntGraph, expected: SimResult, other: SimResult) -> str | None:
@@ -138,14 +139,14 @@ def _first_wrong(graph: IntGraph, expected: SimResult, other: SimResult) -> str 
 
 def _simulated(ready: Sequence[_Ready]) -> list[Outcome]:
     """Compile together and compare; if the compilation fails, one by one, so that the culprit is named."""
-    from flow.backends.hls4ml.together import compile_together
-
     if not ready:
         return []
+    compile_together = functions(ready[0].target).compile_together
+    assert compile_together is not None, f"{ready[0].target.backend} has no common compilation"
     with tempfile.TemporaryDirectory(prefix="po2flow-fuzz-") as scratch:
         try:
             simulations = compile_together(
-                [each.project for each in ready], [each.graph for each in ready], Path(scratch), programs=1
+                [each.project for each in ready], [each.graph for each in ready], Path(scratch)
             )
         except ToolFailedError as error:
             if len(ready) == 1:

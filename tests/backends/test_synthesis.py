@@ -11,26 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from flow.backends.rtl import yosys
-from flow.backends.rtl.cells import FAMILIES, count, find_family
 from flow.backends.rtl.synthesis import pnr
 from flow.backends.rtl.synthesis import synth as synthesis
 from flow.backends.rtl.synthesis.pnr import HARNESS, device_options, harness, nextpnr, place_and_route, read_report
-from flow.backends.rtl.synthesis.synth import (
-    cache_key,
-    dsp_note,
-    keep,
-    needed,
-    read_kept,
-    read_modules,
-    read_statistics,
-    script,
-    synthesize,
-)
-from flow.backends.rtl.yosys import CHILD, quoted, run_scripts, yosys_version
+from flow.backends.rtl.synthesis.synth import cache_key, dsp_note, needed, read_modules, script, synthesize
+from flow.backends.yosys import scripts as yosys
+from flow.backends.yosys.cells import FAMILIES, count, find_family
+from flow.backends.yosys.scripts import CHILD, quoted, read_statistics, run_scripts, yosys_version
 from flow.errors import EmitError, OutputError, SpecError, ToolFailedError, ToolMissingError, UnsupportedError
 from flow.parts import LATTICE_PARTS, PARTS, find_device
 from flow.results import ResourceReport, Resources
+from flow.runs import keep, read_kept
 from flow.target import Target
 from flow.toolchain import run_tool
 

@@ -13,9 +13,10 @@ import zoo
 from edits import edit
 from nets import Net, s, u
 
+from flow.backends.functions import Level
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.readback import Finding, check_project, findings
-from flow.backends.hls4ml.together import Simulation, compile_together
+from flow.backends.hls4ml.together import compile_together
 from flow.data.adversarial import adversarial_inputs
 from flow.errors import EmitError
 from flow.ir import reference
@@ -250,7 +251,7 @@ def test_reading_finds_it(name: str, target: Target) -> None:
 
 
 @pytest.fixture(scope="module", params=TARGETS[:1], ids=["parallel"])
-def simulations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Simulation]:
+def simulations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Level]:
     """Return, by name of the sabotage, the simulation of the project; "" is the honest one."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not on PATH")
@@ -266,14 +267,14 @@ def simulations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return dict(zip(crimes, compiled, strict=True))
 
 
-def test_an_honest_project_runs_as_the_reference(simulations: dict[str, Simulation]) -> None:
+def test_an_honest_project_runs_as_the_reference(simulations: dict[str, Level]) -> None:
     graph = victim()
     codes = adversarial_inputs(graph, 1000)
     assert compare.first_divergence(graph, reference.run(graph, codes), simulations[""](codes), None) is None
 
 
 @pytest.mark.parametrize("name", [name for name, crime in SABOTAGE.items() if crime.cause])
-def test_running_finds_it(name: str, simulations: dict[str, Simulation]) -> None:
+def test_running_finds_it(name: str, simulations: dict[str, Level]) -> None:
     crime, graph, simulate = SABOTAGE[name], victim(), simulations[name]
     codes = adversarial_inputs(graph, 1000)
     expected, other = reference.run(graph, codes), simulate(codes)

@@ -8,12 +8,14 @@ emitted or read back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
 from flow.backends import vivado
 from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
 from flow.backends.hls4ml import csim, csynth, dialects, layers, threaded, wiring
+from flow.backends.hls4ml.together import compile_together
 from flow.cost.estimation import estimate
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes
@@ -130,6 +132,7 @@ AMD = Functions(
     emit=_emit_amd,
     differences=_differences_amd,
     compile=_compile,
+    compile_together=partial(compile_together, programs=1),
     checks=_checks,
     estimate=estimate,
     estimate_project=_estimate,

@@ -9,18 +9,16 @@ directory in which it runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from flow.backends.functions import Level
 from flow.backends.hls4ml import csim
-from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.project import Project, write
-from flow.results import SimResult
 from flow.toolchain import require_tool, run_all
 
-Simulation = Callable[[Codes], SimResult]
 PARAMETERS = "firmware/parameters.h"
 TRACE = re.compile(r"namespace nnet \{\nbool trace_enabled.*?\} // namespace nnet\n", re.DOTALL)
 INCLUDE = re.compile(r'#include ["<](?!weights/)[^">]+[">]\n')
@@ -29,7 +27,7 @@ CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
 
 def compile_together(
     projects: Sequence[Project], graphs: Sequence[IntGraph], directory: Path, programs: int = 2
-) -> list[Simulation]:
+) -> list[Level]:
     """Return a function for each project that simulates it.
 
     Args:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from flow.backends import vivado
 from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, refused
-from flow.backends.rtl.cells import find_family
 from flow.backends.rtl.synthesis import pnr, synth
 from flow.backends.rtl.synthesis.estimate import estimate_rtl
 from flow.backends.rtl.verilog import kernels
-from flow.backends.rtl.yosys import yosys_version
+from flow.backends.yosys.cells import find_family
+from flow.backends.yosys.scripts import yosys_version
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes
 from flow.ir.graph import Input, IntGraph

@@ -22,9 +22,10 @@ from flow.backends.rtl.proof.engines import BITWUZLA, Answer, prove_claim
 from flow.backends.rtl.proof.samples import Difference
 from flow.backends.rtl.proof.terms import bitwuzla_version
 from flow.backends.rtl.proof.wiring import WiringError, check_top, op_circuits
-from flow.backends.rtl.synthesis.synth import Module, keep, needed, read_kept, read_modules
-from flow.backends.rtl.yosys import quoted, yosys_version
+from flow.backends.rtl.synthesis.synth import Module, needed, read_modules
+from flow.backends.yosys.scripts import quoted, yosys_version
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
+from flow.runs import keep, read_kept
 from flow.toolchain import run_pool
 
 PROVED, EXHAUSTIVE, TESTED = "proved", "exhaustive", "tested"

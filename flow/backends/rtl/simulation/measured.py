@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
-from flow.backends.rtl.yosys import yosys_version
+from flow.backends.yosys.scripts import yosys_version
 from flow.errors import EmitError
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph

@@ -31,7 +31,7 @@ from flow.backends.rtl.simulation.steps import Bits, Steps
 from flow.backends.rtl.verilog.op_modules import words
 from flow.backends.rtl.verilog.ports import axis_port
 from flow.backends.rtl.verilog.stages import leading_padding
-from flow.backends.rtl.yosys import quoted, run_scripts, yosys_version
+from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
 from flow.errors import EmitError, OutputError
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, Op

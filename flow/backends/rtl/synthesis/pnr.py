@@ -18,12 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flow.backends.rtl.cells import find_family
-from flow.backends.rtl.synthesis.synth import Module, cache_key, keep, needed, read_kept, read_modules
-from flow.backends.rtl.yosys import TIMEOUT_S, Script, quoted, run_scripts
+from flow.backends.rtl.synthesis.synth import Module, cache_key, needed, read_modules
+from flow.backends.yosys.cells import find_family
+from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, run_scripts
 from flow.errors import ToolFailedError, ToolMissingError, UnsupportedError
 from flow.parts import LATTICE_PACKAGE, Part, find_device
 from flow.results import ResourceReport, Resources
+from flow.runs import keep, read_kept
 from flow.target import Target
 from flow.toolchain import find_tool, run_pool, run_tool
 

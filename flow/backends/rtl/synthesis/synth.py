@@ -8,20 +8,19 @@ counted again only if a file, the script or Yosys changed.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from flow.backends.rtl.cells import Family, count, find_family
-from flow.backends.rtl.yosys import TIMEOUT_S, Script, quoted, run_scripts, yosys_version
-from flow.errors import EmitError, OutputError, ToolFailedError, at
+from flow.backends.yosys.cells import Family, count, find_family
+from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, read_statistics, run_scripts, yosys_version
+from flow.errors import EmitError, at
 from flow.parts import find_device
 from flow.results import ResourceReport, Resources
+from flow.runs import keep, read_kept
 from flow.target import Target
 
 RTL = "rtl"
@@ -137,31 +136,6 @@ def script(module: Module, family: Family) -> Script:
     return (f"read_verilog {' '.join(module.files)}", f"{family.synthesis} -top {module.name}")
 
 
-def read_kept(path: Path, key: str) -> Any:
-    """Return what `keep` left in a file under this key; None if there is none, another, or it is damaged."""
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return data.get("result") if isinstance(data, dict) and data.get("key") == key else None
-
-
-def keep(path: Path, key: str, result: Any) -> None:
-    """Write a result into a file that appears whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
-            new = Path(scratch) / "new"
-            new.write_text(json.dumps({"key": key, "result": result}, indent=1) + "\n")
-            os.replace(new, path)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from error
-
-
 def cache_key(module: Module, commands: Sequence[str]) -> str:
     """Return what a result of commands on a module depends on, as a digest."""
     return sha256(json.dumps([module.digest, list(commands), yosys_version()]).encode()).hexdigest()
@@ -193,19 +167,6 @@ def _cells(
         }
         run_scripts(scripts, directory, finished, timeout_s)
     return counted
-
-
-def read_statistics(path: Path) -> dict[str, int]:
-    """Return cell type -> how many of a whole design, as Yosys' `stat -json` wrote it.
-
-    Raises:
-        ToolFailedError: it is no such file.
-    """
-    try:
-        cells = json.loads(path.read_text())["design"]["num_cells_by_type"]
-        return {str(name): int(number) for name, number in cells.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ToolFailedError(f"Yosys left no readable statistics in {path.name} ({error!r})") from error
 
 
 def _resources(name: str, cells: Mapping[str, int], family: Family) -> Resources:

@@ -127,7 +127,7 @@ def count(cells: Mapping[str, int], family: Family) -> dict[str, int]:
     if unknown:
         raise ToolFailedError(
             f"Yosys left cells that are not counted here: {', '.join(f'{cells[name]} {name}' for name in unknown)}",
-            remedy="their place is the table of the family in flow/backends/rtl/cells.py",
+            remedy="their place is the table of the family in flow/backends/yosys/cells.py",
         )
     total = dict.fromkeys(("lut", "ff", "dsp", "carry", "uram", f"bram_{family.bram_kbit}k"), 0)
     for name, number in cells.items():

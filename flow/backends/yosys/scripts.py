@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from flow.errors import ToolMissingError, at
+from flow.errors import ToolFailedError, ToolMissingError, at
 from flow.toolchain import run_pool
 
 CHILD = """
@@ -68,3 +69,16 @@ def run_scripts(
 def quoted(path: Path) -> str:
     """Return a path as one word of a Yosys command."""
     return f'"{path}"'
+
+
+def read_statistics(path: Path) -> dict[str, int]:
+    """Return cell type -> how many of a whole design, as Yosys' `stat -json` wrote it.
+
+    Raises:
+        ToolFailedError: it is no such file.
+    """
+    try:
+        cells = json.loads(path.read_text())["design"]["num_cells_by_type"]
+        return {str(name): int(number) for name, number in cells.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ToolFailedError(f"Yosys left no readable statistics in {path.name} ({error!r})") from error
