@@ -21,7 +21,8 @@ from flow.backends.hls4ml import csim
 from flow.errors import InputError, OutputError, ToolMissingError
 from flow.frontend.trained import save_trained
 from flow.ir.graph import from_json
-from flow.pipeline import BuildOptions, build, compare_run, load_report
+from flow.pipeline import UNTIL, BuildOptions, build, compare_run, load_report
+from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, WANTED
 from flow.project import read
 from flow.report.record import Report
 from flow.sources import find_source
@@ -448,3 +449,31 @@ def test_the_api_gives_what_the_command_gives(tmp_path_factory: pytest.TempPathF
     assert report.document["verdict"] == outcome.report()["verdict"]
     assert report.exit_code == 0
     assert report.to_json() == load_report(run_directories(output)[0]).to_json()
+
+
+# the lists of stages
+
+LISTS = {
+    "build": (BUILD, {"model", "asked", "options", "announce"}),
+    "quantize": (QUANTIZE, {"model", "asked", "options", "announce"}),
+    "compare": (COMPARE, {"run", "stored", "asked_levels", "asked_inputs"}),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_what_a_stage_needs_is_made_before_it_or_given(name: str) -> None:
+    """No value is made twice, and no stage waits for one that waits for it."""
+    stages, known = LISTS[name][0], LISTS[name][1] | {"clock"}
+    made = [stage.makes for stage in stages]
+    assert len(set(made)) == len(made) and not known & set(made)
+    waiting = list(stages)
+    while ready := [stage for stage in waiting if stage.needs <= known]:
+        known = known | {stage.makes for stage in ready}
+        waiting = [stage for stage in waiting if stage not in ready]
+    assert not waiting, {stage.makes: stage.needs - known for stage in waiting}
+
+
+def test_every_stage_that_a_build_may_stop_after_is_known() -> None:
+    assert tuple(WANTED) == UNTIL
+    for stages, _ in (LISTS["build"], LISTS["quantize"]):
+        assert {name for names in WANTED.values() for name in names} <= {stage.makes for stage in stages}

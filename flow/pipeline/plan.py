@@ -63,9 +63,11 @@ class Stage:
     recorded: Callable[[Any, str], str | None] = lambda value, key: key
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """Names of the values that it is computed from."""
-        return tuple(inspect.signature(self.run).parameters)
+    def needs(self) -> frozenset[str]:
+        """Names of all values that it may ask for."""
+        functions = (self.run,) if self.load is None else (self.run, self.load)
+        asked = {name for function in functions for name in inspect.signature(function).parameters}
+        return frozenset(asked | ({self.key} if self.key else set()))
 
 
 class Plan(Mapping[str, Any]):
