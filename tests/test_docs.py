@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_architecture import ORDER
 
 import flow
 from flow.backends.rtl.proof.prove import Proof
@@ -104,33 +105,59 @@ def test_files_named_in_the_documents_exist() -> None:
             assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
-def _rooms() -> str:
-    """Return each package's docstring and the first line of each of its modules, as Markdown."""
-    lines = []
-    for init in sorted((ROOT / "flow").rglob("__init__.py")):
-        room = init.parent.relative_to(ROOT / "flow").as_posix()
-        lines.append("### Doors and records: `flow/`" if room == "." else f"### `{room}/`")
-        if room != ".":
-            lines += ["", ast.get_docstring(ast.parse(init.read_text())) or ""]
-        lines += ["", "| module | |", "|---|---|"]
-        for module in sorted(init.parent.glob("*.py")):
-            if module != init:
-                first = (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")[0].replace("|", "\\|")
-                lines.append(f"| `{module.stem}` | {first} |")
-        if lines[-1] == "|---|---|":
-            del lines[-3:]
-        lines.append("")
-    return "\n".join(lines)
+def _docstring(module: Path) -> str:
+    return (ast.get_docstring(ast.parse(module.read_text())) or "").replace("|", "\\|")
 
 
-def test_architecture_lists_every_room(request: pytest.FixtureRequest) -> None:
-    path = ROOT / "docs" / "architecture.md"
-    head, rest = path.read_text().split("## Rooms\n\n")
-    _, _, tail = rest.partition("## Stages of a build")
-    text = f"{head}## Rooms\n\n{_rooms()}\n## Stages of a build{tail}"
+def _rooms() -> Iterator[tuple[str, Path]]:
+    """Yield name and directory of each room, in the order of the imports; the root comes last."""
+    for name in ORDER:
+        path = ROOT / "flow" / name.replace(".", "/")
+        if path.is_dir():
+            yield name.replace(".", "/"), path
+    yield "", ROOT / "flow"
+
+
+def _rooms_in_full() -> str:
+    """Return docs/rooms.md: each room's docstring, and the first line of each of its modules."""
+    lines = [
+        "# Rooms",
+        "",
+        "Printed from the docstrings of the code. [architecture.md](architecture.md) says how they belong",
+        "together.",
+    ]
+    for name, path in _rooms():
+        words = _docstring(path / "__init__.py") if name else "Records that every room speaks of, and the doors."
+        lines += ["", f"## `flow/{name}{'/' if name else ''}`", "", words]
+        modules = [module for module in sorted(path.glob("*.py")) if module.stem != "__init__"]
+        if modules:
+            lines += ["", "| module | |", "|---|---|"]
+            lines += [f"| `{module.stem}` | {_docstring(module).splitlines()[0]} |" for module in modules]
+    return "\n".join(lines) + "\n"
+
+
+def _rooms_in_short() -> str:
+    """Return the table of docs/architecture.md: what each room is for."""
+    rows = [f"| `{name}` | {_docstring(path / '__init__.py').splitlines()[0]} |" for name, path in _rooms() if name]
+    return "\n".join(["| room | what it is for |", "|---|---|", *rows])
+
+
+def test_every_room_says_what_goes_in_and_what_comes_out() -> None:
+    for name, path in _rooms():
+        words = _docstring(path / "__init__.py")
+        assert not name or ("In: " in words and "Out: " in words), name
+
+
+def test_the_documents_list_every_room(request: pytest.FixtureRequest) -> None:
+    rooms, architecture = ROOT / "docs" / "rooms.md", ROOT / "docs" / "architecture.md"
+    head, rest = architecture.read_text().split("| room | what it is for |")
+    _, _, tail = rest.partition("\n\n")
+    short = f"{head}{_rooms_in_short()}\n\n{tail}"
     if request.config.getoption("--update-golden"):
-        path.write_text(text)
-    assert path.read_text() == text, "run pytest --update-golden tests/test_docs.py and read the diff"
+        rooms.write_text(_rooms_in_full())
+        architecture.write_text(short)
+    assert rooms.read_text() == _rooms_in_full(), "run pytest --update-golden tests/test_docs.py and read the diff"
+    assert architecture.read_text() == short, "run pytest --update-golden tests/test_docs.py and read the diff"
 
 
 # -- names

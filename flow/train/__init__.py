@@ -1,4 +1,7 @@
-"""Training with QKeras: the only package of this project that imports TensorFlow.
+"""Training with QKeras, and Keras as a front end: the only package of this project that imports TensorFlow.
+
+In: a spec with its data set, or a user's Keras file. Out: a `TrainedModel`, or the outputs of Keras' own inference as
+codes.
 
 QKeras 0.9.0 runs on Keras 2, which today's TensorFlow offers as `tf-keras` if `TF_USE_LEGACY_KERAS=1` is set before
 its Keras is first used. `load_tensorflow` sees to that, once; every module in this package gets its modules there.

@@ -1,1 +1,5 @@
-"""hls4ml back end: the only package that imports hls4ml; it writes HLS projects for Vitis and Vivado."""
+"""HLS projects by hls4ml's writers: the only package that imports hls4ml.
+
+In: a lowered `IntGraph` and a `Target` of one of its six back ends. Out: a `Project` that was read back, the codes of
+its C simulation, and what the vendor's synthesis reports.
+"""

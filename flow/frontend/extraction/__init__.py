@@ -1,4 +1,7 @@
-"""From a trained model to an IntGraph: exact, or refused by the name of the layer."""
+"""From the layers of a trained model to ops on integers, layer by layer; what has no exact form is refused by name.
+
+In: a `TrainedModel`. Out: an extracted `IntGraph`, or all that is refused.
+"""
 
 from flow.frontend.extraction.builder import Evaluate
 from flow.frontend.extraction.model import LAYERS, NO_OPS, extract, quantizes_its_input, refusals

@@ -1,4 +1,7 @@
-"""Passes: functions from IntGraph to IntGraph that keep its meaning; `lower` runs them in order."""
+"""Passes: functions from IntGraph to IntGraph that keep its meaning; `lower` runs them in order.
+
+In: a graph with one op per step of the model. Out: a graph of unified modules, with the same codes.
+"""
 
 from flow.ir.graph import IntGraph
 from flow.ir.passes.fold_batchnorm import fold_batchnorm

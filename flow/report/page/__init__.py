@@ -1,4 +1,7 @@
-"""The report as one HTML file that needs nothing else: no network, no script, no font; `compare` puts runs together."""
+"""The report as one HTML file that needs nothing else: no network, no script, no font; `compare` puts runs together.
+
+In: one `Report` or several. Out: the text of a page.
+"""
 
 from __future__ import annotations
 
