@@ -30,7 +30,7 @@ from scipy.optimize import linprog
 import flow
 from flow.backends.rtl.netlists.needs import Needs
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, relative_errors
-from flow.backends.rtl.synthesis.synth import Module, needed, read_modules
+from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.backends.yosys.cells import FAMILIES, count
 from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
@@ -107,7 +107,7 @@ class Emitted:
 
     kind: str
     directory: Path
-    module: Module
+    module: ModuleFiles
     needs: Needs
 
 
@@ -145,7 +145,7 @@ def _emitted(seed: int, family: str, directory: Path) -> Emitted:
     graph = IntGraph(name=f"m{seed}", ops=graph.ops, outputs=graph.outputs)
     project, op = emit(graph, target(seed, io_type, family)), graph.ops[-1].name
     write(project, directory)
-    module = needed(read_modules(directory), f"m{seed}_{op}")
+    module = module_files(read_modules(directory), f"m{seed}_{op}")
     needs = Needs.from_json(json.loads(project.files[DESIGN])["needs"][op])
     return Emitted(kind=kind, directory=directory, module=module, needs=needs)
 

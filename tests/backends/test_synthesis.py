@@ -14,7 +14,7 @@ import pytest
 from flow.backends.rtl.synthesis import pnr
 from flow.backends.rtl.synthesis import synth as synthesis
 from flow.backends.rtl.synthesis.pnr import HARNESS, device_options, harness, nextpnr, place_and_route, read_report
-from flow.backends.rtl.synthesis.synth import cache_key, dsp_note, needed, read_modules, script, synthesize
+from flow.backends.rtl.synthesis.synth import cache_key, dsp_note, module_files, read_modules, script, synthesize
 from flow.backends.yosys import scripts as yosys
 from flow.backends.yosys.cells import FAMILIES, count, find_family
 from flow.backends.yosys.scripts import CHILD, quoted, read_statistics, run_scripts, yosys_version
@@ -165,7 +165,7 @@ def test_memories(
     tmp_path: Path, family: str, bits: int, words: int, registered: bool, expected: Mapping[str, int]
 ) -> None:
     directory = write(tmp_path, {"memory": memory(bits, words, registered=registered)})
-    commands = script(needed(read_modules(directory), "memory"), FAMILIES[family])
+    commands = script(module_files(read_modules(directory), "memory"), FAMILIES[family])
     run_scripts({"memory": (*commands, f"tee -q -o {quoted(tmp_path / 'out.json')} stat -json")}, directory)
     counted = count(read_statistics(tmp_path / "out.json"), FAMILIES[family])
     memories = {key: counted[key] for key in counted if key.startswith(("bram", "lut")) and counted[key]}
@@ -283,7 +283,7 @@ def test_cells_that_are_not_counted_are_named_with_the_module(project: Path, mon
     monkeypatch.setattr(synthesis, "yosys_version", lambda: "Yosys")
     cache = project.parent / "synth"
     for module in ("tiny", "tiny_sum", "tiny_square"):
-        of = needed(read_modules(project), module)
+        of = module_files(read_modules(project), module)
         key = cache_key(of, script(of, FAMILIES["ECP5"]))
         keep(cache / f"{module}.json", key, {"EHXPLLL": 1} if module == "tiny" else {})
     monkeypatch.setattr(synthesis, "run_scripts", lambda *arguments: None)
@@ -301,11 +301,11 @@ def test_statistics_that_cannot_be_read(tmp_path: Path, text: str | None) -> Non
 
 def test_files_that_a_module_needs(project: Path) -> None:
     verilog = read_modules(project)
-    square = needed(verilog, "tiny_square")
+    square = module_files(verilog, "tiny_square")
     assert square.files == ("rtl/tiny_square.v", "rtl/tiny_square_kernel.v")
-    assert needed(verilog, "tiny_sum").files == ("rtl/tiny_sum.v",)
+    assert module_files(verilog, "tiny_sum").files == ("rtl/tiny_sum.v",)
     write(project, {"tiny_square_kernel": KERNEL + "\n"})
-    assert needed(read_modules(project), "tiny_square").digest != square.digest
+    assert module_files(read_modules(project), "tiny_square").digest != square.digest
 
 
 def test_kept_results(tmp_path: Path) -> None:

@@ -22,45 +22,45 @@ from flow.errors import ToolFailedError, UnsupportedError
 Counts = Mapping[str, int]
 
 
-def _each(names: str, **counts: int) -> dict[str, Counts]:
+def _cells(names: str, **counts: int) -> dict[str, Counts]:
     """Return the same counts for each of these cell types."""
     return dict.fromkeys(names.split(), counts)
 
 
-NO_HARDWARE = _each("$scopeinfo")
+NO_HARDWARE = _cells("$scopeinfo")
 AMD: Mapping[str, Counts] = {
     **NO_HARDWARE,
-    **_each("INV LUT1 LUT2 LUT3 LUT4 LUT5 LUT6 SRL16E SRLC32E RAM64X1S", lut=1),
-    **_each("RAM64X1D RAM128X1S", lut=2),
-    **_each("RAM128X1D RAM256X1S RAM32M RAM64M", lut=4),
-    **_each("RAM256X1D RAM512X1S RAM32M16 RAM64M8 RAM64X8SW RAM32X16DR8", lut=8),
-    **_each("FDRE FDSE FDCE FDPE FDRE_1 FDSE_1 FDCE_1 FDPE_1", ff=1),
-    **_each("CARRY4 CARRY8", carry=1),
-    **_each("DSP48E1 DSP48E2", dsp=1),
-    **_each("RAMB18E1 RAMB18E2", bram_18k=1),
-    **_each("RAMB36E1 RAMB36E2", bram_18k=2),
-    **_each("URAM288", uram=1),
-    **_each("MUXF7 MUXF8 MUXF9 VCC GND"),
+    **_cells("INV LUT1 LUT2 LUT3 LUT4 LUT5 LUT6 SRL16E SRLC32E RAM64X1S", lut=1),
+    **_cells("RAM64X1D RAM128X1S", lut=2),
+    **_cells("RAM128X1D RAM256X1S RAM32M RAM64M", lut=4),
+    **_cells("RAM256X1D RAM512X1S RAM32M16 RAM64M8 RAM64X8SW RAM32X16DR8", lut=8),
+    **_cells("FDRE FDSE FDCE FDPE FDRE_1 FDSE_1 FDCE_1 FDPE_1", ff=1),
+    **_cells("CARRY4 CARRY8", carry=1),
+    **_cells("DSP48E1 DSP48E2", dsp=1),
+    **_cells("RAMB18E1 RAMB18E2", bram_18k=1),
+    **_cells("RAMB36E1 RAMB36E2", bram_18k=2),
+    **_cells("URAM288", uram=1),
+    **_cells("MUXF7 MUXF8 MUXF9 VCC GND"),
 }
 ECP5: Mapping[str, Counts] = {
     **NO_HARDWARE,
-    **_each("LUT4", lut=1),
-    **_each("CCU2C", lut=2, carry=1),
-    **_each("TRELLIS_DPR16X4", lut=6),
-    **_each("TRELLIS_FF", ff=1),
-    **_each("MULT18X18D", dsp=1),
-    **_each("DP16KD", bram_18k=1),
-    **_each("PFUMX L6MUX21 ALU54B"),
+    **_cells("LUT4", lut=1),
+    **_cells("CCU2C", lut=2, carry=1),
+    **_cells("TRELLIS_DPR16X4", lut=6),
+    **_cells("TRELLIS_FF", ff=1),
+    **_cells("MULT18X18D", dsp=1),
+    **_cells("DP16KD", bram_18k=1),
+    **_cells("PFUMX L6MUX21 ALU54B"),
 }
 ICE40: Mapping[str, Counts] = {
     **NO_HARDWARE,
-    **_each("SB_LUT4", lut=1),
-    **_each("SB_CARRY", carry=1),
-    **_each("SB_DFF SB_DFFE SB_DFFR SB_DFFS SB_DFFSR SB_DFFSS SB_DFFER SB_DFFES SB_DFFESR SB_DFFESS", ff=1),
-    **_each("SB_DFFN SB_DFFNE SB_DFFNR SB_DFFNS SB_DFFNSR SB_DFFNSS", ff=1),
-    **_each("SB_DFFNER SB_DFFNES SB_DFFNESR SB_DFFNESS", ff=1),
-    **_each("SB_RAM40_4K SB_RAM40_4KNR SB_RAM40_4KNW SB_RAM40_4KNRNW", bram_4k=1),
-    **_each("SB_MAC16", dsp=1),
+    **_cells("SB_LUT4", lut=1),
+    **_cells("SB_CARRY", carry=1),
+    **_cells("SB_DFF SB_DFFE SB_DFFR SB_DFFS SB_DFFSR SB_DFFSS SB_DFFER SB_DFFES SB_DFFESR SB_DFFESS", ff=1),
+    **_cells("SB_DFFN SB_DFFNE SB_DFFNR SB_DFFNS SB_DFFNSR SB_DFFNSS", ff=1),
+    **_cells("SB_DFFNER SB_DFFNES SB_DFFNESR SB_DFFNESS", ff=1),
+    **_cells("SB_RAM40_4K SB_RAM40_4KNR SB_RAM40_4KNW SB_RAM40_4KNRNW", bram_4k=1),
+    **_cells("SB_MAC16", dsp=1),
 }
 
 
@@ -131,6 +131,6 @@ def count(cells: Mapping[str, int], family: Family) -> dict[str, int]:
         )
     total = dict.fromkeys(("lut", "ff", "dsp", "carry", "uram", f"bram_{family.bram_kbit}k"), 0)
     for name, number in cells.items():
-        for resource, each in family.cells[name].items():
-            total[resource] += number * each
+        for resource, of_one in family.cells[name].items():
+            total[resource] += number * of_one
     return total

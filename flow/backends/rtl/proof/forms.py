@@ -179,21 +179,21 @@ def runs(bits: Bits, sources: Mapping[int, tuple[int, int]]) -> list[tuple[int, 
     Raises:
         ToolFailedError: a net has no source.
     """
-    found: list[tuple[int, int | None, int, int]] = []
+    joined: list[tuple[int, int | None, int, int]] = []
     for offset, bit in enumerate(bits):
         if bit in (0, 1):
-            if found and found[-1][1] is None:
-                start, _, value, length = found[-1]
-                found[-1] = (start, None, value | (bit << length), length + 1)
+            if joined and joined[-1][1] is None:
+                start, _, value, length = joined[-1]
+                joined[-1] = (start, None, value | (bit << length), length + 1)
             else:
-                found.append((offset, None, bit, 1))
+                joined.append((offset, None, bit, 1))
             continue
         if bit not in sources:
             raise ToolFailedError(f"net {bit} is driven by nothing that is proved")
         source, index = sources[bit]
-        if found and found[-1][1] == source and found[-1][2] + found[-1][3] == index:
-            start, _, first, length = found[-1]
-            found[-1] = (start, source, first, length + 1)
+        if joined and joined[-1][1] == source and joined[-1][2] + joined[-1][3] == index:
+            start, _, first, length = joined[-1]
+            joined[-1] = (start, source, first, length + 1)
         else:
-            found.append((offset, source, index, 1))
-    return found
+            joined.append((offset, source, index, 1))
+    return joined

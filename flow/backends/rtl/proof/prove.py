@@ -22,7 +22,7 @@ from flow.backends.rtl.proof.engines import BITWUZLA, Answer, prove_claim
 from flow.backends.rtl.proof.samples import Difference
 from flow.backends.rtl.proof.terms import bitwuzla_version
 from flow.backends.rtl.proof.wiring import WiringError, check_top, op_circuits
-from flow.backends.rtl.synthesis.synth import Module, needed, read_modules
+from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.yosys.scripts import quoted, yosys_version
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
 from flow.runs import keep, read_kept
@@ -127,8 +127,10 @@ def prove(
         OutputError: the cache cannot be written.
     """
     verilog = read_modules(project_dir)
-    modules = {op.name: needed(verilog, f"{graph.name}_{op.name}") for op in graph.ops if not isinstance(op, Input)}
-    needed(verilog, graph.name)
+    modules = {
+        op.name: module_files(verilog, f"{graph.name}_{op.name}") for op in graph.ops if not isinstance(op, Input)
+    }
+    module_files(verilog, graph.name)
     keys = {name: _key(graph, name, io_type, module) for name, module in modules.items()}
     kept = {name: read_kept(cache_dir / f"{name}.json", key) for name, key in keys.items()}
     shown = {name: result for name, result in kept.items() if result is not None and _stands(result, time_limit_s)}
@@ -166,7 +168,7 @@ def _stands(kept: Mapping[str, Any], time_limit_s: float) -> bool:
     return kept["scope"] != TESTED or bool(kept["time_limit_s"] >= time_limit_s)
 
 
-def _key(graph: IntGraph, name: str, io_type: str, module: Module) -> str:
+def _key(graph: IntGraph, name: str, io_type: str, module: ModuleFiles) -> str:
     """Return what a proof depends on, as a digest."""
     sources = {x.name for x in graph.sources(graph[name])}
     ops = [op for op in to_json(graph)["ops"] if op["name"] == name or op["name"] in sources]

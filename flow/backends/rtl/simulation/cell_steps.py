@@ -7,7 +7,7 @@ equality, shifts or remembers; arithmetic of more than 64 bits is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,6 @@ EQUALITY = {"$eq": Code.ZERO, "$eqx": Code.ZERO, "$ne": Code.NONZERO, "$nex": Co
 SHIFTS = ("$shl", "$sshl", "$shr", "$sshr", "$shift", "$shiftx")
 REDUCTIONS = ("$reduce_and", "$reduce_or", "$reduce_bool", "$reduce_xor", "$reduce_xnor", "$logic_not")
 LOGIC = {"$logic_and": Code.AND, "$logic_or": Code.OR}
-KINDS = {
-    *(*ARITHMETIC, *ORDER, *BITWISE, *EQUALITY, *SHIFTS, *REDUCTIONS, *LOGIC),
-    *("$not", "$pos", "$neg", "$mux", "$pmux", "$dff", "$mem_v2"),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,14 +69,14 @@ def wired(cell: Cell) -> Bits:
         amount -= 1 << len(cell.ports["B"])
     if cell.kind in ("$shl", "$sshl"):
         amount = -amount
-    whole = a if cell.kind == "$shiftx" else extend(a, max(width, len(a)), signed)
-    fill = whole[-1] if cell.kind == "$sshr" and signed else "0"
+    operand = a if cell.kind == "$shiftx" else extend(a, max(width, len(a)), signed)
+    fill = operand[-1] if cell.kind == "$sshr" and signed else "0"
     places = (place + amount for place in range(width))
-    return tuple("0" if place < 0 else whole[place] if place < len(whole) else fill for place in places)
+    return tuple("0" if place < 0 else operand[place] if place < len(operand) else fill for place in places)
 
 
 def read_ports(cell: Cell) -> Iterator[Cell]:
-    """Yield a cell, or one cell per port through which a memory is read; they know the whole by its name."""
+    """Yield a cell, or one cell per port through which a memory is read; they know the memory by its name."""
     if cell.kind != "$mem_v2":
         yield cell
         return
@@ -104,18 +100,7 @@ def lower(cell: Cell, steps: Steps) -> None:
     Raises:
         EmitError: it computes with more than 64 bits.
     """
-    kind, y = cell.kind, cell.ports["Y"]
-    if kind == "$mem_v2":
-        _lower_read(cell, steps)
-    elif kind in BITWISE or kind in ("$not", "$mux", "$pmux"):
-        _lower_bitwise(cell, steps)
-    elif kind in SHIFTS:
-        _lower_shift(cell, steps)
-    elif kind in ARITHMETIC or kind == "$neg":
-        steps.drive(y, _number(cell, steps))
-    else:
-        _check_width(cell, len(y), steps)
-        steps.drive(y, _truth(cell, steps))
+    STEPS[cell.kind](cell, steps)
 
 
 def _check_width(cell: Cell, width: int, steps: Steps) -> None:
@@ -124,39 +109,59 @@ def _check_width(cell: Cell, width: int, steps: Steps) -> None:
         raise EmitError(f"wire '{where}': {cell.kind} of {width} bits cannot be simulated, only of {CHUNK} or less")
 
 
-def _number(cell: Cell, steps: Steps) -> int:
-    """Return the slot of a sum, difference, product, quotient or remainder."""
+# ---------------------------------------------------------------------- arithmetic
+
+
+def _neg(cell: Cell, steps: Steps) -> None:
     y, a = cell.ports["Y"], cell.ports["A"]
-    if cell.kind == "$neg":
-        _check_width(cell, len(y), steps)
-        return steps.step(Code.SUB, 0, steps.number(a[:CHUNK], bool(cell.number("A_SIGNED"))), mask=ones(len(y)))
-    b, code = cell.ports["B"], ARITHMETIC[cell.kind][cell.signed]
+    _check_width(cell, len(y), steps)
+    operand = steps.number(a[:CHUNK], bool(cell.number("A_SIGNED")))
+    steps.drive(y, steps.step(Code.SUB, 0, operand, mask=ones(len(y))))
+
+
+def _arithmetic(cell: Cell, steps: Steps) -> None:
+    """Add a sum, difference, product, quotient or remainder."""
+    y, a, b = cell.ports["Y"], cell.ports["A"], cell.ports["B"]
     divides = cell.kind in ("$div", "$mod")
     _check_width(cell, max(len(y), len(a), len(b)) if divides else len(y), steps)
     a_slot, b_slot = (steps.number(bits[:CHUNK], cell.signed) for bits in (a, b))
-    return steps.step(code, a_slot, b_slot, mask=ones(len(y)))
+    steps.drive(y, steps.step(ARITHMETIC[cell.kind][cell.signed], a_slot, b_slot, mask=ones(len(y))))
 
 
-def _truth(cell: Cell, steps: Steps) -> int:
-    """Return the slot of a comparison, a reduction, or a connective of truth values."""
-    kind, a = cell.kind, cell.ports["A"]
-    if kind in REDUCTIONS:
-        return _reduced(kind, a, steps)
-    b = cell.ports["B"]
-    if kind in LOGIC:
-        return steps.step(LOGIC[kind], steps.flag(a), steps.flag(b))
-    width = max(len(a), len(b))
-    if kind in EQUALITY:
-        parts = [pieces(extend(bits, width, cell.signed)) for bits in (a, b)]
-        words = [(steps.word(x), steps.word(y)) for x, y in zip(*parts, strict=True)]
-        return steps.step(EQUALITY[kind], steps.joined([steps.step(Code.XOR, x, y) for x, y in words], Code.OR))
-    _check_width(cell, width, steps)
-    unsigned, signed, swapped = ORDER[kind]
+# ---------------------------------------------------------------------- truth values
+
+
+def _truth(slot: Callable[[Cell, Steps], int]) -> Lower:
+    """Return a cell whose output is a truth value, in the slot that a function gives."""
+
+    def add(cell: Cell, steps: Steps) -> None:
+        _check_width(cell, len(cell.ports["Y"]), steps)
+        steps.drive(cell.ports["Y"], slot(cell, steps))
+
+    return add
+
+
+def _connected(cell: Cell, steps: Steps) -> int:
+    return steps.step(LOGIC[cell.kind], steps.flag(cell.ports["A"]), steps.flag(cell.ports["B"]))
+
+
+def _equal(cell: Cell, steps: Steps) -> int:
+    width = max(len(cell.ports["A"]), len(cell.ports["B"]))
+    parts = [pieces(extend(cell.ports[port], width, cell.signed)) for port in "AB"]
+    words = [(steps.word(x), steps.word(y)) for x, y in zip(*parts, strict=True)]
+    return steps.step(EQUALITY[cell.kind], steps.joined([steps.step(Code.XOR, x, y) for x, y in words], Code.OR))
+
+
+def _ordered(cell: Cell, steps: Steps) -> int:
+    a, b = cell.ports["A"], cell.ports["B"]
+    _check_width(cell, max(len(a), len(b)), steps)
+    unsigned, signed, swapped = ORDER[cell.kind]
     first, second = (steps.number(bits, cell.signed) for bits in ((b, a) if swapped else (a, b)))
     return steps.step(signed if cell.signed else unsigned, first, second)
 
 
-def _reduced(kind: str, a: Bits, steps: Steps) -> int:
+def _reduced(cell: Cell, steps: Steps) -> int:
+    kind, a = cell.kind, cell.ports["A"]
     words = [steps.word(piece) for piece in pieces(a)]
     if kind == "$reduce_and":
         masks = [steps.constant(ones(len(piece))) for piece in pieces(a)]
@@ -168,12 +173,12 @@ def _reduced(kind: str, a: Bits, steps: Steps) -> int:
     return steps.step(Code.ZERO if kind == "$logic_not" else Code.NONZERO, steps.joined(words, Code.OR))
 
 
-def _lower_bitwise(cell: Cell, steps: Steps) -> None:
+# ---------------------------------------------------------------------- piece by piece
+
+
+def _bitwise(cell: Cell, steps: Steps) -> None:
     """Add the steps of a cell whose output bits each follow from the bits in the same place."""
     kind, y, ports = cell.kind, cell.ports["Y"], cell.ports
-    if kind in ("$mux", "$pmux"):
-        _lower_choice(cell, steps)
-        return
     signed = bool(cell.number("A_SIGNED")) if kind == "$not" else cell.signed
     operands = [pieces(extend(ports[port], len(y), signed)) for port in ("A", "B") if port in ports]
     for number, piece in enumerate(pieces(y)):
@@ -184,7 +189,7 @@ def _lower_bitwise(cell: Cell, steps: Steps) -> None:
         steps.drive(piece, word)
 
 
-def _lower_choice(cell: Cell, steps: Steps) -> None:
+def _choice(cell: Cell, steps: Steps) -> None:
     """Add the steps of a multiplexer; where several cases are chosen, the first one counts."""
     y, select, cases = cell.ports["Y"], cell.ports["S"], cell.ports["B"]
     for number, piece in enumerate(pieces(y)):
@@ -195,7 +200,7 @@ def _lower_choice(cell: Cell, steps: Steps) -> None:
         steps.drive(piece, word)
 
 
-def _lower_shift(cell: Cell, steps: Steps) -> None:
+def _shift(cell: Cell, steps: Steps) -> None:
     """Add the steps of a shift by a signal: each piece of the output is a window on the operand."""
     y, a, b, kind = cell.ports["Y"], cell.ports["A"], cell.ports["B"], cell.kind
     signed = bool(cell.number("A_SIGNED"))
@@ -203,18 +208,21 @@ def _lower_shift(cell: Cell, steps: Steps) -> None:
     amount = steps.number(b, kind in ("$shift", "$shiftx") and bool(cell.number("B_SIGNED")))
     if kind in ("$shl", "$sshl"):
         amount = steps.step(Code.SUB, 0, amount, mask=ones(CHUNK))
-    whole = a if kind == "$shiftx" else extend(a, max(len(y), len(a)), signed)
+    operand = a if kind == "$shiftx" else extend(a, max(len(y), len(a)), signed)
     arithmetic = kind == "$sshr" and signed
-    parts = pieces(extend(whole, -(-len(whole) // CHUNK) * CHUNK, arithmetic))
+    parts = pieces(extend(operand, -(-len(operand) // CHUNK) * CHUNK, arithmetic))
     first = steps.row([steps.word(part) for part in parts])
-    fill = steps.number(whole[-1:], True) if arithmetic else 0
+    fill = steps.number(operand[-1:], True) if arithmetic else 0
     for number, piece in enumerate(pieces(y)):
         at = number * CHUNK
         word = steps.step(Code.SHIFT, first, amount, fill, low=len(parts), high=at, mask=ones(len(piece)))
         steps.drive(piece, word)
 
 
-def _lower_read(cell: Cell, steps: Steps) -> None:
+# ---------------------------------------------------------------------- memories
+
+
+def _read(cell: Cell, steps: Steps) -> None:
     address, size = steps.word(cell.ports["A"]), cell.number("SIZE")
     for piece, place in zip(pieces(cell.ports["Y"]), places(cell, steps), strict=True):
         code = Code.READ if cell.number("WR_PORTS") else Code.TABLE
@@ -227,14 +235,14 @@ def places(cell: Cell, steps: Steps) -> list[int]:
         width, size = cell.number("WIDTH"), cell.number("SIZE")
         text = _text(cell, "INIT").replace("x", "0").rjust(width * size, "0")
         words = [int(text[len(text) - (i + 1) * width : len(text) - i * width], 2) for i in range(size)]
-        found = []
+        starts = []
         for low in range(0, width, CHUNK):
-            found.append(len(steps.table))
+            starts.append(len(steps.table))
             steps.table += [word >> low & ones(CHUNK) for word in words]
         if cell.number("WR_PORTS"):
-            steps.memories += [(size, place) for place in found]
-            found = list(range(len(steps.memories) - len(found), len(steps.memories)))
-        steps.places[cell.name] = found
+            steps.memories += [(size, start) for start in starts]
+            starts = list(range(len(steps.memories) - len(starts), len(steps.memories)))
+        steps.places[cell.name] = starts
     return steps.places[cell.name]
 
 
@@ -246,3 +254,23 @@ def lower_writes(cell: Cell, steps: Steps) -> None:
         enable, data = (pieces(cell.ports[name][port * width :][:width]) for name in ("WR_EN", "WR_DATA"))
         for place, e, d in zip(places(cell, steps), enable, data, strict=True):
             steps.writes.append((place, steps.word(e), address, steps.word(d)))
+
+
+Lower = Callable[[Cell, Steps], None]
+STEPS: Mapping[str, Lower] = {
+    **dict.fromkeys(ARITHMETIC, _arithmetic),
+    "$neg": _neg,
+    **dict.fromkeys(ORDER, _truth(_ordered)),
+    **dict.fromkeys(EQUALITY, _truth(_equal)),
+    **dict.fromkeys(REDUCTIONS, _truth(_reduced)),
+    **dict.fromkeys(LOGIC, _truth(_connected)),
+    **dict.fromkeys(BITWISE, _bitwise),
+    "$not": _bitwise,
+    "$mux": _choice,
+    "$pmux": _choice,
+    **dict.fromkeys(SHIFTS, _shift),
+    "$mem_v2": _read,
+}
+"""Kind of cell -> adds its steps."""
+KINDS = {*STEPS, "$pos", "$dff"}
+"""All that can be simulated: these, wires and registers."""

@@ -267,8 +267,8 @@ def run_rtl(
         commands = []
         for number, (part, directory) in enumerate(zip(parts, directories, strict=True)):
             directory.mkdir()
-            for place, each in enumerate(graph.split_port(part).values()):
-                np.ascontiguousarray(each).tofile(directory / f"{place}.bin")
+            for place, tensor in enumerate(graph.split_port(part).values()):
+                np.ascontiguousarray(tensor).tofile(directory / f"{place}.bin")
             seed = -1 if stalls is None else stalls * count + number
             settings = [len(part), _per_simulation(len(part)), seed, patience_cycles, int(toggles), idle]
             files = [program.design, directory, directory]

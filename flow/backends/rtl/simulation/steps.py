@@ -216,7 +216,7 @@ class Steps:
             [*self.registers],
             [*self.writes],
         ]
-        return [number for each in lists for number in (len(each), *(n for item in each for n in item))]
+        return [number for items in lists for number in (len(items), *(n for item in items for n in item))]
 
 
 def ones(count: int) -> int:

@@ -104,7 +104,7 @@ def errors(
         "lut": [(luts(needs, family, coefficients), lut) for needs, family, lut, _ in modules if lut > SMALLEST],
         "ff": [(flip_flops(needs, family), ff) for needs, family, _, ff in modules if ff > SMALLEST],
     }
-    return {name: relative_errors(each) for name, each in pairs.items()}
+    return {name: relative_errors(counts) for name, counts in pairs.items()}
 
 
 def relative_errors(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
@@ -123,8 +123,8 @@ def relative_errors(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
 @cache
 def fitted() -> Mapping[str, Any]:
     """Return what benchmarks/fit_estimate.py wrote: `lut`, LUTs per kind, and `error`, see `errors`."""
-    found: Mapping[str, Any] = json.loads(COEFFICIENTS.read_text())
-    return found
+    coefficients: Mapping[str, Any] = json.loads(COEFFICIENTS.read_text())
+    return coefficients
 
 
 def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceReport:
@@ -151,17 +151,17 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
             remedy="`flow build --until synth` counts",
         )
     told = json.loads(design)
-    needs = {name: Needs.from_json(each) for name, each in told["needs"].items()}
+    needs = {name: Needs.from_json(of_op) for name, of_op in told["needs"].items()}
     total = sum(needs.values(), Needs.from_json(told["top_needs"]))
     latency_cycles, interval_cycles = told["timing"]
-    whole = _resources(graph.name, total, part.family)
+    design_resources = _resources(graph.name, total, part.family)
     return ResourceReport(
         source="static",
         tool="flow static model of rtl projects, see docs/estimates.md",
         part=target.part,
         clock_period_ns=target.clock_period_ns,
-        total=replace(whole, latency_cycles=latency_cycles, initiation_interval_cycles=interval_cycles),
-        layers=tuple(_resources(name, each, part.family) for name, each in needs.items()),
+        total=replace(design_resources, latency_cycles=latency_cycles, initiation_interval_cycles=interval_cycles),
+        layers=tuple(_resources(name, of_op, part.family) for name, of_op in needs.items()),
         capacity=part.capacity(),
         error=fitted()["error"],
     )

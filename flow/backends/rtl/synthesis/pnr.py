@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flow.backends.rtl.synthesis.synth import Module, cache_key, needed, read_modules
+from flow.backends.rtl.synthesis.synth import ModuleFiles, cache_key, module_files, read_modules
 from flow.backends.yosys.cells import find_family
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, run_scripts
 from flow.errors import ToolFailedError, ToolMissingError, UnsupportedError
@@ -87,21 +87,21 @@ def place_and_route(
     """
     part = find_device(target.part)
     program, tool = nextpnr(part.family)
-    top = needed(read_modules(directory), name)
+    top = module_files(read_modules(directory), name)
     options = [*device_options(part, target.part), "--freq", f"{1000 / target.clock_period_ns:.6g}", "--seed", "1"]
     commands = [*_commands(top, "harness.v", "netlist.json", part.family), *options, tool]
     key, path = cache_key(top, commands), cache / f"{name}.nextpnr.json"
-    found = read_kept(path, key)
-    if found is None:
-        found = _run(directory, top, part, [*program, *options], announce, timeout_s)
-        keep(path, key, found)
+    routed = read_kept(path, key)
+    if routed is None:
+        routed = _run(directory, top, part, [*program, *options], announce, timeout_s)
+        keep(path, key, routed)
     return ResourceReport(
         source="nextpnr",
         tool=tool,
         part=target.part,
         clock_period_ns=target.clock_period_ns,
-        estimated_clock_period_ns=round(1000 / found["achieved_mhz"], 3),
-        total=_resources(name, found["used"], found["harness_ff"]),
+        estimated_clock_period_ns=round(1000 / routed["achieved_mhz"], 3),
+        total=_resources(name, routed["used"], routed["harness_ff"]),
         capacity=part.capacity(),
         command=" ".join([PROGRAMS[part.family], *options]),
         family=part.family,
@@ -219,7 +219,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def _run(
-    directory: Path, top: Module, part: Part, program: list[str], announce: Callable[[str], None], timeout_s: float
+    directory: Path, top: ModuleFiles, part: Part, program: list[str], announce: Callable[[str], None], timeout_s: float
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="po2flow-pnr-") as text:
         scratch = Path(text)
@@ -239,7 +239,7 @@ def _run(
         return {**read_report(scratch / "report.json"), "harness_ff": flip_flops}
 
 
-def _commands(top: Module, harness_file: str, netlist: str, family: str) -> Script:
+def _commands(top: ModuleFiles, harness_file: str, netlist: str, family: str) -> Script:
     synthesis = f"{find_family(family).synthesis} -top {HARNESS} -json {netlist}"
     return (f"read_verilog {' '.join(top.files)} {harness_file}", synthesis)
 

@@ -30,7 +30,7 @@ WORD = re.compile(rb"\w+")
 
 
 @dataclass(frozen=True, slots=True)
-class Module:
+class ModuleFiles:
     """A Verilog module and the files that it needs, itself included, relative to the project; with their digest."""
 
     name: str
@@ -73,8 +73,8 @@ def synthesize(
     part = find_device(target.part)
     family = find_family(part.family)
     verilog = read_modules(directory)
-    modules = {op: needed(verilog, f"{name}_{op}") for op in ops}
-    total = needed(verilog, name)
+    modules = {op: module_files(verilog, f"{name}_{op}") for op in ops}
+    total = module_files(verilog, name)
     counted = _cells([total, *modules.values()], family, directory, cache, announce, timeout_s)
     return ResourceReport(
         source="yosys",
@@ -97,15 +97,15 @@ def dsp_note(report: ResourceReport) -> str:
 
 def read_modules(directory: Path) -> dict[str, tuple[str, bytes]]:
     """Return module name -> (path relative to the project, text of its file) of all Verilog of a project."""
-    found = {}
+    modules = {}
     for path in sorted((directory / RTL).rglob("*.v")):
         text = path.read_bytes()
         for match in MODULE.finditer(text):
-            found[match[1].decode()] = (path.relative_to(directory).as_posix(), text)
-    return found
+            modules[match[1].decode()] = (path.relative_to(directory).as_posix(), text)
+    return modules
 
 
-def needed(verilog: Mapping[str, tuple[str, bytes]], top: str) -> Module:
+def module_files(verilog: Mapping[str, tuple[str, bytes]], top: str) -> ModuleFiles:
     """Return a module with the files of every module that it or they name.
 
     Args:
@@ -128,21 +128,21 @@ def needed(verilog: Mapping[str, tuple[str, bytes]], top: str) -> Module:
             named = {word.decode() for word in WORD.findall(text)}
             waiting += sorted(named & verilog.keys())
     digest = sha256(b"".join(path.encode() + b"\0" + sha256(files[path]).digest() for path in sorted(files)))
-    return Module(top, tuple(sorted(files)), digest.hexdigest())
+    return ModuleFiles(top, tuple(sorted(files)), digest.hexdigest())
 
 
-def script(module: Module, family: Family) -> Script:
+def script(module: ModuleFiles, family: Family) -> Script:
     """Return the commands that read and synthesize a module, run in the project's directory."""
     return (f"read_verilog {' '.join(module.files)}", f"{family.synthesis} -top {module.name}")
 
 
-def cache_key(module: Module, commands: Sequence[str]) -> str:
+def cache_key(module: ModuleFiles, commands: Sequence[str]) -> str:
     """Return what a result of commands on a module depends on, as a digest."""
     return sha256(json.dumps([module.digest, list(commands), yosys_version()]).encode()).hexdigest()
 
 
 def _cells(
-    modules: Sequence[Module],
+    modules: Sequence[ModuleFiles],
     family: Family,
     directory: Path,
     cache: Path,
