@@ -13,7 +13,8 @@ from flow.ir.passes import lower
 from flow.pipeline.models import extract_model, model_to_check
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce, Plan
-from flow.pipeline.stages import BUILD, COMPARE, PAGE, QUANTIZE, REPORT, WANTED
+from flow.pipeline.reporting import PAGE, REPORT
+from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, STOPPED, WANTED
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
 from flow.report.record import Report
@@ -67,8 +68,7 @@ def build(
     """
     target, options = target or Target(), options or BuildOptions()
     given = {"model": Path(model), "asked": target, "options": options, "announce": announce}
-    if options.until == "extract":
-        given["remarks"] = []  # a graph alone is not held against a target
+    given |= STOPPED.get(options.until, {})
     plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, given, announce)
     made = [plan[name] for name in WANTED[options.until]]
     report: Report = made[-1]

@@ -7,7 +7,7 @@ them. What a build is given: `model`, `asked` (a Target), `options`, `announce`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ import numpy as np
 from flow.backends.base import find_backend
 from flow.backends.functions import TOOLS, Shown, Site, Tool, functions, tools
 from flow.commands import commands
-from flow.cost.energy import static_energy
 from flow.data.inputs import PortInputs, no_inputs, to_port
-from flow.errors import InputError, SpecError, ToolMissingError, UnsupportedError
+from flow.errors import InputError, SpecError, ToolMissingError
 from flow.findings import ERROR
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows, to_json
@@ -27,12 +26,22 @@ from flow.ir.passes import lower
 from flow.pipeline.models import Extracted, extract_model, quantize_model
 from flow.pipeline.options import BuildOptions
 from flow.pipeline.plan import Clock, Stage
+from flow.pipeline.reporting import (
+    REPORT,
+    assemble_report,
+    estimate_resources,
+    key_of_written,
+    measure_simulation,
+    report_key,
+    run_tools,
+    write_report,
+    write_stopped_report,
+    written_report,
+)
 from flow.project import Project, read, write
-from flow.report.assemble import assemble, recompared
-from flow.report.page import render
-from flow.report.record import Comparison, Report
-from flow.report.text import to_markdown
-from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
+from flow.report.assemble import recompared
+from flow.report.record import Comparison
+from flow.results import SimResult
 from flow.runs import RunDirectory, digest
 from flow.target import Target
 from flow.verification.levels import (
@@ -49,6 +58,7 @@ from flow.verification.stored import (
     GRAPH,
     INPUTS,
     SOFTWARE,
+    Inputs,
     inputs_digest,
     read_inputs,
     store_inputs,
@@ -58,11 +68,6 @@ from flow.verification.stored import (
     stored_inputs,
     stored_software,
 )
-
-REPORT, PAGE = "report.json", "report.html"
-Inputs = tuple[PortInputs, Codes]
-"""Inputs of a run, and adversarial input codes besides."""
-
 
 # -- before the long work
 
@@ -81,11 +86,6 @@ def later_tools(asked: Target, options: BuildOptions) -> Mapping[str, Tool]:
 
 
 # -- graph and project
-
-
-def settle_target(asked: Target, lowered: IntGraph) -> Target:
-    """Return the target with the io_type that the graph needs, where none was asked for."""
-    return asked.for_windows(slides_windows(lowered))
 
 
 def find_remarks(made: Extracted, lowered: IntGraph, target: Target) -> list[str]:
@@ -150,22 +150,7 @@ def emit_project(site: Site) -> Project:
     return project
 
 
-def project_as_written(site: Site) -> Project:
-    """Return the project that an earlier build wrote."""
-    return read(site.project, site.graph.name)
-
-
 # -- inputs
-
-
-def port_inputs(made: Extracted, lowered: IntGraph) -> PortInputs:
-    """Return the samples on the grid of the ports."""
-    return to_port(made.samples, lowered) if made.samples is not None else no_inputs(lowered)
-
-
-def inputs_key(lowered: IntGraph, port: PortInputs, options: BuildOptions) -> str:
-    """Return what the inputs of a run are made of."""
-    return inputs_digest(lowered, port, options.adversarial)
 
 
 def make_inputs(run: RunDirectory, lowered: IntGraph, port: PortInputs, options: BuildOptions) -> Inputs:
@@ -174,27 +159,7 @@ def make_inputs(run: RunDirectory, lowered: IntGraph, port: PortInputs, options:
     return read_inputs(run)
 
 
-def all_codes(inputs: Inputs) -> Codes:
-    """Return all input codes, the adversarial ones last."""
-    return np.concatenate([inputs[0].codes, inputs[1]])
-
-
 # -- levels, checks and their comparison
-
-
-def not_simulated(target: Target) -> str:
-    """Return why the project is not simulated; empty if it is."""
-    return functions(target).not_simulated(target)
-
-
-def run_reference(site: Site, codes: Codes) -> SimResult:
-    """Return what the graph means."""
-    return open_level(site, REFERENCE)(codes)
-
-
-def software_key(made: Extracted, inputs_key: str) -> str:
-    """Return what the results of software inference are made of."""
-    return digest(made.source.trained.digest(), inputs_key)
 
 
 def run_software(
@@ -240,164 +205,22 @@ def levels_of_build(
     return (reference, *(level for level in (software, simulation) if isinstance(level, SimResult)))
 
 
-def compare_levels(site: Site, levels: tuple[SimResult, ...], shown: Shown, all_inputs: bool) -> Divergence | None:
-    """Return where the levels first part, once everything was run; the counterexample replaces that of a run before."""
+def compare_levels(
+    site: Site, inputs: Inputs, levels: tuple[SimResult, ...], shown: Shown, not_simulated: str, all_inputs: bool
+) -> Comparison:
+    """Return where the levels part, and what else was found; the counterexample replaces that of a run before."""
     if all_inputs:
         (site.path / COUNTEREXAMPLE).unlink(missing_ok=True)
-    return find_divergence(site, levels[0], levels[1:])
-
-
-def make_comparison(
-    inputs: Inputs,
-    levels: tuple[SimResult, ...],
-    shown: Shown,
-    divergence: Divergence | None,
-    not_simulated: str,
-) -> Comparison:
-    """Return all that was compared."""
     return Comparison(
         port=inputs[0],
         adversarial=len(inputs[1]),
         reference=levels[0],
         others=levels[1:],
-        divergence=divergence,
+        divergence=find_divergence(site, levels[0], levels[1:]),
         differences=shown.differences,
         not_simulated=not_simulated,
         proofs=shown.proofs,
     )
-
-
-# -- figures and report
-
-
-def estimate_resources(site: Site) -> ResourceReport | str:
-    """Return the static estimate, or why there is none."""
-    try:
-        return functions(site.target).estimate_project(site)
-    except UnsupportedError as error:
-        return f"no estimate of resources: {error}"
-
-
-def measure_simulation(
-    site: Site, inputs: Inputs, simulation: SimResult | None, clock: Clock
-) -> tuple[ResourceReport, EnergyReport] | None:
-    """Return what a simulation without pauses measures, where the back end measures something."""
-    measure = functions(site.target).measure
-    if measure is None or simulation is None:
-        return None
-    with clock.stage("measure"):
-        return measure(site, inputs[0].codes, simulation)
-
-
-def assemble_report(
-    run: RunDirectory,
-    made: Extracted,
-    site: Site,
-    remarks: Sequence[str],
-    comparison: Comparison,
-    software: SimResult | ToolMissingError | None,
-    shown: Shown,
-    estimated: ResourceReport | str,
-    measured: tuple[ResourceReport, EnergyReport] | None,
-    clock: Clock,
-) -> Report:
-    """Return the report of a build that ran its levels."""
-    notes = list(remarks)
-    if isinstance(software, ToolMissingError):
-        notes.append(f"software inference was not compared: {software}")
-    if comparison.not_simulated:
-        notes.append(f"not simulated: {comparison.not_simulated}")
-    if shown.note and not shown.differences:
-        notes.append(shown.note)
-    report = _assembled(run, made, site, notes, comparison, estimated, clock)
-    return report if measured is None else report.with_resources(measured[0]).with_energy(measured[1])
-
-
-def stopped_report(
-    run: RunDirectory,
-    made: Extracted,
-    site: Site,
-    remarks: Sequence[str],
-    estimated: ResourceReport | str,
-    options: BuildOptions,
-    clock: Clock,
-) -> Report:
-    """Return and write the report of a build that was asked to stop before simulation."""
-    notes = [*remarks, "stopped before simulation: nothing was compared"]
-    report = _assembled(run, made, site, notes, None, estimated, clock)
-    write_report(run, report)
-    run.mark_done("report", f"until {options.until}", REPORT)
-    return report
-
-
-def _assembled(
-    run: RunDirectory,
-    made: Extracted,
-    site: Site,
-    notes: list[str],
-    comparison: Comparison | None,
-    estimated: ResourceReport | str,
-    clock: Clock,
-) -> Report:
-    manifest = run.manifest()
-    return assemble(
-        trained=made.source.trained,
-        graph=site.graph,
-        target=site.target,
-        run_dir=run.path,
-        project_digest=manifest["stages"].get("emit"),
-        comparison=comparison,
-        quantization=made.quantization,
-        resources=[estimated] if isinstance(estimated, ResourceReport) else [],
-        energy=[static_energy(site.graph)],
-        notes=notes if isinstance(estimated, ResourceReport) else [*notes, estimated],
-        commands=manifest["commands"],
-        versions=manifest["versions"],
-        timings_s=clock.seconds,
-    )
-
-
-def report_key(made: Extracted, project: Project, inputs_key: str) -> str:
-    """Return what the report of a whole build is made of."""
-    trained = made.source.trained
-    made_of: tuple[Any, ...] = (trained.digest(), dict(trained.metrics), dict(trained.provenance))
-    if made.quantization is not None:
-        made_of += (made.quantization.document, made.quantization.accuracy)
-    return digest(project.digest(), inputs_key, made_of)
-
-
-def write_report(run: RunDirectory, assembled: Report) -> Report:
-    """Write a report into its run directory, as JSON, Markdown and a page."""
-    run.write_text("report.md", to_markdown(assembled))
-    run.write_text(PAGE, render(assembled))
-    run.write_json(REPORT, assembled.to_json())
-    return assembled
-
-
-def key_of_written(report: Report, key: str) -> str:
-    """Return the key of a report; without software inference another one, for its tool may be there next time."""
-    compared = report.document["verdict"]["compared"]
-    software = set(compared) - SIMULATIONS - {REFERENCE}
-    return key if software or report.document["quantization"] else f"compared {compared}"
-
-
-def written_report(run: RunDirectory) -> Report:
-    """Return the report that an earlier build wrote, with its page as this version draws it."""
-    report = Report.load(run.path)
-    run.write_text(PAGE, render(report))
-    return report
-
-
-def run_tools(
-    run: RunDirectory, site: Site, report: Report, report_key: str, later: Mapping[str, Tool], clock: Clock
-) -> Report:
-    """Return the report with what the later tools say, written again after each of them."""
-    for name, tool in later.items():
-        with clock.stage(name):
-            taken = tool.run(site, clock.announce)
-            report = write_report(run, report.with_resources(taken).with_notes(tool.note(taken)))
-            run.mark_done("report", report_key, REPORT)
-    return report
 
 
 # -- a comparison of a run as it lies on disk
@@ -446,23 +269,17 @@ def check_project(
     return files.joined(run_checks(site, codes, clock))
 
 
-def recompare(stored: Report, lowered: IntGraph, comparison: Comparison, clock: Clock) -> Report:
-    """Return the stored report with what this comparison found."""
-    return recompared(stored, lowered, comparison, clock.seconds)
-
-
 # -- the lists
 
 COMPARED = (
-    Stage(makes="codes", run=all_codes),
-    Stage(makes="not_simulated", run=not_simulated),
-    Stage(makes="divergence", run=compare_levels, name="compare"),
-    Stage(makes="comparison", run=make_comparison),
+    Stage(makes="codes", run=lambda inputs: np.concatenate([inputs[0].codes, inputs[1]])),
+    Stage(makes="not_simulated", run=lambda target: functions(target).not_simulated(target)),
+    Stage(makes="comparison", run=compare_levels, name="compare"),
 )
 BUILT = (
     Stage(makes="later", run=later_tools),
     Stage(makes="lowered", run=lambda made: lower(made.graph)),
-    Stage(makes="target", run=settle_target),
+    Stage(makes="target", run=lambda asked, lowered: asked.for_windows(slides_windows(lowered))),
     Stage(makes="remarks", run=find_remarks),
     Stage(makes="run", run=make_run),
     Stage(makes="site", run=lambda run, lowered, target: Site(run.path, lowered, target)),
@@ -472,14 +289,17 @@ BUILT = (
         run=emit_project,
         name="emit",
         key="project_on_disk",
-        load=project_as_written,
+        load=lambda site: read(site.project, site.graph.name),
         recorded=lambda project, key: project.digest(),
     ),
-    Stage(makes="port", run=port_inputs),
-    Stage(makes="inputs_key", run=inputs_key),
+    Stage(
+        makes="port",
+        run=lambda made, lowered: no_inputs(lowered) if made.samples is None else to_port(made.samples, lowered),
+    ),
+    Stage(makes="inputs_key", run=lambda lowered, port, options: inputs_digest(lowered, port, options.adversarial)),
     Stage(makes="inputs", run=make_inputs, name="inputs", key="inputs_key", files=(INPUTS,), load=read_inputs),
     Stage(makes="all_inputs", run=lambda: True),
-    Stage(makes="reference", run=run_reference, name="reference"),
+    Stage(makes="reference", run=lambda site, codes: open_level(site, REFERENCE)(codes), name="reference"),
     Stage(makes="simulation", run=run_simulation),
     Stage(makes="levels", run=levels_of_build),
     Stage(makes="shown", run=run_checks),
@@ -498,12 +318,12 @@ BUILT = (
         load=written_report,
         recorded=key_of_written,
     ),
-    Stage(makes="stopped_report", run=stopped_report),
+    Stage(makes="stopped_report", run=write_stopped_report),
     Stage(makes="report_of_tools", run=run_tools),
 )
 BUILD = (
     Stage(makes="made", run=extract_model, name="extract"),
-    Stage(makes="software_key", run=software_key),
+    Stage(makes="software_key", run=lambda made, inputs_key: digest(made.source.trained.digest(), inputs_key)),
     Stage(
         makes="software",
         run=run_software,
@@ -532,7 +352,10 @@ COMPARE = (
     Stage(makes="levels", run=run_two_levels),
     Stage(makes="shown", run=check_project),
     *COMPARED,
-    Stage(makes="recompared", run=recompare),
+    Stage(
+        makes="recompared",
+        run=lambda stored, lowered, comparison, clock: recompared(stored, lowered, comparison, clock.seconds),
+    ),
 )
 WANTED: Mapping[str, tuple[str, ...]] = {
     "extract": ("later", "run", "stopped_report"),
@@ -541,3 +364,8 @@ WANTED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(TOOLS, ("later", "remarks", "project", "inputs", "report", "report_of_tools")),
 }
 """What is made, in order, for each stage that a build may stop after; its report is the last."""
+STOPPED: Mapping[str, Mapping[str, Any]] = {
+    "emit": {"comparison": None, "software": None, "shown": Shown(), "measured": None},
+    "extract": {"comparison": None, "software": None, "shown": Shown(), "measured": None, "remarks": ()},
+}
+"""What a build that stops before simulation has instead of it; a graph alone is not held against a target either."""

@@ -21,6 +21,8 @@ from flow.target import Target
 
 GRAPH, INPUTS, SOFTWARE = "graph.json", "inputs.npz", "qkeras.npz"
 MODEL, EXTRACTED = "model", "extracted.json"
+Inputs = tuple[PortInputs, Codes]
+"""Inputs of a run, and adversarial input codes besides."""
 
 
 def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
@@ -60,7 +62,7 @@ def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversari
     write_npz(run.path / INPUTS, arrays, compress=True)
 
 
-def read_inputs(run: RunDirectory) -> tuple[PortInputs, Codes]:
+def read_inputs(run: RunDirectory) -> Inputs:
     """Return the inputs and the adversarial input codes of a run, as they lie there."""
     arrays = read_npz(run.path / INPUTS)
     rounded, clipped = arrays["changed"].tolist()
@@ -74,7 +76,7 @@ def read_inputs(run: RunDirectory) -> tuple[PortInputs, Codes]:
     return port, arrays["adversarial"]
 
 
-def stored_inputs(run: RunDirectory) -> tuple[PortInputs, Codes]:
+def stored_inputs(run: RunDirectory) -> Inputs:
     """Return the inputs and the adversarial input codes of a run.
 
     Raises:

@@ -1,0 +1,134 @@
+"""The last stages of a build: figures, the report, and what later tools add to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flow.backends.functions import Shown, Site, Tool, functions
+from flow.cost.energy import static_energy
+from flow.errors import ToolMissingError, UnsupportedError
+from flow.pipeline.models import Extracted
+from flow.pipeline.options import BuildOptions
+from flow.pipeline.plan import Clock
+from flow.project import Project
+from flow.report.assemble import assemble
+from flow.report.page import render
+from flow.report.record import Comparison, Report
+from flow.report.text import to_markdown
+from flow.results import EnergyReport, ResourceReport, SimResult
+from flow.runs import RunDirectory, digest
+from flow.verification.levels import (
+    REFERENCE,
+    SIMULATIONS,
+)
+from flow.verification.stored import Inputs
+
+REPORT, PAGE = "report.json", "report.html"
+
+
+def estimate_resources(site: Site) -> ResourceReport | str:
+    """Return the static estimate, or why there is none."""
+    try:
+        return functions(site.target).estimate_project(site)
+    except UnsupportedError as error:
+        return f"no estimate of resources: {error}"
+
+
+def measure_simulation(
+    site: Site, inputs: Inputs, simulation: SimResult | None, clock: Clock
+) -> tuple[ResourceReport, EnergyReport] | None:
+    """Return what a simulation without pauses measures, where the back end measures something."""
+    measure = functions(site.target).measure
+    if measure is None or simulation is None:
+        return None
+    with clock.stage("measure"):
+        return measure(site, inputs[0].codes, simulation)
+
+
+def assemble_report(
+    run: RunDirectory,
+    made: Extracted,
+    site: Site,
+    remarks: Sequence[str],
+    comparison: Comparison | None,
+    software: SimResult | ToolMissingError | None,
+    shown: Shown,
+    estimated: ResourceReport | str,
+    measured: tuple[ResourceReport, EnergyReport] | None,
+    clock: Clock,
+) -> Report:
+    """Return the report of a build; without a comparison of one that was asked to stop before."""
+    manifest, figures = run.manifest(), measured or ()
+    notes = [
+        "stopped before simulation: nothing was compared" if comparison is None else "",
+        f"software inference was not compared: {software}" if isinstance(software, ToolMissingError) else "",
+        f"not simulated: {comparison.not_simulated}" if comparison and comparison.not_simulated else "",
+        "" if shown.differences else shown.note,
+        estimated if isinstance(estimated, str) else "",
+    ]
+    return assemble(
+        trained=made.source.trained,
+        graph=site.graph,
+        target=site.target,
+        run_dir=run.path,
+        project_digest=manifest["stages"].get("emit"),
+        comparison=comparison,
+        quantization=made.quantization,
+        resources=[report for report in (estimated, *figures) if isinstance(report, ResourceReport)],
+        energy=[static_energy(site.graph), *(report for report in figures if isinstance(report, EnergyReport))],
+        notes=[*remarks, *filter(None, notes)],
+        commands=manifest["commands"],
+        versions=manifest["versions"],
+        timings_s=clock.seconds,
+    )
+
+
+def report_key(made: Extracted, project: Project, inputs_key: str) -> str:
+    """Return what the report of a whole build is made of."""
+    trained = made.source.trained
+    made_of: tuple[Any, ...] = (trained.digest(), dict(trained.metrics), dict(trained.provenance))
+    if made.quantization is not None:
+        made_of += (made.quantization.document, made.quantization.accuracy)
+    return digest(project.digest(), inputs_key, made_of)
+
+
+def write_report(run: RunDirectory, assembled: Report) -> Report:
+    """Write a report into its run directory, as JSON, Markdown and a page."""
+    run.write_text("report.md", to_markdown(assembled))
+    run.write_text(PAGE, render(assembled))
+    run.write_json(REPORT, assembled.to_json())
+    return assembled
+
+
+def write_stopped_report(run: RunDirectory, assembled: Report, options: BuildOptions) -> Report:
+    """Write the report of a build that stopped, which no later build takes for its own."""
+    write_report(run, assembled)
+    run.mark_done("report", f"until {options.until}", REPORT)
+    return assembled
+
+
+def key_of_written(report: Report, key: str) -> str:
+    """Return the key of a report; without software inference another one, for its tool may be there next time."""
+    compared = report.document["verdict"]["compared"]
+    software = set(compared) - SIMULATIONS - {REFERENCE}
+    return key if software or report.document["quantization"] else f"compared {compared}"
+
+
+def written_report(run: RunDirectory) -> Report:
+    """Return the report that an earlier build wrote, with its page as this version draws it."""
+    report = Report.load(run.path)
+    run.write_text(PAGE, render(report))
+    return report
+
+
+def run_tools(
+    run: RunDirectory, site: Site, report: Report, report_key: str, later: Mapping[str, Tool], clock: Clock
+) -> Report:
+    """Return the report with what the later tools say, written again after each of them."""
+    for name, tool in later.items():
+        with clock.stage(name):
+            taken = tool.run(site, clock.announce)
+            report = write_report(run, report.with_resources(taken).with_notes(tool.note(taken)))
+            run.mark_done("report", report_key, REPORT)
+    return report
