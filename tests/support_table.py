@@ -14,7 +14,7 @@ from support_rows import ACTIVATION_ROWS, FUNCTION_ROWS, LAYER_ROWS, TOPOLOGY_RO
 
 from flow.backends.base import BACKENDS
 from flow.backends.functions import functions
-from flow.backends.hls4ml.dialects import DIALECTS, not_simulated
+from flow.backends.hls4ml.dialects import DIALECTS
 from flow.data.inputs import parse_format
 from flow.errors import UnsupportedError
 from flow.frontend.extraction import LAYERS, extract
@@ -122,7 +122,7 @@ def _cell(found: Made, backend: str, notes: Notes) -> str:
         reasons = {refusal(found, target) for target in targets}
         assert len(reasons) == 1, f"{found.row.label}: strategies of {backend} differ: {reasons}"
         reason = reasons.pop()
-        fine = VENDOR if not_simulated(targets[0]) else EXACT
+        fine = VENDOR if functions(targets[0]).not_simulated(targets[0]) else EXACT
         words.append(notes.refused(reason, backend) if reason else fine)
     return words[0] if len(set(words)) == 1 else " / ".join(words)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flow.backends.functions import functions
-from flow.backends.hls4ml.kernels import KERNELS, kernel
+from flow.backends.hls4ml.kernels import kernel
 from flow.backends.hls4ml.layers import legal_reuse_factors, needs_kernel, reuse_refusals
 from flow.cost.fifos import PIPELINE_STEPS, fifos, needed_depths
 from flow.cost.streams import processes, stream_roots, streams
@@ -343,7 +343,7 @@ def _widest_type(op: Op, subject: Design) -> int:
             weight = 2 + (1 << split(op.weight).exponent_bits) - 1  # `nnet_po2.h`: the shift, a sign, a negation
         widths += [x + weight, 1 + (op.accumulator.width if op.accumulator else 0)]
     stream = subject.target.io_type == "io_stream"
-    if type(op) in KERNELS and needs_kernel(op, stream):
+    if needs_kernel(op, subject.target):
         config = kernel(op, subject.lowered, stream).config
         widths += [int(bits) for bits in re.findall(r"_bits = (\d+);", config)]
     return max(widths)

@@ -16,13 +16,15 @@ from nets import Net, first, inputs, s, u
 from flow.backends.hls4ml import emit as emit_module
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.layers import precision
-from flow.backends.hls4ml.readback import CARRIERS, findings
+from flow.backends.hls4ml.project_text import carries
+from flow.backends.hls4ml.readback import findings
 from flow.errors import EmitError, UnsupportedError
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, Overflow, Rounding, to_values
 from flow.ir.graph import Conv, IntGraph, MatMul, from_json, to_json
 from flow.ir.names import identifier
 from flow.ir.passes import lower
+from flow.project import Project
 from flow.target import IO_TYPES, STRATEGIES, Target
 
 
@@ -74,7 +76,7 @@ def test_one_call_an_op(target: Target) -> None:
     lowered = graph()
     text = emit(lowered, target).text(f"firmware/{lowered.name}.cpp")
     calls = re.findall(r"nnet::(\w+)<.*?// (\w+)\n", re.sub(r"#ifndef __SYN.*?#endif", "", text, flags=re.DOTALL))
-    computing = [(function, op) for function, op in calls if function not in CARRIERS]
+    computing = [(function, op) for function, op in calls if not carries(function)]
     assert [op for _, op in computing] == [op.name for op in lowered.ops[1:] if op.kind != "reshape"]
     assert {function for function, _ in computing} == {"conv_2d_cl", "pooling2d_cl", "dense"}
 
@@ -179,14 +181,14 @@ def test_outputs_that_csim_cannot_carry_are_refused() -> None:
 
 
 def test_a_project_that_is_not_its_graph_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = emit_module._without_bridge
+    own = emit_module._generated
 
-    def tampered(project):
-        files = dict(own(project))
-        files["firmware/defines.h"] = files["firmware/defines.h"].replace(b"AP_RND_CONV", b"AP_RND")
-        return files
+    def tampered(graph, target):
+        project, kinds = own(graph, target)
+        defines = project.files["firmware/defines.h"].replace(b"AP_RND_CONV", b"AP_RND")
+        return Project(project.name, {**project.files, "firmware/defines.h": defines}), kinds
 
-    monkeypatch.setattr(emit_module, "_without_bridge", tampered)
+    monkeypatch.setattr(emit_module, "_generated", tampered)
     with pytest.raises(
         EmitError, match=r"the generated project is not the graph: op 'dense_1': the output type is .*AP_RND,"
     ):
@@ -194,7 +196,7 @@ def test_a_project_that_is_not_its_graph_is_never_returned(monkeypatch: pytest.M
 
 
 def test_a_warning_of_hls4ml_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Writer(emit_module._VitisWriter):
+    class Writer(emit_module.VitisWriter):
         def write_hls(self, model):
             print("WARNING: changed something")
             super().write_hls(model)

@@ -14,10 +14,12 @@ from conftest import Golden, Simulate, needs_compiler
 from nets import Net, inputs, s, u
 
 from flow.backends.base import BACKENDS
-from flow.backends.hls4ml import csim, csynth, other_emit
+from flow.backends.functions import functions
+from flow.backends.hls4ml import csim
+from flow.backends.hls4ml import emit as emit_module
 from flow.backends.hls4ml.dialects import DIALECTS, not_simulated, spelled
-from flow.backends.hls4ml.other_emit import emit
-from flow.backends.hls4ml.other_readback import findings
+from flow.backends.hls4ml.emit import emit
+from flow.backends.hls4ml.readback import findings
 from flow.errors import EmitError, SpecError, UnsupportedError
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, Overflow, Rounding
@@ -27,10 +29,11 @@ from flow.pipeline import BuildOptions, build, compare_run
 from flow.project import Project, write
 from flow.target import IO_TYPES, STRATEGIES, Target
 
-SIMULATED = [name for name, dialect in DIALECTS.items() if not dialect.needs]
+OTHERS = [name for name, dialect in DIALECTS.items() if not dialect.extended]
+SIMULATED = [name for name in OTHERS if not DIALECTS[name].needs]
 TARGETS = [
     Target(backend=backend, io_type=io_type, strategy=strategy)
-    for backend, io_type, strategy in product(DIALECTS, IO_TYPES, STRATEGIES)
+    for backend, io_type, strategy in product(OTHERS, IO_TYPES, STRATEGIES)
     if strategy in BACKENDS[backend].strategies and io_type in DIALECTS[backend].io_types
 ]
 
@@ -171,7 +174,7 @@ def test_what_a_back_end_cannot_do_is_refused(row: str, target: Target, message:
         emit(graph(row), target)
 
 
-@pytest.mark.parametrize("backend", [name for name in DIALECTS if "io_stream" in DIALECTS[name].io_types])
+@pytest.mark.parametrize("backend", [name for name in OTHERS if "io_stream" in DIALECTS[name].io_types])
 def test_reshapes_that_streams_do_not_carry_are_refused(backend: str) -> None:
     """hls4ml leaves a flattening out of a stream, and its `repack_stream` loses words of 2 that become words of 3."""
     for net in (
@@ -196,7 +199,7 @@ def test_padded_weights_are_refused() -> None:
 
 
 def test_targets() -> None:
-    assert ("Vitis", "Vivado", *DIALECTS, "rtl") == tuple(BACKENDS)
+    assert ("Vitis", "Vivado", *OTHERS, "rtl") == (*DIALECTS, "rtl") == tuple(BACKENDS)
     parts = {"Quartus": "Arria10", "Catapult": "xcku115-flvb2104-2-i", "oneAPI": "Agilex7", "Libero": "MPF300"}
     for backend in BACKENDS:
         target = Target(backend=backend)
@@ -235,19 +238,19 @@ def test_a_changed_project_is_found_out(target: Target) -> None:
 
 
 def test_a_project_that_is_not_its_graph_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = other_emit._mended
-    monkeypatch.setattr(other_emit, "_mended", lambda text, *rest: own(text, *rest).replace("w2, b2", "w2, w2"))
+    own = emit_module._mended
+    monkeypatch.setattr(emit_module, "_mended", lambda text, *rest: own(text, *rest).replace("w2, b2", "w2, w2"))
     with pytest.raises(EmitError, match="the generated project is not the graph: op 'dense_1'"):
         emit(graph("dense_unsigned_input"), Target(backend="Catapult"))
 
 
 def test_a_warning_of_hls4ml_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Writer(other_emit._Quartus):
+    class Writer(emit_module.QuartusWriter):
         def write_hls(self, model):
             print("WARNING: changed something")
             super().write_hls(model)
 
-    monkeypatch.setitem(other_emit.WRITERS, "Quartus", Writer)
+    monkeypatch.setitem(emit_module.WRITERS, "Quartus", Writer)
     with pytest.raises(EmitError, match="hls4ml changed something on its own: WARNING: changed something"):
         emit(graph("dense_unsigned_input"), Target(backend="Quartus"))
 
@@ -260,7 +263,7 @@ def test_readers_of_one_output_are_refused() -> None:
         emit(IntGraph(name=lowered.name, ops=(*lowered.ops[:2], second, last)), Target(backend="Quartus"))
 
 
-@pytest.mark.parametrize("backend", [name for name in DIALECTS if name not in SIMULATED])
+@pytest.mark.parametrize("backend", [name for name in OTHERS if name not in SIMULATED])
 def test_a_build_without_simulation_says_so(backend: str, tmp_path: Path) -> None:
     options = BuildOptions(samples=20, adversarial=16, output=tmp_path)
     report = build("digits_mlp", Target(backend=backend), options)
@@ -286,11 +289,11 @@ def test_a_build_with_simulation_is_bit_exact(backend: str, tmp_path: Path) -> N
     assert "csim" in report.document["verdict"]["compared"]
 
 
-@pytest.mark.parametrize("backend", DIALECTS)
+@pytest.mark.parametrize("backend", OTHERS)
 def test_synthesis_names_the_vendors_command(backend: str) -> None:
     own = re.escape(DIALECTS[backend].synthesis)
     with pytest.raises(UnsupportedError, match=f"synthesis for {backend} is not run from here; .*{own}"):
-        csynth.command(Target(backend=backend))
+        functions(Target(backend=backend)).tools["csynth"].check(Target(backend=backend))
 
 
 def test_pointwise_convolutions_keep_their_name_in_intels_streams() -> None:

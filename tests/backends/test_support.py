@@ -38,7 +38,8 @@ from flow.train import inference
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
 AMD = [target for target in TARGETS if target.backend in ("Vitis", "Vivado")]
-SIMULATED = [t for t in TARGETS if t.backend in DIALECTS and not DIALECTS[t.backend].needs]
+OTHERS = [target for target in TARGETS if target.backend in DIALECTS and not DIALECTS[target.backend].extended]
+SIMULATED = [target for target in OTHERS if not DIALECTS[target.backend].needs]
 
 
 def names(rows: Any) -> set[str]:

@@ -7,14 +7,15 @@ emitted or read back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 
 from flow.backends import vivado
 from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
-from flow.backends.hls4ml import csim, csynth, dialects, layers, threaded, wiring
+from flow.backends.hls4ml import csim, csynth, dialects, threaded
+from flow.backends.hls4ml.refusals import refusals
 from flow.backends.hls4ml.together import compile_together
 from flow.cost.estimation import estimate
 from flow.errors import UnsupportedError
@@ -30,58 +31,19 @@ STREAMED_SAMPLES = 4
 STREAMS_RAN = "the streams ran side by side, FIFOs as deep as in the project: no deadlock, outputs equal"
 
 
-def _emit_amd(graph: IntGraph, target: Target) -> Project:
+def _emit(graph: IntGraph, target: Target) -> Project:
     from flow.backends.hls4ml.emit import emit
 
     return emit(graph, target)
 
 
-def _emit_other(graph: IntGraph, target: Target) -> Project:
-    from flow.backends.hls4ml.other_emit import emit
-
-    return emit(graph, target)
-
-
-def _differences_amd(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
+def _differences(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
     from flow.backends.hls4ml.readback import findings
 
-    return _read_back(lambda: findings(project, graph, target))
-
-
-def _differences_other(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
-    from flow.backends.hls4ml.other_readback import findings
-
-    return _read_back(lambda: findings(project, graph, target))
-
-
-def _read_back(findings: Callable[[], Iterator[object]]) -> tuple[str, ...]:
     try:
-        return tuple(str(finding) for finding in findings())
+        return tuple(str(finding) for finding in findings(project, graph, target))
     except (LookupError, ValueError) as error:  # a file is gone, or no longer has the form that hls4ml gave it
         return (f"the project cannot be read back: {type(error).__name__}: {error}",)
-
-
-def _refusals_amd(graph: IntGraph, target: Target) -> list[UnsupportedError]:
-    """Return what the layers refuse, and only if that is nothing, what the streams between them refuse."""
-    found = _refusals_other(graph, target)
-    if found:
-        return found
-    for op in graph.ops:
-        try:
-            layers.layer_of(op, graph, target, op.inputs)
-        except UnsupportedError as error:
-            found.append(error)
-    if not found:
-        try:
-            wiring.wire(graph, target)
-        except UnsupportedError as error:
-            found.append(error)
-    return found
-
-
-def _refusals_other(graph: IntGraph, target: Target) -> list[UnsupportedError]:
-    forms = (refusal for op in graph.ops for refusal in layers.form_refusals(op, target))
-    return [*dialects.refusals(graph, target), *forms]
 
 
 def _compile(site: Site) -> Level:
@@ -128,9 +90,9 @@ def _vivado(site: Site, announce: Announce) -> ResourceReport:
 
 AMD = Functions(
     check_part=find_part,
-    refusals=_refusals_amd,
-    emit=_emit_amd,
-    differences=_differences_amd,
+    refusals=refusals,
+    emit=_emit,
+    differences=_differences,
     compile=_compile,
     compile_together=partial(compile_together, programs=1),
     checks=_checks,
@@ -145,9 +107,9 @@ AMD = Functions(
 )
 OTHER = Functions(
     check_part=lambda part: None,
-    refusals=_refusals_other,
-    emit=_emit_other,
-    differences=_differences_other,
+    refusals=refusals,
+    emit=_emit,
+    differences=_differences,
     not_simulated=dialects.not_simulated,
     compile=_compile,
     estimate_project=_no_estimate,

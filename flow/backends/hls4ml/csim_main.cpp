@@ -2,7 +2,7 @@
 //     csim INPUTS OUTPUT_DIRECTORY
 // INPUTS holds int64 codes, n_input of them a sample, port after port; OUTPUT_DIRECTORY/<op>.bin gets int64 codes.
 
-#include "firmware/@top@.h"
+#include "firmware/${top}.h"
 #include "firmware/nnet_utils/nnet_helpers.h"
 #include <cmath>
 #include <cstdint>
@@ -23,10 +23,10 @@ struct tap {
     int frac_bits;
 };
 
-static const tap taps[] = {@taps@};
+static const tap taps[] = {${taps}};
 static const size_t n_taps = sizeof(taps) / sizeof(taps[0]);
-static const size_t n_input = @n_input@;
-static const size_t n_largest = @n_largest@; // of all ports
+static const size_t n_input = ${n_input};
+static const size_t n_largest = ${n_largest}; // of all ports
 
 static int fail(const char *what, const char *name) {
     std::fprintf(stderr, "csim: %s: %s\n", what, name);
@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
     std::vector<int64_t> sample(n_input);
     std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
-        @call@
+        ${call}
         for (size_t i = 0; i < n_taps; i++) {
             for (size_t j = 0; j < taps[i].size; j++) {
                 const double code = std::ldexp(values[i][j], taps[i].frac_bits);

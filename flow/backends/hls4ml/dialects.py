@@ -1,4 +1,4 @@
-"""What distinguishes the projects of hls4ml's other back ends (Quartus, Catapult, oneAPI, Libero), in one table.
+"""What distinguishes the projects of hls4ml's back ends, in one table.
 
 Seen in the writers and templates of hls4ml 1.3.0, and in C simulation of the tests' zoo where a plain C++ compiler can
 do it. What a back end would compute otherwise than the graph says is refused here, by name, before anything is
@@ -8,71 +8,122 @@ written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from flow.errors import UnsupportedError
 from flow.ir.fixed import FixedFormat, Overflow, Rounding
 from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Relu, Requantize, Reshape
-from flow.target import Target
+from flow.target import IO_TYPES, Target
 
 LARGE = 2048
 """Above this many products, Quartus and oneAPI pad the weights to a reuse factor that is a power of two."""
-DEFAULTS = (Rounding.TRN, Overflow.WRAP)
+BRIDGE = r"^[^/]*_bridge\.cpp$|^build_lib\.sh$"
+Modes = tuple[Rounding, Overflow]
+DEFAULTS: Modes = (Rounding.TRN, Overflow.WRAP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """A back end's projects.
+    """The projects of one back end.
 
     Attributes:
-        sources: directory of the generated sources.
-        types: "ac_fixed" (Siemens' open types), or "ap_fixpt" (Microchip's).
-        needs: what C simulation needs beside a C++ compiler; empty if nothing.
-        synthesis: how its vendor's tool is run in the project directory.
+        extended: whether `extension` adds to hls4ml what it lacks: kernels of `nnet_flow.h`, several ports, stored
+            exponents and the depths of FIFOs.
+        ops: the ops that hls4ml itself computes exactly.
         io_types: which it has.
-        ops: the ops that it computes exactly.
-        weights_in_text: whether simulation reads weights from text files beside the headers.
+        sources: directory of the generated sources.
+        types: "ap_fixed" (AMD's), "ac_fixed" (Siemens' open types), or "ap_fixpt" (Microchip's).
+        dense: the function that computes a dense over vectors.
+        pointwise: io_types in which windows of one pixel have a function of their own.
+        pads_streams: whether its convolutions add zeros to streams themselves, and no call before them.
+        stream_suffix: what the names of functions end with in io_stream.
+        convolves_in_dataflow: whether hls4ml changes the pipeline style to "dataflow" for convolutions, with a warning.
         settings: further keys of hls4ml's configuration.
+        traces: whether hls4ml writes the calls that trace ops for simulation.
+        unnamed: io_types in which hls4ml does not write behind a call which op it computes.
+        weights_in_text: whether simulation reads weights from text files beside the headers.
+        left_out: pattern of the files that a project does not take from hls4ml: those of its Python bridge, which would
+            hold paths of the machine, and tests and manuals of ac_types.
+        needs: what C simulation needs beside a C++ compiler; empty if nothing.
+        synthesis: how its vendor's tool is run in the project directory; empty if `csynth` runs it.
     """
 
+    extended: bool = False
+    ops: tuple[type[Op], ...] = (Dense, Conv, BatchNorm, Relu, Requantize, MaxPool, Reshape)
+    io_types: tuple[str, ...] = IO_TYPES
     sources: str = "firmware"
     types: str = "ac_fixed"
-    needs: str = ""
-    synthesis: str
-    io_types: tuple[str, ...] = ("io_parallel", "io_stream")
-    ops: tuple[type[Op], ...] = (Dense, Conv, BatchNorm, Relu, Requantize, MaxPool, Reshape)
+    dense: str = "dense"
+    pointwise: tuple[str, ...] = IO_TYPES
+    pads_streams: bool = False
+    stream_suffix: str = ""
+    convolves_in_dataflow: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()
+    traces: bool = False
+    unnamed: tuple[str, ...] = ()
     weights_in_text: bool = False
-    settings: tuple[tuple[str, str], ...] = ()
+    left_out: str = BRIDGE
+    needs: str = ""
+    synthesis: str = ""
 
 
+AMD = Dialect(
+    extended=True,
+    ops=(Dense, Conv, MaxPool, Reshape),
+    types="ap_fixed",
+    traces=True,
+    weights_in_text=True,
+)
 DIALECTS: Mapping[str, Dialect] = {
-    "Quartus": Dialect(synthesis="make (Intel HLS Compiler, i++)"),
+    "Vitis": AMD,
+    "Vivado": AMD,
+    "Quartus": Dialect(
+        dense="dense_resource",
+        pointwise=("io_parallel",),
+        pads_streams=True,
+        unnamed=IO_TYPES,
+        synthesis="make (Intel HLS Compiler, i++)",
+    ),
     "Catapult": Dialect(
-        synthesis="catapult -product ultra -shell -f build_prj.tcl",
-        weights_in_text=True,
+        convolves_in_dataflow=True,
         settings=(("Technology", "fpga"),),
+        traces=True,
+        weights_in_text=True,
+        left_out=rf"{BRIDGE}|/(tests|pdfdocs|lutgen|gdb)/",
+        synthesis="catapult -product ultra -shell -f build_prj.tcl",
     ),
     "oneAPI": Dialect(
         sources="src/firmware",
+        dense="dense_resource",
+        pointwise=("io_parallel",),
+        pads_streams=True,
+        stream_suffix="_stream",
+        unnamed=("io_parallel",),
+        left_out=r"(?!)",  # its CMakeLists.txt names the bridge
         needs="the SYCL headers of Intel's oneAPI compiler (sycl/sycl.hpp)",
         synthesis="cmake . && make report (Intel oneAPI, icpx)",
     ),
     "Libero": Dialect(
+        ops=(Dense, Relu, Requantize),
+        io_types=("io_parallel",),
         types="ap_fixpt",
+        dense="dense_latency",
+        # hls4ml would ask the shell for the path
+        settings=(("FPGAFamily", "PolarFire"), ("Board", "hw_only"), ("SmartHLSPath", Path("SmartHLS"))),
+        weights_in_text=True,
+        left_out=rf"{BRIDGE}|Makefile\.compile",
         needs="the headers of Microchip SmartHLS (hls/ap_fixpt.hpp)",
         synthesis="shls hw (Microchip SmartHLS)",
-        io_types=("io_parallel",),
-        ops=(Dense, Relu, Requantize),
-        weights_in_text=True,
-        settings=(("FPGAFamily", "PolarFire"), ("Board", "hw_only")),
     ),
 }
 
 
 def not_simulated(target: Target) -> str:
     """Return why a target's projects have no C simulation here; nothing if they have."""
-    needs = DIALECTS[target.backend].needs if target.backend in DIALECTS else ""
+    needs = DIALECTS[target.backend].needs
     return f"C simulation of {target.backend} projects needs {needs}" if needs else ""
 
 
@@ -84,34 +135,43 @@ def own_synthesis(target: Target) -> UnsupportedError:
     )
 
 
-def spelled(backend: str, fmt: FixedFormat, modes: tuple[Rounding, Overflow] = DEFAULTS) -> str:
+def spelled(backend: str, fmt: FixedFormat, modes: Modes = DEFAULTS) -> str:
     """Return the C++ type that hls4ml writes for a format.
 
     A one-bit `ac_fixed` gets a second bit, below the point (`ACFixedPrecisionDefinition` of hls4ml): it holds the same
     values and more, so it does for what is never rounded into it.
     """
-    integer, written = fmt.signed + fmt.int_bits, "" if modes == DEFAULTS else ",".join(mode.value for mode in modes)
-    if DIALECTS[backend].types == "ap_fixpt":
-        kind = "ap_fixpt" if fmt.signed else "ap_ufixpt"
-        return f"hls::{kind}<{fmt.width},{integer}{written and ',' + written.replace('AP_', 'hls::AP_')}>"
-    arguments = f"{max(fmt.width, 2)},{integer},{str(fmt.signed).lower()}"
-    return f"ac_fixed<{arguments}{written and ',' + written.replace('AP_', 'AC_')}>"
+    return SPELLINGS[DIALECTS[backend].types](fmt, () if modes == DEFAULTS else tuple(mode.value for mode in modes))
 
 
-def check(graph: IntGraph, target: Target) -> None:
-    """Refuse what the back end of `target` would not compute as the graph says.
+def _ap_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:
+    written = [*modes, "0"] if modes else []
+    return (
+        f"ap_{'' if fmt.signed else 'u'}fixed<{','.join([str(fmt.width), str(fmt.signed + fmt.int_bits), *written])}>"
+    )
 
-    Raises:
-        UnsupportedError: op, what is wrong with it there, and what to do.
-    """
-    for refusal in refusals(graph, target):
-        raise refusal.at(model=graph.name)
+
+def _ac_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:
+    sizes = [str(max(fmt.width, 2)), str(fmt.signed + fmt.int_bits), str(fmt.signed).lower()]
+    return f"ac_fixed<{','.join([*sizes, *(mode.replace('AP_', 'AC_') for mode in modes)])}>"
+
+
+def _ap_fixpt(fmt: FixedFormat, modes: Sequence[str]) -> str:
+    sizes = [str(fmt.width), str(fmt.signed + fmt.int_bits)]
+    return f"hls::ap_{'' if fmt.signed else 'u'}fixpt<{','.join([*sizes, *(f'hls::{mode}' for mode in modes)])}>"
+
+
+SPELLINGS: Mapping[str, Callable[[FixedFormat, Sequence[str]], str]] = {
+    "ap_fixed": _ap_fixed,
+    "ac_fixed": _ac_fixed,
+    "ap_fixpt": _ap_fixpt,
+}
 
 
 def refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
-    """Yield all that `check` refuses; nothing for a back end that has no row in `DIALECTS`."""
-    dialect = DIALECTS.get(target.backend)
-    if dialect is None:
+    """Yield what a back end that is not extended would compute otherwise than the graph says."""
+    dialect = DIALECTS[target.backend]
+    if dialect.extended:
         return
     if target.io_type not in dialect.io_types:
         yield UnsupportedError(
@@ -157,7 +217,7 @@ def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> tuple
         ), "use MaxPooling2D with padding 'valid' and strides equal to the window"
     if isinstance(op, MatMul | BatchNorm | Relu | Requantize) and dialect.types == "ac_fixed" and op.format.width == 1:
         return f"hls4ml writes its one-bit output as two bits for {backend}", "quantize it to two bits or more"
-    if isinstance(op, Dense) and backend in ("Quartus", "oneAPI"):
+    if isinstance(op, Dense) and dialect.dense == "dense_resource":
         reuse = target.reuse(op.name)
         if op.weight.size > LARGE and math.log2(reuse) % 1:
             what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"

@@ -1,4 +1,9 @@
-"""Emit an HLS project with hls4ml: every type named by us, nothing inferred, and one text for one graph."""
+"""Emit an HLS project with hls4ml: every type named by us, nothing inferred, and one text for one graph.
+
+hls4ml's defects that are mended here, all of version 1.3.0: the Quartus writer traces the model's last stream in place
+of each op's own; the Libero writer copies as many outputs as there are inputs, and looks for a `build_lib.sh` that the
+package does not hold.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +13,29 @@ import math
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hls4ml.model.graph import HLSConfig, ModelGraph
+from hls4ml.writer.catapult_writer import CatapultWriter
+from hls4ml.writer.libero_writer import LiberoWriter
+from hls4ml.writer.oneapi_writer import OneAPIWriter
+from hls4ml.writer.quartus_writer import QuartusWriter
 from hls4ml.writer.vitis_writer import VitisWriter
 from hls4ml.writer.vivado_writer import VivadoWriter
 
 from flow.backends.hls4ml import layers
+from flow.backends.hls4ml.csim_main import csim_main
+from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.extension import register
 from flow.backends.hls4ml.fifo_depths import set_depths
 from flow.backends.hls4ml.po2_weights import store_exponents
+from flow.backends.hls4ml.project_text import CALL, carries
 from flow.backends.hls4ml.readback import check_project
-from flow.backends.hls4ml.wiring import Wiring, wire
+from flow.backends.hls4ml.refusals import check
+from flow.backends.hls4ml.wiring import wire
 from flow.data.adversarial import corner_inputs
 from flow.errors import EmitError
 from flow.ir import reference
@@ -36,20 +48,26 @@ HERE = Path(__file__).parent
 HEADERS = (HERE / "nnet_flow.h", HERE / "nnet_po2.h")
 HARMLESS = "may have suboptimal QoR"
 """hls4ml says so of strategy Resource with a large reuse factor; its other warnings tell of a setting it changed."""
-BRIDGE = (r"^[^/]*_bridge\.cpp$", r"^build_lib\.sh$")
-"""Files of hls4ml's Python bridge: csim/main.cpp does their work, on integer codes."""
 
 
-class _VivadoWriter(VivadoWriter):  # type: ignore[misc]
-    def write_yml(self, model: Any) -> None:
-        """Write no hls4ml_config.yml: it would import Keras, and the run directory holds graph and target."""
+class _LiberoWriter(LiberoWriter):  # type: ignore[misc]
+    def write_build_script(self, model: Any) -> None:
+        """Write Makefile and config.tcl; what comes after them fails for want of a template, and is not needed."""
+        try:
+            super().write_build_script(model)
+        except FileNotFoundError as error:
+            if Path(error.filename).name != "build_lib.sh":
+                raise
 
 
-class _VitisWriter(_VivadoWriter, VitisWriter):  # type: ignore[misc]
-    pass
-
-
-WRITERS = {"Vivado": _VivadoWriter, "Vitis": _VitisWriter}
+WRITERS: Mapping[str, type[Any]] = {
+    "Vitis": VitisWriter,
+    "Vivado": VivadoWriter,
+    "Quartus": QuartusWriter,
+    "Catapult": CatapultWriter,
+    "oneAPI": OneAPIWriter,
+    "Libero": _LiberoWriter,
+}
 
 
 def emit(graph: IntGraph, target: Target) -> Project:
@@ -59,45 +77,54 @@ def emit(graph: IntGraph, target: Target) -> Project:
         UnsupportedError: an illegal reuse factor, or an op that this back end cannot compute exactly.
         EmitError: hls4ml wrote something other than the graph.
     """
-    layers.check_reuse_factors(graph, target)
-    layers.check_forms(graph, target)
-    wiring = wire(graph, target)
-    with tempfile.TemporaryDirectory(prefix="po2flow-") as scratch:
-        output = Path(scratch) / "project"
-        config = layers.configuration(graph, target, str(output))
-        register()
-        with quiet() as said:
-            model = _model(config, wiring, [op.name for op in graph.inputs])
-            if target.strategy == "Resource":
-                store_exponents(model, graph)
-            if target.io_type == "io_stream":
-                set_depths(model, graph)
-            WRITERS[target.backend]().write_hls(model)
-        generated = read(output, graph.name)
-    complaints = [line for line in said.getvalue().splitlines() if line.startswith("WARNING") and HARMLESS not in line]
-    if complaints:
-        raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
-    ports = _Ports(model.get_input_variables(), model.get_output_variables())
-    project = Project(graph.name, {**_without_bridge(generated), **_own_files(graph, target, ports)})
+    check(graph, target)
+    dialect = DIALECTS[target.backend]
+    generated, kinds = _generated(graph, target)
+    files = {path: text for path, text in generated.files.items() if not re.search(dialect.left_out, path)}
+    top = f"{dialect.sources}/{graph.name}.cpp"
+    source = _mended(files[top].decode(), graph, target)
+    files[top] = source.encode()
+    if dialect.extended:
+        files |= {f"{dialect.sources}/nnet_utils/{header.name}": header.read_bytes() for header in HEADERS}
+    if not dialect.needs:
+        files["csim/main.cpp"] = csim_main(graph, target, kinds, source).encode()
+    project = Project(graph.name, {**files, **test_bench_data(graph)})
     check_project(project, graph, target)
     return project
 
 
-@dataclass(frozen=True, slots=True)
-class _Ports:
-    """hls4ml's variables of the top function, in order."""
+def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
+    """Return what hls4ml writes, and the types of the top function's ports.
 
-    inputs: Sequence[Any]
-    outputs: Sequence[Any]
+    `ModelGraph.from_layer_list` would take a layer with several outputs as that many ports.
+    """
+    wiring, extended = wire(graph, target), DIALECTS[target.backend].extended
+    with tempfile.TemporaryDirectory(prefix="po2flow-") as scratch:
+        output = Path(scratch) / "project"
+        config = HLSConfig(layers.configuration(graph, target, str(output)))
+        register()
+        with quiet() as said:
+            model = ModelGraph(config, [op.name for op in graph.inputs], list(wiring.ports))
+            model._make_graph([dict(layer) for layer in wiring.layers])
+            for passes in model.config.flows:
+                model.apply_flow(passes)
+            if extended and target.strategy == "Resource":
+                store_exponents(model, graph)
+            if extended and target.io_type == "io_stream":
+                set_depths(model, graph)
+            writer = WRITERS[target.backend]()
+            writer.write_yml = _write_nothing
+            writer.write_hls(model)
+        generated = read(output, graph.name)
+    complaints = [line for line in said.getvalue().splitlines() if line.startswith("WARNING") and HARMLESS not in line]
+    if complaints:
+        raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
+    ports = (*model.get_input_variables(), *model.get_output_variables())
+    return generated, [variable.type.name for variable in ports]
 
 
-def _model(config: dict[str, Any], wiring: Wiring, inputs: list[str]) -> Any:
-    """Return hls4ml's model; `ModelGraph.from_layer_list` takes a layer with several outputs as that many ports."""
-    model = ModelGraph(HLSConfig(config), inputs, list(wiring.ports))
-    model._make_graph([dict(layer) for layer in wiring.layers])
-    for flow in model.config.flows:
-        model.apply_flow(flow)
-    return model
+def _write_nothing(model: Any) -> None:
+    """Write no hls4ml_config.yml: it would import Keras, and the run directory holds graph and target."""
 
 
 @contextlib.contextmanager
@@ -109,17 +136,27 @@ def quiet() -> Any:
         yield said
 
 
-def _without_bridge(generated: Project) -> dict[str, bytes]:
-    return {path: text for path, text in generated.files.items() if not any(re.search(each, path) for each in BRIDGE)}
+COPIED = re.compile(r"i < \d+; i\+\+\) \{\n +(\w+_struct\.data\[i\] =)")
+"""Libero's loop over the outputs."""
 
 
-def _own_files(graph: IntGraph, target: Target, ports: _Ports) -> dict[str, bytes]:
-    own = {f"firmware/nnet_utils/{header.name}": header.read_bytes() for header in HEADERS}
-    return {
-        "csim/main.cpp": _csim_main(graph, target, ports).encode(),
-        **own,
-        **test_bench_data(graph),
-    }
+def _mended(source: str, graph: IntGraph, target: Target) -> str:
+    """Return the top function's source with every call named after its op, and without the defects above."""
+    dialect, ops = DIALECTS[target.backend], iter(layers.traced(graph))
+
+    def named(call: re.Match[str]) -> str:
+        if carries(call["function"]):
+            return call[0]
+        op = next(ops)
+        if dialect.needs:
+            return f"{call[0]} // {op.name}"
+        result, output = call["types"].split(", ")[1], call["arguments"].split(", ")[1]
+        save = f'nnet::save_layer_output<{result}>({output}, "{op.name}", {math.prod(op.shape)});'
+        return f"{call[0]} // {op.name}\n#ifndef HLS_SYNTHESIS\n    {save}\n#endif"
+
+    if target.io_type in dialect.unnamed:
+        source = CALL.sub(named, source)
+    return COPIED.sub(rf"i < {math.prod(graph.output.shape)}; i++) {{\n        \g<1>", source)
 
 
 def test_bench_data(graph: IntGraph) -> dict[str, bytes]:
@@ -138,46 +175,3 @@ def _dat(ports: list[Values]) -> bytes:
     """Return the test bench's text: one line a sample, port after port, decimals that read back as the same doubles."""
     rows = np.concatenate([values.reshape(len(values), -1) for values in ports], axis=1)
     return "".join(" ".join(repr(float(v)) for v in row) + "\n" for row in rows).encode()
-
-
-def _csim_main(graph: IntGraph, target: Target, ports: _Ports) -> str:
-    stream = target.io_type == "io_stream"
-    before, after, names, start = [], [], [], 0
-    for number, (op, variable) in enumerate(zip(graph.inputs, ports.inputs, strict=True)):
-        kind, name, size = variable.type.name, f"x{number}", math.prod(op.shape)
-        before += [
-            f"hls::stream<{kind}> {name};" if stream else f"{kind} {name}[{size}];",
-            f"to_values(sample.data() + {start}, {size}, {op.format.frac_bits}, real.data());",
-            f"nnet::convert_data<double, {kind}, {size}>(real.data(), {name});",
-        ]
-        if stream:
-            after += [f"if (!{name}.empty())", f'    return fail("an input was not read to its end", "{op.name}");']
-        names.append(name)
-        start += size
-    for number, (output, variable) in enumerate(zip(graph.outputs, ports.outputs, strict=True)):
-        kind, name, size = variable.type.name, f"y{number}", math.prod(graph[output].shape)
-        before.append(f"hls::stream<{kind}> {name};" if stream else f"{kind} {name}[{size}];")
-        if stream:
-            after += [
-                f"nnet::convert_data<{kind}, double, {size}>({name}, real.data());",
-                f"if (!{name}.empty())",
-                f'    return fail("an output holds more than one result", "{output}");',
-            ]
-        names.append(name)
-    return csim_main(graph, [*before, f"{graph.name}({', '.join(names)});", *after])
-
-
-def csim_main(graph: IntGraph, calls: Sequence[str]) -> str:
-    """Return `csim/main.cpp`: `calls` run one sample, whose codes are in `sample`; ports go through `real`."""
-    taps = ", ".join(f'{{"{op.name}", {math.prod(op.shape)}, {op.format.frac_bits}}}' for op in layers.traced(graph))
-    sizes = [math.prod(op.shape) for op in (*graph.inputs, *(graph[name] for name in graph.outputs))]
-    text = (HERE / "csim_main.cpp").read_text()
-    for key, value in {
-        "top": graph.name,
-        "taps": taps,
-        "n_input": str(math.prod(graph.port_shape)),
-        "n_largest": str(max(sizes)),
-        "call": "\n        ".join(calls),
-    }.items():
-        text = text.replace(f"@{key}@", value)
-    return text

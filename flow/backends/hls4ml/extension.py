@@ -10,7 +10,7 @@ from hls4ml.backends import get_backend
 from hls4ml.backends.template import FunctionCallTemplate, LayerConfigTemplate
 from hls4ml.model.layers import Layer, register_layer
 
-from flow.backends.hls4ml.kernels import CONFIG
+from flow.backends.hls4ml.kernels import CONFIG, OUTPUT_FIRST
 
 HEADER = "nnet_utils/nnet_flow.h"
 
@@ -58,10 +58,6 @@ class _KernelCall(FunctionCallTemplate):  # type: ignore[misc]
             arguments = ", ".join(variable.name for variable in (out, *inputs))
             return f"nnet::{function}<{out.type.name}, {config}>({arguments});"
         return f"nnet::{function}<{inputs[0].type.name}, {out.type.name}, {config}>({inputs[0].name}, {out.name});"
-
-
-OUTPUT_FIRST = ("merge_codes", "gather_codes")
-"""Kernels of any number of inputs, which come behind the output."""
 
 
 class _CopyCall(FunctionCallTemplate):  # type: ignore[misc]

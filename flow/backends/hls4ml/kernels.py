@@ -33,6 +33,8 @@ CONFIG = "@config@"
 """Stands in a configuration where its name goes, which hls4ml numbers."""
 LITERAL_BITS = 63
 """Constants are `long long`."""
+OUTPUT_FIRST = ("merge_codes", "gather_codes")
+"""Kernels of any number of inputs, which come behind the output."""
 MAX_INPUTS = 62
 """A step of a joining stream has a bit for each input and one for the output."""
 

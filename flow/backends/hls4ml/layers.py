@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flow.backends.hls4ml.kernels import KERNELS, kernel
+from flow.backends.hls4ml.dialects import DIALECTS
+from flow.backends.hls4ml.kernels import kernel
 from flow.errors import UnsupportedError
 from flow.ir.fixed import FixedFormat, Overflow, Rounding, to_values
-from flow.ir.graph import Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Reshape, Shape
+from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Relu, Requantize, Reshape, Shape
 from flow.target import Target
 
 STAMP = "po2flow"
@@ -21,13 +22,6 @@ CSIM_BITS = 53
 def precision(fmt: FixedFormat, rounding: Rounding = Rounding.TRN, overflow: Overflow = Overflow.WRAP) -> str:
     """Return hls4ml's text for a type: the vendor's without its `ap_` prefixes."""
     return fmt.cpp(rounding, overflow).replace("AP_", "").replace("ap_", "")
-
-
-def check_forms(graph: IntGraph, target: Target) -> None:
-    """Raise UnsupportedError for an op that neither hls4ml nor a kernel of ours computes exactly."""
-    for op in graph.ops:
-        for refusal in form_refusals(op, target):
-            raise refusal.at(model=graph.name)
 
 
 def form_refusals(op: Op, target: Target) -> Iterator[UnsupportedError]:
@@ -67,11 +61,10 @@ def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> 
     Raises:
         UnsupportedError: what `kernels.kernel` refuses.
     """
-    stream = target.io_type == "io_stream"
     common = {"name": op.name, "inputs": list(inputs), "trace": is_traced(op)}
-    if type(op) in LAYERS and not needs_kernel(op, stream):
-        return {**common, **LAYERS[type(op)](op, graph, stream)}
-    own = kernel(op, graph, stream)
+    if not needs_kernel(op, target):
+        return {**common, **LAYERS[type(op)](op, graph, target)}
+    own = kernel(op, graph, target.io_type == "io_stream")
     return {
         **common,
         "class_name": "FlowKernel",
@@ -81,19 +74,24 @@ def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> 
     }
 
 
-def needs_kernel(op: Op, stream: bool) -> bool:
-    """Say whether hls4ml 1.3.0 lacks an op, or a form of it.
+def needs_kernel(op: Op, target: Target) -> bool:
+    """Say whether a kernel of ours computes an op, since hls4ml 1.3.0 lacks it, or this form of it.
 
     Its max pooling asserts in streams that windows neither overlap nor are padded (`nnet_pooling_stream.h`), and pads
     with the top bit (`pad_val` in `nnet_pooling.h`), which is the smallest code of signed types only.
     """
+    dialect = DIALECTS[target.backend]
+    if not dialect.extended or isinstance(op, Input):
+        return False
     if isinstance(op, MaxPool):
-        return any(op.padding) or (stream and op.window != op.strides) or len(op.window) != 2
-    return type(op) in KERNELS
+        overlaps = target.io_type == "io_stream" and op.window != op.strides
+        return any(op.padding) or overlaps or len(op.window) != 2
+    return type(op) not in dialect.ops
 
 
 def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str, Any]:
     """Return hls4ml's configuration: target, and per layer every precision, strategy and reuse factor."""
+    dialect, convolves = DIALECTS[target.backend], any(_is_convolution(op) for op in graph.ops)
     return {
         "OutputDir": output_dir,
         "ProjectName": graph.name,
@@ -102,17 +100,19 @@ def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str,
         "ClockPeriod": target.clock_period_ns,
         "ClockUncertainty": None,
         "IOType": target.io_type,
-        "TraceOutput": True,
+        "TraceOutput": dialect.traces,
         "Stamp": STAMP,
         "HLSConfig": {
             "Model": {
                 "Precision": {"default": "fixed<16,6>"},
                 "ReuseFactor": target.reuse_factor,
-                "Strategy": target.strategy,
+                "Strategy": target.strategy.lower(),
+                "PipelineStyle": "dataflow" if dialect.convolves_in_dataflow and convolves else "auto",
             },
             "LayerName": {op.name: _layer_config(op, target) for op in graph.ops},
         },
         "WriterConfig": {"Namespace": None, "WriteWeightsTxt": True, "WriteTar": False, "TBOutputStream": "both"},
+        **dict(dialect.settings),
     }
 
 
@@ -127,13 +127,20 @@ def _layer_config(op: Op, target: Target) -> dict[str, Any]:
             "bias": precision(op.bias_format),
             "accum": precision(op.accumulator),
         }
+    if isinstance(op, BatchNorm):
+        types |= {"scale": precision(op.scale_format), "bias": precision(op.offset_format)}
     if isinstance(op, MaxPool):
         types |= {"accum": precision(op.format)}
     return {
         "Precision": types,
         "ReuseFactor": target.reuse(op.name),
-        "Strategy": target.strategy,
+        "Strategy": target.strategy.lower(),
     }
+
+
+def _is_convolution(op: Op) -> bool:
+    """Say whether hls4ml computes an op as a convolution."""
+    return isinstance(op, Conv) or (isinstance(op, Dense) and len(op.shape) > 1)
 
 
 def is_traced(op: Op) -> bool:
@@ -144,12 +151,6 @@ def is_traced(op: Op) -> bool:
 def traced(graph: IntGraph) -> tuple[Op, ...]:
     """Return the ops whose outputs csim writes."""
     return tuple(op for op in graph.ops if is_traced(op))
-
-
-def check_reuse_factors(graph: IntGraph, target: Target) -> None:
-    """Raise UnsupportedError if hls4ml would change a reuse factor (it does so with a printed line)."""
-    for refusal in reuse_refusals(graph, target):
-        raise refusal.at(model=graph.name)
 
 
 def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
@@ -188,11 +189,11 @@ def _legal(n_in: int, n_out: int, factor: int) -> bool:
     return whole_columns and (factor % n_in == 0 or factor < n_in) and products % factor == 0
 
 
-def _input(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+def _input(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     return {"class_name": "InputLayer", "input_shape": list(op.shape)}
 
 
-def _dense(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+def _dense(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return a matrix product; over several axes it is a convolution whose window is one position."""
     assert isinstance(op, Dense)
     n_in, n_out = op.weight.shape
@@ -212,11 +213,11 @@ def _dense(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
 AXES = {1: ("width",), 2: ("height", "width")}
 
 
-def _conv(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+def _conv(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     assert isinstance(op, Conv)
     shape = graph.sources(op)[0].shape
     pads = op.padding
-    if stream:  # the zeros are a layer of their own there
+    if target.io_type == "io_stream" and DIALECTS[target.backend].extended:  # the zeros are a layer of their own there
         shape = (*(size + pads[2 * i] + pads[2 * i + 1] for i, size in enumerate(shape[:-1])), shape[-1])
         pads = (0,) * len(pads)
     return {
@@ -247,7 +248,7 @@ def _window(
 PADS = {"height": ("pad_top", "pad_bottom"), "width": ("pad_left", "pad_right")}
 
 
-def _max_pool(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+def _max_pool(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     assert isinstance(op, MaxPool)
     shape = graph.sources(op)[0].shape
     return {
@@ -268,14 +269,36 @@ def _weights(op: MatMul, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _reshape(op: Op, graph: IntGraph, stream: bool) -> dict[str, Any]:
+def _reshape(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     return {"class_name": "Reshape", "target_shape": list(op.shape)}
 
 
-LAYERS: Mapping[type[Op], Callable[[Op, IntGraph, bool], dict[str, Any]]] = {
+def _batchnorm(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
+    assert isinstance(op, BatchNorm)
+    return {
+        "class_name": "BatchNormalization",
+        "n_in": math.prod(op.shape),
+        "n_filt": op.shape[-1] if len(op.shape) > 1 else -1,
+        "scale_data": to_values(op.scale, op.scale_format),
+        "bias_data": to_values(op.offset, op.offset_format),
+    }
+
+
+def _relu(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
+    return {"class_name": "Activation", "activation": "relu", "n_in": math.prod(op.shape)}
+
+
+def _requantize(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
+    return {"class_name": "Activation", "activation": "linear", "n_in": math.prod(op.shape)}
+
+
+LAYERS: Mapping[type[Op], Callable[[Op, IntGraph, Target], dict[str, Any]]] = {
     Input: _input,
     Dense: _dense,
     Conv: _conv,
     MaxPool: _max_pool,
+    BatchNorm: _batchnorm,
+    Relu: _relu,
+    Requantize: _requantize,
     Reshape: _reshape,
 }

@@ -5,7 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from flow.backends.hls4ml.kernels import OUTPUT_FIRST
 from flow.project import Project
+
+CALL = re.compile(r"nnet::(?P<function>\w+)<(?P<types>[^;]*?)>\((?P<arguments>[^;]*?)\);(?: // (?P<op>\w+))?")
+ALIAS = re.compile(r"auto& (\w+) = (\w+);")
+FOR_SIMULATION = re.compile(r"#ifndef (?:__SYNTHESIS__|HLS_SYNTHESIS)\n.*?#endif", re.DOTALL)
+"""Where `load_weights_from_txt` and `save_layer_output` are called."""
+CARRIERS = ("clone_stream", "copy_codes", "repack_stream", "zeropad1d_cl", "zeropad2d_cl")
+"""Calls between ops: they move codes and change none. In oneAPI's streams their names end with `_stream`."""
+UNNAMED = "a call without a comment"
+
+
+def carries(function: str) -> bool:
+    """Say whether a function only moves codes."""
+    return function.startswith(CARRIERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +54,6 @@ class Call:
         return self.types[0] if self.function in OUTPUT_FIRST else self.types[1]
 
 
-OUTPUT_FIRST = ("merge_codes", "gather_codes")
-
-
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A line that moves codes: a call, or another name for a variable."""
@@ -73,7 +84,7 @@ class ProjectText:
     @property
     def calls(self) -> tuple[Call, ...]:
         """The calls, in order."""
-        return tuple(each.call for each in self.statements if each.call is not None)
+        return tuple(statement.call for statement in self.statements if statement.call is not None)
 
     def element(self, name: str) -> str:
         """Return the type of one code behind a typedef, which in io_stream is an array of it."""
@@ -87,41 +98,58 @@ class ProjectText:
         return int(packed.group(1)) if packed else 1
 
 
-def read_text(project: Project, top: str) -> ProjectText:
-    """Return what a project's text says."""
-    typedefs = re.findall(r"typedef ([^;\n]+) (\w+);", project.text("firmware/defines.h"))
-    parameters = project.text("firmware/parameters.h")
+def read_text(project: Project, sources: str = "firmware") -> ProjectText:
+    """Return what the text of a project says, whose sources are in the directory `sources`."""
+    typedefs = re.findall(r"typedef ([^;\n]+) (\w+);", project.text(f"{sources}/defines.h"))
+    parameters = project.text(f"{sources}/parameters.h")
     blocks = {
-        name: whole
-        for whole, name in re.findall(r"(struct (\w+)[^\n{]*\{\n.*?\n\};\n(?:const [^;]*;\n)*)", parameters, re.DOTALL)
+        name: block
+        for block, name in re.findall(r"(struct (\w+)[^\n{]*\{\n.*?\n\};\n(?:const [^;]*;\n)*)", parameters, re.DOTALL)
     }
-    source = re.sub(r"#ifndef __SYNTHESIS__.*?#endif", "", project.text(f"firmware/{top}.cpp"), flags=re.DOTALL)
-    signature = re.search(rf"void {top}\((.*?)\) \{{", source, re.DOTALL)
+    source = FOR_SIMULATION.sub("", project.text(f"{sources}/{project.name}.cpp"))
+    signature = re.search(rf"void {project.name}\((.*?)\) \{{", source, re.DOTALL)
     ports = re.findall(r"(?:hls::stream<(\w+)> &|(\w+) )(\w+)", signature.group(1)) if signature else []
+    tasks = "task_sequence<" in source
     return ProjectText(
         types={name: kind for kind, name in typedefs},
         aliases={name: {a: kind for kind, a in re.findall(r"typedef (\w+) (\w+);", b)} for name, b in blocks.items()},
         numbers={
-            name: {key: int(value) for key, value in re.findall(r"static const unsigned (\w+) = (\d+);", body)}
+            name: {
+                key: int(value)
+                for key, value in re.findall(r"static (?:const|constexpr) unsigned (\w+) = (\d+);", body)
+            }
             for name, body in blocks.items()
         },
         configs=blocks,
         ports=tuple((stream or array, variable) for stream, array, variable in ports),
-        statements=_statements(source),
+        statements=_tasks(source, project.text(f"{sources}/{project.name}.h")) if tasks else _statements(source),
     )
 
 
 def _statements(source: str) -> tuple[Statement, ...]:
-    pattern = r"nnet::(\w+)<([^;]*?)>\(([^;]*?)\); // (\w+)|auto& (\w+) = (\w+);"
-    found = [
-        Statement(Call(function, _split(types), _split(arguments), op)) if function else Statement(None, (new, old))
-        for function, types, arguments, op, new, old in re.findall(pattern, source)
+    """Return aliases and then calls: names come first in the text, and none is read before it is written."""
+    aliases = [Statement(None, (new, old)) for new, old in ALIAS.findall(source)]
+    calls = [
+        Statement(Call(match["function"], _split(match["types"]), _split(match["arguments"]), match["op"] or UNNAMED))
+        for match in CALL.finditer(source)
     ]
-    calls = sum(each.call is not None for each in found)
-    if len(re.findall(r"nnet::(?!array)\w+<", source)) != calls:
-        found.append(Statement(Call("?", ("", ""), (), "a call without a comment")))
-    # names come before calls in the text, and none is read before it is written
-    return tuple(sorted(found, key=lambda each: each.call is not None))
+    if len(re.findall(r"nnet::(?!array)\w+<", source)) != len(calls):
+        calls.append(Statement(Call("?", ("", ""), (), UNNAMED)))
+    return (*aliases, *calls)
+
+
+def _tasks(source: str, header: str) -> tuple[Statement, ...]:
+    """Return the calls of oneAPI's streams, where each is a task between two pipes."""
+    pipes = dict(re.findall(r"using (\w+) = [\w:]+pipe<\w+, (\w+),", header + source))
+    arguments = dict(re.findall(r"(\w+)\.async\((.*?)\);", source))
+    return tuple(
+        Statement(
+            Call(function, (pipes.get(x, ""), pipes.get(y, ""), rest), (x, y, *_split(arguments.get(op, ""))), op)
+        )
+        for function, x, y, rest, op in re.findall(
+            r"task_sequence<nnet::(\w+)<(\w+), (\w+), (\w+)>>\s*\(?(\w+)\)?;", source
+        )
+    )
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -15,22 +15,20 @@ from fractions import Fraction
 
 import numpy as np
 
+from flow.backends.hls4ml.dialects import DEFAULTS, DIALECTS, Modes, spelled
 from flow.backends.hls4ml.fifo_depths import read_depths
 from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
 from flow.backends.hls4ml.layers import AXES, PADS, needs_kernel, traced
 from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
-from flow.backends.hls4ml.project_text import Call, ProjectText, read_text
+from flow.backends.hls4ml.project_text import Call, ProjectText, carries, read_text
 from flow.cost.fifos import fifos
 from flow.cost.streams import streams
 from flow.errors import EmitError, UnsupportedError
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, parse_cpp
-from flow.ir.graph import Conv, Dense, IntGraph, MatMul, MaxPool, Op, Pool, Reshape
+from flow.ir.fixed import Codes, FixedFormat, parse_cpp
+from flow.ir.graph import BatchNorm, Conv, Dense, IntGraph, MatMul, MaxPool, Op, Pool, Relu, Requantize, Reshape
 from flow.ir.po2 import split
 from flow.project import Project
 from flow.target import Target
-
-CARRIERS = ("clone_stream", "copy_codes", "zeropad1d_cl", "zeropad2d_cl")
-"""Calls between ops: they move codes and change none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,83 +54,148 @@ def check_project(project: Project, graph: IntGraph, target: Target) -> None:
 
 def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Finding]:
     """Yield every difference between a project and its graph, in dataflow order."""
-    text = read_text(project, graph.name)
-    found = [call.op for call in text.calls if call.function not in CARRIERS]
-    expected = [op.name for op in traced(graph)]
-    if found != expected:
-        yield Finding(graph.name, "the sequence of calls", str(expected), str(found))
+    dialect = DIALECTS[target.backend]
+    text = read_text(project, dialect.sources)
+    computing = [call for call in text.calls if not carries(call.function)]
+    listed, expected = [call.op for call in computing], [op.name for op in traced(graph)]
+    if listed != expected:
+        yield Finding(graph.name, "the sequence of calls", str(expected), str(listed))
         return
-    count = len(graph.inputs) + len(graph.outputs)
-    if len(text.ports) != count:
-        yield Finding(graph.name, "the number of ports", str(count), str(len(text.ports)))
-        return
-    for port, (kind, _) in zip(graph.inputs, text.ports, strict=False):
-        yield from _type(port, "input type", port.format, text.element(kind))
-    yield from _wiring(text, graph, target)
-    for op in traced(graph):
-        call = next(call for call in text.calls if call.op == op.name)
-        yield from _call(project, text, op, call, graph, target)
-    if target.io_type == "io_stream":
+    reader = _Reader(project, text, graph, target)
+    if dialect.extended:
+        count = len(graph.inputs) + len(graph.outputs)
+        if len(text.ports) != count:
+            yield Finding(graph.name, "the number of ports", str(count), str(len(text.ports)))
+            return
+    kinds = [kind for kind, _ in text.ports] if dialect.extended else ["input_t"]
+    for port, kind in zip(graph.inputs, kinds, strict=False):
+        yield from reader.type(port, "input type", port.format, kind)
+    if dialect.extended:
+        yield from _wiring(text, graph, target)
+    for op, call in zip(traced(graph), computing, strict=True):
+        yield from reader.op(op, call)
+    if dialect.extended and target.io_type == "io_stream":
         yield from _depths(project, text, graph)
 
 
-def _call(
-    project: Project, text: ProjectText, op: Op, call: Call, graph: IntGraph, target: Target
-) -> Iterator[Finding]:
-    """Yield what is wrong about one op's call, its types and its configuration."""
-    stream = target.io_type == "io_stream"
-    function = _function(op, stream)
-    if call.function != function:
-        yield Finding(op.name, "the call", function, call.function)
-    yield from _type(op, "output type", op.format, text.element(call.output_type), op.rounding, op.overflow)
-    if needs_kernel(op, stream):
-        config = kernel(op, graph, stream).config.replace(CONFIG, call.config)
-        yield from _text(op, config, text.configs.get(call.config, ""))
-        return
-    numbers = text.numbers.get(call.config, {})
-    yield from _numbers(op, _shape_numbers(op, graph, stream), numbers)
-    if isinstance(op, MatMul):
-        yield from _matmul(project, text, op, call, target)
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What is wrong about the calls of a project, their types, their configurations and their constants."""
+
+    project: Project
+    text: ProjectText
+    graph: IntGraph
+    target: Target
+
+    def op(self, op: Op, call: Call) -> Iterator[Finding]:
+        """Hold one op's call against the graph."""
+        function = _function(op, self.target)
+        if call.function != function:
+            yield Finding(op.name, "the call", function, call.function)
+        yield from self.type(op, "output type", op.format, call.output_type, (op.rounding, op.overflow))
+        if needs_kernel(op, self.target):
+            written = kernel(op, self.graph, self.target.io_type == "io_stream").config.replace(CONFIG, call.config)
+            yield from _text(op, written, self.text.configs.get(call.config, ""))
+            return
+        numbers = self.text.numbers.get(call.config, {})
+        yield from _numbers(op, _shape_numbers(op, self.graph, self.target), numbers)
+        # a convolution's sums are made in the configuration of its matrix product
+        config = self.text.aliases.get(call.config, {})
+        name = config.get("mult_config", call.config)
+        config = self.text.aliases.get(name, config)
+        if isinstance(op, MatMul):
+            n_in, n_out = op.matrix().shape
+            product = {"n_in": n_in, "n_out": n_out, "reuse_factor": self.target.reuse(op.name)}
+            yield from _numbers(op, product, self.text.numbers.get(name, {}))
+            assert op.accumulator is not None
+            yield from self.type(op, "accumulator", op.accumulator, config.get("accum_t", ""))
+            yield from self.weights(op, call.arguments[2], config)
+            yield from self.constant(op, "bias", call.arguments[3], config, op.bias, op.bias_format)
+        elif isinstance(op, BatchNorm):
+            yield from self.constant(op, "scale", call.arguments[2], config, op.scale, op.scale_format)
+            yield from self.constant(op, "bias", call.arguments[3], config, op.offset, op.offset_format)
+
+    def type(self, op: Op, what: str, fmt: FixedFormat, name: str, modes: Modes = DEFAULTS) -> Iterator[Finding]:
+        """Hold a typedef against the type it should be; in streams it is an array of it."""
+        expected, element = spelled(self.target.backend, fmt, modes), self.text.element(name)
+        if element != expected:
+            yield Finding(op.name, f"the {what}", expected, element)
+
+    def weights(self, op: MatMul, variable: str, config: Mapping[str, str]) -> Iterator[Finding]:
+        """Hold the weights against the graph: as they are, or as stored exponents."""
+        weight, resource = op.matrix(), self.target.strategy == "Resource"
+        if resource:
+            weight = weight.T  # hls4ml stores them output by output for this strategy
+        if not (resource and DIALECTS[self.target.backend].extended and is_stored_po2(op)):
+            yield from self.constant(op, "weight", variable, config, weight, op.weight_format)
+            return
+        stored = split(op.weight)
+        expected = f"nnet::po2_weight<{stored.exponent_bits}, {value_exponent(op, stored)}>"
+        kind = self.text.types.get(config.get("weight_t", ""), "nothing")
+        if kind != expected:
+            yield Finding(op.name, "the weight type", expected, kind)
+        yield from self.values(op, "weight", variable, stored_codes(split(weight)), FixedFormat(False, 62, 0))
+
+    def constant(
+        self, op: Op, what: str, variable: str, config: Mapping[str, str], codes: Codes, fmt: FixedFormat
+    ) -> Iterator[Finding]:
+        """Hold the type and the numbers of a constant against the graph."""
+        yield from self.type(op, f"{what} type", fmt, config.get(f"{what}_t", ""))
+        yield from self.values(op, what, variable, codes, fmt)
+
+    def values(self, op: Op, what: str, variable: str, codes: Codes, fmt: FixedFormat) -> Iterator[Finding]:
+        """Compare the numbers of a constant's files, exactly."""
+        dialect, expected = DIALECTS[self.target.backend], codes.reshape(-1)
+        files = [(f"{variable}.h", r"= \{+(.*?)\}+;"), (f"{variable}.txt", r"(.*)")]
+        for path, pattern in files if dialect.weights_in_text else files[:1]:
+            match = re.search(pattern, self.project.text(f"{dialect.sources}/weights/{path}"), flags=re.DOTALL)
+            numbers = [Fraction(text.strip()) for text in match.group(1).split(",")] if match else []
+            scaled = [number * Fraction(2) ** fmt.frac_bits for number in numbers]
+            wrong = [i for i, (number, code) in enumerate(zip(scaled, expected, strict=False)) if number != int(code)]
+            if len(scaled) != len(expected):
+                yield Finding(op.name, f"the number of values in {path}", str(len(expected)), str(len(scaled)))
+            elif wrong:
+                index = tuple(int(i) for i in np.unravel_index(wrong[0], codes.shape))
+                where = f"{what} {index} in {path}"
+                yield Finding(op.name, where, f"code {expected[wrong[0]]}", f"code {scaled[wrong[0]]}")
 
 
-def _matmul(project: Project, text: ProjectText, op: MatMul, call: Call, target: Target) -> Iterator[Finding]:
-    assert op.accumulator is not None
-    # a convolution's sums are made in the configuration of its matrix product
-    config = text.aliases.get(call.config, {})
-    name = config.get("mult_config", call.config)
-    config = text.aliases.get(name, config)
-    n_in, n_out = op.matrix().shape
-    product = {"n_in": n_in, "n_out": n_out, "reuse_factor": target.reuse(op.name)}
-    yield from _numbers(op, product, text.numbers.get(name, {}))
-    yield from _type(op, "accumulator", op.accumulator, text.element(config.get("accum_t", "")))
-    yield from _type(op, "bias type", op.bias_format, text.element(config.get("bias_t", "")))
-    yield from _values(project, op, "bias", call.arguments[3], op.bias, op.bias_format)
-    yield from _weights(project, op, call, text, config.get("weight_t", ""), target)
-
-
-def _function(op: Op, stream: bool) -> str:
+def _function(op: Op, target: Target) -> str:
     """Return the function that computes an op; hls4ml has its own for windows of one pixel."""
-    if needs_kernel(op, stream):
+    dialect = DIALECTS[target.backend]
+    if needs_kernel(op, target):
         return KERNELS[type(op)][0]
-    if isinstance(op, MaxPool):
-        return "pooling2d_cl"
-    if len(op.shape) == 1:
-        return "dense"
-    pointwise = "pointwise_" if isinstance(op, Dense) or (isinstance(op, Conv) and math.prod(op.window) == 1) else ""
-    return f"{pointwise}conv_{len(op.shape) - 1}d_cl"
+    if isinstance(op, Conv) or (isinstance(op, Dense) and len(op.shape) > 1):
+        one_pixel = isinstance(op, Dense) or math.prod(op.window) == 1
+        pointwise = "pointwise_" if one_pixel and target.io_type in dialect.pointwise else ""
+        function = f"{pointwise}conv_{len(op.shape) - 1}d_cl"
+    elif isinstance(op, Dense):
+        function = dialect.dense
+    else:
+        function = FUNCTIONS[type(op)]
+    return f"{function}{dialect.stream_suffix}" if target.io_type == "io_stream" else function
 
 
-def _shape_numbers(op: Op, graph: IntGraph, stream: bool) -> dict[str, int]:
+FUNCTIONS: Mapping[type[Op], str] = {
+    BatchNorm: "normalize",
+    Relu: "relu",
+    Requantize: "linear",
+    MaxPool: "pooling2d_cl",
+}
+
+
+def _shape_numbers(op: Op, graph: IntGraph, target: Target) -> dict[str, int]:
     """Return what hls4ml's configuration of an op says about windows."""
+    if not isinstance(op, Dense | Conv | Pool):
+        return {}
     if isinstance(op, Dense):
         axes = len(op.shape) - 1
         shape, window, strides, padding = (*op.shape[:-1], len(op.weight)), (1,) * axes, (1,) * axes, (0, 0) * axes
     else:
-        assert isinstance(op, Conv | Pool)
         shape, window, strides, padding = graph.sources(op)[0].shape, op.window, op.strides, op.padding
     if not window:
         return {}
-    if stream:
+    if target.io_type == "io_stream" and not DIALECTS[target.backend].pads_streams:
         shape, padding = _grown(shape, padding), (0,) * len(padding)
     numbers = {"n_filt": op.shape[-1]} | ({"n_chan": shape[-1]} if isinstance(op, MatMul) else {})
     prefix = "filt" if isinstance(op, MatMul) else "pool"
@@ -208,7 +271,7 @@ def _wiring(text: ProjectText, graph: IntGraph, target: Target) -> Iterator[Find
         call = statement.call
         assert call is not None
         held = [wires.read(_resolve(names, variable)) for variable in call.reads]
-        if call.function in CARRIERS:
+        if carries(call.function):
             yield from _carrier(text, call, held[0], graph)
             holds = _padded(text, call, held[0])
         else:
@@ -279,54 +342,3 @@ def _format(text: str) -> FixedFormat | None:
         return parse_cpp(text)[0]
     except (ValueError, UnsupportedError):  # no type of ours, or one of a width that we do not have
         return None
-
-
-def _type(
-    op: Op,
-    what: str,
-    fmt: FixedFormat,
-    text: str,
-    rounding: Rounding = Rounding.TRN,
-    overflow: Overflow = Overflow.WRAP,
-) -> Iterator[Finding]:
-    try:
-        same = parse_cpp(text) == (fmt, rounding, overflow)
-    except (ValueError, UnsupportedError):  # no type of ours, or one of a width that we do not have
-        same = False
-    if not same:
-        yield Finding(op.name, f"the {what}", fmt.cpp(rounding, overflow), text)
-
-
-def _weights(
-    project: Project, op: MatMul, call: Call, text: ProjectText, weight_type: str, target: Target
-) -> Iterator[Finding]:
-    weight = op.matrix()
-    if target.strategy == "Resource":
-        weight = weight.T  # hls4ml stores them output by output for this strategy
-    if target.strategy == "Resource" and is_stored_po2(op):
-        stored = split(op.weight)
-        expected = f"nnet::po2_weight<{stored.exponent_bits}, {value_exponent(op, stored)}>"
-        if text.types.get(weight_type) != expected:
-            yield Finding(op.name, "the weight type", expected, text.types.get(weight_type, "nothing"))
-        codes = stored_codes(split(weight))
-        yield from _values(project, op, "weight", call.arguments[2], codes, FixedFormat(False, 62, 0))
-    else:
-        yield from _type(op, "weight type", op.weight_format, text.element(weight_type))
-        yield from _values(project, op, "weight", call.arguments[2], weight, op.weight_format)
-
-
-def _values(project: Project, op: Op, what: str, variable: str, codes: Codes, fmt: FixedFormat) -> Iterator[Finding]:
-    """Compare the numbers of a weight file, exactly, in both of its forms."""
-    expected = codes.reshape(-1)
-    for path, pattern in ((f"{variable}.h", r"= \{(.*?)\};"), (f"{variable}.txt", r"(.*)")):
-        match = re.search(pattern, project.text(f"firmware/weights/{path}"), flags=re.DOTALL)
-        numbers = [Fraction(text.strip()) for text in match.group(1).split(",")] if match else []
-        scaled = [number * Fraction(2) ** fmt.frac_bits for number in numbers]
-        wrong = [index for index, (a, b) in enumerate(zip(scaled, expected, strict=False)) if a != int(b)]
-        if len(scaled) != len(expected):
-            yield Finding(op.name, f"the number of values in {path}", str(len(expected)), str(len(scaled)))
-        elif wrong:
-            first = wrong[0]
-            index = tuple(int(i) for i in np.unravel_index(first, codes.shape))
-            where = f"{what} {index} in {path}"
-            yield Finding(op.name, where, f"code {expected[first]}", f"code {scaled[first]}")

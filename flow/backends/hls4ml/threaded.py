@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def program_source(project: Project, graph: IntGraph) -> str:
 
 
 def _main(project: Project, graph: IntGraph) -> str:
-    types = [kind for kind, _ in read_text(project, graph.name).ports]
+    types = [kind for kind, _ in read_text(project).ports]
     outputs = [graph[name] for name in graph.outputs]
     ports, reading, writing, start = [], [], [], {"x": 0, "y": 0}
     pairs = [*(("x", op) for op in graph.inputs), *(("y", op) for op in outputs)]
@@ -65,19 +66,16 @@ def _main(project: Project, graph: IntGraph) -> str:
             writing.append(f"nnet::convert_data<{kind}, double, {size}>({name}, real.data());")
             writing.append(f"to_codes(real.data(), {size}, {frac_bits}, codes + {start[side]});")
         start[side] += size
-    text = (HERE / "main.cpp").read_text()
-    for key, value in {
-        "top": graph.name,
-        "n_input": str(start["x"]),
-        "n_output": str(start["y"]),
-        "n_largest": str(max(math.prod(op.shape) for _, op in pairs)),
-        "ports": "\n    ".join(ports),
-        "inputs": "\n        ".join(reading),
-        "arguments": ", ".join(f"port{number}" for number in range(len(pairs))),
-        "outputs": "\n        ".join(writing),
-    }.items():
-        text = text.replace(f"@{key}@", value)
-    return text
+    return Template((HERE / "main.cpp").read_text()).substitute(
+        top=graph.name,
+        n_input=start["x"],
+        n_output=start["y"],
+        n_largest=max(math.prod(op.shape) for _, op in pairs),
+        ports="\n    ".join(ports),
+        inputs="\n        ".join(reading),
+        arguments=", ".join(f"port{number}" for number in range(len(pairs))),
+        outputs="\n        ".join(writing),
+    )
 
 
 def compile_threads(project: Project, directory: Path, graph: IntGraph, cache: Path) -> Path:

@@ -1,7 +1,8 @@
 """Which layer reads what: the ops, and between them what a project needs to carry their codes.
 
 io_parallel: arrays are read as often as one likes; a reshape is another name. io_stream: the kernels of
-`flow.cost.streams`. A port is never read inside the project.
+`flow.cost.streams`. A port is never read inside the project. In a chain of ops, which is all that a back end without
+our kernels takes, hls4ml itself connects the streams.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.layers import AXES, PADS, layer_of
 from flow.cost.streams import Kernel, Kind, streams, unused
 from flow.ir.graph import Conv, Input, IntGraph, Reshape, Shape
@@ -30,7 +32,7 @@ def wire(graph: IntGraph, target: Target) -> Wiring:
     Raises:
         UnsupportedError: an op has no form in this back end; a stream is read by nothing.
     """
-    if target.io_type == "io_parallel":
+    if target.io_type == "io_parallel" or not DIALECTS[target.backend].extended:
         return _arrays(graph, target)
     network = streams(graph)
     return Wiring(tuple(_streamed(kernel, graph, target) for kernel in network.kernels), network.ports)
