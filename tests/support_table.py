@@ -17,8 +17,9 @@ from flow.backends.functions import functions
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.data.inputs import parse_format
 from flow.errors import UnsupportedError
-from flow.frontend.extraction import LAYERS, extract
+from flow.frontend.extraction import extract
 from flow.frontend.extraction.builder import TABLE_BITS
+from flow.frontend.keras import LAYERS
 from flow.frontend.trained import TrainedModel
 from flow.ir.graph import IntGraph, Lookup
 from flow.ir.passes import lower

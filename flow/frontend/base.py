@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.frontend.layers import Network
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.results import SimResult
@@ -39,6 +40,7 @@ class Frontend:
         code: the room whose code reads files: what was read is read again when it changes.
         takes: whether a path is a file, or a directory, that it reads.
         read_file: the user's file, and a file of weights or None -> the model as data.
+        read: the model as data -> its layers.
         evaluate: element-wise functions as its inference computes them, to the last bit.
         approximate: the same where the last bit does not matter.
         inference: its own inference, on the user's files or on the model as data if they are None; of the graphs before
@@ -50,6 +52,7 @@ class Frontend:
     code: str
     takes: Callable[[Path], bool]
     read_file: Callable[[Path, Path | None], TrainedModel]
+    read: Callable[[TrainedModel], Network]
     evaluate: Evaluate
     approximate: Evaluate
     inference: Callable[[TrainedModel, Path | None, Path | None, IntGraph, IntGraph], Inference]
@@ -64,3 +67,12 @@ def front_end(name: str) -> Frontend:
     """Return the front end of a name."""
     value: Frontend = import_module(FRONTENDS[name]).FRONTEND
     return value
+
+
+def read(model: TrainedModel) -> Network:
+    """Return the layers of a model, as the front end that it came from reads them.
+
+    Raises:
+        UnsupportedError: its layers cannot be connected.
+    """
+    return front_end(model.frontend).read(model)

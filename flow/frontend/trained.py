@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import ModelFileError, UnsupportedError
+from flow.errors import ModelFileError
 from flow.findings import Hit
-from flow.frontend.topology import topology
+from flow.frontend.base import read
 
 Arrays = Mapping[str, NDArray[np.float32]]
 TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
@@ -80,15 +80,7 @@ class TrainedModel:
         Raises:
             UnsupportedError: the configuration leaves an axis open, or its layers cannot be connected.
         """
-        shapes = {}
-        for call in topology(self.class_name, self.config).inputs:
-            shape = call.config.get("batch_input_shape") or call.config.get("batch_shape")
-            if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
-                raise UnsupportedError(
-                    f"the input shape {shape!r} is not fixed", remedy="give every axis but the batch a size"
-                )
-            shapes[call.name] = tuple(shape[1:])
-        return shapes
+        return read(self).input_shapes()
 
     def input_shape(self) -> tuple[int, ...]:
         """Return the shape of one sample: that of the only input, or of all inputs flattened and joined in order.

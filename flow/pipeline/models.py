@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from flow.backends.functions import functions
 from flow.data.inputs import Samples, derive_format
 from flow.errors import DataError, InputError, UnsupportedError
-from flow.frontend.extraction import Evaluate, extract, quantizes_its_input, refusals
+from flow.frontend.base import front_end
+from flow.frontend.extraction import Evaluate, attempt, quantizes_its_input
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import IntGraph, slides_windows
 from flow.pipeline.options import BuildOptions, QuantizeOptions
@@ -56,13 +57,11 @@ def extract_model(model: Path, options: BuildOptions) -> Extracted:
     cache = options.output / ".read"
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
-    fmt, softmax, evaluate = _input_format(source, options, samples), options.softmax_format(), evaluated(cache)
-    try:
-        graph = extract(source.trained, fmt, softmax=softmax, evaluate=evaluate)
-    except UnsupportedError:  # of one thing; there may be more
-        refuse(source.trained.name, refusals(source.trained, fmt, softmax=softmax, evaluate=evaluate))
-        raise
-    return Extracted(source, samples, graph)
+    fmt, evaluate = _input_format(source, options, samples), evaluated(source, cache)
+    made = attempt(source.trained, fmt, softmax=options.softmax_format(), evaluate=evaluate)
+    if made.refusals and isinstance(made.refusals[0], UnsupportedError):
+        refuse(source.trained.name, made.refusals)
+    return Extracted(source, samples, made.checked())
 
 
 def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announce: Announce) -> Extracted:
@@ -120,7 +119,7 @@ def model_to_check(model: Path, options: BuildOptions) -> preflight.Model:
         input_format=fmt,
         derived=derived and samples is not None,
         softmax=options.softmax_format(),
-        evaluate=evaluated(cache),
+        evaluate=evaluated(source, cache),
     )
 
 
@@ -138,18 +137,16 @@ def _input_format(source: Source, options: BuildOptions, samples: Samples | None
     return derive_format(samples.values)
 
 
-def evaluated(cache: Path) -> Evaluate:
-    """Return `flow.train.functions.evaluate` behind a cache: it takes TensorFlow, and a table is made once."""
+def evaluated(source: Source, cache: Path) -> Evaluate:
+    """Return what evaluates a model's functions behind a cache: it takes the framework, and a table is made once."""
 
-    def evaluate(layers: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
-        key = digest(list(layers), values.shape, hashlib.sha256(values.tobytes()).hexdigest(), version("po2flow"))
+    def evaluate(functions: Sequence[Any], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        key = digest(list(functions), values.shape, hashlib.sha256(values.tobytes()).hexdigest(), version("po2flow"))
         path = cache / f"table-{key[:16]}.npz"
         try:
             return read_npz(path)["results"]
         except InputError:  # not there yet, or damaged: it is made again
-            from flow.train.functions import evaluate
-
-            results = evaluate(layers, values)
+            results = front_end(source.trained.frontend).evaluate(functions, values)
         write_npz(path, {"results": results})
         return results
 

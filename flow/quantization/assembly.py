@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flow.frontend.base import Evaluate
 from flow.frontend.extraction.activations import softmax_exponentials
 from flow.ir.fixed import FixedFormat, Overflow, Rounding, exact_codes, quantize, to_values
 from flow.ir.graph import (
@@ -31,7 +32,6 @@ from flow.ir.intervals import check_division, exact_format
 from flow.ir.names import identifier
 from flow.ir.passes.fold_batchnorm import narrowed
 from flow.ir.tables import runs
-from flow.quantization.evaluation import Evaluate
 from flow.quantization.floats import FloatGraph, FloatOp, Function
 from flow.quantization.modules import Module
 from flow.quantization.search import Choice, Parameters

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flow.errors import DataError, SpecError
+from flow.frontend.base import Evaluate
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, Overflow, to_values
@@ -18,8 +19,8 @@ from flow.ir.graph import IntGraph, Lookup, Op, Softmax, split_samples
 from flow.ir.intervals import exact_format
 from flow.ir.passes import lower
 from flow.quantization.assembly import assemble
-from flow.quantization.evaluation import Evaluate, Floats
-from flow.quantization.floats import FloatGraph, float_graph
+from flow.quantization.evaluation import Floats
+from flow.quantization.floats import FloatGraph, Function, float_graph
 from flow.quantization.modules import Module, modules, quantizations
 from flow.quantization.restructuring import equalize, fold_averages, restructure
 from flow.quantization.rounding import reconstruct
@@ -102,7 +103,7 @@ def quantize(
     _check_layers(graph, settings)
     ports = split_ports(graph, _checked(model.name, calibration))
     formats = port_formats(graph, ports, settings, input_format)
-    whole = plan(graph, settings, formats, functions or _no_functions)
+    whole = plan(graph, settings, formats, _checked_functions(original, functions))
     run = _Run(ports, memory, progress, softmax)
     if settings.budget_bits is None and settings.budget_lut is None:
         choices, outputs, extracted = run.quantize(whole)
@@ -207,9 +208,17 @@ def _check_layers(graph: FloatGraph, settings: QuantSettings) -> None:
             )
 
 
-def _no_functions(layers: Any, values: Any) -> Any:
-    names = ", ".join(str(layer["config"].get("activation", layer["class_name"])) for layer in layers)
-    raise SpecError(f"{names} is a table that Keras fills", remedy="pass functions=flow.train.functions.approximate")
+def _checked_functions(graph: FloatGraph, functions: Evaluate | None) -> Evaluate:
+    """Return what computes element-wise functions; a network without them needs nothing that does.
+
+    Raises:
+        SpecError: it is missing.
+    """
+    for op in graph.ops:
+        if functions is None and isinstance(op.op, Function):
+            remedy = "pass functions=flow.train.functions.approximate"
+            raise SpecError(f"{', '.join(op.op.fused)} is a table that Keras fills", remedy=remedy)
+    return functions or (lambda functions, values: values)
 
 
 def split_ports(graph: FloatGraph, values: Floats) -> dict[str, Floats]:
@@ -238,7 +247,7 @@ def float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None 
     """Return the first output of the float network, before a final softmax: float32 (samples, *shape)."""
     *_, found = (
         result
-        for op, result in float_values(graph, split_ports(graph, values), functions or _no_functions)
+        for op, result in float_values(graph, split_ports(graph, values), _checked_functions(graph, functions))
         if op.name == graph.outputs[0]
     )
     return found

@@ -8,7 +8,7 @@ function computes the float network, whose results steer the search, and the qua
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
+from flow.frontend.base import Evaluate
 from flow.ir import sums
 from flow.ir.fixed import FixedFormat, to_values
 from flow.ir.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Relu, Reshape, SumPool
@@ -27,8 +28,6 @@ from flow.quantization.floats import FloatOp, Function
 
 Floats = NDArray[Any]
 """float32 or float64 (samples, *shape)."""
-Evaluate = Callable[[Sequence[Mapping[str, Any]], NDArray[np.float32]], NDArray[np.float32]]
-"""What `flow.train.functions.approximate` does: element-wise layers, given as {"class_name", "config"}, on values."""
 Result = TypeVar("Result")
 
 BATCH_VALUES = 1 << 20

@@ -1,8 +1,8 @@
-"""A float Keras model as the ops of an integer graph that have real numbers in them.
+"""A float model as the ops of an integer graph that have real numbers in them.
 
-Extraction already turns each of Keras' layers into a few kinds of ops. Here the same functions read a model whose every
+Extraction already turns each layer into a few kinds of ops. Here the same functions read a model whose every
 constant was replaced by its position in one long list: where a weight ends up, transposed, dilated or reshaped, its
-position stands, and the real number is put there. So there is one reading of Keras, and no second one to keep equal.
+position stands, and the real number is put there. So there is one reading of layers, and no second one to keep equal.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError, at
-from flow.frontend.extraction.builder import Builder, Layer, Tensor, function_name
-from flow.frontend.extraction.model import read_calls
-from flow.frontend.quantizers import POSITIONAL, RANDOM, parse_quantizer
-from flow.frontend.topology import Call, topology
+from flow.frontend.base import read
+from flow.frontend.extraction.builder import Builder, Tensor
+from flow.frontend.extraction.model import walk
+from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import FixedFormat, to_values
 from flow.ir.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
@@ -31,10 +31,13 @@ NOMINAL = FixedFormat(True, 31, 31)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Function(Op):
-    """Element-wise layers that are no arithmetic of an integer graph; they become a `Lookup`."""
+    """Element-wise functions that are no arithmetic of an integer graph, as `flow.frontend.base.Evaluate` takes them.
+
+    They become a `Lookup`.
+    """
 
     kind: ClassVar[str] = "function"
-    functions: tuple[Mapping[str, Any], ...]
+    functions: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,51 +122,49 @@ def float_graph(model: TrainedModel) -> FloatGraph:
         UnsupportedError: a layer is not supported, or quantizes: the message names it; or a weight is not finite.
     """
     with at(model=model.name):
-        for call in topology(model.class_name, model.config).calls:
-            _refuse_quantized(call)
-    positions, numbers = _positions(model)
-    builder = _Builder(positions, NOMINAL, None, None)
-    graph = read_calls(builder)
-    sloped = {layer for layer, arrays in model.weights.items() if "slope" in arrays}
+        network = read(model)
+        for layer in network.layers:
+            _refuse_quantized(layer)
+    placed, numbers = _positions(network)
+    builder = _Builder(placed, NOMINAL, None, None)
+    graph = walk(builder).checked()
+    sloped = {layer.name for layer in network.layers if "slope" in layer.arrays}
     ops = tuple(_with_numbers(op, numbers, builder.divisors, sloped) for op in graph.ops)
     softmaxes = {each.op: each.softmax for each in builder.tensors.values() if each.softmax is not None}
-    return FloatGraph(
-        name=graph.name, ops=ops, outputs=graph.outputs, softmaxes=softmaxes, warnings=tuple(map(str, model.warnings))
-    )
+    return FloatGraph(name=graph.name, ops=ops, outputs=graph.outputs, softmaxes=softmaxes, warnings=network.warnings)
 
 
-def _refuse_quantized(call: Call) -> None:
+def _refuse_quantized(layer: Layer[Any]) -> None:
     """Refuse a layer with a quantizer in it."""
-    for key, value in call.config.items():
-        if key == "activation" or key.endswith("quantizer"):
-            quantizer = parse_quantizer(value)
-            if quantizer is not None and quantizer.name in (*POSITIONAL, *RANDOM, "quantized_grid"):
-                raise UnsupportedError(
-                    f"layer '{call.name}' ({call.class_name}) is quantized already ({key} {quantizer.name!r})",
-                    named=call.name,
-                    remedy="'flow build' takes such a model, 'flow quantize' a float one",
-                )
+    for key, name in layer.quantizers.items():
+        raise UnsupportedError(
+            f"{layer.described} is quantized already ({key} {name!r})",
+            named=layer.name,
+            remedy="'flow build' takes such a model, 'flow quantize' a float one",
+        )
 
 
-def _positions(model: TrainedModel) -> tuple[TrainedModel, Reals]:
-    """Return the model with the position of each of its numbers in their place, and the numbers by position.
+def _positions(network: Network) -> tuple[Network, Reals]:
+    """Return the network with the position of each of its numbers in their place, and the numbers by position.
 
     Position 0 is a zero. Slopes come first: the op that holds them takes few bits.
     """
-    keys = [(layer, key) for layer, arrays in model.weights.items() for key in arrays]
+    weights = {layer.path: layer.arrays for layer in network.layers}
+    keys = [(path, key) for path, arrays in weights.items() for key in arrays]
     keys.sort(key=lambda pair: pair[1] != "slope")
     found: list[Reals] = [np.zeros(1)]
-    placed: dict[str, dict[str, NDArray[Any]]] = {layer: {} for layer in model.weights}
+    placed: dict[str, dict[str, NDArray[Any]]] = {path: {} for path in weights}
     start = 1
-    for layer, key in keys:
-        values = np.asarray(model.weights[layer][key], np.float64)
+    for path, key in keys:
+        values = np.asarray(weights[path][key], np.float64)
         if not np.isfinite(values).all():
             count = np.count_nonzero(~np.isfinite(values))
-            raise UnsupportedError(f"{count} values of its {key} are NaN or infinite", model=model.name, layer=layer)
-        placed[layer][key] = np.arange(start, start + values.size, dtype=np.float64).reshape(values.shape)
+            raise UnsupportedError(f"{count} values of its {key} are NaN or infinite", model=network.name, layer=path)
+        placed[path][key] = np.arange(start, start + values.size, dtype=np.float64).reshape(values.shape)
         found.append(values.reshape(-1))
         start += values.size
-    return replace(model, weights=placed), np.concatenate(found)
+    layers = tuple(replace(layer, arrays=placed[layer.path]) for layer in network.layers)
+    return replace(network, layers=layers), np.concatenate(found)
 
 
 def _with_numbers(op: Op, numbers: Reals, divisors: Mapping[str, int], sloped: set[str]) -> FloatOp:
@@ -201,22 +202,28 @@ class _Builder(Builder):
         """Return the nominal format."""
         return NOMINAL
 
-    def plain(self, layer: Layer, tensor: Tensor) -> Tensor:
+    def plain(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor on which nothing waits: its divisor is written down, its functions are an op."""
         if not tensor.waits:
             return tensor
         functions, divisor = list(tensor.functions), tensor.divisor
-        while functions and functions[0]["class_name"] == "Average":  # of a number of inputs that is no power of two
-            divisor *= int(functions.pop(0)["config"]["count"])
+        while functions and functions[0].divisor != 1:  # an average of so many inputs, no power of two
+            divisor *= functions.pop(0).divisor
         if divisor != 1:
             self.divisors[self._averaging(tensor.op)] = divisor
         if not functions:
             self.ops[tensor.op] = replace(self.op(tensor), layers=(*self.op(tensor).layers, *tensor.layers))
             return Tensor(tensor.op)
-        names = ", ".join(function_name(function) for function in functions)
+        names = ", ".join(function.name for function in functions)
         shape = self.op(tensor).shape
         made = self.add(
-            Function, layer, [tensor], shape, suffix="_function", functions=tuple(functions), fused=(names,)
+            Function,
+            layer,
+            [tensor],
+            shape,
+            suffix="_function",
+            functions=tuple(function.source for function in functions),
+            fused=(names,),
         )
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.frontend.base import Evaluate
 from flow.ir.fixed import Codes, FixedFormat, Rounding
 from flow.quantization.candidates import (
     WeightCodes,
@@ -24,7 +25,7 @@ from flow.quantization.candidates import (
     quantize_values,
     weight_candidates,
 )
-from flow.quantization.evaluation import Evaluate, Floats, Reach, evaluate, over_batches, reach_after
+from flow.quantization.evaluation import Floats, Reach, evaluate, over_batches, reach_after
 from flow.quantization.floats import FloatOp, Function, Reals
 from flow.quantization.modules import Module
 from flow.quantization.settings import LayerSettings, QuantSettings

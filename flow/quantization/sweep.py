@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flow.errors import UnsupportedError, at
+from flow.frontend.base import Evaluate
 from flow.ir.fixed import FixedFormat, Overflow, exact_within, quantize, to_values
 from flow.ir.graph import Input, SumPool
 from flow.quantization.assembly import with_exact_slopes
 from flow.quantization.candidates import code_range, covering_frac_bits, output_format
-from flow.quantization.evaluation import Evaluate, Floats, evaluated
+from flow.quantization.evaluation import Floats, evaluated
 from flow.quantization.floats import FloatGraph, FloatOp, Function
 from flow.quantization.modules import WIDE_BITS, Module, modules, shared_formats
 from flow.quantization.search import Choice, Quantized, Task, chosen_codes, squared_errors

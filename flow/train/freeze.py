@@ -61,7 +61,7 @@ def quantized_weights(model: Any) -> Weights:
 
 
 def layers_by_path(model: Any, path: str = "") -> dict[str, Any]:
-    """Return the layers of a model and of the models in it, by the path that `flow.frontend.topology` gives them.
+    """Return the layers of a model and of the models in it, by the path that `flow.frontend.keras.topology` gives them.
 
     Raises:
         UnsupportedError: two layers have one path.

@@ -1,4 +1,4 @@
-"""Keras as a front end: its files, its functions and its inference. TensorFlow is loaded when one of them is needed."""
+"""Keras as a front end: its files, functions and inference. TensorFlow is loaded when one of them is needed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.frontend.base import Frontend, Inference
+from flow.frontend.keras import read
 from flow.frontend.trained import TrainedModel
 from flow.ir.graph import IntGraph
 
@@ -74,6 +75,7 @@ FRONTEND = Frontend(
     code="train",
     takes=takes,
     read_file=read_file,
+    read=read,
     evaluate=evaluate,
     approximate=approximate,
     inference=inference,

@@ -24,14 +24,14 @@ from typing import Any
 import h5py
 
 from flow.errors import FlowError, ModelFileError, UnsupportedError, at
-from flow.frontend.extraction import LAYERS
+from flow.frontend.keras import LAYERS
+from flow.frontend.keras.keras3 import as_keras_2
+from flow.frontend.keras.topology import MAX_DEPTH, MODELS, topology
 from flow.frontend.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
-from flow.frontend.topology import MAX_DEPTH, MODELS, topology
 from flow.frontend.trained import TrainedModel
 from flow.ir.names import identifier
 from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.freeze import layers_by_path, quantized_weights, revived
-from flow.train.keras3 import as_keras_2
 from flow.train.rebuild import custom_objects
 
 _modules = load_tensorflow()

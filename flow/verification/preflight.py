@@ -21,8 +21,8 @@ from flow.cost.fifos import PIPELINE_STEPS, fifos, needed_depths
 from flow.cost.streams import processes, stream_roots, streams
 from flow.errors import FlowError, PreflightError, UnsupportedError
 from flow.findings import ERROR, WARNING, Finding, Hit, Rule
-from flow.frontend.extraction import Evaluate, extract, quantizes_its_input, refusals
-from flow.frontend.topology import topology
+from flow.frontend.base import Evaluate, read
+from flow.frontend.extraction import Extraction, attempt, quantizes_its_input
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import Input, IntGraph, MatMul, Op, Reshape
@@ -49,8 +49,6 @@ FAST_BITS = 64
 """Width up to which the HLS headers keep a number in one machine word."""
 STAND_IN = FixedFormat(False, 0, 8)
 """Format of ports that nothing says the format of, while the rest of the model is looked at."""
-STOCK_BATCHNORMS = ("BatchNormalization", "QBatchNormalization")
-"""Layers that round in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +59,8 @@ class Model:
         trained: the model.
         input_format: format of the ports that the model does not quantize; None if nothing says it.
         derived: whether that format was derived from inputs.
-        softmax, evaluate: as `flow.frontend.extraction.extract` takes them.
+        softmax, evaluate: as `flow.frontend.extraction.attempt` takes them.
+        made: what extraction makes of it.
     """
 
     trained: TrainedModel
@@ -69,6 +68,13 @@ class Model:
     derived: bool = False
     softmax: FixedFormat | None = None
     evaluate: Evaluate | None = None
+    made: Extraction | None = None
+
+    def extracted(self) -> Model:
+        """Return the model with what extraction makes of it; a port that nothing says the format of gets a stand-in."""
+        unknown = self.input_format is None and not quantizes(self.trained)
+        fmt = STAND_IN if unknown else self.input_format
+        return replace(self, made=attempt(self.trained, fmt, softmax=self.softmax, evaluate=self.evaluate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,10 +102,12 @@ def check(model: Model, target: Target) -> tuple[Finding, ...]:
     Raises:
         SpecError: the part is not known.
     """
+    model = model.extracted()
+    assert model.made is not None
     found = tuple(finding for rule in MODEL_RULES for finding in rule.apply(model))
     if any(finding.severity == ERROR for finding in found):
         return found
-    extracted = extract(model.trained, model.input_format, softmax=model.softmax, evaluate=model.evaluate)
+    extracted = model.made.checked()
     subject = Design(trained=model.trained, extracted=extracted, lowered=lower(extracted), target=target)
     return (*found, *examine(subject))
 
@@ -171,14 +179,13 @@ def quantizes(trained: TrainedModel) -> bool:
 
 def _refused(model: Model) -> Iterator[Hit]:
     """A layer, a quantizer or a value has no exact integer form."""
-    fmt = STAND_IN if model.input_format is None and not quantizes(model.trained) else model.input_format
-    found = refusals(model.trained, fmt, softmax=model.softmax, evaluate=model.evaluate)
-    if not found:
+    assert model.made is not None
+    yield from map(Hit.of, model.made.refusals)
+    if model.made.graph is not None:
         try:
-            lower(extract(model.trained, fmt, softmax=model.softmax, evaluate=model.evaluate))
+            lower(model.made.graph)
         except FlowError as error:
-            found = (error,)
-    yield from map(Hit.of, found)
+            yield Hit.of(error)
 
 
 MODEL_RULES: tuple[Rule[Model], ...] = (
@@ -358,10 +365,10 @@ def _inexact_floats(subject: Design) -> Iterator[Hit]:
         reason = f"{_named(wide)} may need more than {FLOAT32_BITS} bits, so float32 inference may round"
         remedy = "use fewer bits for weights or activations, or take the float64 results as the model's"
         yield Hit(wide[0].name, reason, remedy)
-    for call in topology(subject.trained.class_name, subject.trained.config).calls:
-        if call.class_name in STOCK_BATCHNORMS:
-            reason = f"layer '{call.name}' ({call.class_name}) rounds in float32; the hardware computes it exactly"
-            yield Hit(call.name, reason, "use FixedBatchNormalization, or take the float64 results as the model's")
+    for layer in read(subject.trained).layers:
+        if layer.rounds:
+            reason = f"{layer.described} rounds in float32; the hardware computes it exactly"
+            yield Hit(layer.name, reason, "use FixedBatchNormalization, or take the float64 results as the model's")
 
 
 def _uncheckable_sums(subject: Design) -> Iterator[Hit]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flow.errors import UnsupportedError
-from flow.frontend.topology import MAX_CALLS, MAX_DEPTH, Topology, topology
+from flow.frontend.keras.topology import MAX_CALLS, MAX_DEPTH, Topology, topology
 
 Entry = dict[str, Any]
 

@@ -16,7 +16,7 @@ from float_models import IMAGE, MODELS, VECTOR, L, as_data, float_model, inputs,
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.together import compile_together
 from flow.errors import DataError, FlowError, SpecError, UnsupportedError
-from flow.frontend.extraction import LAYERS
+from flow.frontend.keras import LAYERS
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, Overflow, Rounding

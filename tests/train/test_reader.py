@@ -37,7 +37,7 @@ from fixtures_keras import (
 
 from flow.errors import ModelFileError, UnsupportedError
 from flow.frontend.extraction import extract
-from flow.frontend.topology import topology
+from flow.frontend.keras.topology import topology
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import to_json
 from flow.quantization.driver import float_outputs

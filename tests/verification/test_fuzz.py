@@ -11,7 +11,7 @@ from conftest import TESTS, needs_compiler
 
 from flow.cli import main
 from flow.errors import InputError, ToolMissingError
-from flow.frontend.topology import topology
+from flow.frontend.keras.topology import topology
 from flow.ir.fixed import Rounding
 from flow.ir.graph import Input, IntGraph
 from flow.train import load_tensorflow

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.frontend.extraction.builder import Builder, Handler, Layer, Tensor
-from flow.frontend.quantizers import FUNCTIONS, activation_cast, parse_quantizer
+from flow.frontend import layers
+from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes
+from flow.frontend.layers import Function, Layer
 from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, exact_codes
 from flow.ir.graph import LeakyRelu, Op, Relu, Requantize, Softmax
 from flow.ir.intervals import check_division
@@ -25,27 +25,30 @@ SLOPE_BITS = 16
 """Widest slope below zero that is multiplied; others go into the table of the quantizer behind them."""
 
 
-def _activation(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+def _activate(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> Tensor:
     return activate(builder, layer, inputs[0])
 
 
-def activate(builder: Builder, layer: Layer, tensor: Tensor) -> Tensor:
-    """Do what an activation layer does, or the `activation` argument of another layer."""
-    entry = layer.config.get("activation")
-    quantizer = parse_quantizer(entry)
-    if quantizer is None:
+def activate(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
+    """Do what a layer does to each element at its end."""
+    if layer.activation is None:
         return tensor
-    if quantizer.name == "softmax":
-        return _softmax(builder, layer, [tensor])
-    if quantizer.name == "relu" and not quantizer.args:
-        return _positive(builder, layer, tensor)
-    ours = "QActivation" if layer.class_name.startswith("Q") else "Activation"
-    applied = replace(tensor, functions=(*tensor.functions, {"class_name": ours, "config": {"activation": entry}}))
-    if quantizer.name in FUNCTIONS:
-        return applied
-    cast = activation_cast(quantizer, "activation")
+    return ACTIVATIONS[type(layer.activation)](builder, layer, layer.activation, tensor)
+
+
+def later(tensor: Tensor, function: Function) -> Tensor:
+    """Leave an element-wise function to the table of the quantizer behind it."""
+    return replace(tensor, functions=(*tensor.functions, function))
+
+
+def _elementwise(builder: Builder, layer: Layer[Any], activation: layers.Elementwise, tensor: Tensor) -> Tensor:
+    return later(tensor, activation.function)
+
+
+def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer, tensor: Tensor) -> Tensor:
+    cast = activation.cast
     if cast is None or tensor.functions:
-        return builder.lookup(layer, applied)
+        return builder.lookup(layer, later(tensor, activation.function))
     fused = ("relu", "requantize") if cast.relu else ("requantize",)
     values: dict[str, Any] = {
         "rounding": cast.rounding,
@@ -60,12 +63,12 @@ def activate(builder: Builder, layer: Layer, tensor: Tensor) -> Tensor:
     return out
 
 
-def _positive(builder: Builder, layer: Layer, tensor: Tensor, limit: float | None = None) -> Tensor:
+def _relu(builder: Builder, layer: Layer[Any], activation: layers.Relu, tensor: Tensor) -> Tensor:
     """Append max(x, 0), at most `limit`: before a division that waits, behind functions that do."""
-    x = builder.op(tensor)
+    x, limit = builder.op(tensor), activation.limit
     code = None if limit is None else math.ldexp(limit, x.format.frac_bits)
     if tensor.functions or (code is not None and (tensor.divisor != 1 or not code.is_integer())):
-        return later(tensor, "ReLU", {"max_value": limit, "negative_slope": 0.0, "threshold": 0.0})
+        return later(tensor, activation.function)
     if code is None or code >= x.format.max_code:
         out = builder.add(Relu, layer, [tensor], x.shape, x.format.unsigned())
     else:
@@ -73,39 +76,16 @@ def _positive(builder: Builder, layer: Layer, tensor: Tensor, limit: float | Non
     return replace(out, divisor=tensor.divisor)
 
 
-def later(tensor: Tensor, class_name: str, config: Mapping[str, Any]) -> Tensor:
-    """Leave an element-wise layer to the table of the quantizer behind it."""
-    return replace(tensor, functions=(*tensor.functions, {"class_name": class_name, "config": dict(config)}))
-
-
-RELU_KEYS = ("max_value", "negative_slope", "threshold")
-
-
-def _relu(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    config = layer.config
-    slope, limit = float(config.get("negative_slope") or 0), config.get("max_value")
-    if config.get("threshold") or (slope and limit is not None):
-        return later(inputs[0], "ReLU", {key: config[key] for key in RELU_KEYS if key in config})
-    if slope:
-        return _leaky(builder, layer, inputs[0], np.array([slope], np.float32))
-    return _positive(builder, layer, inputs[0], None if limit is None else float(limit))
-
-
-def _leaky_relu(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    slope = layer.config.get("alpha", layer.config.get("negative_slope", 0.3))
-    return _leaky(builder, layer, inputs[0], np.array([slope], np.float32))
-
-
-def _leaky(builder: Builder, layer: Layer, tensor: Tensor, slope: NDArray[np.float32]) -> Tensor:
+def _leaky_relu(builder: Builder, layer: Layer[Any], activation: layers.LeakyRelu, tensor: Tensor) -> Tensor:
     """Multiply negative values by one slope, or leave it to a table if the slope has many bits."""
-    codes, fmt = exact_codes(slope)
+    codes, fmt = exact_codes(np.array([activation.slope], np.float32))
     if tensor.waits or fmt.width > SLOPE_BITS:
-        return later(tensor, "LeakyReLU", {"alpha": float(slope[0])})
+        return later(tensor, activation.function)
     return builder.add(LeakyRelu, layer, [tensor], builder.op(tensor).shape, slope=codes, slope_format=fmt)
 
 
-def _prelu(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    tensor, (slope, fmt) = builder.plain(layer, inputs[0]), layer.codes("slope")
+def _prelu(builder: Builder, layer: Layer[layers.Prelu], inputs: Sequence[Tensor]) -> Tensor:
+    tensor, (slope, fmt) = builder.plain(layer, inputs[0]), array_codes(layer, "slope")
     shape = builder.op(tensor).shape
     if np.broadcast_shapes(slope.shape, shape) != shape:
         raise UnsupportedError(f"slopes {slope.shape} do not fit its input of shape {shape}")
@@ -117,14 +97,10 @@ def _prelu(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     return builder.add(LeakyRelu, layer, [tensor], shape, slope=slope, slope_format=fmt)
 
 
-def _function(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    return later(inputs[0], layer.class_name, layer.config)
-
-
-def _softmax(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    if layer.config.get("axis", -1) not in (-1, len(builder.op(inputs[0]).shape)):
-        raise UnsupportedError(f"axis={layer.config['axis']!r} is not supported", remedy="use the last one")
-    tensor = builder.plain(layer, inputs[0])
+def _softmax(builder: Builder, layer: Layer[Any], activation: layers.Softmax, tensor: Tensor) -> Tensor:
+    if activation.axis not in (-1, len(builder.op(tensor).shape)):
+        raise UnsupportedError(f"axis={activation.axis!r} is not supported", remedy="use the last one")
+    tensor = builder.plain(layer, tensor)
     if builder.softmax is None:
         builder.warnings.append(
             f"the final softmax ('{layer.name}') is left off the hardware, which returns its inputs; argmax is the same"
@@ -158,11 +134,11 @@ def softmax_exponentials(x: Op, fmt: FixedFormat) -> Codes:
     return np.asarray(np.rint(np.ldexp(np.exp(-distances), bits)), np.int64)
 
 
-LAYERS: Mapping[str, Handler] = {
-    **dict.fromkeys(("QActivation", "Activation"), _activation),
-    "ReLU": _relu,
-    "LeakyReLU": _leaky_relu,
-    "PReLU": _prelu,
-    **dict.fromkeys(("ELU", "ThresholdedReLU"), _function),
-    "Softmax": _softmax,
+ACTIVATIONS: Mapping[type[Any], Callable[[Builder, Layer[Any], Any, Tensor], Tensor]] = {
+    layers.Elementwise: _elementwise,
+    layers.Relu: _relu,
+    layers.LeakyRelu: _leaky_relu,
+    layers.Quantizer: _quantizer,
+    layers.Softmax: _softmax,
 }
+LAYERS: Mapping[type[layers.Settings], Handler] = {layers.Activate: _activate, layers.Prelu: _prelu}

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow.errors import FlowError, UnsupportedError
-from flow.frontend.quantizers import check_weight_quantizer, parse_quantizer
-from flow.frontend.trained import TrainedModel
+from flow.frontend.base import Evaluate
+from flow.frontend.layers import Function, Layer, Margins, Network, Padding
 from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, exact_codes
 from flow.ir.graph import Lookup, Op, Requantize, Shape, windows
 from flow.ir.intervals import exact_format
@@ -29,8 +28,6 @@ SPREAD = 1 << 22
 """Most pixels of a padded input or of a dilated window: more is damage or malice."""
 
 Constant = tuple[Codes, FixedFormat]
-Evaluate = Callable[[Sequence[Mapping[str, Any]], NDArray[np.float32]], NDArray[np.float32]]
-"""What `flow.train.functions.evaluate` does: element-wise layers, given as {"class_name", "config"}, on values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +37,14 @@ class Tensor:
     Attributes:
         op: name of the op.
         divisor: the values are the codes' values divided by this.
-        functions: element-wise layers applied to them after that, as {"class_name", "config"}.
+        functions: element-wise functions applied to them after that.
         layers: calls that the op does not stand for yet, because of the above.
         softmax: the final softmax that was left off, if this is its result.
     """
 
     op: str
     divisor: int = 1
-    functions: tuple[Mapping[str, Any], ...] = ()
+    functions: tuple[Function, ...] = ()
     layers: tuple[str, ...] = ()
     softmax: str | None = None
 
@@ -57,79 +54,57 @@ class Tensor:
         return self.divisor != 1 or bool(self.functions)
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One Keras layer as it is called: its name, class, configuration and arrays."""
+def array_codes(layer: Layer[Any], key: str) -> Constant:
+    """Return an array of a layer as codes in the narrowest format.
 
-    name: str
-    class_name: str
-    config: Mapping[str, Any]
-    arrays: Mapping[str, NDArray[np.float32]]
+    Raises:
+        UnsupportedError: it is missing, not finite, or spans more bits than codes have.
+    """
+    values = layer.arrays.get(key)
+    if values is None:
+        raise UnsupportedError(f"{key} is missing from the model file")
+    try:
+        return exact_codes(values)
+    except FlowError as error:
+        raise UnsupportedError(error.what, field=key, remedy=error.remedy) from None
 
-    def codes(self, key: str) -> tuple[Codes, FixedFormat]:
-        """Return an array as codes in the narrowest format.
 
-        Raises:
-            UnsupportedError: it is missing, not finite, or spans more bits than codes have.
-        """
-        values = self.arrays.get(key)
-        if values is None:
-            raise UnsupportedError(f"{key} is missing from the model file")
-        try:
-            return exact_codes(values)
-        except FlowError as error:
-            raise UnsupportedError(error.what, field=key, remedy=error.remedy) from None
+def _weight_codes(layer: Layer[Any], key: str, quantizer: str) -> Constant:
+    codes, fmt = array_codes(layer, key)
+    if fmt.width > WEIGHT_BITS:
+        raise UnsupportedError(
+            f"{key} needs {fmt.width} bits to be exact, more than {WEIGHT_BITS}",
+            remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2",
+        )
+    return codes, fmt
 
-    def quantized(self, key: str, quantizer: str) -> tuple[Codes, FixedFormat]:
-        """Return a kernel or bias as codes; `quantizer` is the key of its quantizer in the configuration.
 
-        Raises:
-            UnsupportedError: its quantizer is not known, or it needs more than `WEIGHT_BITS` bits.
-        """
-        check_weight_quantizer(parse_quantizer(self.config.get(quantizer)), key)
-        codes, fmt = self.codes(key)
-        if fmt.width > WEIGHT_BITS:
-            raise UnsupportedError(
-                f"{key} needs {fmt.width} bits to be exact, more than {WEIGHT_BITS}",
-                remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2",
-            )
-        return codes, fmt
+def kernel_codes(layer: Layer[Any], axes: int, key: str = "kernel", quantizer: str = "kernel_quantizer") -> Constant:
+    """Return an array of `axes` axes as codes; `quantizer` is what its quantizer is called.
 
-    def bias(self, channels: int) -> dict[str, Any]:
-        """Return the op fields `bias` and `bias_format`: zeros if the layer has none."""
-        if "bias" not in self.arrays and not self.config.get("use_bias", True):
-            return {"bias": np.zeros(channels, np.int64), "bias_format": FixedFormat(False, 1, 0)}
-        bias, bias_format = self.quantized("bias", "bias_quantizer")
-        if bias.shape != (channels,):
-            raise UnsupportedError(f"bias {bias.shape} does not fit {channels} outputs")
-        return {"bias": bias, "bias_format": bias_format}
+    Raises:
+        UnsupportedError: it needs more than `WEIGHT_BITS` bits, or has other axes.
+    """
+    codes, fmt = _weight_codes(layer, key, quantizer)
+    if codes.ndim != axes:
+        raise UnsupportedError(f"{key} {codes.shape} does not fit", remedy=f"it has {axes} axes")
+    return codes, fmt
 
-    def kernel(self, axes: int, key: str = "kernel", quantizer: str = "kernel_quantizer") -> Constant:
-        """Return an array of `axes` axes as codes with their format."""
-        codes, fmt = self.quantized(key, quantizer)
-        if codes.ndim != axes:
-            raise UnsupportedError(f"{key} {codes.shape} does not fit", remedy=f"it has {axes} axes")
-        return codes, fmt
 
-    def check_outputs(self, count: int) -> None:
-        """Raise UnsupportedError unless arrays with this many outputs are those of the configuration."""
-        for name in ("units", "filters"):
-            if self.config.get(name) not in (count, None):
-                raise UnsupportedError(
-                    f"its arrays have {count} outputs, which does not fit {name}={self.config[name]}"
-                )
+def bias_codes(layer: Layer[Any], channels: int, *, biased: bool) -> dict[str, Any]:
+    """Return the op fields `bias` and `bias_format`: zeros if the layer has none."""
+    if not biased:
+        return {"bias": np.zeros(channels, np.int64), "bias_format": FixedFormat(False, 1, 0)}
+    bias, bias_format = _weight_codes(layer, "bias", "bias_quantizer")
+    if bias.shape != (channels,):
+        raise UnsupportedError(f"bias {bias.shape} does not fit {channels} outputs")
+    return {"bias": bias, "bias_format": bias_format}
 
-    def spatial(self, key: str, default: Any = 1) -> Shape:
-        """Return a configuration entry with one number per axis between batch and channels."""
-        value = self.config.get(key)
-        value = default if value is None else value
-        axes = spatial_axes(self.class_name)
-        return (int(value),) * axes if isinstance(value, int) else tuple(int(each) for each in value)
 
-    def only(self, key: str, accepted: Any) -> None:
-        """Raise UnsupportedError unless a configuration entry has its usual value."""
-        if self.config.get(key, accepted) not in (accepted, None):
-            raise UnsupportedError(f"{key}={self.config[key]!r} is not supported", remedy=f"use {accepted!r}")
+def check_outputs(count: int, name: str, said: int | None) -> None:
+    """Raise UnsupportedError unless arrays with this many outputs are those that the file says."""
+    if said not in (count, None):
+        raise UnsupportedError(f"its arrays have {count} outputs, which does not fit {name}={said}")
 
 
 @dataclass(slots=True)
@@ -137,22 +112,24 @@ class Builder:
     """The graph so far, while layers are read one after another.
 
     Attributes:
-        model: the trained model.
+        network: what is read.
         input_format: format of the input ports that the model does not quantize itself.
         softmax: format of the outputs of a final softmax; None leaves it off.
-        evaluate: evaluates element-wise layers as QKeras does.
+        evaluate: evaluates element-wise functions as the network's framework does.
         ops: ops so far, by name.
         tensors: outputs so far, by the name of the call.
         warnings: what a report must say.
+        absorbed: port -> the layer whose cast the port does.
     """
 
-    model: TrainedModel
+    network: Network
     input_format: FixedFormat | None
     softmax: FixedFormat | None
     evaluate: Evaluate | None
     ops: dict[str, Op] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    absorbed: Mapping[str, Layer[Any]] = field(default_factory=dict)
 
     def op(self, tensor: Tensor) -> Op:
         """Return the op of a tensor, whatever still waits on it."""
@@ -161,7 +138,7 @@ class Builder:
     def add(
         self,
         cls: type[Op],
-        layer: Layer,
+        layer: Layer[Any],
         inputs: Sequence[Tensor],
         shape: Shape,
         fmt: FixedFormat | None = None,
@@ -188,7 +165,7 @@ class Builder:
         """Return the format that holds each result of an op exactly."""
         return exact_format(op, *(self.op(tensor).format for tensor in inputs))
 
-    def plain(self, layer: Layer, tensor: Tensor) -> Tensor:
+    def plain(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor whose values are codes.
 
         Raises:
@@ -200,7 +177,7 @@ class Builder:
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
 
-    def _halved(self, layer: Layer, tensor: Tensor) -> Tensor:
+    def _halved(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         x, halvings = self.op(tensor), tensor.divisor.bit_length() - 1
         if tensor.divisor != 1 << halvings:
             raise UnsupportedError(
@@ -210,14 +187,14 @@ class Builder:
         fmt = FixedFormat(x.format.signed, x.format.int_bits - halvings, x.format.frac_bits + halvings)
         return self.add(Requantize, layer, [tensor], x.shape, fmt, suffix="_halved", divisor=tensor.divisor)
 
-    def lookup(self, layer: Layer, tensor: Tensor) -> Tensor:
+    def lookup(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Append a table of the functions that wait on a tensor: QKeras' own results for every code.
 
         Raises:
             UnsupportedError: too many codes, values on no grid, or nothing to evaluate with.
         """
         x = self.op(tensor)
-        names = ", ".join(function_name(function) for function in tensor.functions)
+        names = ", ".join(function.name for function in tensor.functions)
         if x.format.width > TABLE_BITS:
             raise UnsupportedError(
                 f"{names} of {x.format.width} bits",
@@ -229,7 +206,7 @@ class Builder:
             )
         codes = np.arange(x.format.min_code, x.format.max_code + 1)
         reals = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
-        results = self.evaluate(tensor.functions, reals.astype(np.float32))
+        results = self.evaluate([function.source for function in tensor.functions], reals.astype(np.float32))
         table, fmt = exact_codes(results)
         if fmt.width > TABLE_VALUE_BITS:
             raise UnsupportedError(
@@ -239,35 +216,25 @@ class Builder:
         return self.add(Lookup, layer, [tensor], x.shape, fmt, starts=starts, values=values, fused=(names,))
 
 
-Handler = Callable[[Builder, Layer, Sequence[Tensor]], Tensor]
+Handler = Callable[[Builder, Layer[Any], Sequence[Tensor]], Tensor]
 """Appends what a layer does to the tensors that it reads, and returns its output."""
 
 
-def function_name(function: Mapping[str, Any]) -> str:
-    """Return what a report calls an element-wise layer."""
-    quantizer = parse_quantizer(function["config"].get("activation"))
-    return quantizer.name if quantizer is not None else str(function["class_name"]).lower()
-
-
-def spatial_axes(class_name: str) -> int:
-    """Return how many axes a layer's windows have, from its class: "QConv2D" -> 2."""
-    return 1 if "1D" in class_name else 2
-
-
-def window_geometry(config: Mapping[str, Any], x: Shape, window: Shape, strides: Shape) -> tuple[Shape, Shape]:
+def window_geometry(rule: Padding | Margins, x: Shape, window: Shape, strides: Shape) -> tuple[Shape, Shape]:
     """Return how many windows fit per axis and the padding (before, after), as TensorFlow pads: more at the end."""
     if len(x) != len(window) + 1:
         raise UnsupportedError(
             f"reads a tensor of shape {x}", remedy=f"its windows {window} need {len(window) + 1} axes"
         )
-    kind = config.get("padding", "valid")
-    if kind not in ("valid", "same", "causal"):
-        raise UnsupportedError(f"padding {kind!r} is not supported", remedy="use 'valid' or 'same'")
     padding: list[int] = []
-    for size, span, step in zip(x, window, strides, strict=False):
+    for axis, (size, span, step) in enumerate(zip(x, window, strides, strict=False)):
         total = max((-(-size // step) - 1) * step + span - size, 0)
-        edges = {"valid": (0, 0), "same": (total // 2, total - total // 2), "causal": (span - 1, 0)}
-        padding.extend(edges[kind])
+        edges = {
+            Padding.VALID: (0, 0),
+            Padding.SAME: (total // 2, total - total // 2),
+            Padding.CAUSAL: (span - 1, 0),
+        }
+        padding.extend(edges[rule] if isinstance(rule, Padding) else rule[axis])
     padded = tuple(
         size + sum(edge) for size, edge in zip(x, zip(padding[::2], padding[1::2], strict=True), strict=False)
     )

@@ -10,62 +10,67 @@ from typing import Any
 import numpy as np
 
 from flow.errors import UnsupportedError
+from flow.frontend import layers
 from flow.frontend.extraction.activations import activate
 from flow.frontend.extraction.builder import (
     SPREAD,
     Builder,
     Constant,
     Handler,
-    Layer,
     Tensor,
-    spatial_axes,
+    array_codes,
+    bias_codes,
+    check_outputs,
+    kernel_codes,
     window_geometry,
 )
+from flow.frontend.layers import Layer, Margins, Padding
 from flow.ir.fixed import Codes
 from flow.ir.graph import BatchNorm, Conv, Dense, Gather, Shape, windows
 
 
-def _dense(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+def _dense(builder: Builder, layer: Layer[layers.Dense], inputs: Sequence[Tensor]) -> Tensor:
     tensor = builder.plain(layer, inputs[0])
-    x, (weight, weight_format) = builder.op(tensor), layer.kernel(2)
+    x, (weight, weight_format) = builder.op(tensor), kernel_codes(layer, 2)
     if weight.shape[0] != x.shape[-1]:
         raise UnsupportedError(f"kernel {weight.shape} does not fit its input of shape {x.shape}")
-    layer.check_outputs(weight.shape[1])
-    values: dict[str, Any] = {"weight": weight, "weight_format": weight_format, **layer.bias(weight.shape[1])}
-    return activate(builder, layer, builder.add(Dense, layer, [tensor], (*x.shape[:-1], weight.shape[1]), **values))
+    units = weight.shape[1]
+    check_outputs(units, "units", layer.settings.units)
+    bias = bias_codes(layer, units, biased=layer.settings.biased)
+    shape = (*x.shape[:-1], units)
+    out = builder.add(Dense, layer, [tensor], shape, weight=weight, weight_format=weight_format, **bias)
+    return activate(builder, layer, out)
 
 
-def _conv(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    kernel = layer.kernel(spatial_axes(layer.class_name) + 2)
-    layer.check_outputs(kernel[0].shape[-1])
-    groups = int(layer.config.get("groups") or 1)
-    return activate(
-        builder, layer, _convolve(builder, layer, inputs[0], kernel, layer.bias(kernel[0].shape[-1]), groups)
-    )
-
-
-def _depthwise(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    channels = builder.op(inputs[0]).shape[-1]
-    kernel = layer.kernel(spatial_axes(layer.class_name) + 2, quantizer="depthwise_quantizer")
-    kernel = _by_channel(kernel, channels)
+def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor]) -> Tensor:
+    settings = layer.settings
+    kernel = kernel_codes(layer, settings.axes + 2)
     filters = kernel[0].shape[-1]
-    return activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, layer.bias(filters), channels))
+    check_outputs(filters, "filters", settings.filters)
+    bias = bias_codes(layer, filters, biased=settings.biased)
+    return activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, bias, settings.groups))
 
 
-def _separable(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    axes = spatial_axes(layer.class_name) + 2
-    channels = builder.op(inputs[0]).shape[-1]
-    depthwise = _by_channel(layer.kernel(axes, "depthwise_kernel", "depthwise_quantizer"), channels)
-    pointwise = layer.kernel(axes, "pointwise_kernel", "pointwise_quantizer")
-    layer.check_outputs(pointwise[0].shape[-1])
-    none = replace(layer, arrays={}, config={**layer.config, "use_bias": False})
-    between = _convolve(
-        builder, layer, inputs[0], depthwise, none.bias(depthwise[0].shape[-1]), channels, suffix="_depthwise"
-    )
-    whole = replace(layer, config={**layer.config, "strides": 1, "padding": "valid", "dilation_rate": 1})
-    return activate(
-        builder, layer, _convolve(builder, whole, between, pointwise, layer.bias(pointwise[0].shape[-1]), 1)
-    )
+def _depthwise(builder: Builder, layer: Layer[layers.DepthwiseConv], inputs: Sequence[Tensor]) -> Tensor:
+    settings, channels = layer.settings, builder.op(inputs[0]).shape[-1]
+    kernel = _by_channel(kernel_codes(layer, settings.axes + 2, quantizer="depthwise_quantizer"), channels)
+    bias = bias_codes(layer, kernel[0].shape[-1], biased=settings.biased)
+    return activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, bias, channels))
+
+
+def _separable(builder: Builder, layer: Layer[layers.SeparableConv], inputs: Sequence[Tensor]) -> Tensor:
+    settings, channels = layer.settings, builder.op(inputs[0]).shape[-1]
+    axes = settings.axes + 2
+    depthwise = _by_channel(kernel_codes(layer, axes, "depthwise_kernel", "depthwise_quantizer"), channels)
+    pointwise = kernel_codes(layer, axes, "pointwise_kernel", "pointwise_quantizer")
+    filters = pointwise[0].shape[-1]
+    check_outputs(filters, "filters", settings.filters)
+    none = bias_codes(layer, depthwise[0].shape[-1], biased=False)
+    between = _convolve(builder, layer, inputs[0], depthwise, none, channels, suffix="_depthwise")
+    ones = (1,) * settings.axes
+    single = replace(layer, settings=replace(settings, strides=ones, dilation=ones, padding=Padding.VALID))
+    bias = bias_codes(layer, filters, biased=settings.biased)
+    return activate(builder, layer, _convolve(builder, single, between, pointwise, bias, 1))
 
 
 def _by_channel(kernel: Constant, channels: int) -> Constant:
@@ -78,20 +83,19 @@ def _by_channel(kernel: Constant, channels: int) -> Constant:
 
 def _convolve(
     builder: Builder,
-    layer: Layer,
+    layer: Layer[layers.Conv],
     tensor: Tensor,
     kernel: Constant,
     bias: Mapping[str, Any],
     groups: int,
     suffix: str = "",
 ) -> Tensor:
-    layer.only("data_format", "channels_last")
     tensor, (weight, weight_format) = builder.plain(layer, tensor), kernel
-    weight = _dilated(weight, layer.spatial("dilation_rate"))
-    x, strides = builder.op(tensor).shape, layer.spatial("strides")
+    weight = _dilated(weight, layer.settings.dilation)
+    x, strides = builder.op(tensor).shape, layer.settings.strides
     if len(x) != weight.ndim - 1 or weight.shape[-2] * groups != x[-1] or weight.shape[-1] % groups:
         raise UnsupportedError(f"kernel {weight.shape} in {groups} groups does not fit its input of shape {x}")
-    out, padding = window_geometry(layer.config, x, weight.shape[:-2], strides)
+    out, padding = window_geometry(layer.settings.padding, x, weight.shape[:-2], strides)
     values: dict[str, Any] = {
         "strides": strides,
         "padding": padding,
@@ -116,25 +120,23 @@ def _dilated(weight: Codes, rates: Shape) -> Codes:
     return out
 
 
-def _conv_transpose(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+def _conv_transpose(builder: Builder, layer: Layer[layers.ConvTranspose], inputs: Sequence[Tensor]) -> Tensor:
     """A convolution of the flipped kernel over the input with zeros between and around its pixels.
 
     Source: `deconv_output_length` of Keras, and TensorFlow's gradient of a convolution, which it computes.
     """
-    layer.only("data_format", "channels_last")
-    axes = spatial_axes(layer.class_name)
-    tensor, (weight, weight_format) = builder.plain(layer, inputs[0]), layer.kernel(axes + 2)
-    weight = _dilated(weight, layer.spatial("dilation_rate"))
-    x, strides = builder.op(tensor).shape, layer.spatial("strides")
+    settings, axes = layer.settings, layer.settings.axes
+    tensor, (weight, weight_format) = builder.plain(layer, inputs[0]), kernel_codes(layer, axes + 2)
+    weight = _dilated(weight, settings.dilation)
+    x = builder.op(tensor).shape
+    extra = (None,) * axes if settings.output_padding is None else settings.output_padding
     if len(x) != axes + 1 or weight.shape[-1] != x[-1]:
         raise UnsupportedError(f"kernel {weight.shape} does not fit its input of shape {x}")
-    given = None if layer.class_name.startswith("Q") else layer.config.get("output_padding")  # QKeras drops it
-    extra = [None] * axes if given is None else list(layer.spatial("output_padding"))
     index = np.arange(math.prod(x)).reshape(x)
     for axis in range(axes):
-        places = _transposed_places(x[axis], weight.shape[axis], strides[axis], layer.config["padding"], extra[axis])
+        places = _transposed_places(x[axis], weight.shape[axis], settings.strides[axis], settings.padding, extra[axis])
         index = _picked(index, places, axis)
-    layer.check_outputs(weight.shape[-2])
+    check_outputs(weight.shape[-2], "filters", settings.filters)
     flipped = np.flip(weight, tuple(range(axes))).swapaxes(-1, -2).copy()
     stuffed = builder.add(Gather, layer, [tensor], index.shape, suffix="_stuffed", index=index, fused=("stuff",))
     out = windows(index.shape, flipped.shape[:-2], (1,) * axes, (0, 0) * axes)
@@ -144,20 +146,21 @@ def _conv_transpose(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) ->
         "weight": flipped,
         "weight_format": weight_format,
     }
-    shape, bias = (*out, flipped.shape[-1]), layer.bias(flipped.shape[-1])
+    shape, bias = (*out, flipped.shape[-1]), bias_codes(layer, flipped.shape[-1], biased=settings.biased)
     conv = builder.add(Conv, layer, [stuffed], shape, fused=(f"conv{axes}d_transpose",), **values, **bias)
     return activate(builder, layer, conv)
 
 
-def _transposed_places(size: int, window: int, step: int, padding: str, extra: int | None) -> Codes:
+def _transposed_places(size: int, window: int, step: int, padding: Padding | Margins, extra: int | None) -> Codes:
     """Return, for one axis of the padded input of the flipped kernel, which input pixel stands there, or -1."""
-    if padding not in ("valid", "same"):
-        raise UnsupportedError(f"padding {padding!r} is not supported", remedy="use 'valid' or 'same'")
+    if padding not in (Padding.VALID, Padding.SAME):
+        raise UnsupportedError(f"padding {padding} is not supported", remedy="use 'valid' or 'same'")
+    same = padding is Padding.SAME
     if extra is None:
-        length = size * step + (max(window - step, 0) if padding == "valid" else 0)
+        length = size * step + (0 if same else max(window - step, 0))
     else:
-        length = (size - 1) * step + window - 2 * (window // 2 if padding == "same" else 0) + extra
-    before = max((-(-length // step) - 1) * step + window - length, 0) // 2 if padding == "same" else 0
+        length = (size - 1) * step + window - 2 * (window // 2 if same else 0) + extra
+    before = max((-(-length // step) - 1) * step + window - length, 0) // 2 if same else 0
     stuffed = np.arange(length + window - 1) - (window - 1 - before)
     return np.where((stuffed % step == 0) & (stuffed >= 0) & (stuffed < size * step), stuffed // step, -1)
 
@@ -168,14 +171,13 @@ def _picked(index: Codes, places: Codes, axis: int) -> Codes:
     return np.where(inside, np.take(index, np.maximum(places, 0), axis), -1)
 
 
-def _batchnorm(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequence[Tensor]) -> Tensor:
     tensor = builder.plain(layer, inputs[0])
-    shape, axis = builder.op(tensor).shape, layer.config.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list | tuple) else axis
+    shape, axis = builder.op(tensor).shape, layer.settings.axis
     if axis not in (-1, len(shape)):
         raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one (channels) is supported")
-    scale, scale_format = layer.codes("scale")
-    offset, offset_format = layer.codes("offset")
+    scale, scale_format = array_codes(layer, "scale")
+    offset, offset_format = array_codes(layer, "offset")
     if scale.shape != shape[-1:] or offset.shape != shape[-1:]:
         raise UnsupportedError(f"scale {scale.shape} or offset {offset.shape} does not fit {shape[-1]} channels")
     values: dict[str, Any] = {
@@ -187,13 +189,11 @@ def _batchnorm(builder: Builder, layer: Layer, inputs: Sequence[Tensor]) -> Tens
     return builder.add(BatchNorm, layer, [tensor], shape, **values)
 
 
-LAYERS: Mapping[str, Handler] = {
-    **dict.fromkeys(("QDense", "Dense"), _dense),
-    **dict.fromkeys(("QConv1D", "Conv1D", "QConv2D", "Conv2D", "QConv2DBatchnorm"), _conv),
-    **dict.fromkeys(
-        ("QDepthwiseConv2D", "DepthwiseConv2D", "DepthwiseConv1D", "QDepthwiseConv2DBatchnorm"), _depthwise
-    ),
-    **dict.fromkeys(("QSeparableConv1D", "SeparableConv1D", "QSeparableConv2D", "SeparableConv2D"), _separable),
-    **dict.fromkeys(("QConv2DTranspose", "Conv2DTranspose", "Conv1DTranspose"), _conv_transpose),
-    **dict.fromkeys(("FixedBatchNormalization", "BatchNormalization", "QBatchNormalization"), _batchnorm),
+LAYERS: Mapping[type[layers.Settings], Handler] = {
+    layers.Dense: _dense,
+    layers.Conv: _conv,
+    layers.DepthwiseConv: _depthwise,
+    layers.SeparableConv: _separable,
+    layers.ConvTranspose: _conv_transpose,
+    layers.BatchNorm: _batchnorm,
 }

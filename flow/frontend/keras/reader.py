@@ -1,0 +1,406 @@
+"""Configurations of Keras -> a `Network`: each class of QKeras and Keras as a kind of layer, with typed settings.
+
+`LAYERS` is all that is known of them. What a configuration says and no kind can is refused there, in words that name
+the key; a layer's quantizers are parsed and checked, whatever it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import UnsupportedError
+from flow.frontend import layers
+from flow.frontend.keras.keras3 import as_keras_2
+from flow.frontend.keras.topology import Call, topology
+from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
+from flow.frontend.quantizers import (
+    FUNCTIONS,
+    POSITIONAL,
+    RANDOM,
+    activation_cast,
+    check_weight_quantizer,
+    parse_quantizer,
+)
+from flow.frontend.trained import TrainedModel
+
+Arrays = Mapping[str, NDArray[np.float32]]
+NO_OPS = (
+    "Identity",
+    "Dropout",
+    "ActivityRegularization",
+    "AlphaDropout",
+    "GaussianNoise",
+    "GaussianDropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+)
+STOCK_BATCHNORMS = ("BatchNormalization", "QBatchNormalization")
+"""Layers that round in float32."""
+RELU_KEYS = ("max_value", "negative_slope", "threshold")
+
+
+def read(model: TrainedModel) -> Network:
+    """Return the layers of a model whose configuration Keras 2 or Keras 3 wrote.
+
+    Raises:
+        UnsupportedError: its layers cannot be connected.
+    """
+    entry = as_keras_2({"class_name": model.class_name, "config": model.config})
+    calls = topology(model.class_name, entry["config"])
+    return Network(
+        name=model.name,
+        layers=tuple(_layer(call, model.weights.get(call.layer, {})) for call in calls.calls),
+        outputs=calls.outputs,
+        warnings=tuple(map(str, model.warnings)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One layer as Keras wrote it, and its arrays."""
+
+    call: Call
+    arrays: Arrays
+
+    @property
+    def class_name(self) -> str:
+        return self.call.class_name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.call.config
+
+    @property
+    def axes(self) -> int:
+        """How many axes its windows have, from its class: "QConv2D" -> 2."""
+        return 1 if "1D" in self.class_name else 2
+
+    @property
+    def biased(self) -> bool:
+        return "bias" in self.arrays or bool(self.config.get("use_bias", True))
+
+    def spatial(self, key: str, default: Any = 1) -> tuple[int, ...]:
+        """Return an entry with one number for each axis between batch and channels."""
+        value = self.config.get(key)
+        value = default if value is None else value
+        return (int(value),) * self.axes if isinstance(value, int) else tuple(int(size) for size in value)
+
+    def margins(self, key: str) -> Margins:
+        """Return (before, after) for each axis: Keras writes one number, one for each axis, or a pair for each."""
+        value = self.config[key]
+        if isinstance(value, int):
+            return ((value, value),) * self.axes
+        if self.axes == 1:
+            return ((int(value[0]), int(value[1])),)
+        pairs = [(entry, entry) if isinstance(entry, int) else entry for entry in value]
+        return tuple((int(before), int(after)) for before, after in pairs)
+
+    def padding(self, kind: Any, *accepted: str) -> Padding:
+        if kind not in accepted:
+            raise UnsupportedError(f"padding {kind!r} is not supported", remedy="use 'valid' or 'same'")
+        return Padding(kind)
+
+    def only(self, key: str, accepted: str) -> None:
+        """Raise UnsupportedError unless an entry has its usual value."""
+        if self.config.get(key, accepted) not in (accepted, None):
+            raise UnsupportedError(f"{key}={self.config[key]!r} is not supported", remedy=f"use {accepted!r}")
+
+
+def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
+    source = _Source(call, arrays)
+    own: dict[str, Any] = {"name": call.name, "path": call.layer, "inputs": call.inputs, "arrays": arrays}
+    if call.class_name not in LAYERS:
+        error = UnsupportedError(f"{call.class_name} is not supported", remedy=f"use one of {', '.join(LAYERS)}")
+        return Layer(**own, source="", settings=layers.Refused(refusal=error), refusals=(error,))
+    refusals = list(_weight_refusals(source))
+    activation: layers.Activation | layers.Softmax | None = None
+    settings: Settings
+    try:
+        try:
+            activation = ACTIVATIONS[call.class_name](source) if call.class_name in ACTIVATIONS else None
+        except UnsupportedError as error:
+            refusals.append(error)
+        settings = LAYERS[call.class_name](source)
+    except UnsupportedError as error:
+        settings = layers.Refused(refusal=error)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        settings = layers.Refused(refusal=layers.misfit(error))
+    return Layer(
+        **own,
+        source=call.class_name,
+        settings=settings,
+        activation=activation,
+        quantizers=_quantizers(call.config),
+        refusals=tuple(refusals),
+        rounds=call.class_name in STOCK_BATCHNORMS,
+    )
+
+
+# -- quantizers
+
+
+def _weight_refusals(source: _Source) -> Iterator[UnsupportedError]:
+    """Yield what is wrong with the quantizers of weights."""
+    if "Separable" in source.class_name:
+        used = {"depthwise_kernel": "depthwise_quantizer", "pointwise_kernel": "pointwise_quantizer"}
+    else:
+        used = {"kernel": "depthwise_quantizer" if "Depthwise" in source.class_name else "kernel_quantizer"}
+    used |= {"bias": "bias_quantizer"} if source.biased else {}
+    for array, key in used.items():
+        try:
+            check_weight_quantizer(parse_quantizer(source.config.get(key)), array)
+        except UnsupportedError as error:
+            yield error
+
+
+def _quantizers(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return which entries of a configuration name a quantizer, and which."""
+    named = {}
+    for key, value in config.items():
+        if key == "activation" or key.endswith("quantizer"):
+            try:
+                quantizer = parse_quantizer(value)
+            except UnsupportedError:  # refused with the layer's name
+                continue
+            if quantizer is not None and quantizer.name in (*POSITIONAL, *RANDOM, "quantized_grid"):
+                named[key] = quantizer.name
+    return named
+
+
+# -- activations
+
+
+def _function(class_name: str, config: Mapping[str, Any], name: str = "") -> Function:
+    """Return an element-wise layer as `flow.train.functions.evaluate` takes it."""
+    return Function(name or class_name.lower(), {"class_name": class_name, "config": dict(config)})
+
+
+def _own_activation(source: _Source) -> layers.Activation | layers.Softmax | None:
+    """Return what an `activation` entry names."""
+    entry = source.config.get("activation")
+    quantizer = parse_quantizer(entry)
+    if quantizer is None:
+        return None
+    if quantizer.name == "softmax":
+        return _softmax(source)
+    if quantizer.name == "relu" and not quantizer.args:
+        return _positive(None)
+    ours = "QActivation" if source.class_name.startswith("Q") else "Activation"
+    function = _function(ours, {"activation": entry}, quantizer.name)
+    if quantizer.name in FUNCTIONS:
+        return layers.Elementwise(function=function)
+    return layers.Quantizer(function=function, cast=activation_cast(quantizer, "activation"))
+
+
+def _softmax(source: _Source) -> layers.Softmax:
+    return layers.Softmax(axis=source.config.get("axis", -1))
+
+
+def _positive(limit: float | None) -> layers.Relu:
+    config = {"max_value": limit, "negative_slope": 0.0, "threshold": 0.0}
+    return layers.Relu(function=_function("ReLU", config), limit=limit)
+
+
+def _relu(source: _Source) -> layers.Activation:
+    config = source.config
+    slope, limit = float(config.get("negative_slope") or 0), config.get("max_value")
+    if config.get("threshold") or (slope and limit is not None):
+        return layers.Elementwise(function=_function("ReLU", {key: config[key] for key in RELU_KEYS if key in config}))
+    return _leaky(slope) if slope else _positive(None if limit is None else float(limit))
+
+
+def _leaky_relu(source: _Source) -> layers.Activation:
+    return _leaky(source.config.get("alpha", source.config.get("negative_slope", 0.3)))
+
+
+def _leaky(slope: Any) -> layers.LeakyRelu:
+    rounded = float(np.array(slope, np.float32))
+    return layers.LeakyRelu(function=_function("LeakyReLU", {"alpha": rounded}), slope=rounded)
+
+
+def _elementwise(source: _Source) -> layers.Elementwise:
+    return layers.Elementwise(function=_function(source.class_name, source.config))
+
+
+# -- kinds
+
+
+def _port(source: _Source) -> Settings:
+    shape = source.config.get("batch_input_shape") or source.config.get("batch_shape")
+    if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
+        return layers.Port(shape=None, said=repr(shape))
+    return layers.Port(shape=tuple(shape[1:]))
+
+
+def _dense(source: _Source) -> Settings:
+    return layers.Dense(units=source.config.get("units"), biased=source.biased)
+
+
+def _geometry(source: _Source) -> dict[str, Any]:
+    """Return the settings that all convolutions have, but the padding."""
+    source.only("data_format", "channels_last")
+    return {
+        "axes": source.axes,
+        "strides": source.spatial("strides"),
+        "dilation": source.spatial("dilation_rate"),
+        "filters": source.config.get("filters"),
+        "biased": source.biased,
+    }
+
+
+def _windows(source: _Source) -> dict[str, Any]:
+    return {"padding": source.padding(source.config.get("padding", "valid"), "valid", "same", "causal")}
+
+
+def _conv(source: _Source) -> Settings:
+    groups = int(source.config.get("groups") or 1)
+    return layers.Conv(groups=groups, **_geometry(source), **_windows(source))
+
+
+def _depthwise(source: _Source) -> Settings:
+    return layers.DepthwiseConv(**_geometry(source), **_windows(source))
+
+
+def _separable(source: _Source) -> Settings:
+    return layers.SeparableConv(**_geometry(source), **_windows(source))
+
+
+def _conv_transpose(source: _Source) -> Settings:
+    drops = source.class_name.startswith("Q") or source.config.get("output_padding") is None  # QKeras drops it
+    return layers.ConvTranspose(
+        **_geometry(source),
+        padding=source.padding(source.config["padding"], "valid", "same"),
+        output_padding=None if drops else source.spatial("output_padding"),
+    )
+
+
+def _batchnorm(source: _Source) -> Settings:
+    axis = source.config.get("axis", -1)
+    return layers.BatchNorm(axis=axis[0] if isinstance(axis, list | tuple) else axis)
+
+
+def _pool(source: _Source) -> dict[str, Any]:
+    source.only("data_format", "channels_last")
+    if source.class_name.removeprefix("Q").startswith("Global"):
+        return {"window": None, "keepdims": bool(source.config.get("keepdims"))}
+    window = source.spatial("pool_size")
+    return {"window": window, "strides": source.spatial("strides", window), **_windows(source)}
+
+
+def _max_pool(source: _Source) -> Settings:
+    return layers.MaxPool(**_pool(source))
+
+
+def _average_pool(source: _Source) -> Settings:
+    quantized = parse_quantizer(source.config.get("average_quantizer")) is not None
+    return layers.AveragePool(**_pool(source), scaled=quantized or "multiplier" in source.arrays)
+
+
+def _merge(source: _Source) -> Settings:
+    return layers.Merge(function=source.class_name.lower())
+
+
+def _average(source: _Source) -> Settings:
+    count = len(source.call.inputs)
+    return layers.Merge(function="add", average=replace(_function("Average", {"count": count}), divisor=count))
+
+
+def _concatenate(source: _Source) -> Settings:
+    axis = int(source.config.get("axis", -1))
+    if axis == 0:
+        raise UnsupportedError("joins samples (axis=0)", remedy="only axes of one sample are supported")
+    return layers.Concatenate(axis=axis if axis < 0 else axis - 1)
+
+
+def _flatten(source: _Source) -> Settings:
+    source.only("data_format", "channels_last")
+    return layers.Reshape(shape=None)
+
+
+def _reshape(source: _Source) -> Settings:
+    source.only("data_format", "channels_last")
+    return layers.Reshape(shape=tuple(int(size) for size in source.config["target_shape"]))
+
+
+def _pad(source: _Source) -> Settings:
+    source.only("data_format", "channels_last")
+    return layers.Pad(margins=source.margins("padding"))
+
+
+def _crop(source: _Source) -> Settings:
+    source.only("data_format", "channels_last")
+    return layers.Crop(margins=source.margins("cropping"))
+
+
+def _upsample(source: _Source) -> Settings:
+    source.only("data_format", "channels_last")
+    source.only("interpolation", "nearest")
+    return layers.Upsample(factors=source.spatial("size", 2))
+
+
+def _permute(source: _Source) -> Settings:
+    return layers.Permute(axes=tuple(int(axis) - 1 for axis in source.config["dims"]))
+
+
+def _repeat(source: _Source) -> Settings:
+    return layers.Repeat(count=int(source.config["n"]))
+
+
+def _activate(source: _Source) -> Settings:
+    return layers.Activate()
+
+
+Reading = Callable[[_Source], Settings]
+PRODUCTS: Mapping[str, Reading] = {
+    **dict.fromkeys(("QDense", "Dense"), _dense),
+    **dict.fromkeys(("QConv1D", "Conv1D", "QConv2D", "Conv2D", "QConv2DBatchnorm"), _conv),
+    **dict.fromkeys(
+        ("QDepthwiseConv2D", "DepthwiseConv2D", "DepthwiseConv1D", "QDepthwiseConv2DBatchnorm"), _depthwise
+    ),
+    **dict.fromkeys(("QSeparableConv1D", "SeparableConv1D", "QSeparableConv2D", "SeparableConv2D"), _separable),
+    **dict.fromkeys(("QConv2DTranspose", "Conv2DTranspose", "Conv1DTranspose"), _conv_transpose),
+}
+AVERAGES = (
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "QAveragePooling2D",
+    "QGlobalAveragePooling2D",
+)
+LAYERS: Mapping[str, Reading] = {
+    "InputLayer": _port,
+    **PRODUCTS,
+    **dict.fromkeys(("FixedBatchNormalization", "BatchNormalization", "QBatchNormalization"), _batchnorm),
+    **dict.fromkeys(("QActivation", "Activation", "ReLU", "LeakyReLU"), _activate),
+    "PReLU": lambda source: layers.Prelu(),
+    **dict.fromkeys(("ELU", "ThresholdedReLU", "Softmax"), _activate),
+    **dict.fromkeys(("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"), _max_pool),
+    **dict.fromkeys(AVERAGES, _average_pool),
+    **dict.fromkeys(("Add", "Subtract", "Multiply"), _merge),
+    "Average": _average,
+    **dict.fromkeys(("Maximum", "Minimum"), _merge),
+    "Concatenate": _concatenate,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D"), _pad),
+    **dict.fromkeys(("Cropping1D", "Cropping2D"), _crop),
+    **dict.fromkeys(("UpSampling1D", "UpSampling2D"), _upsample),
+    "Permute": _permute,
+    "RepeatVector": _repeat,
+    **dict.fromkeys(NO_OPS, lambda source: layers.Identity()),
+}
+"""Class -> how its configuration becomes settings."""
+ACTIVATIONS: Mapping[str, Callable[[_Source], layers.Activation | layers.Softmax | None]] = {
+    **dict.fromkeys((*PRODUCTS, *AVERAGES, "QActivation", "Activation"), _own_activation),
+    "ReLU": _relu,
+    "LeakyReLU": _leaky_relu,
+    **dict.fromkeys(("ELU", "ThresholdedReLU"), _elementwise),
+    "Softmax": _softmax,
+}
+"""Class -> how its configuration says what it does to each element at its end; the others do nothing there."""

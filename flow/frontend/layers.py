@@ -1,0 +1,370 @@
+"""A network as a list of layers, in the field's words: what stands between a user's file and extraction.
+
+The kind of a layer is the type of its settings, and the kinds are a closed set. A reader makes a `Network` of its
+framework's own description; nothing behind it knows that description.
+
+    Dense(units=10)                                     weight (inputs, outputs) and bias in `arrays`
+    Conv(axes=2, strides=(1, 1), padding=Padding.SAME)  kernel (*window, inputs / groups, outputs)
+    Merge(function="add")                               several inputs
+    Refused(refusal=...)                                what the reader could not express: refused when its turn comes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import UnsupportedError
+from flow.frontend.quantizers import ActivationCast
+
+Margins = tuple[tuple[int, int], ...]
+"""(before, after) for each axis between batch and channels."""
+
+
+class Padding(Enum):
+    """What surrounds an input before windows slide over it; how much depends on its size."""
+
+    VALID = "valid"
+    """Nothing."""
+    SAME = "same"
+    """As TensorFlow pads: one window for each stride, more at the end."""
+    CAUSAL = "causal"
+    """A window less one pixel, before."""
+
+
+def misfit(error: Exception) -> UnsupportedError:
+    """Return the refusal of a layer whose settings or arrays make Python or NumPy fail."""
+    return UnsupportedError(f"its configuration or arrays do not fit ({type(error).__name__}: {error})")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An element-wise function as the network's own framework computes it.
+
+    Attributes:
+        name: what a report calls it.
+        source: how the framework is asked for it: what `flow.frontend.base.Evaluate` takes.
+        divisor: of an average of that many tensors; 1 for any other function.
+    """
+
+    name: str
+    source: Any
+    divisor: int = 1
+
+
+# -- activations: what a layer does to each element at its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """A function of each element, which becomes a table where it is nothing simpler."""
+
+    function: Function
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elementwise(Activation):
+    """No more than a function: the quantizer behind it gives it a format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relu(Activation):
+    """max(x, 0), at most `limit`."""
+
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakyRelu(Activation):
+    """x, times `slope` where it is negative."""
+
+    slope: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantizer(Activation):
+    """A quantizer: the cast that it is, or None if only the function says what it does."""
+
+    cast: ActivationCast | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Softmax:
+    """Exponentials over their sum, along an axis counted with the batch."""
+
+    axis: int = -1
+
+
+# -- kinds of layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a layer of some kind does, apart from its arrays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port(Settings):
+    """An input of the network, of a shape without the batch; None if that is not fixed but `said` so by the file."""
+
+    shape: tuple[int, ...] | None
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity(Settings):
+    """Nothing, at inference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(Settings):
+    """What cannot be expressed here, and why; raised when the turn of the layer comes."""
+
+    refusal: UnsupportedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense(Settings):
+    """A product with `kernel` (inputs, units) along the last axis; `bias` (units,) if it is biased."""
+
+    units: int | None = None
+    biased: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv(Settings):
+    """A convolution with `kernel` (*window, channels / groups, filters); `bias` (filters,) if it is biased.
+
+    Attributes:
+        axes: how many axes a window has.
+        strides, dilation: one number for each of them.
+        padding: by a rule, or (before, after) for each of them.
+        groups: groups of channels that are convolved apart.
+        filters: how many outputs the file says that there are; None if it does not.
+        biased: whether it has a bias.
+    """
+
+    axes: int
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: Padding | Margins
+    groups: int = 1
+    filters: int | None = None
+    biased: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthwiseConv(Conv):
+    """A convolution of each channel apart: `kernel` (*window, channels, multiplier)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeparableConv(Conv):
+    """A depthwise convolution (`depthwise_kernel`), then one of single pixels (`pointwise_kernel`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvTranspose(Conv):
+    """The gradient of a convolution: `kernel` (*window, filters, channels).
+
+    Attributes:
+        output_padding: pixels added at the end of each axis; None for as many as the padding's rule says.
+    """
+
+    output_padding: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchNorm(Settings):
+    """`scale` (channels,) times the input plus `offset` (channels,), along an axis counted with the batch."""
+
+    axis: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activate(Settings):
+    """Nothing but the activation of the layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prelu(Settings):
+    """Values, times `slope` (broadcast over the input) where they are negative."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool(Settings):
+    """Something of each window.
+
+    Attributes:
+        window, strides, padding: as of a convolution; a window of None is the whole input.
+        keepdims: whether the axes of one stay that a window of the whole input leaves.
+    """
+
+    window: tuple[int, ...] | None
+    strides: tuple[int, ...] = ()
+    padding: Padding | Margins = Padding.VALID
+    keepdims: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPool(Pool):
+    """The largest value of each window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragePool(Pool):
+    """The average of the real pixels of each window; if `scaled`, times its area times `multiplier` ()."""
+
+    scaled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Settings):
+    """Several tensors, broadcast, into one.
+
+    Attributes:
+        function: "add", "subtract", "multiply", "maximum" or "minimum".
+        average: of an average: what is left to do to the sum; None for others.
+    """
+
+    function: str
+    average: Function | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concatenate(Settings):
+    """Several tensors side by side, along an axis of one sample."""
+
+    axis: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reshape(Settings):
+    """Another shape, -1 for what is left; None for all in a row."""
+
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pad(Settings):
+    """Zeros around the axes between batch and channels."""
+
+    margins: Margins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop(Settings):
+    """What is left without margins."""
+
+    margins: Margins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upsample(Settings):
+    """Each pixel, repeated along each axis."""
+
+    factors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permute(Settings):
+    """The axes of one sample in another order, the first counted 0."""
+
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat(Settings):
+    """A vector as so many rows."""
+
+    count: int
+
+
+# -- networks
+
+Kind = TypeVar("Kind", bound=Settings, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer(Generic[Kind]):
+    """One layer, applied to tensors.
+
+    Attributes:
+        name: of its output: the layer's path, with "#2" behind it for a second application of the same layer.
+        path: the names of the models around it and its own, joined by "/".
+        source: what the user's file calls its kind, for messages: "QDense".
+        settings: what it does.
+        inputs: names of the layers that it reads.
+        arrays: its constants, float32, as its kind says.
+        activation: what it does to each element at its end, if anything.
+        quantizers: what of it is quantized already, as the file says it -> name of the quantizer.
+        refusals: what is wrong with its quantizers or its kind, whatever it reads.
+        rounds: whether its own framework rounds what it computes, so that no inference of it is exact.
+    """
+
+    name: str
+    path: str
+    source: str
+    settings: Kind
+    inputs: tuple[str, ...] = ()
+    arrays: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    activation: Activation | Softmax | None = None
+    quantizers: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[UnsupportedError, ...] = ()
+    rounds: bool = False
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Where an error about it is."""
+        return {"layer": self.name, **({"class_name": self.source} if self.source else {})}
+
+    @property
+    def described(self) -> str:
+        """What a message calls it."""
+        return f"layer '{self.name}' ({self.source})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Network:
+    """Layers in dataflow order.
+
+    Attributes:
+        name: of the model.
+        layers: the ports first.
+        outputs: names of the layers whose outputs leave the network.
+        warnings: what a report must repeat.
+    """
+
+    name: str
+    layers: tuple[Layer[Any], ...]
+    outputs: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Layer[Any]:
+        return next(layer for layer in self.layers if layer.name == name)
+
+    @property
+    def ports(self) -> tuple[Layer[Any], ...]:
+        """The inputs, in the order of the model."""
+        return tuple(layer for layer in self.layers if isinstance(layer.settings, Port))
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input by the name of its layer, in order, without the batch axis.
+
+        Raises:
+            UnsupportedError: an input has no fixed shape.
+        """
+        shapes = {}
+        for layer in self.ports:
+            if layer.settings.shape is None:
+                said = layer.settings.said
+                raise UnsupportedError(
+                    f"the input shape {said} is not fixed", remedy="give every axis but the batch a size"
+                )
+            shapes[layer.name] = layer.settings.shape
+        return shapes
