@@ -18,7 +18,7 @@ MODULES = {
 }
 ORDER = (
     "errors", "findings", "toml_table", "project", "results", "parts", "toolchain", "runs", "backends.base", "target",
-    "ir", "ir.passes", "data", "frontend", "frontend.extraction", "cost.vendor_reports", "cost", "train",
+    "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost", "train",
     "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
     "backends.rtl.netlists", "backends.rtl.verilog", "backends.rtl.simulation", "backends.rtl.synthesis",
     "backends.rtl.proof", "backends.rtl",

@@ -13,6 +13,7 @@ from flow.ir.fixed import to_values
 from flow.ir.graph import IntGraph
 from flow.quantization.stage import Quantization
 from flow.report.record import Comparison
+from flow.verification.levels import REFERENCE, is_software
 
 CONFUSION_CLASSES = 100
 """Classes up to which the report says which was taken for which."""
@@ -69,9 +70,9 @@ def _classes(graph: IntGraph, comparison: Comparison | None) -> dict[str, NDArra
         return classes
     name, count = graph.output.name, len(comparison.port.labels)
     for result in (comparison.reference, *comparison.others):
-        if result.level != "reference":
+        if result.level != REFERENCE:
             scores = result.softmax[name] if name in result.softmax else result.codes[name]
-            role = "qkeras" if result.level == "qkeras" else "hardware"
+            role = "qkeras" if is_software(result.level) else "hardware"
             classes[role] = scores[:count].reshape(count, -1).argmax(axis=1)
     return classes
 

@@ -18,6 +18,7 @@ from flow.report.record import SCHEMA, Comparison, Report
 from flow.results import EnergyReport, ResourceReport
 from flow.target import Target
 from flow.verification.compare import mismatches
+from flow.verification.levels import is_software
 
 
 def assemble(
@@ -110,8 +111,8 @@ def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[st
             "file_differences": [],
             "not_simulated": None,
         }
-    levels = [*(other for other in comparison.others if other.level == "qkeras"), comparison.reference]
-    levels += [other for other in comparison.others if other.level != "qkeras"]
+    levels = [*(other for other in comparison.others if is_software(other.level)), comparison.reference]
+    levels += [other for other in comparison.others if not is_software(other.level)]
     equal = not any(wrong.values()) and not comparison.differences
     return {
         "bit_exact": None if equal and comparison.not_simulated else equal,

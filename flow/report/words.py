@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flow.report.record import Report
+from flow.verification.levels import is_software
 
 COUNTS = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k", "uram": "URAM"}
 """Field of a resource entry that counts something of the part -> heading."""
@@ -69,7 +70,7 @@ def verdict_line(report: Report) -> str:
         return "NOT COMPARED: the build stopped before simulation"
     scope = f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
     levels = " = ".join(
-        f"{level} ({verdict['arithmetic'][level]})" if level == "qkeras" else level for level in verdict["compared"]
+        f"{level} ({verdict['arithmetic'][level]})" if is_software(level) else level for level in verdict["compared"]
     )
     if report.bit_exact is None:
         return f"NOT SIMULATED: {verdict['not_simulated']}; computed by {levels}, {scope}"

@@ -24,6 +24,11 @@ SIMULATIONS = frozenset(row.simulation for row in BACKENDS.values())
 COUNTEREXAMPLE = "counterexample.npz"
 
 
+def is_software(level: str) -> bool:
+    """Say whether a level is inference of the model by its own framework."""
+    return level != REFERENCE and level not in SIMULATIONS
+
+
 def known_levels(site: Site) -> tuple[str, ...]:
     """Return the levels of a run in the order of a report; a float model has no software that computes integers."""
     run = RunDirectory(site.path)
