@@ -335,10 +335,10 @@ def _unpacked(content: bytes, where: str) -> bytes:
         raise DataError(f"a damaged gzip file ({error})", file=where, remedy="delete it and try again") from error
 
 
-def _check_digest(found: str, expected: str, where: str) -> None:
-    if found != expected:
+def _check_digest(actual: str, expected: str, where: str) -> None:
+    if actual != expected:
         raise DataError(
-            f"SHA-256 of the content is {found}, expected {expected}",
+            f"SHA-256 of the content is {actual}, expected {expected}",
             file=where,
             remedy="the file is damaged, delete it",
         )

@@ -139,17 +139,17 @@ def decode_values(values: NDArray[np.floating], head: DetectionHead) -> tuple[De
 
 def _decoded(sample: Floats, head: DetectionHead) -> Detections:
     rows, columns = np.nonzero(sample[..., 0] >= head.threshold)
-    found = sample[rows, columns]
-    order = np.argsort(-found[:, 0], kind="stable")
-    rows, columns, found = rows[order], columns[order], found[order]
-    dx, dy, width, height = found[:, -4:].T
+    cells = sample[rows, columns]
+    order = np.argsort(-cells[:, 0], kind="stable")
+    rows, columns, cells = rows[order], columns[order], cells[order]
+    dx, dy, width, height = cells[:, -4:].T
     down, across = head.cell
     middle = np.stack([(columns + 0.5 + dx) * across, (rows + 0.5 + dy) * down], axis=1)
     half = np.stack([np.maximum(width, 0) * across, np.maximum(height, 0) * down], axis=1) / 2
     return Detections(
         boxes=np.concatenate([middle - half, middle + half], axis=1),
-        classes=np.argmax(found[:, 1:-4], axis=1).astype(np.int64),
-        scores=found[:, 0],
+        classes=np.argmax(cells[:, 1:-4], axis=1).astype(np.int64),
+        scores=cells[:, 0],
     )
 
 
@@ -259,11 +259,11 @@ def average_precision(
     right = np.concatenate([part for _, part in matched])
     order = np.argsort(-scores, kind="stable")
     last_of_equals = np.append(np.diff(scores[order]) != 0, True)[: len(order)]
-    found = np.cumsum(right[order])[last_of_equals]
-    precisions = found / (np.flatnonzero(last_of_equals) + 1)
+    hits = np.cumsum(right[order])[last_of_equals]
+    precisions = hits / (np.flatnonzero(last_of_equals) + 1)
     best = np.maximum.accumulate(precisions[::-1])[::-1]
     at = [
-        int(np.searchsorted(found, -(-recall.numerator * count // recall.denominator))) for recall in RECALLS[recalls]
+        int(np.searchsorted(hits, -(-recall.numerator * count // recall.denominator))) for recall in RECALLS[recalls]
     ]
     return float(np.mean([best[place] if place < len(best) else 0.0 for place in at]))
 

@@ -109,13 +109,13 @@ def _by_directory(root: Path) -> tuple[list[Path], list[str]]:
         )
     files, said = list[Path](), list[str]()
     for directory in directories:
-        found = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not found:
+        images = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
+        if not images:
             raise DataError(
                 f"holds no image ({', '.join(SUFFIXES)})", file=directory, remedy="remove the empty class or fill it"
             )
-        files += found
-        said += [directory.name] * len(found)
+        files += images
+        said += [directory.name] * len(images)
     return files, said
 
 

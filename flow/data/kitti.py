@@ -225,16 +225,16 @@ def _truth(
 ) -> Truth:
     down, across = scale
     boxes, numbers, ignored, dont_care = [], [], [], []
-    for each in objects:
-        box = np.multiply(each.box, (across, down, across, down))
-        name = NEIGHBOURS.get(each.type, each.type)
-        if each.type == DONT_CARE:
+    for labelled in objects:
+        box = np.multiply(labelled.box, (across, down, across, down))
+        name = NEIGHBOURS.get(labelled.type, labelled.type)
+        if labelled.type == DONT_CARE:
             dont_care.append(box)
-        elif each.type in classes or name in classes:
-            neighbour = each.type not in classes
+        elif labelled.type in classes or name in classes:
+            neighbour = labelled.type not in classes
             boxes.append(box)
-            numbers.append(classes.index(name if neighbour else each.type))
-            ignored.append(neighbour or not each.counts(difficulty))
+            numbers.append(classes.index(name if neighbour else labelled.type))
+            ignored.append(neighbour or not labelled.counts(difficulty))
     return Truth(
         boxes=np.array(boxes, np.float64).reshape(-1, 4),
         classes=np.array(numbers, np.int64),

@@ -66,14 +66,14 @@ def layers_by_path(model: Any, path: str = "") -> dict[str, Any]:
     Raises:
         UnsupportedError: two layers have one path.
     """
-    found: dict[str, Any] = {}
+    by_path: dict[str, Any] = {}
     for layer in model.layers:
         inside = isinstance(layer, keras.Model)
         group = layers_by_path(layer, f"{path}{layer.name}/") if inside else {path + layer.name: layer}
-        for name in group.keys() & found.keys():
+        for name in group.keys() & by_path.keys():
             raise UnsupportedError(f"two layers are called '{name}'", model=model.name, remedy="rename one")
-        found.update(group)
-    return found
+        by_path.update(group)
+    return by_path
 
 
 def set_quantized_weights(model: Any, weights: Weights) -> None:
@@ -93,8 +93,8 @@ def set_quantized_weights(model: Any, weights: Weights) -> None:
             _set_plain_batchnorm(layer, group["scale"], group["offset"])
         else:
             layer.set_weights([group[key] for key in ("kernel", "bias") if key in group])
-    for (name, key, found), (_, _, wanted) in zip(_flat(quantized_weights(model)), _flat(weights), strict=True):
-        assert np.array_equal(found, wanted), f"{name}/{key}: quantizing twice differs from quantizing once"
+    for (name, key, held), (_, _, wanted) in zip(_flat(quantized_weights(model)), _flat(weights), strict=True):
+        assert np.array_equal(held, wanted), f"{name}/{key}: quantizing twice differs from quantizing once"
 
 
 def freeze(model: Any, inputs: NDArray[np.float32]) -> Weights:
@@ -165,14 +165,14 @@ def _arrays(layer: Any) -> Group:
         return _multiplier(layer)
     if isinstance(layer, keras.layers.PReLU):
         return {"slope": np.asarray(layer.alpha, np.float32)}
-    found = {}
+    arrays = {}
     for key, quantized in VARIABLES.items():
         variable = getattr(layer, key, None)
         if variable is not None:
-            found[key] = _quantized(layer, quantized, variable)
-    if "depthwise_kernel" in found and "pointwise_kernel" not in found:
-        found["kernel"] = found.pop("depthwise_kernel")
-    return found
+            arrays[key] = _quantized(layer, quantized, variable)
+    if "depthwise_kernel" in arrays and "pointwise_kernel" not in arrays:
+        arrays["kernel"] = arrays.pop("depthwise_kernel")
+    return arrays
 
 
 def _quantized(layer: Any, what: str, variable: Any) -> NDArray[np.float32]:
@@ -217,7 +217,7 @@ def _set_plain_batchnorm(layer: Any, scale: NDArray[np.float32], offset: NDArray
     if layer.gamma is None or layer.beta is None:
         raise UnsupportedError("a batch normalization with center or scale off cannot be set", layer=layer.name)
     gamma, variance = scale.copy(), np.full_like(scale, 1 - layer.epsilon)
-    found = np.zeros(scale.shape, bool)
+    settled = np.zeros(scale.shape, bool)
     for tried in (1, 4, 3, 5, 6, 7):
         root = np.asarray(tf.math.rsqrt(tf.fill(scale.shape, np.float32(tried - layer.epsilon)) + layer.epsilon))
         nearest = (scale / root).astype(np.float32)
@@ -226,9 +226,9 @@ def _set_plain_batchnorm(layer: Any, scale: NDArray[np.float32], offset: NDArray
             np.nextafter(nearest, np.float32(np.inf)),
             np.nextafter(nearest, -np.float32(np.inf)),
         ):
-            hit = ~found & (root * candidate == scale)
+            hit = ~settled & (root * candidate == scale)
             gamma[hit], variance[hit] = candidate[hit], tried - layer.epsilon
-            found |= hit
+            settled |= hit
     layer.set_weights([gamma, offset, np.zeros_like(scale), variance])
 
 

@@ -70,22 +70,22 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
         return x
 
     copies = min(MOST_COPIES, 1 + len(values) // PER_COPY)
-    whole = tf.function(composed, input_signature=[ANY_SHAPE])
+    at_once = tf.function(composed, input_signature=[ANY_SHAPE])
     few = tf.function(lambda *rows: [composed(row) for row in rows], input_signature=[ANY_SHAPE] * copies)
     results = np.empty_like(values)
     what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
     for start in range(0, len(values), CHUNK):
         part = values[start : start + CHUNK]
         try:
-            found, alone = np.asarray(whole(part)), _one_by_one(few, part, copies)
+            outputs, alone = np.asarray(at_once(part)), _one_by_one(few, part, copies)
         except tf.errors.OpError as error:
             raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", field=what) from None
-        if not np.isfinite(found).all():
-            where = part[~np.isfinite(found)][0]
+        if not np.isfinite(outputs).all():
+            where = part[~np.isfinite(outputs)][0]
             raise UnsupportedError(
                 f"the value at {where:g} is not finite", field=what, remedy="quantize the input to a smaller range"
             )
-        differs = np.flatnonzero(found != alone)
+        differs = np.flatnonzero(outputs != alone)
         if len(differs):
             raise UnsupportedError(
                 f"{len(differs)} values, the first at {part[differs[0]]:g}, depend in TensorFlow on where in a "
@@ -93,7 +93,7 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
                 field=what,
                 remedy="let a quantizer follow, or change its bits",
             )
-        results[start : start + CHUNK] = found
+        results[start : start + CHUNK] = outputs
     return results
 
 
@@ -117,8 +117,8 @@ def approximate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
 def _one_by_one(few: Callable[[Any], Any], values: Floats, copies: int) -> Floats:
     """Return what a function of `copies` small tensors gives for each value."""
     padded = np.resize(values, -(-len(values) // (copies * FEW)) * copies * FEW)
-    found = [np.asarray(few(*block)) for block in padded.reshape(-1, copies, FEW)]
-    return np.concatenate(found).reshape(-1)[: len(values)]
+    blocks = [np.asarray(few(*block)) for block in padded.reshape(-1, copies, FEW)]
+    return np.concatenate(blocks).reshape(-1)[: len(values)]
 
 
 def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any], Any]:

@@ -144,14 +144,14 @@ def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any],
 def _parsed(text: str | bytes) -> Mapping[str, Any]:
     try:
         config = json.loads(text)
-        found = dict(as_keras_2(_inference_only(config))) if isinstance(config, dict) else {}
+        entry = dict(as_keras_2(_inference_only(config))) if isinstance(config, dict) else {}
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"its configuration is no JSON ({error})") from error
-    if not isinstance(found.get("config"), dict | list) or "class_name" not in found:
+    if not isinstance(entry.get("config"), dict | list) or "class_name" not in entry:
         raise ModelFileError("its configuration is not that of a Keras model")
-    whole = _with_models_of_today(found, 0, "model")
+    today = _with_models_of_today(entry, 0, "model")
     built = (config.get("build_config") or {}).get("input_shape") or config.get("build_input_shape")
-    return {**whole, "config": {**({"build_input_shape": built} if built else {}), **whole["config"]}}
+    return {**today, "config": {**({"build_input_shape": built} if built else {}), **today["config"]}}
 
 
 def _with_models_of_today(entry: Any, depth: int, unnamed: str) -> Any:
@@ -178,10 +178,10 @@ def _inference_only(config: Any) -> Any:
         if config.get("class_name") in ("__tuple__", "TensorShape"):  # as a SavedModel writes them
             return _inference_only(config.get("items"))
         kept = [key for key in config if key not in NEWER_KEYS and not key.endswith(TRAINING_ONLY)]
-        found = {key: _inference_only(config[key]) for key in kept}
-        if short_name(str(found.get("class_name"))) == "quantized_hswish" and isinstance(found.get("config"), dict):
-            found["config"].pop("keep_negative", None)  # QKeras writes it and does not take it back
-        return found
+        needed = {key: _inference_only(config[key]) for key in kept}
+        if short_name(str(needed.get("class_name"))) == "quantized_hswish" and isinstance(needed.get("config"), dict):
+            needed["config"].pop("keep_negative", None)  # QKeras writes it and does not take it back
+        return needed
     return [_inference_only(item) for item in config] if isinstance(config, list) else config
 
 

@@ -270,8 +270,8 @@ def find_model_dir(name: str) -> Path:
 
 def list_models() -> tuple[str, ...]:
     """Return the names of all models on the search path, sorted."""
-    found = {spec.parent.name for place in model_search_path() for spec in place.glob(f"*/{SPEC_TOML}")}
-    return tuple(sorted(name for name in found if NAME.fullmatch(name)))
+    names = {spec.parent.name for place in model_search_path() for spec in place.glob(f"*/{SPEC_TOML}")}
+    return tuple(sorted(name for name in names if NAME.fullmatch(name)))
 
 
 def _model(table: Table) -> ModelSpec:
@@ -309,8 +309,8 @@ def _float_model(table: Table) -> FloatSpec:
         task=part.text("task", TASKS) if part.has("task") else TASKS[0],
         train=FloatTrainSpec(**_schedule(train)),
     )
-    for each in (table, train, part, entry):
-        each.close()
+    for used in (table, train, part, entry):
+        used.close()
     return spec
 
 
