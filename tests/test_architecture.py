@@ -18,8 +18,8 @@ MODULES = {
 }
 ORDER = (
     "errors", "findings", "toml_table", "project", "results", "parts", "toolchain", "runs", "backends.base", "target",
-    "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost", "train",
-    "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
+    "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost",
+    "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
     "backends.rtl.netlists", "backends.rtl.verilog", "backends.rtl.simulation", "backends.rtl.synthesis",
     "backends.rtl.proof", "backends.rtl",
     "verification", "report", "report.page", "study",
