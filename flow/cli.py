@@ -237,9 +237,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from flow.findings import ERROR
+    from flow.findings import ERROR, to_text
     from flow.pipeline import check
-    from flow.verification.preflight import to_text
 
     findings = check(arguments.model, read_target(arguments), read_options(arguments))
     if arguments.json:

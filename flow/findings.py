@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
-from flow.errors import FlowError, UnsupportedError
+from flow.errors import FlowError, PreflightError, UnsupportedError
 
 ERROR, WARNING = "error", "warning"
 """What is refused, and what a build goes on with."""
@@ -83,3 +83,28 @@ class Rule(Generic[Subject]):
         """Yield what the rule finds."""
         for hit in self.find(subject):
             yield Finding(self.id, self.severity, hit.op, hit.reason, self.source, hit.remedy)
+
+
+def refuse(name: str, refusals: Iterable[FlowError]) -> None:
+    """Raise what refuses a model, if there is anything: one error, or one of a line each.
+
+    Raises:
+        FlowError: there is one.
+        PreflightError: there are several.
+    """
+    located = [refusal.at(model=name) for refusal in refusals]
+    if len(located) == 1:
+        raise located[0]
+    if located:
+        raise PreflightError(located)
+
+
+def to_text(findings: Sequence[Finding]) -> str:
+    """Return findings for a terminal: errors first."""
+    if not findings:
+        return "nothing found"
+    lines = []
+    for finding in sorted(findings, key=lambda finding: finding.severity):
+        lines += [f"{finding.severity:8} {finding.rule}: {finding.reason}", f"         way out: {finding.remedy}"]
+        lines += [f"         source: {finding.source}"]
+    return "\n".join(lines)

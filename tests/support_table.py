@@ -13,10 +13,11 @@ from keras_configs import layer, model, port
 from support_rows import ACTIVATION_ROWS, FUNCTION_ROWS, LAYER_ROWS, TOPOLOGY_ROWS, WEIGHT_ROWS, WEIGHTED, Row
 
 from flow.backends.base import BACKENDS
-from flow.backends.functions import functions
+from flow.backends.functions import Design, functions
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.data.inputs import parse_format
 from flow.errors import UnsupportedError
+from flow.findings import ERROR
 from flow.frontend.extraction import extract
 from flow.frontend.extraction.builder import TABLE_BITS
 from flow.frontend.keras import LAYERS
@@ -28,7 +29,7 @@ from flow.target import IO_TYPES, STRATEGIES, Target
 from flow.train.functions import evaluate
 from flow.train.reader import KerasModel
 from flow.train.recipes import from_recipe
-from flow.verification.preflight import TARGET_RULES, Design
+from flow.verification.preflight import design_rules
 
 EXACT, VENDOR, REFUSED = "exact", "needs vendor", "no"
 TARGETS = [
@@ -64,7 +65,7 @@ def made(row: Row) -> Made:
         fmt, softmax = (parse_format(text) if text else None for text in (row.recipe.input_format, row.softmax))
         extracted = extract(source.trained, fmt, softmax=softmax, evaluate=evaluate)
     except UnsupportedError as error:
-        return Made(row=row, reason=str(error).removeprefix(f"{row.recipe.name}: ").removeprefix("support: "))
+        return Made(row=row, reason=str(UnsupportedError(error.reason, remedy=error.remedy)))
     return Made(row=row, source=source, extracted=extracted, lowered=lower(extracted))
 
 
@@ -86,7 +87,8 @@ def refusal(found: Made, target: Target) -> str:
     assert found.source and found.extracted and found.lowered
     trained, extracted, lowered = found.source.trained, found.extracted, found.lowered
     design = Design(trained=trained, extracted=extracted, lowered=lowered, target=target)
-    return next((str(finding) for rule in TARGET_RULES for finding in rule.apply(design)), "")
+    errors = [rule for rule in design_rules(target) if rule.severity == ERROR]
+    return next((str(finding) for rule in errors for finding in rule.apply(design)), "")
 
 
 def emitted(found: Made, target: Target) -> Project:

@@ -10,6 +10,8 @@ from typing import Any
 
 from flow.backends.base import find_backend
 from flow.errors import UnsupportedError
+from flow.findings import Rule
+from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.project import Project
@@ -39,6 +41,25 @@ class Site:
     def project(self) -> Path:
         """Directory of the generated files."""
         return self.path / "project"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Design:
+    """A graph on a target.
+
+    Attributes:
+        trained: the QKeras model it was made of; None for a float model, which no inference is compared with.
+        extracted: before any pass.
+        lowered: after them.
+        target: hardware settings.
+        resources: the static estimate; None where there is none, or not yet.
+    """
+
+    trained: TrainedModel | None
+    extracted: IntGraph
+    lowered: IntGraph
+    target: Target
+    resources: ResourceReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +129,7 @@ class Functions:
         estimate: the static estimate of a graph alone; None where there is none.
         estimate_project: that of a project; raises UnsupportedError where there is none.
         tools: stage -> tool.
+        rules: what its tools are known to fail at, for the preflight.
     """
 
     check_part: Callable[[str], object]
@@ -122,6 +144,7 @@ class Functions:
     estimate: Callable[[IntGraph, Target], ResourceReport] | None = None
     estimate_project: Callable[[Site], ResourceReport]
     tools: Mapping[str, Tool] = field(default_factory=dict)
+    rules: tuple[Rule[Design], ...] = ()
 
 
 def functions(target: Target) -> Functions:

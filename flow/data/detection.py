@@ -262,9 +262,7 @@ def average_precision(
     hits = np.cumsum(right[order])[last_of_equals]
     precisions = hits / (np.flatnonzero(last_of_equals) + 1)
     best = np.maximum.accumulate(precisions[::-1])[::-1]
-    at = [
-        int(np.searchsorted(hits, -(-recall.numerator * count // recall.denominator))) for recall in RECALLS[recalls]
-    ]
+    at = [int(np.searchsorted(hits, -(-recall.numerator * count // recall.denominator))) for recall in RECALLS[recalls]]
     return float(np.mean([best[place] if place < len(best) else 0.0 for place in at]))
 
 

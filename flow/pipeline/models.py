@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flow.backends.functions import functions
 from flow.data.inputs import Samples, derive_format
 from flow.errors import DataError, InputError, UnsupportedError
+from flow.findings import refuse
 from flow.frontend.base import front_end
 from flow.frontend.extraction import Evaluate, attempt, quantizes_its_input
 from flow.ir.fixed import FixedFormat
@@ -27,8 +28,7 @@ from flow.results import Resources
 from flow.runs import digest, read_npz, write_npz
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source
 from flow.target import Target
-from flow.verification import preflight
-from flow.verification.preflight import refuse
+from flow.verification.model_rules import Model, quantizes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ def _luts(target: Target) -> Luts | None:
     return luts
 
 
-def model_to_check(model: Path, options: BuildOptions) -> preflight.Model:
+def model_to_check(model: Path, options: BuildOptions) -> Model:
     """Return a model as the preflight takes it.
 
     Raises:
@@ -109,12 +109,12 @@ def model_to_check(model: Path, options: BuildOptions) -> preflight.Model:
     cache = options.output / ".read"
     source = find_source(model, weights=options.weights, cache=cache)
     fmt, samples = options.port_format(), None
-    derived = fmt is None and not preflight.quantizes(source.trained)
+    derived = fmt is None and not quantizes(source.trained)
     if derived or options.inputs is not None:
         samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
     if derived and samples is not None:
         fmt = derive_format(samples.values)
-    return preflight.Model(
+    return Model(
         trained=source.trained,
         input_format=fmt,
         derived=derived and samples is not None,

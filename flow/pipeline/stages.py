@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from flow.backends.base import find_backend
-from flow.backends.functions import TOOLS, Shown, Site, Tool, functions, tools
+from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, tools
 from flow.commands import commands
 from flow.data.inputs import PortInputs, no_inputs, to_port
 from flow.errors import InputError, SpecError, ToolMissingError
-from flow.findings import ERROR
+from flow.findings import ERROR, refuse
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows, to_json
 from flow.ir.passes import lower
@@ -53,7 +53,7 @@ from flow.verification.levels import (
     open_level,
     read_counterexample,
 )
-from flow.verification.preflight import Design, examine, refuse
+from flow.verification.preflight import examine
 from flow.verification.stored import (
     GRAPH,
     INPUTS,

@@ -15,24 +15,18 @@ from conftest import REPOSITORY
 from fixtures_cli import Outcome, flow, refused
 from nets import Net, s, u
 
+from flow.backends.base import BACKENDS
+from flow.backends.functions import Design
 from flow.cost.estimation import estimate
 from flow.errors import PreflightError, UnsupportedError
-from flow.findings import ERROR, WARNING, Finding, Hit
+from flow.findings import ERROR, WARNING, Finding, Hit, refuse, to_text
 from flow.frontend.trained import TrainedModel, save_trained
 from flow.ir.fixed import FixedFormat, Overflow
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
 from flow.target import Target
-from flow.verification import preflight
-from flow.verification.preflight import (
-    DESIGN_RULES,
-    MODEL_RULES,
-    TARGET_RULES,
-    Design,
-    Model,
-    check,
-    examine,
-)
+from flow.verification.model_rules import MODEL_RULES, Model
+from flow.verification.preflight import ORDER, check, design_rules, examine
 
 BYTE = FixedFormat(False, 0, 8)
 Layer = tuple[str, Mapping[str, Any], Mapping[str, Any]]
@@ -180,11 +174,15 @@ CASES: dict[str, tuple[Callable[[], tuple[Finding, ...]], str, tuple[str, ...]]]
         ("3 of 4 came back", "train anew"),
     ),
 }
-RULES = {rule.id: rule for rule in (*MODEL_RULES, *TARGET_RULES, *DESIGN_RULES)}
+RULES = {
+    rule.id: rule
+    for rule in (*MODEL_RULES, *(rule for backend in BACKENDS for rule in design_rules(Target(backend=backend))))
+}
+"""Those about the model, and those about designs of all back ends."""
 
 
 def test_every_rule_has_a_case_and_a_place_in_the_documentation() -> None:
-    assert set(CASES) == set(RULES)
+    assert set(CASES) == set(RULES) == {*ORDER, *(rule.id for rule in MODEL_RULES)}
     text = (REPOSITORY / "docs" / "preflight.md").read_text()
     for rule in RULES.values():
         assert rule.severity in (ERROR, WARNING)
@@ -305,19 +303,19 @@ def test_all_refusals_of_a_back_end_are_found() -> None:
 
 
 def test_one_error_is_one_line_and_several_are_a_line_each() -> None:
-    preflight.refuse("net", [])
+    refuse("net", [])
     with pytest.raises(UnsupportedError, match=r"^net: op 'a' is wrong; mend it$"):
-        preflight.refuse("net", [UnsupportedError("op 'a' is wrong", named="a", remedy="mend it")])
+        refuse("net", [UnsupportedError("op 'a' is wrong", named="a", remedy="mend it")])
     with pytest.raises(PreflightError) as raised:
-        preflight.refuse("net", [UnsupportedError("a"), UnsupportedError("b")])
+        refuse("net", [UnsupportedError("a"), UnsupportedError("b")])
     assert str(raised.value).splitlines() == ["2 things are in the way", "  net: a", "  net: b"]
     assert raised.value.exit_code == 2
 
 
 def test_text_has_errors_first() -> None:
     found = [Finding(rule, severity, "", "r", "s", "m") for rule, severity in (("b", WARNING), ("a", ERROR))]
-    assert [line.split()[1] for line in preflight.to_text(found).splitlines()[::3]] == ["a:", "b:"]
-    assert preflight.to_text([]) == "nothing found"
+    assert [line.split()[1] for line in to_text(found).splitlines()[::3]] == ["a:", "b:"]
+    assert to_text([]) == "nothing found"
 
 
 # the command

@@ -14,7 +14,7 @@ import numpy as np
 
 from flow.backends import vivado
 from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
-from flow.backends.hls4ml import csim, csynth, dialects, threaded
+from flow.backends.hls4ml import csim, csynth, dialects, limits, threaded
 from flow.backends.hls4ml.refusals import refusals
 from flow.backends.hls4ml.together import compile_together
 from flow.cost.estimation import estimate
@@ -98,6 +98,7 @@ AMD = Functions(
     checks=_checks,
     estimate=estimate,
     estimate_project=_estimate,
+    rules=limits.AMD_RULES,
     tools={
         "synth": refused(reads_only_verilog),
         "pnr": refused(reads_only_verilog),
@@ -113,6 +114,7 @@ OTHER = Functions(
     not_simulated=dialects.not_simulated,
     compile=_compile,
     estimate_project=_no_estimate,
+    rules=limits.REUSE_RULES,
     tools={
         "synth": refused(reads_only_verilog),
         "pnr": refused(reads_only_verilog),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from flow.backends import vivado
 from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, refused
+from flow.backends.rtl import limits
 from flow.backends.rtl.synthesis import pnr, synth
 from flow.backends.rtl.synthesis.estimate import estimate_rtl
 from flow.backends.rtl.verilog import kernels
@@ -123,6 +124,7 @@ VERILOG = Functions(
     checks=_checks,
     measure=_measure,
     estimate_project=_estimate,
+    rules=limits.RULES,
     tools={
         "synth": Tool(check=_yosys_reads, run=_synth, note=synth.dsp_note),
         "pnr": Tool(after=("synth",), check=_nextpnr_places, run=_pnr),
