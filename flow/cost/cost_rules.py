@@ -312,8 +312,8 @@ def comparisons(bits: int, runs: int, out_bits: int) -> Logic:
 
     A comparison with a constant takes a LUT per two bits of the carry chain; what it finds selects among the values.
     """
-    found = (runs - 1) * math.ceil(bits / 2)
-    return Logic(lut=found + multiplexer_luts(runs, out_bits), levels=1 + tree_levels(runs))
+    compared = (runs - 1) * math.ceil(bits / 2)
+    return Logic(lut=compared + multiplexer_luts(runs, out_bits), levels=1 + tree_levels(runs))
 
 
 def divider(bits: int, divisor_bits: int) -> Logic:

@@ -51,9 +51,9 @@ def estimate(graph: IntGraph, target: Target) -> ResourceReport:
 
 @cache
 def _known_error() -> Mapping[str, Any]:
-    """Return what benchmarks/fit_estimate.py found."""
-    found: Mapping[str, Any] = json.loads((resources.files("flow.cost") / "estimation_error.json").read_text())
-    return found
+    """Return how far the estimate is off on random modules, as benchmarks/fit_estimate.py measured it."""
+    error: Mapping[str, Any] = json.loads((resources.files("flow.cost") / "estimation_error.json").read_text())
+    return error
 
 
 def _total(costs: Mapping[str, Cost], graph: IntGraph, target: Target) -> Cost:
@@ -89,10 +89,10 @@ def _longest_paths(graph: IntGraph, cycles: Mapping[str, int]) -> dict[str, int]
 
 def _with_fifos(costs: Mapping[str, Cost], graph: IntGraph) -> dict[str, Cost]:
     """Add every FIFO to the op whose codes it carries, those of an input to the first op that reads it."""
-    found = dict(costs)
+    extended = dict(costs)
     for fifo in fifos(graph):
-        name = fifo.op if fifo.op in found else graph.readers(fifo.op)[0].name
+        name = fifo.op if fifo.op in extended else graph.readers(fifo.op)[0].name
         bram, luts = fifo_memory(fifo.word_bits, fifo.depth)
-        cost = found[name]
-        found[name] = replace(cost, bram_18k=cost.bram_18k + bram, memory_lut=cost.memory_lut + luts)
-    return found
+        cost = extended[name]
+        extended[name] = replace(cost, bram_18k=cost.bram_18k + bram, memory_lut=cost.memory_lut + luts)
+    return extended

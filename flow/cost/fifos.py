@@ -109,15 +109,15 @@ def _parts(running: Sequence[Process]) -> Iterator[list[Process]]:
         part.append(process)
         unread = (unread | set(process.writes)) - set(process.reads)
         if len(unread) <= 1:
-            written = {name for each in part for name in each.writes} - unread
+            written = {name for member in part for name in member.writes} - unread
             yield [
                 Process(
-                    each.name,
-                    tuple(name if name in written else None for name in each.reads),
-                    tuple(name for name in each.writes if name in written),
-                    each.steps,
+                    member.name,
+                    tuple(name if name in written else None for name in member.reads),
+                    tuple(name for name in member.writes if name in written),
+                    member.steps,
                 )
-                for each in part
+                for member in part
             ]
             part = []
 
@@ -128,13 +128,13 @@ def _inputs(process: Process) -> list[str]:
 
 def _ancestors(running: Sequence[Process], stream: str) -> set[str]:
     """Return the processes that a stream's words come through."""
-    found: set[str] = set()
+    ancestors: set[str] = set()
     wanted = {stream}
     for process in reversed(running):
         if wanted & set(process.writes):
-            found.add(process.name)
+            ancestors.add(process.name)
             wanted.update(_inputs(process))
-    return found
+    return ancestors
 
 
 @dataclass(frozen=True, slots=True)

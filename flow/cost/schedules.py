@@ -86,7 +86,7 @@ def steps(needed: Sequence[Codes], words: Sequence[int], count: int) -> Codes:
         int64, bit P set: read a word of input P; the bit above those: write a word.
     """
     read = [0] * len(words)
-    found = []
+    taken = []
     for k in range(count + 1):
         goal = list(words) if k == count else [int(need[k]) for need in needed]
         turns = max(want - have for want, have in zip(goal, read, strict=True))
@@ -99,8 +99,8 @@ def steps(needed: Sequence[Codes], words: Sequence[int], count: int) -> Codes:
                     step |= 1 << number
             if k < count and turn == max(turns, 1) - 1:
                 step |= 1 << len(words)
-            found.append(step)
-    return np.array(found, np.int64)
+            taken.append(step)
+    return np.array(taken, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,14 +128,13 @@ def pool_schedule(pixels: Codes, words: int) -> PoolSchedule:
     # when window k is written, the windows that have begun go up to the last one whose first pixel is below needed[k]
     begun = np.searchsorted(np.minimum.accumulate(first[::-1])[::-1], needed, side="left")
     depth = int((begun - np.arange(count)).max())
-    found: list[list[int]] = [[] for _ in range(words)]
+    rows_of: list[list[int]] = [[] for _ in range(words)]
     for k, window in enumerate(pixels):
         for pixel in window[window >= 0]:
-            found[pixel].append(2 * (k % depth) + (pixel == first[k]))
-    most = max(1, *(len(each) for each in found))
-    targets = np.full((words, most), -1, np.int64)
-    for pixel, each in enumerate(found):
-        targets[pixel, : len(each)] = each
+            rows_of[pixel].append(2 * (k % depth) + (pixel == first[k]))
+    targets = np.full((words, max(1, *map(len, rows_of))), -1, np.int64)
+    for pixel, rows in enumerate(rows_of):
+        targets[pixel, : len(rows)] = rows
     return PoolSchedule(steps([needed], [words], count), depth, targets)
 
 

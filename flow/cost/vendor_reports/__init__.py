@@ -7,7 +7,7 @@ should be is an error that names file and line, never a zero.
 """
 
 from flow.cost.vendor_reports.csynth import read_csynth
-from flow.cost.vendor_reports.found import find_reports, read_reports
+from flow.cost.vendor_reports.kinds import find_reports, read_reports
 from flow.cost.vendor_reports.quartus import read_quartus_fit
 from flow.cost.vendor_reports.vivado import (
     read_vivado,

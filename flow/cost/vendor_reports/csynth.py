@@ -71,17 +71,17 @@ def _rpt(report: ReportText) -> ResourceReport:
 def _instances(report: ReportText, tables: Sequence[Table]) -> tuple[Resources, ...]:
     """Join the two Instance tables on the instance's name; a module without logic stands only in that of latency."""
     counts: dict[str, dict[str, int | None]] = {}
-    whole = re.search(r"\* Instance:\s*\n\s*N/A", report.text.partition("== Utilization Estimates")[2]) is not None
+    complete = re.search(r"\* Instance:\s*\n\s*N/A", report.text.partition("== Utilization Estimates")[2]) is not None
     for table in tables:
         if table.heading != "Detail/Instance" or table.header[:2] != ("Instance", "Module"):
             continue
         is_area = table.section == "Utilization Estimates"
-        whole |= is_area and bool(table.rows) and table.rows[-1].cells[0] == "Total"
+        complete |= is_area and bool(table.rows) and table.rows[-1].cells[0] == "Total"
         for row in table.rows:
             if row.cells[0] != "Total":
                 read = _counts(report, table, row) if is_area else _cycles(report, table, row)
                 counts.setdefault(row.cells[0], {}).update(read)
-    if not whole:
+    if not complete:
         raise report.layout(report.end, "a table of instances that ends in 'Total', or N/A, among the utilization")
     return tuple(_resources(name, fields) for name, fields in counts.items())
 

@@ -86,10 +86,10 @@ def _line(report: ReportText, summary: Summary, label: str) -> tuple[int, str]:
 
 def _used(report: ReportText, line: int, text: str) -> tuple[int, int]:
     """Read `17,269 / 32,070 ( 54 % )`."""
-    found = re.fullmatch(r"([\d,]+) / ([\d,]+) \(.*\)", text)
-    if found is None:
+    counts = re.fullmatch(r"([\d,]+) / ([\d,]+) \(.*\)", text)
+    if counts is None:
         raise report.layout(line, f"'<used> / <available> ( <percent> )', not {text!r}")
-    return _whole(report, line, found[1]), _whole(report, line, found[2])
+    return _whole(report, line, counts[1]), _whole(report, line, counts[2])
 
 
 def _whole(report: ReportText, line: int, text: str) -> int:

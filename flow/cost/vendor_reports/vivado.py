@@ -84,12 +84,12 @@ def read_vivado_utilization(path: Path) -> ResourceReport:
     used: dict[str, int] = {}
     capacity: dict[str, int] = {}
     for name, labels, factor in SITES:
-        found = [(table, row) for table in tables for row in table.rows if row.cells[0].rstrip("*") in labels]
-        if not found and name == "uram":
+        rows = [(table, row) for table in tables for row in table.rows if row.cells[0].rstrip("*") in labels]
+        if not rows and name == "uram":
             continue
-        if not found:
+        if not rows:
             raise report.layout(report.end, f"a row {' or '.join(map(repr, labels))} in a table of site types")
-        table, row = found[0]
+        table, row = rows[0]
         used[name] = _scaled(report, row.line, report.cell(table, row, "Used"), factor)
         capacity[name] = _scaled(report, row.line, report.cell(table, row, "Available"), factor)
     version, design = _head(report)
@@ -120,10 +120,10 @@ def read_vivado_hierarchy(path: Path) -> tuple[Resources, ...]:
         ToolFailedError: the file cannot be read, is cut short, or has another layout; it names file and line.
     """
     report = ReportText.read(path)
-    found = [table for table in report.tables() if table.section == HIERARCHY]
-    if not found or not found[0].rows:
+    tables = [table for table in report.tables() if table.section == HIERARCHY]
+    if not tables or not tables[0].rows:
         raise report.layout(report.end, f"a table under {HIERARCHY!r}")
-    table, top = found[0], found[0].rows[0]
+    table, top = tables[0], tables[0].rows[0]
     report.check_closed(table)
     if report.cell(table, top, "Module") != "(top)":
         raise report.layout(top.line, "the top module in the first row, with module '(top)'")
@@ -207,9 +207,9 @@ def _head(report: ReportText) -> tuple[str, str]:
 
 def _check_same(first: Path, other: Path) -> None:
     expected, report = _head(ReportText.read(first)), ReportText.read(other)
-    found = _head(report)
-    if found != expected:
-        kinds = [f"design '{design}' by Vivado {version}" for version, design in (found, expected)]
+    actual = _head(report)
+    if actual != expected:
+        kinds = [f"design '{design}' by Vivado {version}" for version, design in (actual, expected)]
         line = report.line_of("| Tool Version")
         raise ToolFailedError(
             f"{other}:{line}: is of {kinds[0]}, but {first} of {kinds[1]}", remedy="give reports of one run"

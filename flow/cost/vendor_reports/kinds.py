@@ -1,4 +1,4 @@
-"""Which of these reports a file is, and where a project keeps them."""
+"""Which kind of report a file is, and where a project keeps its reports."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MARKS = {
     "timing": rf"^{re.escape(TIMING)}",
     "quartus": rf"^Fitter Status : |^; {SUMMARY} ",
 }
-"""Kind of report -> a line that only it has; the first that is found."""
+"""Kind of report -> a line that only it has."""
 
 
 def read_reports(paths: Sequence[Path]) -> tuple[ResourceReport, ...]:
-    """Return what some reports of one design say, one entry for each source; a report's kind is seen in its text.
+    """Return an entry for each tool that wrote some reports of one design.
 
-    Vivado's hierarchy and timing go into the entry of its utilization.
+    The text of a report says of which kind it is. Vivado's hierarchy and timing go into the entry of its utilization.
 
     Raises:
         ToolFailedError: a file is none of those, two are of one kind, or Vivado's utilization is missing.
@@ -39,15 +39,15 @@ def read_reports(paths: Sequence[Path]) -> tuple[ResourceReport, ...]:
         if kind in kinds:
             raise ToolFailedError(f"{kinds[kind]} is a {kind} report too", file=path, remedy="give one of them")
         kinds[kind] = path
-    found = [read_csynth(kinds["csynth"])] if "csynth" in kinds else []
+    entries = [read_csynth(kinds["csynth"])] if "csynth" in kinds else []
     if "utilization" in kinds:
-        found.append(read_vivado(kinds["utilization"], kinds.get("hierarchy"), kinds.get("timing")))
+        entries.append(read_vivado(kinds["utilization"], kinds.get("hierarchy"), kinds.get("timing")))
     else:
         for kind in [kind for kind in ("hierarchy", "timing") if kind in kinds]:
             raise ToolFailedError(f"{kinds[kind]}: give the text of report_utilization with this {kind} report")
     if "quartus" in kinds:
-        found.append(read_quartus_fit(kinds["quartus"]))
-    return tuple(found)
+        entries.append(read_quartus_fit(kinds["quartus"]))
+    return tuple(entries)
 
 
 def find_reports(project_dir: Path) -> tuple[ResourceReport, ...]:
@@ -60,16 +60,16 @@ def find_reports(project_dir: Path) -> tuple[ResourceReport, ...]:
     Raises:
         ToolFailedError: a report is there and cannot be understood, or there are two of one kind.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for folder in sorted(project_dir.glob("*_prj/*/syn/report")):
         top = folder.parents[2].name.removesuffix("_prj")
         choices = [folder / f"{top}_csynth{suffix}" for suffix in (".rpt", ".xml")]
-        found += [path for path in choices if path.is_file()][:1]
+        files += [path for path in choices if path.is_file()][:1]
     own, synthesis = project_dir / VIVADO[0], project_dir / "vivado_synth.rpt"
-    found += [path for name in VIVADO if (path := project_dir / name).is_file()] if own.is_file() else []
-    found += [synthesis] if synthesis.is_file() and not own.is_file() else []
-    found += sorted(project_dir.rglob("*.fit.rpt")) or sorted(project_dir.rglob("*.fit.summary"))
-    return read_reports(found)
+    files += [path for name in VIVADO if (path := project_dir / name).is_file()] if own.is_file() else []
+    files += [synthesis] if synthesis.is_file() and not own.is_file() else []
+    files += sorted(project_dir.rglob("*.fit.rpt")) or sorted(project_dir.rglob("*.fit.summary"))
+    return read_reports(files)
 
 
 def _kind(report: ReportText) -> str:
