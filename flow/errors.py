@@ -47,11 +47,12 @@ class FlowError(Exception):
         self.what, self.remedy, self.named, self.where = what, remedy, named, tuple(where.items())
 
     def at(self, **where: object) -> FlowError:
-        """Put places around those that it has, unless it begins with one of that kind already, and return it."""
+        """Return the same error with places around those that it has, unless the outermost is of that kind already."""
         places = tuple(where.items())
-        if [kind for kind, _ in self.where[:1]] != [kind for kind, _ in places[:1]]:
-            self.where = places + self.where
-        return self
+        said = [kind for kind, _ in self.where[:1]] == [kind for kind, _ in places[:1]]
+        error = type(self).__new__(type(self), *self.args)
+        vars(error).update(vars(self), where=self.where if said else places + self.where)
+        return error
 
     @property
     def op(self) -> str:
@@ -86,8 +87,7 @@ def at(**where: object) -> Iterator[None]:
     try:
         yield
     except FlowError as error:
-        error.at(**where)
-        raise
+        raise error.at(**where) from None
 
 
 class InputError(FlowError):

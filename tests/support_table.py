@@ -198,9 +198,9 @@ def _escaped(text: str) -> str:
 HEAD = """\
 # What is supported
 
-Made by `pytest tests/test_support.py --update-golden`, never by hand: each row is a tiny QKeras model (a port, its
-quantizer, the layer, a quantizer behind it) that was extracted, lowered and put before each back end. The rows are in
-`tests/support_rows.py`.
+Made by `pytest tests/backends/test_support.py --update-golden`, never by hand: each row is a tiny QKeras model (a port,
+its quantizer, the layer, a quantizer behind it) that was extracted, lowered and put before each back end. The rows are
+in `tests/support_rows.py`.
 
 | a cell says | |
 |---|---|

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -54,6 +55,7 @@ class Outcome:
         name: of the recipe.
         status: `EXACT`, `REFUSED` (by an UnsupportedError), `DIFFERS` or `CRASHED`.
         reason: why, if not exact.
+        general: of a refusal, what is wrong and what to do, without where.
         ops: number of ops of its graph.
         seconds: that it took, its share of the compilation included.
     """
@@ -61,6 +63,7 @@ class Outcome:
     name: str
     status: str
     reason: str = ""
+    general: str = ""
     ops: int = 0
     seconds: float = 0.0
 
@@ -103,7 +106,8 @@ def _guarded(recipe: Recipe, function: Callable[..., Any], *arguments: Any) -> A
     except ToolMissingError:
         raise
     except UnsupportedError as error:
-        return Outcome(name=recipe.name, status=REFUSED, reason=str(error))
+        general = str(UnsupportedError(error.what, remedy=error.remedy))
+        return Outcome(name=recipe.name, status=REFUSED, reason=str(error), general=general)
     except Exception:  # whatever it is, it is a finding
         return Outcome(name=recipe.name, status=CRASHED, reason=traceback.format_exc(limit=-6))
 
@@ -220,8 +224,9 @@ class Summary:
         return tuple(outcome for outcome in self.outcomes if outcome.is_finding)
 
     def refusals(self) -> Counter[str]:
-        """Return how often each reason was given, without the names in it."""
-        return Counter(_general(each.reason) for each in self.outcomes if each.status == REFUSED)
+        """Return how often each reason was given, without the places and the numbers in it."""
+        refused = (outcome.general or outcome.reason for outcome in self.outcomes if outcome.status == REFUSED)
+        return Counter(re.sub(r"\d+", "N", reason) for reason in refused)
 
     def to_text(self) -> str:
         """Return the counts, the reasons and the findings, for people."""
@@ -236,12 +241,6 @@ class Summary:
         lines += [f"  refused {count:4}: {reason}" for reason, count in self.refusals().most_common()]
         lines += [f"  {each.status}: {each.name}: {each.reason.strip().splitlines()[-1]}" for each in self.findings]
         return "\n".join(lines)
-
-
-def _general(reason: str) -> str:
-    """Return a refusal without the model's and the layer's names and the numbers in it."""
-    text = reason.rpartition("): ")[2] if "): " in reason else reason.partition(": ")[2]
-    return "".join("N" if c.isdigit() else c for c in text).replace("NN", "N").replace("NN", "N")
 
 
 def fuzz(models: int, seed: int, output: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Summary:

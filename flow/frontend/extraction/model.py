@@ -153,8 +153,7 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
             tensor = LAYERS[type(layer.settings)](builder, layer, inputs)
         return _named(builder, layer, inputs, tensor)
     except FlowError as error:
-        error.at(**layer.place)
-        raise
+        raise error.at(**layer.place) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise layers.misfit(error).at(**layer.place) from None
 

@@ -144,7 +144,7 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
     try:
         part = find_device(target.part)
     except SpecError as error:
-        raise UnsupportedError(str(error)) from error
+        raise UnsupportedError(error.what, remedy=error.remedy) from error
     if part.family not in LUT_MEMORIES:
         raise UnsupportedError(
             f"there is no static estimate for family {part.family!r}, only for {', '.join(LUT_MEMORIES)}",
