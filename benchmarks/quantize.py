@@ -14,6 +14,7 @@ drawn by each of three seeds. Results are kept in benchmarks/data/quantize.json,
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
 import resource
@@ -128,7 +129,9 @@ def key(variant: str, bits: int, seed: int) -> str:
 
 def outputs(found: QuantizedModel, values: np.ndarray) -> np.ndarray:
     port = found.lowered.inputs[0]
-    codes = reference.run_output(found.lowered, quantize_values(values, port.format, port.rounding, Overflow.SAT))
+    codes = reference.run_output(
+        found.lowered, quantize_values(values, dataclasses.replace(port.cast, overflow=Overflow.SAT))
+    )
     return to_values(codes, found.lowered.output.format)
 
 

@@ -22,26 +22,13 @@ import numpy as np
 from stock import markdown_table
 
 from flow.ir import reference
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, covering
-from flow.ir.graph import (
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Reshape,
-    Shape,
-    SumPool,
-    windows,
-)
+from flow.ir.fixed import Cast, Constant, FixedFormat, Overflow, Rounding
+from flow.ir.graph import Conv, Dense, Gather, Input, IntGraph, MaxPool, Merge, Op, Relu, Reshape, SumPool
 from flow.ir.intervals import exact_result
+from flow.ir.windows import Shape, Window
 
 U8, S8, WIDEST = FixedFormat(False, 8, 0), FixedFormat(True, 7, 0), FixedFormat(True, 62, 0)
-SAT = {"rounding": Rounding.RND_CONV, "overflow": Overflow.SAT}
+SAT = Rounding.RND_CONV, Overflow.SAT
 
 
 class Builder:
@@ -54,17 +41,15 @@ class Builder:
     def add(self, cls: type[Op], x: Op, shape: Shape, *others: Op, **values: Any) -> Op:
         """Add an op; without a format it has the one that holds each of its exact results."""
         name, inputs = f"{cls.kind}_{len(self.ops)}", (x, *others)
-        op = cls(
-            **{"name": name, "inputs": tuple(each.name for each in inputs), "shape": shape, "format": WIDEST} | values
-        )
-        if "format" not in values:
-            frac_bits, low, high = exact_result(op, *(each.format for each in inputs))
-            op = dataclasses.replace(op, format=covering(low, high, frac_bits))
+        common = {"name": name, "inputs": tuple(each.name for each in inputs), "shape": shape, "cast": Cast(WIDEST)}
+        op = cls(**common | values)
+        if "cast" not in values:
+            op = dataclasses.replace(op, cast=Cast(exact_result(op, *(each.format for each in inputs)).format))
         self.ops[op.name] = op
         return op
 
     def input(self) -> Op:
-        self.ops["x"] = Input(name="x", inputs=(), shape=(224, 224, 3), format=U8)
+        self.ops["x"] = Input(name="x", inputs=(), shape=(224, 224, 3), cast=Cast(U8))
         return self.ops["x"]
 
     def conv(
@@ -72,23 +57,22 @@ class Builder:
     ) -> Op:
         """Add a convolution; `cast` is "relu" (8 bits, unsigned), "signed" (8 bits) or "exact"."""
         weight, bias = self._weights(x, size, size, x.shape[-1] // groups, filters)
-        geometry = {"strides": (stride, stride), "padding": (pad,) * 4}
-        shape = (*windows(x.shape, (size, size), (stride, stride), (pad,) * 4), filters)
-        values = {**geometry, **weight, **bias, "groups": groups, **self._cast(x, weight["weight"], cast)}
-        return self.add(Conv, x, shape, **values)
+        window = Window((size, size), (stride, stride), ((pad, pad),) * 2)
+        shape, how = (*window.positions(x.shape), filters), self._cast(x, weight, cast)
+        return self.add(Conv, x, shape, weight=weight, bias=bias, window=window, groups=groups, **how)
 
     def dense(self, x: Op, units: int) -> Op:
         weight, bias = self._weights(x, x.shape[-1], units)
-        return self.add(Dense, x, (units,), **weight, **bias)
+        return self.add(Dense, x, (units,), weight=weight, bias=bias)
 
     def merge(self, x: Op, other: Op, fmt: FixedFormat) -> Op:
-        return self.add(Merge, x, x.shape, other, function="add", format=fmt, **SAT)
+        return self.add(Merge, x, x.shape, other, function="add", cast=Cast(fmt, *SAT))
 
     def relu6(self, x: Op) -> Op:
         """Add a ReLU that stops at a limit and a cast to 8 bits; the limit is three of the numbers' deviations."""
         frac_bits = x.format.frac_bits - max(x.format.width - 13, 0)
         limit = 192 << x.format.frac_bits - frac_bits
-        return self.add(Relu, x, x.shape, limit=limit, format=FixedFormat(False, 8 - frac_bits, frac_bits), **SAT)
+        return self.add(Relu, x, x.shape, limit=limit, cast=Cast(FixedFormat(False, 8 - frac_bits, frac_bits), *SAT))
 
     def pad(self, x: Op, *pads: int) -> Op:
         positions = np.arange(math.prod(x.shape)).reshape(x.shape)
@@ -96,36 +80,31 @@ class Builder:
         return self.add(Gather, x, index.shape, index=index)
 
     def maxpool(self, x: Op, size: int, stride: int) -> Op:
-        geometry = {"window": (size, size), "strides": (stride, stride), "padding": (0,) * 4}
-        shape = (*windows(x.shape, (size, size), (stride, stride), (0,) * 4), x.shape[-1])
-        return self.add(MaxPool, x, shape, format=x.format, **geometry)
+        window = Window((size, size), (stride, stride), ((0, 0),) * 2)
+        return self.add(MaxPool, x, (*window.positions(x.shape), x.shape[-1]), cast=Cast(x.format), window=window)
 
     def average(self, x: Op) -> Op:
         """Add a global average, cast to 8 bits, and the reshape behind it."""
         height, width, channels = x.shape
-        geometry = {"window": (height, width), "strides": (height, width), "padding": (0,) * 4}
-        one = {"weight": np.ones((1, 1), np.int64), "weight_format": FixedFormat(False, 1, 0)}
-        values = {**geometry, **one, "format": x.format, "divisor": height * width, **SAT}
-        pooled = self.add(SumPool, x, (1, 1, channels), **values)
-        return self.add(Reshape, pooled, (channels,), format=pooled.format)
+        window = Window((height, width), (height, width), ((0, 0),) * 2)
+        one, cast = Constant(np.ones((1, 1), np.int64), FixedFormat(False, 1, 0)), Cast(x.format, *SAT, height * width)
+        pooled = self.add(SumPool, x, (1, 1, channels), window=window, weight=one, cast=cast)
+        return self.add(Reshape, pooled, (channels,), cast=Cast(pooled.format))
 
     def graph(self, name: str) -> IntGraph:
         return IntGraph(name=name, ops=tuple(self.ops.values()))
 
-    def _weights(self, x: Op, *shape: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _weights(self, x: Op, *shape: int) -> tuple[Constant, Constant]:
         """Return normal weights whose 8 bits hold four deviations, and a bias on the grid of the products."""
         weight = np.clip(np.rint(self.rng.normal(0, 32, shape)), -127, 127).astype(np.int64)
         bias, frac_bits = self.rng.integers(-127, 127, shape[-1:]), x.format.frac_bits + 7
-        return (
-            {"weight": weight, "weight_format": FixedFormat(True, 0, 7)},
-            {"bias": bias, "bias_format": FixedFormat(True, 7 - frac_bits, frac_bits)},
-        )
+        return Constant(weight, FixedFormat(True, 0, 7)), Constant(bias, FixedFormat(True, 7 - frac_bits, frac_bits))
 
-    def _cast(self, x: Op, weight: np.ndarray, cast: str) -> dict[str, Any]:
+    def _cast(self, x: Op, weight: Constant, cast: str) -> dict[str, Any]:
         """Return the cast of a convolution that reads `x`."""
         if cast == "exact":
             return {}
-        return {"format": eight_bits(x, weight[..., 0].size, signed=cast == "signed"), **SAT}
+        return {"cast": Cast(eight_bits(x, weight.codes[..., 0].size, signed=cast == "signed"), *SAT)}
 
 
 def eight_bits(x: Op, products: int, signed: bool = False) -> FixedFormat:
@@ -221,7 +200,7 @@ def measured(name: str, images: int, rounds: int) -> list[str]:
             action()
             taken[side].append((time.perf_counter() - started) / images * 1000)
     ours, other = median(taken[0]), median(taken[1])
-    weights = sum(op.weight.size for op in graph.ops if isinstance(op, Conv | Dense))
+    weights = sum(op.weight.codes.size for op in graph.ops if isinstance(op, Conv | Dense))
     return [name, f"{weights / 1e6:.1f} M", f"{ours:.0f}", f"{other:.0f}", f"{ours / other:.2f}", memory]
 
 

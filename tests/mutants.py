@@ -14,10 +14,10 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+from nets import altered
 
-from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, Overflow, Rounding, overflow_to, requantize
+from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, Overflow, Rounding, overflow_to
 from flow.ir.graph import (
-    CONSTANTS,
     MERGES,
     Conv,
     Gather,
@@ -34,13 +34,14 @@ from flow.ir.graph import (
     Requantize,
     Reshape,
     Softmax,
-    windows,
+    constants,
 )
 from flow.ir.intervals import exact_result
+from flow.ir.windows import Window
 from flow.verification.causes import alone
 
 SEED = 7
-CAST = {"format", "rounding", "overflow", "divisor", "accumulator", "channel_bits", "layers", "fused"}
+CAST = {"cast", "accumulator", "channel_bits", "layers", "fused"}
 """Fields of an op that say nothing about its exact result."""
 
 
@@ -101,7 +102,7 @@ class Mutant:
             raised = held.frac_bits - frac_bits
             exact = overflow_to(exact << raised if raised >= 0 else exact >> -raised, held, Overflow.WRAP)
             frac_bits = held.frac_bits
-        return requantize(exact, frac_bits, op.format, op.rounding, op.overflow, op.divisor)
+        return op.cast(exact, frac_bits)
 
     def differs(self, where: Site) -> bool:
         """Say whether any value that it gives is another than it should be."""
@@ -147,10 +148,10 @@ def _all(graph: IntGraph, op: Op) -> Iterator[Mutant]:
     yield from _widths(op)
     yield from _held(op, [source.format for source in sources])
     yield from _bits(op)
-    if op.divisor != 1:
-        for divisor in dict.fromkeys((1, op.divisor - 1, op.divisor + 1, 1 << op.divisor.bit_length())):
-            if divisor not in (0, op.divisor):
-                yield Mutant("divisor", f"{divisor} for {op.divisor}", replace(op, divisor=divisor))
+    if op.cast.divisor != 1:
+        for divisor in dict.fromkeys((1, op.cast.divisor - 1, op.cast.divisor + 1, 1 << op.cast.divisor.bit_length())):
+            if divisor not in (0, op.cast.divisor):
+                yield Mutant("divisor", f"{divisor} for {op.cast.divisor}", altered(op, divisor=divisor))
     if isinstance(op, Conv | Pool):
         yield from _windows(op, sources[0])
     elif isinstance(op, Merge):
@@ -169,11 +170,11 @@ def _modes(op: Op) -> Iterator[Mutant]:
     if isinstance(op, MaxPool | Lookup | Softmax):  # their codes are those of their format: nothing is cast
         return
     for rounding in Rounding:
-        if rounding is not op.rounding:
-            yield Mutant("rounding", f"{rounding.value} for {op.rounding.value}", replace(op, rounding=rounding))
+        if rounding is not op.cast.rounding:
+            yield Mutant("rounding", f"{rounding.value} for {op.cast.rounding.value}", altered(op, rounding=rounding))
     for overflow in Overflow:
-        if overflow is not op.overflow:
-            yield Mutant("overflow", f"{overflow.value} for {op.overflow.value}", replace(op, overflow=overflow))
+        if overflow is not op.cast.overflow:
+            yield Mutant("overflow", f"{overflow.value} for {op.cast.overflow.value}", altered(op, overflow=overflow))
 
 
 def _widths(op: Op) -> Iterator[Mutant]:
@@ -189,7 +190,7 @@ def _widths(op: Op) -> Iterator[Mutant]:
         if 1 <= signed + int_bits + frac_bits < CODE_BITS:
             other = FixedFormat(signed, int_bits, frac_bits)
             values = {"values": overflow_to(op.values, other, Overflow.WRAP)} if isinstance(op, Lookup) else {}
-            yield _with(op, "result width", f"{other} for {fmt}", {"format": other, **values})
+            yield _with(op, "result width", f"{other} for {fmt}", {"cast": replace(op.cast, format=other), **values})
 
 
 def _held(op: Op, formats: list[FixedFormat]) -> Iterator[Mutant]:
@@ -200,9 +201,9 @@ def _held(op: Op, formats: list[FixedFormat]) -> Iterator[Mutant]:
     elif isinstance(op, MaxPool | Lookup | Softmax | Gather):
         return
     else:
-        frac_bits, low, high = exact_result(op, *formats)
-        width = max(max(high, -low - 1).bit_length() + 1, frac_bits - op.format.frac_bits + 2)
-        own = FixedFormat(True, width - 1 - frac_bits, frac_bits)
+        exact = exact_result(op, *formats)
+        width = max(max(exact.high, -exact.low - 1).bit_length() + 1, exact.frac_bits - op.format.frac_bits + 2)
+        own = FixedFormat(True, width - 1 - exact.frac_bits, exact.frac_bits)
     for width in range(own.width - 1, max(own.width - 4, 1), -1):
         narrow = replace(own, int_bits=own.int_bits - (own.width - width))
         what = f"{width} bits for {own.width}"
@@ -214,23 +215,25 @@ def _held(op: Op, formats: list[FixedFormat]) -> Iterator[Mutant]:
 
 def _bits(op: Op) -> Iterator[Mutant]:
     """Yield every constant with each of its bits flipped, and constants in types of one bit less."""
-    names = {item.name for item in fields(op)}
-    for name, format_name in CONSTANTS.items():
-        if name not in names:
-            continue
-        codes, fmt = getattr(op, name), getattr(op, format_name)
+    for name, constant in constants(op).items():
+        codes, fmt = constant.codes, constant.format
         for place in np.ndindex(codes.shape):
             for bit in range(fmt.width):
                 other = codes.copy()
                 other[place] ^= np.int64(1) << bit
                 other = overflow_to(other, fmt, Overflow.WRAP)
-                yield _with(op, f"{name} bit", f"{name} {place} with bit {bit} flipped", {name: other})
+                yield _with(op, f"{name} bit", f"{name} {place} with bit {bit} flipped", {name: _codes(op, other, fmt)})
         for int_bits, frac_bits in ((1, 0), (0, 1)):
             if fmt.width > 1:
                 narrow = replace(fmt, int_bits=fmt.int_bits - int_bits, frac_bits=fmt.frac_bits - frac_bits)
-                other = requantize(codes, fmt.frac_bits, narrow, Rounding.TRN, Overflow.WRAP) << frac_bits
+                other = Cast(narrow)(codes, fmt.frac_bits) << frac_bits
                 if not np.array_equal(other, codes):
-                    yield _with(op, f"{name} width", f"{narrow} for {fmt}", {name: other})
+                    yield _with(op, f"{name} width", f"{narrow} for {fmt}", {name: _codes(op, other, fmt)})
+
+
+def _codes(op: Op, codes: Codes, fmt: FixedFormat) -> Codes | Constant:
+    """Return codes as an op holds them: the values of a table are bare, in the format of its output."""
+    return codes if isinstance(op, Lookup) else Constant(codes, fmt)
 
 
 def _with(op: Op, kind: str, what: str, values: Mapping[str, Any]) -> Mutant:
@@ -241,40 +244,43 @@ def _windows(op: Conv | Pool, source: Op) -> Iterator[Mutant]:
     """Yield other strides, windows and padding that give as many results, and windows moved by one."""
     fmt = source.format
     own = fmt.min_code if isinstance(op, MaxPool) else 0
-    geometry = ("strides",) if isinstance(op, Conv) else ("strides", "window")  # a convolution's window is its weight
-    for axis in range(len(op.strides)):
+    geometry = {"strides": "strides", "window": "size"}
+    if isinstance(op, Conv):  # its window is as large as its weight
+        del geometry["window"]
+    own_window = op.window
+    for axis in range(len(own_window.strides)):
         for by in (1, -1):
-            for name in geometry:
+            for name, field in geometry.items():
                 if name == "strides" and op.shape[axis] == 1:  # there is no second window
                     continue
-                other = _moved(getattr(op, name), axis, by)
-                padding = _padding(op, source, axis, **{name: other})
-                if padding is not None:
-                    what = f"{other} for {getattr(op, name)}"
-                    yield _with(op, name, what, {name: other, "padding": padding})
-            padding = _moved(_moved(op.padding, 2 * axis, by), 2 * axis + 1, -by)
+                other = _moved(getattr(own_window, field), axis, by)
+                window = _padded(replace(own_window, **{field: other}), op, source, axis)
+                if window is not None:
+                    yield _with(op, name, f"{other} for {getattr(own_window, field)}", {"window": window})
+            padding = _moved(_moved(own_window.padding, 2 * axis, by), 2 * axis + 1, -by)
             if min(padding) >= 0:
-                yield _with(op, "padding", f"{padding} for {op.padding}", {"padding": padding})
+                window = Window.with_padding(own_window.size, own_window.strides, padding)
+                yield _with(op, "padding", f"{padding} for {own_window.padding}", {"window": window})
             yield Mutant("place", f"windows moved by {by} along axis {axis}", op, read=_shifted(axis, by, own))
-    if any(op.padding):
-        bare = replace(op, padding=(0,) * len(op.padding))
+    if any(own_window.padding):
+        bare = replace(op, window=own_window.unpadded())
         for fill in sorted({fmt.min_code, 0, fmt.max_code} - {own}):
-            yield Mutant("fill", f"{fill} for {own}", bare, read=_filled(op.padding, fill))
+            yield Mutant("fill", f"{fill} for {own}", bare, read=_filled(own_window, fill))
 
 
 def _moved(values: tuple[int, ...], axis: int, by: int) -> tuple[int, ...]:
     return (*values[:axis], values[axis] + by, *values[axis + 1 :])
 
 
-def _padding(op: Conv | Pool, source: Op, axis: int, **geometry: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the padding with which another geometry gives as many results, or None."""
-    spans, strides = geometry.get("window", op.window), geometry.get("strides", op.strides)
-    if min(*spans, *strides) < 1:
+def _padded(window: Window, op: Conv | Pool, source: Op, axis: int) -> Window | None:
+    """Return a window with the padding with which it gives as many results as the op has, or None."""
+    if min(*window.size, *window.strides) < 1:
         return None
-    for more in range(-op.padding[2 * axis + 1], sum(source.shape)):
-        padding = _moved(op.padding, 2 * axis + 1, more)
-        if windows(source.shape, spans, strides, padding) == op.shape[:-1]:
-            return padding
+    for more in range(-window.pads[axis][1], sum(source.shape)):
+        padding = _moved(window.padding, 2 * axis + 1, more)
+        padded = Window.with_padding(window.size, window.strides, padding)
+        if padded.positions(source.shape) == op.shape[:-1]:
+            return padded
     return None
 
 
@@ -289,8 +295,8 @@ def _shifted(axis: int, by: int, fill: int) -> Callable[[Codes], Codes]:
     return read
 
 
-def _filled(padding: tuple[int, ...], fill: int) -> Callable[[Codes], Codes]:
-    pads = [(0, 0), *zip(padding[::2], padding[1::2], strict=True), (0, 0)]
+def _filled(window: Window, fill: int) -> Callable[[Codes], Codes]:
+    pads = [(0, 0), *window.pads, (0, 0)]
     return lambda codes: np.pad(codes, pads, constant_values=fill)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, covering
+from flow.ir.fixed import Cast, Constant, FixedFormat, Overflow, Rounding, covering
 from flow.ir.graph import (
     BatchNorm,
     Conv,
@@ -23,14 +23,14 @@ from flow.ir.graph import (
     MaxPool,
     Merge,
     Op,
-    Pool,
     Relu,
     Requantize,
     Reshape,
     Softmax,
     SumPool,
 )
-from flow.ir.intervals import exact_result, window_counts
+from flow.ir.intervals import exact_result
+from flow.ir.windows import Window
 
 WIDEST = FixedFormat(True, 62, 0)
 
@@ -57,7 +57,7 @@ class Net:
 
     def __init__(self, shape: tuple[int, ...], fmt: FixedFormat, name: str = "net") -> None:
         self.name = name
-        self.ops: list[Op] = [Input(name="port", inputs=(), shape=shape, format=fmt, fused=("input",))]
+        self.ops: list[Op] = [Input(name="port", inputs=(), shape=shape, cast=Cast(fmt), fused=("input",))]
         self.here = "port"
         self.marks: dict[str, str] = {}
         self.outputs: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Net:
     def port(self, mark: str, shape: tuple[int, ...], fmt: FixedFormat) -> Net:
         """Add a further input, called and marked `mark`; the current op stays."""
         inputs = [op for op in self.ops if isinstance(op, Input)]
-        self.ops.insert(len(inputs), Input(name=mark, inputs=(), shape=shape, format=fmt, fused=("input",)))
+        self.ops.insert(len(inputs), Input(name=mark, inputs=(), shape=shape, cast=Cast(fmt), fused=("input",)))
         self.marks[mark] = mark
         return self
 
@@ -108,19 +108,18 @@ class Net:
         size, pads = self._window(weight.shape[:-2], strides, padding)
         values = _weights(weight, bias, frac, bias_frac)
         shape = (*size, weight.shape[-1])
-        return self._add(Conv, shape, strides=strides, padding=pads, groups=groups, **values)
+        return self._add(Conv, shape, window=Window(weight.shape[:-2], strides, pads), groups=groups, **values)
 
     def batchnorm(self, scale: Any, offset: Any, frac: int = 0, offset_frac: int = 0) -> Net:
-        values = dict(zip(("scale", "scale_format"), _codes(scale, frac), strict=True))
-        values |= dict(zip(("offset", "offset_format"), _codes(offset, offset_frac), strict=True))
-        return self._add(BatchNorm, self.last.shape, **values)
+        return self._add(
+            BatchNorm, self.last.shape, scale=_constant(scale, frac), offset=_constant(offset, offset_frac)
+        )
 
     def relu(self, limit: int | None = None) -> Net:
         return self._add(Relu, self.last.shape, limit=limit)
 
     def leaky(self, slope: Any, frac: int = 0) -> Net:
-        codes, fmt = _codes(slope, frac)
-        return self._add(LeakyRelu, self.last.shape, slope=codes, slope_format=fmt)
+        return self._add(LeakyRelu, self.last.shape, slope=_constant(slope, frac))
 
     def requantize(
         self,
@@ -129,13 +128,12 @@ class Net:
         overflow: Overflow = Overflow.SAT,
         divisor: int = 1,
     ) -> Net:
-        values = {"format": fmt, "rounding": rounding, "overflow": overflow, "divisor": divisor}
-        return self._add(Requantize, self.last.shape, **values)
+        return self._add(Requantize, self.last.shape, cast=Cast(fmt, rounding, overflow, divisor))
 
     def pool(self, pool: tuple[int, ...], strides: tuple[int, ...] | None = None, padding: str = "valid") -> Net:
         size, pads = self._window(pool, strides or pool, padding)
-        shape, fmt = (*size, self.last.shape[-1]), self.last.format
-        return self._add(MaxPool, shape, format=fmt, window=pool, strides=strides or pool, padding=pads)
+        shape, window = (*size, self.last.shape[-1]), Window(pool, strides or pool, pads)
+        return self._add(MaxPool, shape, cast=Cast(self.last.format), window=window)
 
     def average(
         self,
@@ -148,19 +146,14 @@ class Net:
     ) -> Net:
         """Add a sum over real pixels and the cast that divides it by their number."""
         size, pads = self._window(pool, strides or pool, padding)
-        shape = (*size, self.last.shape[-1])
-        geometry = Pool(
-            name="p", inputs=(), shape=shape, format=fmt, window=pool, strides=strides or pool, padding=pads
-        )
-        counts = window_counts(geometry)
+        window = Window(pool, strides or pool, pads)
+        counts = window.counts(size)
         divisor = math.lcm(*counts.reshape(-1).tolist())
-        weight, weight_format = _codes(divisor // counts, 0)
-        values = {"window": pool, "strides": strides or pool, "padding": pads}
-        self._add(SumPool, shape, weight=weight, weight_format=weight_format, **values)
+        self._add(SumPool, (*size, self.last.shape[-1]), weight=_constant(divisor // counts, 0), window=window)
         return self.requantize(fmt, rounding, overflow, divisor)
 
     def reshape(self, *shape: int) -> Net:
-        return self._add(Reshape, shape, format=self.last.format)
+        return self._add(Reshape, shape, cast=Cast(self.last.format))
 
     def flatten(self) -> Net:
         return self.reshape(math.prod(self.last.shape))
@@ -182,12 +175,12 @@ class Net:
 
     def lookup(self, starts: Any, values: Any, fmt: FixedFormat) -> Net:
         arrays = {"starts": np.array(starts, np.int64), "values": np.array(values, np.int64)}
-        return self._add(Lookup, self.last.shape, format=fmt, **arrays)
+        return self._add(Lookup, self.last.shape, cast=Cast(fmt), **arrays)
 
     def softmax(self, fmt: FixedFormat, bits: int = 10) -> Net:
         distance = np.arange(1 << self.last.format.width) * self.last.format.step
         exponentials = np.rint(np.exp(-distance) * 2**bits).astype(np.int64)
-        return self._add(Softmax, self.last.shape, format=fmt, exponentials=exponentials)
+        return self._add(Softmax, self.last.shape, cast=Cast(fmt), exponentials=exponentials)
 
     def graph(self) -> IntGraph:
         outputs = (*self.outputs, self.here) if self.outputs else ()
@@ -196,19 +189,19 @@ class Net:
     def _add(self, cls: type[Op], shape: tuple[int, ...], **values: Any) -> Net:
         name = f"{cls.kind}_{len(self.ops)}"
         common = {"name": name, "inputs": (self.here,), "shape": shape, "layers": (name,), "fused": (cls.kind,)}
-        op = cls(**{"format": WIDEST, **common, **values})
-        if "format" not in values:
-            frac_bits, low, high = exact_result(op, *(self.op(name).format for name in op.inputs))
-            op = dataclasses.replace(op, format=covering(low, high, frac_bits))
+        op = cls(**{"cast": Cast(WIDEST), **common, **values})
+        if "cast" not in values:
+            exact = exact_result(op, *(self.op(name).format for name in op.inputs))
+            op = dataclasses.replace(op, cast=Cast(exact.format))
         self.ops.append(op)
         self.here = name
         return self
 
     def _window(
         self, size: tuple[int, ...], strides: tuple[int, int], padding: str
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
         spans = [_span(n, k, step, padding) for n, k, step in zip(self.last.shape, size, strides, strict=False)]
-        return tuple(span[0] for span in spans), tuple(pad for span in spans for pad in span[1])
+        return tuple(span[0] for span in spans), tuple(span[1] for span in spans)
 
 
 def _span(n: int, k: int, step: int, padding: str) -> tuple[int, tuple[int, int]]:
@@ -220,17 +213,26 @@ def _span(n: int, k: int, step: int, padding: str) -> tuple[int, tuple[int, int]
     return out, (missing // 2, missing - missing // 2)
 
 
-def _codes(values: Any, frac_bits: int) -> tuple[np.ndarray, FixedFormat]:
+def _constant(values: Any, frac_bits: int) -> Constant:
     codes = np.array(values, np.int64)
-    return codes, covering(min(0, int(codes.min())), max(1, int(codes.max())), frac_bits)
+    return Constant(codes, covering(min(0, int(codes.min())), max(1, int(codes.max())), frac_bits))
 
 
-def _weights(weight: np.ndarray, bias: Any, frac: int, bias_frac: int | None) -> dict[str, Any]:
-    codes, fmt = _codes(weight, frac)
-    bias_codes, bias_fmt = _codes(
-        [0] * weight.shape[-1] if bias is None else bias, frac if bias_frac is None else bias_frac
-    )
-    return {"weight": codes, "weight_format": fmt, "bias": bias_codes, "bias_format": bias_fmt}
+def _weights(weight: np.ndarray, bias: Any, frac: int, bias_frac: int | None) -> dict[str, Constant]:
+    bias = [0] * weight.shape[-1] if bias is None else bias
+    return {"weight": _constant(weight, frac), "bias": _constant(bias, frac if bias_frac is None else bias_frac)}
+
+
+def altered(op: Op, **changes: Any) -> Any:
+    """Return an op with other fields; also with other settings of its cast, codes of its constants, or padding."""
+    settings = {name: changes.pop(name) for name in ("format", "rounding", "overflow", "divisor") if name in changes}
+    if "padding" in changes:
+        changes["window"] = Window.with_padding(op.window.size, op.window.strides, changes.pop("padding"))
+    for item in dataclasses.fields(op):
+        held = getattr(op, item.name)
+        if isinstance(held, Constant) and isinstance(changes.get(item.name), np.ndarray):
+            changes[item.name] = Constant(changes[item.name], held.format)
+    return dataclasses.replace(op, cast=dataclasses.replace(changes.pop("cast", op.cast), **settings), **changes)
 
 
 def inputs(graph: IntGraph, count: int, seed: int = 1) -> np.ndarray:

@@ -82,7 +82,10 @@ def evaluate(graph: IntGraph, codes: Codes) -> dict[str, Codes]:
         else:
             samples = zip(*(values[name] for name in op.inputs), strict=True)
             exact = np.stack([_apply(op, graph, *sample) for sample in samples])
-            flat = [cast(value / op.divisor, op.format, op.rounding, op.overflow) for value in exact.reshape(-1)]
+            flat = [
+                cast(value / op.cast.divisor, op.format, op.cast.rounding, op.cast.overflow)
+                for value in exact.reshape(-1)
+            ]
             out[op.name] = np.array(flat, np.int64).reshape(exact.shape)
         values[op.name] = to_fractions(out[op.name], op.format)
     return out
@@ -97,24 +100,24 @@ def to_fractions(codes: Codes, fmt: FixedFormat) -> Exact:
 
 def _apply(op: Op, graph: IntGraph, x: Exact, *others: Exact) -> Exact:
     if isinstance(op, Dense):
-        return x @ to_fractions(op.weight, op.weight_format) + to_fractions(op.bias, op.bias_format)
+        return x @ to_fractions(op.weight.codes, op.weight.format) + to_fractions(op.bias.codes, op.bias.format)
     if isinstance(op, Conv):
         return _conv(op, x)
     if isinstance(op, MaxPool):
-        windows = _windows(x, op.shape, op.window, op.strides, op.padding)
+        windows = _windows(x, op.shape, op.window.size, op.window.strides, op.window.padding)
         return np.stack([np.max(np.stack([p for _, p in pixels]), axis=0) for pixels in windows]).reshape(op.shape)
     if isinstance(op, SumPool):
-        windows = _windows(x, op.shape, op.window, op.strides, op.padding)
+        windows = _windows(x, op.shape, op.window.size, op.window.strides, op.window.padding)
         sums = np.stack([sum(pixel for _, pixel in pixels) for pixels in windows]).reshape(op.shape)
-        return sums * to_fractions(op.weight, op.weight_format)[..., None]
+        return sums * to_fractions(op.weight.codes, op.weight.format)[..., None]
     if isinstance(op, BatchNorm):
-        return x * to_fractions(op.scale, op.scale_format) + to_fractions(op.offset, op.offset_format)
+        return x * to_fractions(op.scale.codes, op.scale.format) + to_fractions(op.offset.codes, op.offset.format)
     if isinstance(op, Relu):
         high = None if op.limit is None else op.limit * Fraction(2) ** -graph[op.inputs[0]].format.frac_bits
         above = np.where(x > 0, x, Fraction(0))
         return above if high is None else np.where(above < high, above, high)
     if isinstance(op, LeakyRelu):
-        return np.where(x < 0, x * to_fractions(op.slope, op.slope_format), x)
+        return np.where(x < 0, x * to_fractions(op.slope.codes, op.slope.format), x)
     if isinstance(op, Merge):
         return reduce(MERGES[op.function], others, x)
     if isinstance(op, Gather):
@@ -142,10 +145,10 @@ MERGES = {
 
 
 def _conv(op: Conv, x: Exact) -> Exact:
-    weight, bias = to_fractions(op.weight, op.weight_format), to_fractions(op.bias, op.bias_format)
+    weight, bias = to_fractions(op.weight.codes, op.weight.format), to_fractions(op.bias.codes, op.bias.format)
     of_group, filters = x.shape[-1] // op.groups, weight.shape[-1] // op.groups
     rows = []
-    for pixels in _windows(x, op.shape, weight.shape[:-2], op.strides, op.padding):
+    for pixels in _windows(x, op.shape, weight.shape[:-2], op.window.strides, op.window.padding):
         row = list(bias)
         for (place, pixel), out in product(pixels, range(weight.shape[-1])):
             first = out // filters * of_group

@@ -19,11 +19,11 @@ from flow.data.inputs import parse_format
 from flow.errors import UnsupportedError
 from flow.findings import ERROR
 from flow.frontend.extraction import extract
-from flow.frontend.extraction.builder import TABLE_BITS
 from flow.frontend.keras import LAYERS
 from flow.frontend.trained import TrainedModel
 from flow.ir.graph import IntGraph, Lookup
 from flow.ir.passes import lower
+from flow.ir.tables import TABLE_INPUT_BITS
 from flow.project import Project
 from flow.target import IO_TYPES, STRATEGIES, Target
 from flow.train.functions import evaluate
@@ -175,7 +175,7 @@ def document() -> str:
     lines += ["## Topology", "", *_table("model", TOPOLOGY_ROWS, notes)]
     lines += [*WEIGHT_HEAD.splitlines(), *_wrapped("for biases and for the kernels of ", list(WEIGHTED)), ""]
     lines += [*_table("weight quantizer", WEIGHT_ROWS, notes)]
-    lines += [*ACTIVATION_HEAD.format(bits=TABLE_BITS).splitlines(), ""]
+    lines += [*ACTIVATION_HEAD.format(bits=TABLE_INPUT_BITS).splitlines(), ""]
     lines += [*_table("activation quantizer", ACTIVATION_ROWS, notes, becomes=True)]
     lines += [*FUNCTION_HEAD.splitlines(), "", *_table("function", FUNCTION_ROWS, notes, becomes=True)]
     lines += ["## Why not", "", "`BACKEND` stands for the back end of the column.", ""]

@@ -234,15 +234,15 @@ def cast_luts(bits: int, signed: bool, shift: int, op: Op) -> int:
     """
     kept = max(bits - shift, 1)
     luts = 0
-    if shift > 0 and op.rounding is not Rounding.TRN:
-        luts += kept + (0 if op.rounding is Rounding.RND else math.ceil((shift - 1) / 5))
+    if shift > 0 and op.cast.rounding is not Rounding.TRN:
+        luts += kept + (0 if op.cast.rounding is Rounding.RND else math.ceil((shift - 1) / 5))
     return luts + _clamp_luts(kept, signed, op)
 
 
 def _clamp_luts(bits: int, signed: bool, op: Op) -> int:
     """Return the LUTs that bring a code of `bits`, rounded, into the op's output format."""
     excess = max(bits - signed - (op.format.width - op.format.signed), 0) + (signed and not op.format.signed)
-    return math.ceil(excess / 5) + op.format.width if excess and op.overflow is not Overflow.WRAP else 0
+    return math.ceil(excess / 5) + op.format.width if excess and op.cast.overflow is not Overflow.WRAP else 0
 
 
 def comparator_luts(bits: int) -> int:
@@ -286,7 +286,7 @@ def constant_division(low: int, high: int, divisor: int, op: Op, part: Part) -> 
     quotient = constant_product(bits, reciprocal // (reciprocal & -reciprocal), part)
     if low < 0:
         quotient = adder(bits) + quotient + adder(quotient_bits)
-    if op.rounding is not Rounding.TRN:
+    if op.cast.rounding is not Rounding.TRN:
         rest_bits = divisor.bit_length() + 1
         rest = constant_product(rest_bits, divisor, part) + adder(rest_bits)
         quotient = quotient + rest + Logic(lut=math.ceil(rest_bits / 2), levels=1) + adder(quotient_bits)

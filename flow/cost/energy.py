@@ -32,7 +32,7 @@ from flow.ir.graph import (
     Softmax,
     SumPool,
 )
-from flow.ir.intervals import accumulation, batchnorm_on_grid, common_grid, exact_result, leaky_grid, window_counts
+from flow.ir.intervals import Range, accumulation, common_grid, exact_result
 from flow.ir.tables import smallest_table
 from flow.results import EnergyReport
 
@@ -92,10 +92,11 @@ def static_energy(graph: IntGraph) -> EnergyReport:
         UnsupportedError: a result would need more than 62 bits.
 
     Example:
+        >>> from flow.ir.fixed import Cast
         >>> from flow.ir.graph import Relu
         >>> byte = FixedFormat(True, 7, 0)
-        >>> ops = [Input(name="x", inputs=(), shape=(4,), format=byte)]
-        >>> ops += [Relu(name="y", inputs=("x",), shape=(4,), format=byte)]
+        >>> ops = [Input(name="x", inputs=(), shape=(4,), cast=Cast(byte))]
+        >>> ops += [Relu(name="y", inputs=("x",), shape=(4,), cast=Cast(byte))]
         >>> static_energy(IntGraph(name="net", ops=tuple(ops))).layers  # registers alone
         {'x': 0.288, 'y': 0.288}
     """
@@ -180,19 +181,19 @@ def work(op: Op, inputs: Sequence[Op]) -> Work:
     if isinstance(op, MatMul):
         return results + math.prod(op.shape[:-1]) * _position(op, formats[0])
     exact = exact_result(op, *formats)
-    return results + _computed(op, formats) + codes * _cast(op, *exact)
+    return results + _computed(op, formats) + codes * _cast(op, exact)
 
 
 def _position(op: MatMul, x: FixedFormat) -> Work:
     """Return one position of a dense or a convolution: all of its channels."""
     acc = accumulation(op, x)
-    weight, bias = op.matrix() << acc.product_shift, op.bias << acc.bias_shift
+    weight, bias = op.matrix() << acc.shifts[0], op.bias.codes << acc.shifts[1]
     low, high, lsb = leaves(weight, bias, x)
     extra = np.maximum(signed_digits(weight) - 1, 0)
     additions, bits = adder_tree(low, high, lsb)
     casts = sum(
         (
-            _cast(op, acc.frac_bits, *ends)
+            _cast(op, Range(acc.frac_bits, *ends))
             for ends in zip(low.sum(axis=0).tolist(), high.sum(axis=0).tolist(), strict=True)
             if ends[0] != ends[1]  # else a constant
         ),
@@ -210,24 +211,24 @@ def _position(op: MatMul, x: FixedFormat) -> Work:
 def _computed(op: Op, formats: Sequence[FixedFormat]) -> Work:
     """Return all positions of an op that is no matrix product, without its casts."""
     x, channels, codes = formats[0], op.shape[-1], math.prod(op.shape)
-    _, low, high = exact_result(op, *formats)
+    exact = exact_result(op, *formats)
     if isinstance(op, BatchNorm):
-        scale, offset, _ = batchnorm_on_grid(op, x)
-        sums = codes // channels * int(np.count_nonzero((scale != 0) & (offset != 0)))
-        return _products(op, scale, x.width) + sums * _addition(_bits(low, high))
+        scale = op.scale.codes << exact.shifts[0]
+        sums = codes // channels * int(np.count_nonzero((scale != 0) & (op.offset.codes != 0)))
+        return _products(op, scale, x.width) + sums * _addition(exact.format.width)
     if isinstance(op, LeakyRelu):
-        return _products(op, leaky_grid(op, x)[2], x.width) if x.signed else Work()
+        return _products(op, op.slope.codes << exact.shifts[1], x.width) if x.signed else Work()
     if isinstance(op, Relu):
         return codes * _addition(x.width) if op.limit is not None and op.limit < x.max_code else Work()
     if isinstance(op, SumPool | MaxPool):
-        counts = window_counts(op)
+        counts = op.window.counts(op.shape[:-1])
         each = channels * int((counts - 1).sum())
         if isinstance(op, MaxPool):
             return each * _addition(x.width)
         bits = _bits(int(counts.max()) * x.min_code, int(counts.max()) * x.max_code)
-        return each * _addition(bits) + _products(op, op.weight[..., np.newaxis], bits)
+        return each * _addition(bits) + _products(op, op.weight.codes[..., np.newaxis], bits)
     if isinstance(op, Merge):
-        return codes * _merged(op, formats, _bits(low, high))
+        return codes * _merged(op, formats, exact.format.width)
     if isinstance(op, Lookup):
         if len(op.starts) > 1 and smallest_table(op) is None:  # a comparison with each start
             return codes * (len(op.starts) - 1) * _addition(x.width)
@@ -265,8 +266,8 @@ def _merged(op: Merge, formats: Sequence[FixedFormat], bits: int) -> Work:
             done, width = done + _multiplication(width, other.width), width + other.width
         return done
     if op.function in ("maximum", "minimum"):
-        _, ends = common_grid(formats)
-        bits = _bits(min(low for low, _ in ends), max(high for _, high in ends))
+        ranges = common_grid(formats)
+        bits = _bits(min(x.low for x in ranges), max(x.high for x in ranges))
     return (len(formats) - 1) * _addition(bits)
 
 
@@ -280,17 +281,17 @@ def _softmax(op: Softmax, x: FixedFormat) -> Work:
     return (channels - 1) * _addition(x.width) + channels * element + sums
 
 
-def _cast(op: Op, frac_bits: int, low: int, high: int) -> Work:
-    """Return the cast of one exact result from `low` to `high`: a division, a rounding and a clamp, if it has them."""
-    twos = (op.divisor & -op.divisor).bit_length() - 1
-    odd, shift = op.divisor >> twos, frac_bits + twos - op.format.frac_bits
-    bits = _bits(low, high)
+def _cast(op: Op, exact: Range) -> Work:
+    """Return the cast of one exact result: a division, a rounding and a clamp, if it has them."""
+    twos = (op.cast.divisor & -op.cast.divisor).bit_length() - 1
+    odd, shift = op.cast.divisor >> twos, exact.frac_bits + twos - op.format.frac_bits
+    bits = exact.format.width
     kept, done = max(bits - shift, 1), Work()
     if odd > 1:  # by the reciprocal, and back for the rest (Granlund and Montgomery, PLDI 1994)
         kept = max(kept - odd.bit_length() + 1, 1)
         done = _multiplication(bits, bits + odd.bit_length()) + _multiplication(kept, odd.bit_length())
-    if op.rounding is not Rounding.TRN and (shift > 0 or odd > 1):
+    if op.cast.rounding is not Rounding.TRN and (shift > 0 or odd > 1):
         done = done + _addition(kept)
-    negative = low < 0
+    negative = exact.low < 0
     beyond = kept - negative > op.format.width - op.format.signed or (negative and not op.format.signed)
-    return done + _addition(kept) if beyond and op.overflow is not Overflow.WRAP else done
+    return done + _addition(kept) if beyond and op.cast.overflow is not Overflow.WRAP else done

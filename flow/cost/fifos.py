@@ -56,11 +56,11 @@ def fifos(graph: IntGraph) -> tuple[Fifo, ...]:
         UnsupportedError: an op is read by nothing.
 
     Example:
-        >>> from flow.ir.fixed import FixedFormat
+        >>> from flow.ir.fixed import Cast, FixedFormat
         >>> from flow.ir.graph import Input, Relu
         >>> fmt = FixedFormat(True, 3, 0)
-        >>> ops = [Input(name="x", inputs=(), shape=(9, 2), format=fmt)]
-        >>> ops += [Relu(name=b, inputs=(a,), shape=(9, 2), format=fmt) for a, b in (("x", "y"), ("y", "z"))]
+        >>> ops = [Input(name="x", inputs=(), shape=(9, 2), cast=Cast(fmt))]
+        >>> ops += [Relu(name=b, inputs=(a,), shape=(9, 2), cast=Cast(fmt)) for a, b in (("x", "y"), ("y", "z"))]
         >>> [(fifo.stream, fifo.needed, fifo.depth) for fifo in fifos(IntGraph(name="net", ops=tuple(ops)))]
         [('y', 1, 9)]
     """

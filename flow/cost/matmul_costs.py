@@ -43,7 +43,7 @@ def matmul_cost(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
     if target.strategy == "Resource" and reuse > 1:
         cost = _stored(op, weight, acc, x.format, reuse, target, part)
     else:  # a weight that is read at one address only is a constant in either strategy
-        shifted = weight << acc.product_shift, op.bias << acc.bias_shift
+        shifted = weight << acc.shifts[0], op.bias.codes << acc.shifts[1]
         cost = _constant(op, *shifted, acc.frac_bits, x.format, target, part)
         cost = replace(cost, dsp=math.ceil(cost.dsp / reuse))  # hls4ml limits multipliers, not adders
     stream = target.io_type == "io_stream"
@@ -58,9 +58,9 @@ def matmul_cost(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
     held_bits = window_bits + op.shape[-1] * op.format.width if stream else math.prod(op.shape) * op.format.width
     return replace(
         cost,
-        weights=op.weight.size,
-        nonzero_weights=int(np.count_nonzero(op.weight)),
-        weight_bits=op.weight.size * _stored_bits(op),
+        weights=op.weight.codes.size,
+        nonzero_weights=int(np.count_nonzero(op.weight.codes)),
+        weight_bits=op.weight.codes.size * _stored_bits(op),
         logic_lut=cost.logic_lut + select,
         memory_lut=cost.memory_lut + (line_buffer(op, x) if stream else 0),
         register_bits=cost.register_bits + held_bits,
@@ -128,8 +128,8 @@ def _stored(
     outputs, terms = min(n_out, units), math.ceil(units / n_out)
     acc_bits = acc.format.width
     stored_bits = _stored_bits(op)
-    if is_po2(op.weight):
-        span = split(op.weight).max_exponent - split(op.weight).min_exponent
+    if is_po2(op.weight.codes):
+        span = split(op.weight.codes).max_exponent - split(op.weight.codes).min_exponent
         product_bits = x.width + span + 1
         lut_each, dsp_each = shifter_luts(span, product_bits), 0
     else:
@@ -141,7 +141,7 @@ def _stored(
     select = math.ceil(n_in / reuse) * multiplexer_luts(min(reuse, n_in), x.width)
     casts = [
         cast_luts(bits, low < 0, acc.frac_bits - op.format.frac_bits, op)
-        for bits, low in zip(op.channel_bits or acc.channel_bits, acc.low.tolist(), strict=True)
+        for bits, low in zip(op.channel_bits or acc.channel_bits, acc.channel_low.tolist(), strict=True)
     ]
     levels = 3 + tree_levels(terms) + 2 * any(casts)  # select, multiply, tree, accumulate, cast
     per_stage = levels_per_stage(target, part)
@@ -149,8 +149,8 @@ def _stored(
     return Cost(
         adders=outputs * terms,
         adder_bits=outputs * (even_tree_bits(terms, product_bits, acc_bits) + acc_bits),
-        multipliers=0 if is_po2(op.weight) else units,
-        shifts=units if is_po2(op.weight) else 0,
+        multipliers=0 if is_po2(op.weight.codes) else units,
+        shifts=units if is_po2(op.weight.codes) else 0,
         register_bits=n_out * acc_bits
         + pipeline_register_bits(each, np.full(outputs, acc_bits), product_bits, levels, per_stage),
         logic_lut=units * lut_each + select + sum(casts),
@@ -163,7 +163,7 @@ def _stored(
 
 def _stored_bits(op: MatMul) -> int:
     """Return the bits of one weight in memory: sign, zero flag and exponent of a power of two, else its format."""
-    return split(op.weight).stored_bits if is_po2(op.weight) else op.weight_format.width
+    return split(op.weight.codes).stored_bits if is_po2(op.weight.codes) else op.weight.format.width
 
 
 def line_buffer(op: Op, x: Op) -> int:
@@ -172,20 +172,14 @@ def line_buffer(op: Op, x: Op) -> int:
     """
     if not isinstance(op, Conv | Pool):
         return 0
-    padded = _padded(op, x)
+    padded = op.window.padded(x.shape)[:-1]
     bits = x.shape[-1] * x.format.width
     return sum(
         (span - 1) * shift_register_luts(bits, math.prod(padded[axis + 1 :]))
-        for axis, span in enumerate(op.window[:-1])
+        for axis, span in enumerate(op.window.size[:-1])
     )
-
-
-def _padded(op: Conv | Pool, x: Op) -> list[int]:
-    """Return the sizes of the axes before the channels with their padding."""
-    pads = zip(op.padding[::2], op.padding[1::2], strict=True)
-    return [size + before + after for size, (before, after) in zip(x.shape, pads, strict=False)]
 
 
 def _stream_words(op: MatMul, x: Op) -> int:
     """Return the words a matrix product reads: one per input position, padding included."""
-    return math.prod(_padded(op, x) if isinstance(op, Conv) else x.shape[:-1])
+    return math.prod((op.window.padded(x.shape) if isinstance(op, Conv) else x.shape)[:-1])

@@ -50,7 +50,7 @@ from flow.ir.graph import (
     Softmax,
     SumPool,
 )
-from flow.ir.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid, window_counts
+from flow.ir.intervals import Range, common_grid, exact_result
 from flow.ir.tables import smallest_table
 from flow.parts import Part
 from flow.target import Target
@@ -85,7 +85,7 @@ def _pipelined(logic: Logic, op: Op, x: Op, target: Target, part: Part) -> Cost:
     stream = target.io_type == "io_stream"
     turns = max(math.prod(op.shape[:-1]), math.prod(x.shape[:-1])) if stream else 1
     depth = max(1, math.ceil(logic.levels / levels_per_stage(target, part))) + logic.stages
-    window_bits = math.prod(op.window) * x.shape[-1] * x.format.width if isinstance(op, SumPool) else 0
+    window_bits = op.window.pixels * x.shape[-1] * x.format.width if isinstance(op, SumPool) else 0
     return Cost(
         adders=logic.adders,
         adder_bits=logic.adder_bits,
@@ -109,17 +109,16 @@ def _positions(op: Op, target: Target) -> int:
 
 def _logic(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Logic:
     x, codes = inputs[0].format, _positions(op, target) * op.shape[-1]
-    frac_bits, low, high = exact_result(op, *(source.format for source in inputs))
-    cast = codes * _cast(op, frac_bits, low, high, part)
+    exact = exact_result(op, *(source.format for source in inputs))
+    cast = codes * _cast(op, exact, part)
     if isinstance(op, BatchNorm):
-        scale, offset, _ = batchnorm_on_grid(op, x)
-        sums = int(np.count_nonzero(offset)) * _positions(op, target)
-        return _factors(op, scale, x.width, target, part) + sums * adder(_bits(low, high)) + cast
+        scale, sums = op.scale.codes << exact.shifts[0], int(np.count_nonzero(op.offset.codes)) * _positions(op, target)
+        return _factors(op, scale, x.width, target, part) + sums * adder(exact.format.width) + cast
     if isinstance(op, LeakyRelu):
         if not x.signed:
             return cast
-        choice = codes * Logic(lut=_bits(low, high), levels=1)
-        return _factors(op, leaky_grid(op, x)[2], x.width, target, part) + choice + cast
+        choice = codes * Logic(lut=exact.format.width, levels=1)
+        return _factors(op, op.slope.codes << exact.shifts[1], x.width, target, part) + choice + cast
     if isinstance(op, SumPool):
         return _sums(op, x, target, part) + cast
     if isinstance(op, Merge):
@@ -142,15 +141,15 @@ def _bits(low: int, high: int) -> int:
     return covering(low, high, 0).width
 
 
-def _cast(op: Op, frac_bits: int, low: int, high: int, part: Part) -> Logic:
-    """Return the cast of one result from `low` to `high`, with its division by the odd part of the divisor."""
-    twos = (op.divisor & -op.divisor).bit_length() - 1
-    odd, shift = op.divisor >> twos, frac_bits + twos - op.format.frac_bits
+def _cast(op: Op, exact: Range, part: Part) -> Logic:
+    """Return the cast of one exact result, with its division by the odd part of the divisor."""
+    twos = (op.cast.divisor & -op.cast.divisor).bit_length() - 1
+    odd, shift = op.cast.divisor >> twos, exact.frac_bits + twos - op.format.frac_bits
     if odd == 1:
-        luts = cast_luts(_bits(low, high), low < 0, shift, op)
+        luts = cast_luts(exact.format.width, exact.low < 0, shift, op)
         return Logic(lut=luts, levels=2 * bool(luts))
     raised = max(-shift, 0)
-    return constant_division(low << raised, high << raised, odd << max(shift, 0), op, part)
+    return constant_division(exact.low << raised, exact.high << raised, odd << max(shift, 0), op, part)
 
 
 def _factors(op: Op, factor: Codes, bits: int, target: Target, part: Part) -> Logic:
@@ -173,8 +172,8 @@ def _factors(op: Op, factor: Codes, bits: int, target: Target, part: Part) -> Lo
 
 def _sums(op: SumPool, x: FixedFormat, target: Target, part: Part) -> Logic:
     """Return the trees of the windows, of real pixels only in io_parallel, and the weights of their positions."""
-    counts = window_counts(op)
-    built = np.full(1, math.prod(op.window)) if target.io_type == "io_stream" else counts.reshape(-1)
+    counts = op.window.counts(op.shape[:-1])
+    built = np.full(1, op.window.pixels) if target.io_type == "io_stream" else counts.reshape(-1)
     largest = int(counts.max())
     total_bits = _bits(largest * x.min_code, largest * x.max_code)
     trees = beside(
@@ -183,9 +182,9 @@ def _sums(op: SumPool, x: FixedFormat, target: Target, part: Part) -> Logic:
             for count, number in zip(*np.unique(built, return_counts=True), strict=True)
         )
     )
-    if (op.weight == 1).all():
+    if (op.weight.codes == 1).all():
         return trees
-    return trees + _factors(op, op.weight[..., np.newaxis], total_bits, target, part)
+    return trees + _factors(op, op.weight.codes[..., np.newaxis], total_bits, target, part)
 
 
 def _merged(op: Merge, formats: Sequence[FixedFormat], part: Part) -> Logic:
@@ -195,13 +194,14 @@ def _merged(op: Merge, formats: Sequence[FixedFormat], part: Part) -> Logic:
         for other in formats[1:]:
             logic, bits = logic + product(bits, other.width, part), bits + other.width
         return logic
-    finest, ends = common_grid(formats)
+    ranges = common_grid(formats)
+    ends = [(x.low, x.high) for x in ranges]
     if op.function in ("maximum", "minimum"):
         return comparators(_bits(min(low for low, _ in ends), max(high for _, high in ends)), len(formats) - 1)
     if op.function == "subtract":
         ends = [ends[0], *((-high, -low) for low, high in ends[1:])]
     low, high = np.array(ends, np.int64).T[..., np.newaxis]
-    lowest = np.array([[finest - x.frac_bits] for x in formats], np.int64)
+    lowest = np.array([x.shifts for x in ranges], np.int64)
     adders, bits = adder_tree(low, high, lowest)
     return Logic(adders=adders, adder_bits=bits, levels=tree_levels(len(formats)))
 
@@ -228,7 +228,7 @@ def _softmax(op: Softmax, x: FixedFormat) -> Logic:
 def _maxpool(op: MaxPool, x: Op, target: Target, part: Part) -> Cost:
     """A tree of comparators per output channel: for every position at once, or for one position in a stream."""
     stream = target.io_type == "io_stream"
-    window = math.prod(op.window)
+    window = op.window.pixels
     copies = op.shape[-1] if stream else math.prod(op.shape)
     depth = max(1, math.ceil(2 * tree_levels(window) / levels_per_stage(target, part)))
     interval = max(math.prod(shape[:-1]) for shape in (op.shape, x.shape)) if stream else target.reuse(op.name)

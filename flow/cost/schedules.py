@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.ir.fixed import Codes
-from flow.ir.graph import Pool, Shape
+from flow.ir.windows import Shape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,13 +136,3 @@ def pool_schedule(pixels: Codes, words: int) -> PoolSchedule:
     for pixel, rows in enumerate(rows_of):
         targets[pixel, : len(rows)] = rows
     return PoolSchedule(steps([needed], [words], count), depth, targets)
-
-
-def window_pixels(op: Pool, shape: Sequence[int]) -> Codes:
-    """Return the pixels of each window of an input of `shape`: int64 (windows, window size), -1 for padding."""
-    pads = zip(op.padding[::2], op.padding[1::2], strict=True)
-    order = np.arange(int(np.prod(shape[:-1]))).reshape(shape[:-1])
-    padded = np.pad(order, list(pads), constant_values=-1)
-    views = np.lib.stride_tricks.sliding_window_view(padded, op.window)
-    strided = views[tuple(slice(None, None, step) for step in op.strides)]
-    return strided.reshape(-1, int(np.prod(op.window))).astype(np.int64)

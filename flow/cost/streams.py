@@ -15,10 +15,11 @@ from enum import Enum
 
 import numpy as np
 
-from flow.cost.schedules import gather_places, gather_schedule, pool_schedule, steps, window_pixels
+from flow.cost.schedules import gather_places, gather_schedule, pool_schedule, steps
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes
-from flow.ir.graph import Conv, Dense, Gather, Input, IntGraph, Op, Pool, Reshape, Shape
+from flow.ir.graph import Conv, Dense, Gather, Input, IntGraph, Op, Pool, Reshape
+from flow.ir.windows import Shape
 
 CLONES = 7
 """`clone_stream` of hls4ml 1.3.0 writes 2 to 7 streams."""
@@ -108,7 +109,7 @@ class _Builder:
             inputs = [self.taps[roots[name]].pop(0) for name in op.inputs]
             if isinstance(op, Dense) and len(op.shape) == 1 and len(self.graph[roots[op.inputs[0]]].shape) > 1:
                 inputs = [self.flat(op, *inputs)]
-            if isinstance(op, Conv) and any(op.padding):
+            if isinstance(op, Conv) and any(op.window.padding):
                 inputs = [self.pad(op, *inputs)]
             kind = Kind.PORT if isinstance(op, Input) else Kind.COPY if isinstance(op, Reshape) else Kind.OP
             self.add(op.name, kind, op, inputs, [op.name], op.shape)
@@ -120,10 +121,10 @@ class _Builder:
         return Streams(tuple(self.kernels), tuple(ports))
 
     def flat(self, op: Dense, tap: str) -> str:
-        return self.add(self.fresh(f"flat_{op.name}"), Kind.FLAT, op, [tap], None, (len(op.weight),))
+        return self.add(self.fresh(f"flat_{op.name}"), Kind.FLAT, op, [tap], None, (len(op.weight.codes),))
 
     def pad(self, op: Conv, tap: str) -> str:
-        shape = padded_shape(op, self.graph.sources(op)[0].shape)
+        shape = op.window.padded(self.graph.sources(op)[0].shape)
         return self.add(self.fresh(f"pad_{op.name}"), Kind.PAD, op, [tap], None, shape)
 
     def copy(self, op: Op, tap: str) -> str:
@@ -167,12 +168,6 @@ def unused(name: str, taken: Set[str]) -> str:
     """
     names = (name, *(f"{name}_{number}" for number in range(len(taken))))
     return next(each for each in names if each not in taken)
-
-
-def padded_shape(op: Conv, shape: Shape) -> Shape:
-    """Return the shape of an input of a convolution with the zeros around it."""
-    pads = zip(op.padding[::2], op.padding[1::2], strict=True)
-    return (*(size + before + after for size, (before, after) in zip(shape, pads, strict=False)), shape[-1])
 
 
 # -- the order in which a kernel reads and writes
@@ -237,11 +232,13 @@ def _order(kernel: Kernel, streamed: Sequence[Shape], graph: IntGraph) -> Codes:
     if kernel.kind is Kind.OP and isinstance(op, Dense) and len(op.shape) == 1:
         return steps([np.array(words)], words, 1)
     if kernel.kind is Kind.OP and isinstance(op, Conv):
-        order = np.arange(1, words[0] + 1).reshape(padded_shape(op, shapes[0])[:-1])
-        last = order[tuple(slice(size - 1, None, step) for size, step in zip(op.window, op.strides, strict=True))]
+        order = np.arange(1, words[0] + 1).reshape(op.window.padded(shapes[0])[:-1])
+        last = order[
+            tuple(slice(size - 1, None, step) for size, step in zip(op.window.size, op.window.strides, strict=True))
+        ]
         return steps([last.reshape(-1)], words, count)
     if kernel.kind is Kind.OP and isinstance(op, Pool):
-        return pool_schedule(window_pixels(op, shapes[0]), words[0]).steps
+        return pool_schedule(op.window.places(shapes[0]), words[0]).steps
     if kernel.kind is Kind.OP and isinstance(op, Gather):
         source, place = gather_places(op.index, shapes)
         return gather_schedule(source, place, op.shape[-1], [shape[-1] for shape in shapes], words).steps
@@ -251,5 +248,4 @@ def _order(kernel: Kernel, streamed: Sequence[Shape], graph: IntGraph) -> Codes:
 def _padding(op: Op, shape: Shape) -> Codes:
     """Return the steps that write a word of zeros or pass one on."""
     assert isinstance(op, Conv)
-    pads = list(zip(op.padding[::2], op.padding[1::2], strict=True))
-    return np.pad(np.full(shape[:-1], 3), pads, constant_values=2).reshape(-1)
+    return np.pad(np.full(shape[:-1], 3), op.window.pads, constant_values=2).reshape(-1)

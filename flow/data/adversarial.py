@@ -89,8 +89,8 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
     for name, sums in _accumulators(graph, pool).items():
         reader = graph[name]
         assert isinstance(reader, MatMul)
-        if reader.inputs == (graph.ops[0].name,) and reader.kind == "dense" and len(reader.weight) == low.size:
-            response = reader.weight.astype(np.float64)
+        if reader.inputs == (graph.ops[0].name,) and reader.kind == "dense" and len(reader.weight.codes) == low.size:
+            response = reader.weight.codes.astype(np.float64)
         else:
             response = centred.T @ (sums - sums.mean(axis=0))
             found += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
@@ -143,7 +143,7 @@ def _generations(graph: IntGraph) -> int:
     products = 1
     for op in graph.ops:
         if isinstance(op, MatMul):
-            products += op.weight.size * (math.prod(op.shape[:-1]))
+            products += op.weight.codes.size * (math.prod(op.shape[:-1]))
     return max(FEWEST_GENERATIONS, min(GENERATIONS, PRODUCTS // (products * POOL)))
 
 
@@ -203,7 +203,7 @@ def _cast_distances(op: Op, exact: NDArray[np.int64], frac_bits: int) -> NDArray
     ends of the format and those beyond; and the extremes.
     """
     dropped = frac_bits - op.format.frac_bits
-    whole = op.divisor << min(max(dropped, 0), 62 - op.divisor.bit_length())
+    whole = op.cast.divisor << min(max(dropped, 0), 62 - op.cast.divisor.bit_length())
     raised = max(-dropped, 0)
     floor, rest = np.divmod(exact, whole)
     edges = [exact, -exact]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from flow.errors import DataError
 from flow.ir.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
-from flow.ir.graph import IntGraph, Shape
+from flow.ir.graph import IntGraph
+from flow.ir.windows import Shape
 
 MAX_INPUT_BITS = 16
 
@@ -165,7 +166,7 @@ def parse_format(text: str) -> FixedFormat:
         DataError: it is neither.
     """
     try:
-        fmt, _, _ = parse_cpp(text if text.startswith("ap_") else f"ap_{text}")
+        fmt = parse_cpp(text if text.startswith("ap_") else f"ap_{text}").format
     except ValueError:
         raise DataError(f"input format {text!r} is not like 'ufixed<8,0>' or 'fixed<16,6>'") from None
     return fmt
@@ -177,7 +178,7 @@ def to_port(samples: Samples, graph: IntGraph) -> PortInputs:
     codes, rounded, clipped = {}, 0, 0
     for name, part in graph.split_port(values).items():
         op = graph[name]
-        codes[name] = quantize(part, op.format, op.rounding, op.overflow)
+        codes[name] = quantize(part, op.cast)
         changed = to_values(codes[name], op.format) != part
         beyond = (part > op.format.max_code * op.format.step) | (part < op.format.min_code * op.format.step)
         clipped += int(np.count_nonzero(beyond & changed))

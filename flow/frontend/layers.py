@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.frontend.quantizers import ActivationCast
+from flow.ir.fixed import Cast
 
 Margins = tuple[tuple[int, int], ...]
 """(before, after) for each axis between batch and channels."""
@@ -88,9 +88,10 @@ class LeakyRelu(Activation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantizer(Activation):
-    """A quantizer: the cast that it is, or None if only the function says what it does."""
+    """A quantizer: the cast that it is, or None if only the function says what it does; `relu` if it is a ReLU too."""
 
-    cast: ActivationCast | None
+    cast: Cast | None
+    relu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flow.errors import UnsupportedError
-from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 
 _COMMON = ("use_stochastic_rounding", "scale_axis", "qnoise_factor", "var_name", "use_ste", "use_variables")
 _PO2 = ("use_stochastic_rounding", "quadratic_approximation", "log2_rounding", "qnoise_factor")
@@ -65,6 +65,8 @@ FUNCTIONS = (
     "binary_tanh",
 )
 """Element-wise activations of Keras and QKeras that are no quantizers."""
+TIES_TO_EVEN = Rounding.RND_CONV
+"""How QKeras rounds activations: by `tf.round`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,6 @@ class QuantizerConfig:
 
     name: str
     args: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationCast:
-    """What an activation quantizer does to a value: a cast to `format`, which includes the ReLU if `relu`."""
-
-    format: FixedFormat
-    overflow: Overflow
-    relu: bool
-    rounding: Rounding = Rounding.RND_CONV  # tf.round: ties to even
 
 
 def parse_quantizer(entry: Any) -> QuantizerConfig | None:
@@ -138,8 +130,8 @@ def check_weight_quantizer(quantizer: QuantizerConfig | None, what: str) -> None
         _check_known(quantizer, what)
 
 
-def activation_cast(quantizer: QuantizerConfig, what: str) -> ActivationCast | None:
-    """Return the cast that an activation quantizer is, or None if it is another function of each element.
+def activation_cast(quantizer: QuantizerConfig, what: str) -> Cast | None:
+    """Return the cast that an activation quantizer is, ReLU included, or None if it is another function of elements.
 
     Source: `__call__` of each quantizer in QKeras 0.9.0; integer bits exclude the sign.
 
@@ -160,15 +152,20 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> ActivationCast | N
         bounded = args.get("relu_upper_bound") and not args.get("is_quantized_clip", True)
         if args.get("use_sigmoid") or args.get("negative_slope") or bounded:
             return None
-        return ActivationCast(FixedFormat(False, integer, bits - integer), Overflow.SAT, relu=True)
+        return Cast(FixedFormat(False, integer, bits - integer), TIES_TO_EVEN, Overflow.SAT)
     if quantizer.name == "quantized_bits":
         bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
         signed = bool(args.get("keep_negative", True))
         if bits - signed < 1 or alpha not in (None, 1, 1.0):
             return None
         overflow = Overflow.SAT_SYM if args.get("symmetric") and signed else Overflow.SAT
-        return ActivationCast(FixedFormat(signed, integer, bits - signed - integer), overflow, relu=False)
+        return Cast(FixedFormat(signed, integer, bits - signed - integer), TIES_TO_EVEN, overflow)
     return None
+
+
+def has_relu(quantizer: QuantizerConfig) -> bool:
+    """Say whether a cast that an activation quantizer is stands for a ReLU too."""
+    return quantizer.name == "quantized_relu"
 
 
 def _is_po2(value: Any) -> bool:

@@ -109,7 +109,80 @@ class FixedFormat:
         return cls(bool(data["signed"]), int(data["int_bits"]), int(data["frac_bits"]))
 
 
-def parse_cpp(text: str) -> tuple[FixedFormat, Rounding, Overflow]:
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """How an exact number becomes a code of `format`: one division, one shift, one rounding, one clamp.
+
+    Example:
+        >>> Cast(FixedFormat(True, 3, 0), Rounding.RND, Overflow.SAT)(np.array([5, 99]), frac_bits=1).tolist()
+        [3, 7]
+    """
+
+    format: FixedFormat
+    rounding: Rounding = Rounding.TRN
+    overflow: Overflow = Overflow.WRAP
+    divisor: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.divisor >= 1, f"a cast divides by {self.divisor}"
+
+    @property
+    def lowest_code(self) -> int:
+        """The smallest code that it gives: symmetric saturation never makes `format.min_code`."""
+        return lowest_code(self.format, self.overflow)
+
+    @property
+    def cpp(self) -> str:
+        """The C++ type to which an assignment casts likewise, but for the division."""
+        return self.format.cpp(self.rounding, self.overflow)
+
+    def __call__(self, codes: Codes, frac_bits: int) -> Codes:
+        """Return the codes of `format`, int64, of numbers with `frac_bits` fraction bits.
+
+        With a divisor, the numbers on the finer of both grids and the divisor on it have less than 62 bits
+        (`flow.ir.intervals.check_division`).
+        """
+        fmt, overflow = self.format, self.overflow
+        raised = fmt.frac_bits - frac_bits
+        if self.divisor != 1:
+            quotient = round_quotient(codes << max(raised, 0), self.divisor << max(-raised, 0), self.rounding)
+            return overflow_to(quotient, fmt, overflow)
+        if raised <= 0 or overflow is Overflow.WRAP:
+            return overflow_to(round_shift(codes, -raised, self.rounding), fmt, overflow)
+        # a left shift loses bits of codes far beyond the ends of the format; those just beyond them clamp to the same
+        near = np.clip(codes, (fmt.min_code >> raised) - 1, (fmt.max_code >> raised) + 1)
+        return overflow_to(near << min(raised, CODE_BITS - 1), fmt, overflow)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """Numbers that an op holds: int64 codes of a format, which `flow.ir.graph.verify` checks."""
+
+    codes: Codes
+    format: FixedFormat
+
+    @property
+    def values(self) -> Values:
+        """The numbers, float64 (exact up to 53 bits)."""
+        return to_values(self.codes, self.format)
+
+    @classmethod
+    def zeros(cls, *shape: int) -> Constant:
+        """Return zeros in the narrowest format."""
+        return cls(np.zeros(shape, np.int64), FixedFormat(False, 1, 0))
+
+
+def narrowed(codes: Codes, frac_bits: int) -> Constant:
+    """Return codes in their narrowest format, without the fraction bits that are zero in each of them."""
+    used = int(np.bitwise_or.reduce(np.abs(codes), axis=None)) if codes.size else 0
+    if used == 0:
+        return Constant.zeros(*codes.shape)
+    spare = (used & -used).bit_length() - 1
+    codes = codes >> spare
+    return Constant(codes, covering(int(codes.min()), int(codes.max()), frac_bits - spare))
+
+
+def parse_cpp(text: str) -> Cast:
     """Read a C++ type as `FixedFormat.cpp` or hls4ml writes it; modes left out are ap_fixed's defaults.
 
     Raises:
@@ -122,7 +195,7 @@ def parse_cpp(text: str) -> tuple[FixedFormat, Rounding, Overflow]:
     total, signed = int(width or whole), not unsigned
     int_bits = int(integer or whole) - signed
     fmt = FixedFormat(signed, int_bits, total - signed - int_bits)
-    return fmt, Rounding(rounding or Rounding.TRN), Overflow(overflow or Overflow.WRAP)
+    return Cast(fmt, Rounding(rounding or Rounding.TRN), Overflow(overflow or Overflow.WRAP))
 
 
 def covering(min_code: int, max_code: int, frac_bits: int) -> FixedFormat:
@@ -208,28 +281,6 @@ def overflow_to(codes: Codes, fmt: FixedFormat, overflow: Overflow) -> Codes:
     return np.clip(codes, lowest_code(fmt, overflow), fmt.max_code)
 
 
-def requantize(
-    codes: Codes, frac_bits: int, fmt: FixedFormat, rounding: Rounding, overflow: Overflow, divisor: int = 1
-) -> Codes:
-    """Cast codes with `frac_bits` fraction bits, over `divisor`, to `fmt`: one shift, one rounding, one clamp.
-
-    With a divisor, the numbers on the finer of both grids and the divisor on it have less than 62 bits
-    (`flow.ir.intervals.check_division`).
-
-    Returns:
-        int64 codes of `fmt`, same shape: without a divisor what assigning to `ap_[u]fixed` of that type gives.
-    """
-    raised = fmt.frac_bits - frac_bits
-    if divisor != 1:
-        quotient = round_quotient(codes << max(raised, 0), divisor << max(-raised, 0), rounding)
-        return overflow_to(quotient, fmt, overflow)
-    if raised <= 0 or overflow is Overflow.WRAP:
-        return overflow_to(round_shift(codes, -raised, rounding), fmt, overflow)
-    # a left shift loses bits of codes far beyond the ends of the format; those just beyond them clamp to the same
-    near = np.clip(codes, (fmt.min_code >> raised) - 1, (fmt.max_code >> raised) + 1)
-    return overflow_to(near << min(raised, CODE_BITS - 1), fmt, overflow)
-
-
 def to_values(codes: Codes, fmt: FixedFormat) -> Values:
     """Return `codes * 2**-frac_bits` as float64 (exact up to 53 bits)."""
     return np.ldexp(codes.astype(np.float64), -fmt.frac_bits)
@@ -253,14 +304,15 @@ def to_codes(values: NDArray[np.floating], fmt: FixedFormat) -> Codes:
     return codes.astype(np.int64)
 
 
-def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding, overflow: Overflow) -> Codes:
-    """Round float values to codes of `fmt`, as assigning a double to `ap_[u]fixed` does.
+def quantize(values: NDArray[np.floating], cast: Cast) -> Codes:
+    """Round float values to codes, as assigning a double to `ap_[u]fixed` does; a divisor is not applied.
 
     Values beyond +-2**62 steps are clamped first, so `Overflow.WRAP` is refused for them.
 
     Raises:
         DataError: a value is NaN or infinite, or out of int64 with `Overflow.WRAP`.
     """
+    fmt, overflow = cast.format, cast.overflow
     scaled = np.ldexp(np.asarray(values, np.float64), fmt.frac_bits)
     if not np.isfinite(scaled).all():
         raise DataError(f"{np.count_nonzero(~np.isfinite(scaled))} values are NaN or infinite")
@@ -272,7 +324,7 @@ def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding,
     fraction = scaled - whole
     quarter = np.select([fraction == 0, fraction < 0.5, fraction == 0.5], [0, 1, 2], 3)
     codes = np.where(huge, 0, whole).astype(np.int64) * 4 + quarter
-    rounded = overflow_to(round_shift(codes, 2, rounding), fmt, overflow)
+    rounded = overflow_to(round_shift(codes, 2, cast.rounding), fmt, overflow)
     if not huge.any():
         return rounded
     whole = np.clip(scaled, -(2.0**62), 2.0**62).astype(np.int64)
@@ -283,14 +335,14 @@ def quantize(values: NDArray[np.floating], fmt: FixedFormat, rounding: Rounding,
 def exact_within(values: NDArray[np.floating], bits: int) -> FixedFormat | None:
     """Return the narrowest format that holds finite float values exactly, or None if it has more than `bits` bits."""
     try:
-        _, fmt = exact_codes(values)
+        fmt = exact_codes(values).format
     except UnsupportedError:  # more bits than codes have
         return None
     return fmt if fmt.width <= bits else None
 
 
-def exact_codes(values: NDArray[np.floating]) -> tuple[Codes, FixedFormat]:
-    """Return codes and the narrowest format that hold finite float values exactly.
+def exact_codes(values: NDArray[np.floating]) -> Constant:
+    """Return finite float values exactly, as codes of the narrowest format.
 
     Raises:
         DataError: a value is NaN or infinite.
@@ -303,7 +355,7 @@ def exact_codes(values: NDArray[np.floating]) -> tuple[Codes, FixedFormat]:
     whole = np.ldexp(mantissa, 53).astype(np.int64)
     nonzero = whole != 0
     if not nonzero.any():
-        return np.zeros(array.shape, np.int64), FixedFormat(False, 1, 0)
+        return Constant.zeros(*array.shape)
     trailing = np.log2((whole & -whole).astype(np.float64), where=nonzero, out=np.zeros(array.shape)).astype(np.int64)
     lowest = int((exponent - 53 + trailing)[nonzero].min())
     largest = int(exponent[nonzero].max()) - lowest
@@ -311,4 +363,4 @@ def exact_codes(values: NDArray[np.floating]) -> tuple[Codes, FixedFormat]:
         raise UnsupportedError(f"values span {largest} bits between largest and finest", remedy=f"{CODE_BITS - 1} fit")
     scaled = np.ldexp(array, -lowest)
     codes = scaled.astype(np.int64)
-    return codes, covering(int(codes.min()), int(codes.max()), -lowest)
+    return Constant(codes, covering(int(codes.min()), int(codes.max()), -lowest))

@@ -15,13 +15,13 @@
 
 Every tensor is integer codes of one FixedFormat. A product of codes has `x.frac_bits + weight.frac_bits` fraction
 bits; a bias is shifted left to that grid (or the products to the bias', whichever is finer), so `acc` is exact; the
-inputs of a Merge or a Gather are shifted left to their finest grid likewise. "Cast to `format`" is one division by the
-op's `divisor` (1 but for averages), one shift, one rounding, one clamp by its `rounding` and `overflow` (see
-ir.fixed). Where `format` holds every possible result, the cast changes nothing: `extract` makes only such ops beside
-Requantize, and `fuse_requantize` moves the rounding of a Requantize into the op that feeds it, the unified module.
+inputs of a Merge or a Gather are shifted left to their finest grid likewise. "Cast to `format`" is what the op's
+`cast` does: one division (by 1 but for averages), one shift, one rounding, one clamp (ir.fixed). Where `format` holds
+every possible result, the cast changes nothing: `extract` makes only such ops beside Requantize, and
+`fuse_requantize` moves the cast of a Requantize into the op that feeds it, the unified module.
 
 Layout is channels last, without a batch axis: Dense (..., n_in) -> (..., n_out); sequences are (length, channels),
-images (height, width, channels). Windows are given per axis of these; padding is (before, after) axis by axis.
+images (height, width, channels). Windows are given per axis of these (ir.windows).
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code
-
-Shape = tuple[int, ...]
+from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
+from flow.ir.windows import Shape, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,9 +49,7 @@ class Op:
         name: identifier, unique in the graph, safe in C++, Verilog and file names.
         inputs: names of the ops whose outputs it reads.
         shape: shape of the output, no batch axis.
-        format: format of the output codes.
-        rounding, overflow: how the exact result becomes a code of `format`.
-        divisor: by what the exact result is divided when it is cast.
+        cast: how the exact result becomes a code of the output.
         layers: the Keras layers it stands for, in order; its output is the output of the last one.
         fused: what it does, in order, in the field's words ("dense", "batchnorm", "relu", "requantize").
     """
@@ -62,24 +59,21 @@ class Op:
     name: str
     inputs: tuple[str, ...]
     shape: Shape
-    format: FixedFormat
-    rounding: Rounding = Rounding.TRN
-    overflow: Overflow = Overflow.WRAP
-    divisor: int = 1
+    cast: Cast
     layers: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
+
+    @property
+    def format(self) -> FixedFormat:
+        """Format of the output codes."""
+        return self.cast.format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Input(Op):
-    """Codes from outside, made from values by `quantize(values, format, rounding, overflow)`."""
+    """Codes from outside, made from values by `quantize(values, cast)`; none is below `cast.lowest_code`."""
 
     kind: ClassVar[str] = "input"
-
-    @property
-    def lowest_code(self) -> int:
-        """The smallest code that reaches the port."""
-        return lowest_code(self.format, self.overflow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,22 +81,20 @@ class MatMul(Op):
     """What Dense and Conv share: constant weights and a bias.
 
     Attributes:
-        weight: int64 codes of `weight_format`; the last axis is the output channel.
-        bias: int64 codes (channels,) of `bias_format`.
+        weight: the last axis is the output channel.
+        bias: (channels,).
         accumulator: the format that holds every partial sum in any order, set by `infer_accumulators`.
         channel_bits: per output channel, the accumulator bits that this channel needs, set by the same pass.
     """
 
-    weight: Codes
-    weight_format: FixedFormat
-    bias: Codes
-    bias_format: FixedFormat
+    weight: Constant
+    bias: Constant
     accumulator: FixedFormat | None = None
     channel_bits: tuple[int, ...] = ()
 
     def matrix(self) -> Codes:
-        """Return the weight as one matrix: int64 (window * input channels, output channels)."""
-        return self.weight.reshape(-1, self.weight.shape[-1])
+        """Return the weight's codes as one matrix: int64 (window * input channels, output channels)."""
+        return self.weight.codes.reshape(-1, self.weight.codes.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,44 +106,35 @@ class Dense(MatMul):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conv(MatMul):
-    """Convolution (correlation, as in Keras); weight (*window, channels / groups, filters).
+    """Convolution (correlation, as in Keras); weight (*window size, channels / groups, filters).
 
     Attributes:
-        strides: per axis of the window.
-        padding: zeros added (before, after), axis by axis.
+        window: its padding is zeros.
         groups: input channels and filters are split into this many groups, in order, that do not mix.
     """
 
     kind: ClassVar[str] = "conv"
-    strides: Shape
-    padding: Shape
+    window: Window
     groups: int = 1
 
-    @property
-    def window(self) -> Shape:
-        """The window's size, axis by axis."""
-        return self.weight.shape[:-2]
-
     def matrix(self) -> Codes:
-        """Return the weight as one matrix over all channels, with zeros between groups."""
-        channels, filters = self.weight.shape[-2:]
-        size, each = math.prod(self.window), filters // self.groups
-        whole = np.zeros((size, self.groups, channels, self.groups, each), np.int64)
+        """Return the weight's codes as one matrix over all channels, with zeros between groups."""
+        channels, filters = self.weight.codes.shape[-2:]
+        pixels, of_group = self.window.pixels, filters // self.groups
+        matrix = np.zeros((pixels, self.groups, channels, self.groups, of_group), np.int64)
         for group in range(self.groups):
-            mine = self.weight[..., group * each : (group + 1) * each]
-            whole[:, group, :, group] = mine.reshape(size, channels, each)
-        return whole.reshape(-1, filters)
+            part = self.weight.codes[..., group * of_group : (group + 1) * of_group]
+            matrix[:, group, :, group] = part.reshape(pixels, channels, of_group)
+        return matrix.reshape(-1, filters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BatchNorm(Op):
-    """Per-channel multiply and add; `scale` codes of `scale_format`, `offset` codes of `offset_format`, (channels,)."""
+    """Multiply by `scale` and add `offset`, one of each per channel."""
 
     kind: ClassVar[str] = "batchnorm"
-    scale: Codes
-    scale_format: FixedFormat
-    offset: Codes
-    offset_format: FixedFormat
+    scale: Constant
+    offset: Constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,11 +147,10 @@ class Relu(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LeakyRelu(Op):
-    """x where it is not negative, else x * slope; `slope` codes of `slope_format`, its shape the end of `shape`."""
+    """x where it is not negative, else x * slope; the slope's shape is the end of `shape`."""
 
     kind: ClassVar[str] = "leaky_relu"
-    slope: Codes
-    slope_format: FixedFormat
+    slope: Constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,16 +170,9 @@ class Merge(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pool(Op):
-    """What pooling ops share: windows over the axes before the last.
+    """What pooling ops share: windows over the axes before the last, whose padding holds nothing."""
 
-    Attributes:
-        window, strides: per axis.
-        padding: pixels added (before, after), axis by axis; they hold nothing.
-    """
-
-    window: Shape
-    strides: Shape
-    padding: Shape
+    window: Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -212,16 +187,15 @@ class SumPool(Pool):
     """Sum of each window times the weight of its position.
 
     An average over real pixels only has another count at the edges: a position's weight is the least common multiple
-    of all counts over its own count. The powers of two in that multiple are fraction bits of `weight_format`; its odd
-    part is the `divisor`.
+    of all counts over its own count. The powers of two in that multiple are fraction bits of the weight; its odd part
+    is the divisor of the cast.
 
     Attributes:
-        weight: int64 codes of `weight_format`, the shape of the output without channels.
+        weight: the shape of the output without channels.
     """
 
     kind: ClassVar[str] = "sumpool"
-    weight: Codes
-    weight_format: FixedFormat
+    weight: Constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -335,7 +309,7 @@ class IntGraph:
 
     def port_limits(self) -> tuple[Codes, Codes]:
         """Return the smallest and the largest code of each element of a sample, int64 `port_shape`."""
-        low = [np.full(math.prod(op.shape), op.lowest_code, np.int64) for op in self.inputs]
+        low = [np.full(math.prod(op.shape), op.cast.lowest_code, np.int64) for op in self.inputs]
         high = [np.full(math.prod(op.shape), op.format.max_code, np.int64) for op in self.inputs]
         return np.concatenate(low).reshape(self.port_shape), np.concatenate(high).reshape(self.port_shape)
 
@@ -371,18 +345,6 @@ def split_samples(samples: NDArray[Any], shapes: Mapping[str, Shape]) -> dict[st
     return parts
 
 
-CONSTANTS = {
-    "weight": "weight_format",
-    "bias": "bias_format",
-    "scale": "scale_format",
-    "offset": "offset_format",
-    "slope": "slope_format",
-    "values": "format",
-}
-"""Fields that hold codes -> the field that holds their format."""
-ARRAYS = (*CONSTANTS, "starts", "index", "exponentials")
-
-
 def verify(graph: IntGraph) -> None:
     """Check what the types cannot say.
 
@@ -398,15 +360,15 @@ def verify(graph: IntGraph) -> None:
         lowest = 0 if isinstance(op, Input) else 2 if isinstance(op, Merge) else 1
         many = isinstance(op, Merge | Gather)
         assert lowest <= len(op.inputs) and (many or len(op.inputs) == lowest), f"{op.name}: reads {op.inputs}"
-        assert op.divisor >= 1, f"{op.name}: divides by {op.divisor}"
-        for item in fields(op):
-            if item.name in ARRAYS:
-                assert getattr(op, item.name).dtype == np.int64, f"{op.name}: {item.name} is not int64"
-            if item.name in CONSTANTS:
-                _verify_codes(op.name, getattr(op, item.name), getattr(op, CONSTANTS[item.name]))
+        held = constants(op)
+        for name, codes in (arrays(op) | {name: constant.codes for name, constant in held.items()}).items():
+            assert codes.dtype == np.int64, f"{op.name}: {name} is not int64"
+        for constant in held.values():
+            low, high, fmt = int(constant.codes.min(initial=0)), int(constant.codes.max(initial=0)), constant.format
+            assert fmt.min_code <= low and high <= fmt.max_code, f"{op.name}: codes {low}..{high} outside {fmt}"
         inputs = [seen[name] for name in op.inputs]
         if isinstance(op, MatMul):
-            assert op.shape[-1] == op.weight.shape[-1] == op.bias.shape[0], f"{op.name}: channels differ"
+            assert op.shape[-1] == op.weight.codes.shape[-1] == op.bias.codes.shape[0], f"{op.name}: channels differ"
         if isinstance(op, MaxPool | Reshape):
             assert op.format == inputs[0].format, f"{op.name}: changes the format"
         if isinstance(op, Lookup):
@@ -425,18 +387,19 @@ def _shape_after(op: Op, shapes: list[Shape]) -> Shape | None:
     """Return the output shape of `op` for inputs of these shapes, or None if it takes no such inputs."""
     x = shapes[0]
     if isinstance(op, Dense):
-        return (*x[:-1], op.weight.shape[1]) if op.weight.shape[0] == x[-1] else None
+        return (*x[:-1], op.weight.codes.shape[1]) if op.weight.codes.shape[0] == x[-1] else None
     if isinstance(op, Conv):
-        fits = op.weight.shape[-2] * op.groups == x[-1] and op.weight.shape[-1] % op.groups == 0
-        return (*windows(x, op.window, op.strides, op.padding), op.weight.shape[-1]) if fits else None
+        *size, channels, filters = op.weight.codes.shape
+        fits = op.window.size == tuple(size) and channels * op.groups == x[-1] and filters % op.groups == 0
+        return (*op.window.positions(x), filters) if fits else None
     if isinstance(op, Pool):
-        out = windows(x, op.window, op.strides, op.padding)
-        fits = not isinstance(op, SumPool) or op.weight.shape == out
+        out = op.window.positions(x)
+        fits = not isinstance(op, SumPool) or op.weight.codes.shape == out
         return (*out, x[-1]) if fits else None
     if isinstance(op, BatchNorm):
-        return x if op.scale.shape == op.offset.shape == (x[-1],) else None
+        return x if op.scale.codes.shape == op.offset.codes.shape == (x[-1],) else None
     if isinstance(op, LeakyRelu):
-        return x if np.broadcast_shapes(op.slope.shape, x) == x else None
+        return x if np.broadcast_shapes(op.slope.codes.shape, x) == x else None
     if isinstance(op, Merge):
         return x if all(shape == x for shape in shapes) and op.function in MERGES else None
     if isinstance(op, Reshape):
@@ -447,18 +410,17 @@ def _shape_after(op: Op, shapes: list[Shape]) -> Shape | None:
     return x
 
 
-def windows(x: Shape, window: Shape, strides: Shape, padding: Shape) -> Shape:
-    """Return how many windows fit along each axis before the channels."""
-    pads = zip(padding[::2], padding[1::2], strict=True)
-    return tuple(
-        (size + before + after - span) // step + 1
-        for size, span, step, (before, after) in zip(x[:-1], window, strides, pads, strict=True)
-    )
+def constants(op: Op) -> dict[str, Constant]:
+    """Return the constants of an op by the names of their fields; of a Lookup, its values."""
+    held = {item.name: getattr(op, item.name) for item in fields(op)}
+    found = {name: value for name, value in held.items() if isinstance(value, Constant)}
+    return found | ({"values": Constant(op.values, op.format)} if isinstance(op, Lookup) else {})
 
 
-def _verify_codes(name: str, codes: Codes, fmt: FixedFormat) -> None:
-    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
-    assert fmt.min_code <= low and high <= fmt.max_code, f"{name}: codes {low}..{high} outside {fmt}"
+def arrays(op: Op) -> dict[str, Codes]:
+    """Return the arrays of an op that are no constants, by the names of their fields."""
+    held = {item.name: getattr(op, item.name) for item in fields(op)}
+    return {name: value for name, value in held.items() if isinstance(value, np.ndarray)}
 
 
 def slides_windows(graph: IntGraph) -> bool:
@@ -477,18 +439,24 @@ def to_json(graph: IntGraph) -> dict[str, Any]:
 
 
 def _op_to_json(op: Op) -> dict[str, Any]:
+    """Return an op as JSON types, its value types laid flat: a constant `weight` as `weight` and `weight_format`."""
     out: dict[str, Any] = {"kind": op.kind}
     for item in fields(op):
         value = getattr(op, item.name)
-        if isinstance(value, FixedFormat):
-            value = value.to_json()
-        elif isinstance(value, Rounding | Overflow):
-            value = value.value
+        if isinstance(value, Cast):
+            modes = {"rounding": value.rounding.value, "overflow": value.overflow.value}
+            out |= {"format": value.format.to_json(), **modes, "divisor": value.divisor}
+        elif isinstance(value, Constant):
+            out |= {item.name: _array_to_json(value.codes), f"{item.name}_format": value.format.to_json()}
+        elif isinstance(value, Window):
+            size = {} if isinstance(op, Conv) else {"window": list(value.size)}  # a convolution's is its weight's
+            out |= {**size, "strides": list(value.strides), "padding": list(value.padding)}
+        elif isinstance(value, FixedFormat):
+            out[item.name] = value.to_json()
         elif isinstance(value, np.ndarray):
-            value = _array_to_json(value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        out[item.name] = value
+            out[item.name] = _array_to_json(value)
+        else:
+            out[item.name] = list(value) if isinstance(value, tuple) else value
     return out
 
 
@@ -529,21 +497,33 @@ def from_json(data: dict[str, Any]) -> IntGraph:
 def _op_from_json(data: dict[str, Any]) -> Op:
     kinds = {cls.kind: cls for cls in OPS}
     cls = kinds[data["kind"]]
-    values: dict[str, Any] = {}
-    for item in fields(cls):
-        value = data[item.name]
-        if item.name.endswith("format") or (item.name == "accumulator" and value is not None):
-            value = FixedFormat.from_json(value)
-        elif item.name == "rounding":
-            value = Rounding(value)
-        elif item.name == "overflow":
-            value = Overflow(value)
-        elif item.name in ARRAYS:
-            value = _array_from_json(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[item.name] = value
-    return cls(**values)
+    return cls(**{item.name: FROM_JSON[str(item.type)](data, item.name) for item in fields(cls)})
+
+
+def _cast_from_json(data: Mapping[str, Any], name: str) -> Cast:
+    modes = Rounding(data["rounding"]), Overflow(data["overflow"])
+    return Cast(FixedFormat.from_json(data["format"]), *modes, data["divisor"])
+
+
+def _constant_from_json(data: Mapping[str, Any], name: str) -> Constant:
+    return Constant(_array_from_json(data[name]), FixedFormat.from_json(data[f"{name}_format"]))
+
+
+def _window_from_json(data: Mapping[str, Any], name: str) -> Window:
+    size = data[name] if name in data else _array_from_json(data["weight"]).shape[:-2]
+    return Window.with_padding(tuple(size), tuple(data["strides"]), tuple(data["padding"]))
+
+
+FROM_JSON: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
+    "Cast": _cast_from_json,
+    "Constant": _constant_from_json,
+    "Window": _window_from_json,
+    "FixedFormat | None": lambda data, name: data[name] and FixedFormat.from_json(data[name]),
+    "Codes": lambda data, name: _array_from_json(data[name]),
+    **dict.fromkeys(("Shape", "tuple[int, ...]", "tuple[str, ...]"), lambda data, name: tuple(data[name])),
+    **dict.fromkeys(("str", "int", "int | None"), lambda data, name: data[name]),
+}
+"""How a field is read from the JSON form of its op, by the type it is declared with."""
 
 
 def to_text(graph: IntGraph) -> str:
@@ -556,13 +536,13 @@ def _op_to_text(op: Op) -> str:
     what = op.function if isinstance(op, Merge) else op.kind
     parts = [f"{op.name} = {what}({', '.join(op.inputs)})", f"{'x'.join(map(str, op.shape))} {op.format}"]
     if isinstance(op, MatMul):
-        parts.append(f"weight {'x'.join(map(str, op.weight.shape))} {op.weight_format}")
+        parts.append(f"weight {'x'.join(map(str, op.weight.codes.shape))} {op.weight.format}")
         if op.accumulator is not None:
             parts.append(f"acc {op.accumulator}")
     if isinstance(op, Lookup):
         parts.append(f"{len(op.starts)} runs")
-    if op.divisor != 1:
-        parts.append(f"divided by {op.divisor}")
-    if op.rounding is not Rounding.TRN or op.overflow is not Overflow.WRAP:
-        parts.append(f"{op.rounding.value} {op.overflow.value}")
+    if op.cast.divisor != 1:
+        parts.append(f"divided by {op.cast.divisor}")
+    if op.cast.rounding is not Rounding.TRN or op.cast.overflow is not Overflow.WRAP:
+        parts.append(f"{op.cast.rounding.value} {op.cast.overflow.value}")
     return "  ".join(parts)

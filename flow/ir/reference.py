@@ -23,7 +23,7 @@ import numpy as np
 
 from flow.errors import DataError
 from flow.ir import sums
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code, requantize
+from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
 from flow.ir.graph import (
     BatchNorm,
     Conv,
@@ -39,12 +39,13 @@ from flow.ir.graph import (
     Relu,
     Requantize,
     Reshape,
-    Shape,
     Softmax,
     SumPool,
 )
-from flow.ir.intervals import accumulation, batchnorm_on_grid, common_grid, exact_result, leaky_grid
+from flow.ir.intervals import accumulation, common_grid, exact_result
 from flow.ir.sums import FLOAT32_EXACT, FLOAT64_EXACT, PIECE_BYTES, Carrier, Place
+from flow.ir.tables import TABLE_INPUT_BITS
+from flow.ir.windows import Shape, Window
 from flow.results import SimResult
 
 Observer = Callable[[Op, Carrier, int], None]
@@ -83,11 +84,11 @@ def run(
 
     Example:
         >>> import numpy as np
-        >>> from flow.ir.fixed import FixedFormat
+        >>> from flow.ir.fixed import Cast, FixedFormat
         >>> from flow.ir.graph import Input, IntGraph, Relu
         >>> s4 = FixedFormat(True, 3, 0)
-        >>> x = Input(name="x", inputs=(), shape=(2,), format=s4)
-        >>> y = Relu(name="y", inputs=("x",), shape=(2,), format=s4)
+        >>> x = Input(name="x", inputs=(), shape=(2,), cast=Cast(s4))
+        >>> y = Relu(name="y", inputs=("x",), shape=(2,), cast=Cast(s4))
         >>> run(IntGraph(name="g", ops=(x, y)), np.array([[-3, 5]])).codes["y"].tolist()
         [[0, 5]]
     """
@@ -133,10 +134,10 @@ def check_input(graph: IntGraph, codes: Codes) -> None:
     for name, part in graph.split_port(codes).items():
         op = graph[name]
         assert isinstance(op, Input)
-        if part.size and (int(part.min()) < op.lowest_code or int(part.max()) > op.format.max_code):
+        if part.size and (int(part.min()) < op.cast.lowest_code or int(part.max()) > op.format.max_code):
             raise DataError(
                 f"codes {part.min()}..{part.max()} of input '{name}' are outside the format {op.format} "
-                f"({op.lowest_code}..{op.format.max_code})",
+                f"({op.cast.lowest_code}..{op.format.max_code})",
                 model=graph.name,
             )
 
@@ -165,8 +166,6 @@ def _last_reads(ops: Collection[Op]) -> dict[str, list[str]]:
     return out
 
 
-SMALL_TABLE_BITS = 16
-"""A Lookup of inputs no wider than this has a value for each code; others search among their runs."""
 FLOAT_SHIFTS = 100
 """A float32 holds a code times two to the power of minus this, and less."""
 
@@ -206,8 +205,8 @@ class _Step:
     def casts(self) -> bool:
         """Whether the cast changes any result."""
         op = self.op
-        fits = lowest_code(op.format, op.overflow) <= self.low and self.high <= op.format.max_code
-        return not (fits and self.frac_bits == op.format.frac_bits and op.divisor == 1)
+        fits = op.cast.lowest_code <= self.low and self.high <= op.format.max_code
+        return not (fits and self.frac_bits == op.format.frac_bits and op.cast.divisor == 1)
 
 
 def _step(op: Op, graph: IntGraph) -> _Step:
@@ -217,29 +216,27 @@ def _step(op: Op, graph: IntGraph) -> _Step:
     x = formats[0]
     if isinstance(op, MatMul):
         return _matmul_step(op, x)
-    frac_bits, low, high = exact_result(op, *formats)
-    carrier, row_bytes = sums.carrier(max(high, -low)), 12 * math.prod(op.shape[1:])
+    exact = exact_result(op, *formats)
+    frac_bits, low, high = exact.frac_bits, exact.low, exact.high
+    carrier, row_bytes = sums.carrier(exact.bound), 12 * math.prod(op.shape[1:])
     if isinstance(op, BatchNorm):
-        scale, offset, _ = batchnorm_on_grid(op, x)
+        scale, offset = op.scale.codes << exact.shifts[0], op.offset.codes << exact.shifts[1]
         largest = np.abs(scale) * max(x.max_code, -x.min_code) + np.abs(offset)
         carrier = sums.carrier(int(largest.max(initial=0)))
         factor, addend = scale.astype(carrier), offset.astype(carrier)
         return _Step(op, frac_bits, low, high, carrier, factor, addend, row_bytes=row_bytes)
     if isinstance(op, LeakyRelu):
-        _, raised, slope = leaky_grid(op, x)
-        factor = np.broadcast_to(slope.astype(carrier), op.shape)
+        raised, shift = exact.shifts
+        factor = np.broadcast_to((op.slope.codes << shift).astype(carrier), op.shape)
         return _Step(op, frac_bits, low, high, carrier, factor, shifts=(raised,), row_bytes=row_bytes)
     if isinstance(op, Merge | Gather):
-        finest, ends = common_grid(formats)
-        carrier = sums.carrier(max(max(high, -low), *(max(end[1], -end[0]) for end in ends)))
-        same = isinstance(op, Merge) and op.function == "multiply"
-        shifts = tuple(0 if same else finest - fmt.frac_bits for fmt in formats)
-        step = _Step(op, frac_bits, low, high, carrier, shifts=shifts, row_bytes=row_bytes)
+        carrier = sums.carrier(max(exact.bound, *(each.bound for each in common_grid(formats))))
+        step = _Step(op, frac_bits, low, high, carrier, shifts=exact.shifts, row_bytes=row_bytes)
         return replace(step, **_moving(step, graph)) if isinstance(op, Gather) else step
     if isinstance(op, SumPool):
-        factor = op.weight[..., np.newaxis].astype(carrier)
+        factor = op.weight.codes[..., np.newaxis].astype(carrier)
         return _Step(op, frac_bits, low, high, carrier, factor, row_bytes=row_bytes)
-    if isinstance(op, Lookup) and x.width <= SMALL_TABLE_BITS:
+    if isinstance(op, Lookup) and x.width <= TABLE_INPUT_BITS:
         runs = np.searchsorted(op.starts, np.arange(x.min_code, x.max_code + 1), side="right") - 1
         return _Step(op, frac_bits, low, high, carrier, op.values[runs], row_bytes=row_bytes)
     return _Step(op, frac_bits, low, high, carrier, row_bytes=0 if isinstance(op, Softmax) else row_bytes)
@@ -247,9 +244,9 @@ def _step(op: Op, graph: IntGraph) -> _Step:
 
 def _matmul_step(op: MatMul, x: FixedFormat) -> _Step:
     acc = accumulation(op, x)
-    low, high, carrier = int(acc.low.min()), int(acc.high.max()), sums.carrier(acc.bound)
-    weight = op.weight << acc.product_shift if acc.product_shift else op.weight
-    bias = (op.bias << acc.bias_shift).astype(carrier)
+    low, high, carrier = acc.low, acc.high, sums.carrier(acc.bound)
+    weight = op.weight.codes << acc.shifts[0] if acc.shifts[0] else op.weight.codes
+    bias = (op.bias.codes << acc.shifts[1]).astype(carrier)
     ends: tuple[int, ...] = ()
     if carrier is np.float64 and not (isinstance(op, Conv) and op.groups > 1):
         ends = sums.splits(weight.reshape(-1, op.shape[-1]), x)
@@ -257,7 +254,7 @@ def _matmul_step(op: MatMul, x: FixedFormat) -> _Step:
     if sums.is_depthwise(op):
         position_bytes = 5 * factor.itemsize * op.shape[-1]
     else:
-        position_bytes = factor.itemsize * (op.weight[..., 0].size + 3 * op.shape[-1])
+        position_bytes = factor.itemsize * (op.weight.codes[..., 0].size + 3 * op.shape[-1])
         position_bytes = min(position_bytes, PIECE_BYTES // FEWEST_POSITIONS)
     row_bytes = position_bytes * math.prod(op.shape[1:-1])
     return _Step(op, acc.frac_bits, low, high, carrier, factor, bias, ends=ends, row_bytes=row_bytes)
@@ -401,7 +398,8 @@ def _raised(step: _Step, x: Carrier, shift: int) -> Carrier:
 def _gather(op: Gather, step: _Step, inputs: list[Carrier], place: Place) -> Carrier:
     if step.padding:
         ones = (1,) * (len(op.shape) - 1)
-        return sums.strip(inputs[0], place, ones, ones, step.padding, 0, inputs[0].dtype)
+        window = Window.with_padding(ones, ones, step.padding)
+        return sums.strip(inputs[0], place, window, 0, inputs[0].dtype)
     raised = [_raised(step, x, shift).reshape(len(x), -1) for x, shift in zip(inputs, step.shifts, strict=True)]
     zero = np.zeros((len(raised[0]), 1), step.carrier)
     return np.take(np.concatenate([*raised, zero], axis=1), op.index, axis=1)  # index -1 is the zero
@@ -426,20 +424,20 @@ def _cast(exact: Carrier, step: _Step) -> Carrier:
     """Cast exact results, which are overwritten, to the format of the op."""
     op, fmt = step.op, step.op.format
     shift = step.frac_bits - fmt.frac_bits
-    half = 1 << shift - 1 if op.rounding is Rounding.RND and shift > 0 else 0
+    half = 1 << shift - 1 if op.cast.rounding is Rounding.RND and shift > 0 else 0
     holds = FLOAT32_EXACT if exact.dtype == np.float32 else FLOAT64_EXACT
     if (
         exact.dtype.kind == "f"
         and 0 <= shift < FLOAT_SHIFTS
         and max(step.high + half, -step.low) <= holds
-        and op.divisor == 1
-        and op.rounding in FLOAT_ROUNDINGS
-        and op.overflow in (Overflow.SAT, Overflow.SAT_SYM)
+        and op.cast.divisor == 1
+        and op.cast.rounding in FLOAT_ROUNDINGS
+        and op.cast.overflow in (Overflow.SAT, Overflow.SAT_SYM)
     ):
         if half:
             exact += exact.dtype.type(half)
         if shift:
             exact *= exact.dtype.type(2.0**-shift)
-            FLOAT_ROUNDINGS[op.rounding](exact, out=exact)
-        return np.clip(exact, lowest_code(fmt, op.overflow), fmt.max_code, out=exact)
-    return requantize(exact.astype(np.int64), step.frac_bits, fmt, op.rounding, op.overflow, op.divisor)
+            FLOAT_ROUNDINGS[op.cast.rounding](exact, out=exact)
+        return np.clip(exact, op.cast.lowest_code, fmt.max_code, out=exact)
+    return op.cast(exact.astype(np.int64), step.frac_bits)

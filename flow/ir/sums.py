@@ -7,7 +7,7 @@ So a sum is exact in any order, and BLAS may compute it, where no partial sum go
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from flow.ir.fixed import Codes, FixedFormat
-from flow.ir.graph import Conv, MatMul, Op, Pool, Shape
+from flow.ir.graph import Conv, MatMul, Op, Pool
+from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS
+from flow.ir.windows import Shape, Window
 
 Carrier = NDArray[Any]
 Place = tuple[slice, ...]
 """Samples and, if there are any, rows: the first axis and the second."""
 
-FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
+FLOAT32_EXACT, FLOAT64_EXACT = 1 << FLOAT32_BITS, 1 << FLOAT64_BITS
 PIECE_BYTES = 1 << 20
 """A piece is as large as lets what is computed for it stay about this size: half of a core's cache."""
 FEWEST_PRODUCTS = 64
@@ -113,11 +115,11 @@ def sums_of_products(op: MatMul, factor: Carrier, x: Carrier, place: Place, ends
     if not isinstance(op, Conv):
         rows = x[place].astype(factor.dtype, copy=False).reshape(-1, x.shape[-1])
         return products(rows, factor, ends).reshape(-1, *shape)
-    pixels = strip(x, place, op.window, op.strides, op.padding, 0, factor.dtype)
+    pixels = strip(x, place, op.window, 0, factor.dtype)
     if is_depthwise(op):
         each = op.shape[-1] // op.groups  # a channel is there once for each of its filters
-        return depthwise(pixels if each == 1 else np.repeat(pixels, each, axis=-1), factor, op.strides, shape)
-    rows = columns(pixels, op.window, op.strides)
+        return depthwise(pixels if each == 1 else np.repeat(pixels, each, axis=-1), factor, op.window.strides, shape)
+    rows = columns(pixels, op.window)
     if op.groups == 1:
         return products(rows, factor, ends).reshape(-1, *shape)
     return in_groups(rows, factor, op.groups).reshape(-1, *shape)
@@ -125,7 +127,7 @@ def sums_of_products(op: MatMul, factor: Carrier, x: Carrier, place: Place, ends
 
 def is_depthwise(op: MatMul) -> bool:
     """Say whether each filter reads one channel."""
-    return isinstance(op, Conv) and op.groups > 1 and op.weight.shape[-2] == 1
+    return isinstance(op, Conv) and op.groups > 1 and op.weight.codes.shape[-2] == 1
 
 
 def shape_at(op: Op, place: Place) -> Shape:
@@ -135,12 +137,12 @@ def shape_at(op: Op, place: Place) -> Shape:
 
 def pooled(op: Pool, x: Carrier, function: Callable[..., Carrier], fill: float, place: Place, dtype: Any) -> Carrier:
     """Return the windows of a pooling at a place of its output, reduced by a NumPy function of two arguments."""
-    pixels = strip(x, place, op.window, op.strides, op.padding, fill, dtype)
+    pixels = strip(x, place, op.window, fill, dtype)
     shape = shape_at(op, place)
-    first, *others = np.ndindex(op.window)
-    result: Carrier = shifted(pixels, first, op.strides, shape).copy()
+    first, *others = np.ndindex(op.window.size)
+    result: Carrier = shifted(pixels, first, op.window.strides, shape).copy()
     for offset in others:
-        function(result, shifted(pixels, offset, op.strides, shape), out=result)
+        function(result, shifted(pixels, offset, op.window.strides, shape), out=result)
     return result
 
 
@@ -169,35 +171,36 @@ def products(x: Carrier, weight: Carrier, ends: tuple[int, ...]) -> Carrier:
     return total
 
 
-def padded(x: Carrier, padding: Shape, fill: float, dtype: Any) -> Carrier:
+def padded(x: Carrier, around: Sequence[tuple[int, int]], fill: float, dtype: Any) -> Carrier:
     """Return samples in another type, with pixels of `fill` around them; as they are if neither is needed."""
-    if not any(padding):
+    if not any(map(any, around)):
         return x.astype(dtype, copy=False)
-    pads = [(0, 0), *zip(padding[::2], padding[1::2], strict=True), (0, 0)]
+    pads = [(0, 0), *around, (0, 0)]
     out = np.full([before + size + after for size, (before, after) in zip(x.shape, pads, strict=True)], fill, dtype)
     out[tuple(slice(before, before + size) for size, (before, _) in zip(x.shape, pads, strict=True))] = x
     return out
 
 
-def strip(x: Carrier, place: Place, window: Shape, strides: Shape, padding: Shape, fill: float, dtype: Any) -> Carrier:
+def strip(x: Carrier, place: Place, window: Window, fill: float, dtype: Any) -> Carrier:
     """Return the padded pixels that the windows at a place of the output read."""
     samples, rows = place if len(place) == 2 else (place[0], None)
     if rows is None:
-        return padded(x[samples], padding, fill, dtype)
-    first = rows.start * strides[0] - padding[0]
-    last = (rows.stop - 1) * strides[0] - padding[0] + window[0]
+        return padded(x[samples], window.pads, fill, dtype)
+    (before, _), *others = window.pads
+    first = rows.start * window.strides[0] - before
+    last = (rows.stop - 1) * window.strides[0] - before + window.size[0]
     outside = min(max(0, -first), last - first), min(max(0, last - x.shape[1]), last - first)
-    return padded(x[samples, max(0, first) : max(0, last)], outside + padding[2:], fill, dtype)
+    return padded(x[samples, max(0, first) : max(0, last)], [outside, *others], fill, dtype)
 
 
-def columns(x: Carrier, window: Shape, strides: Shape) -> Carrier:
+def columns(x: Carrier, window: Window) -> Carrier:
     """Return the windows of padded samples as rows: (samples * windows, window * channels)."""
     axes = tuple(range(1, x.ndim - 1))
-    every = (slice(None), *(slice(None, None, step) for step in strides))
-    if math.prod(window) == 1:
+    every = (slice(None), *(slice(None, None, step) for step in window.strides))
+    if window.pixels == 1:
         return x[every].reshape(-1, x.shape[-1])
-    windows = sliding_window_view(x, window, axes)  # (samples, *positions, channels, *window)
-    return np.moveaxis(windows[every], x.ndim - 1, -1).reshape(-1, math.prod(window) * x.shape[-1])
+    windows = sliding_window_view(x, window.size, axes)  # (samples, *positions, channels, *window)
+    return np.moveaxis(windows[every], x.ndim - 1, -1).reshape(-1, window.pixels * x.shape[-1])
 
 
 def shifted(x: Carrier, offset: Shape, strides: Shape, shape: Shape) -> Carrier:

@@ -13,8 +13,10 @@ import numpy as np
 from flow.ir.fixed import Codes
 from flow.ir.graph import Lookup
 
-TABLE_BITS = 10
-"""A table of more than 2**TABLE_BITS entries costs more than a comparison per run."""
+TABLE_INPUT_BITS = 16
+"""Codes of at most so many bits are listed one by one: evaluated, looked up, built as a table of hardware."""
+TABLE_ENTRIES = 1 << 10
+"""A table of more entries costs more than a comparison per run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,14 +35,14 @@ def runs(codes: Codes, values: Codes) -> tuple[Codes, Codes]:
 
 
 def smallest_table(op: Lookup) -> Table | None:
-    """Return the smallest table of a step function, or None if it has more than `2**TABLE_BITS` entries."""
+    """Return the smallest table of a step function, or None if it has more than `TABLE_ENTRIES`."""
     steps = op.starts[1:]
     if not len(steps):
         return Table(0, 0, op.values)
     used = int(np.bitwise_or.reduce(steps))
     shift = (used & -used).bit_length() - 1 if used else int(op.starts[0]).bit_length()
     first, last = int(steps[0] - 1) >> shift, int(steps[-1]) >> shift
-    if last - first >= 1 << TABLE_BITS:
+    if last - first >= TABLE_ENTRIES:
         return None
     codes = np.maximum(np.arange(first, last + 1) << shift, op.starts[0])
     return Table(first, shift, op.values[np.searchsorted(op.starts, codes, side="right") - 1])

@@ -13,7 +13,7 @@ import numpy as np
 
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.activations import softmax_exponentials
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, exact_codes, quantize, to_values
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, narrowed, quantize
 from flow.ir.graph import (
     BatchNorm,
     Input,
@@ -28,9 +28,8 @@ from flow.ir.graph import (
     Reshape,
     Softmax,
 )
-from flow.ir.intervals import check_division, exact_format
+from flow.ir.intervals import Range, check_division, exact_result
 from flow.ir.names import identifier
-from flow.ir.passes.fold_batchnorm import narrowed
 from flow.ir.tables import runs
 from flow.quantization.floats import FloatGraph, FloatOp, Function
 from flow.quantization.modules import Module
@@ -97,7 +96,7 @@ class _Assembly:
 
     def port(self, op: FloatOp, fmt: FixedFormat) -> None:
         """Append an input."""
-        self._put(op, replace(op.op, format=fmt, rounding=self.rounding, overflow=Overflow.SAT))
+        self._put(op, replace(op.op, cast=Cast(fmt, self.rounding, Overflow.SAT)))
 
     def append(self, op: FloatOp, parameters: Parameters | None, fmt: FixedFormat | None) -> None:
         """Append an op, and if it has a format of its own the cast to it."""
@@ -120,7 +119,7 @@ class _Assembly:
         limit = self._limit(op, fmt) if clipped else None
         if limit is not None:
             name = self._name(f"{op.name}_limit")
-            last = Relu(name=name, inputs=(cast.name,), shape=cast.shape, format=fmt, limit=limit, fused=("limit",))
+            last = Relu(name=name, inputs=(cast.name,), shape=cast.shape, cast=Cast(fmt), limit=limit, fused=("limit",))
             self.ops[name] = self._covered(last)
             self.gives[op.name] = name
 
@@ -131,7 +130,7 @@ class _Assembly:
             name=self._name(layer),
             inputs=(x.name,),
             shape=x.shape,
-            format=fmt,
+            cast=Cast(fmt),
             exponentials=softmax_exponentials(x, fmt),
             layers=(layer,),
             fused=("softmax",),
@@ -152,7 +151,7 @@ class _Assembly:
     def _limit(self, op: FloatOp, fmt: FixedFormat) -> int | None:
         """Return the code that the limit of a ReLU is rounded to, or None if no code lies beyond it."""
         assert op.limit is not None
-        code = int(quantize(np.array([op.limit]), fmt, self.rounding, Overflow.SAT)[0])
+        code = int(quantize(np.array([op.limit]), Cast(fmt, self.rounding, Overflow.SAT))[0])
         return None if code >= fmt.max_code else code
 
     def _exact(self, bare: Op, op: FloatOp, parameters: Parameters | None) -> Op:
@@ -161,11 +160,12 @@ class _Assembly:
             assert parameters is not None
             bare = replace(bare, **_constants(bare, parameters))
         if isinstance(bare, MaxPool | Reshape):
-            return replace(bare, format=self._input(bare).format)
+            return replace(bare, cast=replace(bare.cast, format=self._input(bare).format))
         return self._covered(bare)
 
     def _covered(self, op: Op) -> Op:
-        return replace(op, format=exact_format(op, *(self.ops[name].format for name in op.inputs)))
+        exact = exact_result(op, *(self.ops[name].format for name in op.inputs))
+        return replace(op, cast=replace(op.cast, format=exact.format))
 
     def _cast(self, exact: Op, op: FloatOp, fmt: FixedFormat) -> Op:
         name = self._name(f"{op.name}_rounded")
@@ -173,14 +173,11 @@ class _Assembly:
             name=name,
             inputs=(exact.name,),
             shape=exact.shape,
-            format=fmt,
-            rounding=self.rounding,
-            overflow=Overflow.SAT,
-            divisor=op.divisor,
+            cast=Cast(fmt, self.rounding, Overflow.SAT, op.divisor),
             fused=("requantize",),
         )
         if op.divisor != 1:
-            check_division(cast, exact.format.frac_bits, exact.format.min_code, exact.format.max_code)
+            check_division(cast, Range.of(exact.format))
         self.ops[name] = cast
         return cast
 
@@ -189,13 +186,13 @@ class _Assembly:
         x = self._input(op).format
         codes = np.arange(x.min_code, x.max_code + 1)
         exact = self.functions(op.functions, np.ldexp(codes.astype(np.float32), -x.frac_bits))
-        table = quantize(exact, fmt, self.rounding, Overflow.SAT)
+        table = quantize(exact, Cast(fmt, self.rounding, Overflow.SAT))
         starts, values = runs(codes, table)
         return Lookup(
             name=op.name,
             inputs=op.inputs,
             shape=op.shape,
-            format=fmt,
+            cast=Cast(fmt),
             starts=starts,
             values=values,
             layers=op.layers,
@@ -210,11 +207,9 @@ def _holds(fmt: FixedFormat, exact: FixedFormat) -> bool:
 
 def _constants(op: Op, parameters: Parameters) -> dict[str, Any]:
     """Return the fields of an op that hold weights and bias."""
-    weight, weight_format = narrowed(parameters.weight.on_one_grid(), parameters.weight.finest)
-    bias, bias_format = narrowed(parameters.bias, parameters.bias_frac_bits)
-    if isinstance(op, BatchNorm):
-        return {"scale": weight, "scale_format": weight_format, "offset": bias, "offset_format": bias_format}
-    return {"weight": weight, "weight_format": weight_format, "bias": bias, "bias_format": bias_format}
+    weight = narrowed(parameters.weight.on_one_grid(), parameters.weight.finest)
+    bias = narrowed(parameters.bias, parameters.bias_frac_bits)
+    return {"scale": weight, "offset": bias} if isinstance(op, BatchNorm) else {"weight": weight, "bias": bias}
 
 
 def with_exact_slopes(op: FloatOp, bits: int) -> FloatOp:
@@ -224,5 +219,5 @@ def with_exact_slopes(op: FloatOp, bits: int) -> FloatOp:
     assert op.weight is not None
     largest = float(np.abs(op.weight).max())
     frac_bits = bits - 1 - int(np.ceil(np.log2(largest))) if largest > 0 else 0
-    codes, fmt = exact_codes(np.ldexp(np.rint(np.ldexp(op.weight, frac_bits)), -frac_bits))
-    return replace(op, op=replace(op.op, slope=codes, slope_format=fmt), weight=to_values(codes, fmt))
+    slope = exact_codes(np.ldexp(np.rint(np.ldexp(op.weight, frac_bits)), -frac_bits))
+    return replace(op, op=replace(op.op, slope=slope), weight=slope.values)

@@ -16,7 +16,7 @@ from flow.ir import reference
 from flow.ir.fixed import FixedFormat, Overflow, to_values
 from flow.ir.fixed import quantize as quantize_codes
 from flow.ir.graph import IntGraph, Lookup, Op, Softmax, split_samples
-from flow.ir.intervals import exact_format
+from flow.ir.intervals import exact_result
 from flow.ir.passes import lower
 from flow.quantization.assembly import assemble
 from flow.quantization.evaluation import Floats
@@ -232,7 +232,7 @@ def _check_search(lowered: IntGraph, ports: Mapping[str, Floats], outputs: Float
     Raises:
         AssertionError: they differ: the search has not computed what the hardware will.
     """
-    parts = {op.name: quantize_codes(ports[op.name], op.format, op.rounding, Overflow.SAT) for op in lowered.inputs}
+    parts = {op.name: quantize_codes(ports[op.name], replace(op.cast, overflow=Overflow.SAT)) for op in lowered.inputs}
     found = reference.run(lowered, lowered.join_port(parts), keep=(scores(lowered).name,)).codes[scores(lowered).name]
     same = np.array_equal(to_values(found, scores(lowered).format).reshape(outputs.shape), outputs)
     assert same, f"{lowered.name}: the search computed other values"
@@ -283,7 +283,7 @@ def _record(original: FloatGraph, whole: Plan, choices: Mapping[str, Choice], lo
 def _accumulator_bits(graph: IntGraph) -> dict[str, int]:
     """Return, for each op that rounds, how many bits it rounds from."""
     return {
-        op.name: exact_format(op, *(source.format for source in graph.sources(op))).width
+        op.name: exact_result(op, *(source.format for source in graph.sources(op))).format.width
         for op in graph.ops
         if "requantize" in op.fused
     }

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from flow.errors import UnsupportedError
 from flow.frontend.base import Evaluate
 from flow.ir import sums
-from flow.ir.fixed import FixedFormat, to_values
+from flow.ir.fixed import FixedFormat
 from flow.ir.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Relu, Reshape, SumPool
-from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, window_counts
+from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS
 from flow.ir.reference import MERGE_FUNCTIONS
 from flow.quantization.floats import FloatOp, Function
 
@@ -63,7 +63,7 @@ def _result(op: FloatOp, inputs: list[Floats], functions: Evaluate, dtype: type[
     if isinstance(kind, MaxPool):
         return sums.pooled(kind, x, np.maximum, -np.inf, whole, dtype)
     if isinstance(kind, SumPool):
-        weight = to_values(kind.weight, kind.weight_format)[..., np.newaxis]
+        weight = kind.weight.values[..., np.newaxis]
         return np.asarray(sums.pooled(kind, x, np.add, 0, whole, dtype) * weight.astype(dtype))
     if isinstance(kind, Reshape):
         return x.reshape(len(x), *kind.shape)
@@ -79,7 +79,7 @@ def batches(op: FloatOp, samples: int) -> Iterator[slice]:
     """Yield slices of samples so that the largest array of an op has about `BATCH_VALUES` values."""
     size = max(1, int(np.prod(op.op.shape)))
     if isinstance(op.op, MatMul):
-        size = max(size, size // op.op.weight.shape[-1] * op.op.weight[..., 0].size)
+        size = max(size, size // op.op.weight.codes.shape[-1] * op.op.weight.codes[..., 0].size)
     step = max(1, min(BATCH_VALUES // size, -(-samples // (os.cpu_count() or 1))))
     for start in range(0, samples, step):
         yield slice(start, start + step)
@@ -150,10 +150,8 @@ def reach_after(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bia
             return Reach(sum(each.frac_bits for each in inputs), largest)
         return Reach(finest, float(sum(each.largest for each in inputs)))
     if isinstance(kind, SumPool):
-        weight = to_values(kind.weight, kind.weight_format)
-        return Reach(
-            x.frac_bits + kind.weight_format.frac_bits, float((window_counts(kind) * weight).max() * x.largest)
-        )
+        largest = float((kind.window.counts(kind.shape[:-1]) * kind.weight.values).max() * x.largest)
+        return Reach(x.frac_bits + kind.weight.format.frac_bits, largest)
     if isinstance(kind, LeakyRelu):
         assert op.weight is not None
         return Reach(x.frac_bits + max(0, weight_frac_bits), x.largest * max(1.0, float(np.abs(op.weight).max())))

@@ -20,7 +20,7 @@ from flow.frontend.extraction.builder import Builder, Tensor
 from flow.frontend.extraction.model import walk
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
-from flow.ir.fixed import FixedFormat, to_values
+from flow.ir.fixed import Constant, FixedFormat
 from flow.ir.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
 
 Reals = NDArray[np.float64]
@@ -170,22 +170,22 @@ def _positions(network: Network) -> tuple[Network, Reals]:
 def _with_numbers(op: Op, numbers: Reals, divisors: Mapping[str, int], sloped: set[str]) -> FloatOp:
     divisor = divisors.get(op.name, 1)
     if isinstance(op, MatMul):
-        weight = _numbers(numbers, op.weight, op.weight_format)
-        return FloatOp(op=op, weight=weight, bias=_numbers(numbers, op.bias, op.bias_format), divisor=divisor)
+        weight, bias = _numbers(numbers, op.weight), _numbers(numbers, op.bias)
+        return FloatOp(op=op, weight=weight, bias=bias, divisor=divisor)
     if isinstance(op, BatchNorm):
-        scale = _numbers(numbers, op.scale, op.scale_format)
-        return FloatOp(op=op, weight=scale, bias=_numbers(numbers, op.offset, op.offset_format), divisor=divisor)
+        scale, offset = _numbers(numbers, op.scale), _numbers(numbers, op.offset)
+        return FloatOp(op=op, weight=scale, bias=offset, divisor=divisor)
     if isinstance(op, LeakyRelu):
         own = sloped.intersection(op.layers)
-        slope = _numbers(numbers, op.slope, op.slope_format) if own else to_values(op.slope, op.slope_format)
+        slope = _numbers(numbers, op.slope) if own else op.slope.values
         return FloatOp(op=op, weight=slope, divisor=divisor)
     if isinstance(op, Relu) and op.limit is not None:
         return FloatOp(op=op, limit=float(np.ldexp(op.limit, -NOMINAL.frac_bits)), divisor=divisor)
     return FloatOp(op=op, divisor=divisor)
 
 
-def _numbers(numbers: Reals, codes: NDArray[np.int64], fmt: FixedFormat) -> Reals:
-    return numbers[to_values(codes, fmt).astype(np.int64)]
+def _numbers(numbers: Reals, positions: Constant) -> Reals:
+    return numbers[positions.values.astype(np.int64)]
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.ir.graph import BatchNorm, Conv, Dense, Gather, MatMul, MaxPool, Op, Pool, Reshape, Shape, SumPool
+from flow.ir.graph import BatchNorm, Conv, Dense, Gather, MatMul, MaxPool, Op, Pool, Reshape, SumPool
+from flow.ir.windows import Shape
 from flow.quantization.floats import FloatGraph, FloatOp, Reals
 
 Rewrite = Callable[[FloatOp, FloatOp], FloatOp | None]
@@ -40,7 +41,7 @@ def _fold_back(first: FloatOp, second: FloatOp) -> FloatOp | None:
 def _fold_ahead(first: FloatOp, second: FloatOp) -> FloatOp | None:
     if not (isinstance(first.op, BatchNorm) and isinstance(second.op, MatMul)) or first.divisor != 1:
         return None
-    if isinstance(second.op, Conv) and any(second.op.padding):
+    if isinstance(second.op, Conv) and any(second.op.window.padding):
         return None
     (scale, offset), (weight, bias) = _of(first), _of(second)
     filters = weight.shape[-1]
@@ -53,7 +54,7 @@ def by_input_channel(op: MatMul, channels: Reals) -> Reals:
     """Return one number per input channel as an array that multiplies the weights of `op`, group by group."""
     if not isinstance(op, Conv) or op.groups == 1:
         return channels[:, np.newaxis]
-    each, filters = op.weight.shape[-2], op.weight.shape[-1]
+    each, filters = op.weight.codes.shape[-2:]
     return np.asarray(channels.reshape(op.groups, each).T.repeat(filters // op.groups, axis=1))
 
 

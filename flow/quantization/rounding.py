@@ -84,7 +84,7 @@ def _products(task: Task, op: FloatOp, chosen: Parameters, groups: int) -> tuple
     """Return X'X and X'r: inputs with inputs (groups, k, k), and with what the sums lack (groups, k, filters)."""
     x, goal = task.inputs[op.inputs[0]].values, task.results[op.name]
     assert isinstance(op.op, MatMul)
-    size = op.op.weight[..., 0].size
+    size = op.op.weight.codes[..., 0].size
     second = np.zeros((groups, size, size))
     first = np.zeros((groups, size, op.channels // groups))
     values = _by_group(chosen.weight.values, groups)
@@ -102,9 +102,9 @@ def _rows(op: MatMul, x: Floats, groups: int) -> Floats:
     """Return what each sum multiplies: (groups, sums, window * channels of a group)."""
     if not isinstance(op, Conv):
         return x.reshape(1, -1, x.shape[-1]).astype(np.float64)
-    pixels = sums.padded(x, op.padding, 0, np.float64)
-    rows = sums.columns(pixels, op.window, op.strides)
-    channels = op.weight.shape[-2]
+    pixels = sums.padded(x, op.window.pads, 0, np.float64)
+    rows = sums.columns(pixels, op.window)
+    channels = op.weight.codes.shape[-2]
     split = rows.reshape(len(rows), -1, groups, channels).transpose(2, 0, 1, 3)
     return np.ascontiguousarray(split.reshape(groups, len(rows), -1))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from flow.frontend.base import Evaluate
 from flow.ir.fixed import Codes, FixedFormat, Rounding
+from flow.ir.graph import LeakyRelu
 from flow.quantization.candidates import (
     WeightCodes,
     code_range,
@@ -338,8 +339,7 @@ def exact_carrier(task: Task, parameters: Mapping[str, Sequence[Parameters]]) ->
 
 def slope_frac_bits(op: FloatOp) -> int:
     """Return the fraction bits of the slopes of a leaky ReLU; 0 for other ops."""
-    fmt = getattr(op.op, "slope_format", None)
-    return 0 if fmt is None else int(fmt.frac_bits)
+    return op.op.slope.format.frac_bits if isinstance(op.op, LeakyRelu) else 0
 
 
 def _widest(module: Module) -> FloatOp:

@@ -9,7 +9,7 @@ import numpy as np
 
 from flow.errors import UnsupportedError, at
 from flow.frontend.base import Evaluate
-from flow.ir.fixed import FixedFormat, Overflow, exact_within, quantize, to_values
+from flow.ir.fixed import Cast, FixedFormat, Overflow, exact_within, quantize, to_values
 from flow.ir.graph import Input, SumPool
 from flow.quantization.assembly import with_exact_slopes
 from flow.quantization.candidates import code_range, covering_frac_bits, output_format
@@ -97,7 +97,7 @@ class Plan:
 
     def port_values(self, name: str, values: Floats) -> Floats:
         """Return values as an input port carries them."""
-        codes = quantize(values, self.ports[name], self.settings.rounding, Overflow.SAT)
+        codes = quantize(values, Cast(self.ports[name], self.settings.rounding, Overflow.SAT))
         return to_values(codes, self.ports[name]).astype(np.float32)
 
     def task(
@@ -265,9 +265,9 @@ def format_after(op: FloatOp, inputs: Sequence[FixedFormat]) -> FixedFormat:
     signed = any(each.signed for each in inputs) and op.op.kind != "relu"
     int_bits = max(each.int_bits for each in inputs)
     if isinstance(op.op, SumPool):
-        pixels = int(np.prod(op.op.window))
-        finest += op.op.weight_format.frac_bits
-        int_bits += int(np.ceil(np.log2(pixels))) - op.op.weight_format.frac_bits + op.op.weight_format.width
+        pixels = op.op.window.pixels
+        finest += op.op.weight.format.frac_bits
+        int_bits += int(np.ceil(np.log2(pixels))) - op.op.weight.format.frac_bits + op.op.weight.format.width
     return FixedFormat(signed, int_bits, finest)
 
 
@@ -293,7 +293,7 @@ def _port_format(values: Floats, settings: QuantSettings) -> FixedFormat:
     fit = int(covering_frac_bits(np.array([low]), np.array([high]), *code_range(bits, signed))[0])
     formats = [output_format(fit + offset, bits, signed) for offset in settings.offsets]
     errors = [
-        np.square(to_values(quantize(values, fmt, settings.rounding, Overflow.SAT), fmt) - values).sum()
+        np.square(to_values(quantize(values, Cast(fmt, settings.rounding, Overflow.SAT)), fmt) - values).sum()
         for fmt in formats
     ]
     return formats[int(np.argmin(errors))]

@@ -136,8 +136,8 @@ def _layer(op: Op, graph: IntGraph, wrong: int, proof: Any) -> dict[str, Any]:
         "fused": list(op.fused),
         "shape": list(op.shape),
         "output_format": op.format.to_json(),
-        "rounding": op.rounding.value,
-        "overflow": op.overflow.value,
+        "rounding": op.cast.rounding.value,
+        "overflow": op.cast.overflow.value,
         "accumulator_bits": None,
         "accumulator_range": None,
         "weights": 0,
@@ -149,26 +149,26 @@ def _layer(op: Op, graph: IntGraph, wrong: int, proof: Any) -> dict[str, Any]:
         sums = accumulation(op, graph[op.inputs[0]].format)
         entry |= {
             "accumulator_bits": op.accumulator.width if op.accumulator else None,
-            "accumulator_range": [int(sums.low.min()), int(sums.high.max())],
-            "weights": int(op.weight.size),
-            "sparsity": float(np.count_nonzero(op.weight == 0) / op.weight.size),
-            "weight_format": op.weight_format.to_json(),
-            "power_of_two_weights": is_po2(op.weight),
+            "accumulator_range": [sums.low, sums.high],
+            "weights": int(op.weight.codes.size),
+            "sparsity": float(np.count_nonzero(op.weight.codes == 0) / op.weight.codes.size),
+            "weight_format": op.weight.format.to_json(),
+            "power_of_two_weights": is_po2(op.weight.codes),
         }
-        if is_po2(op.weight):
+        if is_po2(op.weight.codes):
             entry["exponents"] = _exponents(op)
     return entry
 
 
 def _exponents(op: MatMul) -> dict[str, int]:
     """Return how many non-zero weights have each exponent of two, by exponent, ascending."""
-    weights = split(op.weight)
-    stored = weights.exponent[weights.nonzero] + weights.min_exponent - op.weight_format.frac_bits
+    weights = split(op.weight.codes)
+    stored = weights.exponent[weights.nonzero] + weights.min_exponent - op.weight.format.frac_bits
     return {str(exponent): int(count) for exponent, count in zip(*np.unique(stored, return_counts=True), strict=True)}
 
 
 def _total_sparsity(graph: IntGraph) -> float | None:
-    weights = [op.weight for op in graph.ops if isinstance(op, MatMul)]
+    weights = [op.weight.codes for op in graph.ops if isinstance(op, MatMul)]
     total = sum(weight.size for weight in weights)
     return float(sum(np.count_nonzero(weight == 0) for weight in weights) / total) if total else None
 

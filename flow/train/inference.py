@@ -19,7 +19,7 @@ from flow.errors import UnsupportedError
 from flow.frontend.keras.topology import Call, Topology, topology
 from flow.frontend.quantizers import FUNCTIONS, activation_cast, parse_quantizer
 from flow.frontend.trained import Arrays, TrainedModel
-from flow.ir.fixed import Codes, to_values
+from flow.ir.fixed import Cast, Codes, Overflow, Rounding, to_values
 from flow.ir.graph import Input, IntGraph, LeakyRelu, Softmax
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
 from flow.ir.reference import code_dtype
@@ -291,10 +291,27 @@ def _double_activation(call: Call) -> Function:
     if cast is None:
         kind = "QActivation" if call.class_name.startswith("Q") else "Activation"
         return _single(layer_function(kind, {"activation": entry}))
-    steps = 2.0**cast.format.frac_bits
-    low = -cast.format.max_code if cast.overflow.value == "AP_SAT_SYM" else cast.format.min_code
-    limits = float(low), float(cast.format.max_code)
-    return lambda x: tf.clip_by_value(tf.round(x * steps), *limits) / steps
+    return cast_values(cast)
+
+
+def cast_values(cast: Cast) -> Function:
+    """Return what a cast that saturates does to float64 values.
+
+    Raises:
+        UnsupportedError: it rounds or overflows in a way that no activation quantizer of QKeras does.
+    """
+    rounding = ROUNDINGS.get(cast.rounding)
+    if rounding is None or cast.overflow not in (Overflow.SAT, Overflow.SAT_SYM) or cast.divisor != 1:
+        raise UnsupportedError(f"{cast.cpp} is no activation quantizer; use AP_RND_CONV, AP_RND or AP_TRN, and AP_SAT")
+    steps, limits = 2.0**cast.format.frac_bits, (float(cast.lowest_code), float(cast.format.max_code))
+    return lambda x: tf.clip_by_value(rounding(x * steps), *limits) / steps
+
+
+ROUNDINGS: Mapping[Rounding, Function] = {
+    Rounding.RND_CONV: tf.round,  # ties to even
+    Rounding.RND: lambda x: tf.floor(x) + tf.cast(x - tf.floor(x) >= 0.5, x.dtype),
+    Rounding.TRN: tf.floor,
+}
 
 
 def _weighted(class_name: str, config: Mapping[str, Any], arrays: Arrays) -> Function:

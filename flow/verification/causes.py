@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from flow.errors import UnsupportedError
 from flow.ir.fixed import (
     CODE_BITS,
+    Cast,
     Codes,
+    Constant,
     FixedFormat,
     Overflow,
     Rounding,
     covering,
     overflow_to,
-    requantize,
     round_quotient,
 )
 from flow.ir.graph import (
-    CONSTANTS,
     MERGES,
     Conv,
     Gather,
@@ -46,8 +46,9 @@ from flow.ir.graph import (
     Reshape,
     Softmax,
     SumPool,
+    constants,
 )
-from flow.ir.intervals import common_grid, exact_result, window_counts
+from flow.ir.intervals import common_grid, exact_result
 from flow.ir.reference import run
 from flow.ir.sums import Carrier
 
@@ -87,7 +88,7 @@ class Site:
     def cast(self, op: Op, exact: Codes | None = None) -> Codes:
         """Return the exact result (or another one on the same grid) cast as `op` casts."""
         exact = self.exact if exact is None else exact
-        return requantize(exact, self.frac_bits, op.format, op.rounding, op.overflow, op.divisor)
+        return op.cast(exact, self.frac_bits)
 
 
 Candidate = tuple[str, Callable[[Site], Codes]]
@@ -102,7 +103,7 @@ def site(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes]
 
 def alone(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes]) -> tuple[Codes, Codes, int]:
     """Return the codes of an op for codes of its inputs, its exact result before the cast, and the grid of that."""
-    ports = [Input(name=name, inputs=(), shape=x.shape[1:], format=formats[name]) for name, x in inputs.items()]
+    ports = [Input(name=name, inputs=(), shape=x.shape[1:], cast=Cast(formats[name])) for name, x in inputs.items()]
     graph = IntGraph(name="alone", ops=(*ports, op))
     parts: list[Codes] = []
     grid = [op.format.frac_bits]
@@ -147,15 +148,19 @@ def _modes(op: Op) -> Iterator[Candidate]:
         yield from _softmax_modes(op)
         return
     modes = [(rounding, overflow) for rounding in Rounding for overflow in Overflow]
-    modes.sort(key=lambda mode: (mode[0] is not op.rounding) + (mode[1] is not op.overflow))  # one change before two
+    modes.sort(
+        key=lambda mode: (mode[0] is not op.cast.rounding) + (mode[1] is not op.cast.overflow)
+    )  # one change before two
     for rounding, overflow in modes[1:]:
-        new = [each.value for each, own in ((rounding, op.rounding), (overflow, op.overflow)) if each is not own]
-        old = [each.value for each in (op.rounding, op.overflow) if each not in (rounding, overflow)]
+        new = [
+            each.value for each, own in ((rounding, op.cast.rounding), (overflow, op.cast.overflow)) if each is not own
+        ]
+        old = [each.value for each in (op.cast.rounding, op.cast.overflow) if each not in (rounding, overflow)]
         yield f"{' and '.join(new)} instead of {' and '.join(old)}", _cast(op, rounding=rounding, overflow=overflow)
 
 
 def _cast(op: Op, **settings: Any) -> Callable[[Site], Codes]:
-    other = replace(op, **settings)
+    other = replace(op, cast=replace(op.cast, **settings))
     coarser = op.format.frac_bits - other.format.frac_bits
     return lambda where: where.cast(other) << coarser
 
@@ -196,22 +201,22 @@ def _other_formats(fmt: FixedFormat) -> Iterator[FixedFormat]:
 
 
 def _divisions(op: Op) -> Iterator[Candidate]:
-    if op.divisor != 1:
+    if op.cast.divisor != 1:
         for mode in (Rounding.TRN, Rounding.TRN_ZERO):
-            words = f"a division by {op.divisor} that is {mode.value} before the cast"
+            words = f"a division by {op.cast.divisor} that is {mode.value} before the cast"
             yield words, _divided_first(op, mode)
     if isinstance(op, SumPool):
         yield from _averages(op)
-    if op.divisor != 1:
-        powers = (1 << op.divisor.bit_length() - 1, 1 << op.divisor.bit_length())
-        for divisor in dict.fromkeys((1, *powers, op.divisor - 1, op.divisor + 1)):
-            if divisor != op.divisor:
-                yield f"a division by {divisor} instead of {op.divisor}", _cast(op, divisor=divisor)
+    if op.cast.divisor != 1:
+        powers = (1 << op.cast.divisor.bit_length() - 1, 1 << op.cast.divisor.bit_length())
+        for divisor in dict.fromkeys((1, *powers, op.cast.divisor - 1, op.cast.divisor + 1)):
+            if divisor != op.cast.divisor:
+                yield f"a division by {divisor} instead of {op.cast.divisor}", _cast(op, divisor=divisor)
 
 
 def _divided_first(op: Op, rounding: Rounding) -> Callable[[Site], Codes]:
-    whole = replace(op, divisor=1)
-    return lambda where: where.cast(whole, round_quotient(where.exact, op.divisor, rounding))
+    whole = replace(op, cast=replace(op.cast, divisor=1))
+    return lambda where: where.cast(whole, round_quotient(where.exact, op.cast.divisor, rounding))
 
 
 def _averages(op: SumPool) -> Iterator[Candidate]:
@@ -220,15 +225,16 @@ def _averages(op: SumPool) -> Iterator[Candidate]:
     An average is the sum times `weight` over a total, `weight * count` of a full window; where the division is left to
     a later op, only what has the same total can be told.
     """
-    counts, fused = window_counts(op), op.divisor != 1
-    total = op.divisor if fused else int((op.weight * counts).max())
-    full = np.full_like(counts, math.prod(op.window))
+    counts, fused = op.window.counts(op.shape[:-1]), op.cast.divisor != 1
+    total = op.cast.divisor if fused else int((op.weight.codes * counts).max())
+    full = np.full_like(counts, op.window.pixels)
     for words, pixels in (("all pixels of a window", full), ("real pixels only", counts)):
         common = math.lcm(total, *np.unique(pixels).tolist())
         if fused or common == total:
             weight = common // pixels
-            more: dict[str, Any] = {"weight": weight, "weight_format": covering(0, int(weight.max()), 0)}
-            yield f"an average over {words}", changed(replace(op, divisor=common if fused else 1, **more))
+            constant = Constant(weight, covering(0, int(weight.max()), 0))
+            cast = replace(op.cast, divisor=common if fused else 1)
+            yield f"an average over {words}", changed(replace(op, weight=constant, cast=cast))
 
 
 def _accumulators(where: Site) -> Iterator[Candidate]:
@@ -239,8 +245,8 @@ def _accumulators(where: Site) -> Iterator[Candidate]:
             return
         own, what = op.accumulator, "an accumulator"
     elif isinstance(op, SumPool) or (isinstance(op, Merge) and op.function in ("add", "subtract", "multiply")):
-        frac_bits, low, high = exact_result(op, *(where.formats[name] for name in op.inputs))
-        own, what = covering(low, high, frac_bits), "a result before the cast"
+        own = exact_result(op, *(where.formats[name] for name in op.inputs)).format
+        what = "a result before the cast"
     else:
         return
     for width in range(own.width - 1, 1, -1):
@@ -261,17 +267,15 @@ def _truncated(op: Op, dropped: int) -> Callable[[Site], Codes]:
 
 def _constant_formats(op: Op) -> Iterator[Candidate]:
     """Yield constants that lost their top bits or their last ones on the way into a narrower type."""
-    for name, format_name in CONSTANTS.items():
-        if name not in {item.name for item in fields(op)}:
-            continue
-        codes, fmt = getattr(op, name), getattr(op, format_name)
+    for name, constant in constants(op).items():
+        codes, fmt = constant.codes, constant.format
         for int_bits, frac_bits in ((1, 0), (2, 0), (0, 1), (0, 2)):
             if fmt.width <= int_bits + frac_bits:
                 continue
             narrow = replace(fmt, int_bits=fmt.int_bits - int_bits, frac_bits=fmt.frac_bits - frac_bits)
-            held = requantize(codes, fmt.frac_bits, narrow, Rounding.TRN, Overflow.WRAP) << frac_bits
+            held = Cast(narrow)(codes, fmt.frac_bits) << frac_bits
             if not np.array_equal(held, codes):
-                values: dict[str, Any] = {name: held}
+                values: dict[str, Any] = {name: held if isinstance(op, Lookup) else Constant(held, fmt)}
                 yield f"{name} of format {narrow} instead of {fmt}", changed(replace(op, **values))
 
 
@@ -282,14 +286,15 @@ def _paddings(where: Site) -> Iterator[Candidate]:
         raised = where.frac_bits - fmt.frac_bits
         for words, fill in _fills(fmt, 0):
             yield words, _filled(op, fill << raised)
-    if not isinstance(op, Conv | Pool) or not any(op.padding):
+    if not isinstance(op, Conv | Pool) or not any(op.window.padding):
         return
     fmt = where.formats[op.inputs[0]]
     for words, fill in _fills(fmt, fmt.min_code if isinstance(op, MaxPool) else 0):
         yield words, _padded_by_hand(op, fill)
-    swapped = tuple(each for pair in zip(op.padding[1::2], op.padding[::2], strict=True) for each in pair)
-    if swapped != op.padding:
-        yield f"padding {swapped} instead of {op.padding}", changed(replace(op, padding=swapped))
+    swapped = replace(op.window, pads=tuple((after, before) for before, after in op.window.pads))
+    if swapped != op.window:
+        words = f"padding {swapped.padding} instead of {op.window.padding}"
+        yield words, changed(replace(op, window=swapped))
 
 
 def _fills(fmt: FixedFormat, own: int) -> Iterator[tuple[str, int]]:
@@ -306,11 +311,10 @@ def _filled(op: Gather, fill: int) -> Callable[[Site], Codes]:
 
 
 def _padded_by_hand(op: Conv | Pool, fill: int) -> Callable[[Site], Codes]:
-    pads = list(zip(op.padding[::2], op.padding[1::2], strict=True))
-    bare = replace(op, padding=(0,) * len(op.padding))
+    bare = replace(op, window=op.window.unpadded())
 
     def codes(where: Site) -> Codes:
-        wide = np.pad(where.x, [(0, 0), *pads, (0, 0)], constant_values=fill)
+        wide = np.pad(where.x, [(0, 0), *op.window.pads, (0, 0)], constant_values=fill)
         return alone(bare, where.formats, {op.inputs[0]: wide})[0]
 
     return codes
@@ -329,14 +333,14 @@ def _functions(op: Op) -> Iterator[Candidate]:
             for limit in (op.limit - 1, op.limit + 1):
                 yield f"limit {limit} instead of {op.limit}", changed(replace(op, limit=limit))
     elif isinstance(op, LeakyRelu):
-        yield "zero instead of the slope", changed(replace(op, slope=np.zeros_like(op.slope)))
+        yield "zero instead of the slope", changed(replace(op, slope=Constant.zeros(*op.slope.codes.shape)))
     elif isinstance(op, MaxPool):
         yield "the smallest code of a window", lambda where: ~_largest(op, ~where.x.astype(np.int64))
 
 
 def _largest(op: MaxPool, x: NDArray[np.int64]) -> Codes:
     fmt = covering(int(x.min()), int(x.max()), op.format.frac_bits)
-    return alone(replace(op, format=fmt), {op.inputs[0]: fmt}, {op.inputs[0]: x})[0]
+    return alone(replace(op, cast=replace(op.cast, format=fmt)), {op.inputs[0]: fmt}, {op.inputs[0]: x})[0]
 
 
 def _orders(where: Site) -> Iterator[Candidate]:
@@ -371,7 +375,7 @@ def _input_grids(where: Site) -> Iterator[Candidate]:
     if isinstance(op, MaxPool | Reshape | Lookup | Softmax):
         return
     for name, fmt in where.formats.items():
-        finest, _ = common_grid(list(where.formats.values()))
+        finest = common_grid(list(where.formats.values()))[0].frac_bits
         for frac_bits in dict.fromkeys((finest, *(fmt.frac_bits + shift for shift in (1, -1, 2, -2)))):
             if frac_bits != fmt.frac_bits:
                 other = replace(fmt, int_bits=fmt.int_bits + fmt.frac_bits - frac_bits, frac_bits=frac_bits)

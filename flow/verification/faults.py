@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from flow.ir.fixed import Codes, FixedFormat, covering
-from flow.ir.graph import BatchNorm, Conv, Gather, LeakyRelu, Lookup, MatMul, Op, Reshape, Softmax, SumPool
+from flow.ir.fixed import Codes, Constant, FixedFormat, covering
+from flow.ir.graph import BatchNorm, Conv, Gather, LeakyRelu, Lookup, MatMul, Op, Reshape, Softmax, SumPool, constants
 from flow.verification.causes import Candidate, Site, alone, as_gather, changed
 
 MOST_PLACES = 4
@@ -76,13 +76,13 @@ class _Lane:
     Attributes:
         op: the op with this channel alone.
         place: index of the channel's constants after their position in `constants`.
-        constants: field of `op` -> (its codes there, last axis 1; their format).
+        constants: field of `op` -> what it holds there, last axis 1.
         formats, inputs, observed: as a site has them; the inputs of ops without products have a last axis of 1.
     """
 
     op: MatMul | BatchNorm | LeakyRelu
     place: tuple[int, ...]
-    constants: Mapping[str, tuple[Codes, FixedFormat]]
+    constants: Mapping[str, Constant]
     formats: Mapping[str, FixedFormat]
     inputs: Mapping[str, Codes]
     observed: Codes
@@ -92,11 +92,6 @@ class _Lane:
         return replace(self, inputs=inputs, observed=self.observed[samples])
 
 
-LANE_CONSTANTS: Mapping[type[Op], tuple[str, ...]] = {
-    MatMul: ("weight", "bias"),
-    BatchNorm: ("scale", "offset"),
-    LeakyRelu: ("slope",),
-}
 _Change = tuple[str, tuple[int, ...], int]
 """Field, position in it, code that stands there instead."""
 
@@ -108,20 +103,20 @@ def _constants(where: Site, wrong: Codes) -> Iterator[Candidate]:
         return
     fitting = [list(_fitting(lane)) for lane in lanes]
     for chosen in islice(product(*fitting), SURVIVORS):
-        constants = {name: getattr(where.op, name).copy() for name in lanes[0].constants}
+        changed_codes = {name: constant.codes.copy() for name, constant in constants(where.op).items()}
         words = []
         for lane, (name, position, code) in zip(lanes, chosen, strict=True):
             index = (*position, *lane.place)
-            words.append(f"{name} {index} of {code} instead of {constants[name][index]}")
-            constants[name][index] = code
-        yield " and ".join(words), changed(_with(where.op, constants))
+            words.append(f"{name} {index} of {code} instead of {changed_codes[name][index]}")
+            changed_codes[name][index] = code
+        yield " and ".join(words), changed(_with(where.op, changed_codes))
 
 
 def _places(op: Op, wrong: Codes) -> list[tuple[int, ...]]:
     """Return the indices of diverging channels; of slopes, those that act on diverging elements."""
     indices = np.argwhere(wrong)[:, 1:]
     if isinstance(op, LeakyRelu):
-        indices = np.where(np.array(op.slope.shape) == 1, 0, indices[:, indices.shape[1] - op.slope.ndim :])
+        indices = np.where(np.array(op.slope.codes.shape) == 1, 0, indices[:, indices.shape[1] - op.slope.codes.ndim :])
     else:
         indices = indices[:, -1:]
     return [tuple(index) for index in np.unique(indices, axis=0).tolist()]
@@ -130,9 +125,8 @@ def _places(op: Op, wrong: Codes) -> list[tuple[int, ...]]:
 def _lane(where: Site, place: tuple[int, ...]) -> _Lane:
     op, x = where.op, where.x
     assert isinstance(op, MatMul | BatchNorm | LeakyRelu)
-    names = LANE_CONSTANTS[MatMul if isinstance(op, MatMul) else type(op)]
     if isinstance(op, LeakyRelu):
-        acts = np.zeros(op.slope.shape, bool)
+        acts = np.zeros(op.slope.codes.shape, bool)
         acts[place] = True
         mask = np.broadcast_to(acts, op.shape)
         x, observed = x[:, mask][..., np.newaxis], where.observed[:, mask]
@@ -141,11 +135,11 @@ def _lane(where: Site, place: tuple[int, ...]) -> _Lane:
         if isinstance(op, BatchNorm):
             x = x[..., place[0], np.newaxis]
         elif isinstance(op, Conv) and op.groups > 1:
-            each = op.weight.shape[-2]
-            first = place[0] // (op.weight.shape[-1] // op.groups) * each
+            each = op.weight.codes.shape[-2]
+            first = place[0] // (op.weight.codes.shape[-1] // op.groups) * each
             x, op = x[..., first : first + each], replace(op, groups=1)
     here = tuple(slice(each, each + 1) for each in place)
-    held = {name: (_last(getattr(op, name), here), getattr(op, f"{name}_format")) for name in names}
+    held = {name: Constant(_last(each.codes, here), each.format) for name, each in constants(op).items()}
     bare = replace(op, accumulator=None, channel_bits=()) if isinstance(op, MatMul) else op
     inputs = {op.inputs[0]: x}
     return _Lane(op=bare, place=place, constants=held, formats=where.formats, inputs=inputs, observed=observed)
@@ -161,16 +155,16 @@ def _fitting(lane: _Lane) -> Iterator[_Change]:
     """Yield the changes of one constant that give every observed code of a lane."""
     changes = [
         (name, position, code)
-        for name, (codes, fmt) in lane.constants.items()
-        for position in np.ndindex(codes.shape[:-1])
-        for code in near(int(codes[position][0]), fmt)
+        for name, constant in lane.constants.items()
+        for position in np.ndindex(constant.codes.shape[:-1])
+        for code in near(int(constant.codes[position][0]), constant.format)
     ]
     if len(changes) > MOST_NUMBERS:
         return
-    constants = sum(codes.size for codes, _ in lane.constants.values())
-    products = constants * math.prod(lane.observed.shape[1:]) * len(changes)
+    size = sum(constant.codes.size for constant in lane.constants.values())
+    products = size * math.prod(lane.observed.shape[1:]) * len(changes)
     few = lane.part(slice(0, max(1, min(64, PRODUCTS // products))))
-    batch = max(1, WEIGHTS // constants)
+    batch = max(1, WEIGHTS // size)
     survivors = (
         change for start in range(0, len(changes), batch) for change in _surviving(few, changes[start : start + batch])
     )
@@ -181,28 +175,26 @@ def _fitting(lane: _Lane) -> Iterator[_Change]:
 
 def _surviving(lane: _Lane, changes: list[_Change]) -> list[_Change]:
     """Return the changes that give what was observed: one channel computes each of them."""
-    constants = {name: np.repeat(codes, len(changes), axis=-1) for name, (codes, _) in lane.constants.items()}
+    codes_of = {name: np.repeat(held.codes, len(changes), axis=-1) for name, held in lane.constants.items()}
     for number, (name, position, code) in enumerate(changes):
-        constants[name][position][..., number] = code
+        codes_of[name][position][..., number] = code
     name = lane.op.inputs[0]
     x = lane.inputs[name]
     if not isinstance(lane.op, MatMul):
         x = np.repeat(x, len(changes), axis=-1)
-    op = replace(_with(lane.op, constants), shape=(*lane.observed.shape[1:], len(changes)))
+    op = replace(_with(lane.op, codes_of), shape=(*lane.observed.shape[1:], len(changes)))
     codes, _, _ = alone(op, lane.formats, {name: x})
     fits = (codes == lane.observed[..., np.newaxis]).reshape(-1, len(changes)).all(axis=0)
     return [change for change, fit in zip(changes, fits, strict=True) if fit]
 
 
-def _with(op: Op, constants: Mapping[str, Codes]) -> Op:
-    """Return an op with other constants, in formats that hold them."""
-    formats = {
-        f"{name}_format": covering(
-            min(0, int(codes.min())), max(1, int(codes.max())), getattr(op, f"{name}_format").frac_bits
-        )
-        for name, codes in constants.items()
+def _with(op: Op, codes_of: Mapping[str, Codes]) -> Op:
+    """Return an op with other codes in its constants, in formats that hold them."""
+    held = constants(op)
+    values: dict[str, Any] = {
+        name: Constant(codes, covering(min(0, int(codes.min())), max(1, int(codes.max())), held[name].format.frac_bits))
+        for name, codes in codes_of.items()
     }
-    values: dict[str, Any] = {**constants, **formats}
     return replace(op, **values)
 
 
@@ -280,14 +272,14 @@ def _named(op: Op, where: Site, starts: list[int], position: int) -> str:
 
 def _pixels(op: SumPool) -> Iterator[Candidate]:
     """Yield the sum without one pixel of each window."""
-    for offset in islice(np.ndindex(op.window), MOST_ENTRIES):
+    for offset in islice(np.ndindex(op.window.size), MOST_ENTRIES):
         yield f"pixel {offset} of each window left away", _without(op, offset)
 
 
 def _without(op: SumPool, offset: tuple[int, ...]) -> Callable[[Site], Codes]:
     def codes(where: Site) -> Codes:
         pixel, _, _ = alone(_one_pixel(op, where.formats[op.inputs[0]], offset), where.formats, where.inputs)
-        return where.cast(op, where.exact - pixel * op.weight[..., np.newaxis])
+        return where.cast(op, where.exact - pixel * op.weight.codes[..., np.newaxis])
 
     return codes
 
@@ -295,17 +287,14 @@ def _without(op: SumPool, offset: tuple[int, ...]) -> Callable[[Site], Codes]:
 def _one_pixel(op: SumPool, x: FixedFormat, offset: tuple[int, ...]) -> Conv:
     """Return the convolution that takes one pixel of each window."""
     channels = op.shape[-1]
-    weight = np.zeros((*op.window, 1, channels), np.int64)
+    weight = np.zeros((*op.window.size, 1, channels), np.int64)
     weight[offset] = 1
     common = {item.name: getattr(op, item.name) for item in fields(Op)}
-    wide = {"format": covering(x.min_code, x.max_code, x.frac_bits), "divisor": 1}
+    wide = replace(op.cast, format=covering(x.min_code, x.max_code, x.frac_bits), divisor=1)
     return Conv(
-        **{**common, **wide},
-        weight=weight,
-        weight_format=covering(0, 1, 0),
-        bias=np.zeros(channels, np.int64),
-        bias_format=covering(0, 1, 0),
-        strides=op.strides,
-        padding=op.padding,
+        **{**common, "cast": wide},
+        weight=Constant(weight, FixedFormat(False, 1, 0)),
+        bias=Constant.zeros(channels),
+        window=op.window,
         groups=channels,
     )

@@ -101,8 +101,8 @@ def test_sparsity_is_the_share_of_zeros_in_the_weight_files(strategy: str) -> No
             if isinstance(op, MatMul):
                 variable = re.search(rf"(w\d+), b\d+\); // {op.name}\n", text).group(1)  # type: ignore[union-attr]
                 values = np.array(project.text(f"firmware/weights/{variable}.txt").split(","), np.float64)
-                assert values.size == op.weight.size
-                assert np.count_nonzero(values == 0) == np.count_nonzero(op.weight == 0), op.name
+                assert values.size == op.weight.codes.size
+                assert np.count_nonzero(values == 0) == np.count_nonzero(op.weight.codes == 0), op.name
 
 
 def test_a_stored_zero_is_zero_and_no_stored_weight_else() -> None:
@@ -110,7 +110,7 @@ def test_a_stored_zero_is_zero_and_no_stored_weight_else() -> None:
     lowered = graph("dense_unsigned_input")
     project = emit(lowered, Target(strategy="Resource"))
     stored = [int(text) for text in project.text("firmware/weights/w2.txt").split(",")]
-    weight = first(lowered).weight.T.reshape(-1)  # type: ignore[attr-defined]
+    weight = first(lowered).weight.codes.T.reshape(-1)  # type: ignore[attr-defined]
     assert [code == 0 for code in stored] == [code == 0 for code in weight]
 
 

@@ -18,13 +18,14 @@ from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.kernels import divide
 from flow.backends.hls4ml.readback import findings
 from flow.backends.hls4ml.together import compile_together
-from flow.cost.schedules import gather_schedule, pool_schedule, window_pixels
+from flow.cost.schedules import gather_schedule, pool_schedule
 from flow.errors import ToolFailedError, UnsupportedError
 from flow.ir import reference
 from flow.ir.fixed import Overflow, Rounding
-from flow.ir.graph import IntGraph, Pool
+from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
-from flow.ir.tables import TABLE_BITS
+from flow.ir.tables import TABLE_ENTRIES
+from flow.ir.windows import Window
 from flow.project import Project
 from flow.target import Target
 
@@ -99,11 +100,7 @@ def test_a_join_in_order_waits_for_nothing() -> None:
 ])  # fmt: skip
 def test_a_pool_schedule_keeps_each_window_apart(window: tuple, strides: tuple, padding: tuple) -> None:
     shape = (5, 6, 1)
-    out = tuple(
-        (n + padding[2 * i] + padding[2 * i + 1] - window[i]) // strides[i] + 1 for i, n in enumerate(shape[:2])
-    )
-    op = Pool(name="p", inputs=(), shape=(*out, 1), format=u(4), window=window, strides=strides, padding=padding)
-    pixels = window_pixels(op, shape)
+    pixels = Window.with_padding(window, strides, padding).places(shape)
     how = pool_schedule(pixels, 30)
     rows: dict[int, list[int]] = {}
     read = written = 0
@@ -119,8 +116,7 @@ def test_a_pool_schedule_keeps_each_window_apart(window: tuple, strides: tuple, 
 
 
 def test_pooling_without_overlap_keeps_one_row_of_windows() -> None:
-    op = Pool(name="p", inputs=(), shape=(4, 4, 1), format=u(4), window=(2, 2), strides=(2, 2), padding=(0, 0, 0, 0))
-    how = pool_schedule(window_pixels(op, (8, 8, 1)), 64)
+    how = pool_schedule(Window((2, 2), (2, 2), ((0, 0), (0, 0))).places((8, 8, 1)), 64)
     assert how.depth == 4 and how.targets.shape == (64, 1)
 
 
@@ -197,8 +193,8 @@ def test_a_stream_of_many_readers(simulate: Simulate) -> None:
 def test_a_step_function_is_a_table_or_comparisons() -> None:
     for starts, function in (
         ([0, 5], "table"),
-        ([0, 1, (1 << TABLE_BITS) - 1], "table"),
-        ([0, 1, 1 + (1 << TABLE_BITS)], "runs"),
+        ([0, 1, TABLE_ENTRIES - 1], "table"),
+        ([0, 1, 1 + TABLE_ENTRIES], "runs"),
     ):
         graph = lower(Net((2,), u(12)).lookup(starts, range(len(starts)), u(2)).graph())
         assert f"nnet::flow::{function}<config2> function" in emit(graph, Target()).text("firmware/parameters.h")

@@ -89,13 +89,13 @@ def _refusal(lowered: IntGraph, target: Target) -> bool:
     return not chain or any(
         (not isinstance(op, Input) and type(op) not in dialect.ops)
         or len(lowered.readers(op.name)) + (op.name in lowered.outputs) != 1
-        or op.divisor != 1
+        or op.cast.divisor != 1
         or (isinstance(op, Relu) and op.limit is not None)
         or (isinstance(op, Reshape) and op.name in lowered.outputs)
         or (isinstance(op, Dense) and len(op.shape) > 1 and Conv not in dialect.ops)
         or (one_bit_fails and isinstance(op, MatMul | BatchNorm | Relu | Requantize) and op.format.width == 1)
-        or (isinstance(op, MaxPool) and (any(op.padding) or len(op.window) != 2))
-        or (isinstance(op, MaxPool) and stream and op.window != op.strides)
+        or (isinstance(op, MaxPool) and (any(op.window.padding) or len(op.window.size) != 2))
+        or (isinstance(op, MaxPool) and stream and op.window.size != op.window.strides)
         for op in lowered.ops
     )
 

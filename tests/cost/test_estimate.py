@@ -11,7 +11,7 @@ import pytest
 import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Net, s, u
+from nets import Net, altered, s, u
 
 from flow.cost.cost_rules import (
     Logic,
@@ -40,9 +40,10 @@ from flow.cost.cost_rules import (
 from flow.cost.estimation import estimate
 from flow.cost.fifos import fifos
 from flow.errors import SpecError
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
+from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
 from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MaxPool, Op, Relu, Requantize, Reshape
 from flow.ir.passes import lower
+from flow.ir.windows import Window
 from flow.parts import find_part
 from flow.results import Resources
 from flow.target import IO_TYPES, STRATEGIES, Target
@@ -53,21 +54,27 @@ S8 = FixedFormat(True, 7, 0)
 S20 = FixedFormat(True, 19, 0)
 
 
-def dense(weight: Codes, source: str = "x", out: FixedFormat = S20, name: str = "d", **more: object) -> Dense:
+def dense(
+    weight: Codes,
+    source: str = "x",
+    out: FixedFormat = S20,
+    name: str = "d",
+    bias: Codes | None = None,
+    rounding: Rounding = Rounding.RND_CONV,
+) -> Dense:
     weight = np.asarray(weight, np.int64)
-    fields = {
-        "bias": np.zeros(weight.shape[1], np.int64),
-        "bias_format": S8,
-        "weight_format": FixedFormat(True, 12, 0),
-        "rounding": Rounding.RND_CONV,
-        "overflow": Overflow.SAT,
-        **more,
-    }
-    return Dense(name=name, inputs=(source,), shape=(weight.shape[1],), format=out, weight=weight, **fields)  # type: ignore[arg-type]
+    return Dense(
+        name=name,
+        inputs=(source,),
+        shape=(weight.shape[1],),
+        cast=Cast(out, rounding, Overflow.SAT),
+        weight=Constant(weight, FixedFormat(True, 12, 0)),
+        bias=Constant(np.zeros(weight.shape[1], np.int64) if bias is None else bias, S8),
+    )
 
 
 def on_input(op: Op, shape: tuple[int, ...], fmt: FixedFormat = U4) -> IntGraph:
-    return IntGraph(name="g", ops=(Input(name="x", inputs=(), shape=shape, format=fmt), op))
+    return IntGraph(name="g", ops=(Input(name="x", inputs=(), shape=shape, cast=Cast(fmt)), op))
 
 
 def only(graph: IntGraph, target: Target) -> Resources:
@@ -83,30 +90,24 @@ def conv_net() -> IntGraph:
     return IntGraph(
         name="net",
         ops=(
-            Input(name="x", inputs=(), shape=(6, 6, 1), format=U4),
+            Input(name="x", inputs=(), shape=(6, 6, 1), cast=Cast(U4)),
             Conv(
                 name="c",
                 inputs=("x",),
                 shape=(4, 4, 2),
-                format=U5,
-                overflow=Overflow.SAT,
-                weight=weight,
-                weight_format=S8,
-                bias=np.zeros(2, np.int64),
-                bias_format=S8,
-                strides=(1, 1),
-                padding=(0, 0, 0, 0),
+                cast=Cast(U5, overflow=Overflow.SAT),
+                weight=Constant(weight, S8),
+                bias=Constant(np.zeros(2, np.int64), S8),
+                window=Window((3, 3), (1, 1), ((0, 0), (0, 0))),
             ),
             MaxPool(
                 name="p",
                 inputs=("c",),
                 shape=(2, 2, 2),
-                format=U5,
-                window=(2, 2),
-                strides=(2, 2),
-                padding=(0, 0, 0, 0),
+                cast=Cast(U5),
+                window=Window((2, 2), (2, 2), ((0, 0), (0, 0))),
             ),
-            Reshape(name="f", inputs=("p",), shape=(8,), format=U5),
+            Reshape(name="f", inputs=("p",), shape=(8,), cast=Cast(U5)),
             dense(np.tile([1, 0, -4], (8, 1)), "f"),
         ),
     )
@@ -146,10 +147,10 @@ def test_even_tree() -> None:
 def test_cast() -> None:
     out = dense(np.ones((1, 1)), out=S8)
     assert cast_luts(32, True, 8, out) == 24 + 2 + 4 + 8, "round 24 kept bits, OR 7 dropped ones, clamp 17 to 8"
-    assert cast_luts(32, True, 8, replace(out, rounding=Rounding.RND)) == 24 + 4 + 8
-    assert cast_luts(32, True, 8, replace(out, rounding=Rounding.TRN, overflow=Overflow.WRAP)) == 0
+    assert cast_luts(32, True, 8, altered(out, rounding=Rounding.RND)) == 24 + 4 + 8
+    assert cast_luts(32, True, 8, altered(out, rounding=Rounding.TRN, overflow=Overflow.WRAP)) == 0
     assert cast_luts(8, True, 0, out) == 0, "a cast that changes nothing is wires"
-    assert cast_luts(8, True, 0, replace(out, format=FixedFormat(False, 8, 0))) == 1 + 8, "ReLU: clamp at zero"
+    assert cast_luts(8, True, 0, altered(out, format=FixedFormat(False, 8, 0))) == 1 + 8, "ReLU: clamp at zero"
 
 
 def test_memories_and_multiplexers() -> None:
@@ -204,7 +205,7 @@ def test_division_by_a_constant() -> None:
     assert constant_division(0, 45, 9, floor, part) == Logic(multipliers=1, adders=2, adder_bits=24, levels=3), (
         "45 / 9 is 5: three bits, nothing to clamp"
     )
-    rounds = constant_division(0, 45, 9, replace(floor, rounding=Rounding.RND), part)
+    rounds = constant_division(0, 45, 9, altered(floor, rounding=Rounding.RND), part)
     # the rest in 5 bits: 9 * quotient is an adder of 5 + 4 bits; a subtraction, a comparison, an increment of 3 bits
     assert (rounds.adders, rounds.adder_bits, rounds.lut) == (2 + 3, 24 + 9 + 5 + 3, 3)
     below = constant_division(-45, 45, 9, floor, part)
@@ -311,14 +312,12 @@ def test_unfused_ops() -> None:
             name="b",
             inputs=("x",),
             shape=(3, 2),
-            format=S20,
-            scale=5 * ones,
-            scale_format=S8,
-            offset=ones,
-            offset_format=S8,
+            cast=Cast(S20),
+            scale=Constant(5 * ones, S8),
+            offset=Constant(ones, S8),
         ),
-        Relu(name="r", inputs=("x",), shape=(3, 2), format=U4),
-        Requantize(name="q", inputs=("x",), shape=(3, 2), format=FixedFormat(False, 2, 0), overflow=Overflow.SAT),
+        Relu(name="r", inputs=("x",), shape=(3, 2), cast=Cast(U4)),
+        Requantize(name="q", inputs=("x",), shape=(3, 2), cast=Cast(FixedFormat(False, 2, 0), overflow=Overflow.SAT)),
     ]
     norm, relu, cast = (only(on_input(op, (3, 2)), Target()) for op in ops)
     assert norm.detail["multipliers"] == 6, "scale 5 has two digits"

@@ -76,7 +76,7 @@ def test_the_accumulators_of_the_first_op_reach_both_ends(fmt) -> None:
     op = first(graph)
     assert isinstance(op, MatMul)
     acc, found = accumulation(op, fmt), sums(graph, adversarial_inputs(graph, COUNT), op.name)
-    assert np.array_equal(found.min(axis=0), acc.low) and np.array_equal(found.max(axis=0), acc.high)
+    assert np.array_equal(found.min(axis=0), acc.channel_low) and np.array_equal(found.max(axis=0), acc.channel_high)
 
 
 def test_later_accumulators_go_as_far_as_with_any_of_many_random_inputs() -> None:

@@ -114,7 +114,7 @@ def test_the_integer_feature_map_of_the_quantized_network_finds_them_too(
 ) -> None:
     found = quantize(as_data(detector.model), detector.train_inputs[:64], settings)
     port, last = found.lowered.inputs[0], found.lowered.output
-    codes = run_output(found.lowered, quantize_values(detector.test_inputs, port.format, port.rounding, port.overflow))
+    codes = run_output(found.lowered, quantize_values(detector.test_inputs, port.cast))
     assert codes.dtype == np.int64 and codes.shape == (60, *GRID, HEAD.channels)
     assert port.format == FixedFormat(False, 0, 8)  # what the images are, nothing rounded
     values = detector.model.predict(detector.test_inputs, verbose=0)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from flow.data.inputs import MAX_INPUT_BITS, Samples, derive_format, no_inputs, parse_format, read_samples, to_port
 from flow.errors import DataError, UnsupportedError
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, to_values
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, to_values
 from flow.ir.graph import Input, IntGraph
 
 
 def port(fmt: FixedFormat, shape: tuple[int, ...] = (2,), name: str = "x") -> IntGraph:
-    op = Input(name=name, inputs=(), shape=shape, format=fmt, rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
+    op = Input(name=name, inputs=(), shape=shape, cast=Cast(fmt, Rounding.RND_CONV, Overflow.SAT))
     return IntGraph(name="g", ops=(op,))
 
 

@@ -27,7 +27,7 @@ from flow.errors import UnsupportedError
 from flow.findings import Hit
 from flow.frontend.extraction import extract, quantizes_its_input
 from flow.frontend.trained import TrainedModel
-from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import BatchNorm, Conv, Dense, Gather, Lookup, MaxPool, Merge, Relu, Requantize, Reshape
 from flow.ir.passes import lower
 from flow.ir.reference import run
@@ -54,7 +54,7 @@ def test_a_whole_model() -> None:
         )
     )
     assert kinds(graph) == [Conv, BatchNorm, Requantize, MaxPool, Reshape, Dense]
-    assert (graph.inputs[0].format, graph.inputs[0].rounding, graph.inputs[0].overflow) == (
+    assert graph.inputs[0].cast == Cast(
         s(4),
         Rounding.RND_CONV,
         Overflow.SAT,
@@ -64,9 +64,11 @@ def test_a_whole_model() -> None:
     assert graph.warnings[0] == "w" and "the final softmax ('fc') is left off the hardware" in graph.warnings[1]
     weight = graph["cv"]
     assert (
-        isinstance(weight, Conv) and weight.weight[0, :, 0, 0].tolist() == [2, 0, 1] and weight.weight_format == s(5, 1)
+        isinstance(weight, Conv)
+        and weight.weight.codes[0, :, 0, 0].tolist() == [2, 0, 1]
+        and weight.weight.format == s(5, 1)
     )
-    assert not weight.bias.any()
+    assert not weight.bias.codes.any()
     assert [op.kind for op in lower(graph).ops] == ["input", "conv", "maxpool", "reshape", "dense"]
 
 
@@ -100,10 +102,10 @@ def test_same_padding_is_that_of_tensorflow() -> None:
         u(3),
     )
     op = graph["cv"]
-    assert isinstance(op, Conv) and op.shape == (3, 3, 2) and op.padding == (1, 2, 0, 1)
+    assert isinstance(op, Conv) and op.shape == (3, 3, 2) and op.window.padding == (1, 2, 0, 1)
     graph = extract(model(port(5, 5, 1), layer("MaxPooling2D", "p", pool_size=2, strides=None, padding="same")), u(3))
     op = graph["p"]
-    assert isinstance(op, MaxPool) and op.shape == (3, 3, 1) and op.padding == (0, 1, 0, 1)
+    assert isinstance(op, MaxPool) and op.shape == (3, 3, 1) and op.window.padding == (0, 1, 0, 1)
 
 
 def test_a_residual_block() -> None:
@@ -196,7 +198,7 @@ def test_a_shared_layer_is_an_op_for_each_call() -> None:
     )
     assert [op.name for op in graph.ops] == ["a", "op_b", "d", "d_2", "m"]
     assert graph["d_2"].layers == ("d#2",)
-    assert np.array_equal(graph["d"].weight, graph["d_2"].weight)  # type: ignore[attr-defined]
+    assert np.array_equal(graph["d"].weight.codes, graph["d_2"].weight.codes)  # type: ignore[attr-defined]
 
 
 def test_a_nested_model_is_its_layers() -> None:

@@ -120,7 +120,7 @@ def test_a_folded_convolution_has_a_bias_without_use_bias() -> None:
     folded = layer("QConv2DBatchnorm", "cv", strides=[1, 1], padding="valid", use_bias=False)
     graph = extract(model(port(4, 4, 1), folded, weights={"cv": arrays(3, 3, 1, 2, bias=2)}), u(3))
     op = graph["cv"]
-    assert isinstance(op, Conv) and op.bias.tolist() == [1, -3]
+    assert isinstance(op, Conv) and op.bias.codes.tolist() == [1, -3]
 
 
 def test_dense_works_on_the_last_axis() -> None:
@@ -141,18 +141,18 @@ def test_averages_divide_in_the_cast_of_the_quantizer() -> None:
         ),
         u(4),
     )
-    assert kinds(graph) == [SumPool, Requantize] and graph["act"].divisor == 9
+    assert kinds(graph) == [SumPool, Requantize] and graph["act"].cast.divisor == 9
     assert graph["p"].layers == () and graph["act"].layers == ("p", "act")
     x = np.arange(12).reshape(4, 3, 1)
     assert values(graph, x).reshape(-1).tolist() == [4.0, 7.0]
-    assert [op.divisor for op in lower(graph).ops] == [1, 9]
+    assert [op.cast.divisor for op in lower(graph).ops] == [1, 9]
 
 
 def test_averages_at_the_edge_are_over_real_pixels() -> None:
     pool = layer("AveragePooling1D", "p", pool_size=[3], strides=[1], padding="same")
     act = layer("QActivation", "act", activation="quantized_relu(8,4)")
     graph = extract(model(port(3, 1), pool, act), u(4))
-    assert graph["act"].divisor == 3 and graph["p"].weight.tolist() == [3, 2, 3]  # type: ignore[attr-defined]
+    assert graph["act"].cast.divisor == 3 and graph["p"].weight.codes.tolist() == [3, 2, 3]  # type: ignore[attr-defined]
     means = np.array([11 / 2, 12 / 3, 5 / 2]) * 16
     assert run_output(graph, np.array([[[7], [4], [1]]]))[0, :, 0].tolist() == np.rint(means).tolist()
 
@@ -175,7 +175,7 @@ def test_the_average_quantizer_multiplies_sums() -> None:
     )
     weights = {"p": {"multiplier": np.float32(0.25)}}
     graph = extract(model(port(2, 4, 1), pool, weights=weights), u(4))
-    assert kinds(graph) == [SumPool, Requantize] and graph.output.divisor == 1
+    assert kinds(graph) == [SumPool, Requantize] and graph.output.cast.divisor == 1
     assert values(graph, np.arange(8).reshape(2, 4, 1)).reshape(-1).tolist() == [2.5, 3.75]
     with pytest.raises(UnsupportedError, match="multiplier is missing from the model file"):
         extract(model(port(2, 4, 1), pool), u(4))
@@ -197,7 +197,7 @@ def test_relus_reshapes_and_maxima_come_before_the_division() -> None:
         s(4),
     )
     assert kinds(graph) == [SumPool, Relu, MaxPool, Reshape, Requantize]
-    assert graph["act"].divisor == 3 and graph["act"].layers == ("p", "r", "m", "f", "act")
+    assert graph["act"].cast.divisor == 3 and graph["act"].layers == ("p", "r", "m", "f", "act")
     x = np.array([[-8, 1, 5, -2, 4, 7]]).T
     means = np.maximum([-2 / 3, 4 / 3, 7 / 3, 9 / 3], 0).reshape(2, 2).max(axis=1)
     assert values(graph, x).tolist() == (np.rint(means * 4) / 4).tolist()

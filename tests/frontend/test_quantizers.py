@@ -15,6 +15,7 @@ from flow.frontend.quantizers import (
     QuantizerConfig,
     activation_cast,
     check_weight_quantizer,
+    has_relu,
     parse_quantizer,
     short_name,
 )
@@ -71,10 +72,18 @@ def cast(name: str, **args: Any) -> Any:
 
 def test_the_cast_of_each_activation_quantizer() -> None:
     relu = cast("quantized_relu", bits=6, integer=2)
-    assert (relu.format, relu.overflow, relu.relu) == (FixedFormat(False, 2, 4), Overflow.SAT, True)
+    assert (relu.format, relu.overflow, has_relu(QuantizerConfig("quantized_relu", {}))) == (
+        FixedFormat(False, 2, 4),
+        Overflow.SAT,
+        True,
+    )
     assert relu.rounding is Rounding.RND_CONV
     signed = cast("quantized_bits", bits=8, integer=2, alpha=1.0)
-    assert (signed.format, signed.overflow, signed.relu) == (FixedFormat(True, 2, 5), Overflow.SAT, False)
+    assert (signed.format, signed.overflow, has_relu(QuantizerConfig("quantized_bits", {}))) == (
+        FixedFormat(True, 2, 5),
+        Overflow.SAT,
+        False,
+    )
     assert cast("quantized_bits", bits=4, symmetric=1).overflow is Overflow.SAT_SYM
     unsigned = cast("quantized_bits", bits=4, integer=1, keep_negative=0, symmetric=True)
     assert (unsigned.format, unsigned.overflow) == (FixedFormat(False, 1, 3), Overflow.SAT)

@@ -18,6 +18,7 @@ from oracle import cast, limit, round_fraction
 from flow.errors import DataError, UnsupportedError
 from flow.ir.fixed import (
     CODE_BITS,
+    Cast,
     FixedFormat,
     Overflow,
     Rounding,
@@ -26,7 +27,6 @@ from flow.ir.fixed import (
     overflow_to,
     parse_cpp,
     quantize,
-    requantize,
     round_quotient,
     round_shift,
     to_codes,
@@ -81,7 +81,7 @@ def test_requantize_is_exact(
 ) -> None:
     step = Fraction(2) ** -frac_bits
     expected = [cast(code * step, fmt, rounding, overflow) for code in codes]
-    assert requantize(np.array(codes), frac_bits, fmt, rounding, overflow).tolist() == expected
+    assert Cast(fmt, rounding, overflow)(np.array(codes), frac_bits).tolist() == expected
 
 
 @given(codes_62, st.integers(1, 2**61), roundings)
@@ -105,7 +105,7 @@ def test_requantize_divides_exactly(
     """One rounding of the quotient: never one of the shift and one of the division."""
     step = Fraction(2) ** -frac_bits
     expected = [cast(code * step / divisor, fmt, rounding, overflow) for code in codes]
-    assert requantize(np.array(codes), frac_bits, fmt, rounding, overflow, divisor).tolist() == expected
+    assert Cast(fmt, rounding, overflow, divisor)(np.array(codes), frac_bits).tolist() == expected
 
 
 floats = st.floats(-(2.0**40), 2.0**40) | st.integers(-400, 400).map(lambda n: n / 16) | st.floats(-1e300, 1e300)
@@ -120,18 +120,19 @@ def test_quantize_is_exact(values: list[float], fmt: FixedFormat, rounding: Roun
     if (np.abs(array) / fmt.step >= 2.0**62).any() and fmt.width == CODE_BITS:
         return  # no int64 beyond the format's end tells the value apart from the end
     expected = [cast(Fraction(value), fmt, rounding, overflow) for value in array.tolist()]
-    assert quantize(array, fmt, rounding, overflow).tolist() == expected
+    assert quantize(array, Cast(fmt, rounding, overflow)).tolist() == expected
 
 
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=6))
 def test_exact_codes_are_the_values_in_the_narrowest_format(values: list[float]) -> None:
     try:
-        codes, fmt = exact_codes(np.array(values))
+        constant = exact_codes(np.array(values))
     except UnsupportedError:
         fractions = [abs(Fraction(value)) for value in values if value]
         finest = min(Fraction((f.numerator & -f.numerator), f.denominator) for f in fractions)
         assert max(fractions) / finest >= 2 ** (CODE_BITS - 2)
         return
+    codes, fmt = constant.codes, constant.format
     step = Fraction(2) ** -fmt.frac_bits
     assert [int(code) * step for code in codes] == [Fraction(value) for value in values]
     assert fmt.min_code <= codes.min() and codes.max() <= fmt.max_code
@@ -160,14 +161,14 @@ def test_covering_holds_both_ends_and_no_narrower_format_does(low: int, span: in
 
 @given(formats(63), roundings, overflows)
 def test_cpp_text_reads_back(fmt: FixedFormat, rounding: Rounding, overflow: Overflow) -> None:
-    assert parse_cpp(fmt.cpp(rounding, overflow)) == (fmt, rounding, overflow)
+    assert parse_cpp(Cast(fmt, rounding, overflow).cpp) == Cast(fmt, rounding, overflow)
     assert FixedFormat.from_json(fmt.to_json()) == fmt
 
 
 def test_cpp_forms_of_hls4ml() -> None:
-    assert parse_cpp("ap_fixed<9,-2>") == (FixedFormat(True, -3, 11), Rounding.TRN, Overflow.WRAP)
-    assert parse_cpp("ap_uint<3>") == (u(3), Rounding.TRN, Overflow.WRAP)
-    assert parse_cpp("ap_ufixed<6, 2, AP_RND, AP_SAT>") == (FixedFormat(False, 2, 4), Rounding.RND, Overflow.SAT)
+    assert parse_cpp("ap_fixed<9,-2>") == Cast(FixedFormat(True, -3, 11), Rounding.TRN, Overflow.WRAP)
+    assert parse_cpp("ap_uint<3>") == Cast(u(3), Rounding.TRN, Overflow.WRAP)
+    assert parse_cpp("ap_ufixed<6, 2, AP_RND, AP_SAT>") == Cast(FixedFormat(False, 2, 4), Rounding.RND, Overflow.SAT)
     for text in ("float", "ap_fixed<16>", "ap_fixed<16,6,AP_NEAREST,AP_SAT,0>", "ap_fixed<16,6,AP_RND,AP_SAT,2>"):
         with pytest.raises(ValueError):
             parse_cpp(text)
@@ -201,9 +202,9 @@ def test_what_cannot_be_held_is_refused() -> None:
         with pytest.raises(DataError, match="NaN or infinite"):
             exact_codes(np.array([1.0, value]))
         with pytest.raises(DataError, match="NaN or infinite"):
-            quantize(np.array([value]), s(8), Rounding.TRN, Overflow.SAT)
+            quantize(np.array([value]), Cast(s(8), overflow=Overflow.SAT))
     with pytest.raises(DataError, match="too large to wrap"):
-        quantize(np.array([2.0**52]), s(8), Rounding.TRN, Overflow.WRAP)
+        quantize(np.array([2.0**52]), Cast(s(8)))
     with pytest.raises(UnsupportedError, match="values span 63 bits"):
         exact_codes(np.array([2.0**62, 1.0]))
 
@@ -244,7 +245,7 @@ def test_the_real_ap_fixed_rounds_and_overflows_so(tmp_path: Path) -> None:
     for position, (fmt, rounding, overflow) in enumerate(product(TARGETS, Rounding, Overflow)):
         if fmt == s(1) and overflow is Overflow.SAT_SYM:
             continue  # one signed bit has no symmetric range: the header leaves -1 there
-        ours = requantize(codes, SOURCE.frac_bits, fmt, rounding, overflow)
+        ours = Cast(fmt, rounding, overflow)(codes, SOURCE.frac_bits)
         assert np.array_equal(ours, said[:, position, 0]), (str(fmt), rounding, overflow)
-        from_double = quantize(values, fmt, rounding, overflow)
+        from_double = quantize(values, Cast(fmt, rounding, overflow))
         assert np.array_equal(from_double, said[:, position, 1]), (str(fmt), rounding, overflow)

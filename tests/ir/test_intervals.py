@@ -15,13 +15,11 @@ from flow.ir import reference
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import MERGES, BatchNorm, Conv, Dense, LeakyRelu, MatMul, Op, Pool, Relu, SumPool
 from flow.ir.intervals import (
+    Range,
     accumulation,
-    batchnorm_on_grid,
     casts_exactly,
     check_division,
     exact_result,
-    leaky_grid,
-    window_counts,
 )
 from flow.ir.passes import lower
 
@@ -44,8 +42,8 @@ def test_bounds_of_a_dense_hold_every_partial_sum_and_are_reached(
     assert isinstance(op, Dense)
     acc = accumulation(op, fmt)
     x = every_input(fmt, 3)
-    terms = [*((x[:, i, None] * op.weight[i]) << acc.product_shift for i in range(3))]
-    terms.append(np.broadcast_to(op.bias << acc.bias_shift, terms[0].shape))
+    terms = [*((x[:, i, None] * op.weight.codes[i]) << acc.shifts[0] for i in range(3))]
+    terms.append(np.broadcast_to(op.bias.codes << acc.shifts[1], terms[0].shape))
     sums = np.stack(
         [
             sum(t for t, used in zip(terms, chosen, strict=True) if used)
@@ -53,11 +51,14 @@ def test_bounds_of_a_dense_hold_every_partial_sum_and_are_reached(
             if any(chosen)
         ]
     )
-    assert np.array_equal(np.minimum(sums.min(axis=(0, 1)), 0), acc.low)
-    assert np.array_equal(np.maximum(sums.max(axis=(0, 1)), 0), acc.high)
-    assert acc.format.min_code <= acc.low.min() and acc.high.max() <= acc.format.max_code
-    assert max(acc.channel_bits) <= acc.format.width and acc.bound == max(acc.high.max(), -acc.low.min())
-    assert min(acc.product_shift, acc.bias_shift) == 0
+    assert np.array_equal(np.minimum(sums.min(axis=(0, 1)), 0), acc.channel_low)
+    assert np.array_equal(np.maximum(sums.max(axis=(0, 1)), 0), acc.channel_high)
+    assert acc.format.min_code <= acc.channel_low.min() and acc.channel_high.max() <= acc.format.max_code
+    assert (acc.low, acc.high) == (acc.channel_low.min(), acc.channel_high.max())
+    assert max(acc.channel_bits) <= acc.format.width and acc.bound == max(
+        acc.channel_high.max(), -acc.channel_low.min()
+    )
+    assert min(acc.shifts[0], acc.shifts[1]) == 0
 
 
 @given(small_weights, st.sampled_from(FORMATS))
@@ -68,10 +69,10 @@ def test_bounds_of_a_convolution_hold_at_every_position(weight: list[int], fmt: 
     assert isinstance(op, Conv)
     reference.run(net.graph(), every_input(fmt, 4).reshape(-1, 1, 4, 1), lambda _, exact, frac_bits: seen.append(exact))
     acc, result = accumulation(op, fmt), np.concatenate(seen)
-    assert (result >= acc.low).all() and (result <= acc.high).all()
+    assert (result >= acc.channel_low).all() and (result <= acc.channel_high).all()
     whole = Net((3,), fmt).dense(np.reshape(weight, (3, 2)), [1, -2]).ops[-1]
     assert isinstance(whole, MatMul)
-    assert np.array_equal(acc.low, accumulation(whole, fmt).low)
+    assert np.array_equal(acc.channel_low, accumulation(whole, fmt).channel_low)
 
 
 @given(st.lists(st.integers(-9, 9), min_size=4, max_size=4), st.sampled_from(FORMATS), st.integers(-1, 3))
@@ -84,10 +85,10 @@ def test_exact_results_of_the_other_ops_are_tight(values: list[int], fmt: FixedF
     for net in nets:
         op, seen, x = net.ops[-1], [], every_input(fmt, 2)
         reference.run(net.graph(), x, lambda _, exact, frac_bits, seen=seen: seen.append((exact, frac_bits)))
-        frac_bits, low, high = exact_result(op, fmt)
+        result = exact_result(op, fmt)
         exact = np.concatenate([part for part, _ in seen])
-        assert frac_bits == seen[0][1]
-        assert (low, high) == (exact.min(), exact.max())
+        assert result.frac_bits == seen[0][1]
+        assert (result.low, result.high) == (exact.min(), exact.max())
 
 
 NETS = {
@@ -125,13 +126,14 @@ def test_exact_results_are_those_that_occur(name: str) -> None:
     if not seen:  # a table has no cast
         seen = [(result.codes[op.name].min(), result.codes[op.name].max(), op.format.frac_bits)]
     found = exact_result(op, *(source.format for source in graph.sources(op)))
-    assert found == (seen[0][2], min(part[0] for part in seen), max(part[1] for part in seen))
+    ends = min(part[0] for part in seen), max(part[1] for part in seen)
+    assert (found.frac_bits, found.low, found.high) == (seen[0][2], *ends)
 
 
 def test_a_padding_of_zeros_is_in_the_range() -> None:
     op = Net((2,), s(3)).requantize(u(3)).gather(lambda x: np.pad(x, 1, constant_values=-1)).ops[-1]
     positive = FixedFormat(False, 3, 0)
-    assert exact_result(op, positive) == (0, 0, 7)
+    assert exact_result(op, positive) == Range(0, 0, 7, (0,))
 
 
 def test_window_counts_are_those_of_ones() -> None:
@@ -145,26 +147,26 @@ def test_window_counts_are_those_of_ones() -> None:
         assert isinstance(op, Pool)
         plain = Net((*shape, 1), u(1)).average(window, u(1), strides, padding).graph()
         sums = reference.run(plain, np.ones((1, *shape, 1), np.int64)).codes[op.name]
-        assert np.array_equal(window_counts(op) * op.weight, sums[0, ..., 0])
-        assert window_counts(op).max() <= np.prod(window) and window_counts(op).min() >= 1
+        assert np.array_equal(op.window.counts(op.shape[:-1]) * op.weight.codes, sums[0, ..., 0])
+        assert op.window.counts(op.shape[:-1]).max() <= np.prod(window) and op.window.counts(op.shape[:-1]).min() >= 1
 
 
 def test_divisions_beyond_int64_are_refused() -> None:
     op = Net((1,), s(8)).requantize(s(8, 4), divisor=3).ops[-1]
-    check_division(op, 0, -128, 127)
+    check_division(op, Range(0, -128, 127))
     with pytest.raises(UnsupportedError, match=r"op 'requantize_1': dividing by 3 to s8\.4 takes more than 61 bits"):
-        check_division(op, 0, -(1 << 57), 0)
+        check_division(op, Range(0, -(1 << 57), 0))
     with pytest.raises(UnsupportedError, match="dividing by 3"):
-        check_division(op, 64, 0, 1)
+        check_division(op, Range(64, 0, 1))
 
 
 def test_leaky_products_beyond_int64_are_refused() -> None:
     op = Net((1,), s(8)).leaky([3], frac=2).ops[-1]
     assert isinstance(op, LeakyRelu)
-    frac_bits, raised, slope = leaky_grid(op, s(8))
-    assert (frac_bits, raised, slope.tolist()) == (2, 2, [3])
+    exact = exact_result(op, s(8))
+    assert (exact.frac_bits, exact.shifts) == (2, (2, 0))
     with pytest.raises(UnsupportedError, match="op 'leaky_relu_1': its result needs more than 63 bits"):
-        leaky_grid(op, s(62))
+        exact_result(op, s(62))
     with pytest.raises(UnsupportedError, match="op 'merge_1': its result needs more than 63 bits"):
         Net((1,), s(40)).mark("x").merge("multiply", "x")
 
@@ -190,8 +192,8 @@ def test_sums_that_int64_cannot_hold_are_refused() -> None:
         Net((1,), s(32)).batchnorm([1 << 31], [0])
     op = Net((1,), u(2)).batchnorm([3], [1], frac=1, offset_frac=3).ops[-1]
     assert isinstance(op, BatchNorm)
-    scale, offset, frac_bits = batchnorm_on_grid(op, u(2))
-    assert (scale.tolist(), offset.tolist(), frac_bits) == ([12], [1], 3)
+    exact = exact_result(op, u(2))
+    assert (op.scale.codes << exact.shifts[0], op.offset.codes << exact.shifts[1], exact.frac_bits) == ([12], [1], 3)
 
 
 @settings(max_examples=50)
@@ -204,9 +206,9 @@ def test_the_proved_accumulator_never_wraps_and_one_bit_less_can(weight: list[in
     assert op.channel_bits == acc.channel_bits and op.accumulator == acc.format
     if op.accumulator.width > 1:
         half = FixedFormat(op.accumulator.signed, op.accumulator.int_bits - 1, op.accumulator.frac_bits)
-        assert acc.low.min() < half.min_code or acc.high.max() > half.max_code
+        assert acc.channel_low.min() < half.min_code or acc.channel_high.max() > half.max_code
 
 
 def test_relu_has_no_negative_end() -> None:
-    assert exact_result(Net((2,), s(4, 1)).relu().ops[-1], s(4, 1)) == (1, 0, 7)
+    assert exact_result(Net((2,), s(4, 1)).relu().ops[-1], s(4, 1)) == Range(1, 0, 7)
     assert isinstance(Net((2,), s(4, 1)).relu().ops[-1], Relu)

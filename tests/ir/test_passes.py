@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nets import Net, first, inputs, s, u
 
 from flow.errors import UnsupportedError
-from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.fixed import Cast, Constant, FixedFormat, Overflow, Rounding
 from flow.ir.graph import BatchNorm, Dense, IntGraph, MatMul, Op, Relu, verify
 from flow.ir.passes import fold_batchnorm, fuse_requantize, infer_accumulators, lower, rewrite
 from flow.ir.passes.fold_batchnorm import _fold, narrowed
@@ -34,18 +34,18 @@ def test_fold_multiplies_weights_and_bias() -> None:
     graph = fold_batchnorm(dense().batchnorm([4, -2], [1, 3], frac=2, offset_frac=4).graph())
     assert kinds(graph) == ["dense"]
     op = first(graph)
-    assert isinstance(op, Dense) and is_po2(op.weight)
-    step = op.weight_format.step
-    assert (op.weight * step).tolist() == [[0.5, -0.5], [-2.0, 0.0], [1.0, 0.25]]
-    assert (op.bias * op.bias_format.step).tolist() == [1.5 + 1 / 16, 1.25 + 3 / 16]
+    assert isinstance(op, Dense) and is_po2(op.weight.codes)
+    step = op.weight.format.step
+    assert (op.weight.codes * step).tolist() == [[0.5, -0.5], [-2.0, 0.0], [1.0, 0.25]]
+    assert (op.bias.codes * op.bias.format.step).tolist() == [1.5 + 1 / 16, 1.25 + 3 / 16]
     assert op.layers == ("dense_1", "batchnorm_2") and op.fused == ("dense", "batchnorm")
 
 
 def test_fold_narrows_what_it_makes() -> None:
-    codes, fmt = narrowed(np.array([8, -24, 0]), 5)
-    assert codes.tolist() == [1, -3, 0] and fmt == FixedFormat(True, 0, 2)
-    codes, fmt = narrowed(np.zeros(3, np.int64), 50)
-    assert not codes.any() and fmt == u(1)
+    constant = narrowed(np.array([8, -24, 0]), 5)
+    assert constant.codes.tolist() == [1, -3, 0] and constant.format == FixedFormat(True, 0, 2)
+    constant = narrowed(np.zeros(3, np.int64), 50)
+    assert not constant.codes.any() and constant.format == u(1)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_what_is_fused_and_what_is_not(net: Net, expected: list[str]) -> None:
 
 def test_a_unified_module_has_the_cast_of_its_requantization() -> None:
     op = first(lower(dense().relu().requantize(s(5, -1), Rounding.RND_INF, Overflow.SAT_SYM).graph()))
-    assert (op.format, op.rounding, op.overflow) == (u(4, -1), Rounding.RND_INF, Overflow.SAT_SYM)
+    assert (op.format, op.cast.rounding, op.cast.overflow) == (u(4, -1), Rounding.RND_INF, Overflow.SAT_SYM)
     assert op.fused == ("dense", "relu", "requantize")
     op = first(lower(dense().relu().graph()))
-    assert not op.format.signed and op.overflow is Overflow.SAT
+    assert not op.format.signed and op.cast.overflow is Overflow.SAT
 
 
 def test_a_relu_that_rounds_is_not_fused() -> None:
     graph = dense().relu().graph()
-    rounds = replace(graph.ops[-1], format=u(2), rounding=Rounding.RND, overflow=Overflow.WRAP)
+    rounds = replace(graph.ops[-1], cast=Cast(u(2), Rounding.RND))
     graph = replace(graph, ops=(*graph.ops[:-1], rounds))
     lowered = lower(graph)
     assert isinstance(lowered.output, Relu)
@@ -186,7 +186,7 @@ def test_accumulators_are_set_on_every_product() -> None:
     assert all(op.accumulator is not None and op.channel_bits for op in graph.ops if isinstance(op, MatMul))
     with pytest.raises(UnsupportedError, match="its accumulator may need"):
         wide = Net((4,), s(8)).dense(np.full((4, 1), 1 << 30)).graph()
-        op = replace(wide.ops[1], weight=np.full((4, 1), 1 << 60), weight_format=s(62))
+        op = replace(wide.ops[1], weight=Constant(np.full((4, 1), 1 << 60), s(62)))
         infer_accumulators(replace(wide, ops=(wide.ops[0], op)))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nets import Net, inputs, s, u
 
 from flow.ir import reference, sums
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, requantize
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import Gather, IntGraph, MatMul, Op
 from flow.ir.intervals import accumulation
 
@@ -79,7 +79,7 @@ def test_casts_at_the_end_of_floats(width: int, rounding: Rounding, overflow: Ov
     for shift in (0, 1, 2, width - 3, width - 1, width, width + 9):
         for fmt in (s(width - 1, -shift), s(8, -shift)):
             net = Net((1,), s(width)).requantize(fmt, rounding, overflow)
-            expected = requantize(codes, 0, fmt, rounding, overflow)
+            expected = Cast(fmt, rounding, overflow)(codes, 0)
             assert np.array_equal(reference.run_output(net.graph(), codes), expected), (shift, fmt)
 
 
@@ -108,14 +108,14 @@ def test_sums_beyond_float32_are_cut_into_parts(x: FixedFormat, rows: int, large
     assert isinstance(op, MatMul)
     codes = inputs(graph, 40)
     codes[20:] = np.where(codes[20:] % 3 == 0, x.max_code, x.min_code)
-    assert np.array_equal(reference.run_output(graph, codes), codes @ op.weight + op.bias)
-    ends = sums.splits(op.weight, x)
+    assert np.array_equal(reference.run_output(graph, codes), codes @ op.weight.codes + op.bias.codes)
+    ends = sums.splits(op.weight.codes, x)
     assert accumulation(op, x).bound > EXACT or ends == (rows,)
     if ends:
         assert ends[-1] == rows and len(ends) * sums.FEWEST_PRODUCTS <= rows
         for start, end in zip((0, *ends), ends, strict=False):
-            assert bound(op.weight[start:end], x) <= EXACT
-            assert end == rows or bound(op.weight[start : end + 1], x) > EXACT
+            assert bound(op.weight.codes[start:end], x) <= EXACT
+            assert end == rows or bound(op.weight.codes[start : end + 1], x) > EXACT
 
 
 def bound(weight: np.ndarray, x: FixedFormat) -> int:
@@ -200,7 +200,7 @@ def test_a_padding_that_casts_leaves_its_input_as_it_is(monkeypatch: pytest.Monk
         .requantize(s(20))
         .gather(lambda x: np.pad(x, ((1, 0), (0, 0), (0, 0)), constant_values=-1))
     )
-    op = replace(net.last, format=s(6, -9), rounding=Rounding.RND, overflow=Overflow.SAT)
+    op = replace(net.last, cast=Cast(s(6, -9), Rounding.RND, Overflow.SAT))
     copy = replace(net.last, name="again")
     graph = IntGraph(name="net", ops=(*net.ops[:-1], op, copy), outputs=("again",))
     codes = inputs(graph, 3)

@@ -47,7 +47,7 @@ def made(name: str, **settings: Any) -> QuantizedModel:
 def outputs(graph: IntGraph, values: np.ndarray) -> np.ndarray:
     """Return what an integer graph gives for values, as values."""
     port = graph.inputs[0]
-    codes = reference.run_output(graph, quantize_values(values, port.format, port.rounding, Overflow.SAT))
+    codes = reference.run_output(graph, quantize_values(values, replace(port.cast, overflow=Overflow.SAT)))
     return np.ldexp(codes.astype(float), -graph.output.format.frac_bits)
 
 
@@ -179,7 +179,7 @@ def test_equalization_helps_weights_of_unequal_channels() -> None:
 @pytest.mark.parametrize("rounding", Rounding)
 def test_every_tie_rule_is_the_same_in_search_and_reference(rounding: Rounding) -> None:
     """`quantize` itself holds the two against each other, and raises an AssertionError if they differ."""
-    assert {op.rounding for op in made("residual", rounding=rounding).lowered.ops if "requantize" in op.fused} == {
+    assert {op.cast.rounding for op in made("residual", rounding=rounding).lowered.ops if "requantize" in op.fused} == {
         rounding
     }
 
@@ -213,8 +213,8 @@ def test_powers_of_two_are_powers_of_two(bits: int) -> None:
     graph = made("residual", weights="po2", weight_bits=bits, per_channel=False).lowered
     for op in graph.ops:
         if isinstance(op, MatMul):
-            assert is_po2(op.weight)
-            exponents = {int(abs(each)).bit_length() for each in op.weight.ravel() if each}
+            assert is_po2(op.weight.codes)
+            exponents = {int(abs(each)).bit_length() for each in op.weight.codes.ravel() if each}
             assert max(exponents) - min(exponents) + 1 <= 2 ** (bits - 1) - 1
 
 
@@ -230,7 +230,7 @@ def test_zeros_stay_zero() -> None:
         found = quantize(replace(trained, weights=weights), inputs("dense"), settings)
         for op in found.lowered.ops:
             if isinstance(op, MatMul):
-                assert np.count_nonzero(op.weight == 0) >= 2 * op.weight.size // 3
+                assert np.count_nonzero(op.weight.codes == 0) >= 2 * op.weight.codes.size // 3
 
 
 def test_bias_correction_takes_the_mean_error_away() -> None:
@@ -264,7 +264,7 @@ def test_layers_have_widths_of_their_own() -> None:
     found = quantize(trained, inputs("residual"), QuantSettings(layers=own))
     stem = found.record["modules"][0]
     assert (stem["name"], stem["bits"], stem["weight_bits"]) == ("stem", 5, 3)
-    codes = found.lowered["stem"].weight  # type: ignore[attr-defined]
+    codes = found.lowered["stem"].weight.codes  # type: ignore[attr-defined]
     assert max(len({*np.abs(codes[..., channel]).ravel()}) for channel in range(codes.shape[-1])) <= 5
     with pytest.raises(SpecError, match="no such layer; it has"):
         quantize(trained, inputs("residual"), QuantSettings(layers={"nowhere": LayerSettings(bits=4)}))
@@ -278,7 +278,7 @@ def test_a_budget_of_bits_is_kept() -> None:
         for op in graph.ops:
             if isinstance(op, MatMul):
                 row = next(row for row in rows if op.name in row["ops"])
-                sizes[row["name"]] += op.weight.size
+                sizes[row["name"]] += op.weight.codes.size
         spent = sum(sizes[row["name"]] * row["weight_bits"] for row in rows)
         assert spent <= budget * sum(sizes.values())
     errors = [error("residual", made("residual", budget_bits=budget)) for budget in (3.0, 4.5, 7.0)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flow.errors import SpecError, UnsupportedError
 from flow.ir import reference
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, exact_codes, requantize, to_values
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, to_values
 from flow.ir.fixed import quantize as quantize_values
 from flow.ir.passes import lower
 from flow.quantization.assembly import assemble
@@ -73,7 +73,7 @@ def integer_error(whole: Plan, ports: Any, seen: Mapping[str, Choice], task: Tas
     until = whole.graph.ops.index(whole.graph[point]) + 1
     cut = replace(whole.graph, ops=whole.graph.ops[:until], outputs=(point,))
     graph = lower(assemble(cut, whole.found, choices, whole.ports, whole.settings.rounding, whole.functions))
-    codes = {op.name: quantize_values(ports[op.name], op.format, op.rounding, Overflow.SAT) for op in graph.inputs}
+    codes = {op.name: quantize_values(ports[op.name], replace(op.cast, overflow=Overflow.SAT)) for op in graph.inputs}
     values = to_values(reference.run_output(graph, graph.join_port(codes)), graph.output.format)
     return float(np.square(values.reshape(task.target.shape) - task.target).sum())
 
@@ -174,7 +174,7 @@ def test_the_cast_of_the_search_is_that_of_the_hardware(
     fmt = FixedFormat(signed, 8 - signed, 6 - dropped - 6)
     values = np.ldexp(np.array(codes, np.float32), dropped - 6 - 6 + 6)
     exact = np.array(codes, np.int64)
-    wanted = requantize(exact, 6 - dropped, fmt, rounding, Overflow.SAT)
+    wanted = Cast(fmt, rounding, Overflow.SAT)(exact, 6 - dropped)
     assert np.array_equal(cast(values, fmt, rounding), wanted)
 
 
@@ -182,8 +182,8 @@ def test_channels_are_never_finer_than_their_spread() -> None:
     weight = np.array([[1.0, 2.0**-30, 0.0]])
     (found,) = weight_candidates(weight, 8, "integer", True, (0,))
     assert found.frac_bits.tolist() == [6, 14, 6]
-    codes, fmt = exact_codes(found.values)
-    assert fmt.width <= 16 and codes.shape == (1, 3)
+    constant = exact_codes(found.values)
+    assert constant.format.width <= 16 and constant.codes.shape == (1, 3)
 
 
 # -- widths

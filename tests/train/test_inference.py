@@ -25,7 +25,7 @@ from flow.data.adversarial import adversarial_inputs
 from flow.errors import UnsupportedError
 from flow.frontend.extraction import extract
 from flow.ir import reference
-from flow.ir.fixed import FixedFormat
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, quantize, to_values
 from flow.ir.graph import IntGraph, Softmax
 from flow.ir.passes import lower
 from flow.train import inference, quiet_warnings
@@ -417,3 +417,18 @@ def test_a_quantizer_that_float32_cannot_saturate_exactly_runs_in_float64(tmp_pa
     port = cast("port", "quantized_bits(20,19,alpha=1)")
     found = read(sequential((3,), port, layers.ReLU(name="relu"), cast("q", "quantized_bits(8,0,alpha=1)")), tmp_path)
     assert compare(found)[0] == "float64"
+
+
+@pytest.mark.parametrize("rounding", inference.ROUNDINGS)
+@pytest.mark.parametrize("overflow", [Overflow.SAT, Overflow.SAT_SYM])
+@pytest.mark.parametrize("fmt", [FixedFormat(True, 1, 2), FixedFormat(False, 2, 1), FixedFormat(True, 4, -1)])
+def test_inference_in_float64_casts_as_the_graph_does(rounding: Rounding, overflow: Overflow, fmt: FixedFormat) -> None:
+    values, cast = np.arange(-200, 200) / 16, Cast(fmt, rounding, overflow)
+    ours = np.asarray(inference.cast_values(cast)(inference.tf.constant(values, inference.tf.float64)))
+    assert np.array_equal(ours, to_values(quantize(values, cast), fmt))
+
+
+@pytest.mark.parametrize("cast", [Cast(BYTE), Cast(BYTE, Rounding.RND_INF, Overflow.SAT)])
+def test_a_cast_that_no_quantizer_has_is_refused(cast: Cast) -> None:
+    with pytest.raises(UnsupportedError, match="is no activation quantizer"):
+        inference.cast_values(cast)

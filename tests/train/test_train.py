@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from flow.data.datasets import Dataset
 from flow.errors import DataError, ModelFileError, OutputError, SpecError, ToolMissingError, UnsupportedError
 from flow.frontend.trained import FLOAT_DIR, TrainedModel, load_metrics, load_trained
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, exact_codes, quantize
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, quantize
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.spec import TASK_OF_TOPOLOGY, FloatSpec, FloatTrainSpec, ModelSpec, load_spec
 
@@ -137,7 +137,7 @@ def test_quantizers_are_idempotent_straight_through_and_serialisable(quantizer) 
 
 def test_grid_rounds_half_to_even_and_saturates() -> None:
     values = np.concatenate([samples(), np.arange(-600, 600, dtype=np.float32) / 64])
-    codes = quantize(np.clip(values, -1e6, 1e6), FixedFormat(True, 2, 5), Rounding.RND_CONV, Overflow.SAT)
+    codes = quantize(np.clip(values, -1e6, 1e6), Cast(FixedFormat(True, 2, 5), Rounding.RND_CONV, Overflow.SAT))
     assert np.array_equal(np.asarray(quantized_grid(8, 2)(values)) * 32, codes)
 
 
@@ -494,4 +494,4 @@ def accumulator_bits(model: TrainedModel) -> dict[str, int]:
 
 def finest(values: np.ndarray) -> float:
     """Return the value of the last bit that any of the values uses."""
-    return math.inf if not np.any(values) else 2.0 ** -exact_codes(values)[1].frac_bits
+    return math.inf if not np.any(values) else 2.0 ** -exact_codes(values).format.frac_bits

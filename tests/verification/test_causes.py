@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import zoo
-from nets import Net, first, inputs, s, u
+from nets import Net, altered, first, inputs, s, u
 
 from flow.ir import reference
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, overflow_to, requantize, round_quotient
+from flow.ir.fixed import (
+    Cast,
+    Codes,
+    Constant,
+    FixedFormat,
+    Overflow,
+    Rounding,
+    overflow_to,
+    round_quotient,
+)
 from flow.ir.graph import (
     BatchNorm,
     Conv,
@@ -38,7 +47,7 @@ SAMPLES = 300
 
 def changed(graph: IntGraph, op: Op, **values: Any) -> IntGraph:
     """Return a graph with one op changed."""
-    other = replace(op, **values)
+    other = altered(op, **values)
     return replace(graph, ops=tuple(other if each is op else each for each in graph.ops))
 
 
@@ -120,14 +129,11 @@ def softmax() -> Net:
 
 def padding_of(op: Any, known: dict[str, Codes], fill: int) -> Codes:
     """Return what an op gives with its padding filled: computed on inputs that hold the padding."""
-    pads = list(zip(op.padding[::2], op.padding[1::2], strict=True))
-    x = np.pad(known[op.inputs[0]], [(0, 0), *pads, (0, 0)], constant_values=fill)
+    x = np.pad(known[op.inputs[0]], [(0, 0), *op.window.pads, (0, 0)], constant_values=fill)
     net = Net(x.shape[1:], s(8))
-    bare = replace(op, inputs=("port",), padding=(0,) * len(op.padding), **(MAX if isinstance(op, MaxPool) else {}))
+    cast = Cast(s(8)) if isinstance(op, MaxPool) else op.cast
+    bare = replace(op, inputs=("port",), window=op.window.unpadded(), cast=cast)
     return reference.run(IntGraph(name="wide", ops=(net.ops[0], bare)), x.astype(np.int64)).codes[op.name]
-
-
-MAX = {"format": s(8)}
 
 
 def exact_of(graph: IntGraph, op: Op, known: dict[str, Codes]) -> tuple[Codes, int]:
@@ -140,21 +146,21 @@ def wrapped(width: int) -> Callable[[IntGraph, Any, dict[str, Codes]], Codes]:
     def codes(graph: IntGraph, op: Any, known: dict[str, Codes]) -> Codes:
         exact, frac_bits = exact_of(graph, op, known)
         narrow = overflow_to(exact, FixedFormat(True, width - 1 - frac_bits, frac_bits), Overflow.WRAP)
-        return requantize(narrow, frac_bits, op.format, op.rounding, op.overflow, op.divisor)
+        return op.cast(narrow, frac_bits)
 
     return codes
 
 
 def truncated_division(graph: IntGraph, op: Any, known: dict[str, Codes]) -> Codes:
     exact, frac_bits = exact_of(graph, op, known)
-    quotient = round_quotient(exact, op.divisor, Rounding.TRN)
-    return requantize(quotient, frac_bits, op.format, op.rounding, op.overflow)
+    quotient = round_quotient(exact, op.cast.divisor, Rounding.TRN)
+    return replace(op.cast, divisor=1)(quotient, frac_bits)
 
 
 def without_bits(dropped: int) -> Callable[[IntGraph, Any, dict[str, Codes]], Codes]:
     def codes(graph: IntGraph, op: Any, known: dict[str, Codes]) -> Codes:
         exact, frac_bits = exact_of(graph, op, known)
-        return requantize(exact >> dropped << dropped, frac_bits, op.format, op.rounding, op.overflow)
+        return op.cast(exact >> dropped << dropped, frac_bits)
 
     return codes
 
@@ -175,7 +181,7 @@ def without_first_pixel(graph: IntGraph, op: Any, known: dict[str, Codes]) -> Co
     x = known[op.inputs[0]].astype(np.int64)
     exact, frac_bits = exact_of(graph, op, known)
     pixel = x[:, :5:2, :6:2][:, : op.shape[0], : op.shape[1]]
-    return requantize(exact - pixel, frac_bits, op.format, op.rounding, op.overflow, op.divisor)
+    return op.cast(exact - pixel, frac_bits)
 
 
 def channels_first(graph: IntGraph, op: Any, known: dict[str, Codes]) -> Codes:
@@ -194,9 +200,10 @@ def read_from(element: tuple[int, ...], position: int) -> Callable[[Any], dict[s
 
 def with_weight(name: str, index: tuple[int, ...], code: int) -> Callable[[Any], dict[str, Any]]:
     def values(op: Any) -> dict[str, Any]:
-        codes = getattr(op, name).copy()
+        held = getattr(op, name)
+        codes = held.codes.copy()
         codes[index] = code
-        return {name: codes, f"{name}_format": s(20, getattr(op, f"{name}_format").frac_bits)}
+        return {name: Constant(codes, s(20, held.format.frac_bits))}
 
     return values
 
@@ -226,7 +233,7 @@ CRIMES: dict[str, Crime] = {
         dense,
         Dense,
         f"weight of format {FixedFormat(True, 1, 1)} instead of {s(4, 1)}",
-        lambda op: {"weight": overflow_to(op.weight, FixedFormat(True, 1, 1), Overflow.WRAP)},
+        lambda op: {"weight": overflow_to(op.weight.codes, FixedFormat(True, 1, 1), Overflow.WRAP)},
     ),
     "a weight": Crime(dense, Dense, "weight (2, 1) of ", with_weight("weight", (2, 1), -8)),
     "a bias": Crime(dense, Dense, "bias (3,) of 3 instead of 2", with_weight("bias", (3,), 3)),
@@ -239,7 +246,7 @@ CRIMES: dict[str, Crime] = {
         depthwise,
         Conv,
         "weight (1, 0, 2) of ",
-        lambda op: with_weight("weight", (1, 0, 2), int(op.weight[1, 0, 2]) ^ 2)(op),
+        lambda op: with_weight("weight", (1, 0, 2), int(op.weight.codes[1, 0, 2]) ^ 2)(op),
     ),
     "padding filled with the smallest code": Crime(
         conv,
@@ -262,7 +269,7 @@ CRIMES: dict[str, Crime] = {
         norm,
         BatchNorm,
         f"scale of format {FixedFormat(True, -1, 2)} instead of",
-        lambda op: {"scale": overflow_to(op.scale, s(2), Overflow.WRAP)},
+        lambda op: {"scale": overflow_to(op.scale.codes, s(2), Overflow.WRAP)},
     ),
     "batch norm rounds otherwise": Crime(
         norm, BatchNorm, "AP_TRN instead of AP_RND_CONV", lambda op: {"rounding": Rounding.TRN}
@@ -352,7 +359,7 @@ CRIMES: dict[str, Crime] = {
         same_average,
         SumPool,
         "an average over all pixels of a window",
-        lambda op: {"weight": np.ones_like(op.weight), "divisor": 9},
+        lambda op: {"weight": np.ones_like(op.weight.codes), "divisor": 9},
     ),
     "division truncated before the cast": Crime(
         same_average, SumPool, "a division by 36 that is AP_TRN before the cast", codes=truncated_division
@@ -425,7 +432,7 @@ def test_what_was_done_is_named(name: str) -> None:
     else:
         assert crime.values is not None
         observed = causes.alone(
-            replace(op, **crime.values(op)),
+            altered(op, **crime.values(op)),
             {each: graph[each].format for each in op.inputs},
             {each: known[each].astype(np.int64) for each in op.inputs},
         )[0]
@@ -453,7 +460,9 @@ def test_a_fault_in_many_channels_is_not_searched() -> None:
     graph = lower(Net((6,), s(4)).dense(zoo.ints(6, 8), frac=1).requantize(s(6, -1)).graph())
     op = first(graph, Dense)
     known = dict(reference.run(graph, inputs(graph, SAMPLES)).codes)
-    other = causes.alone(replace(op, weight=op.weight[::-1]), {"port": s(4)}, {"port": known["port"].astype(np.int64)})
+    other = causes.alone(
+        altered(op, weight=op.weight.codes[::-1]), {"port": s(4)}, {"port": known["port"].astype(np.int64)}
+    )
     cause = explain(graph, op, known, other[0])
     assert cause is not None and cause.startswith("no other rounding") and "8 of 8 channels" in cause
 
@@ -467,7 +476,7 @@ def test_an_op_is_explained_part_by_part(samples: int, monkeypatch: pytest.Monke
     known = dict(reference.run(graph, inputs(graph, SAMPLES)).codes)
     changes = with_weight("weight", (2, 1), -8)(op)
     values = {"port": s(4)}, {"port": known["port"].astype(np.int64)}
-    observed = causes.alone(replace(op, **changes), *values)[0]
+    observed = causes.alone(altered(op, **changes), *values)[0]
     cause = explain(graph, op, known, observed)
     assert cause is not None and cause.startswith("weight (2, 1) of -8 instead of ")
     observed[-1, 0] ^= 1

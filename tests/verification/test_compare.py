@@ -10,7 +10,7 @@ import pytest
 import zoo
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import Net, first, inputs, s, u
+from nets import Net, altered, first, inputs, s, u
 
 from flow.ir import reference
 from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
@@ -78,7 +78,9 @@ def test_a_narrow_accumulator_is_named() -> None:
     op = first(wide)
     assert isinstance(op, MatMul) and op.accumulator is not None
     for width in range(op.accumulator.width - 1, 5, -1):
-        exact = reference.run(lower(Net((6,), s(4)).dense(op.weight, op.bias, frac=1).graph()), CODES).codes["dense_1"]
+        exact = reference.run(
+            lower(Net((6,), s(4)).dense(op.weight.codes, op.bias.codes, frac=1).graph()), CODES
+        ).codes["dense_1"]
         low = exact.astype(np.int64) & ((1 << width) - 1)
         wrapped = np.where(low >= 1 << (width - 1), low - (1 << width), low)
         observed = np.clip(np.rint(wrapped / 2), -512, 511).astype(np.int64)
@@ -93,12 +95,14 @@ def test_a_wrong_weight_is_not_taken_for_a_mode() -> None:
     mine = graph()
     op = first(mine)
     assert isinstance(op, MatMul)
-    weight = op.weight.copy()
+    weight = op.weight.codes.copy()
     weight[2, 1] -= 1
-    theirs = replace(mine, ops=tuple(replace(op, weight=weight) if each is op else each for each in mine.ops))
+    theirs = replace(mine, ops=tuple(altered(op, weight=weight) if each is op else each for each in mine.ops))
     divergence = first_divergence(mine, reference.run(mine, CODES), run(theirs, CODES), None)
     assert divergence is not None
-    assert divergence.cause.startswith(f"weight (2, 1) of {weight[2, 1]} instead of {op.weight[2, 1]} gives exactly")
+    assert divergence.cause.startswith(
+        f"weight (2, 1) of {weight[2, 1]} instead of {op.weight.codes[2, 1]} gives exactly"
+    )
 
 
 def test_the_first_op_in_dataflow_order_and_the_simplest_sample() -> None:
@@ -186,7 +190,7 @@ def residual() -> IntGraph:
 
 
 def with_op(graph: IntGraph, name: str, **values: object) -> IntGraph:
-    ops = tuple(replace(op, **values) if op.name == name else op for op in graph.ops)
+    ops = tuple(altered(op, **values) if op.name == name else op for op in graph.ops)
     return replace(graph, ops=ops)
 
 

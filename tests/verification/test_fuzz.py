@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TESTS, needs_compiler
+from nets import altered
 
 from flow.cli import main
 from flow.errors import InputError, ToolMissingError
@@ -61,7 +62,7 @@ def test_a_wrong_rounding_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -
     lower = fuzz.lower
 
     def truncating(graph: IntGraph) -> IntGraph:
-        ops = tuple(op if isinstance(op, Input) else replace(op, rounding=Rounding.TRN) for op in lower(graph).ops)
+        ops = tuple(op if isinstance(op, Input) else altered(op, rounding=Rounding.TRN) for op in lower(graph).ops)
         return replace(lower(graph), ops=ops)
 
     monkeypatch.setattr(fuzz, "lower", truncating)

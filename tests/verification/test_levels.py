@@ -35,11 +35,11 @@ def break_weight(run: Path) -> str:
     assert isinstance(op, MatMul)
     path = run / "project/firmware/weights/w4.txt"
     numbers = path.read_text().split(",")
-    weight = op.weight.reshape(-1)
+    weight = op.weight.codes.reshape(-1)
     place = next(i for i in np.flatnonzero(np.abs(weight) == 1) if i % op.shape[-1] == 3)
     numbers[place] = f" {2 * float(numbers[place])!r}"
     path.write_text(",".join(numbers))
-    index = tuple(int(each) for each in np.unravel_index(place, op.weight.shape))
+    index = tuple(int(each) for each in np.unravel_index(place, op.weight.codes.shape))
     return f"weight {index} of {2 * weight[place]} instead of {weight[place]} gives exactly the observed codes of "
 
 

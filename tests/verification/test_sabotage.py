@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zoo
 from edits import edit
-from nets import Net, s, u
+from nets import Net, altered, s, u
 
 from flow.backends.functions import Level
 from flow.backends.hls4ml.emit import emit
@@ -296,6 +296,6 @@ def test_running_finds_it(name: str, simulations: dict[str, Level]) -> None:
 def test_the_graph_is_what_counts() -> None:
     """Reading also finds an honest project of another graph."""
     graph = victim()
-    ops = tuple(replace(op, rounding=Rounding.RND_ZERO) if op.name == LAST else op for op in graph.ops)
+    ops = tuple(altered(op, rounding=Rounding.RND_ZERO) if op.name == LAST else op for op in graph.ops)
     seen = list(findings(emit(graph, TARGETS[0]), replace(graph, ops=ops), TARGETS[0]))
     assert [finding.op for finding in seen] == [LAST]

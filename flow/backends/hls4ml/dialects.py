@@ -199,7 +199,7 @@ def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> tuple
         return f"hls4ml makes a convolution of a dense over several axes, and {backend} has none", "use vectors"
     if len(graph.readers(op.name)) + (op.name in graph.outputs) != 1:
         return f"not exactly one reader of its output, which is not supported for {backend}", "use a chain of layers"
-    if op.divisor != 1 or (isinstance(op, Relu) and op.limit is not None):
+    if op.cast.divisor != 1 or (isinstance(op, Relu) and op.limit is not None):
         return f"a division or an upper limit is not supported for {backend}", "use layers without"
     if isinstance(op, Reshape) and op.name in graph.outputs:
         return f"a final reshape is left out by hls4ml for {backend}", "drop it from the model"
@@ -209,7 +209,9 @@ def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> tuple
             f"reads, is not supported for {backend}"
         ), "use io_parallel"
     if isinstance(op, MaxPool) and (
-        any(op.padding) or len(op.window) != 2 or (target.io_type == "io_stream" and op.window != op.strides)
+        any(op.window.padding)
+        or len(op.window.size) != 2
+        or (target.io_type == "io_stream" and op.window.size != op.window.strides)
     ):
         return (
             "max pooling with padding, over other than two axes, or in io_stream with overlapping windows is not "
@@ -219,7 +221,7 @@ def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> tuple
         return f"hls4ml writes its one-bit output as two bits for {backend}", "quantize it to two bits or more"
     if isinstance(op, Dense) and dialect.dense == "dense_resource":
         reuse = target.reuse(op.name)
-        if op.weight.size > LARGE and math.log2(reuse) % 1:
+        if op.weight.codes.size > LARGE and math.log2(reuse) % 1:
             what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
             return f"{what}, or back end Vitis or Vivado", ""
     return "", ""

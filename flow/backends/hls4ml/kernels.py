@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flow.cost.schedules import gather_places, gather_schedule, pool_schedule, window_pixels
+from flow.cost.schedules import gather_places, gather_schedule, pool_schedule
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes, reciprocal
 from flow.ir.graph import (
@@ -26,7 +26,7 @@ from flow.ir.graph import (
     Softmax,
     SumPool,
 )
-from flow.ir.intervals import batchnorm_on_grid, common_grid, exact_result, leaky_grid
+from flow.ir.intervals import common_grid, exact_result
 from flow.ir.tables import smallest_table
 
 CONFIG = "@config@"
@@ -101,23 +101,24 @@ def bits_of(*codes: int) -> int:
 
 def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     """Add the type of the exact result, which also holds the codes `held`, and the cast."""
-    frac_bits, low, high = exact_result(op, *(source.format for source in graph.sources(op)))
-    rounded = frac_bits - op.format.frac_bits + 2  # ap_fixed rounds by bits that the exact result must have
-    config.size("exact_bits", max(bits_of(low, high, *held), rounded))
-    if op.divisor == 1:
-        config.constant("exact_frac", frac_bits)
+    exact = exact_result(op, *(source.format for source in graph.sources(op)))
+    rounded = exact.frac_bits - op.format.frac_bits + 2  # ap_fixed rounds by bits that the exact result must have
+    config.size("exact_bits", max(bits_of(exact.low, exact.high, *held), rounded))
+    if op.cast.divisor == 1:
+        config.constant("exact_frac", exact.frac_bits)
         config.alias("cast", f"shift_cast<{CONFIG}>")
         return
-    raised = op.format.frac_bits - frac_bits
-    division = divide(low << max(raised, 0), high << max(raised, 0), op.divisor << max(-raised, 0))
+    raised = op.format.frac_bits - exact.frac_bits
+    left = max(raised, 0)
+    division = divide(exact.low << left, exact.high << left, op.cast.divisor << max(-raised, 0))
     if max(division.reciprocal, division.denominator).bit_length() > LITERAL_BITS:
         raise UnsupportedError(
-            f"op '{op.name}' divides by {op.divisor}, which takes a constant of more than {LITERAL_BITS} bits",
+            f"op '{op.name}' divides by {op.cast.divisor}, which takes a constant of more than {LITERAL_BITS} bits",
             named=op.name,
             model=graph.name,
             remedy="quantize its input to fewer bits",
         )
-    config.constant("numerator_shift", max(raised, 0))
+    config.constant("numerator_shift", left)
     config.constant("denominator", division.denominator)
     config.constant("offset", division.offset)
     config.constant("reciprocal", division.reciprocal)
@@ -125,7 +126,7 @@ def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     config.size("numerator_bits", division.numerator_bits)
     config.size("reciprocal_bits", division.reciprocal.bit_length() + 1)
     config.size("product_bits", division.numerator_bits + division.reciprocal.bit_length() + 1)
-    config.members.append(f"static const ap_q_mode rounding = {op.rounding.value};")
+    config.members.append(f"static const ap_q_mode rounding = {op.cast.rounding.value};")
     config.alias("cast", f"divide_cast<{CONFIG}>")
 
 
@@ -172,8 +173,8 @@ def _relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 def _leaky_relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, LeakyRelu)
     x = graph.sources(op)[0].format
-    _, raised, slope = leaky_grid(op, x)
-    period = _period(np.broadcast_to(slope, op.shape))
+    raised, shift = exact_result(op, x).shifts
+    period = _period(np.broadcast_to(op.slope.codes << shift, op.shape))
     _map(config, op, "leaky_relu")
     config.constant("raise", raised)
     config.size("n_slope", len(period))
@@ -195,7 +196,8 @@ def _period(values: Codes) -> list[int]:
 def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, BatchNorm)
     x = graph.sources(op)[0].format
-    scale, offset, _ = batchnorm_on_grid(op, x)
+    shifts = exact_result(op, x).shifts
+    scale, offset = op.scale.codes << shifts[0], op.offset.codes << shifts[1]
     _map(config, op, "scale_and_offset")
     config.size("n_chan", len(scale))
     config.size("factor_bits", bits_of(*scale.tolist()))
@@ -223,13 +225,14 @@ def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, Merge)
     formats = [source.format for source in graph.sources(op)]
-    frac_bits, ends = common_grid(formats)
-    multiplies = op.function == "multiply"  # products are exact on the sum of the grids, without a shift
     config.size("n_elem", math.prod(op.shape))
     config.alias("function", op.function)
-    config.table("raise", [0 if multiplies else frac_bits - x.frac_bits for x in formats])
-    held = [(x.min_code, x.max_code) for x in formats] if multiplies else ends
-    _cast(config, op, graph, *(code for end in held for code in end))
+    config.table("raise", exact_result(op, *formats).shifts)
+    # products are exact on the sum of the grids, without a shift
+    held = [(x.min_code, x.max_code) for x in formats]
+    if op.function != "multiply":
+        held = [(x.low, x.high) for x in common_grid(formats)]
+    _cast(config, op, graph, *(code for ends in held for code in ends))
 
 
 def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
@@ -265,7 +268,7 @@ def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, Pool)
     source = graph.sources(op)[0]
-    pixels = window_pixels(op, source.shape)
+    pixels = op.window.places(source.shape)
     if (pixels < 0).all(axis=1).any():
         raise UnsupportedError(
             f"op '{op.name}' has a window of padding only",
@@ -299,8 +302,8 @@ def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     _pool(config, op, graph, stream)
     config.alias("function", f"weighted_sum<{CONFIG}>")
-    config.size("factor_bits", bits_of(*op.weight.reshape(-1).tolist()))
-    config.table("weight", op.weight.reshape(-1))
+    config.size("factor_bits", bits_of(*op.weight.codes.reshape(-1).tolist()))
+    config.table("weight", op.weight.codes.reshape(-1))
     _cast(config, op, graph, x.min_code, x.max_code)
 
 

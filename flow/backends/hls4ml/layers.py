@@ -10,7 +10,8 @@ from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.kernels import kernel
 from flow.errors import UnsupportedError
 from flow.ir.fixed import FixedFormat, Overflow, Rounding, to_values
-from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Relu, Requantize, Reshape, Shape
+from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Relu, Requantize, Reshape
+from flow.ir.windows import Shape, Window
 from flow.target import Target
 
 STAMP = "po2flow"
@@ -37,9 +38,14 @@ def form_refusals(op: Op, target: Target) -> Iterator[UnsupportedError]:
 
 
 def _refused_form(op: Op, target: Target) -> tuple[str, str]:
-    if isinstance(op, Conv) and len(op.window) not in AXES:
-        return f"is a convolution over {len(op.window)} axes", "hls4ml has 1 and 2: use Conv1D or Conv2D"
-    one_row = isinstance(op, Conv) and len(op.window) == 2 and op.window[0] == 1 < op.window[1] and op.strides[0] > 1
+    if isinstance(op, Conv) and len(op.window.size) not in AXES:
+        return f"is a convolution over {len(op.window.size)} axes", "hls4ml has 1 and 2: use Conv1D or Conv2D"
+    one_row = (
+        isinstance(op, Conv)
+        and len(op.window.size) == 2
+        and op.window.size[0] == 1 < op.window.size[1]
+        and op.window.strides[0] > 1
+    )
     if one_row and target.io_type == "io_stream":
         return (
             "has a window of one row and leaves out rows, which hls4ml's streams do not: "
@@ -47,7 +53,7 @@ def _refused_form(op: Op, target: Target) -> tuple[str, str]:
         ), ""
     if isinstance(op, Dense) and len(op.shape) > 3:
         return f"is a dense layer over {len(op.shape)} axes", "hls4ml has them over 3 at most: reshape its input"
-    casts = not isinstance(op, Input) and op.overflow is Overflow.SAT_SYM
+    casts = not isinstance(op, Input) and op.cast.overflow is Overflow.SAT_SYM
     if casts and op.format.signed and op.format.width == 1:
         return "saturates symmetrically to one signed bit, which ap_fixed does not: use another format", ""
     if op.format.width > CSIM_BITS:
@@ -84,8 +90,8 @@ def needs_kernel(op: Op, target: Target) -> bool:
     if not dialect.extended or isinstance(op, Input):
         return False
     if isinstance(op, MaxPool):
-        overlaps = target.io_type == "io_stream" and op.window != op.strides
-        return any(op.padding) or overlaps or len(op.window) != 2
+        overlaps = target.io_type == "io_stream" and op.window.size != op.window.strides
+        return any(op.window.padding) or overlaps or len(op.window.size) != 2
     return type(op) not in dialect.ops
 
 
@@ -117,18 +123,18 @@ def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str,
 
 
 def _layer_config(op: Op, target: Target) -> dict[str, Any]:
-    types = {"result": precision(op.format, op.rounding, op.overflow)}
+    types = {"result": precision(op.format, op.cast.rounding, op.cast.overflow)}
     if isinstance(op, Input):
         types = {"result": precision(op.format)}
     if isinstance(op, MatMul):
         assert op.accumulator is not None, f"{op.name}: infer_accumulators has not run"
         types |= {
-            "weight": precision(op.weight_format),
-            "bias": precision(op.bias_format),
+            "weight": precision(op.weight.format),
+            "bias": precision(op.bias.format),
             "accum": precision(op.accumulator),
         }
     if isinstance(op, BatchNorm):
-        types |= {"scale": precision(op.scale_format), "bias": precision(op.offset_format)}
+        types |= {"scale": precision(op.scale.format), "bias": precision(op.offset.format)}
     if isinstance(op, MaxPool):
         types |= {"accum": precision(op.format)}
     return {
@@ -196,14 +202,14 @@ def _input(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
 def _dense(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return a matrix product; over several axes it is a convolution whose window is one position."""
     assert isinstance(op, Dense)
-    n_in, n_out = op.weight.shape
+    n_in, n_out = op.weight.codes.shape
     if len(op.shape) == 1:
-        return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op, op.weight.shape)}
+        return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op, op.weight.codes.shape)}
     axes = AXES[len(op.shape) - 1]
     ones = (1,) * len(axes)
     return {
         "class_name": f"Conv{len(axes)}D",
-        **_window(axes, op.shape, op.shape, ones, ones, (0, 0) * len(axes)),
+        **_window(op.shape, op.shape, Window(ones, ones, ((0, 0),) * len(axes))),
         "n_chan": n_in,
         "n_filt": n_out,
         **_weights(op, (*ones, n_in, n_out)),
@@ -215,32 +221,28 @@ AXES = {1: ("width",), 2: ("height", "width")}
 
 def _conv(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     assert isinstance(op, Conv)
-    shape = graph.sources(op)[0].shape
-    pads = op.padding
+    shape, window = graph.sources(op)[0].shape, op.window
     if target.io_type == "io_stream" and DIALECTS[target.backend].extended:  # the zeros are a layer of their own there
-        shape = (*(size + pads[2 * i] + pads[2 * i + 1] for i, size in enumerate(shape[:-1])), shape[-1])
-        pads = (0,) * len(pads)
+        shape, window = window.padded(shape), window.unpadded()
     return {
-        "class_name": f"Conv{len(op.window)}D",
-        **_window(AXES[len(op.window)], shape, op.shape, op.window, op.strides, pads),
+        "class_name": f"Conv{len(window.size)}D",
+        **_window(shape, op.shape, window),
         "n_chan": shape[-1],
         "n_filt": op.shape[-1],
-        **_weights(op, (*op.window, shape[-1], op.shape[-1])),
+        **_weights(op, (*window.size, shape[-1], op.shape[-1])),
     }
 
 
-def _window(
-    axes: Sequence[str], shape: Shape, out: Shape, window: Shape, strides: Shape, padding: Shape
-) -> dict[str, Any]:
+def _window(shape: Shape, out: Shape, window: Window) -> dict[str, Any]:
     """Return the attributes of a windowed layer, axis by axis."""
-    values: dict[str, Any] = {"data_format": "channels_last", "padding": "same" if any(padding) else "valid"}
-    for position, axis in enumerate(axes):
+    values: dict[str, Any] = {"data_format": "channels_last", "padding": "same" if any(window.padding) else "valid"}
+    for position, axis in enumerate(AXES[len(window.size)]):
         values |= {
             f"in_{axis}": shape[position],
             f"out_{axis}": out[position],
-            f"filt_{axis}": window[position],
-            f"stride_{axis}": strides[position],
-            **dict(zip(PADS[axis], padding[2 * position : 2 * position + 2], strict=True)),
+            f"filt_{axis}": window.size[position],
+            f"stride_{axis}": window.strides[position],
+            **dict(zip(PADS[axis], window.pads[position], strict=True)),
         }
     return values
 
@@ -253,9 +255,9 @@ def _max_pool(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     shape = graph.sources(op)[0].shape
     return {
         "class_name": "MaxPooling2D",
-        "pool_height": op.window[0],
-        "pool_width": op.window[1],
-        **_window(AXES[2], shape, op.shape, op.window, op.strides, op.padding),
+        "pool_height": op.window.size[0],
+        "pool_width": op.window.size[1],
+        **_window(shape, op.shape, op.window),
         "n_filt": op.shape[-1],
     }
 
@@ -263,8 +265,8 @@ def _max_pool(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
 def _weights(op: MatMul, shape: Shape) -> dict[str, Any]:
     # Groups become zeros: hls4ml 1.3.0 has none, and its depthwise kernels sum differently per reuse factor.
     return {
-        "weight_data": to_values(op.matrix().reshape(shape), op.weight_format),
-        "bias_data": to_values(op.bias, op.bias_format),
+        "weight_data": to_values(op.matrix().reshape(shape), op.weight.format),
+        "bias_data": op.bias.values,
         "use_bias": True,
     }
 
@@ -279,8 +281,8 @@ def _batchnorm(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
         "class_name": "BatchNormalization",
         "n_in": math.prod(op.shape),
         "n_filt": op.shape[-1] if len(op.shape) > 1 else -1,
-        "scale_data": to_values(op.scale, op.scale_format),
-        "bias_data": to_values(op.offset, op.offset_format),
+        "scale_data": op.scale.values,
+        "bias_data": op.offset.values,
     }
 
 

@@ -90,7 +90,7 @@ def _large_designs(subject: Design) -> Iterator[Hit]:
 def _wide_words(subject: Design) -> Iterator[Hit]:
     """A word that Vivado HLS has to make of a whole array is too wide for it."""
     for op, n_in, n_out in _matmuls(subject, "Vivado", "Resource"):
-        stored = split(op.weight).stored_bits if is_po2(op.weight) else op.weight_format.width
+        stored = split(op.weight.codes).stored_bits if is_po2(op.weight.codes) else op.weight.format.width
         bits = stored * math.ceil(n_in * n_out / subject.target.reuse(op.name))
         if bits > RESHAPED_BITS:
             reason = f"op '{op.name}' reads {bits} bits of weights at once, Vivado HLS takes {RESHAPED_BITS}"
@@ -149,9 +149,9 @@ def _widest_type(op: Op, subject: Design) -> int:
     """Return the width of the widest type that an op computes in."""
     widths = [op.format.width]
     if isinstance(op, MatMul):
-        x, weight = subject.lowered.sources(op)[0].format.width, op.weight_format.width
-        if subject.target.strategy == "Resource" and is_po2(op.weight):
-            weight = 2 + (1 << split(op.weight).exponent_bits) - 1  # `nnet_po2.h`: the shift, a sign, a negation
+        x, weight = subject.lowered.sources(op)[0].format.width, op.weight.format.width
+        if subject.target.strategy == "Resource" and is_po2(op.weight.codes):
+            weight = 2 + (1 << split(op.weight.codes).exponent_bits) - 1  # `nnet_po2.h`: the shift, a sign, a negation
         widths += [x + weight, 1 + (op.accumulator.width if op.accumulator else 0)]
     stream = subject.target.io_type == "io_stream"
     if needs_kernel(op, subject.target):

@@ -29,7 +29,7 @@ class StoredPo2Type(NamedType):  # type: ignore[misc]
 
 def is_stored_po2(op: MatMul) -> bool:
     """Say whether a Resource project stores this op's weights as exponents."""
-    return is_po2(op.weight)
+    return is_po2(op.weight.codes)
 
 
 def stored_codes(weights: Po2Weights) -> Codes:
@@ -40,7 +40,7 @@ def stored_codes(weights: Po2Weights) -> Codes:
 
 def value_exponent(op: MatMul, weights: Po2Weights) -> int:
     """Return the exponent that stored exponent 0 stands for, in values rather than codes."""
-    return weights.min_exponent - op.weight_format.frac_bits
+    return weights.min_exponent - op.weight.format.frac_bits
 
 
 def store_exponents(model: Any, graph: IntGraph) -> None:
@@ -50,7 +50,7 @@ def store_exponents(model: Any, graph: IntGraph) -> None:
             continue
         layer = model.graph[op.name]
         variable = layer.weights["weight"]
-        codes = np.ldexp(variable.data, op.weight_format.frac_bits).astype(np.int64)  # in hls4ml's transposed order
+        codes = np.ldexp(variable.data, op.weight.format.frac_bits).astype(np.int64)  # in hls4ml's transposed order
         weights = split(codes)
         stored = StoredPo2Type(
             variable.type.name, variable.type.precision, weights.exponent_bits, value_exponent(op, weights)

@@ -27,6 +27,7 @@ from flow.errors import EmitError, UnsupportedError
 from flow.ir.fixed import Codes, FixedFormat, parse_cpp
 from flow.ir.graph import BatchNorm, Conv, Dense, IntGraph, MatMul, MaxPool, Op, Pool, Relu, Requantize, Reshape
 from flow.ir.po2 import split
+from flow.ir.windows import Window
 from flow.project import Project
 from flow.target import Target
 
@@ -92,7 +93,7 @@ class _Reader:
         function = _function(op, self.target)
         if call.function != function:
             yield Finding(op.name, "the call", function, call.function)
-        yield from self.type(op, "output type", op.format, call.output_type, (op.rounding, op.overflow))
+        yield from self.type(op, "output type", op.format, call.output_type, (op.cast.rounding, op.cast.overflow))
         if needs_kernel(op, self.target):
             written = kernel(op, self.graph, self.target.io_type == "io_stream").config.replace(CONFIG, call.config)
             yield from _text(op, written, self.text.configs.get(call.config, ""))
@@ -110,10 +111,10 @@ class _Reader:
             assert op.accumulator is not None
             yield from self.type(op, "accumulator", op.accumulator, config.get("accum_t", ""))
             yield from self.weights(op, call.arguments[2], config)
-            yield from self.constant(op, "bias", call.arguments[3], config, op.bias, op.bias_format)
+            yield from self.constant(op, "bias", call.arguments[3], config, op.bias.codes, op.bias.format)
         elif isinstance(op, BatchNorm):
-            yield from self.constant(op, "scale", call.arguments[2], config, op.scale, op.scale_format)
-            yield from self.constant(op, "bias", call.arguments[3], config, op.offset, op.offset_format)
+            yield from self.constant(op, "scale", call.arguments[2], config, op.scale.codes, op.scale.format)
+            yield from self.constant(op, "bias", call.arguments[3], config, op.offset.codes, op.offset.format)
 
     def type(self, op: Op, what: str, fmt: FixedFormat, name: str, modes: Modes = DEFAULTS) -> Iterator[Finding]:
         """Hold a typedef against the type it should be; in streams it is an array of it."""
@@ -127,9 +128,9 @@ class _Reader:
         if resource:
             weight = weight.T  # hls4ml stores them output by output for this strategy
         if not (resource and DIALECTS[self.target.backend].extended and is_stored_po2(op)):
-            yield from self.constant(op, "weight", variable, config, weight, op.weight_format)
+            yield from self.constant(op, "weight", variable, config, weight, op.weight.format)
             return
-        stored = split(op.weight)
+        stored = split(op.weight.codes)
         expected = f"nnet::po2_weight<{stored.exponent_bits}, {value_exponent(op, stored)}>"
         kind = self.text.types.get(config.get("weight_t", ""), "nothing")
         if kind != expected:
@@ -166,7 +167,7 @@ def _function(op: Op, target: Target) -> str:
     if needs_kernel(op, target):
         return KERNELS[type(op)][0]
     if isinstance(op, Conv) or (isinstance(op, Dense) and len(op.shape) > 1):
-        one_pixel = isinstance(op, Dense) or math.prod(op.window) == 1
+        one_pixel = isinstance(op, Dense) or op.window.pixels == 1
         pointwise = "pointwise_" if one_pixel and target.io_type in dialect.pointwise else ""
         function = f"{pointwise}conv_{len(op.shape) - 1}d_cl"
     elif isinstance(op, Dense):
@@ -190,30 +191,24 @@ def _shape_numbers(op: Op, graph: IntGraph, target: Target) -> dict[str, int]:
         return {}
     if isinstance(op, Dense):
         axes = len(op.shape) - 1
-        shape, window, strides, padding = (*op.shape[:-1], len(op.weight)), (1,) * axes, (1,) * axes, (0, 0) * axes
+        shape, window = (*op.shape[:-1], len(op.weight.codes)), Window((1,) * axes, (1,) * axes, ((0, 0),) * axes)
     else:
-        shape, window, strides, padding = graph.sources(op)[0].shape, op.window, op.strides, op.padding
-    if not window:
+        shape, window = graph.sources(op)[0].shape, op.window
+    if not window.size:
         return {}
     if target.io_type == "io_stream" and not DIALECTS[target.backend].pads_streams:
-        shape, padding = _grown(shape, padding), (0,) * len(padding)
+        shape, window = window.padded(shape), window.unpadded()
     numbers = {"n_filt": op.shape[-1]} | ({"n_chan": shape[-1]} if isinstance(op, MatMul) else {})
     prefix = "filt" if isinstance(op, MatMul) else "pool"
-    for i, axis in enumerate(AXES[len(window)]):
+    for i, axis in enumerate(AXES[len(window.size)]):
         numbers |= {
             f"in_{axis}": shape[i],
             f"out_{axis}": op.shape[i],
-            f"{prefix}_{axis}": window[i],
-            f"stride_{axis}": strides[i],
-            **dict(zip(PADS[axis], padding[2 * i : 2 * i + 2], strict=True)),
+            f"{prefix}_{axis}": window.size[i],
+            f"stride_{axis}": window.strides[i],
+            **dict(zip(PADS[axis], window.pads[i], strict=True)),
         }
     return numbers
-
-
-def _grown(shape: tuple[int, ...], padding: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape with its padding."""
-    pads = zip(padding[::2], padding[1::2], strict=True)
-    return (*(size + before + after for size, (before, after) in zip(shape, pads, strict=False)), shape[-1])
 
 
 def _numbers(op: Op, expected: Mapping[str, int], found: Mapping[str, int]) -> Iterator[Finding]:
@@ -276,7 +271,7 @@ def _wiring(text: ProjectText, graph: IntGraph, target: Target) -> Iterator[Find
             holds = _padded(text, call, held[0])
         else:
             op = graph[call.op]
-            padding = op.padding if stream and isinstance(op, Conv) and any(op.padding) else ()
+            padding = op.window.padding if stream and isinstance(op, Conv) and any(op.window.padding) else ()
             expected = [(_source(graph, name), padding) for name in op.inputs]
             if held != expected:
                 yield Finding(op.name, "what it reads", str(expected), str(held))
@@ -339,6 +334,6 @@ def _padded(text: ProjectText, call: Call, held: tuple[str, tuple[int, ...]]) ->
 
 def _format(text: str) -> FixedFormat | None:
     try:
-        return parse_cpp(text)[0]
+        return parse_cpp(text).format
     except (ValueError, UnsupportedError):  # no type of ours, or one of a width that we do not have
         return None

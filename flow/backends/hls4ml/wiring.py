@@ -14,7 +14,8 @@ from typing import Any
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.layers import AXES, PADS, layer_of
 from flow.cost.streams import Kernel, Kind, streams, unused
-from flow.ir.graph import Conv, Input, IntGraph, Reshape, Shape
+from flow.ir.graph import Conv, Input, IntGraph, Reshape
+from flow.ir.windows import Shape
 from flow.target import Target
 
 
@@ -76,9 +77,9 @@ def _padding(kernel: Kernel, graph: IntGraph) -> dict[str, Any]:
     """Return the zeros around the input of a convolution, whose windows hls4ml pads in arrays only."""
     op = kernel.op
     assert isinstance(op, Conv)
-    shape, axes = graph.sources(op)[0].shape, AXES[len(op.window)]
+    shape, axes = graph.sources(op)[0].shape, AXES[len(op.window.size)]
     layer = {"class_name": f"ZeroPadding{len(axes)}D", "data_format": "channels_last", "n_chan": shape[-1]}
     for position, axis in enumerate(axes):
         layer |= {f"in_{axis}": shape[position], f"out_{axis}": kernel.shape[position]}
-        layer |= dict(zip(PADS[axis], op.padding[2 * position : 2 * position + 2], strict=True))
+        layer |= dict(zip(PADS[axis], op.window.pads[position], strict=True))
     return layer

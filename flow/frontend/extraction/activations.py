@@ -13,9 +13,9 @@ from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes
 from flow.frontend.layers import Function, Layer
-from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, exact_codes
+from flow.ir.fixed import CODE_BITS, Cast, Codes, FixedFormat, exact_codes
 from flow.ir.graph import LeakyRelu, Op, Relu, Requantize, Softmax
-from flow.ir.intervals import check_division
+from flow.ir.intervals import Range, check_division
 
 SOFTMAX_BITS = 16
 """Widest input of a softmax: there is one exponential per distance of two codes."""
@@ -49,17 +49,11 @@ def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer
     cast = activation.cast
     if cast is None or tensor.functions:
         return builder.lookup(layer, later(tensor, activation.function))
-    fused = ("relu", "requantize") if cast.relu else ("requantize",)
-    values: dict[str, Any] = {
-        "rounding": cast.rounding,
-        "overflow": cast.overflow,
-        "divisor": tensor.divisor,
-        "fused": fused,
-    }
-    x = builder.op(tensor)
-    out = builder.add(Requantize, layer, [tensor], x.shape, cast.format, **values)
+    fused = ("relu", "requantize") if activation.relu else ("requantize",)
+    x, cast = builder.op(tensor), replace(cast, divisor=tensor.divisor)
+    out = builder.add(Requantize, layer, [tensor], x.shape, cast, fused=fused)
     if tensor.divisor != 1:
-        check_division(builder.op(out), x.format.frac_bits, x.format.min_code, x.format.max_code)
+        check_division(builder.op(out), Range.of(x.format))
     return out
 
 
@@ -70,7 +64,7 @@ def _relu(builder: Builder, layer: Layer[Any], activation: layers.Relu, tensor: 
     if tensor.functions or (code is not None and (tensor.divisor != 1 or not code.is_integer())):
         return later(tensor, activation.function)
     if code is None or code >= x.format.max_code:
-        out = builder.add(Relu, layer, [tensor], x.shape, x.format.unsigned())
+        out = builder.add(Relu, layer, [tensor], x.shape, Cast(x.format.unsigned()))
     else:
         out = builder.add(Relu, layer, [tensor], x.shape, limit=int(code))
     return replace(out, divisor=tensor.divisor)
@@ -78,23 +72,23 @@ def _relu(builder: Builder, layer: Layer[Any], activation: layers.Relu, tensor: 
 
 def _leaky_relu(builder: Builder, layer: Layer[Any], activation: layers.LeakyRelu, tensor: Tensor) -> Tensor:
     """Multiply negative values by one slope, or leave it to a table if the slope has many bits."""
-    codes, fmt = exact_codes(np.array([activation.slope], np.float32))
-    if tensor.waits or fmt.width > SLOPE_BITS:
+    slope = exact_codes(np.array([activation.slope], np.float32))
+    if tensor.waits or slope.format.width > SLOPE_BITS:
         return later(tensor, activation.function)
-    return builder.add(LeakyRelu, layer, [tensor], builder.op(tensor).shape, slope=codes, slope_format=fmt)
+    return builder.add(LeakyRelu, layer, [tensor], builder.op(tensor).shape, slope=slope)
 
 
 def _prelu(builder: Builder, layer: Layer[layers.Prelu], inputs: Sequence[Tensor]) -> Tensor:
-    tensor, (slope, fmt) = builder.plain(layer, inputs[0]), array_codes(layer, "slope")
+    tensor, slope = builder.plain(layer, inputs[0]), array_codes(layer, "slope")
     shape = builder.op(tensor).shape
-    if np.broadcast_shapes(slope.shape, shape) != shape:
-        raise UnsupportedError(f"slopes {slope.shape} do not fit its input of shape {shape}")
-    if fmt.width > SLOPE_BITS:
+    if np.broadcast_shapes(slope.codes.shape, shape) != shape:
+        raise UnsupportedError(f"slopes {slope.codes.shape} do not fit its input of shape {shape}")
+    if slope.format.width > SLOPE_BITS:
         raise UnsupportedError(
-            f"its slopes need {fmt.width} bits to be exact, more than {SLOPE_BITS}",
+            f"its slopes need {slope.format.width} bits to be exact, more than {SLOPE_BITS}",
             remedy="round them to powers of two",
         )
-    return builder.add(LeakyRelu, layer, [tensor], shape, slope=slope, slope_format=fmt)
+    return builder.add(LeakyRelu, layer, [tensor], shape, slope=slope)
 
 
 def _softmax(builder: Builder, layer: Layer[Any], activation: layers.Softmax, tensor: Tensor) -> Tensor:
@@ -112,7 +106,7 @@ def _softmax(builder: Builder, layer: Layer[Any], activation: layers.Softmax, te
         f"the softmax ('{layer.name}') is an integer function of the same inputs, not QKeras' float one; "
         "the report says how far apart they are"
     )
-    out = builder.add(Softmax, layer, [tensor], x.shape, fmt, exponentials=exponentials)
+    out = builder.add(Softmax, layer, [tensor], x.shape, Cast(fmt), exponentials=exponentials)
     return replace(out, softmax=layer.name)
 
 

@@ -12,22 +12,19 @@ import numpy as np
 from flow.errors import FlowError, UnsupportedError
 from flow.frontend.base import Evaluate
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding
-from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, exact_codes
-from flow.ir.graph import Lookup, Op, Requantize, Shape, windows
-from flow.ir.intervals import exact_format
+from flow.ir.fixed import CODE_BITS, Cast, Constant, FixedFormat, exact_codes
+from flow.ir.graph import Lookup, Op, Requantize
+from flow.ir.intervals import exact_result
 from flow.ir.names import identifier
-from flow.ir.tables import runs
+from flow.ir.tables import TABLE_INPUT_BITS, runs
+from flow.ir.windows import Shape, Window
 
 WEIGHT_BITS = 32
 """Widest weight accepted: float32 weights that nothing quantized need more, and no one wants them as multipliers."""
-TABLE_BITS = 16
-"""Widest input of a table: each of its codes is evaluated."""
 TABLE_VALUE_BITS = 24
 """Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
 SPREAD = 1 << 22
 """Most pixels of a padded input or of a dilated window: more is damage or malice."""
-
-Constant = tuple[Codes, FixedFormat]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +67,13 @@ def array_codes(layer: Layer[Any], key: str) -> Constant:
 
 
 def _weight_codes(layer: Layer[Any], key: str, quantizer: str) -> Constant:
-    codes, fmt = array_codes(layer, key)
-    if fmt.width > WEIGHT_BITS:
+    constant = array_codes(layer, key)
+    if constant.format.width > WEIGHT_BITS:
         raise UnsupportedError(
-            f"{key} needs {fmt.width} bits to be exact, more than {WEIGHT_BITS}",
+            f"{key} needs {constant.format.width} bits to be exact, more than {WEIGHT_BITS}",
             remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2",
         )
-    return codes, fmt
+    return constant
 
 
 def kernel_codes(layer: Layer[Any], axes: int, key: str = "kernel", quantizer: str = "kernel_quantizer") -> Constant:
@@ -85,20 +82,20 @@ def kernel_codes(layer: Layer[Any], axes: int, key: str = "kernel", quantizer: s
     Raises:
         UnsupportedError: it needs more than `WEIGHT_BITS` bits, or has other axes.
     """
-    codes, fmt = _weight_codes(layer, key, quantizer)
-    if codes.ndim != axes:
-        raise UnsupportedError(f"{key} {codes.shape} does not fit", remedy=f"it has {axes} axes")
-    return codes, fmt
+    kernel = _weight_codes(layer, key, quantizer)
+    if kernel.codes.ndim != axes:
+        raise UnsupportedError(f"{key} {kernel.codes.shape} does not fit", remedy=f"it has {axes} axes")
+    return kernel
 
 
-def bias_codes(layer: Layer[Any], channels: int, *, biased: bool) -> dict[str, Any]:
-    """Return the op fields `bias` and `bias_format`: zeros if the layer has none."""
+def bias_codes(layer: Layer[Any], channels: int, *, biased: bool) -> Constant:
+    """Return the bias of a layer as codes: zeros if it has none."""
     if not biased:
-        return {"bias": np.zeros(channels, np.int64), "bias_format": FixedFormat(False, 1, 0)}
-    bias, bias_format = _weight_codes(layer, "bias", "bias_quantizer")
-    if bias.shape != (channels,):
-        raise UnsupportedError(f"bias {bias.shape} does not fit {channels} outputs")
-    return {"bias": bias, "bias_format": bias_format}
+        return Constant.zeros(channels)
+    bias = _weight_codes(layer, "bias", "bias_quantizer")
+    if bias.codes.shape != (channels,):
+        raise UnsupportedError(f"bias {bias.codes.shape} does not fit {channels} outputs")
+    return bias
 
 
 def check_outputs(count: int, name: str, said: int | None) -> None:
@@ -141,29 +138,28 @@ class Builder:
         layer: Layer[Any],
         inputs: Sequence[Tensor],
         shape: Shape,
-        fmt: FixedFormat | None = None,
+        cast: Cast | None = None,
         *,
         suffix: str = "",
         **values: Any,
     ) -> Tensor:
-        """Append an op; without a format it gets that of `result_format`."""
+        """Append an op; without a cast it has one to the format of `result_format`."""
         values.setdefault("fused", (cls.kind,))
-        wide = FixedFormat(True, CODE_BITS - 1, 0)
         op = cls(
             name=identifier(layer.name + suffix, self.ops),
             inputs=tuple(tensor.op for tensor in inputs),
             shape=shape,
-            format=fmt or wide,
+            cast=cast or Cast(FixedFormat(True, CODE_BITS - 1, 0)),
             **values,
         )
-        if fmt is None:
-            op = replace(op, format=self.result_format(op, inputs))
+        if cast is None:
+            op = replace(op, cast=Cast(self.result_format(op, inputs)))
         self.ops[op.name] = op
         return Tensor(op.name, layers=tuple(name for tensor in inputs for name in tensor.layers))
 
     def result_format(self, op: Op, inputs: Sequence[Tensor]) -> FixedFormat:
         """Return the format that holds each result of an op exactly."""
-        return exact_format(op, *(self.op(tensor).format for tensor in inputs))
+        return exact_result(op, *(self.op(tensor).format for tensor in inputs)).format
 
     def plain(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor whose values are codes.
@@ -185,7 +181,8 @@ class Builder:
                 remedy="put a quantizer (QActivation) behind the average",
             )
         fmt = FixedFormat(x.format.signed, x.format.int_bits - halvings, x.format.frac_bits + halvings)
-        return self.add(Requantize, layer, [tensor], x.shape, fmt, suffix="_halved", divisor=tensor.divisor)
+        cast = Cast(fmt, divisor=tensor.divisor)
+        return self.add(Requantize, layer, [tensor], x.shape, cast, suffix="_halved")
 
     def lookup(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Append a table of the functions that wait on a tensor: QKeras' own results for every code.
@@ -195,10 +192,10 @@ class Builder:
         """
         x = self.op(tensor)
         names = ", ".join(function.name for function in tensor.functions)
-        if x.format.width > TABLE_BITS:
+        if x.format.width > TABLE_INPUT_BITS:
             raise UnsupportedError(
                 f"{names} of {x.format.width} bits",
-                remedy=f"tables have at most {TABLE_BITS}: quantize its input first",
+                remedy=f"tables have at most {TABLE_INPUT_BITS}: quantize its input first",
             )
         if self.evaluate is None:
             raise UnsupportedError(
@@ -207,40 +204,41 @@ class Builder:
         codes = np.arange(x.format.min_code, x.format.max_code + 1)
         reals = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
         results = self.evaluate([function.source for function in tensor.functions], reals.astype(np.float32))
-        table, fmt = exact_codes(results)
-        if fmt.width > TABLE_VALUE_BITS:
+        table = exact_codes(results)
+        if table.format.width > TABLE_VALUE_BITS:
             raise UnsupportedError(
                 f"the values of {names} lie on no grid", remedy="put a quantizer (QActivation) behind it"
             )
-        starts, values = runs(codes, table)
-        return self.add(Lookup, layer, [tensor], x.shape, fmt, starts=starts, values=values, fused=(names,))
+        starts, values = runs(codes, table.codes)
+        cast = Cast(table.format)
+        return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=(names,))
 
 
 Handler = Callable[[Builder, Layer[Any], Sequence[Tensor]], Tensor]
 """Appends what a layer does to the tensors that it reads, and returns its output."""
 
 
-def window_geometry(rule: Padding | Margins, x: Shape, window: Shape, strides: Shape) -> tuple[Shape, Shape]:
-    """Return how many windows fit per axis and the padding (before, after), as TensorFlow pads: more at the end."""
-    if len(x) != len(window) + 1:
-        raise UnsupportedError(
-            f"reads a tensor of shape {x}", remedy=f"its windows {window} need {len(window) + 1} axes"
-        )
-    padding: list[int] = []
-    for axis, (size, span, step) in enumerate(zip(x, window, strides, strict=False)):
-        total = max((-(-size // step) - 1) * step + span - size, 0)
+def window_over(x: Shape, rule: Padding | Margins, size: Shape, strides: Shape) -> Window:
+    """Return the window over an image of shape `x` as TensorFlow pads it: more at the end.
+
+    Raises:
+        UnsupportedError: it does not fit, or pads too much.
+    """
+    if len(x) != len(size) + 1:
+        raise UnsupportedError(f"reads a tensor of shape {x}", remedy=f"its windows {size} need {len(size) + 1} axes")
+    pads = []
+    for axis, (length, span, step) in enumerate(zip(x, size, strides, strict=False)):
+        total = max((-(-length // step) - 1) * step + span - length, 0)
         edges = {
             Padding.VALID: (0, 0),
             Padding.SAME: (total // 2, total - total // 2),
             Padding.CAUSAL: (span - 1, 0),
         }
-        padding.extend(edges[rule] if isinstance(rule, Padding) else rule[axis])
-    padded = tuple(
-        size + sum(edge) for size, edge in zip(x, zip(padding[::2], padding[1::2], strict=True), strict=False)
-    )
+        pads.append(edges[rule] if isinstance(rule, Padding) else rule[axis])
+    window = Window(size, strides, tuple(pads))
+    padded = window.padded(x)[:-1]
     if math.prod(padded) > SPREAD:
-        raise UnsupportedError(f"window {window} pads its input to {padded}", remedy="use a smaller one")
-    out = windows(x, window, strides, tuple(padding))
-    if min(out) < 1:
-        raise UnsupportedError(f"window {window} is larger than its input {x}")
-    return out, tuple(padding)
+        raise UnsupportedError(f"window {size} pads its input to {padded}", remedy="use a smaller one")
+    if min(window.positions(x)) < 1:
+        raise UnsupportedError(f"window {size} is larger than its input {x}")
+    return window

@@ -21,9 +21,8 @@ from flow.frontend.base import Evaluate, read
 from flow.frontend.extraction import activations, moves, pooling, products
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
-from flow.frontend.quantizers import ActivationCast
 from flow.frontend.trained import TrainedModel
-from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import Input, IntGraph
 from flow.ir.names import identifier
 
@@ -184,7 +183,7 @@ def _quantizing_readers(network: Network) -> dict[str, Layer[Any]]:
     return found
 
 
-def _input_cast(layer: Layer[Any]) -> ActivationCast | None:
+def _input_cast(layer: Layer[Any]) -> Cast | None:
     """Return the cast that a layer is and nothing else."""
     if isinstance(layer.settings, layers.Activate) and isinstance(layer.activation, layers.Quantizer):
         return layer.activation.cast
@@ -215,14 +214,12 @@ def _port(builder: Builder, layer: Layer[layers.Port], inputs: Sequence[Tensor])
     reader = builder.absorbed.get(layer.name)
     cast = None if reader is None else _input_cast(reader)
     if cast is not None:
-        modes: dict[str, Any] = {"rounding": cast.rounding, "overflow": cast.overflow}
-        return builder.add(Input, layer, [], shape, cast.format, **modes)
+        return builder.add(Input, layer, [], shape, cast)
     if builder.input_format is None:
         raise UnsupportedError(
             "the model does not quantize its input", remedy="give --input-format or inputs to derive it from"
         )
-    modes = {"rounding": Rounding.RND_CONV, "overflow": Overflow.SAT}
-    return builder.add(Input, layer, [], shape, builder.input_format, **modes)
+    return builder.add(Input, layer, [], shape, Cast(builder.input_format, Rounding.RND_CONV, Overflow.SAT))
 
 
 def _nothing(builder: Builder, layer: Layer[layers.Identity], inputs: Sequence[Tensor]) -> Tensor:

@@ -14,8 +14,9 @@ from flow.frontend import layers
 from flow.frontend.extraction.activations import later
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer
-from flow.ir.fixed import Codes
-from flow.ir.graph import Gather, Merge, Reshape, Shape
+from flow.ir.fixed import Cast, Codes
+from flow.ir.graph import Gather, Merge, Reshape
+from flow.ir.windows import Shape
 
 
 def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor]) -> Tensor:
@@ -62,7 +63,9 @@ def _reshape(builder: Builder, layer: Layer[layers.Reshape], inputs: Sequence[Te
         shape = tuple(math.prod(x.shape) // known if size == -1 else size for size in given)
     if math.prod(shape) != math.prod(x.shape):
         raise UnsupportedError(f"target_shape {shape} does not hold its input of shape {x.shape}")
-    out = builder.add(Reshape, layer, [tensor], shape, x.format, fused=("flatten" if given is None else "reshape",))
+    out = builder.add(
+        Reshape, layer, [tensor], shape, Cast(x.format), fused=("flatten" if given is None else "reshape",)
+    )
     return replace(out, divisor=tensor.divisor, functions=tensor.functions)
 
 

@@ -15,37 +15,37 @@ from flow.frontend.extraction.activations import activate
 from flow.frontend.extraction.builder import (
     SPREAD,
     Builder,
-    Constant,
     Handler,
     Tensor,
     array_codes,
     bias_codes,
     check_outputs,
     kernel_codes,
-    window_geometry,
+    window_over,
 )
 from flow.frontend.layers import Layer, Margins, Padding
-from flow.ir.fixed import Codes
-from flow.ir.graph import BatchNorm, Conv, Dense, Gather, Shape, windows
+from flow.ir.fixed import Codes, Constant
+from flow.ir.graph import BatchNorm, Conv, Dense, Gather
+from flow.ir.windows import Shape, Window
 
 
 def _dense(builder: Builder, layer: Layer[layers.Dense], inputs: Sequence[Tensor]) -> Tensor:
     tensor = builder.plain(layer, inputs[0])
-    x, (weight, weight_format) = builder.op(tensor), kernel_codes(layer, 2)
-    if weight.shape[0] != x.shape[-1]:
-        raise UnsupportedError(f"kernel {weight.shape} does not fit its input of shape {x.shape}")
-    units = weight.shape[1]
+    x, weight = builder.op(tensor), kernel_codes(layer, 2)
+    n_in, units = weight.codes.shape
+    if n_in != x.shape[-1]:
+        raise UnsupportedError(f"kernel {weight.codes.shape} does not fit its input of shape {x.shape}")
     check_outputs(units, "units", layer.settings.units)
     bias = bias_codes(layer, units, biased=layer.settings.biased)
     shape = (*x.shape[:-1], units)
-    out = builder.add(Dense, layer, [tensor], shape, weight=weight, weight_format=weight_format, **bias)
+    out = builder.add(Dense, layer, [tensor], shape, weight=weight, bias=bias)
     return activate(builder, layer, out)
 
 
 def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor]) -> Tensor:
     settings = layer.settings
     kernel = kernel_codes(layer, settings.axes + 2)
-    filters = kernel[0].shape[-1]
+    filters = kernel.codes.shape[-1]
     check_outputs(filters, "filters", settings.filters)
     bias = bias_codes(layer, filters, biased=settings.biased)
     return activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, bias, settings.groups))
@@ -54,7 +54,7 @@ def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor])
 def _depthwise(builder: Builder, layer: Layer[layers.DepthwiseConv], inputs: Sequence[Tensor]) -> Tensor:
     settings, channels = layer.settings, builder.op(inputs[0]).shape[-1]
     kernel = _by_channel(kernel_codes(layer, settings.axes + 2, quantizer="depthwise_quantizer"), channels)
-    bias = bias_codes(layer, kernel[0].shape[-1], biased=settings.biased)
+    bias = bias_codes(layer, kernel.codes.shape[-1], biased=settings.biased)
     return activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, bias, channels))
 
 
@@ -63,9 +63,9 @@ def _separable(builder: Builder, layer: Layer[layers.SeparableConv], inputs: Seq
     axes = settings.axes + 2
     depthwise = _by_channel(kernel_codes(layer, axes, "depthwise_kernel", "depthwise_quantizer"), channels)
     pointwise = kernel_codes(layer, axes, "pointwise_kernel", "pointwise_quantizer")
-    filters = pointwise[0].shape[-1]
+    filters = pointwise.codes.shape[-1]
     check_outputs(filters, "filters", settings.filters)
-    none = bias_codes(layer, depthwise[0].shape[-1], biased=False)
+    none = bias_codes(layer, depthwise.codes.shape[-1], biased=False)
     between = _convolve(builder, layer, inputs[0], depthwise, none, channels, suffix="_depthwise")
     ones = (1,) * settings.axes
     single = replace(layer, settings=replace(settings, strides=ones, dilation=ones, padding=Padding.VALID))
@@ -75,10 +75,10 @@ def _separable(builder: Builder, layer: Layer[layers.SeparableConv], inputs: Seq
 
 def _by_channel(kernel: Constant, channels: int) -> Constant:
     """Return a depthwise kernel (*window, channels, multiplier) as one of a convolution with a group per channel."""
-    codes, fmt = kernel
+    codes = kernel.codes
     if codes.shape[-2] != channels:
         raise UnsupportedError(f"kernel {codes.shape} does not fit its input of {channels} channels")
-    return codes.reshape(*codes.shape[:-2], 1, -1), fmt
+    return Constant(codes.reshape(*codes.shape[:-2], 1, -1), kernel.format)
 
 
 def _convolve(
@@ -86,26 +86,20 @@ def _convolve(
     layer: Layer[layers.Conv],
     tensor: Tensor,
     kernel: Constant,
-    bias: Mapping[str, Any],
+    bias: Constant,
     groups: int,
     suffix: str = "",
 ) -> Tensor:
-    tensor, (weight, weight_format) = builder.plain(layer, tensor), kernel
-    weight = _dilated(weight, layer.settings.dilation)
+    tensor = builder.plain(layer, tensor)
+    weight = _dilated(kernel.codes, layer.settings.dilation)
     x, strides = builder.op(tensor).shape, layer.settings.strides
     if len(x) != weight.ndim - 1 or weight.shape[-2] * groups != x[-1] or weight.shape[-1] % groups:
         raise UnsupportedError(f"kernel {weight.shape} in {groups} groups does not fit its input of shape {x}")
-    out, padding = window_geometry(layer.settings.padding, x, weight.shape[:-2], strides)
-    values: dict[str, Any] = {
-        "strides": strides,
-        "padding": padding,
-        "groups": groups,
-        "weight": weight,
-        "weight_format": weight_format,
-    }
-    kind = f"conv{len(out)}d" if groups == 1 else "depthwise_" * (groups == x[-1]) + f"conv{len(out)}d"
-    shape = (*out, weight.shape[-1])
-    return builder.add(Conv, layer, [tensor], shape, suffix=suffix, fused=(kind,), **values, **bias)
+    window = window_over(x, layer.settings.padding, weight.shape[:-2], strides)
+    kind = f"conv{len(strides)}d" if groups == 1 else "depthwise_" * (groups == x[-1]) + f"conv{len(strides)}d"
+    values: dict[str, Any] = {"weight": Constant(weight, kernel.format), "bias": bias, "groups": groups}
+    shape = (*window.positions(x), weight.shape[-1])
+    return builder.add(Conv, layer, [tensor], shape, suffix=suffix, fused=(kind,), window=window, **values)
 
 
 def _dilated(weight: Codes, rates: Shape) -> Codes:
@@ -126,8 +120,8 @@ def _conv_transpose(builder: Builder, layer: Layer[layers.ConvTranspose], inputs
     Source: `deconv_output_length` of Keras, and TensorFlow's gradient of a convolution, which it computes.
     """
     settings, axes = layer.settings, layer.settings.axes
-    tensor, (weight, weight_format) = builder.plain(layer, inputs[0]), kernel_codes(layer, axes + 2)
-    weight = _dilated(weight, settings.dilation)
+    tensor, kernel = builder.plain(layer, inputs[0]), kernel_codes(layer, axes + 2)
+    weight = _dilated(kernel.codes, settings.dilation)
     x = builder.op(tensor).shape
     extra = (None,) * axes if settings.output_padding is None else settings.output_padding
     if len(x) != axes + 1 or weight.shape[-1] != x[-1]:
@@ -139,15 +133,11 @@ def _conv_transpose(builder: Builder, layer: Layer[layers.ConvTranspose], inputs
     check_outputs(weight.shape[-2], "filters", settings.filters)
     flipped = np.flip(weight, tuple(range(axes))).swapaxes(-1, -2).copy()
     stuffed = builder.add(Gather, layer, [tensor], index.shape, suffix="_stuffed", index=index, fused=("stuff",))
-    out = windows(index.shape, flipped.shape[:-2], (1,) * axes, (0, 0) * axes)
-    values: dict[str, Any] = {
-        "strides": (1,) * axes,
-        "padding": (0, 0) * axes,
-        "weight": flipped,
-        "weight_format": weight_format,
-    }
-    shape, bias = (*out, flipped.shape[-1]), bias_codes(layer, flipped.shape[-1], biased=settings.biased)
-    conv = builder.add(Conv, layer, [stuffed], shape, fused=(f"conv{axes}d_transpose",), **values, **bias)
+    window = Window(flipped.shape[:-2], (1,) * axes, ((0, 0),) * axes)
+    shape = (*window.positions(index.shape), flipped.shape[-1])
+    bias = bias_codes(layer, shape[-1], biased=settings.biased)
+    values: dict[str, Any] = {"weight": Constant(flipped, kernel.format), "bias": bias, "window": window}
+    conv = builder.add(Conv, layer, [stuffed], shape, fused=(f"conv{axes}d_transpose",), **values)
     return activate(builder, layer, conv)
 
 
@@ -176,17 +166,11 @@ def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequenc
     shape, axis = builder.op(tensor).shape, layer.settings.axis
     if axis not in (-1, len(shape)):
         raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one (channels) is supported")
-    scale, scale_format = array_codes(layer, "scale")
-    offset, offset_format = array_codes(layer, "offset")
-    if scale.shape != shape[-1:] or offset.shape != shape[-1:]:
-        raise UnsupportedError(f"scale {scale.shape} or offset {offset.shape} does not fit {shape[-1]} channels")
-    values: dict[str, Any] = {
-        "scale": scale,
-        "scale_format": scale_format,
-        "offset": offset,
-        "offset_format": offset_format,
-    }
-    return builder.add(BatchNorm, layer, [tensor], shape, **values)
+    scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
+    shapes = scale.codes.shape, offset.codes.shape
+    if shapes != (shape[-1:], shape[-1:]):
+        raise UnsupportedError(f"scale {shapes[0]} or offset {shapes[1]} does not fit {shape[-1]} channels")
+    return builder.add(BatchNorm, layer, [tensor], shape, scale=scale, offset=offset)
 
 
 LAYERS: Mapping[type[layers.Settings], Handler] = {

@@ -24,6 +24,7 @@ from flow.frontend.quantizers import (
     RANDOM,
     activation_cast,
     check_weight_quantizer,
+    has_relu,
     parse_quantizer,
 )
 from flow.frontend.trained import TrainedModel
@@ -194,7 +195,7 @@ def _own_activation(source: _Source) -> layers.Activation | layers.Softmax | Non
     function = _function(ours, {"activation": entry}, quantizer.name)
     if quantizer.name in FUNCTIONS:
         return layers.Elementwise(function=function)
-    return layers.Quantizer(function=function, cast=activation_cast(quantizer, "activation"))
+    return layers.Quantizer(function=function, cast=activation_cast(quantizer, "activation"), relu=has_relu(quantizer))
 
 
 def _softmax(source: _Source) -> layers.Softmax:

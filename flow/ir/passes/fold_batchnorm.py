@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from flow.errors import UnsupportedError
-from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, covering
+from flow.ir.fixed import CODE_BITS, narrowed
 from flow.ir.graph import BatchNorm, IntGraph, MatMul, Op
 from flow.ir.intervals import casts_exactly
 from flow.ir.passes.rewrite import merge_pairs
@@ -31,40 +31,20 @@ def _fold(first: Op, second: Op, graph: IntGraph) -> Op | None:
         return None
     if _reach(first, second) >= 2.0 ** (CODE_BITS - 1):
         raise UnsupportedError(f"folding '{second.name}' takes more than {CODE_BITS} bits", op=first.name)
-    weight, weight_frac = first.weight * second.scale, first.weight_format.frac_bits + second.scale_format.frac_bits
-    bias_frac = first.bias_format.frac_bits + second.scale_format.frac_bits
-    common = max(bias_frac, second.offset_format.frac_bits)
-    bias = (first.bias * second.scale << (common - bias_frac)) + (
-        second.offset << (common - second.offset_format.frac_bits)
-    )
-    weight, weight_format = narrowed(weight, weight_frac)
-    bias, bias_format = narrowed(bias, common)
-    return replace(
-        first,
-        weight=weight,
-        weight_format=weight_format,
-        bias=bias,
-        bias_format=bias_format,
-        format=second.format,
-        rounding=second.rounding,
-        overflow=second.overflow,
-    )
+    scale, offset = second.scale, second.offset
+    product_frac = first.bias.format.frac_bits + scale.format.frac_bits
+    bias_frac = max(product_frac, offset.format.frac_bits)
+    product = first.bias.codes * scale.codes << (bias_frac - product_frac)
+    bias = product + (offset.codes << (bias_frac - offset.format.frac_bits))
+    weight_frac = first.weight.format.frac_bits + scale.format.frac_bits
+    weight = narrowed(first.weight.codes * scale.codes, weight_frac)
+    return replace(first, weight=weight, bias=narrowed(bias, bias_frac), cast=second.cast)
 
 
 def _reach(first: MatMul, second: BatchNorm) -> float:
     """Return a bound of every integer that folding computes."""
-    scale, offset = np.abs(second.scale).max(initial=0), np.abs(second.offset).max(initial=0)
-    finer = second.offset_format.frac_bits - first.bias_format.frac_bits - second.scale_format.frac_bits
-    bias = float(np.abs(first.bias).max(initial=0)) * float(scale) * 2.0 ** max(finer, 0)
-    weight = float(np.abs(first.weight).max(initial=0)) * float(scale)
+    scale, offset = np.abs(second.scale.codes).max(initial=0), np.abs(second.offset.codes).max(initial=0)
+    finer = second.offset.format.frac_bits - first.bias.format.frac_bits - second.scale.format.frac_bits
+    bias = float(np.abs(first.bias.codes).max(initial=0)) * float(scale) * 2.0 ** max(finer, 0)
+    weight = float(np.abs(first.weight.codes).max(initial=0)) * float(scale)
     return max(weight, bias + float(offset) * 2.0 ** max(-finer, 0))
-
-
-def narrowed(codes: Codes, frac_bits: int) -> tuple[Codes, FixedFormat]:
-    """Drop fraction bits that are zero in every code; return the codes and their narrowest format."""
-    used = int(np.bitwise_or.reduce(np.abs(codes), axis=None)) if codes.size else 0
-    if used == 0:
-        return np.zeros_like(codes), FixedFormat(False, 1, 0)
-    spare = (used & -used).bit_length() - 1
-    codes = codes >> spare
-    return codes, covering(int(codes.min()), int(codes.max()), frac_bits - spare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flow.ir.fixed import Overflow, Rounding
+from flow.ir.fixed import Cast, Overflow
 from flow.ir.graph import (
     BatchNorm,
     IntGraph,
@@ -39,15 +39,15 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
         return None
     exact = casts_exactly(first, *(source.format for source in graph.sources(first)))
     if isinstance(second, Relu) and second.limit is None and exact and casts_exactly(second, first.format):
-        return replace(first, format=second.format.unsigned(), rounding=Rounding.TRN, overflow=Overflow.SAT)
+        return replace(first, cast=Cast(second.format.unsigned(), overflow=Overflow.SAT))
     after_relu = bool(first.fused) and first.fused[-1] == "relu"
     if isinstance(second, Requantize) and (exact or after_relu):
         if after_relu and not (_keeps_relu(second) and _may_lose_sign(second, graph)):
             return None
-        if second.divisor != 1 and not isinstance(first, Merge | SumPool):
+        if second.cast.divisor != 1 and not isinstance(first, Merge | SumPool):
             return None
         fmt = second.format.unsigned() if after_relu else second.format
-        return replace(first, format=fmt, rounding=second.rounding, overflow=second.overflow, divisor=second.divisor)
+        return replace(first, cast=replace(second.cast, format=fmt))
     return None
 
 
@@ -63,4 +63,4 @@ def _keeps_relu(op: Op) -> bool:
     True for saturation to an unsigned format; wrapping would turn a negative accumulator into something else. One
     signed bit holds no positive code and has no unsigned counterpart.
     """
-    return op.overflow in (Overflow.SAT, Overflow.SAT_SYM) and op.format.max_code > 0
+    return op.cast.overflow in (Overflow.SAT, Overflow.SAT_SYM) and op.format.max_code > 0

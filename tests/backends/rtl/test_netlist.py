@@ -16,7 +16,7 @@ from flow.backends.rtl.netlists.pipelining import LOGIC
 from flow.backends.rtl.verilog.kernels import evaluate, kernels
 from flow.backends.rtl.verilog.netlist_module import LINES
 from flow.ir import reference
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, requantize
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import Input
 from flow.ir.passes import lower
 
@@ -42,9 +42,10 @@ def test_cast_is_requantize(rounding: Rounding, overflow: Overflow, divisor: int
     for fmt in (FixedFormat(True, 2, 2), FixedFormat(False, 3, 1), FixedFormat(True, 10, 6)):
         net = Netlist()
         x = net.input(low, high)
-        net.outputs = [arithmetic.cast(net, x, frac_bits, fmt, rounding, overflow, divisor)]
+        cast = Cast(fmt, rounding, overflow, divisor)
+        net.outputs = [arithmetic.cast(net, x, frac_bits, cast)]
         codes = np.arange(low, high + 1)
-        expected = requantize(codes, frac_bits, fmt, rounding, overflow, divisor)
+        expected = cast(codes, frac_bits)
         np.testing.assert_array_equal(table(net, low, high), expected)
 
 

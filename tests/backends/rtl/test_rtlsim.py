@@ -21,7 +21,7 @@ from flow.backends.rtl.simulation.rtlsim import RtlProgram, RtlRun, compile_rtl,
 from flow.backends.yosys import scripts as yosys
 from flow.errors import EmitError, OutputError, ToolFailedError, ToolMissingError
 from flow.ir import reference
-from flow.ir.fixed import Codes
+from flow.ir.fixed import Cast, Codes, Constant
 from flow.ir.graph import Dense, IntGraph
 from flow.ir.passes import lower
 from flow.project import Project, write
@@ -435,8 +435,8 @@ endmodule
     port = Net((8,), u(16), "cells").graph().ops[0]
     zeros = np.zeros((8, count), np.int64)
     op = Dense(
-        name="all", inputs=("port",), shape=(count,), format=u(WIDTH), weight=zeros, weight_format=s(2),
-        bias=zeros[0], bias_format=s(2),
+        name="all", inputs=("port",), shape=(count,), cast=Cast(u(WIDTH)),
+        weight=Constant(zeros, s(2)), bias=Constant(zeros[0], s(2)),
     )  # fmt: skip
     return IntGraph(name="cells", ops=(port, op)), verilog
 

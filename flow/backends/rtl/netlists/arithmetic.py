@@ -12,7 +12,7 @@ import numpy as np
 
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.errors import ToolFailedError, ToolMissingError
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code, reciprocal
+from flow.ir.fixed import Cast, Codes, Overflow, Rounding, reciprocal
 
 WEIGHT_BITS = 24
 """alkaid takes matrices of float32; with wider weights its adders are wrong, and found to be here."""
@@ -115,15 +115,14 @@ class _Adders:
         return add(a[0], b[0], left, right, limits), exponent, form
 
 
-def cast(
-    net: Netlist, exact: int, frac_bits: int, fmt: FixedFormat, rounding: Rounding, overflow: Overflow, divisor: int = 1
-) -> int:
-    """Add the cast of a value with `frac_bits` fraction bits, over `divisor`, to `fmt`, as `flow.ir.fixed.requantize`.
+def cast(net: Netlist, exact: int, frac_bits: int, how: Cast) -> int:
+    """Add the cast of a value with `frac_bits` fraction bits, as `flow.ir.fixed.Cast` computes it.
 
     One shift, one rounding, one clamp; where the shift is to the left nothing is rounded.
     """
-    halvings = (divisor & -divisor).bit_length() - 1
-    frac_bits, divisor = frac_bits + halvings, divisor >> halvings
+    fmt, rounding, overflow = how.format, how.rounding, how.overflow
+    halvings = (how.divisor & -how.divisor).bit_length() - 1
+    frac_bits, divisor = frac_bits + halvings, how.divisor >> halvings
     raised = fmt.frac_bits - frac_bits
     if divisor != 1:
         whole = _rounded_quotient(net, net.shl(exact, max(raised, 0)), divisor << max(-raised, 0), rounding)
@@ -138,7 +137,7 @@ def cast(
         zero = net.const(0)
         inside = net.clamp(whole, fmt.min_code, fmt.max_code)
         return net.mux(outside[0], zero, net.mux(outside[1], zero, inside))
-    return net.clamp(whole, lowest_code(fmt, overflow), fmt.max_code)
+    return net.clamp(whole, how.lowest_code, fmt.max_code)
 
 
 def round_shift(net: Netlist, x: int, n: int, rounding: Rounding) -> int:

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, lowest_code
+from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
 from flow.ir.graph import (
     BatchNorm,
     Conv,
@@ -121,21 +121,21 @@ def positions(op: Op, sources: Sequence[Op]) -> Positions:
         )
     keys: list[Key] = [()] * count
     if isinstance(op, LeakyRelu):
-        keys = [tuple(row) for row in np.broadcast_to(op.slope, op.shape).reshape(-1, channels).tolist()]
+        keys = [tuple(row) for row in np.broadcast_to(op.slope.codes, op.shape).reshape(-1, channels).tolist()]
     elif isinstance(op, SumPool):
-        keys = [(weight,) for weight in op.weight.reshape(-1).tolist()]
+        keys = [(weight,) for weight in op.weight.codes.reshape(-1).tolist()]
     fill = sources[0].format.min_code if isinstance(op, MaxPool) else 0
     return Positions(index, tuple(keys), fill, channels)
 
 
 def _windows(op: Conv | Pool, shape: tuple[int, ...]) -> Codes:
     """Return for each window which codes it holds, pixel by pixel, -1 outside the input."""
-    axes = len(op.window)
+    axes = len(op.window.size)
     place = np.zeros((1,) * (2 * axes), np.int64)
     inside = np.ones((1,) * (2 * axes), bool)
     for axis in range(axes):
-        first = np.arange(op.shape[axis]) * op.strides[axis] - op.padding[2 * axis]
-        at = first[:, None] + np.arange(op.window[axis])
+        first = np.arange(op.shape[axis]) * op.window.strides[axis] - op.window.pads[axis][0]
+        at = first[:, None] + np.arange(op.window.size[axis])
         spread = [1] * (2 * axes)
         spread[axis], spread[axes + axis] = at.shape
         place = place * shape[axis] + at.reshape(spread)
@@ -149,7 +149,7 @@ def input_formats(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
     if isinstance(op, Gather | Reshape):
         return [sources[max(key[0], 0)].format]
     if isinstance(op, Conv | Pool):
-        return [sources[0].format] * (math.prod(op.window) * sources[0].shape[-1])
+        return [sources[0].format] * (op.window.pixels * sources[0].shape[-1])
     return [x.format for x in sources for _ in range(x.shape[-1] if x.shape else 1)]
 
 
@@ -169,18 +169,18 @@ def outputs(op: Op, sources: Sequence[Op], key: Key) -> list[Output]:
     if isinstance(op, Reshape):
         return [_sum((0,), (1,), 0, x.frac_bits, x)]
     if isinstance(op, BatchNorm):
-        frac_bits = max(x.frac_bits + op.scale_format.frac_bits, op.offset_format.frac_bits)
-        raised = frac_bits - x.frac_bits - op.scale_format.frac_bits
-        beside = frac_bits - op.offset_format.frac_bits
-        each = zip(op.scale.tolist(), op.offset.tolist(), strict=True)
+        frac_bits = max(x.frac_bits + op.scale.format.frac_bits, op.offset.format.frac_bits)
+        raised = frac_bits - x.frac_bits - op.scale.format.frac_bits
+        beside = frac_bits - op.offset.format.frac_bits
+        each = zip(op.scale.codes.tolist(), op.offset.codes.tolist(), strict=True)
         return [
             _sum((i,), (scale << raised,), offset << beside, frac_bits, x) for i, (scale, offset) in enumerate(each)
         ]
     if isinstance(op, MaxPool | SumPool):
-        windows = [tuple(range(i, math.prod(op.window) * channels, channels)) for i in range(channels)]
+        windows = [tuple(range(i, op.window.pixels * channels, channels)) for i in range(channels)]
         if isinstance(op, MaxPool):
             return [Output(reads, None, 0, x.frac_bits, 1 << x.width) for reads in windows]
-        frac_bits = x.frac_bits + op.weight_format.frac_bits
+        frac_bits = x.frac_bits + op.weight.format.frac_bits
         return [_sum(reads, key * len(reads), 0, frac_bits, x) for reads in windows]
     if isinstance(op, Merge):
         return _merges(op, formats, channels)
@@ -190,8 +190,8 @@ def outputs(op: Op, sources: Sequence[Op], key: Key) -> list[Output]:
         return [Output(everything, None, 0, op.format.frac_bits, largest) for _ in everything]
     frac_bits, slopes = x.frac_bits, [0] * channels
     if isinstance(op, LeakyRelu):
-        frac_bits, slopes = max(x.frac_bits, x.frac_bits + op.slope_format.frac_bits), list(key)
-    more = (max(map(abs, slopes)) + 1) << (abs(op.slope_format.frac_bits) if isinstance(op, LeakyRelu) else 0)
+        frac_bits, slopes = max(x.frac_bits, x.frac_bits + op.slope.format.frac_bits), list(key)
+    more = (max(map(abs, slopes)) + 1) << (abs(op.slope.format.frac_bits) if isinstance(op, LeakyRelu) else 0)
     return [Output((i,), (1,), 0, frac_bits, more << x.width) for i in range(channels)]
 
 
@@ -202,18 +202,20 @@ def _sum(reads: tuple[int, ...], weights: tuple[int, ...], constant: int, frac_b
 
 def _sums(op: Dense | Conv, x: FixedFormat) -> list[Output]:
     """Return the weighted sums of a dense layer or of one window of a convolution."""
-    products = x.frac_bits + op.weight_format.frac_bits
-    frac_bits = max(products, op.bias_format.frac_bits) if op.bias.any() else products
+    products = x.frac_bits + op.weight.format.frac_bits
+    frac_bits = max(products, op.bias.format.frac_bits) if op.bias.codes.any() else products
     groups = op.groups if isinstance(op, Conv) else 1
-    weight = op.weight.reshape(-1, *op.weight.shape[-2:])  # (pixels of the window, channels of a group, filters)
+    weight = op.weight.codes.reshape(
+        -1, *op.weight.codes.shape[-2:]
+    )  # (pixels of the window, channels of a group, filters)
     each = weight.shape[1]
     out = []
-    for filter_, bias in enumerate(op.bias.tolist()):
+    for filter_, bias in enumerate(op.bias.codes.tolist()):
         group = filter_ // (weight.shape[2] // groups)
         pixel, channel = np.nonzero(weight[:, :, filter_])
         reads = pixel * (each * groups) + group * each + channel
         weights = tuple(w << (frac_bits - products) for w in weight[pixel, channel, filter_].tolist())
-        constant = bias << (frac_bits - op.bias_format.frac_bits) if bias else 0
+        constant = bias << (frac_bits - op.bias.format.frac_bits) if bias else 0
         out.append(_sum(tuple(reads.tolist()), weights, constant, frac_bits, x))
     return out
 
@@ -236,8 +238,8 @@ def _merges(op: Merge, formats: Sequence[FixedFormat], channels: int) -> list[Ou
 def bits_needed(op: Op, output: Output) -> int:
     """Return how many bits of two's complement hold everything that `result` computes for an output."""
     raised = op.format.frac_bits - output.frac_bits
-    exact = (output.largest + 2 * op.divisor).bit_length() + max(raised, 0)
-    return max(exact, -raised + op.divisor.bit_length() + 2, op.format.width) + 4
+    exact = (output.largest + 2 * op.cast.divisor).bit_length() + max(raised, 0)
+    return max(exact, -raised + op.cast.divisor.bit_length() + 2, op.format.width) + 4
 
 
 def result(op: Op, sources: Sequence[Op], key: Key, place: int, algebra: Algebra[T, B], values: Sequence[T]) -> T:
@@ -266,7 +268,7 @@ def result(op: Op, sources: Sequence[Op], key: Key, place: int, algebra: Algebra
     elif isinstance(op, LeakyRelu):
         x = sources[0].format
         above = output.frac_bits - x.frac_bits
-        slope = key[place] << (above - op.slope_format.frac_bits)
+        slope = key[place] << (above - op.slope.format.frac_bits)
         below = algebra.mul(exact, algebra.const(slope))
         negative = algebra.less(exact, algebra.const(0))
         exact = algebra.choose(negative, below, algebra.mul(exact, algebra.const(1 << above)))
@@ -330,15 +332,15 @@ def _cast(op: Op, frac_bits: int, algebra: Algebra[T, B], exact: T) -> T:
     """Return the code of an exact result: one division, one rounding, one overflow."""
     fmt, raised = op.format, op.format.frac_bits - frac_bits
     numerator = algebra.mul(exact, algebra.const(1 << raised)) if raised > 0 else exact
-    whole = op.divisor << max(-raised, 0)
-    rounded = numerator if whole == 1 else _rounded(op.rounding, algebra, numerator, whole)
-    if op.overflow is Overflow.WRAP:
+    whole = op.cast.divisor << max(-raised, 0)
+    rounded = numerator if whole == 1 else _rounded(op.cast.rounding, algebra, numerator, whole)
+    if op.cast.overflow is Overflow.WRAP:
         return algebra.low(rounded, fmt.width, fmt.signed)
-    if op.overflow is Overflow.SAT_ZERO:
+    if op.cast.overflow is Overflow.SAT_ZERO:
         below, above = algebra.const(fmt.min_code), algebra.const(fmt.max_code)
         outside = algebra.either(algebra.less(rounded, below), algebra.less(above, rounded))
         return algebra.choose(outside, algebra.const(0), rounded)
-    return _clamped(algebra, rounded, lowest_code(fmt, op.overflow), fmt.max_code)
+    return _clamped(algebra, rounded, op.cast.lowest_code, fmt.max_code)
 
 
 def _rounded(rounding: Rounding, algebra: Algebra[T, B], numerator: T, whole: int) -> T:

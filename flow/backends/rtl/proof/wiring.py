@@ -185,15 +185,15 @@ def _check_frames(circuit: Circuit, whole: Instance, inputs: int) -> None:
 
 def _check_window(op: Conv | Pool, x: Op, buffer: Instance) -> None:
     """Check the parameters of a line buffer: sizes, strides, padding."""
-    missing = 2 - len(op.window)
+    missing = 2 - len(op.window.size)
     rows, cols = (1,) * missing + x.shape[:-1]
-    top, bottom, left, right = (0, 0) * missing + op.padding
+    (top, bottom), (left, right) = ((0, 0),) * missing + op.window.pads
     channels, width = x.shape[-1], x.format.width
     fill = (x.format.min_code if isinstance(op, MaxPool) else 0) & ((1 << width) - 1)
     expected = {
         "WIDTH": channels * width,
-        **dict(zip(("ROWS", "COLS", "KR", "KC"), (rows, cols, *(1,) * missing, *op.window), strict=True)),
-        **dict(zip(("SR", "SC"), ((1,) * missing + op.strides), strict=True)),
+        **dict(zip(("ROWS", "COLS", "KR", "KC"), (rows, cols, *(1,) * missing, *op.window.size), strict=True)),
+        **dict(zip(("SR", "SC"), ((1,) * missing + op.window.strides), strict=True)),
         **{"TOP": top, "LEFT": left, "PADDED_ROWS": top + rows + bottom, "PADDED_COLS": left + cols + right},
         "FILL": sum(fill << (width * channel) for channel in range(channels)),
     }

@@ -31,17 +31,16 @@ from flow.ir.graph import (
     Relu,
     Requantize,
     Reshape,
-    Shape,
     Softmax,
     SumPool,
 )
-from flow.ir.intervals import accumulation, batchnorm_on_grid, common_grid, exact_result, leaky_grid
+from flow.ir.intervals import accumulation, common_grid, exact_result
 from flow.ir.reference import code_dtype
+from flow.ir.tables import TABLE_INPUT_BITS
+from flow.ir.windows import Shape
 
 LEAF_BITS = 6
 """A table of so many input bits is one lookup table of the FPGA per output bit."""
-TABLE_BITS = 16
-"""Tables, and softmax's exponentials, are built for inputs of at most so many bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +74,11 @@ def kernels(op: Op, graph: IntGraph) -> list[Kernel]:
     if isinstance(op, Gather):
         return list(_gathers(op, inputs, formats))
     if isinstance(op, LeakyRelu) and not uniform(op):
-        return list(_by_position(op, inputs, op.slope, lambda slope: _leaky_relu(op, formats[0], slope)))
+        return list(_by_position(op, inputs, op.slope.codes, lambda slope: _leaky_relu(op, formats[0], slope)))
     if isinstance(op, SumPool) and not uniform(op):
-        return list(_by_position(op, inputs, op.weight[..., None], lambda weight: _sum_pool(op, formats[0], weight)))
+        return list(
+            _by_position(op, inputs, op.weight.codes[..., None], lambda weight: _sum_pool(op, formats[0], weight))
+        )
     if isinstance(op, Reshape):
         elements = np.arange(math.prod(op.shape), dtype=np.int64)
         return [Kernel(_identity(formats[0]), elements[:, None], 0, elements)]
@@ -90,20 +91,20 @@ def kernels(op: Op, graph: IntGraph) -> list[Kernel]:
 def refusals(graph: IntGraph) -> Iterator[UnsupportedError]:
     """Yield why ops of a graph have no netlist: who, why, and what to do."""
     for op in graph.ops:
-        if isinstance(op, Lookup | Softmax) and graph.sources(op)[0].format.width > TABLE_BITS:
+        if isinstance(op, Lookup | Softmax) and graph.sources(op)[0].format.width > TABLE_INPUT_BITS:
             width = graph.sources(op)[0].format.width
             yield UnsupportedError(
                 f"op '{op.name}' is a table over {width} bits",
                 named=op.name,
-                remedy=f"at most {TABLE_BITS} are built: quantize its input",
+                remedy=f"at most {TABLE_INPUT_BITS} are built: quantize its input",
             )
 
 
 def uniform(op: Op) -> bool:
     """Say whether an op computes the same function at every position."""
     if isinstance(op, SumPool):
-        return bool((op.weight == op.weight.flat[0]).all())
-    return not isinstance(op, LeakyRelu) or math.prod(op.slope.shape[:-1]) == 1
+        return bool((op.weight.codes == op.weight.codes.flat[0]).all())
+    return not isinstance(op, LeakyRelu) or math.prod(op.slope.codes.shape[:-1]) == 1
 
 
 def kernel(op: Op, formats: list[FixedFormat]) -> Netlist:
@@ -116,7 +117,7 @@ def kernel(op: Op, formats: list[FixedFormat]) -> Netlist:
     if isinstance(op, MaxPool):
         return _max_pool(op, x)
     if isinstance(op, SumPool):
-        return _sum_pool(op, x, op.weight.flat[:1])
+        return _sum_pool(op, x, op.weight.codes.flat[:1])
     if isinstance(op, Softmax):
         return _softmax(op, x)
     if isinstance(op, Lookup):
@@ -124,7 +125,7 @@ def kernel(op: Op, formats: list[FixedFormat]) -> Netlist:
     if isinstance(op, BatchNorm):
         return _batchnorm(op, x)
     if isinstance(op, LeakyRelu):
-        return _leaky_relu(op, x, np.broadcast_to(op.slope.reshape(-1), op.shape[-1:]))
+        return _leaky_relu(op, x, np.broadcast_to(op.slope.codes.reshape(-1), op.shape[-1:]))
     assert isinstance(op, Relu | Requantize), op.kind
     net, codes = _start(op.shape[-1] if op.shape else 1, x)
     for code in codes:
@@ -151,15 +152,15 @@ def _add_inputs(net: Netlist, count: int, fmt: FixedFormat) -> list[int]:
 
 
 def _cast(net: Netlist, op: Op, exact: int, frac_bits: int) -> int:
-    return arithmetic.cast(net, exact, frac_bits, op.format, op.rounding, op.overflow, op.divisor)
+    return arithmetic.cast(net, exact, frac_bits, op.cast)
 
 
 def _matmul(op: MatMul, x: FixedFormat) -> Netlist:
     matrix, acc = op.matrix(), accumulation(op, x)
     net, codes = _start(len(matrix), x)
     sums = arithmetic.product(net, codes, matrix, op.name)
-    for total, bias in zip(sums, op.bias.tolist(), strict=True):
-        exact = net.add(net.shl(total, acc.product_shift), net.const(bias << acc.bias_shift))
+    for total, bias in zip(sums, op.bias.codes.tolist(), strict=True):
+        exact = net.add(net.shl(total, acc.shifts[0]), net.const(bias << acc.shifts[1]))
         net.outputs.append(_cast(net, op, exact, acc.frac_bits))
     return net
 
@@ -167,13 +168,12 @@ def _matmul(op: MatMul, x: FixedFormat) -> Netlist:
 def _merge(op: Merge, formats: list[FixedFormat]) -> Netlist:
     net, channels = Netlist(), op.shape[-1] if op.shape else 1
     operands = [_add_inputs(net, channels, fmt) for fmt in formats]
-    frac_bits = exact_result(op, *formats)[0]
-    shifts = [0 if op.function == "multiply" else frac_bits - fmt.frac_bits for fmt in formats]
+    grid = exact_result(op, *formats)
     for codes in zip(*operands, strict=True):
-        first, *others = (net.shl(code, shift) for code, shift in zip(codes, shifts, strict=True))
+        first, *others = (net.shl(code, shift) for code, shift in zip(codes, grid.shifts, strict=True))
         for other in others:
             first = _merged(net, op.function, first, other)
-        net.outputs.append(_cast(net, op, first, frac_bits))
+        net.outputs.append(_cast(net, op, first, grid.frac_bits))
     return net
 
 
@@ -194,7 +194,7 @@ def _max_pool(op: MaxPool, x: FixedFormat) -> Netlist:
 
 
 def _sum_pool(op: SumPool, x: FixedFormat, weight: Codes) -> Netlist:
-    frac_bits = exact_result(op, x)[0]
+    frac_bits = exact_result(op, x).frac_bits
 
     def finish(net: Netlist, total: int) -> int:
         return _cast(net, op, arithmetic.times(net, total, int(weight.item())), frac_bits)
@@ -206,7 +206,7 @@ def _pooled(
     op: Pool, x: FixedFormat, reduce: Callable[[Netlist, int, int], int], finish: Callable[[Netlist, int], int]
 ) -> Netlist:
     """Reduce the pixels of a window, channel by channel, as a balanced tree."""
-    channels, size = op.shape[-1], math.prod(op.window)
+    channels, size = op.shape[-1], op.window.pixels
     net, codes = _start(size * channels, x)
     for channel in range(channels):
         left = codes[channel::channels]
@@ -218,24 +218,24 @@ def _pooled(
 
 
 def _batchnorm(op: BatchNorm, x: FixedFormat) -> Netlist:
-    scale, offset, frac_bits = batchnorm_on_grid(op, x)
+    grid = exact_result(op, x)
+    scale, offset = op.scale.codes << grid.shifts[0], op.offset.codes << grid.shifts[1]
     net, codes = _start(len(scale), x)
     for code, factor, addend in zip(codes, scale.tolist(), offset.tolist(), strict=True):
         exact = net.add(arithmetic.times(net, code, factor), net.const(addend))
-        net.outputs.append(_cast(net, op, exact, frac_bits))
+        net.outputs.append(_cast(net, op, exact, grid.frac_bits))
     return net
 
 
 def _leaky_relu(op: LeakyRelu, x: FixedFormat, slope: Codes) -> Netlist:
-    frac_bits, raised, shifted = leaky_grid(op, x)
-    shift = frac_bits - x.frac_bits - op.slope_format.frac_bits
-    assert shifted.shape == op.slope.shape
+    grid = exact_result(op, x)
+    raised, shift = grid.shifts
     net, codes = _start(len(slope), x)
     for code, factor in zip(codes, slope.tolist(), strict=True):
         below = arithmetic.times(net, net.clamp(code, x.min_code, 0), factor << shift)
         above = net.shl(net.clamp(code, 0, x.max_code), raised)
         exact = net.mux(net.less(code, net.const(0)), below, above)
-        net.outputs.append(_cast(net, op, exact, frac_bits))
+        net.outputs.append(_cast(net, op, exact, grid.frac_bits))
     return net
 
 
@@ -301,13 +301,8 @@ def _rows(shape: Shape) -> Codes:
 
 def _windows(op: Conv | Pool, shape: Shape) -> Codes:
     """Return an index of windows: (positions, window * channels), -1 in the padding."""
-    pads = [*zip(op.padding[::2], op.padding[1::2], strict=True), (0, 0)]
-    places = np.pad(np.arange(math.prod(shape), dtype=np.int64).reshape(shape), pads, constant_values=-1)
-    views = np.lib.stride_tricks.sliding_window_view(places, op.window, axis=tuple(range(len(op.window))))
-    steps = tuple(slice(None, None, step) for step in op.strides)
-    windows = views[steps]  # (*positions, channels, *window)
-    channels_last = np.moveaxis(windows, len(op.window), -1)
-    return np.ascontiguousarray(channels_last.reshape(math.prod(op.shape[:-1]), -1))
+    places, channels = op.window.places(shape)[..., np.newaxis], np.arange(shape[-1])
+    return np.where(places < 0, -1, places * len(channels) + channels).reshape(len(places), -1)
 
 
 def _by_position(
@@ -325,7 +320,7 @@ def _by_position(
 
 def _gathers(op: Gather, inputs: tuple[Op, ...], formats: list[FixedFormat]) -> Iterator[Kernel]:
     """One kernel of one element for each input, and one for zeros."""
-    frac_bits, _ = common_grid(formats)
+    frac_bits = common_grid(formats)[0].frac_bits
     flat, start = op.index.reshape(-1), 0
     for x in inputs:
         stop = start + math.prod(x.shape)

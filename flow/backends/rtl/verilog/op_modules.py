@@ -20,7 +20,8 @@ from flow.backends.rtl.verilog.kernels import Kernel, kernels
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.printer import assign, instance, literal, module, port
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import IntGraph, Op, Shape
+from flow.ir.graph import IntGraph, Op
+from flow.ir.windows import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _joined_channels(op: Gather, sources: Sequence[Op]) -> Netlist | None:
         chosen[mine] = (channel + firsts[number])[mine]
     if (chosen != chosen[0]).any():
         return None
-    frac_bits, _ = common_grid([x.format for x in sources])
+    frac_bits = common_grid([x.format for x in sources])[0].frac_bits
     net = Netlist()
     raised = [
         net.shl(net.input(x.format.min_code, x.format.max_code), frac_bits - x.format.frac_bits)
@@ -179,11 +179,11 @@ def _window_stage(op: Conv | Pool, x: Op, clock_period_ns: float, name: str) -> 
 
 def window_settings(op: Conv | Pool, x: Op) -> dict[str, int]:
     """Return the parameters of `po2flow_window`; a sequence is one row."""
-    missing = 2 - len(op.window)
+    missing = 2 - len(op.window.size)
     rows, cols = (1,) * missing + x.shape[:-1]
-    kr, kc = (1,) * missing + op.window
-    sr, sc = (1,) * missing + op.strides
-    top, bottom, left, right = (0, 0) * missing + op.padding
+    kr, kc = (1,) * missing + op.window.size
+    sr, sc = (1,) * missing + op.window.strides
+    (top, bottom), (left, right) = ((0, 0),) * missing + op.window.pads
     return {
         "WIDTH": word_bits(x),
         "ROWS": rows,
