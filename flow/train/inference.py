@@ -201,7 +201,8 @@ def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[st
             try:
                 tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
             except tf.errors.OpError as error:
-                raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", layer=call.name) from None
+                what = f"layer '{call.name}': QKeras itself cannot run it: {complaint(error)}"
+                raise UnsupportedError(what) from None  # Keras makes another error of it, and takes the text alone
     return [tensors[name] for name in taps]
 
 
