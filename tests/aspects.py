@@ -1,0 +1,38 @@
+"""The tables that say what an op is: one line each. tests/ir/test_ops.py holds them complete, docs list them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from flow.ir.graph import Op
+
+
+class Aspect(NamedTuple):
+    """A table `type[Op] -> function`, without a default.
+
+    Attributes:
+        module, table: where it stands.
+        says: what a row of it says about an op.
+        aside: name of the tuple beside it of ops that this is never asked of; empty if it is asked of all.
+    """
+
+    module: str
+    table: str
+    says: str
+    aside: str = ""
+
+    def rows(self) -> dict[type[Op], Any]:
+        """Return the table."""
+        return dict(getattr(import_module(self.module), self.table))
+
+    def not_asked(self) -> tuple[type[Op], ...]:
+        """Return the ops that have no row, and need none."""
+        return tuple(getattr(import_module(self.module), self.aside)) if self.aside else ()
+
+
+# fmt: off
+ASPECTS = (
+    Aspect("flow.ir.intervals", "BOUNDS", "how far its exact result goes, and on which grid"),
+)
+# fmt: on
