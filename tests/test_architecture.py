@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import flow
+from flow.backends.base import BACKENDS
 
 ROOT = Path(flow.__file__).parent
 MODULES = {
@@ -88,3 +89,21 @@ def test_heavy_packages_are_not_loaded(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_only_back_ends_know_which_back_end_it_is() -> None:
+    """Outside flow/backends nobody compares with a back end's name, nor imports a particular back end."""
+    asked = []
+    for module, path in MODULES.items():
+        if module.startswith("flow.backends"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                values = [item.value for item in ast.walk(node) if isinstance(item, ast.Constant)]
+                asked += [f"{module}:{node.lineno}" for value in values if value in BACKENDS]
+        asked += [
+            f"{module} imports {name}"
+            for name in imports(module, lazy=True)
+            if name.startswith(("flow.backends.hls4ml", "flow.backends.rtl"))
+        ]
+    assert asked == []

@@ -110,6 +110,11 @@ TOOLS = ("synth", "pnr", "csynth", "vivado")
 """Names of later stages; each back end has a tool for each, or says why not."""
 
 
+def no_estimate(site: Site) -> ResourceReport:
+    """Refuse: there are no rules for what the projects of a back end take."""
+    raise UnsupportedError("its rules are those of Vitis and Vivado, and of rtl")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Functions:
     """What a back end does.
@@ -132,7 +137,7 @@ class Functions:
         rules: what its tools are known to fail at, for the preflight.
     """
 
-    check_part: Callable[[str], object]
+    check_part: Callable[[str], object] = lambda part: None
     refusals: Callable[[IntGraph, Target], Iterable[UnsupportedError]]
     emit: Callable[[IntGraph, Target], Project]
     differences: Callable[[Project, IntGraph, Target], tuple[str, ...]]
@@ -142,7 +147,7 @@ class Functions:
     checks: Callable[[Target], Mapping[str, Check]] = lambda target: {}
     measure: Callable[[Site, Codes, SimResult], tuple[ResourceReport, EnergyReport]] | None = None
     estimate: Callable[[IntGraph, Target], ResourceReport] | None = None
-    estimate_project: Callable[[Site], ResourceReport]
+    estimate_project: Callable[[Site], ResourceReport] = no_estimate
     tools: Mapping[str, Tool] = field(default_factory=dict)
     rules: tuple[Rule[Design], ...] = ()
 

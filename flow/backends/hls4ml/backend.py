@@ -18,7 +18,6 @@ from flow.backends.hls4ml import csim, csynth, dialects, limits, threaded
 from flow.backends.hls4ml.refusals import refusals
 from flow.backends.hls4ml.together import compile_together
 from flow.cost.estimation import estimate
-from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.parts import find_part
@@ -73,10 +72,6 @@ def _estimate(site: Site) -> ResourceReport:
     return estimate(site.graph, site.target)
 
 
-def _no_estimate(site: Site) -> ResourceReport:
-    raise UnsupportedError("its rules are those of Vitis and Vivado, and of rtl")
-
-
 def _csynth(site: Site, announce: Announce) -> ResourceReport:
     return csynth.synthesize(site.path, site.graph.name, site.target)
 
@@ -107,13 +102,11 @@ AMD = Functions(
     },
 )
 OTHER = Functions(
-    check_part=lambda part: None,
     refusals=refusals,
     emit=_emit,
     differences=_differences,
     not_simulated=dialects.not_simulated,
     compile=_compile,
-    estimate_project=_no_estimate,
     rules=limits.REUSE_RULES,
     tools={
         "synth": refused(reads_only_verilog),
