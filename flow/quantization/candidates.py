@@ -56,13 +56,17 @@ class WeightCodes:
 def covering_frac_bits(low: Reals, high: Reals, fmt_low: int, fmt_high: int) -> Codes:
     """Return the most fraction bits with which codes from `fmt_low` to `fmt_high` cover ranges, range by range.
 
-    A range covers if its ends round to codes within. An empty range (both ends zero) has none: the result there is the
-    least of the others, or 0.
+    Codes cover a range if its ends round to codes within. Any number of fraction bits covers an empty range (both ends
+    zero): the result there is the least of the others, or 0.
+
+    Example:
+        >>> covering_frac_bits(np.array([0.0]), np.array([3.2]), 0, 255).tolist()  # 3.2 * 2**6 is 205, * 2**7 is 410
+        [6]
 
     Raises:
         UnsupportedError: a range is so large or small that they would be beyond `MOST_FRAC_BITS`.
     """
-    found = np.full(np.shape(high), MOST_FRAC_BITS + 1, np.int64)
+    most = np.full(np.shape(high), MOST_FRAC_BITS + 1, np.int64)
     for ends, limit in ((high, fmt_high), (-np.asarray(low), -fmt_low)):
         positive = np.asarray(ends) > 0
         if limit <= 0:
@@ -71,18 +75,18 @@ def covering_frac_bits(low: Reals, high: Reals, fmt_low: int, fmt_high: int) -> 
         bits = np.floor(np.log2(limit) - np.log2(size)).astype(np.int64)
         for _ in range(2):  # rounding may let one more bit in, and log2 may be off by one
             bits = np.where(np.rint(np.ldexp(size, bits + 1)) <= limit, bits + 1, bits)
-        found = np.where(positive, np.minimum(found, bits), found)
-    empty = found > MOST_FRAC_BITS
+        most = np.where(positive, np.minimum(most, bits), most)
+    empty = most > MOST_FRAC_BITS
     if empty.all():
         largest = float(max(np.max(np.abs(low), initial=0), np.max(np.abs(high), initial=0)))
         if largest > 0:
             raise UnsupportedError(f"its largest magnitude is {largest:.3g}: too small for a fixed-point format")
-        return np.zeros_like(found)
-    found = np.where(empty, found.min(), found)
-    if found.min() < -MOST_FRAC_BITS:
+        return np.zeros_like(most)
+    most = np.where(empty, most.min(), most)
+    if most.min() < -MOST_FRAC_BITS:
         largest = float(max(np.max(np.abs(low)), np.max(np.abs(high))))
         raise UnsupportedError(f"its largest magnitude is {largest:.3g}: too large for a fixed-point format")
-    return found
+    return most
 
 
 def code_range(bits: int, signed: bool) -> tuple[int, int]:
@@ -104,15 +108,15 @@ def weight_candidates(
     """
     flat = weight.reshape(-1, weight.shape[-1])
     low, high = flat.min(axis=0), flat.max(axis=0)
-    whole = np.broadcast_to(_covering(low.min(), high.max(), bits, kind), high.shape)
-    fit = np.minimum(_covering(low, high, bits, kind), whole + SPREAD) if per_channel else whole
-    found = []
+    of_tensor = np.broadcast_to(_covering(low.min(), high.max(), bits, kind), high.shape)
+    fit = np.minimum(_covering(low, high, bits, kind), of_tensor + SPREAD) if per_channel else of_tensor
+    candidates = []
     for offset in offsets:
         frac_bits = (fit + offset).astype(np.int64)
         scaled = np.ldexp(weight, frac_bits)
         codes = _integers(scaled, bits) if kind == "integer" else _powers(scaled, bits)
-        found.append(WeightCodes(codes=codes, frac_bits=frac_bits))
-    return tuple(found)
+        candidates.append(WeightCodes(codes=codes, frac_bits=frac_bits))
+    return tuple(candidates)
 
 
 def _covering(low: Reals, high: Reals, bits: int, kind: str) -> Codes:

@@ -1,8 +1,9 @@
 """Where a float graph is quantized, and the modules between: all that is computed exactly before one quantization.
 
-A *point* is an op whose result is quantized. An op that is no point is either *exact* on codes (maximum pooling, moves,
-a ReLU on what is quantized already, the sum of an average whose division went into weights), or it is *absorbed*: its
-result stays in the accumulator of the op that alone reads it. A module is a point with all that it absorbs.
+A *point* is an op whose result is quantized. Other ops are exact or absorbed. An *exact* op makes codes of codes:
+maximum pooling, moves, a ReLU on what is quantized already, the sum of an average whose division went into weights. The
+result of an *absorbed* op stays in the accumulator of the op that alone reads it. A *module* is a point with all that
+it absorbs. For example, convolution -> add -> ReLU is one module, whose point is the ReLU.
 
     points      quantized after
     unified     each module: sum of products, adds, ReLU
@@ -75,7 +76,7 @@ def modules(graph: FloatGraph, points: str) -> Mapping[str, Module]:
     """
     quantized: set[str] = set()
     absorbed: dict[str, tuple[FloatOp, ...]] = {}
-    found: dict[str, Module] = {}
+    cut: dict[str, Module] = {}
     positive = _positive(graph)
     for op in graph.ops:
         if isinstance(op.op, Input) or (_is_exact(graph, op, points) and quantized.issuperset(op.inputs)):
@@ -88,14 +89,14 @@ def modules(graph: FloatGraph, points: str) -> Mapping[str, Module]:
             continue
         inputs = tuple(dict.fromkeys(name for part in parts for name in part.inputs if name not in inner))
         wide = points == "wide-add" and _goes_into_add(graph, op) and isinstance(op.op, MatMul)
-        found[op.name] = Module(ops=parts, inputs=inputs, signed=op.name not in positive, wide=wide)
+        cut[op.name] = Module(ops=parts, inputs=inputs, signed=op.name not in positive, wide=wide)
         quantized.add(op.name)
-    return found
+    return cut
 
 
-def quantizations(found: Mapping[str, Module]) -> tuple[int, int]:
-    """Return how many quantization ops a graph has, and how many values they quantize per inference."""
-    return len(found), sum(math.prod(module.point.op.shape) for module in found.values())
+def quantizations(cut: Mapping[str, Module]) -> tuple[int, int]:
+    """Return how many quantization ops a graph has that is cut so, and how many values they quantize per inference."""
+    return len(cut), sum(math.prod(module.point.op.shape) for module in cut.values())
 
 
 def _is_exact(graph: FloatGraph, op: FloatOp, points: str) -> bool:
@@ -143,32 +144,32 @@ def _goes_into_add(graph: FloatGraph, op: FloatOp) -> bool:
 
 def _positive(graph: FloatGraph) -> set[str]:
     """Return the ops whose results are never negative, whatever the inputs."""
-    found: set[str] = set()
+    positive: set[str] = set()
     for op in graph.ops:
         inherits = isinstance(op.op, Pool | Reshape | Gather) or (
             isinstance(op.op, Merge) and op.op.function in ("add", "multiply", "maximum", "minimum")
         )
         function = isinstance(op.op, Function) and op.op.fused[-1].rpartition(", ")[2] in POSITIVE
-        if isinstance(op.op, Relu) or function or (inherits and found.issuperset(op.inputs)):
-            found.add(op.name)
-    return found
+        if isinstance(op.op, Relu) or function or (inherits and positive.issuperset(op.inputs)):
+            positive.add(op.name)
+    return positive
 
 
-def shared_formats(graph: FloatGraph, found: Mapping[str, Module]) -> Mapping[str, str]:
+def shared_formats(graph: FloatGraph, cut: Mapping[str, Module]) -> Mapping[str, str]:
     """Return for each point the first point that it shares its format with: those that are joined on one grid.
 
     Points meet where an exact op reads several tensors: a concatenation.
     """
-    leader: dict[str, str] = {name: name for name in found}
-    reaches: dict[str, tuple[str, ...]] = {name: (name,) for name in found}
+    leader: dict[str, str] = {name: name for name in cut}
+    reaches: dict[str, tuple[str, ...]] = {name: (name,) for name in cut}
     for op in graph.ops:
-        if op.name in found or isinstance(op.op, Input | BatchNorm):
+        if op.name in cut or isinstance(op.op, Input | BatchNorm):
             continue
         points = tuple(dict.fromkeys(point for name in op.inputs for point in reaches.get(name, ())))
         if isinstance(op.op, MaxPool | Reshape | Gather | Relu):
             reaches[op.name] = points
         if isinstance(op.op, Gather):
-            first = min((leader[point] for point in points), key=list(found).index, default="")
+            first = min((leader[point] for point in points), key=list(cut).index, default="")
             joined = {leader[point] for point in points}
             leader.update({name: first for name, lead in leader.items() if lead in joined})
     return leader

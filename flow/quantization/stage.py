@@ -130,20 +130,19 @@ def progress_line(done: int, of: int, name: str) -> str:
 
 
 def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what the study of requantizers says of a network: per op, and per inference by where it is quantized.
+    """Return what requantizing costs by each measured circuit: one op, and one inference by where it is quantized.
 
     Args:
         record: `counts` and `modules` of a report's `quantization`.
     """
-    roundings = [each for each in record["modules"] if each["accumulator_bits"] is not None]
-    if not roundings:
+    sums = [module["accumulator_bits"] for module in record["modules"] if module["accumulator_bits"] is not None]
+    if not sums:
         return []
-    widest = max(each["accumulator_bits"] for each in roundings)
-    table, found = load_costs(), []
+    table, entries = load_costs(), []
     for circuit in CIRCUITS:
-        row = requantization_cost(circuit, min(widest, LARGEST_SUM), CODE_BITS)
+        row = requantization_cost(circuit, min(max(sums), LARGEST_SUM), CODE_BITS)
         assert row.xcup is not None, f"{row.name} was not synthesized for an FPGA"
-        found.append(
+        entries.append(
             {
                 "circuit": circuit,
                 "acc_bits": row.acc_bits,
@@ -155,12 +154,12 @@ def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "lut": row.xcup.lut,
                 "dsp": row.xcup.dsp,
                 "per_inference": [
-                    {"points": each["points"], "energy": row.energy * each["values_per_inference"]}
-                    for each in record["counts"]
+                    {"points": count["points"], "energy": row.energy * count["values_per_inference"]}
+                    for count in record["counts"]
                 ],
             }
         )
-    return found
+    return entries
 
 
 def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
@@ -171,31 +170,31 @@ def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
     last = scores(graph)
     codes = reference.run(graph, to_port(samples, graph).codes, keep=(last.name,)).codes[last.name]
     quantized = to_values(codes, last.format).reshape(exact.shape)
-    found: dict[str, Any] = {"errors": _errors(exact, quantized, values)}
+    measured: dict[str, Any] = {"errors": _errors(exact, quantized, values)}
     if samples.labels is not None:
         said = {"float": exact, "quantized": quantized}
         shares = {
             name: float(np.mean(values.reshape(len(values), -1).argmax(axis=1) == samples.labels))
             for name, values in said.items()
         }
-        found["accuracy"] = {**shares, "samples": len(samples.labels)}
-    return found
+        measured["accuracy"] = {**shares, "samples": len(samples.labels)}
+    return measured
 
 
 def _errors(exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any]) -> dict[str, float | int | None]:
     """Return how far the quantized outputs are from the float ones; where they have the input's size, from that."""
-    whole = float(np.square(exact, dtype=np.float64).sum())
-    found: dict[str, float | int | None] = {
+    energy = float(np.square(exact, dtype=np.float64).sum())
+    errors: dict[str, float | int | None] = {
         "samples": len(exact),
-        "relative_error": float(np.square(quantized - exact).sum()) / whole if whole else None,
+        "relative_error": float(np.square(quantized - exact).sum()) / energy if energy else None,
         "float_reconstruction_mse": None,
         "quantized_reconstruction_mse": None,
     }
     if exact.size == values.size:
         goal = values.reshape(exact.shape)
-        found["float_reconstruction_mse"] = float(np.square(exact - goal).mean())
-        found["quantized_reconstruction_mse"] = float(np.square(quantized - goal).mean())
-    return found
+        errors["float_reconstruction_mse"] = float(np.square(exact - goal).mean())
+        errors["quantized_reconstruction_mse"] = float(np.square(quantized - goal).mean())
+    return errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +224,12 @@ class _Memory:
 
     def keep(self, name: str, choice: Choice) -> None:
         arrays: dict[str, NDArray[Any]] = {}
-        for op, each in choice.parameters.items():
-            arrays[f"{op}/codes"], arrays[f"{op}/frac_bits"] = each.weight.codes, each.weight.frac_bits
-            arrays[f"{op}/bias"] = each.bias
+        for op, held in choice.parameters.items():
+            arrays[f"{op}/codes"], arrays[f"{op}/frac_bits"] = held.weight.codes, held.weight.frac_bits
+            arrays[f"{op}/bias"] = held.bias
         facts = {
             "ops": list(choice.parameters),
-            "bias_frac_bits": {op: each.bias_frac_bits for op, each in choice.parameters.items()},
+            "bias_frac_bits": {op: held.bias_frac_bits for op, held in choice.parameters.items()},
             "format": choice.format.to_json(),
             "error": choice.error,
             "tried": choice.tried,

@@ -58,7 +58,7 @@ def _parameters(task: Task, op: FloatOp) -> Parameters:
         if not task.settings.per_channel:
             errors = np.broadcast_to(errors.sum(axis=1, keepdims=True), errors.shape)
         chosen = errors.argmin(axis=0)
-        bias = int(np.argmin([np.square(each.bias_values - op.bias).sum() for each in rows[covers]]))
+        bias = int(np.argmin([np.square(tried.bias_values - op.bias).sum() for tried in rows[covers]]))
     else:
         chosen, bias = np.full(op.channels, covers), covers
     return Parameters.picked([row[bias] for row in rows], chosen)
@@ -66,7 +66,7 @@ def _parameters(task: Task, op: FloatOp) -> Parameters:
 
 def _weight_errors(weight: Reals, candidates: Sequence[WeightCodes]) -> Reals:
     """Return the squared error of weights: (candidates, channels)."""
-    flat = [np.square(each.values - weight).reshape(-1, weight.shape[-1]).sum(axis=0) for each in candidates]
+    flat = [np.square(candidate.values - weight).reshape(-1, weight.shape[-1]).sum(axis=0) for candidate in candidates]
     return np.stack(flat)
 
 
@@ -76,20 +76,20 @@ def _output_errors(task: Task, op: FloatOp) -> Reals:
     def errors(part: slice) -> Reals:
         inputs = {name: tensor.values[part] for name, tensor in task.inputs.items()}
         goal = task.target[part].reshape(-1, task.target.shape[-1])
-        found = []
+        squared = []
         for candidate in task.weights[op.name]:
             tried = replace(op, weight=candidate.values)
             values = {**inputs, op.name: evaluate(tried, [inputs[op.inputs[0]]], task.functions)}
             off = tail(task, values, np.float32).reshape(goal.shape) - goal
-            found.append(np.square(off, dtype=np.float64).sum(axis=0))
-        return np.stack(found)
+            squared.append(np.square(off, dtype=np.float64).sum(axis=0))
+        return np.stack(squared)
 
     return np.asarray(sum(over_batches(op, len(task.target), errors)))
 
 
 def _closest(task: Task) -> int:
     outputs = task.output_candidates()
-    formats = [output_format(each, task.bits, task.module.signed) for each in outputs]
+    formats = [output_format(frac_bits, task.bits, task.module.signed) for frac_bits in outputs]
     errors = squared_errors(task.target, task.target, formats, task.settings.rounding)
     return outputs[int(errors.sum(axis=1).argmin())]
 
@@ -110,7 +110,7 @@ def _divergence(task: Task) -> int:
     counts, edges = np.histogram(magnitudes, BINS, (0, largest))
     levels = code_range(task.bits, task.module.signed)[1] + 1
     outputs = task.output_candidates()
-    ends = [np.ldexp(float(levels), -each) for each in outputs]
+    ends = [np.ldexp(float(levels), -frac_bits) for frac_bits in outputs]
     divergences = [_kl(counts, int(np.clip(np.searchsorted(edges, end), 1, BINS)), levels) for end in ends]
     return outputs[int(np.argmin(divergences))]
 

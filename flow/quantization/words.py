@@ -1,4 +1,4 @@
-"""What a report says of a quantized float model, in lines and rows; read from the report's JSON."""
+"""Words for `quantization` of a report: how a float model was quantized and what it costs, in lines and rows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ POINTS_WORDS = {
 """Where a network is quantized -> words."""
 
 
-def summary_lines(found: Mapping[str, Any]) -> list[str]:
+def summary_lines(record: Mapping[str, Any]) -> list[str]:
     """Return how a model was quantized and what it costs, line by line."""
-    settings, calibration = found["settings"], found["calibration"]
+    settings, calibration = record["settings"], record["calibration"]
     lines = [
         f"{how(settings)}; {calibration['samples']} calibration samples ({calibration['source']})",
         "quantization ops per inference: "
-        + ", ".join(f"{each['ops']:,} {POINTS_WORDS[each['points']]}" for each in found["counts"])
+        + ", ".join(f"{entry['ops']:,} {POINTS_WORDS[entry['points']]}" for entry in record["counts"])
         + "; values: "
-        + ", ".join(f"{each['values_per_inference']:,}" for each in found["counts"]),
+        + ", ".join(f"{entry['values_per_inference']:,}" for entry in record["counts"]),
     ]
-    lines += [cost_line(each) for each in found["costs"]]
-    outputs = found["outputs"]
+    lines += [cost_line(entry) for entry in record["costs"]]
+    outputs = record["outputs"]
     if outputs is not None:
         lines.append(output_line(outputs))
     return lines
@@ -59,7 +59,7 @@ def how(settings: Mapping[str, Any]) -> str:
 def cost_line(cost: Mapping[str, Any]) -> str:
     """Return what requantizing by one circuit costs, in one line."""
     per_inference = ", ".join(
-        f"{POINTS_WORDS[each['points']]} {energy_words(cost, each)}" for each in cost["per_inference"]
+        f"{POINTS_WORDS[entry['points']]} {energy_words(cost, entry)}" for entry in cost["per_inference"]
     )
     return (
         f"requantizer {circuit_words(cost)}: {cost['area']:,.0f} {cost['area_unit']}, {cost['lut']:,} LUT and "
@@ -79,19 +79,19 @@ def energy_words(cost: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     return f"{entry['energy']:,.3g} {cost['energy_unit']}"
 
 
-def cost_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def cost_rows(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return a header and a row per circuit: what it costs, once and per inference."""
-    points = [POINTS_WORDS[each["points"]] for each in found["counts"]]
-    header = ["requantizer", "area", "LUT", "DSP", *(f"energy, {each}" for each in points)]
+    points = [POINTS_WORDS[entry["points"]] for entry in record["counts"]]
+    header = ["requantizer", "area", "LUT", "DSP", *(f"energy, {words}" for words in points)]
     rows = [
         [
             circuit_words(cost),
             f"{cost['area']:,.0f} {cost['area_unit']}",
             f"{cost['lut']:,}",
             str(cost["dsp"]),
-            *(energy_words(cost, each) for each in cost["per_inference"]),
+            *(energy_words(cost, entry) for entry in cost["per_inference"]),
         ]
-        for cost in found["costs"]
+        for cost in record["costs"]
     ]
     return header, rows
 
@@ -110,10 +110,10 @@ def output_line(outputs: Mapping[str, Any]) -> str:
     return line
 
 
-def module_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def module_rows(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return a header and a row per module: what was chosen for it."""
     header = ["module", "does", "output", "frac bits", "acc bits", "weights", "their frac bits", "bias", "error"]
-    return header, [_row(each) for each in found["modules"]]
+    return header, [_row(module) for module in record["modules"]]
 
 
 def _row(module: Mapping[str, Any]) -> list[str]:
@@ -126,8 +126,8 @@ def _row(module: Mapping[str, Any]) -> list[str]:
         str(module["frac_bits"]),
         str(module["accumulator_bits"] or "-"),
         weights,
-        ", ".join(_span(*each["weight_frac_bits"]) for each in parameters) or "-",
-        ", ".join(str(each["bias_frac_bits"]) for each in parameters) or "-",
+        ", ".join(_span(*parameter["weight_frac_bits"]) for parameter in parameters) or "-",
+        ", ".join(str(parameter["bias_frac_bits"]) for parameter in parameters) or "-",
         f"{module['relative_error']:.1e}",
     ]
 
