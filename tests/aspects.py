@@ -34,5 +34,8 @@ class Aspect(NamedTuple):
 # fmt: off
 ASPECTS = (
     Aspect("flow.ir.intervals", "BOUNDS", "how far its exact result goes, and on which grid"),
+    Aspect("flow.cost.energy", "WORK", "what it computes for one inference, for its energy"),
+    Aspect("flow.cost.op_costs", "COSTS", "what it takes on hardware: adders, LUTs, memory, cycles", "FREE"),
+    Aspect("flow.cost.streams", "ORDERS", "in which order it reads and writes the words of streams", "OTHER_KERNELS"),
 )
 # fmt: on

@@ -8,7 +8,7 @@ counted, at which price, and the sources stand in docs/energy.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -18,6 +18,8 @@ from flow.cost.matmul_costs import leaves
 from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, covering
 from flow.ir.graph import (
     BatchNorm,
+    Conv,
+    Dense,
     Gather,
     Input,
     IntGraph,
@@ -27,12 +29,14 @@ from flow.ir.graph import (
     MaxPool,
     Merge,
     Op,
+    Pool,
     Relu,
+    Requantize,
     Reshape,
     Softmax,
     SumPool,
 )
-from flow.ir.intervals import Range, accumulation, common_grid, exact_result
+from flow.ir.intervals import Accumulation, Range, common_grid, exact_result
 from flow.ir.tables import smallest_table
 from flow.results import EnergyReport
 
@@ -107,7 +111,7 @@ def static_energy(graph: IntGraph) -> EnergyReport:
         unit="pJ",
         per_inference=round(energy_pj(total), DECIMALS),
         table="docs/energy.md",
-        layers={name: round(energy_pj(each), DECIMALS) for name, each in done.items()},
+        layers={name: round(energy_pj(of_op), DECIMALS) for name, of_op in done.items()},
         alternatives={"int8": round(int8_pj(total), DECIMALS), "float32": round(float32_pj(total), DECIMALS)},
         detail=asdict(total),
     )
@@ -171,69 +175,115 @@ def work(op: Op, inputs: Sequence[Op]) -> Work:
     Raises:
         UnsupportedError: a result would need more than 62 bits.
     """
-    if isinstance(op, Reshape | Gather):  # wires
-        return Work()
-    codes = math.prod(op.shape)
-    results = Work(results=codes, result_bits=codes * op.format.width)
-    if isinstance(op, Input):
-        return results
     formats = [source.format for source in inputs]
-    if isinstance(op, MatMul):
-        return results + math.prod(op.shape[:-1]) * _position(op, formats[0])
-    exact = exact_result(op, *formats)
-    return results + _computed(op, formats) + codes * _cast(op, exact)
+    return WORK[type(op)](op, exact_result(op, *formats), *formats)
 
 
-def _position(op: MatMul, x: FixedFormat) -> Work:
-    """Return one position of a dense or a convolution: all of its channels."""
-    acc = accumulation(op, x)
+def _wires(op: Op, exact: Range, *inputs: FixedFormat) -> Work:
+    return Work()
+
+
+def _registers(op: Op, exact: Range, *inputs: FixedFormat) -> Work:
+    """Return the registers that the codes of an op are written to."""
+    codes = math.prod(op.shape)
+    return Work(results=codes, result_bits=codes * op.format.width)
+
+
+def _results(op: Op, exact: Range, *inputs: FixedFormat) -> Work:
+    """Return the casts of all exact results, and the registers that their codes are written to."""
+    return math.prod(op.shape) * _cast(op, exact) + _registers(op, exact)
+
+
+def _matmul(op: MatMul, acc: Accumulation, x: FixedFormat) -> Work:
+    """Return a dense or a convolution: the same work at every position, for all of its channels."""
     weight, bias = op.matrix() << acc.shifts[0], op.bias.codes << acc.shifts[1]
     low, high, lsb = leaves(weight, bias, x)
     extra = np.maximum(signed_digits(weight) - 1, 0)
     additions, bits = adder_tree(low, high, lsb)
-    casts = sum(
-        (
-            _cast(op, Range(acc.frac_bits, *ends))
-            for ends in zip(low.sum(axis=0).tolist(), high.sum(axis=0).tolist(), strict=True)
-            if ends[0] != ends[1]  # else a constant
-        ),
-        Work(),
-    )
-    return casts + Work(
+    ends = zip(low.sum(axis=0).tolist(), high.sum(axis=0).tolist(), strict=True)
+    casts = [_cast(op, Range(acc.frac_bits, *reach)) for reach in ends if reach[0] != reach[1]]  # else a constant
+    sums = Work(
         products=int(np.count_nonzero(weight)),
         product_additions=int(extra.sum()),
         product_addition_bits=int((extra * (range_bits(low, high) - lsb)[:-1]).sum()),
         additions=additions,
         addition_bits=bits,
     )
+    return math.prod(op.shape[:-1]) * sum(casts, sums) + _registers(op, acc)
 
 
-def _computed(op: Op, formats: Sequence[FixedFormat]) -> Work:
-    """Return all positions of an op that is no matrix product, without its casts."""
-    x, channels, codes = formats[0], op.shape[-1], math.prod(op.shape)
-    exact = exact_result(op, *formats)
-    if isinstance(op, BatchNorm):
-        scale = op.scale.codes << exact.shifts[0]
-        sums = codes // channels * int(np.count_nonzero((scale != 0) & (op.offset.codes != 0)))
-        return _products(op, scale, x.width) + sums * _addition(exact.format.width)
-    if isinstance(op, LeakyRelu):
-        return _products(op, op.slope.codes << exact.shifts[1], x.width) if x.signed else Work()
-    if isinstance(op, Relu):
-        return codes * _addition(x.width) if op.limit is not None and op.limit < x.max_code else Work()
-    if isinstance(op, SumPool | MaxPool):
-        counts = op.window.counts(op.shape[:-1])
-        each = channels * int((counts - 1).sum())
-        if isinstance(op, MaxPool):
-            return each * _addition(x.width)
-        bits = _bits(int(counts.max()) * x.min_code, int(counts.max()) * x.max_code)
-        return each * _addition(bits) + _products(op, op.weight.codes[..., np.newaxis], bits)
-    if isinstance(op, Merge):
-        return codes * _merged(op, formats, exact.format.width)
-    if isinstance(op, Lookup):
-        if len(op.starts) > 1 and smallest_table(op) is None:  # a comparison with each start
-            return codes * (len(op.starts) - 1) * _addition(x.width)
-        return Work(table_bits=codes * op.format.width * (len(op.starts) > 1))
-    return codes // channels * _softmax(op, x) if isinstance(op, Softmax) else Work()
+def _batchnorm(op: BatchNorm, exact: Range, x: FixedFormat) -> Work:
+    scale = op.scale.codes << exact.shifts[0]
+    sums = math.prod(op.shape[:-1]) * int(np.count_nonzero((scale != 0) & (op.offset.codes != 0)))
+    return _products(op, scale, x.width) + sums * _addition(exact.format.width) + _results(op, exact)
+
+
+def _relu(op: Relu, exact: Range, x: FixedFormat) -> Work:
+    limited = op.limit is not None and op.limit < x.max_code
+    return math.prod(op.shape) * limited * _addition(x.width) + _results(op, exact)
+
+
+def _leaky_relu(op: LeakyRelu, exact: Range, x: FixedFormat) -> Work:
+    products = _products(op, op.slope.codes << exact.shifts[1], x.width) if x.signed else Work()
+    return products + _results(op, exact)
+
+
+def _merge(op: Merge, exact: Range, *inputs: FixedFormat) -> Work:
+    return math.prod(op.shape) * _merged(op, inputs, exact.format.width) + _results(op, exact)
+
+
+def _maxpool(op: MaxPool, exact: Range, x: FixedFormat) -> Work:
+    return _beyond_first(op) * _addition(x.width) + _results(op, exact)
+
+
+def _sumpool(op: SumPool, exact: Range, x: FixedFormat) -> Work:
+    pixels = int(op.window.counts(op.shape[:-1]).max())
+    bits = _bits(pixels * x.min_code, pixels * x.max_code)
+    weighted = _products(op, op.weight.codes[..., np.newaxis], bits)
+    return _beyond_first(op) * _addition(bits) + weighted + _results(op, exact)
+
+
+def _beyond_first(op: Pool) -> int:
+    """Return how many real pixels all windows hold beside the first of each, over all channels."""
+    return op.shape[-1] * int((op.window.counts(op.shape[:-1]) - 1).sum())
+
+
+def _lookup(op: Lookup, exact: Range, x: FixedFormat) -> Work:
+    """Return an entry of a table, or where none is small enough a comparison with each start."""
+    later, codes = len(op.starts) - 1, math.prod(op.shape)
+    if later and smallest_table(op) is None:
+        return codes * later * _addition(x.width) + _results(op, exact)
+    return Work(table_bits=codes * op.format.width * bool(later)) + _results(op, exact)
+
+
+def _softmax(op: Softmax, exact: Range, x: FixedFormat) -> Work:
+    """Return all rows: the largest code, distances, exponentials, their sum, a subtraction per bit of a quotient."""
+    channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
+    total_bits = bits + tree_levels(channels)
+    sums = Work(additions=channels - 1, addition_bits=even_tree_bits(channels, bits, total_bits))
+    quotient = (bits + op.format.frac_bits + 1) * _addition(total_bits + 1)
+    element = _addition(x.width + 1) + Work(table_bits=bits) + quotient
+    row = (channels - 1) * _addition(x.width) + channels * element + sums
+    return math.prod(op.shape[:-1]) * row + _results(op, exact)
+
+
+WORK: Mapping[type[Op], Callable[..., Work]] = {
+    Input: _registers,
+    Dense: _matmul,
+    Conv: _matmul,
+    BatchNorm: _batchnorm,
+    Relu: _relu,
+    LeakyRelu: _leaky_relu,
+    Requantize: _results,
+    Merge: _merge,
+    MaxPool: _maxpool,
+    SumPool: _sumpool,
+    Reshape: _wires,
+    Gather: _wires,
+    Lookup: _lookup,
+    Softmax: _softmax,
+}
+"""What an op computes for one inference, from the op, how far its exact result goes, and the formats it reads."""
 
 
 def _addition(bits: int) -> Work:
@@ -269,16 +319,6 @@ def _merged(op: Merge, formats: Sequence[FixedFormat], bits: int) -> Work:
         ranges = common_grid(formats)
         bits = _bits(min(x.low for x in ranges), max(x.high for x in ranges))
     return (len(formats) - 1) * _addition(bits)
-
-
-def _softmax(op: Softmax, x: FixedFormat) -> Work:
-    """Return one row: the largest code, distances, exponentials, their sum, and a subtraction per bit of a quotient."""
-    channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
-    total_bits = bits + tree_levels(channels)
-    sums = Work(additions=channels - 1, addition_bits=even_tree_bits(channels, bits, total_bits))
-    quotient = (bits + op.format.frac_bits + 1) * _addition(total_bits + 1)
-    element = _addition(x.width + 1) + Work(table_bits=bits) + quotient
-    return (channels - 1) * _addition(x.width) + channels * element + sums
 
 
 def _cast(op: Op, exact: Range) -> Work:

@@ -15,8 +15,8 @@ from typing import Any
 
 from flow.cost.cost_rules import Cost, fifo_memory
 from flow.cost.fifos import fifos
-from flow.cost.op_costs import op_cost
-from flow.ir.graph import Input, IntGraph
+from flow.cost.op_costs import FREE, op_cost
+from flow.ir.graph import IntGraph
 from flow.parts import find_part
 from flow.results import ResourceReport
 from flow.target import Target
@@ -34,7 +34,7 @@ def estimate(graph: IntGraph, target: Target) -> ResourceReport:
         UnsupportedError: an accumulator would need more than 62 bits, or a stream is read by nothing.
     """
     part = find_part(target.part)
-    costs = {op.name: op_cost(op, graph.sources(op), target, part) for op in graph if not isinstance(op, Input)}
+    costs = {op.name: op_cost(op, graph.sources(op), target, part) for op in graph if type(op) not in FREE}
     if target.io_type == "io_stream":
         costs = _with_fifos(costs, graph)
     return ResourceReport(

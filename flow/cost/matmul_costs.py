@@ -28,32 +28,41 @@ from flow.cost.cost_rules import (
     weight_memory,
 )
 from flow.ir.fixed import Codes, FixedFormat
-from flow.ir.graph import Conv, MatMul, Op, Pool
+from flow.ir.graph import MatMul, Op
 from flow.ir.intervals import Accumulation, accumulation
 from flow.ir.po2 import is_po2, split
+from flow.ir.windows import Shape, Window
 from flow.parts import Part
 from flow.target import Target
 
 
-def matmul_cost(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
-    """Return what a dense or a convolution `op` takes that reads the op `x`."""
-    acc = accumulation(op, x.format)
+def matmul_cost(op: MatMul, x: FixedFormat, reads: Shape, line_luts: int, target: Target, part: Part) -> Cost:
+    """Return what a dense or a convolution takes.
+
+    Args:
+        op: the dense or convolution.
+        x: format of what it reads.
+        reads: shape of what it reads, with the zeros around it.
+        line_luts: LUTs of the rows that its windows keep of a stream, as `line_buffer` counts them; 0 without windows.
+        target, part: as of `flow.cost.op_costs.op_cost`.
+    """
+    acc = accumulation(op, x)
     weight = op.matrix()
     reuse = min(target.reuse(op.name), weight.size)
     if target.strategy == "Resource" and reuse > 1:
-        cost = _stored(op, weight, acc, x.format, reuse, target, part)
+        cost = _stored(op, weight, acc, x, reuse, target, part)
     else:  # a weight that is read at one address only is a constant in either strategy
         shifted = weight << acc.shifts[0], op.bias.codes << acc.shifts[1]
-        cost = _constant(op, *shifted, acc.frac_bits, x.format, target, part)
+        cost = _constant(op, *shifted, acc.frac_bits, x, target, part)
         cost = replace(cost, dsp=math.ceil(cost.dsp / reuse))  # hls4ml limits multipliers, not adders
     stream = target.io_type == "io_stream"
-    positions = _stream_words(op, x) if stream else math.prod(op.shape[:-1])
+    positions = math.prod((reads if stream else op.shape)[:-1])
     # with Resource, a position begins when the one before is done (nnet_conv2d_resource.h, nnet_conv2d_stream.h)
     each = reuse + (cost.depth if target.strategy == "Resource" and positions > 1 else 0)
     # a dense reads its one word when it has written the result of the one before (nnet_dense_stream.h)
     interval = reuse + cost.depth if stream and positions == 1 else positions * each
     # im2col: every word of a window is chosen among the positions (nnet_conv2d_latency.h, fill_buffer)
-    window_bits = int(np.count_nonzero(weight.any(axis=1))) * x.format.width
+    window_bits = int(np.count_nonzero(weight.any(axis=1))) * x.width
     select = 0 if stream else multiplexer_luts(positions, window_bits)
     held_bits = window_bits + op.shape[-1] * op.format.width if stream else math.prod(op.shape) * op.format.width
     return replace(
@@ -62,7 +71,7 @@ def matmul_cost(op: MatMul, x: Op, target: Target, part: Part) -> Cost:
         nonzero_weights=int(np.count_nonzero(op.weight.codes)),
         weight_bits=op.weight.codes.size * _stored_bits(op),
         logic_lut=cost.logic_lut + select,
-        memory_lut=cost.memory_lut + (line_buffer(op, x) if stream else 0),
+        memory_lut=cost.memory_lut + (line_luts if stream else 0),
         register_bits=cost.register_bits + held_bits,
         initiation_interval_cycles=interval,
         latency_cycles=positions * each - 1 + cost.depth,
@@ -166,20 +175,14 @@ def _stored_bits(op: MatMul) -> int:
     return split(op.weight.codes).stored_bits if is_po2(op.weight.codes) else op.weight.format.width
 
 
-def line_buffer(op: Op, x: Op) -> int:
-    """Return the LUTs of the rows that the windows of `op` keep of `x`, if it has windows: shift registers
-    as long as a padded row (nnet_conv_stream.h).
+def line_buffer(window: Window, x: Op) -> int:
+    """Return the LUTs of the rows that a window keeps of a stream `x`.
+
+    They are shift registers as long as a padded row (nnet_conv_stream.h).
     """
-    if not isinstance(op, Conv | Pool):
-        return 0
-    padded = op.window.padded(x.shape)[:-1]
+    padded = window.padded(x.shape)[:-1]
     bits = x.shape[-1] * x.format.width
     return sum(
         (span - 1) * shift_register_luts(bits, math.prod(padded[axis + 1 :]))
-        for axis, span in enumerate(op.window.size[:-1])
+        for axis, span in enumerate(window.size[:-1])
     )
-
-
-def _stream_words(op: MatMul, x: Op) -> int:
-    """Return the words a matrix product reads: one per input position, padding included."""
-    return math.prod((op.window.padded(x.shape) if isinstance(op, Conv) else x.shape)[:-1])

@@ -7,7 +7,9 @@ every position in io_parallel, and of one word (all channels of a position) in i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -38,14 +40,17 @@ from flow.cost.schedules import gather_places, gather_schedule
 from flow.ir.fixed import Codes, FixedFormat, covering
 from flow.ir.graph import (
     BatchNorm,
+    Conv,
+    Dense,
     Gather,
+    Input,
     LeakyRelu,
     Lookup,
-    MatMul,
     MaxPool,
     Merge,
     Op,
     Relu,
+    Requantize,
     Reshape,
     Softmax,
     SumPool,
@@ -60,40 +65,113 @@ def op_cost(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     """Return what an op takes.
 
     Args:
-        op: any op but an Input.
+        op: any op but those of `FREE`.
         inputs: the ops that it reads, in order.
         target: io_type, strategy, reuse factor, clock.
         part: says which DSP slices there are and how fast logic is.
     """
-    x = inputs[0]
-    if isinstance(op, MatMul):
-        return matmul_cost(op, x, target, part)
-    if isinstance(op, MaxPool):
-        return _maxpool(op, x, target, part)
-    if isinstance(op, Reshape):
-        return _reshape(op, x, target)
-    if isinstance(op, Gather):
-        return _gather(op, inputs, target)
-    return _pipelined(_logic(op, inputs, target, part), op, x, target, part)
+    return COSTS[type(op)](op, inputs, target, part)
 
 
-# -- other ops
+# -- ops
 
 
-def _pipelined(logic: Logic, op: Op, x: Op, target: Target, part: Part) -> Cost:
-    """Return logic that takes new codes each cycle: all of them, or in a stream one word."""
-    stream = target.io_type == "io_stream"
-    turns = max(math.prod(op.shape[:-1]), math.prod(x.shape[:-1])) if stream else 1
+def _dense(op: Dense, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    return matmul_cost(op, inputs[0].format, inputs[0].shape, 0, target, part)
+
+
+def _conv(op: Conv, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    (x,) = inputs
+    return matmul_cost(op, x.format, op.window.padded(x.shape), line_buffer(op.window, x), target, part)
+
+
+def _maxpool(op: MaxPool, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    """A tree of comparators per output channel: for every position at once, or for one position in a stream."""
+    (x,), stream = inputs, target.io_type == "io_stream"
+    window = op.window.pixels
+    copies = op.shape[-1] if stream else math.prod(op.shape)
+    depth = max(1, math.ceil(2 * tree_levels(window) / levels_per_stage(target, part)))
+    interval = max(math.prod(shape[:-1]) for shape in (op.shape, x.shape)) if stream else target.reuse(op.name)
+    return Cost(
+        logic_lut=copies * (window - 1) * comparator_luts(op.format.width),
+        memory_lut=line_buffer(op.window, x) if stream else 0,
+        register_bits=copies * op.format.width * (1 + window * stream),
+        depth=depth,
+        initiation_interval_cycles=interval,
+        latency_cycles=interval - 1 + depth,
+    )
+
+
+def _sumpool(op: SumPool, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    """A tree of adders per output channel, as `_maxpool`; what it holds of a stream is counted besides."""
+    cost, x = _pipelined(_window_sums, op, inputs, target, part), inputs[0]
+    if target.io_type == "io_parallel":
+        return cost
+    window_bits = op.window.pixels * x.shape[-1] * x.format.width
+    return replace(
+        cost, register_bits=cost.register_bits + window_bits, memory_lut=cost.memory_lut + line_buffer(op.window, x)
+    )
+
+
+def _reshape(op: Reshape, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    """Wires between arrays; in a stream codes move into words of another size, as many a cycle as divide both."""
+    word, read = op.shape[-1], inputs[0].shape[-1]
+    if target.io_type == "io_parallel" or read == word:
+        return Cost()
+    turns = math.prod(op.shape) // math.gcd(read, word)
+    return Cost(
+        register_bits=word * op.format.width,
+        depth=1,
+        initiation_interval_cycles=turns,
+        latency_cycles=turns,
+    )
+
+
+def _gather(op: Gather, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    """Wires between arrays; in a stream words wait from when they come to when the last result that needs them goes.
+
+    Each code of a word is then chosen among the places in a word from which it comes at any position, and a zero.
+    """
+    if target.io_type == "io_parallel":
+        return Cost()
+    sizes, words = [x.shape[-1] for x in inputs], [math.prod(x.shape[:-1]) for x in inputs]
+    source, place = gather_places(op.index, [x.shape for x in inputs])
+    schedule = gather_schedule(source, place, op.shape[-1], sizes, words)
+    waiting = [
+        fifo_memory(x.shape[-1] * x.format.width, depth) for x, depth in zip(inputs, schedule.depths, strict=True)
+    ]
+    origins = np.where(source < 0, -1, source * max(sizes) + schedule.column).reshape(-1, op.shape[-1])
+    choices = [len(np.unique(column)) for column in origins.T]
+    return Cost(
+        register_bits=op.shape[-1] * op.format.width,
+        logic_lut=sum(multiplexer_luts(count, op.format.width) for count in choices),
+        memory_lut=sum(luts for _, luts in waiting),
+        bram_18k=sum(bram for bram, _ in waiting),
+        depth=1,
+        initiation_interval_cycles=len(schedule.steps),
+        latency_cycles=len(schedule.steps),
+    )
+
+
+# -- ops that take new codes each cycle: all of them, or in a stream one word
+
+
+def _pipelined(logic_of: Callable[..., Logic], op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    """Return an op by its logic from the codes of its inputs to exact results; cast, and cut into stages."""
+    formats = [source.format for source in inputs]
+    exact = exact_result(op, *formats)
+    codes = _positions(op, target) * op.shape[-1]
+    logic = logic_of(op, exact, target, part, *formats) + codes * _cast(op, exact, part)
+    turns = max(math.prod(shape[:-1]) for shape in (op.shape, inputs[0].shape)) if target.io_type == "io_stream" else 1
     depth = max(1, math.ceil(logic.levels / levels_per_stage(target, part))) + logic.stages
-    window_bits = op.window.pixels * x.shape[-1] * x.format.width if isinstance(op, SumPool) else 0
     return Cost(
         adders=logic.adders,
         adder_bits=logic.adder_bits,
         multipliers=logic.multipliers,
         shifts=logic.shifts,
-        register_bits=_positions(op, target) * op.shape[-1] * op.format.width * depth + window_bits * stream,
+        register_bits=codes * op.format.width * depth,
         logic_lut=logic.lut,
-        memory_lut=logic.memory_lut + (line_buffer(op, x) if stream else 0),
+        memory_lut=logic.memory_lut,
         dsp=logic.dsp,
         bram_18k=logic.bram_18k,
         depth=depth,
@@ -102,39 +180,98 @@ def _pipelined(logic: Logic, op: Op, x: Op, target: Target, part: Part) -> Cost:
     )
 
 
+def _batchnorm(op: BatchNorm, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    sums = int(np.count_nonzero(op.offset.codes)) * _positions(op, target)
+    return _factors(op, op.scale.codes << exact.shifts[0], x.width, target, part) + sums * adder(exact.format.width)
+
+
+def _relu(op: Relu, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    below = Logic(lut=x.width, levels=1) if x.signed else Logic()
+    above = Logic() if op.limit is None or op.limit >= x.max_code else comparators(x.width, 1)
+    return _positions(op, target) * op.shape[-1] * (below + above)
+
+
+def _leaky_relu(op: LeakyRelu, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    if not x.signed:
+        return Logic()
+    choice = _positions(op, target) * op.shape[-1] * Logic(lut=exact.format.width, levels=1)
+    return _factors(op, op.slope.codes << exact.shifts[1], x.width, target, part) + choice
+
+
+def _requantize(op: Requantize, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    return Logic()
+
+
+def _merge(op: Merge, exact: Range, target: Target, part: Part, *inputs: FixedFormat) -> Logic:
+    return _positions(op, target) * op.shape[-1] * _merged(op, inputs, part)
+
+
+def _window_sums(op: SumPool, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    """Return the trees of the windows, of real pixels only in io_parallel, and the weights of their positions."""
+    counts = op.window.counts(op.shape[:-1])
+    built = np.full(1, op.window.pixels) if target.io_type == "io_stream" else counts.reshape(-1)
+    largest = int(counts.max())
+    total_bits = _bits(largest * x.min_code, largest * x.max_code)
+    trees = beside(
+        *(
+            int(number) * op.shape[-1] * adders(int(count), x.width, total_bits)
+            for count, number in zip(*np.unique(built, return_counts=True), strict=True)
+        )
+    )
+    if (op.weight.codes == 1).all():
+        return trees
+    return trees + _factors(op, op.weight.codes[..., np.newaxis], total_bits, target, part)
+
+
+def _lookup(op: Lookup, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    codes, table = _positions(op, target) * op.shape[-1], smallest_table(op)
+    if table is None:
+        return codes * comparisons(x.width, len(op.starts), op.format.width)
+    return codes * lookup_table(x.width - table.shift, len(table.values), op.format.width)
+
+
+def _softmax(op: Softmax, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    """Return, of each row: the largest code, a table of exponentials per element, their sum, and a division each."""
+    channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
+    total_bits = bits + tree_levels(channels)
+    bram, luts = weight_memory(bits, len(op.exponentials))
+    exponential = adder(x.width + 1) + Logic(memory_lut=luts, bram_18k=bram, levels=1)
+    quotient = adder(total_bits) + divider(bits + op.format.frac_bits + 1, total_bits)
+    clamp = Logic(lut=op.format.width, levels=1)
+    return _positions(op, target) * (
+        comparators(x.width, channels - 1)
+        + channels * exponential
+        + adders(channels, bits, total_bits)
+        + channels * (quotient + clamp)
+    )
+
+
+COSTS: Mapping[type[Op], Callable[..., Cost]] = {
+    Dense: _dense,
+    Conv: _conv,
+    BatchNorm: partial(_pipelined, _batchnorm),
+    Relu: partial(_pipelined, _relu),
+    LeakyRelu: partial(_pipelined, _leaky_relu),
+    Requantize: partial(_pipelined, _requantize),
+    Merge: partial(_pipelined, _merge),
+    MaxPool: _maxpool,
+    SumPool: _sumpool,
+    Reshape: _reshape,
+    Gather: _gather,
+    Lookup: partial(_pipelined, _lookup),
+    Softmax: partial(_pipelined, _softmax),
+}
+"""What an op takes, from the op, the ops it reads, the target and the part."""
+FREE: tuple[type[Op], ...] = (Input,)
+"""Ops that take nothing: ports."""
+
+
+# -- pieces of ops
+
+
 def _positions(op: Op, target: Target) -> int:
     """Return how many positions of the output have hardware of their own."""
     return 1 if target.io_type == "io_stream" else math.prod(op.shape[:-1])
-
-
-def _logic(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Logic:
-    x, codes = inputs[0].format, _positions(op, target) * op.shape[-1]
-    exact = exact_result(op, *(source.format for source in inputs))
-    cast = codes * _cast(op, exact, part)
-    if isinstance(op, BatchNorm):
-        scale, sums = op.scale.codes << exact.shifts[0], int(np.count_nonzero(op.offset.codes)) * _positions(op, target)
-        return _factors(op, scale, x.width, target, part) + sums * adder(exact.format.width) + cast
-    if isinstance(op, LeakyRelu):
-        if not x.signed:
-            return cast
-        choice = codes * Logic(lut=exact.format.width, levels=1)
-        return _factors(op, op.slope.codes << exact.shifts[1], x.width, target, part) + choice + cast
-    if isinstance(op, SumPool):
-        return _sums(op, x, target, part) + cast
-    if isinstance(op, Merge):
-        return codes * _merged(op, [source.format for source in inputs], part) + cast
-    if isinstance(op, Lookup):
-        table = smallest_table(op)
-        if table is None:
-            return codes * comparisons(x.width, len(op.starts), op.format.width)
-        return codes * lookup_table(x.width - table.shift, len(table.values), op.format.width)
-    if isinstance(op, Softmax):
-        return _positions(op, target) * _softmax(op, x)
-    if isinstance(op, Relu):
-        below = Logic(lut=x.width, levels=1) if x.signed else Logic()
-        above = Logic() if op.limit is None or op.limit >= x.max_code else comparators(x.width, 1)
-        return codes * (below + above) + cast
-    return cast
 
 
 def _bits(low: int, high: int) -> int:
@@ -170,23 +307,6 @@ def _factors(op: Op, factor: Codes, bits: int, target: Target, part: Part) -> Lo
     return beside(*(count * constant_product(bits, value, part) for value, count in pairs))
 
 
-def _sums(op: SumPool, x: FixedFormat, target: Target, part: Part) -> Logic:
-    """Return the trees of the windows, of real pixels only in io_parallel, and the weights of their positions."""
-    counts = op.window.counts(op.shape[:-1])
-    built = np.full(1, op.window.pixels) if target.io_type == "io_stream" else counts.reshape(-1)
-    largest = int(counts.max())
-    total_bits = _bits(largest * x.min_code, largest * x.max_code)
-    trees = beside(
-        *(
-            int(number) * op.shape[-1] * adders(int(count), x.width, total_bits)
-            for count, number in zip(*np.unique(built, return_counts=True), strict=True)
-        )
-    )
-    if (op.weight.codes == 1).all():
-        return trees
-    return trees + _factors(op, op.weight.codes[..., np.newaxis], total_bits, target, part)
-
-
 def _merged(op: Merge, formats: Sequence[FixedFormat], part: Part) -> Logic:
     """Return one element: a tree of adders or comparators, or products one after another."""
     if op.function == "multiply":
@@ -204,78 +324,3 @@ def _merged(op: Merge, formats: Sequence[FixedFormat], part: Part) -> Logic:
     lowest = np.array([x.shifts for x in ranges], np.int64)
     adders, bits = adder_tree(low, high, lowest)
     return Logic(adders=adders, adder_bits=bits, levels=tree_levels(len(formats)))
-
-
-def _softmax(op: Softmax, x: FixedFormat) -> Logic:
-    """Return one row: the largest code, a table of exponentials per element, their sum, and a division each."""
-    channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
-    total_bits = bits + tree_levels(channels)
-    bram, luts = weight_memory(bits, len(op.exponentials))
-    exponential = adder(x.width + 1) + Logic(memory_lut=luts, bram_18k=bram, levels=1)
-    quotient = adder(total_bits) + divider(bits + op.format.frac_bits + 1, total_bits)
-    clamp = Logic(lut=op.format.width, levels=1)
-    return (
-        comparators(x.width, channels - 1)
-        + channels * exponential
-        + adders(channels, bits, total_bits)
-        + channels * (quotient + clamp)
-    )
-
-
-# -- windows and places
-
-
-def _maxpool(op: MaxPool, x: Op, target: Target, part: Part) -> Cost:
-    """A tree of comparators per output channel: for every position at once, or for one position in a stream."""
-    stream = target.io_type == "io_stream"
-    window = op.window.pixels
-    copies = op.shape[-1] if stream else math.prod(op.shape)
-    depth = max(1, math.ceil(2 * tree_levels(window) / levels_per_stage(target, part)))
-    interval = max(math.prod(shape[:-1]) for shape in (op.shape, x.shape)) if stream else target.reuse(op.name)
-    return Cost(
-        logic_lut=copies * (window - 1) * comparator_luts(op.format.width),
-        memory_lut=line_buffer(op, x) if stream else 0,
-        register_bits=copies * op.format.width * (1 + window * stream),
-        depth=depth,
-        initiation_interval_cycles=interval,
-        latency_cycles=interval - 1 + depth,
-    )
-
-
-def _reshape(op: Reshape, x: Op, target: Target) -> Cost:
-    """Wires between arrays; in a stream codes move into words of another size, as many a cycle as divide both."""
-    if target.io_type == "io_parallel" or x.shape[-1] == op.shape[-1]:
-        return Cost()
-    turns = math.prod(op.shape) // math.gcd(x.shape[-1], op.shape[-1])
-    return Cost(
-        register_bits=op.shape[-1] * op.format.width,
-        depth=1,
-        initiation_interval_cycles=turns,
-        latency_cycles=turns,
-    )
-
-
-def _gather(op: Gather, inputs: Sequence[Op], target: Target) -> Cost:
-    """Wires between arrays; in a stream words wait from when they come to when the last result that needs them goes.
-
-    Each code of a word is then chosen among the places in a word from which it comes at any position, and a zero.
-    """
-    if target.io_type == "io_parallel":
-        return Cost()
-    sizes, words = [x.shape[-1] for x in inputs], [math.prod(x.shape[:-1]) for x in inputs]
-    source, place = gather_places(op.index, [x.shape for x in inputs])
-    schedule = gather_schedule(source, place, op.shape[-1], sizes, words)
-    waiting = [
-        fifo_memory(x.shape[-1] * x.format.width, depth) for x, depth in zip(inputs, schedule.depths, strict=True)
-    ]
-    origins = np.where(source < 0, -1, source * max(sizes) + schedule.column).reshape(-1, op.shape[-1])
-    choices = [len(np.unique(column)) for column in origins.T]
-    return Cost(
-        register_bits=op.shape[-1] * op.format.width,
-        logic_lut=sum(multiplexer_luts(count, op.format.width) for count in choices),
-        memory_lut=sum(luts for _, luts in waiting),
-        bram_18k=sum(bram for bram, _ in waiting),
-        depth=1,
-        initiation_interval_cycles=len(schedule.steps),
-        latency_cycles=len(schedule.steps),
-    )

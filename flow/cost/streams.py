@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -18,7 +18,25 @@ import numpy as np
 from flow.cost.schedules import gather_places, gather_schedule, pool_schedule, steps
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes
-from flow.ir.graph import Conv, Dense, Gather, Input, IntGraph, Op, Pool, Reshape
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
 from flow.ir.windows import Shape
 
 CLONES = 7
@@ -167,7 +185,7 @@ def unused(name: str, taken: Set[str]) -> str:
         'pad_1'
     """
     names = (name, *(f"{name}_{number}" for number in range(len(taken))))
-    return next(each for each in names if each not in taken)
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 # -- the order in which a kernel reads and writes
@@ -203,7 +221,7 @@ def processes(graph: IntGraph, network: Streams) -> tuple[Process, ...]:
     """Return the kernels of a graph as processes, in dataflow order."""
     names: dict[str, str | None] = {}
     shapes: dict[str, Shape] = {}
-    found = []
+    running = []
     for kernel in network.kernels:
         if kernel.kind is Kind.FLAT:
             names[kernel.name], shapes[kernel.name] = names[kernel.reads[0]], shapes[kernel.reads[0]]
@@ -214,8 +232,8 @@ def processes(graph: IntGraph, network: Streams) -> tuple[Process, ...]:
             order = _order(kernel, [shapes[name] for name in kernel.reads], graph)
             reads = tuple(names[name] for name in kernel.reads)
             writes = tuple(name for name in kernel.writes if name not in network.ports)
-            found.append(Process(kernel.name, reads, writes, tuple(order.tolist())))
-    return tuple(found)
+            running.append(Process(kernel.name, reads, writes, tuple(order.tolist())))
+    return tuple(running)
 
 
 def _order(kernel: Kernel, streamed: Sequence[Shape], graph: IntGraph) -> Codes:
@@ -223,29 +241,70 @@ def _order(kernel: Kernel, streamed: Sequence[Shape], graph: IntGraph) -> Codes:
     op = kernel.op
     shapes = [source.shape for source in graph.sources(op)]
     words = [math.prod(shape[:-1]) for shape in streamed]
-    count = math.prod(kernel.shape[:-1])
     if kernel.kind is Kind.PAD:
         return _padding(op, shapes[0])
     if kernel.kind is Kind.COPY:
-        codes = np.arange(1, count + 1) * kernel.shape[-1]
-        return steps([-(-codes // streamed[0][-1])], words, count)
-    if kernel.kind is Kind.OP and isinstance(op, Dense) and len(op.shape) == 1:
-        return steps([np.array(words)], words, 1)
-    if kernel.kind is Kind.OP and isinstance(op, Conv):
-        order = np.arange(1, words[0] + 1).reshape(op.window.padded(shapes[0])[:-1])
-        last = order[
-            tuple(slice(size - 1, None, step) for size, step in zip(op.window.size, op.window.strides, strict=True))
-        ]
-        return steps([last.reshape(-1)], words, count)
-    if kernel.kind is Kind.OP and isinstance(op, Pool):
-        return pool_schedule(op.window.places(shapes[0]), words[0]).steps
-    if kernel.kind is Kind.OP and isinstance(op, Gather):
-        source, place = gather_places(op.index, shapes)
-        return gather_schedule(source, place, op.shape[-1], [shape[-1] for shape in shapes], words).steps
-    return steps([np.arange(1, count + 1)] * len(words), words, count)
+        return _regrouped(op, shapes, words)
+    if kernel.kind is Kind.CLONE:
+        return _word_by_word(op, shapes, words)
+    return ORDERS[type(op)](op, shapes, words)
 
 
 def _padding(op: Op, shape: Shape) -> Codes:
     """Return the steps that write a word of zeros or pass one on."""
     assert isinstance(op, Conv)
     return np.pad(np.full(shape[:-1], 3), op.window.pads, constant_values=2).reshape(-1)
+
+
+def _word_by_word(op: Op, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+    """Return the steps that read a word of each input and write one."""
+    count = math.prod(op.shape[:-1])
+    return steps([np.arange(1, count + 1)] * len(words), words, count)
+
+
+def _regrouped(op: Op, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+    """Return the steps that put the codes of one stream into words of another size."""
+    count, read = math.prod(op.shape[:-1]), math.prod(op.shape) // words[0]
+    codes = np.arange(1, count + 1) * op.shape[-1]
+    return steps([-(-codes // read)], words, count)
+
+
+def _dense(op: Dense, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+    """Return the steps of a dense: of a vector, it reads all words before it writes its one."""
+    return steps([np.array(words)], words, 1) if len(op.shape) == 1 else _word_by_word(op, shapes, words)
+
+
+def _conv(op: Conv, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+    """Return the steps that write a position when the last word of its window has been read."""
+    order = np.arange(1, words[0] + 1).reshape(op.window.padded(shapes[0])[:-1])
+    ends = zip(op.window.size, op.window.strides, strict=True)
+    last = order[tuple(slice(size - 1, None, step) for size, step in ends)]
+    return steps([last.reshape(-1)], words, last.size)
+
+
+def _pool(op: Pool, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+    return pool_schedule(op.window.places(shapes[0]), words[0]).steps
+
+
+def _gather(op: Gather, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+    source, place = gather_places(op.index, shapes)
+    return gather_schedule(source, place, op.shape[-1], [shape[-1] for shape in shapes], words).steps
+
+
+ORDERS: Mapping[type[Op], Callable[..., Codes]] = {
+    Dense: _dense,
+    Conv: _conv,
+    BatchNorm: _word_by_word,
+    Relu: _word_by_word,
+    LeakyRelu: _word_by_word,
+    Requantize: _word_by_word,
+    Merge: _word_by_word,
+    MaxPool: _pool,
+    SumPool: _pool,
+    Gather: _gather,
+    Lookup: _word_by_word,
+    Softmax: _word_by_word,
+}
+"""Steps in which an op reads and writes words, from the op, the shapes that it reads, and the words of each stream."""
+OTHER_KERNELS: tuple[type[Op], ...] = (Input, Reshape)
+"""Ops whose kernels are not of kind `OP`: a `PORT` has no process, a `COPY` the order of any copy."""
