@@ -357,57 +357,122 @@ def verify(graph: IntGraph) -> None:
     for op in graph.ops:
         assert op.name.isidentifier() and op.name not in seen, f"op name {op.name!r} is no identifier or repeats"
         assert all(name in seen for name in op.inputs), f"{op.name}: reads {op.inputs}, which is not computed before it"
-        lowest = 0 if isinstance(op, Input) else 2 if isinstance(op, Merge) else 1
-        many = isinstance(op, Merge | Gather)
-        assert lowest <= len(op.inputs) and (many or len(op.inputs) == lowest), f"{op.name}: reads {op.inputs}"
+        fewest, most = READS[type(op)]
+        assert fewest <= len(op.inputs) <= most, f"{op.name}: reads {op.inputs}"
         held = constants(op)
         for name, codes in (arrays(op) | {name: constant.codes for name, constant in held.items()}).items():
             assert codes.dtype == np.int64, f"{op.name}: {name} is not int64"
         for constant in held.values():
             low, high, fmt = int(constant.codes.min(initial=0)), int(constant.codes.max(initial=0)), constant.format
             assert fmt.min_code <= low and high <= fmt.max_code, f"{op.name}: codes {low}..{high} outside {fmt}"
-        inputs = [seen[name] for name in op.inputs]
-        if isinstance(op, MatMul):
-            assert op.shape[-1] == op.weight.codes.shape[-1] == op.bias.codes.shape[0], f"{op.name}: channels differ"
-        if isinstance(op, MaxPool | Reshape):
-            assert op.format == inputs[0].format, f"{op.name}: changes the format"
-        if isinstance(op, Lookup):
-            assert op.starts.shape == op.values.shape and op.starts[0] == inputs[0].format.min_code, op.name
-            assert (np.diff(op.starts) > 0).all(), f"{op.name}: runs are not in order"
-        if isinstance(op, Softmax):
-            assert len(op.exponentials) == 1 << inputs[0].format.width, f"{op.name}: exponentials do not fit"
-        if inputs:
-            expected = _shape_after(op, [x.shape for x in inputs])
-            assert op.shape == expected, f"{op.name}: shape {op.shape} does not follow from its input: {expected}"
+        expected = SHAPES[type(op)](op, *(seen[name] for name in op.inputs))
+        assert op.shape == expected, f"{op.name}: shape {op.shape} does not follow from its input: {expected}"
         seen[op.name] = op
     assert all(name in seen for name in graph.outputs), f"outputs {graph.outputs} are not computed"
 
 
-def _shape_after(op: Op, shapes: list[Shape]) -> Shape | None:
-    """Return the output shape of `op` for inputs of these shapes, or None if it takes no such inputs."""
-    x = shapes[0]
-    if isinstance(op, Dense):
-        return (*x[:-1], op.weight.codes.shape[1]) if op.weight.codes.shape[0] == x[-1] else None
-    if isinstance(op, Conv):
-        *size, channels, filters = op.weight.codes.shape
-        fits = op.window.size == tuple(size) and channels * op.groups == x[-1] and filters % op.groups == 0
-        return (*op.window.positions(x), filters) if fits else None
-    if isinstance(op, Pool):
-        out = op.window.positions(x)
-        fits = not isinstance(op, SumPool) or op.weight.codes.shape == out
-        return (*out, x[-1]) if fits else None
-    if isinstance(op, BatchNorm):
-        return x if op.scale.codes.shape == op.offset.codes.shape == (x[-1],) else None
-    if isinstance(op, LeakyRelu):
-        return x if np.broadcast_shapes(op.slope.codes.shape, x) == x else None
-    if isinstance(op, Merge):
-        return x if all(shape == x for shape in shapes) and op.function in MERGES else None
-    if isinstance(op, Reshape):
-        return op.shape if math.prod(op.shape) == math.prod(x) else None
-    if isinstance(op, Gather):
-        total = sum(math.prod(shape) for shape in shapes)
-        return op.index.shape if op.index.min() >= -1 and op.index.max() < total else None
-    return x
+MANY = 1 << 16
+READS: Mapping[type[Op], tuple[int, int]] = {
+    Input: (0, 0),
+    Dense: (1, 1),
+    Conv: (1, 1),
+    BatchNorm: (1, 1),
+    Relu: (1, 1),
+    LeakyRelu: (1, 1),
+    Requantize: (1, 1),
+    Merge: (2, MANY),
+    MaxPool: (1, 1),
+    SumPool: (1, 1),
+    Reshape: (1, 1),
+    Gather: (1, MANY),
+    Lookup: (1, 1),
+    Softmax: (1, 1),
+}
+"""How many inputs an op reads: the fewest and the most."""
+
+
+def _own_shape(op: Op) -> Shape:
+    return op.shape
+
+
+def _shape_of_input(op: Op, x: Op) -> Shape:
+    return x.shape
+
+
+def _dense_shape(op: Dense, x: Op) -> Shape | None:
+    n_in, n_out = op.weight.codes.shape
+    assert op.shape[-1] == n_out == op.bias.codes.shape[0], f"{op.name}: channels differ"
+    return (*x.shape[:-1], n_out) if n_in == x.shape[-1] else None
+
+
+def _conv_shape(op: Conv, x: Op) -> Shape | None:
+    *size, channels, filters = op.weight.codes.shape
+    assert op.shape[-1] == filters == op.bias.codes.shape[0], f"{op.name}: channels differ"
+    fits = op.window.size == tuple(size) and channels * op.groups == x.shape[-1] and filters % op.groups == 0
+    return (*op.window.positions(x.shape), filters) if fits else None
+
+
+def _batchnorm_shape(op: BatchNorm, x: Op) -> Shape | None:
+    return x.shape if op.scale.codes.shape == op.offset.codes.shape == x.shape[-1:] else None
+
+
+def _leaky_relu_shape(op: LeakyRelu, x: Op) -> Shape | None:
+    return x.shape if np.broadcast_shapes(op.slope.codes.shape, x.shape) == x.shape else None
+
+
+def _merge_shape(op: Merge, x: Op, *others: Op) -> Shape | None:
+    return x.shape if all(other.shape == x.shape for other in others) and op.function in MERGES else None
+
+
+def _max_pool_shape(op: MaxPool, x: Op) -> Shape:
+    assert op.format == x.format, f"{op.name}: changes the format"
+    return (*op.window.positions(x.shape), x.shape[-1])
+
+
+def _sum_pool_shape(op: SumPool, x: Op) -> Shape | None:
+    positions = op.window.positions(x.shape)
+    return (*positions, x.shape[-1]) if op.weight.codes.shape == positions else None
+
+
+def _reshape_shape(op: Reshape, x: Op) -> Shape | None:
+    assert op.format == x.format, f"{op.name}: changes the format"
+    return op.shape if math.prod(op.shape) == math.prod(x.shape) else None
+
+
+def _gather_shape(op: Gather, *inputs: Op) -> Shape | None:
+    total = sum(math.prod(x.shape) for x in inputs)
+    return op.index.shape if op.index.min() >= -1 and op.index.max() < total else None
+
+
+def _lookup_shape(op: Lookup, x: Op) -> Shape:
+    assert op.starts.shape == op.values.shape and op.starts[0] == x.format.min_code, op.name
+    assert (np.diff(op.starts) > 0).all(), f"{op.name}: runs are not in order"
+    return x.shape
+
+
+def _softmax_shape(op: Softmax, x: Op) -> Shape:
+    assert len(op.exponentials) == 1 << x.format.width, f"{op.name}: exponentials do not fit"
+    return x.shape
+
+
+SHAPES: Mapping[type[Op], Callable[..., Shape | None]] = {
+    Input: _own_shape,
+    Dense: _dense_shape,
+    Conv: _conv_shape,
+    BatchNorm: _batchnorm_shape,
+    Relu: _shape_of_input,
+    LeakyRelu: _leaky_relu_shape,
+    Requantize: _shape_of_input,
+    Merge: _merge_shape,
+    MaxPool: _max_pool_shape,
+    SumPool: _sum_pool_shape,
+    Reshape: _reshape_shape,
+    Gather: _gather_shape,
+    Lookup: _lookup_shape,
+    Softmax: _softmax_shape,
+}
+"""The shape of an op's output, from the op and those it reads; None if it cannot read them so. Asserts what else holds
+between them."""
 
 
 def constants(op: Op) -> dict[str, Constant]:
@@ -533,16 +598,38 @@ def to_text(graph: IntGraph) -> str:
 
 
 def _op_to_text(op: Op) -> str:
-    what = op.function if isinstance(op, Merge) else op.kind
-    parts = [f"{op.name} = {what}({', '.join(op.inputs)})", f"{'x'.join(map(str, op.shape))} {op.format}"]
-    if isinstance(op, MatMul):
-        parts.append(f"weight {'x'.join(map(str, op.weight.codes.shape))} {op.weight.format}")
-        if op.accumulator is not None:
-            parts.append(f"acc {op.accumulator}")
-    if isinstance(op, Lookup):
-        parts.append(f"{len(op.starts)} runs")
+    what, *details = TEXTS[type(op)](op)
+    parts = [f"{op.name} = {what}({', '.join(op.inputs)})", f"{'x'.join(map(str, op.shape))} {op.format}", *details]
     if op.cast.divisor != 1:
         parts.append(f"divided by {op.cast.divisor}")
     if op.cast.rounding is not Rounding.TRN or op.cast.overflow is not Overflow.WRAP:
         parts.append(f"{op.cast.rounding.value} {op.cast.overflow.value}")
     return "  ".join(parts)
+
+
+def _kind_text(op: Op) -> list[str]:
+    return [op.kind]
+
+
+def _matmul_text(op: MatMul) -> list[str]:
+    weight = f"weight {'x'.join(map(str, op.weight.codes.shape))} {op.weight.format}"
+    return [op.kind, weight, *([f"acc {op.accumulator}"] if op.accumulator is not None else [])]
+
+
+TEXTS: Mapping[type[Op], Callable[..., list[str]]] = {
+    Input: _kind_text,
+    Dense: _matmul_text,
+    Conv: _matmul_text,
+    BatchNorm: _kind_text,
+    Relu: _kind_text,
+    LeakyRelu: _kind_text,
+    Requantize: _kind_text,
+    Merge: lambda op: [op.function],
+    MaxPool: _kind_text,
+    SumPool: _kind_text,
+    Reshape: _kind_text,
+    Gather: _kind_text,
+    Lookup: lambda op: [op.kind, f"{len(op.starts)} runs"],
+    Softmax: _kind_text,
+}
+"""What an op is in the text of a graph: a word, and what it holds."""
