@@ -36,6 +36,7 @@ ASPECTS = (
     Aspect("flow.ir.graph", "READS", "how many inputs it reads"),
     Aspect("flow.ir.graph", "SHAPES", "the shape of its output, and what must hold between it and its inputs"),
     Aspect("flow.ir.graph", "TEXTS", "how it reads in the text of a graph"),
+    Aspect("flow.ir.steps", "STEPS", "what it computes: its meaning", "GIVEN"),
     Aspect("flow.ir.intervals", "BOUNDS", "how far its exact result goes, and on which grid"),
     Aspect("flow.cost.energy", "WORK", "what it computes for one inference, for its energy"),
     Aspect("flow.cost.op_costs", "COSTS", "what it takes on hardware: adders, LUTs, memory, cycles", "FREE"),

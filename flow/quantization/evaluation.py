@@ -23,7 +23,7 @@ from flow.ir import sums
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Relu, Reshape, SumPool
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS
-from flow.ir.reference import MERGE_FUNCTIONS
+from flow.ir.steps import MERGE_FUNCTIONS
 from flow.quantization.floats import FloatOp, Function
 
 Floats = NDArray[Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +11,9 @@ import zoo
 from aspects import ASPECTS, Aspect
 
 from flow.ir.fixed import Cast, FixedFormat
-from flow.ir.graph import OPS, Input, Op
+from flow.ir.graph import OPS, Input, IntGraph, Op
 from flow.ir.intervals import exact_result
+from flow.ir.steps import step_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,6 +45,14 @@ def test_the_zoo_has_every_op() -> None:
     assert {type(op) for name in zoo.ROWS for op in zoo.row(name).ops} == set(OPS)
 
 
-def test_an_unknown_op_has_no_bounds() -> None:
+ASKED: dict[str, Callable[[], object]] = {
+    "a graph": lambda: IntGraph(name="g", ops=(PORT, SQUARE)),
+    "bounds": lambda: exact_result(SQUARE, S4),
+    "the reference": lambda: step_of(SQUARE, PORT),
+}
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_an_unknown_op_is_an_error_not_a_guess(question: str) -> None:
     with pytest.raises(KeyError, match="Square"):
-        exact_result(SQUARE, S4)
+        ASKED[question]()
