@@ -41,5 +41,11 @@ ASPECTS = (
     Aspect("flow.cost.energy", "WORK", "what it computes for one inference, for its energy"),
     Aspect("flow.cost.op_costs", "COSTS", "what it takes on hardware: adders, LUTs, memory, cycles", "FREE"),
     Aspect("flow.cost.streams", "ORDERS", "in which order it reads and writes the words of streams", "OTHER_KERNELS"),
+    Aspect("flow.backends.rtl.verilog.op_netlists", "NETLISTS", "its netlist at one position of its output", "OUTSIDE"),
+    Aspect("flow.backends.rtl.verilog.kernels", "PLACES", "which codes each position reads", "OUTSIDE"),
+    Aspect("flow.backends.rtl.verilog.stages", "STAGES", "its module in a stream of pixels", "OUTSIDE"),
+    Aspect("flow.backends.rtl.proof.positions", "PLACES", "which codes each position reads, for the proof", "OUTSIDE"),
+    Aspect("flow.backends.rtl.proof.definition", "DEFINITIONS", "what a position computes, for the proof", "OUTSIDE"),
+    Aspect("flow.backends.rtl.proof.wiring", "STAGES", "what its stage in a stream must be wired of", "OUTSIDE"),
 )
 # fmt: on

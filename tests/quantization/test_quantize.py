@@ -127,7 +127,7 @@ def test_a_residual_block_rounds_once_behind_its_add() -> None:
     merge = next(op for op in graph.ops if isinstance(op, Merge))
     assert merge.fused == ("add", "relu", "requantize")
     for source in graph.sources(merge):
-        assert source.fused[-1] in ("batchnorm", "conv2d") and source.rounding is Rounding.TRN  # exact sums
+        assert source.fused[-1] in ("batchnorm", "conv2d") and source.cast.rounding is Rounding.TRN  # exact sums
     assert not any(isinstance(op, Requantize) for op in graph.ops)
 
 

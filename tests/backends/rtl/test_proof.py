@@ -18,12 +18,13 @@ from nets import Net, s, u
 
 from flow.backends.rtl.proof import engines
 from flow.backends.rtl.proof.circuit import KINDS, REGISTER, Circuit, read_circuit, read_instances
-from flow.backends.rtl.proof.definition import positions
+from flow.backends.rtl.proof.definition import outputs
 from flow.backends.rtl.proof.integers import evaluate
+from flow.backends.rtl.proof.positions import positions
 from flow.backends.rtl.proof.prove import Proof, Refuted, prove, prove_op, read_verilog
 from flow.backends.rtl.proof.running import RUN, simulate
 from flow.backends.rtl.proof.terms import TERMS, bitwuzla_version
-from flow.backends.rtl.proof.wiring import check_top
+from flow.backends.rtl.proof.top import check_top
 from flow.backends.rtl.verilog.emit import LIBRARY, emit
 from flow.errors import EmitError, ToolFailedError, ToolMissingError
 from flow.ir import reference
@@ -92,8 +93,8 @@ def test_definition_is_the_reference(row: str) -> None:
         read = [expected[x.name].reshape(len(codes), -1).astype(np.int64) for x in sources]
         flat = np.concatenate([*read, np.full((len(codes), 1), where.fill)], axis=1)
         for position, key in enumerate(where.keys):
-            for place in range(where.channels):
-                found = evaluate(op, sources, key, place, flat[:, where.index[position]])
+            for place, output in zip(range(where.channels), outputs(op, sources, key), strict=True):
+                found = evaluate(op, output, flat[:, where.index[position]])
                 column = expected[op.name].reshape(len(codes), -1)[:, position * where.channels + place]
                 np.testing.assert_array_equal(np.broadcast_to(found, len(codes)), column)
 
@@ -110,7 +111,7 @@ def test_every_row_is_proved(row: str, io_type: str, tmp_path: Path) -> None:
             assert each["scope"] == ("exhaustive" if kind in ("lookup", "softmax") else "proved"), each
             assert each["overflow"] in ("none, by intervals", "none, by equality")
         if kind in ("dense", "conv") and each["overflow"] != "none, by intervals":
-            assert graph[name].rounding in (Rounding.TRN_ZERO, Rounding.RND_ZERO, Rounding.RND_INF)
+            assert graph[name].cast.rounding in (Rounding.TRN_ZERO, Rounding.RND_ZERO, Rounding.RND_INF)
 
 
 # ---------------------------------------------------------------------- sabotage
@@ -246,6 +247,28 @@ def test_wires_are_checked(
 ) -> None:
     found = refuted(row, io_type, file, old, new, tmp_path)
     assert set(found) == {op} and re.search(reason, found[op]), found
+
+
+def test_a_stage_does_what_its_op_is(tmp_path: Path) -> None:
+    """Only a reshape passes its words on, and a window is not a window without its line buffer."""
+    nets = {
+        "has no kernel": Net((3, 2), s(4)).requantize(s(4, 1)),
+        "has no line buffer": Net((4, 4, 2), u(4)).conv([[[[1, 2], [2, 1]]]], strides=(2, 2)).requantize(u(4)),
+    }
+    instead = {
+        r"    \w+ kernel \(.*\);\n": "    assign y_data = x0_data;\n",
+        r"    po2flow_window(?s:.*?)\n    \);\n": "    assign window = x0_data;\n    assign window_valid = x0_valid;\n",
+    }
+    for (reason, net), (pattern, text) in zip(nets.items(), instead.items(), strict=True):
+        graph = lower(net.graph())
+        name = graph.output.name
+        files = emitted(graph, "io_stream")
+        file = f"{graph.name}_{name}.v"
+        wrong = re.sub(pattern, text, files[file])
+        assert wrong != files[file]
+        (tmp_path / reason).mkdir()
+        proof = shown(graph, {**files, file: wrong}, tmp_path / reason, "io_stream")[name]
+        assert proof["scope"] == "refuted" and reason in proof["reason"], proof
 
 
 # ---------------------------------------------------------------------- the whole, in processes of its own

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from flow.backends.rtl.proof.circuit import UNDEFINED, Bits, Circuit
-from flow.backends.rtl.proof.definition import Key, Output, outputs
+from flow.backends.rtl.proof.definition import Output, outputs
 from flow.backends.rtl.proof.forms import Form, Forms, direction
+from flow.backends.rtl.proof.positions import Key
 from flow.errors import ToolFailedError
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import Op

@@ -212,7 +212,7 @@ def _differ(claim: Claim, question: Question, vectors: Vectors, codes: Sequence[
         codes: what it is computed of, see `definition.result`.
         values: the vectors of the circuit's operations.
     """
-    expected = result(claim.op, claim.read, question.task.key, question.place, vectors, codes)
+    expected = result(claim.op, question.output, vectors, codes)
     given = joined(vectors.solver, question.y, claim.sources, values)
     return vectors.solver.term("DISTINCT", given, vectors.solver.resized(expected, len(question.y), True))
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from flow.backends.rtl.proof.definition import Key, bits_needed, outputs, result
+from flow.backends.rtl.proof.definition import Output, bits_needed, result
 from flow.ir.fixed import Codes
 from flow.ir.graph import Op
 
@@ -62,9 +60,8 @@ class Integers:
         return np.asarray(np.where(c.astype(bool), a, b))
 
 
-def evaluate(op: Op, sources: Sequence[Op], key: Key, place: int, inputs: Codes) -> Codes:
-    """Return one output's codes for samples of one position: int64 (samples, inputs) -> (samples,)."""
-    output = outputs(op, sources, key)[place]
+def evaluate(op: Op, output: Output, inputs: Codes) -> Codes:
+    """Return one output's codes for samples of its position: int64 (samples, inputs) -> (samples,)."""
     algebra = Integers(bits_needed(op, output))
     values: list[Codes] = [inputs[:, read].astype(algebra.dtype) for read in output.reads]
     if output.weights is not None:
@@ -72,4 +69,4 @@ def evaluate(op: Op, sources: Sequence[Op], key: Key, place: int, inputs: Codes)
         for value, weight in zip(values, output.weights, strict=True):
             total = total + value * algebra.const(weight)
         values = [total]
-    return np.asarray(result(op, sources, key, place, algebra, values)).astype(np.int64)
+    return np.asarray(result(op, output, algebra, values)).astype(np.int64)

@@ -21,7 +21,8 @@ from flow.backends.rtl.proof.claims import Claim, OpCircuit
 from flow.backends.rtl.proof.engines import BITWUZLA, Answer, prove_claim
 from flow.backends.rtl.proof.samples import Difference
 from flow.backends.rtl.proof.terms import bitwuzla_version
-from flow.backends.rtl.proof.wiring import WiringError, check_top, op_circuits
+from flow.backends.rtl.proof.top import check_top
+from flow.backends.rtl.proof.wiring import WiringError, op_circuits
 from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.yosys.scripts import quoted, yosys_version
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json

@@ -90,7 +90,7 @@ def _expected(claim: Claim, question: Question, codes: Codes) -> Codes:
     """Return what one output should be for codes of the elements."""
     task = question.task
     padded = np.concatenate([codes, np.full((len(codes), 1), task.fill, np.int64)], axis=1)
-    expected = evaluate(claim.op, claim.read, task.key, question.place, padded[:, task.index])
+    expected = evaluate(claim.op, question.output, padded[:, task.index])
     return np.broadcast_to(expected, len(codes))
 
 

@@ -1,4 +1,4 @@
-"""The wiring of a project: which module computes which positions of an op, and whether every wire goes where it must.
+"""The wiring of an op: which circuit computes which of its positions, and whether every wire goes where it must.
 
 Wires are compared bit by bit, as Yosys parsed them, with the op's own index of its inputs. What happens over time -
 handshakes, line buffers, frames collected word by word - is no wiring, and left to simulation.
@@ -7,17 +7,35 @@ handshakes, line buffers, frames collected word by word - is no wiring, and left
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from flow.backends.rtl.proof.circuit import Bits, Circuit, Instance
 from flow.backends.rtl.proof.claims import OpCircuit, Task
-from flow.backends.rtl.proof.definition import Key, input_formats, positions
+from flow.backends.rtl.proof.positions import OUTSIDE as OUTSIDE
+from flow.backends.rtl.proof.positions import Key, input_formats, positions
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import Conv, Gather, Input, IntGraph, MaxPool, Op, Pool, Reshape
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    LeakyRelu,
+    Lookup,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
 
 LINE_BUFFER, FRAME_BUFFERS = "line buffer", "frame buffers"
 
@@ -52,27 +70,12 @@ def op_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], n
         WiringError: a wire does not go where it must.
     """
     if not stream:
-        return OpCircuits(_whole(op, sources, modules, name))
-    circuit = modules[name]
-    kernel, whole = (_find(circuit, f"{name}_{inner}") for inner in ("kernel", "whole"))
-    if whole is not None:
-        _check_frames(circuit, whole, len(sources))
-        return OpCircuits(_whole(op, sources, modules, whole.module), FRAME_BUFFERS)
-    words = tuple(bit for number in range(len(sources)) for bit in circuit.ports[f"x{number}_data"])
-    if kernel is None:
-        _same(circuit.ports["y_data"], words, f"'{name}' passes on what it does not take")
-        return OpCircuits([])
-    _same(kernel.ports["y"], circuit.ports["y_data"], f"the output of '{kernel.module}'")
-    buffer = _find(circuit, "po2flow_window")
-    if buffer is None:
-        _same(kernel.ports["x"], words, f"the input of '{kernel.module}'")
-    else:
-        assert isinstance(op, Conv | Pool)
-        _same(buffer.ports["x_data"], words, "the input of the line buffer")
-        _same(kernel.ports["x"], buffer.ports["y_data"], f"the input of '{kernel.module}'")
-        _check_window(op, sources[0], buffer)
-    _same(kernel.ports["clk"], circuit.ports["clk"], f"the clock of '{kernel.module}'")
-    return OpCircuits([_pixel(op, sources, modules[kernel.module])], LINE_BUFFER if buffer is not None else "")
+        return OpCircuits(_tensor_circuits(op, sources, modules, name))
+    circuit, frames = modules[name], _find(modules[name], f"{name}_whole")
+    if frames is None:
+        return STAGES[type(op)](op, sources, circuit, modules)
+    _check_frames(circuit, frames, len(sources))
+    return OpCircuits(_tensor_circuits(op, sources, modules, frames.module), FRAME_BUFFERS)
 
 
 def _same(given: Bits, expected: Bits, what: str) -> None:
@@ -85,7 +88,7 @@ def _find(circuit: Circuit, module: str) -> Instance | None:
     return next((instance for instance in circuit.instances if instance.module == module), None)
 
 
-def _whole(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str) -> list[OpCircuit]:
+def _tensor_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str) -> list[OpCircuit]:
     """Return what computes an op from whole tensors: kernels, and wires and cells of its own module."""
     circuit, where = modules[name], positions(op, sources)
     formats = [x.format for x in sources for _ in range(math.prod(x.shape))]
@@ -134,17 +137,91 @@ def _kernel(circuit: Circuit, formats: Sequence[FixedFormat], key: Key) -> OpCir
     return OpCircuit(circuit, elements, formats, [Task(key, index, 0, circuit.ports["y"])])
 
 
-def _pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> OpCircuit:
-    """Return the kernel of a stream, which computes every pixel alike."""
-    where = positions(op, sources)
-    if isinstance(op, Gather | Reshape):
-        return _gathered_pixel(op, sources, circuit)
-    if len(set(where.keys)) != 1:
-        raise WiringError(f"'{circuit.name}' is one circuit for positions that differ")
-    return _kernel(circuit, input_formats(op, sources, where.keys[0]), where.keys[0])
+def _check_frames(circuit: Circuit, frames: Instance, inputs: int) -> None:
+    collected: Bits = ()
+    for number in range(inputs):
+        collect = next((one for one in circuit.instances if one.name == f"collect{number}"), None)
+        if collect is None:
+            raise WiringError(f"'{circuit.name}' does not collect its input {number}")
+        _same(collect.ports["x_data"], circuit.ports[f"x{number}_data"], f"what 'collect{number}' takes")
+        collected += collect.ports["y_data"]
+    _same(frames.ports["x"], collected, f"the input of '{frames.module}'")
+    serialize, y = _find(circuit, "po2flow_serialize"), frames.ports["y"]
+    if serialize is not None:
+        _same(serialize.ports["x_data"], y, "what 'serialize' takes")
+        y = serialize.ports["y_data"]
+    _same(y, circuit.ports["y_data"], f"the output of '{circuit.name}'")
 
 
-def _gathered_pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> OpCircuit:
+# ---------------------------------------------------------------------- stages of a stream
+
+
+def _words(circuit: Circuit, sources: Sequence[Op]) -> Bits:
+    """Return the words that a stage takes, one input after another."""
+    return tuple(bit for number in range(len(sources)) for bit in circuit.ports[f"x{number}_data"])
+
+
+def _kernel_of(circuit: Circuit, x: Bits, modules: Mapping[str, Circuit]) -> Circuit:
+    """Return the kernel of a stage, which reads `x` and gives the words of the stage."""
+    kernel = _find(circuit, f"{circuit.name}_kernel")
+    if kernel is None:
+        raise WiringError(f"'{circuit.name}' has no kernel")
+    _same(kernel.ports["y"], circuit.ports["y_data"], f"the output of '{kernel.module}'")
+    _same(kernel.ports["x"], x, f"the input of '{kernel.module}'")
+    _same(kernel.ports["clk"], circuit.ports["clk"], f"the clock of '{kernel.module}'")
+    return modules[kernel.module]
+
+
+def _alike(op: Op, sources: Sequence[Op], kernel: Circuit) -> OpCircuit:
+    """Return a kernel that computes every position, all of which must be alike."""
+    keys = set(positions(op, sources).keys)
+    if len(keys) != 1:
+        raise WiringError(f"'{kernel.name}' is one circuit for positions that differ")
+    (key,) = keys
+    return _kernel(kernel, input_formats(op, sources, key), key)
+
+
+def _pixels(op: Op, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+    return OpCircuits([_alike(op, sources, _kernel_of(circuit, _words(circuit, sources), modules))])
+
+
+def _windows(op: Conv | Pool, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+    buffer = _find(circuit, "po2flow_window")
+    if buffer is None:
+        raise WiringError(f"'{circuit.name}' has no line buffer")
+    _same(buffer.ports["x_data"], _words(circuit, sources), "the input of the line buffer")
+    kernel = _kernel_of(circuit, buffer.ports["y_data"], modules)
+    _check_window(op, sources[0], positions(op, sources).fill, buffer)
+    return OpCircuits([_alike(op, sources, kernel)], LINE_BUFFER)
+
+
+def _check_window(op: Conv | Pool, x: Op, fill: int, buffer: Instance) -> None:
+    """Check the parameters of a line buffer: sizes, strides, padding."""
+    missing = 2 - len(op.window.size)
+    rows, cols = (1,) * missing + x.shape[:-1]
+    (top, bottom), (left, right) = ((0, 0),) * missing + op.window.pads
+    channels, width = x.shape[-1], x.format.width
+    code = fill & ((1 << width) - 1)
+    expected = {
+        "WIDTH": channels * width,
+        **dict(zip(("ROWS", "COLS", "KR", "KC"), (rows, cols, *(1,) * missing, *op.window.size), strict=True)),
+        **dict(zip(("SR", "SC"), ((1,) * missing + op.window.strides), strict=True)),
+        **{"TOP": top, "LEFT": left, "PADDED_ROWS": top + rows + bottom, "PADDED_COLS": left + cols + right},
+        "FILL": sum(code << (width * channel) for channel in range(channels)),
+    }
+    for name, value in expected.items():
+        if buffer.parameters.get(name) != value:
+            raise WiringError(f"the line buffer's {name} is {buffer.parameters.get(name)}, not {value}")
+
+
+def _passed_on(op: Reshape, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+    _same(circuit.ports["y_data"], _words(circuit, sources), f"'{circuit.name}' passes on what it does not take")
+    return OpCircuits([])
+
+
+def _moved(op: Gather, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+    """Every pixel is made of the same channels of the pixels in the same place."""
+    kernel = _kernel_of(circuit, _words(circuit, sources), modules)
     where, channels = positions(op, sources), op.shape[-1]
     starts = np.cumsum([0, *(math.prod(x.shape) for x in sources)])
     firsts = np.cumsum([0, *(x.shape[-1] for x in sources)])
@@ -153,127 +230,33 @@ def _gathered_pixel(op: Op, sources: Sequence[Op], circuit: Circuit) -> OpCircui
         if source >= 0:
             pixel, channel = divmod(code - int(starts[source]), sources[source].shape[-1])
             if pixel != place // channels:
-                raise WiringError(f"'{circuit.name}' computes pixel {place // channels} from pixel {pixel}")
+                raise WiringError(f"'{kernel.name}' computes pixel {place // channels} from pixel {pixel}")
             local[place] = channel + firsts[source]
     rows = local.reshape(-1, channels)
     if (rows != rows[0]).any():
-        raise WiringError(f"'{circuit.name}' is one circuit for pixels that differ")
+        raise WiringError(f"'{kernel.name}' is one circuit for pixels that differ")
     formats = [x.format for x in sources for _ in range(x.shape[-1])]
-    width, y = op.format.width, circuit.ports["y"]
+    width, y = op.format.width, kernel.ports["y"]
     tasks = [
         Task(where.keys[channel], rows[0, channel : channel + 1], 0, y[channel * width : (channel + 1) * width])
         for channel in range(channels)
     ]
-    return OpCircuit(circuit, _split(circuit.ports["x"], formats), formats, tasks)
+    return OpCircuits([OpCircuit(kernel, _split(kernel.ports["x"], formats), formats, tasks)])
 
 
-def _check_frames(circuit: Circuit, whole: Instance, inputs: int) -> None:
-    collected: Bits = ()
-    for number in range(inputs):
-        collect = next((one for one in circuit.instances if one.name == f"collect{number}"), None)
-        if collect is None:
-            raise WiringError(f"'{circuit.name}' does not collect its input {number}")
-        _same(collect.ports["x_data"], circuit.ports[f"x{number}_data"], f"what 'collect{number}' takes")
-        collected += collect.ports["y_data"]
-    _same(whole.ports["x"], collected, f"the input of '{whole.module}'")
-    serialize, y = _find(circuit, "po2flow_serialize"), whole.ports["y"]
-    if serialize is not None:
-        _same(serialize.ports["x_data"], y, "what 'serialize' takes")
-        y = serialize.ports["y_data"]
-    _same(y, circuit.ports["y_data"], f"the output of '{circuit.name}'")
-
-
-def _check_window(op: Conv | Pool, x: Op, buffer: Instance) -> None:
-    """Check the parameters of a line buffer: sizes, strides, padding."""
-    missing = 2 - len(op.window.size)
-    rows, cols = (1,) * missing + x.shape[:-1]
-    (top, bottom), (left, right) = ((0, 0),) * missing + op.window.pads
-    channels, width = x.shape[-1], x.format.width
-    fill = (x.format.min_code if isinstance(op, MaxPool) else 0) & ((1 << width) - 1)
-    expected = {
-        "WIDTH": channels * width,
-        **dict(zip(("ROWS", "COLS", "KR", "KC"), (rows, cols, *(1,) * missing, *op.window.size), strict=True)),
-        **dict(zip(("SR", "SC"), ((1,) * missing + op.window.strides), strict=True)),
-        **{"TOP": top, "LEFT": left, "PADDED_ROWS": top + rows + bottom, "PADDED_COLS": left + cols + right},
-        "FILL": sum(fill << (width * channel) for channel in range(channels)),
-    }
-    for name, value in expected.items():
-        if buffer.parameters.get(name) != value:
-            raise WiringError(f"the line buffer's {name} is {buffer.parameters.get(name)}, not {value}")
-
-
-def check_top(graph: IntGraph, circuit: Circuit, stream: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Check that each op of the top module reads what it should.
-
-    Returns:
-        For each op but inputs: what is wrong, or ""; and by how many registers each of its inputs is delayed on its
-        way from the output of the op it reads (0 in a stream).
-    """
-    behind = {
-        bit: (instance, place)
-        for instance in circuit.instances
-        if instance.module in ("po2flow_delay", "po2flow_fifo")
-        for place, bit in enumerate(instance.ports["y_data" if stream else "y"])
-    }
-    checked: dict[str, tuple[str, tuple[int, ...]]] = {}
-    given: dict[str, Bits] = {}
-    for op in graph.ops:
-        if isinstance(op, Input):
-            given[op.name] = circuit.ports[_port(graph, op, "s")][: _word(op, stream)]
-            continue
-        instance = next((one for one in circuit.instances if one.name == f"{op.name}_inst"), None)
-        if instance is None or instance.module != f"{graph.name}_{op.name}":
-            checked[op.name] = (f"'{graph.name}' has no instance '{op.name}_inst' of its module", ())
-            given[op.name] = ()
-            continue
-        given[op.name] = instance.ports["y_data" if stream else "y"]
-        checked[op.name] = _inputs_of(op, graph, instance, given, behind, stream)
-    for name in graph.outputs:
-        op = graph[name]
-        port = circuit.ports[_port(graph, op, "m")]
-        bits, _ = _traced(port[: _word(op, stream)], behind, stream)
-        if bits != _traced(given[name], behind, stream)[0] and not isinstance(op, Input):
-            checked[name] = (f"port '{_port(graph, op, 'm')}' does not carry it", checked[name][1])
-    return checked
-
-
-def _inputs_of(
-    op: Op,
-    graph: IntGraph,
-    instance: Instance,
-    given: Mapping[str, Bits],
-    behind: Mapping[int, tuple[Instance, int]],
-    stream: bool,
-) -> tuple[str, tuple[int, ...]]:
-    start, delays = 0, []
-    for number, x in enumerate(graph.sources(op)):
-        width = _word(x, stream)
-        wires = instance.ports[f"x{number}_data"] if stream else instance.ports["x"][start : start + width]
-        start += width
-        bits, delay = _traced(wires, behind, stream)
-        source, _ = _traced(given[x.name], behind, stream)
-        if bits != source:
-            return f"its input {number} is not the output of '{x.name}'", ()
-        delays.append(delay)
-    return "", tuple(delays)
-
-
-def _traced(bits: Bits, behind: Mapping[int, tuple[Instance, int]], stream: bool) -> tuple[Bits, int]:
-    """Return nets as they were before the FIFOs or delays that they come from, and how long these delay them."""
-    delay = 0
-    while bits and bits[0] in behind:
-        instance = behind[bits[0]][0]
-        if bits != instance.ports["y_data" if stream else "y"]:
-            break
-        bits = instance.ports["x_data" if stream else "x"]
-        delay += 0 if stream else instance.parameters["DEPTH"]
-    return bits, delay
-
-
-def _port(graph: IntGraph, op: Op, side: str) -> str:
-    alone = len(graph.inputs if side == "s" else graph.outputs) == 1
-    return f"{side}_axis_tdata" if alone else f"{side}_axis_{op.name}_tdata"
-
-
-def _word(op: Op, stream: bool) -> int:
-    return math.prod(op.shape[-1:] if stream else op.shape) * op.format.width
+STAGES: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], OpCircuits]] = {
+    Dense: _pixels,
+    Conv: _windows,
+    BatchNorm: _pixels,
+    Relu: _pixels,
+    LeakyRelu: _pixels,
+    Requantize: _pixels,
+    Merge: _pixels,
+    MaxPool: _windows,
+    SumPool: _windows,
+    Reshape: _passed_on,
+    Gather: _moved,
+    Lookup: _pixels,
+    Softmax: _pixels,
+}
+"""Type of op -> what computes it in a stream, unless its stage collects frames; but for those `OUTSIDE`."""

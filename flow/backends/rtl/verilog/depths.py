@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.backends.rtl.verilog.op_modules import OpModule, words
-from flow.backends.rtl.verilog.stages import is_window, window_settings
-from flow.ir.graph import Conv, Input, IntGraph, Op, Pool
+from flow.ir.graph import Input, IntGraph, Op
 
 FRAMES = 3
 """Samples that follow each other without a gap; from the second on nothing changes."""
@@ -57,13 +56,9 @@ def _readers(graph: IntGraph, name: str) -> int:
 def _rest(graph: IntGraph, modules: Mapping[str, OpModule]) -> int:
     """Return cycles after which a word has no effect any more."""
     cycles = sum(module.depth for module in modules.values()) + 4 * len(graph.ops)
-    for op in graph.ops:
-        cycles += words(op.shape)
-        if is_window(op):
-            assert isinstance(op, Conv | Pool)
-            at = window_settings(op, graph.sources(op)[0])
-            cycles += at["PADDED_ROWS"] * at["PADDED_COLS"]
-    return cycles
+    cycles += sum(words(op.shape) for op in graph.ops)
+    buffers = (module.line_buffer for module in modules.values() if module.line_buffer is not None)
+    return cycles + sum(buffer["PADDED_ROWS"] * buffer["PADDED_COLS"] for buffer in buffers)
 
 
 def _run(
@@ -97,9 +92,8 @@ def _most_waiting(arrives: Cycles, leaves: Cycles) -> int:
 def _schedule(op: Op, graph: IntGraph, module: OpModule, arrivals: list[Cycles]) -> tuple[list[Cycles], Cycles]:
     """Return when an op takes each word of its inputs and when it gives each of its own."""
     sources = graph.sources(op)
-    if is_window(op):
-        assert isinstance(op, Conv | Pool)
-        return _window_schedule(op, sources[0], module, arrivals[0])
+    if module.line_buffer is not None:
+        return _window_schedule(module.line_buffer, module.depth, arrivals[0])
     if all(words(x.shape) == words(op.shape) for x in sources) and module.by_pixel:
         takes = _one_per_cycle(np.max(arrivals, axis=0))
         return [takes] * len(sources), takes + module.depth
@@ -121,8 +115,7 @@ def _apart(arrives: Cycles, gap: int) -> Cycles:
     return np.asarray(np.maximum.accumulate(arrives - steps) + steps)
 
 
-def _window_schedule(op: Conv | Pool, x: Op, module: OpModule, arrives: Cycles) -> tuple[list[Cycles], Cycles]:
-    at = window_settings(op, x)
+def _window_schedule(at: Mapping[str, int], depth: int, arrives: Cycles) -> tuple[list[Cycles], Cycles]:
     rows, cols = at["PADDED_ROWS"], at["PADDED_COLS"]
     real = np.zeros((rows, cols), bool)
     real[at["TOP"] : at["TOP"] + at["ROWS"], at["LEFT"] : at["LEFT"] + at["COLS"]] = True
@@ -132,4 +125,4 @@ def _window_schedule(op: Conv | Pool, x: Op, module: OpModule, arrives: Cycles) 
     inside = np.tile(real.reshape(-1), FRAMES)
     everything[inside] = arrives
     steps = _apart(everything, 1)
-    return [steps[inside]], steps[np.tile(ends.reshape(-1), FRAMES)] + module.depth
+    return [steps[inside]], steps[np.tile(ends.reshape(-1), FRAMES)] + depth

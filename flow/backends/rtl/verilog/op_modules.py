@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from flow.backends.rtl.netlists.footprint import used
 from flow.backends.rtl.netlists.needs import Needs
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.backends.rtl.netlists.pipelining import Pipeline, pipeline
-from flow.backends.rtl.verilog.kernels import Kernel, kernels
+from flow.backends.rtl.verilog.kernels import PlacedNetlist, kernels
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.printer import assign, instance, literal, module, port
 from flow.ir.fixed import FixedFormat
@@ -34,6 +34,7 @@ class OpModule:
         depth: cycles from input to output of its pipeline.
         needs: what it is made of, for the estimate.
         by_pixel: in a stream: it gives a word for each word it takes, or for a window; else it collects frames.
+        line_buffer: in a stream: parameters of the `po2flow_window` that it stands behind, if it does.
     """
 
     name: str
@@ -41,6 +42,7 @@ class OpModule:
     depth: int
     needs: Needs
     by_pixel: bool = True
+    line_buffer: Mapping[str, int] | None = None
 
 
 def tensor_bits(op: Op) -> int:
@@ -112,7 +114,7 @@ def _slice(start: int, fmt: FixedFormat) -> str:
     return f"x[{start} +: {fmt.width}]"
 
 
-def _formats(kernel: Kernel, sources: Sequence[Op]) -> list[FixedFormat]:
+def _formats(kernel: PlacedNetlist, sources: Sequence[Op]) -> list[FixedFormat]:
     """Return the format of each input of a kernel; one of only padding has the first input's."""
     ends = np.cumsum([math.prod(x.shape) for x in sources])
     largest = kernel.index.max(axis=0, initial=-1)
@@ -123,7 +125,7 @@ def _only_shifts(net: Netlist) -> bool:
     return len(net.outputs) == 1 and all(node.kind in ("input", "const", "shl") for node in net.nodes)
 
 
-def _wire(kernel: Kernel, starts: Sequence[int | None], formats: Sequence[FixedFormat], fmt: FixedFormat) -> str:
+def _wire(kernel: PlacedNetlist, starts: Sequence[int | None], formats: Sequence[FixedFormat], fmt: FixedFormat) -> str:
     """Return the one output of a netlist that only shifts and extends its one input, or is a constant.
 
     Args:

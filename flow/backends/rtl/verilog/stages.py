@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,10 @@ from flow.backends.rtl.netlists.footprint import footprint, used
 from flow.backends.rtl.netlists.needs import Needs, window_needs
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.backends.rtl.netlists.pipelining import Pipeline, pipeline
-from flow.backends.rtl.verilog.kernels import kernel, uniform
+from flow.backends.rtl.verilog.kernels import PLACES, pixel_netlist
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
+from flow.backends.rtl.verilog.op_netlists import OUTSIDE
 from flow.backends.rtl.verilog.printer import (
     assign,
     concat,
@@ -29,7 +31,24 @@ from flow.backends.rtl.verilog.printer import (
     stream,
     stream_ports,
 )
-from flow.ir.graph import Conv, Gather, IntGraph, MaxPool, Op, Pool, Reshape
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
 from flow.ir.intervals import common_grid
 
 CLOCKED = {"clk": "clk", "rst": "rst"}
@@ -37,56 +56,7 @@ CLOCKED = {"clk": "clk", "rst": "rst"}
 
 def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """Return an op in a stream of pixels. Ops without a streaming form collect whole frames."""
-    sources = graph.sources(op)
-    if isinstance(op, Reshape) and words(op.shape) == words(sources[0].shape):
-        return _pixel_stage(op, sources, None, clock_period_ns, name)
-    if is_window(op):
-        assert isinstance(op, Conv | Pool)
-        return _window_stage(op, sources[0], clock_period_ns, name)
-    net = _pixel_net(op, sources)
-    if net is None:
-        return _frame_stage(op, graph, clock_period_ns, name)
-    return _pixel_stage(op, sources, net, clock_period_ns, name)
-
-
-def is_window(op: Op) -> bool:
-    """Say whether an op of a stream stands behind a line buffer."""
-    return isinstance(op, Conv | Pool) and uniform(op)
-
-
-def _pixel_net(op: Op, sources: Sequence[Op]) -> Netlist | None:
-    """Return the netlist of an op that computes each pixel from the pixels in the same place, or None."""
-    if any(words(x.shape) != words(op.shape) for x in sources) or isinstance(op, Reshape | Pool | Conv):
-        return None
-    if not isinstance(op, Gather):
-        return kernel(op, [x.format for x in sources]) if uniform(op) else None
-    return _joined_channels(op, sources)
-
-
-def _joined_channels(op: Gather, sources: Sequence[Op]) -> Netlist | None:
-    """Return the netlist of a gather that only chooses among the channels of one place, or None."""
-    starts = np.cumsum([0] + [math.prod(x.shape) for x in sources])
-    firsts = np.cumsum([0] + [x.shape[-1] for x in sources])
-    index = op.index.reshape(-1, op.shape[-1])
-    chosen = np.full(index.shape, -1, np.int64)  # which channel of all inputs at this place
-    position = np.arange(len(index))[:, None]
-    for number, x in enumerate(sources):
-        mine = (starts[number] <= index) & (index < starts[number + 1])
-        channel = index - starts[number] - position * x.shape[-1]
-        if ((channel < 0) | (channel >= x.shape[-1]))[mine].any():
-            return None
-        chosen[mine] = (channel + firsts[number])[mine]
-    if (chosen != chosen[0]).any():
-        return None
-    frac_bits = common_grid([x.format for x in sources])[0].frac_bits
-    net = Netlist()
-    raised = [
-        net.shl(net.input(x.format.min_code, x.format.max_code), frac_bits - x.format.frac_bits)
-        for x in sources
-        for _ in range(x.shape[-1])
-    ]
-    net.outputs = [net.const(0) if i < 0 else net.shl(raised[i], op.format.frac_bits - frac_bits) for i in chosen[0]]
-    return net
+    return STAGES[type(op)](op, graph, clock_period_ns, name)
 
 
 def _stage(op: Op, sources: Sequence[Op], name: str, body: str) -> str:
@@ -146,16 +116,77 @@ def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_perio
     return OpModule(name, {**texts, name: _stage(op, sources, name, body)}, depth, needs)
 
 
+def _pixels(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    sources = graph.sources(op)
+    return _pixel_stage(op, sources, pixel_netlist(op, sources), clock_period_ns, name)
+
+
+def _leaky_pixels(op: LeakyRelu, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    """With one slope per channel each pixel is computed alike; with others each position has a kernel of its own."""
+    form = _pixels if math.prod(op.slope.codes.shape[:-1]) == 1 else _frames
+    return form(op, graph, clock_period_ns, name)
+
+
+def _reshaped_pixels(op: Reshape, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    sources = graph.sources(op)
+    if words(op.shape) != words(sources[0].shape):
+        return _frames(op, graph, clock_period_ns, name)
+    return _pixel_stage(op, sources, None, clock_period_ns, name)
+
+
+def _gathered_pixels(op: Gather, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    sources = graph.sources(op)
+    net = _joined_channels(op, sources)
+    if net is None:
+        return _frames(op, graph, clock_period_ns, name)
+    return _pixel_stage(op, sources, net, clock_period_ns, name)
+
+
+def _joined_channels(op: Gather, sources: Sequence[Op]) -> Netlist | None:
+    """Return the netlist of a gather that only chooses among the channels of one place, or None."""
+    if any(words(x.shape) != words(op.shape) for x in sources):
+        return None
+    starts = np.cumsum([0] + [math.prod(x.shape) for x in sources])
+    firsts = np.cumsum([0] + [x.shape[-1] for x in sources])
+    index = op.index.reshape(-1, op.shape[-1])
+    chosen = np.full(index.shape, -1, np.int64)  # which channel of all inputs at this place
+    position = np.arange(len(index))[:, None]
+    for number, x in enumerate(sources):
+        mine = (starts[number] <= index) & (index < starts[number + 1])
+        channel = index - starts[number] - position * x.shape[-1]
+        if ((channel < 0) | (channel >= x.shape[-1]))[mine].any():
+            return None
+        chosen[mine] = (channel + firsts[number])[mine]
+    if (chosen != chosen[0]).any():
+        return None
+    frac_bits = common_grid([x.format for x in sources])[0].frac_bits
+    net = Netlist()
+    raised = [
+        net.shl(net.input(x.format.min_code, x.format.max_code), frac_bits - x.format.frac_bits)
+        for x in sources
+        for _ in range(x.shape[-1])
+    ]
+    net.outputs = [net.const(0) if i < 0 else net.shl(raised[i], op.format.frac_bits - frac_bits) for i in chosen[0]]
+    return net
+
+
 # ---------------------------------------------------------------------- window by window
 
 
-def _window_stage(op: Conv | Pool, x: Op, clock_period_ns: float, name: str) -> OpModule:
+def _weighted_windows(op: SumPool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    """With one weight each window is computed alike; with several each position has a kernel of its own."""
+    form = _windows if (op.weight.codes == op.weight.codes.flat[0]).all() else _frames
+    return form(op, graph, clock_period_ns, name)
+
+
+def _windows(op: Conv | Pool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """Return a stage behind a line buffer: one pixel in per cycle, a pixel out wherever a window ends."""
-    inner, net = f"{name}_kernel", kernel(op, [x.format])
+    (x,) = graph.sources(op)
+    inner, net = f"{name}_kernel", pixel_netlist(op, [x])
     pipe = pipeline(net, clock_period_ns)
     settings = window_settings(op, x)
     pixels = settings["KR"] * settings["KC"]
-    fill = op.format.min_code if isinstance(op, MaxPool) else 0
+    fill = PLACES[type(op)].fill(op)
     filled = f"{{{x.shape[-1]}{{{literal(fill, x.format.width)}}}}}"
     buffer = instance(
         "po2flow_window",
@@ -174,6 +205,7 @@ def _window_stage(op: Conv | Pool, x: Op, clock_period_ns: float, name: str) -> 
         {inner: kernel_text, name: _stage(op, [x], name, body)},
         pipe.depth + 1,
         _stage_needs(op, net, pipe, fill) + window,
+        line_buffer=settings,
     )
 
 
@@ -201,14 +233,19 @@ def window_settings(op: Conv | Pool, x: Op) -> dict[str, int]:
 
 def leading_padding(graph: IntGraph) -> int:
     """Return at most how many cycles the padding before the first pixels takes, after a reset."""
-    settings = [window_settings(op, graph.sources(op)[0]) for op in graph.ops if isinstance(op, Conv | Pool)]
-    return sum(of_op["TOP"] * of_op["PADDED_COLS"] + of_op["LEFT"] for of_op in settings)
+    cycles = 0
+    for op in graph.ops:
+        if not isinstance(op, OUTSIDE) and STAGES[type(op)] in (_windows, _weighted_windows):
+            assert isinstance(op, Conv | Pool)
+            settings = window_settings(op, graph.sources(op)[0])
+            cycles += settings["TOP"] * settings["PADDED_COLS"] + settings["LEFT"]
+    return cycles
 
 
 # ---------------------------------------------------------------------- frame by frame
 
 
-def _frame_stage(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """Return a stage that collects whole frames, computes on them at once, and sends the result word by word."""
     sources, count = graph.sources(op), words(op.shape)
     inner = tensor_module(op, graph, clock_period_ns, f"{name}_whole")
@@ -245,3 +282,21 @@ def _frame_stage(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> 
     needs = inner.needs + Needs(parts=frame)
     texts = {**inner.texts, name: _stage(op, sources, name, body)}
     return OpModule(name, texts, inner.depth, needs, by_pixel=False)
+
+
+STAGES: Mapping[type[Op], Callable[[Any, IntGraph, float, str], OpModule]] = {
+    Dense: _pixels,
+    Conv: _windows,
+    BatchNorm: _pixels,
+    Relu: _pixels,
+    LeakyRelu: _leaky_pixels,
+    Requantize: _pixels,
+    Merge: _pixels,
+    MaxPool: _windows,
+    SumPool: _weighted_windows,
+    Reshape: _reshaped_pixels,
+    Gather: _gathered_pixels,
+    Lookup: _pixels,
+    Softmax: _pixels,
+}
+"""Type of op -> its stage, but for those `OUTSIDE`."""

@@ -1,0 +1,262 @@
+"""Each op as a netlist: what it computes at one position of its output.
+
+A position is all channels of a pixel, the whole vector of a dense layer, one code of a gather. What differs between
+positions - slopes, a pooling weight, the input that is read - is handed in as `constants`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flow.backends.rtl.netlists import arithmetic
+from flow.backends.rtl.netlists.netlist import Netlist
+from flow.ir.fixed import Codes, FixedFormat
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
+from flow.ir.intervals import accumulation, common_grid, exact_result
+
+LEAF_BITS = 6
+"""A table of so many input bits is one lookup table of the FPGA per output bit."""
+Formats = Sequence[FixedFormat]
+OUTSIDE: tuple[type[Op], ...] = (Input,)
+"""The ops whose codes come from outside: nothing computes them."""
+
+
+def netlist(op: Op, formats: Formats, constants: Codes) -> Netlist:
+    """Return the netlist of one position of an op.
+
+    Args:
+        op: the op.
+        formats: of the ops that it reads.
+        constants: what this position has of its own, int64 (n,); see `kernels.CONSTANTS`.
+
+    Raises:
+        ToolMissingError: alkaid is needed and not installed.
+    """
+    return NETLISTS[type(op)](op, formats, constants)
+
+
+def _channels(op: Op) -> int:
+    return op.shape[-1] if op.shape else 1
+
+
+def _start(count: int, fmt: FixedFormat) -> tuple[Netlist, list[int]]:
+    net = Netlist()
+    return net, _add_inputs(net, count, fmt)
+
+
+def _add_inputs(net: Netlist, count: int, fmt: FixedFormat) -> list[int]:
+    return [net.input(fmt.min_code, fmt.max_code) for _ in range(count)]
+
+
+def _cast(net: Netlist, op: Op, exact: int, frac_bits: int) -> int:
+    return arithmetic.cast(net, exact, frac_bits, op.cast)
+
+
+def _copy(op: Op, formats: Formats, constants: Codes) -> Netlist:
+    net, codes = _start(1, formats[0])
+    net.outputs = codes
+    return net
+
+
+def _requantize(op: Op, formats: Formats, constants: Codes) -> Netlist:
+    net, codes = _start(_channels(op), formats[0])
+    net.outputs = [_cast(net, op, code, formats[0].frac_bits) for code in codes]
+    return net
+
+
+def _relu(op: Relu, formats: Formats, constants: Codes) -> Netlist:
+    net, codes = _start(_channels(op), formats[0])
+    for code in codes:
+        high = net.range(code)[1] if op.limit is None else op.limit
+        net.outputs.append(_cast(net, op, net.clamp(code, 0, high), formats[0].frac_bits))
+    return net
+
+
+def _matmul(op: MatMul, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    matrix, acc = op.matrix(), accumulation(op, x)
+    net, codes = _start(len(matrix), x)
+    sums = arithmetic.product(net, codes, matrix, op.name)
+    for total, bias in zip(sums, op.bias.codes.tolist(), strict=True):
+        exact = net.add(net.shl(total, acc.shifts[0]), net.const(bias << acc.shifts[1]))
+        net.outputs.append(_cast(net, op, exact, acc.frac_bits))
+    return net
+
+
+def _merge(op: Merge, formats: Formats, constants: Codes) -> Netlist:
+    net = Netlist()
+    operands = [_add_inputs(net, _channels(op), fmt) for fmt in formats]
+    grid = exact_result(op, *formats)
+    for codes in zip(*operands, strict=True):
+        first, *others = (net.shl(code, shift) for code, shift in zip(codes, grid.shifts, strict=True))
+        for other in others:
+            first = _merged(net, op.function, first, other)
+        net.outputs.append(_cast(net, op, first, grid.frac_bits))
+    return net
+
+
+def _merged(net: Netlist, function: str, a: int, b: int) -> int:
+    if function == "minimum":
+        return net.mux(net.less(a, b), a, b)
+    functions: dict[str, Callable[[int, int], int]] = {
+        "add": net.add,
+        "subtract": net.sub,
+        "multiply": net.mul,
+        "maximum": net.max,
+    }
+    return functions[function](a, b)
+
+
+def _max_pool(op: MaxPool, formats: Formats, constants: Codes) -> Netlist:
+    return _pooled(op, formats[0], lambda net, a, b: net.max(a, b), lambda net, largest: largest)
+
+
+def _sum_pool(op: SumPool, formats: Formats, constants: Codes) -> Netlist:
+    frac_bits, (weight,) = exact_result(op, *formats).frac_bits, constants.tolist()
+
+    def finish(net: Netlist, total: int) -> int:
+        return _cast(net, op, arithmetic.times(net, total, weight), frac_bits)
+
+    return _pooled(op, formats[0], lambda net, a, b: net.add(a, b), finish)
+
+
+def _pooled(
+    op: Pool, x: FixedFormat, reduce: Callable[[Netlist, int, int], int], finish: Callable[[Netlist, int], int]
+) -> Netlist:
+    """Reduce the pixels of a window, channel by channel, as a balanced tree."""
+    channels, size = op.shape[-1], op.window.pixels
+    net, codes = _start(size * channels, x)
+    for channel in range(channels):
+        left = codes[channel::channels]
+        while len(left) > 1:
+            pairs = zip(left[::2], left[1::2], strict=False)
+            left = [reduce(net, a, b) for a, b in pairs] + left[len(left) // 2 * 2 :]
+        net.outputs.append(finish(net, left[0]))
+    return net
+
+
+def _batchnorm(op: BatchNorm, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    grid = exact_result(op, x)
+    scale, offset = op.scale.codes << grid.shifts[0], op.offset.codes << grid.shifts[1]
+    net, codes = _start(len(scale), x)
+    for code, factor, addend in zip(codes, scale.tolist(), offset.tolist(), strict=True):
+        exact = net.add(arithmetic.times(net, code, factor), net.const(addend))
+        net.outputs.append(_cast(net, op, exact, grid.frac_bits))
+    return net
+
+
+def _leaky_relu(op: LeakyRelu, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    grid = exact_result(op, x)
+    raised, shift = grid.shifts
+    net, codes = _start(len(constants), x)
+    for code, factor in zip(codes, constants.tolist(), strict=True):
+        below = arithmetic.times(net, net.clamp(code, x.min_code, 0), factor << shift)
+        above = net.shl(net.clamp(code, 0, x.max_code), raised)
+        exact = net.mux(net.less(code, net.const(0)), below, above)
+        net.outputs.append(_cast(net, op, exact, grid.frac_bits))
+    return net
+
+
+def _lookup(op: Lookup, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    net, codes = _start(_channels(op), x)
+    lengths = np.diff(np.append(op.starts, x.max_code + 1))
+    values = np.repeat(op.values, lengths)
+    net.outputs = [_table(net, code, values) for code in codes]
+    return net
+
+
+def _table(net: Netlist, code: int, values: Codes) -> int:
+    """Add values[code - its smallest]: halves of the table chosen by the code's bits, equal halves built once."""
+    low, _ = net.range(code)
+    bits = (len(values) - 1).bit_length()
+    if low < 0:  # the sign bit is the first choice; in order of the bits, negative codes come last
+        values = np.roll(values, len(values) // 2)
+    known: dict[bytes, int] = {}
+
+    def choose(part: Codes, bits: int) -> int:
+        key = part.tobytes()
+        if key not in known:
+            if (part == part[0]).all():
+                known[key] = net.const(int(part[0]))
+            elif bits <= LEAF_BITS:
+                known[key] = net.table(net.wrap(code, bits, False), part.tolist())
+            else:
+                half = len(part) // 2
+                bit = net.any(net.shr(code, bits - 1), 1)
+                known[key] = net.mux(bit, choose(part[half:], bits - 1), choose(part[:half], bits - 1))
+        return known[key]
+
+    return choose(np.ascontiguousarray(values), bits)
+
+
+def _softmax(op: Softmax, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    net, codes = _start(op.shape[-1], x)
+    largest = codes[0]
+    for code in codes[1:]:
+        largest = net.max(largest, code)
+    distances = [net.sub(largest, code, limits=(0, x.max_code - x.min_code)) for code in codes]
+    weights = [_table(net, distance, op.exponentials) for distance in distances]
+    total = weights[0]
+    for weight in weights[1:]:
+        total = net.add(total, weight)
+    for weight in weights:
+        doubled = net.add(net.shl(weight, op.format.frac_bits + 1), total)  # twice the numerator, and half a step
+        quotient = arithmetic.divide(net, doubled, net.shl(total, 1), op.format.frac_bits + 1)
+        net.outputs.append(net.clamp(quotient, 0, op.format.max_code))
+    return net
+
+
+def _gather(op: Gather, formats: Formats, constants: Codes) -> Netlist:
+    """Return the netlist of one code of the input that `constants` names, or of a zero behind the last input."""
+    frac_bits, (source,) = common_grid(formats)[0].frac_bits, constants.tolist()
+    if source == len(formats):
+        net = Netlist()
+        net.outputs = [_cast(net, op, net.const(0), frac_bits)]
+        return net
+    x = formats[source]
+    net, (code,) = _start(1, x)
+    net.outputs = [_cast(net, op, net.shl(code, frac_bits - x.frac_bits), frac_bits)]
+    return net
+
+
+NETLISTS: Mapping[type[Op], Callable[[Any, Formats, Codes], Netlist]] = {
+    Dense: _matmul,
+    Conv: _matmul,
+    BatchNorm: _batchnorm,
+    Relu: _relu,
+    LeakyRelu: _leaky_relu,
+    Requantize: _requantize,
+    Merge: _merge,
+    MaxPool: _max_pool,
+    SumPool: _sum_pool,
+    Reshape: _copy,
+    Gather: _gather,
+    Lookup: _lookup,
+    Softmax: _softmax,
+}
+"""Type of op -> the netlist of one position: op, formats of what it reads, constants of the position."""
