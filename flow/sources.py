@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flow.data.inputs import Samples, read_samples
 from flow.errors import DataError, InputError, ModelFileError, OutputError, SpecError, ToolMissingError
-from flow.frontend.base import FRONTENDS, Frontend, Inference, front_end
+from flow.frontend.base import Frontend, Inference, front_end, taker
 from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TrainedModel, load_trained, save_trained
 from flow.ir.graph import IntGraph
 from flow.runs import digest, digest_code, digest_file, read_npz, write_npz
@@ -64,7 +64,7 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
         ToolMissingError: a Keras file needs TensorFlow to be read.
         OutputError: the cache cannot be written.
     """
-    reader = _reader(model)
+    reader = taker(model)
     if reader is not None:
         trained = _read_file(reader, model, weights, cache)
         return Source(trained=trained, keras_file=model, weights=weights)
@@ -85,18 +85,13 @@ def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
     Raises:
         FlowError: as of `find_source`.
     """
-    if _reader(model) is not None:
+    if taker(model) is not None:
         return find_source(model, weights=weights, cache=cache)
     directory, spec = _named(model, weights)
     kept = directory if isinstance(spec, FloatSpec) else directory / FLOAT_DIR
     if not (kept / TRAINED_JSON).exists():
         raise ModelFileError("has no trained float model", model=spec.name, remedy=f"run 'flow train {model}'")
     return Source(trained=load_trained(kept), dataset=spec.dataset)
-
-
-def _reader(model: Path) -> Frontend | None:
-    """Return the front end that reads a user's file; None for a name or what has a spec."""
-    return next((each for each in map(front_end, FRONTENDS) if each.takes(model)), None)
 
 
 def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSpec]:

@@ -69,6 +69,11 @@ def front_end(name: str) -> Frontend:
     return value
 
 
+def taker(path: Path) -> Frontend | None:
+    """Return the front end that takes a path as a user's file, or None."""
+    return next((own for own in map(front_end, FRONTENDS) if own.takes(path)), None)
+
+
 def read(model: TrainedModel) -> Network:
     """Return the layers of a model, as the front end that it came from reads them.
 

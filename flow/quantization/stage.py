@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flow.cost.requantizers import load_costs, requantization_cost
 from flow.data.inputs import Samples, to_port
 from flow.errors import InputError
+from flow.frontend.base import Evaluate, front_end
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, to_values
@@ -81,6 +82,7 @@ def quantize_stage(
     drawn = draw(calibration.values, settings)
     code = digest_code("quantization")  # another version may choose otherwise
     key = digest(trained.digest(), settings.to_json(), str(input_format), _content(drawn), version("po2flow"), code)
+    approximate = front_end(trained.frontend).approximate
     memory = _Memory(cache / f"quantize-{key[:16]}")
     model = quantize(
         trained,
@@ -88,13 +90,13 @@ def quantize_stage(
         settings,
         input_format=input_format,
         softmax=softmax,
-        functions=functions,
+        functions=approximate,
         luts=luts,
         memory=memory,
         progress=lambda done, of, name: announce(progress_line(done, of, name)),
     )
     announce("measure")
-    measured = {} if samples is None else _measure(model, samples)
+    measured = {} if samples is None else _measure(model, samples, approximate)
     document = {
         **model.record,
         "calibration": {"samples": len(drawn), "of": len(calibration.values), "source": calibration.source},
@@ -114,13 +116,6 @@ def draw(values: NDArray[Any], settings: QuantSettings) -> NDArray[np.float32]:
     count = min(len(values), settings.calibration_samples)
     chosen = np.sort(np.random.default_rng(settings.seed).choice(len(values), count, replace=False))
     return np.ascontiguousarray(values[chosen], np.float32)
-
-
-def functions(layers: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute element-wise layers as Keras does; TensorFlow is loaded when a model has some."""
-    from flow.train.functions import approximate
-
-    return approximate(layers, values)
 
 
 def progress_line(done: int, of: int, name: str) -> str:
@@ -162,7 +157,7 @@ def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _measure(model: QuantizedModel, samples: Samples) -> dict[str, Any]:
+def _measure(model: QuantizedModel, samples: Samples, functions: Evaluate) -> dict[str, Any]:
     """Return accuracies and distances of the float and the quantized network on samples."""
     graph, values = model.lowered, samples.values
     parts = range(0, len(values), PART)

@@ -29,9 +29,9 @@ from flow.quantization.driver import QuantizedModel, counts, float_outputs, quan
 from flow.quantization.floats import float_graph
 from flow.quantization.restructuring import equalize, restructure
 from flow.quantization.settings import CHOICES, POINTS, LayerSettings, QuantSettings
-from flow.quantization.stage import functions
 from flow.target import Target
 from flow.train import quiet_warnings
+from flow.train.functions import approximate as functions
 
 FLOAT32 = 1e-5
 """Float networks are added up in another order here than in TensorFlow; nothing that is an integer is compared so."""
