@@ -193,7 +193,7 @@ def find_calibration(source: Source, calibration: Path | None) -> Samples:
         return read_samples(calibration, None, source.trained.input_shapes())
     if source.trained.calibration_inputs is None:
         raise DataError(
-            f"{source.trained.name}: has no calibration inputs of its own", remedy="give --calibration x.npy"
+            "has no calibration inputs of its own", model=source.trained.name, remedy="give --calibration x.npy"
         )
     words = f"training samples kept with the model ({source.dataset})"
     return Samples(values=source.trained.calibration_inputs, labels=None, source=words)

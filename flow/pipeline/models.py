@@ -131,7 +131,8 @@ def _input_format(source: Source, options: BuildOptions, samples: Samples | None
         return None
     if samples is None:
         raise DataError(
-            f"{source.trained.name}: the model does not quantize its input",
+            "the model does not quantize its input",
+            model=source.trained.name,
             remedy="give --input-format, or --inputs to derive the format from",
         )
     return derive_format(samples.values)

@@ -44,11 +44,11 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.until not in UNTIL:
-            raise SpecError(f"until: {self.until!r} is not a stage", remedy=f"use one of {', '.join(UNTIL)}")
+            raise SpecError(f"{self.until!r} is not a stage", field="until", remedy=f"use one of {', '.join(UNTIL)}")
         if self.samples < 1:
-            raise SpecError(f"samples: {self.samples} is below 1")
+            raise SpecError(f"{self.samples} is below 1", field="samples")
         if self.adversarial < 16:
-            raise SpecError(f"adversarial: {self.adversarial} is below 16")
+            raise SpecError(f"{self.adversarial} is below 16", field="adversarial")
         if self.labels is not None and self.inputs is None:
             raise SpecError("labels were given without inputs", remedy="give both")
 

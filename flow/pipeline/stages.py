@@ -239,7 +239,7 @@ def levels_to_compare(site: Site, asked_levels: tuple[str, str] | None) -> tuple
         raise SpecError(f"levels '{first}' and '{second}' are not two of {', '.join(known)}")
     reason = functions(site.target).not_simulated(site.target)
     if reason and asked_levels and simulation in asked_levels:
-        raise InputError(f"{site.path}: {simulation}: not simulated: {reason}")
+        raise InputError(f"not simulated: {reason}", file=site.path, field=simulation)
     return first, second
 
 

@@ -65,21 +65,25 @@ def settings(project: Mapping[str, Any]) -> list[Any]:
 
 def verdict_line(report: Report) -> str:
     """Return the verdict in one line, with its scope."""
+    return ": ".join(verdict_words(report))
+
+
+def verdict_words(report: Report) -> tuple[str, str]:
+    """Return the verdict and its scope."""
     verdict = report.document["verdict"]
     if report.bit_exact is None and not verdict["not_simulated"]:
-        return "NOT COMPARED: the build stopped before simulation"
+        return "NOT COMPARED", "the build stopped before simulation"
     scope = f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
     levels = " = ".join(
         f"{level} ({verdict['arithmetic'][level]})" if is_software(level) else level for level in verdict["compared"]
     )
     if report.bit_exact is None:
-        return f"NOT SIMULATED: {verdict['not_simulated']}; computed by {levels}, {scope}"
+        return "NOT SIMULATED", f"{verdict['not_simulated']}; computed by {levels}, {scope}"
     if report.bit_exact:
         layers = "every layer but the softmax" if report.document.get("softmax") else "every layer"
-        return f"BIT EXACT: {levels}, {layers}, {scope}"
-    return (
-        f"DIFFERENT: {verdict['mismatches']} output elements differ between {', '.join(verdict['compared'])}, {scope}"
-    )
+        return "BIT EXACT", f"{levels}, {layers}, {scope}"
+    compared = ", ".join(verdict["compared"])
+    return "DIFFERENT", f"{verdict['mismatches']} output elements differ between {compared}, {scope}"
 
 
 def divergence_place(first: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from flow.report.page.charts import Point, scatter
 from flow.report.page.html import Html, absent, element, items, join, number, page, percent, scroll
 from flow.report.record import Report
-from flow.report.words import COLUMNS, source_words, verdict_line
+from flow.report.words import COLUMNS, source_words, verdict_words
 
 Cell = Callable[[Any], str | None]
 
@@ -39,7 +39,7 @@ def _table(reports: Sequence[Report]) -> Html:
     )
     groups = [
         _group("Target", documents, _TARGET),
-        _group("Verdict", [{**report.document, "said": verdict_line(report)} for report in reports], _VERDICT),
+        _group("Verdict", [{**report.document, "said": verdict_words(report)[0]} for report in reports], _VERDICT),
         _group("Accuracy", documents, _ACCURACY),
         *_source_groups(documents),
     ]
@@ -64,7 +64,7 @@ _TARGET: tuple[tuple[str, Cell], ...] = (
     ("run", lambda d: element("code", d["run_dir"])),
 )
 _VERDICT: tuple[tuple[str, Cell], ...] = (
-    ("verdict", lambda d: d["said"].partition(":")[0].capitalize()),
+    ("verdict", lambda d: d["said"].capitalize()),
     ("levels", lambda d: ", ".join(d["verdict"]["compared"]) or None),
     ("inputs run", lambda d: number(d["verdict"]["samples"]) if d["verdict"]["compared"] else None),
     ("adversarial inputs", lambda d: number(d["verdict"]["adversarial_samples"]) if d["verdict"]["compared"] else None),

@@ -15,7 +15,7 @@ from flow.report.words import (
     reproduction,
     settings,
     source_words,
-    verdict_line,
+    verdict_words,
 )
 
 
@@ -29,7 +29,7 @@ def verdict(report: Report) -> Html:
     """Return the verdict with its scope: which levels, how many inputs, how each op was checked, where they part."""
     document = report.document
     compared = document["verdict"]["compared"]
-    word, _, rest = verdict_line(report).partition(": ")
+    word, rest = verdict_words(report)
     state, sign = {True: ("same", "="), False: ("wrong", "≠"), None: ("open", "?")}[report.bit_exact]
     return element(
         "section",

@@ -36,7 +36,7 @@ def measure(
     run = run_rtl(program, graph, codes[:samples], toggles=True)
     for op in graph.ops:
         if (run.codes[op.name] != stalled.codes[op.name][:samples]).any():
-            raise EmitError(f"rtlsim: op '{op.name}' gives other codes when the ports pause")
+            raise EmitError(f"op '{op.name}' gives other codes when the ports pause", named=op.name, tool="rtlsim")
     cycles = ResourceReport(
         source="rtlsim",
         tool=f"po2flow, cycle by cycle; the Verilog read by {yosys_version()}",

@@ -319,8 +319,9 @@ def _check_port(left: Codes, name: str, results: Mapping[str, Codes]) -> None:
         sample, *index = wrong[0].tolist()
         where = (sample, *index)
         raise EmitError(
-            f"rtlsim: sample {sample} of output '{name}' leaves its port with code {left[where]} at {tuple(index)}, "
-            f"and the op with {results[name][where]}"
+            f"sample {sample} of output '{name}' leaves its port with code {left[where]} at {tuple(index)}, "
+            f"and the op with {results[name][where]}",
+            tool="rtlsim",
         )
 
 
