@@ -46,10 +46,12 @@ class Kernel:
     Attributes:
         function: its name, without a namespace.
         config: C++ text of its configuration, `CONFIG` where its name goes.
+        bits: width of the widest type that it computes in, besides those of its inputs and its output.
     """
 
     function: str
     config: str
+    bits: int
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class _Config:
 
     members: list[str]
     tables: list[str]
+    widths: list[int]
 
     def constant(self, name: str, value: int) -> None:
         kind, suffix = ("int", "") if -(2**31) < value < 2**31 else ("long long", "LL")
@@ -65,6 +68,10 @@ class _Config:
 
     def size(self, name: str, value: int) -> None:
         self.members.append(f"static const unsigned {name} = {value};")
+
+    def width(self, name: str, bits: int) -> None:
+        self.widths.append(bits)
+        self.size(name, bits)
 
     def alias(self, name: str, kind: str) -> None:
         self.members.append(f"typedef nnet::flow::{kind} {name};")
@@ -89,9 +96,9 @@ def kernel(op: Op, graph: IntGraph, stream: bool) -> Kernel:
         UnsupportedError: a stream joins too many inputs, or a division needs constants that are too wide.
     """
     function, fill = KERNELS[type(op)]
-    config = _Config([], [])
+    config = _Config([], [], [])
     fill(config, op, graph, stream)
-    return Kernel(function, config.text())
+    return Kernel(function, config.text(), max(config.widths, default=0))
 
 
 def bits_of(*codes: int) -> int:
@@ -103,7 +110,7 @@ def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     """Add the type of the exact result, which also holds the codes `held`, and the cast."""
     exact = exact_result(op, *(source.format for source in graph.sources(op)))
     rounded = exact.frac_bits - op.format.frac_bits + 2  # ap_fixed rounds by bits that the exact result must have
-    config.size("exact_bits", max(bits_of(exact.low, exact.high, *held), rounded))
+    config.width("exact_bits", max(bits_of(exact.low, exact.high, *held), rounded))
     if op.cast.divisor == 1:
         config.constant("exact_frac", exact.frac_bits)
         config.alias("cast", f"shift_cast<{CONFIG}>")
@@ -123,9 +130,9 @@ def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     config.constant("offset", division.offset)
     config.constant("reciprocal", division.reciprocal)
     config.constant("product_shift", division.shift)
-    config.size("numerator_bits", division.numerator_bits)
-    config.size("reciprocal_bits", division.reciprocal.bit_length() + 1)
-    config.size("product_bits", division.numerator_bits + division.reciprocal.bit_length() + 1)
+    config.width("numerator_bits", division.numerator_bits)
+    config.width("reciprocal_bits", division.reciprocal.bit_length() + 1)
+    config.width("product_bits", division.numerator_bits + division.reciprocal.bit_length() + 1)
     config.members.append(f"static const ap_q_mode rounding = {op.cast.rounding.value};")
     config.alias("cast", f"divide_cast<{CONFIG}>")
 
@@ -178,7 +185,7 @@ def _leaky_relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     _map(config, op, "leaky_relu")
     config.constant("raise", raised)
     config.size("n_slope", len(period))
-    config.size("factor_bits", bits_of(*period))
+    config.width("factor_bits", bits_of(*period))
     config.table("slope", period)
     _cast(config, op, graph, x.min_code, x.max_code)
 
@@ -200,7 +207,7 @@ def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     scale, offset = op.scale.codes << shifts[0], op.offset.codes << shifts[1]
     _map(config, op, "scale_and_offset")
     config.size("n_chan", len(scale))
-    config.size("factor_bits", bits_of(*scale.tolist()))
+    config.width("factor_bits", bits_of(*scale.tolist()))
     config.table("scale", scale)
     config.table("offset", offset)
     _cast(config, op, graph, x.min_code, x.max_code, *offset.tolist())
@@ -302,7 +309,7 @@ def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     _pool(config, op, graph, stream)
     config.alias("function", f"weighted_sum<{CONFIG}>")
-    config.size("factor_bits", bits_of(*op.weight.codes.reshape(-1).tolist()))
+    config.width("factor_bits", bits_of(*op.weight.codes.reshape(-1).tolist()))
     config.table("weight", op.weight.codes.reshape(-1))
     _cast(config, op, graph, x.min_code, x.max_code)
 
@@ -319,7 +326,7 @@ def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
         )
     config.size("n_elem", math.prod(op.shape))
     config.size("n_chan", channels)
-    config.size("exact_bits", max((largest << shift) + channels * largest, op.format.max_code).bit_length() + 1)
+    config.width("exact_bits", max((largest << shift) + channels * largest, op.format.max_code).bit_length() + 1)
     config.constant("frac_bits", op.format.frac_bits)
     config.constant("max_code", op.format.max_code)
     config.table("exponentials", op.exponentials)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,8 +154,7 @@ def _widest_type(op: Op, subject: Design) -> int:
         widths += [x + weight, 1 + (op.accumulator.width if op.accumulator else 0)]
     stream = subject.target.io_type == "io_stream"
     if needs_kernel(op, subject.target):
-        config = kernel(op, subject.lowered, stream).config
-        widths += [int(bits) for bits in re.findall(r"_bits = (\d+);", config)]
+        widths.append(kernel(op, subject.lowered, stream).bits)
     return max(widths)
 
 
