@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-PRINTED_ALONE = ("file", "model", "field", "tool")
+PRINTED_ALONE = ("file", "table", "model", "field", "tool")
 """Kinds of places whose name says enough."""
 
 
@@ -31,8 +31,8 @@ class FlowError(Exception):
         what: what is wrong and what was found.
         remedy: what to do; empty if there is nothing to say.
         named: the op or layer that `what` names itself.
-        where: places, the outermost first: kind -> name. A `file`, `model`, `field` or `tool` is printed as it is, of
-            any other kind with that kind, and a `class_name` belongs to the place before it.
+        where: places, the outermost first: kind -> name. A place of `PRINTED_ALONE` is printed as it is, of any other
+            kind with that kind, and a `class_name` belongs to the place before it.
 
     Example:
         >>> error = UnsupportedError("has 3 axes", layer="fc", class_name="QDense", remedy="use Flatten")

@@ -207,7 +207,7 @@ def types_of(settings: type[Any]) -> dict[str, type]:
 
 def _layer(table: Table) -> LayerSettings:
     given = table.optional(types_of(LayerSettings))
-    with at(field=table.where):
+    with at(table=table.where):
         return LayerSettings(**given)
 
 
