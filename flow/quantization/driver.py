@@ -27,7 +27,7 @@ from flow.quantization.rounding import reconstruct
 from flow.quantization.search import Choice, Task
 from flow.quantization.second import second_sweep
 from flow.quantization.settings import MIN_SAMPLES, QuantSettings
-from flow.quantization.sweep import Deciding, Plan, float_values, plan, port_formats, sweep
+from flow.quantization.sweep import Deciding, Plan, float_values, make_plan, port_formats, sweep
 from flow.quantization.thresholds import choose
 from flow.quantization.widths import Luts, measure_widths
 
@@ -103,25 +103,25 @@ def quantize(
     _check_layers(graph, settings)
     ports = split_ports(graph, _checked(model.name, calibration))
     formats = port_formats(graph, ports, settings, input_format)
-    whole = plan(graph, settings, formats, _checked_functions(original, functions))
+    plan = make_plan(graph, settings, formats, _checked_functions(original, functions))
     run = _Run(ports, memory, progress, softmax)
     if settings.budget_bits is None and settings.budget_lut is None:
-        choices, outputs, extracted = run.quantize(whole)
+        choices, outputs, extracted = run.quantize(plan)
     else:
-        whole, choices, outputs, extracted = _within_budget(run, whole, luts)
+        plan, choices, outputs, extracted = _within_budget(run, plan, luts)
     lowered = lower(extracted)
     if outputs:
-        _check_search(lowered, ports, outputs[whole.graph.outputs[0]])
+        _check_search(lowered, ports, outputs[plan.graph.outputs[0]])
     return QuantizedModel(
         extracted=extracted,
         lowered=lowered,
         floats=original,
-        record=_record(original, whole, choices, lowered),
+        record=_record(original, plan, choices, lowered),
     )
 
 
 def _within_budget(
-    run: _Run, whole: Plan, luts: Luts | None
+    run: _Run, plan: Plan, luts: Luts | None
 ) -> tuple[Plan, dict[str, Choice], dict[str, Floats], IntGraph]:
     """Choose widths that keep the budget of the settings, then quantize with them.
 
@@ -131,11 +131,11 @@ def _within_budget(
     Raises:
         SpecError: it cannot be kept.
     """
-    measured = measure_widths(whole, run.ports, lambda width: run.deciding(whole, f"width{width}"), luts)
-    limit, budget, taken = whole.settings.budget_lut, measured.budget, 0
+    measured = measure_widths(plan, run.ports, lambda width: run.deciding(plan, f"width{width}"), luts)
+    limit, budget, taken = plan.settings.budget_lut, measured.budget, 0
     for attempt in range(MOST_BUDGETS):
-        settings = replace(whole.settings, layers=measured.layers(budget))
-        narrow = plan(whole.graph, settings, whole.ports, whole.functions)
+        settings = replace(plan.settings, layers=measured.layers(budget))
+        narrow = make_plan(plan.graph, settings, plan.ports, plan.functions)
         choices, outputs, extracted = run.quantize(narrow, "again" * attempt)
         if limit is None or luts is None:
             return narrow, choices, outputs, extracted
@@ -155,23 +155,23 @@ class _Run:
     progress: Progress
     softmax: FixedFormat | None
 
-    def quantize(self, whole: Plan, name: str = "") -> tuple[dict[str, Choice], dict[str, Floats], IntGraph]:
+    def quantize(self, plan: Plan, name: str = "") -> tuple[dict[str, Choice], dict[str, Floats], IntGraph]:
         """Return what is chosen, the outputs that the search computed (none if all was kept), and the graph of it."""
-        twice = whole.settings.sweeps == 2
-        last = self.deciding(whole, f"second{name}" if twice else f"first{name}")
+        twice = plan.settings.sweeps == 2
+        last = self.deciding(plan, f"second{name}" if twice else f"first{name}")
         choices, outputs = dict(last.kept), dict[str, Floats]()
-        if len(choices) < len(whole.found):
-            choices, outputs = sweep(whole, self.ports, self.deciding(whole, f"first{name}"))
+        if len(choices) < len(plan.modules):
+            choices, outputs = sweep(plan, self.ports, self.deciding(plan, f"first{name}"))
             if twice:
-                choices, outputs = second_sweep(whole, self.ports, choices, last)
-        rounding = whole.settings.rounding
-        graph = assemble(whole.graph, whole.found, choices, whole.ports, rounding, whole.functions, self.softmax)
+                choices, outputs = second_sweep(plan, self.ports, choices, last)
+        rounding = plan.settings.rounding
+        graph = assemble(plan.graph, plan.modules, choices, plan.ports, rounding, plan.functions, self.softmax)
         return choices, outputs, graph
 
-    def deciding(self, whole: Plan, name: str) -> Deciding:
+    def deciding(self, plan: Plan, name: str) -> Deciding:
         """Return how a sweep of some name decides: by memory, or by the rule of the settings."""
         kept: dict[str, Choice] = {}
-        for point in whole.found:
+        for point in plan.modules:
             choice = None if self.memory is None else self.memory.recall(f"{name}-{point}")
             if choice is not None:
                 kept[point] = choice
@@ -179,13 +179,13 @@ class _Run:
 
         def decide(task: Task) -> Choice:
             choice = choose(task)
-            return reconstruct(task, choice) if whole.settings.weight_rounding == "reconstruct" else choice
+            return reconstruct(task, choice) if plan.settings.weight_rounding == "reconstruct" else choice
 
         def finished(point: str, choice: Choice) -> None:
             done.append(point)
             if self.memory is not None and point not in kept:
                 self.memory.keep(f"{name}-{point}", choice)
-            self.progress(len(done), len(whole.found), f"{name} sweep, {whole.found[point].name}")
+            self.progress(len(done), len(plan.modules), f"{name} sweep, {plan.modules[point].name}")
 
         return Deciding(decide, kept, finished)
 
@@ -233,8 +233,8 @@ def _check_search(lowered: IntGraph, ports: Mapping[str, Floats], outputs: Float
         AssertionError: they differ: the search has not computed what the hardware will.
     """
     parts = {op.name: quantize_codes(ports[op.name], replace(op.cast, overflow=Overflow.SAT)) for op in lowered.inputs}
-    found = reference.run(lowered, lowered.join_port(parts), keep=(scores(lowered).name,)).codes[scores(lowered).name]
-    same = np.array_equal(to_values(found, scores(lowered).format).reshape(outputs.shape), outputs)
+    codes = reference.run(lowered, lowered.join_port(parts), keep=(scores(lowered).name,)).codes[scores(lowered).name]
+    same = np.array_equal(to_values(codes, scores(lowered).format).reshape(outputs.shape), outputs)
     assert same, f"{lowered.name}: the search computed other values"
 
 
@@ -245,12 +245,12 @@ def scores(graph: IntGraph) -> Op:
 
 def float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None = None) -> Floats:
     """Return the first output of the float network, before a final softmax: float32 (samples, *shape)."""
-    *_, found = (
+    *_, output = (
         result
         for op, result in float_values(graph, split_ports(graph, values), _checked_functions(graph, functions))
         if op.name == graph.outputs[0]
     )
-    return found
+    return output
 
 
 def counts(original: FloatGraph, lowered: IntGraph) -> list[dict[str, Any]]:
@@ -261,22 +261,22 @@ def counts(original: FloatGraph, lowered: IntGraph) -> list[dict[str, Any]]:
         lowered: the graph that was made of it; an op that rounds nothing does not count there.
     """
     folded = restructure(original)
-    found = {
+    cuts = {
         "op": modules(fold_averages(original), "op"),
         "folded": modules(folded, "folded"),
         "unified": modules(folded, "unified"),
     }
     made = [math.prod(op.shape) for op in lowered.ops if "requantize" in op.fused or isinstance(op, Lookup)]
-    rows = {**{points: quantizations(each) for points, each in found.items()}, "this_run": (len(made), sum(made))}
+    rows = {**{points: quantizations(cut) for points, cut in cuts.items()}, "this_run": (len(made), sum(made))}
     return [{"points": points, "ops": ops, "values_per_inference": values} for points, (ops, values) in rows.items()]
 
 
-def _record(original: FloatGraph, whole: Plan, choices: Mapping[str, Choice], lowered: IntGraph) -> dict[str, Any]:
+def _record(original: FloatGraph, plan: Plan, choices: Mapping[str, Choice], lowered: IntGraph) -> dict[str, Any]:
     bits = _accumulator_bits(lowered)
     return {
-        "settings": whole.settings.to_json(),
+        "settings": plan.settings.to_json(),
         "counts": counts(original, lowered),
-        "modules": [_module_record(whole, module, choices[name], bits) for name, module in whole.found.items()],
+        "modules": [_module_record(plan, module, choices[name], bits) for name, module in plan.modules.items()],
     }
 
 
@@ -289,8 +289,8 @@ def _accumulator_bits(graph: IntGraph) -> dict[str, int]:
     }
 
 
-def _module_record(whole: Plan, module: Module, choice: Choice, accumulator_bits: Mapping[str, int]) -> dict[str, Any]:
-    own = whole.settings.layer(module.layers)
+def _module_record(plan: Plan, module: Module, choice: Choice, accumulator_bits: Mapping[str, int]) -> dict[str, Any]:
+    own = plan.settings.layer(module.layers)
     rounding = [accumulator_bits[op.name] for op in module.ops if op.name in accumulator_bits]
     return {
         "name": module.name,

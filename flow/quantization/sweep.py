@@ -68,7 +68,7 @@ class Plan:
 
     Attributes:
         graph: the float graph.
-        found: its modules by their points.
+        modules: its modules by their points.
         shared: point -> the point it shares its format with.
         settings: how.
         ports: input -> its format.
@@ -76,7 +76,7 @@ class Plan:
     """
 
     graph: FloatGraph
-    found: Mapping[str, Module]
+    modules: Mapping[str, Module]
     shared: Mapping[str, str]
     settings: QuantSettings
     ports: Mapping[str, FixedFormat]
@@ -123,20 +123,22 @@ class Plan:
         )
 
 
-def plan(graph: FloatGraph, settings: QuantSettings, ports: Mapping[str, FixedFormat], functions: Evaluate) -> Plan:
+def make_plan(
+    graph: FloatGraph, settings: QuantSettings, ports: Mapping[str, FixedFormat], functions: Evaluate
+) -> Plan:
     """Return where and how a graph is quantized.
 
     Raises:
         SpecError: settings name a layer that no module stands for.
     """
-    found = modules(graph, settings.points)
+    cut = modules(graph, settings.points)
     slopes = {op.name: with_exact_slopes(op, settings.layer(op.op.layers).weight_bits or 8) for op in graph.ops}
     graph = replace(graph, ops=tuple(slopes[op.name] for op in graph.ops))
-    found = {name: replace(module, ops=tuple(slopes[op.name] for op in module.ops)) for name, module in found.items()}
+    by_point = {name: replace(module, ops=tuple(slopes[op.name] for op in module.ops)) for name, module in cut.items()}
     return Plan(
         graph=graph,
-        found=found,
-        shared=shared_formats(graph, found),
+        modules=by_point,
+        shared=shared_formats(graph, by_point),
         settings=settings,
         ports=ports,
         functions=functions,
@@ -179,13 +181,13 @@ def _last_readers(graph: FloatGraph, done_at: Mapping[str, str]) -> dict[str, st
     return last
 
 
-def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict[str, Choice], dict[str, Floats]]:
+def sweep(plan: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict[str, Choice], dict[str, Floats]]:
     """Choose for every module, in order.
 
     Args:
-        whole: what to quantize.
+        plan: what to quantize.
         ports: input -> calibration values, (samples, *shape).
-        how: modules are decided.
+        how: how modules are decided.
 
     Returns:
         Point -> what was chosen, and op -> values of the model's outputs, float32 (samples, *shape).
@@ -193,34 +195,34 @@ def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict
     Raises:
         UnsupportedError: a module has no format; the message names it.
     """
-    graph, found = whole.graph, whole.found
-    done_at = {op.name: name for name, module in found.items() for op in module.ops}
+    graph = plan.graph
+    done_at = {op.name: name for name, module in plan.modules.items() for op in module.ops}
     last = _last_readers(graph, {op.name: done_at.get(op.name, op.name) for op in graph.ops})
     kept = Values(last_readers=last)
     formats: dict[str, FixedFormat] = {}
     choices: dict[str, Choice] = {}
     results: dict[str, Floats] = {}
-    shared = shared_grids(whole, ports)
+    shared = shared_grids(plan, ports)
     outputs: dict[str, Floats] = {}
-    for op, target in float_values(graph, ports, whole.functions):
+    for op, target in float_values(graph, ports, plan.functions):
         if op.has_weights:
             results[op.name] = target
         if isinstance(op.op, Input):
-            formats[op.name] = whole.ports[op.name]
-            kept.held[op.name] = whole.port_values(op.name, ports[op.name])
-        elif op.name in found:
-            module = found[op.name]
+            formats[op.name] = plan.ports[op.name]
+            kept.held[op.name] = plan.port_values(op.name, ports[op.name])
+        elif op.name in plan.modules:
+            module = plan.modules[op.name]
             inputs = {name: Quantized(kept.held[name], formats[name]) for name in module.inputs}
             own = {part.name: results.pop(part.name) for part in module.weighted}
             with at(model=graph.name, module=module.name):
-                task = whole.task(module, inputs, target, own, shared)
+                task = plan.task(module, inputs, target, own, shared)
                 choices[op.name] = how.kept.get(op.name) or how.decide(task)
                 result = chosen_codes(task, choices[op.name])
             formats[op.name] = choices[op.name].format
             kept.held[op.name] = result * np.float32(formats[op.name].step)
             how.finished(op.name, choices[op.name])
         elif op.name not in done_at:
-            kept.held[op.name] = evaluated(op, [kept.held[name] for name in op.inputs], whole.functions)
+            kept.held[op.name] = evaluated(op, [kept.held[name] for name in op.inputs], plan.functions)
             formats[op.name] = format_after(op, [formats[name] for name in op.inputs])
         if op.name in graph.outputs:
             outputs[op.name] = kept.held[op.name]
@@ -228,32 +230,32 @@ def sweep(whole: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict
     return choices, outputs
 
 
-def shared_grids(whole: Plan, ports: Mapping[str, Floats]) -> dict[str, Shared]:
+def shared_grids(plan: Plan, ports: Mapping[str, Floats]) -> dict[str, Shared]:
     """Return the format that several points share, by the first of them: the best for their float outputs.
 
     Each point counts by its squared error over its squared output.
     """
-    leaders = [whole.shared[name] for name in whole.found]
+    leaders = [plan.shared[name] for name in plan.modules]
     several = {leader for leader in leaders if leaders.count(leader) > 1}
     if not several:
         return {}
     ranges = dict.fromkeys(several, (False, 0.0, 0.0))
-    for op, target in float_values(whole.graph, ports, whole.functions):
-        leader = whole.shared.get(op.name, "")
+    for op, target in float_values(plan.graph, ports, plan.functions):
+        leader = plan.shared.get(op.name, "")
         if leader in several:
             signed, low, high = ranges[leader]
-            signed = signed or whole.found[op.name].signed
+            signed = signed or plan.modules[op.name].signed
             ranges[leader] = signed, min(low, float(target.min())), max(high, float(target.max()))
     candidates = {}
     for leader, (signed, low, high) in ranges.items():
-        bits = whole.bits(whole.found[leader])
+        bits = plan.bits(plan.modules[leader])
         fit = int(covering_frac_bits(np.array([low]), np.array([high]), *code_range(bits, signed))[0])
-        candidates[leader] = [output_format(fit + offset, bits, signed) for offset in whole.settings.offsets]
+        candidates[leader] = [output_format(fit + offset, bits, signed) for offset in plan.settings.offsets]
     errors = {leader: np.zeros(len(formats)) for leader, formats in candidates.items()}
-    for op, target in float_values(whole.graph, ports, whole.functions):
-        leader = whole.shared.get(op.name, "")
+    for op, target in float_values(plan.graph, ports, plan.functions):
+        leader = plan.shared.get(op.name, "")
         if leader in several:
-            own = squared_errors(target, target, candidates[leader], whole.settings.rounding).sum(axis=1)
+            own = squared_errors(target, target, candidates[leader], plan.settings.rounding).sum(axis=1)
             errors[leader] += own / max(float(np.square(target, dtype=np.float64).sum()), np.finfo(float).tiny)
     best = {leader: candidates[leader][int(errors[leader].argmin())] for leader in several}
     return {leader: Shared(fmt.width, fmt.signed, fmt.frac_bits) for leader, fmt in best.items()}

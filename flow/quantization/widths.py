@@ -39,12 +39,12 @@ class Widths:
     """What each module loses and takes at each width.
 
     Attributes:
-        whole: what was measured, at one width.
+        plan: what was measured, at one width.
         errors, costs: by point and width.
         budget: of all costs together, as the settings say.
     """
 
-    whole: Plan
+    plan: Plan
     errors: Table
     costs: Table
     budget: float
@@ -57,22 +57,22 @@ class Widths:
         Raises:
             SpecError: not even the smallest widths keep it.
         """
-        whole = self.whole
-        fixed = {name: _fixed(whole, module) for name, module in whole.found.items()}
+        plan = self.plan
+        fixed = {name: _fixed(plan, module) for name, module in plan.modules.items()}
         return {
-            layer: _settings(whole.settings.layers.get(layer), width)
+            layer: _settings(plan.settings.layers.get(layer), width)
             for name, width in narrowed(self.errors, self.costs, budget, fixed).items()
-            for layer in whole.found[name].layers
+            for layer in plan.modules[name].layers
         }
 
 
 def measure_widths(
-    whole: Plan, ports: Mapping[str, Floats], at_width: Callable[[int], Deciding], luts: Luts | None
+    plan: Plan, ports: Mapping[str, Floats], at_width: Callable[[int], Deciding], luts: Luts | None
 ) -> Widths:
     """Return what each module loses and takes at each width, its inputs at the largest.
 
     Args:
-        whole: what to quantize, at one width.
+        plan: what to quantize, at one width.
         ports: input -> calibration values.
         at_width: how modules are decided at a width.
         luts: the static estimate, for a budget of LUTs.
@@ -80,7 +80,7 @@ def measure_widths(
     Raises:
         SpecError: a budget of LUTs, and no estimate.
     """
-    settings = whole.settings
+    settings = plan.settings
     top = max(USUAL_TOP, math.ceil(settings.budget_bits or 0))
     widths = tuple(range(MIN_BITS, min(top, MAX_BITS) + 1))
     hows = {width: at_width(width) for width in widths}
@@ -89,14 +89,14 @@ def measure_widths(
     def measure(task: Task) -> Choice:
         name = task.module.point.name
         for width, how in hows.items():
-            choices[width][name] = how.kept.get(name) or how.decide(_at_width(whole, task, width))
+            choices[width][name] = how.kept.get(name) or how.decide(_at_width(plan, task, width))
             how.finished(name, choices[width][name])
         return choices[widths[-1]][name]
 
-    sweep(whole, ports, Deciding(measure, {}, lambda point, choice: None))
-    errors = {name: {width: choices[width][name].error for width in widths} for name in whole.found}
-    costs = _lut_costs(whole, choices, luts) if settings.budget_lut is not None else _bit_costs(whole, widths)
-    return Widths(whole=whole, errors=errors, costs=costs, budget=_budget(whole))
+    sweep(plan, ports, Deciding(measure, {}, lambda point, choice: None))
+    errors = {name: {width: choices[width][name].error for width in widths} for name in plan.modules}
+    costs = _lut_costs(plan, choices, luts) if settings.budget_lut is not None else _bit_costs(plan, widths)
+    return Widths(plan=plan, errors=errors, costs=costs, budget=_budget(plan))
 
 
 def narrowed(errors: Table, costs: Table, budget: float, fixed: Mapping[str, int | None]) -> dict[str, int]:
@@ -124,18 +124,18 @@ def narrowed(errors: Table, costs: Table, budget: float, fixed: Mapping[str, int
     return chosen
 
 
-def _at_width(whole: Plan, task: Task, width: int) -> Task:
+def _at_width(plan: Plan, task: Task, width: int) -> Task:
     """Return a task with another width for weights and output."""
     name = task.module.point.name
-    output = task.bits if name in whole.graph.outputs else width
+    output = task.bits if name in plan.graph.outputs else width
     weight_bits = min(width, MAX_PO2_BITS) if task.own.weights == "po2" else width
     return replace(task, own=replace(task.own, bits=width, weight_bits=weight_bits), bits=output, fixed_frac_bits=None)
 
 
-def _fixed(whole: Plan, module: Module) -> int | None:
+def _fixed(plan: Plan, module: Module) -> int | None:
     """Return the width that the settings give to a module's layers, if they do."""
-    own = [whole.settings.layers[layer] for layer in module.layers if layer in whole.settings.layers]
-    bits = [each.bits for each in own if each.bits is not None]
+    own = [plan.settings.layers[layer] for layer in module.layers if layer in plan.settings.layers]
+    bits = [layer_settings.bits for layer_settings in own if layer_settings.bits is not None]
     return bits[-1] if bits else None
 
 
@@ -151,26 +151,26 @@ def _numbers(module: Module) -> int:
     return int(weights + math.prod(module.point.op.shape))
 
 
-def _bit_costs(whole: Plan, widths: tuple[int, ...]) -> Table:
-    return {name: {width: float(_numbers(module) * width) for width in widths} for name, module in whole.found.items()}
+def _bit_costs(plan: Plan, widths: tuple[int, ...]) -> Table:
+    return {name: {width: float(_numbers(module) * width) for width in widths} for name, module in plan.modules.items()}
 
 
-def _lut_costs(whole: Plan, choices: Mapping[int, Mapping[str, Choice]], luts: Luts | None) -> Table:
+def _lut_costs(plan: Plan, choices: Mapping[int, Mapping[str, Choice]], luts: Luts | None) -> Table:
     """Return the LUTs of each module by width: those of the graph in which all have that width."""
     if luts is None:
         raise SpecError("a budget of LUTs needs a back end with a static estimate before emission: Vitis or Vivado")
-    found: dict[str, dict[int, float]] = {name: {} for name in whole.found}
+    costs: dict[str, dict[int, float]] = {name: {} for name in plan.modules}
     for width, chosen in choices.items():
-        graph = assemble(whole.graph, whole.found, chosen, whole.ports, whole.settings.rounding, whole.functions)
+        graph = assemble(plan.graph, plan.modules, chosen, plan.ports, plan.settings.rounding, plan.functions)
         by_op = {each.name: float(each.lut or 0) for each in luts(lower(graph))}
-        for name, module in whole.found.items():
-            found[name][width] = sum(by_op.get(op.name, 0.0) for op in module.ops)
-    return found
+        for name, module in plan.modules.items():
+            costs[name][width] = sum(by_op.get(op.name, 0.0) for op in module.ops)
+    return costs
 
 
-def _budget(whole: Plan) -> float:
-    settings = whole.settings
+def _budget(plan: Plan) -> float:
+    settings = plan.settings
     if settings.budget_lut is not None:
         return float(settings.budget_lut)
     assert settings.budget_bits is not None
-    return settings.budget_bits * sum(_numbers(module) for module in whole.found.values())
+    return settings.budget_bits * sum(_numbers(module) for module in plan.modules.values())

@@ -26,7 +26,7 @@ from flow.quantization.restructuring import restructure
 from flow.quantization.rounding import reconstruct
 from flow.quantization.search import Choice, Parameters, Task, candidate_parameters, cast, search
 from flow.quantization.settings import QuantSettings, read_settings
-from flow.quantization.sweep import Deciding, Plan, plan, port_formats, sweep
+from flow.quantization.sweep import Deciding, Plan, make_plan, port_formats, sweep
 from flow.quantization.widths import narrowed
 
 FLOAT32 = 1e-5
@@ -37,15 +37,15 @@ def tasks(name: str, settings: QuantSettings) -> tuple[Plan, Mapping[str, np.nda
     """Return the modules of a model as the search sees them, with what it chooses."""
     graph = restructure(float_graph(float_model(name)[1]))
     ports = split_ports(graph, inputs(name, 16))
-    whole = plan(graph, settings, port_formats(graph, ports, settings, None), lambda layers, values: values)
+    plan = make_plan(graph, settings, port_formats(graph, ports, settings, None), lambda layers, values: values)
     seen: list[tuple[Task, Choice]] = []
 
     def decide(task: Task) -> Choice:
         seen.append((task, search(task)))
         return seen[-1][1]
 
-    sweep(whole, ports, Deciding(decide, {}, lambda point, choice: None))
-    return whole, ports, seen
+    sweep(plan, ports, Deciding(decide, {}, lambda point, choice: None))
+    return plan, ports, seen
 
 
 def combinations(task: Task) -> Iterator[tuple[dict[str, Parameters], int]]:
@@ -66,13 +66,13 @@ def combinations(task: Task) -> Iterator[tuple[dict[str, Parameters], int]]:
                 yield parameters, output
 
 
-def integer_error(whole: Plan, ports: Any, seen: Mapping[str, Choice], task: Task, tried: Choice) -> float:
+def integer_error(plan: Plan, ports: Any, seen: Mapping[str, Choice], task: Task, tried: Choice) -> float:
     """Return the squared error of a module, computed by the reference on an integer graph with this choice in it."""
     point = task.module.point.name
     choices = {**seen, point: tried}
-    until = whole.graph.ops.index(whole.graph[point]) + 1
-    cut = replace(whole.graph, ops=whole.graph.ops[:until], outputs=(point,))
-    graph = lower(assemble(cut, whole.found, choices, whole.ports, whole.settings.rounding, whole.functions))
+    until = plan.graph.ops.index(plan.graph[point]) + 1
+    cut = replace(plan.graph, ops=plan.graph.ops[:until], outputs=(point,))
+    graph = lower(assemble(cut, plan.modules, choices, plan.ports, plan.settings.rounding, plan.functions))
     codes = {op.name: quantize_values(ports[op.name], replace(op.cast, overflow=Overflow.SAT)) for op in graph.inputs}
     values = to_values(reference.run_output(graph, graph.join_port(codes)), graph.output.format)
     return float(np.square(values.reshape(task.target.shape) - task.target).sum())
@@ -93,7 +93,7 @@ def integer_error(whole: Plan, ports: Any, seen: Mapping[str, Choice], task: Tas
     ],
 )
 def test_the_search_finds_the_best_of_all_combinations(name: str, module: int, settings: QuantSettings) -> None:
-    whole, ports, seen = tasks(name, settings)
+    plan, ports, seen = tasks(name, settings)
     task, found = seen[module]
     choices = {each.module.point.name: choice for each, choice in seen}
     best = np.inf
@@ -101,13 +101,13 @@ def test_the_search_finds_the_best_of_all_combinations(name: str, module: int, s
         for parameters, frac_bits in combinations(task):
             fmt = output_format(frac_bits, task.bits, task.module.signed)
             tried = Choice(parameters=parameters, format=fmt, error=0.0, tried=1)
-            best = min(best, integer_error(whole, ports, choices, task, tried))
+            best = min(best, integer_error(plan, ports, choices, task, tried))
     else:
         for frac_bits in task.output_candidates():
             fmt = output_format(frac_bits, task.bits, task.module.signed)
             tried = Choice(parameters={}, format=fmt, error=0.0, tried=1)
-            best = min(best, integer_error(whole, ports, choices, task, tried))
-    own = integer_error(whole, ports, choices, task, found)
+            best = min(best, integer_error(plan, ports, choices, task, tried))
+    own = integer_error(plan, ports, choices, task, found)
     assert own <= best * (1 + FLOAT32)
     whole_output = float(np.square(task.target, dtype=float).sum())
     assert found.error == pytest.approx(own / whole_output, rel=FLOAT32)
