@@ -31,7 +31,9 @@ from flow.ir.fixed import (
 )
 from flow.ir.graph import (
     MERGES,
+    BatchNorm,
     Conv,
+    Dense,
     Gather,
     Input,
     IntGraph,
@@ -43,6 +45,7 @@ from flow.ir.graph import (
     Op,
     Pool,
     Relu,
+    Requantize,
     Reshape,
     Softmax,
     SumPool,
@@ -126,16 +129,8 @@ def gives(candidate: Candidate, where: Site) -> bool:
 
 def settings(where: Site) -> Iterator[Candidate]:
     """Yield the op of a site under other settings, in the order that the module states."""
-    op = where.op
-    yield from _modes(op)
-    yield from _output_formats(op)
-    yield from _divisions(op)
-    yield from _accumulators(where)
-    yield from _constant_formats(op)
-    yield from _paddings(where)
-    yield from _functions(op)
-    yield from _orders(where)
-    yield from _input_grids(where)
+    for candidates in CAUSES[type(where.op)]:
+        yield from candidates(where)
 
 
 def changed(op: Op) -> Callable[[Site], Codes]:
@@ -143,10 +138,8 @@ def changed(op: Op) -> Callable[[Site], Codes]:
     return lambda where: alone(op, where.formats, where.inputs)[0]
 
 
-def _modes(op: Op) -> Iterator[Candidate]:
-    if isinstance(op, Softmax):
-        yield from _softmax_modes(op)
-        return
+def _modes(where: Site) -> Iterator[Candidate]:
+    op = where.op
     modes = [(rounding, overflow) for rounding in Rounding for overflow in Overflow]
     modes.sort(
         key=lambda mode: (mode[0] is not op.cast.rounding) + (mode[1] is not op.cast.overflow)
@@ -165,13 +158,16 @@ def _cast(op: Op, **settings: Any) -> Callable[[Site], Codes]:
     return lambda where: where.cast(other) << coarser
 
 
-def _softmax_modes(op: Softmax) -> Iterator[Candidate]:
+def _softmax_modes(where: Site) -> Iterator[Candidate]:
     """Yield the quotient rounded otherwise, and with its carry beyond the largest code."""
+    op = where.op
+    assert isinstance(op, Softmax)
+    exponentials = op.exponentials
 
     def quotient(rounding: Rounding, overflow: Overflow) -> Callable[[Site], Codes]:
         def codes(where: Site) -> Codes:
             x = where.x.astype(np.int64)
-            weights = op.exponentials[x.max(axis=-1, keepdims=True) - x]
+            weights = exponentials[x.max(axis=-1, keepdims=True) - x]
             total = weights.sum(axis=-1, keepdims=True)
             return overflow_to(round_quotient(weights << op.format.frac_bits, total, rounding), op.format, overflow)
 
@@ -184,7 +180,8 @@ def _softmax_modes(op: Softmax) -> Iterator[Candidate]:
         yield f"{overflow.value} instead of {Overflow.SAT.value}", quotient(own, overflow)
 
 
-def _output_formats(op: Op) -> Iterator[Candidate]:
+def _output_formats(where: Site) -> Iterator[Candidate]:
+    op = where.op
     for fmt in _other_formats(op.format):
         yield f"an output of format {fmt} instead of {op.format}", _cast(op, format=fmt)
 
@@ -200,13 +197,17 @@ def _other_formats(fmt: FixedFormat) -> Iterator[FixedFormat]:
         yield replace(fmt, signed=not fmt.signed, int_bits=fmt.int_bits + (1 if fmt.signed else -1))
 
 
-def _divisions(op: Op) -> Iterator[Candidate]:
+def _divisions_first(where: Site) -> Iterator[Candidate]:
+    """Yield the quotient rounded by itself, before the cast."""
+    op = where.op
     if op.cast.divisor != 1:
         for mode in (Rounding.TRN, Rounding.TRN_ZERO):
             words = f"a division by {op.cast.divisor} that is {mode.value} before the cast"
             yield words, _divided_first(op, mode)
-    if isinstance(op, SumPool):
-        yield from _averages(op)
+
+
+def _divisors(where: Site) -> Iterator[Candidate]:
+    op = where.op
     if op.cast.divisor != 1:
         powers = (1 << op.cast.divisor.bit_length() - 1, 1 << op.cast.divisor.bit_length())
         for divisor in dict.fromkeys((1, *powers, op.cast.divisor - 1, op.cast.divisor + 1)):
@@ -219,12 +220,14 @@ def _divided_first(op: Op, rounding: Rounding) -> Callable[[Site], Codes]:
     return lambda where: where.cast(whole, round_quotient(where.exact, op.cast.divisor, rounding))
 
 
-def _averages(op: SumPool) -> Iterator[Candidate]:
+def _averages(where: Site) -> Iterator[Candidate]:
     """Yield the averages over all pixels of a window, padding among them, and over the real ones only.
 
     An average is the sum times `weight` over a total, `weight * count` of a full window; where the division is left to
     a later op, only what has the same total can be told.
     """
+    op = where.op
+    assert isinstance(op, SumPool)
     counts, fused = op.window.counts(op.shape[:-1]), op.cast.divisor != 1
     total = op.cast.divisor if fused else int((op.weight.codes * counts).max())
     full = np.full_like(counts, op.window.pixels)
@@ -238,17 +241,26 @@ def _averages(op: SumPool) -> Iterator[Candidate]:
 
 
 def _accumulators(where: Site) -> Iterator[Candidate]:
+    op = where.op
+    assert isinstance(op, MatMul)
+    if op.accumulator is not None:
+        yield from _narrower(where, op.accumulator, "an accumulator")
+
+
+def _exact_widths(where: Site) -> Iterator[Candidate]:
+    exact = exact_result(where.op, *(where.formats[name] for name in where.op.inputs))
+    yield from _narrower(where, exact.format, "a result before the cast")
+
+
+def _merged_widths(where: Site) -> Iterator[Candidate]:
+    assert isinstance(where.op, Merge)
+    if where.op.function in ("add", "subtract", "multiply"):
+        yield from _exact_widths(where)
+
+
+def _narrower(where: Site, own: FixedFormat, what: str) -> Iterator[Candidate]:
     """Yield narrower sums: without their top bits, or without their last ones."""
     op = where.op
-    if isinstance(op, MatMul):
-        if op.accumulator is None:
-            return
-        own, what = op.accumulator, "an accumulator"
-    elif isinstance(op, SumPool) or (isinstance(op, Merge) and op.function in ("add", "subtract", "multiply")):
-        own = exact_result(op, *(where.formats[name] for name in op.inputs)).format
-        what = "a result before the cast"
-    else:
-        return
     for width in range(own.width - 1, 1, -1):
         narrow = replace(own, int_bits=own.int_bits - (own.width - width))
         yield f"{what} of {width} bits that wraps, instead of {own.width},", _wrapped(op, narrow)
@@ -265,8 +277,9 @@ def _truncated(op: Op, dropped: int) -> Callable[[Site], Codes]:
     return lambda where: where.cast(op, where.exact >> dropped << dropped)
 
 
-def _constant_formats(op: Op) -> Iterator[Candidate]:
+def _constant_formats(where: Site) -> Iterator[Candidate]:
     """Yield constants that lost their top bits or their last ones on the way into a narrower type."""
+    op = where.op
     for name, constant in constants(op).items():
         codes, fmt = constant.codes, constant.format
         for int_bits, frac_bits in ((1, 0), (2, 0), (0, 1), (0, 2)):
@@ -279,14 +292,20 @@ def _constant_formats(op: Op) -> Iterator[Candidate]:
                 yield f"{name} of format {narrow} instead of {fmt}", changed(replace(op, **values))
 
 
-def _paddings(where: Site) -> Iterator[Candidate]:
+def _gathered_zeros(where: Site) -> Iterator[Candidate]:
     op = where.op
-    if isinstance(op, Gather) and (op.index < 0).any():
+    assert isinstance(op, Gather)
+    if (op.index < 0).any():
         fmt = where.formats[op.inputs[0]]
         raised = where.frac_bits - fmt.frac_bits
         for words, fill in _fills(fmt, 0):
             yield words, _filled(op, fill << raised)
-    if not isinstance(op, Conv | Pool) or not any(op.window.padding):
+
+
+def _paddings(where: Site) -> Iterator[Candidate]:
+    op = where.op
+    assert isinstance(op, Conv | Pool)
+    if not any(op.window.padding):
         return
     fmt = where.formats[op.inputs[0]]
     for words, fill in _fills(fmt, fmt.min_code if isinstance(op, MaxPool) else 0):
@@ -320,22 +339,34 @@ def _padded_by_hand(op: Conv | Pool, fill: int) -> Callable[[Site], Codes]:
     return codes
 
 
-def _functions(op: Op) -> Iterator[Candidate]:
-    """Yield what an op without constants might do instead."""
-    if isinstance(op, Merge):
-        for function in MERGES:
-            if function != op.function:
-                yield f"{function} instead of {op.function}", changed(replace(op, function=function))
-    elif isinstance(op, Relu):
-        yield "the ReLU left away", lambda where: where.cast(op, where.x.astype(np.int64))
-        if op.limit is not None:
-            yield f"no limit instead of {op.limit}", changed(replace(op, limit=None))
-            for limit in (op.limit - 1, op.limit + 1):
-                yield f"limit {limit} instead of {op.limit}", changed(replace(op, limit=limit))
-    elif isinstance(op, LeakyRelu):
-        yield "zero instead of the slope", changed(replace(op, slope=Constant.zeros(*op.slope.codes.shape)))
-    elif isinstance(op, MaxPool):
-        yield "the smallest code of a window", lambda where: ~_largest(op, ~where.x.astype(np.int64))
+def _merge_functions(where: Site) -> Iterator[Candidate]:
+    op = where.op
+    assert isinstance(op, Merge)
+    for function in MERGES:
+        if function != op.function:
+            yield f"{function} instead of {op.function}", changed(replace(op, function=function))
+
+
+def _limits(where: Site) -> Iterator[Candidate]:
+    op = where.op
+    assert isinstance(op, Relu)
+    yield "the ReLU left away", lambda where: where.cast(op, where.x.astype(np.int64))
+    if op.limit is not None:
+        yield f"no limit instead of {op.limit}", changed(replace(op, limit=None))
+        for limit in (op.limit - 1, op.limit + 1):
+            yield f"limit {limit} instead of {op.limit}", changed(replace(op, limit=limit))
+
+
+def _no_slope(where: Site) -> Iterator[Candidate]:
+    op = where.op
+    assert isinstance(op, LeakyRelu)
+    yield "zero instead of the slope", changed(replace(op, slope=Constant.zeros(*op.slope.codes.shape)))
+
+
+def _smallest(where: Site) -> Iterator[Candidate]:
+    op = where.op
+    assert isinstance(op, MaxPool)
+    yield "the smallest code of a window", lambda where: ~_largest(op, ~where.x.astype(np.int64))
 
 
 def _largest(op: MaxPool, x: NDArray[np.int64]) -> Codes:
@@ -343,17 +374,20 @@ def _largest(op: MaxPool, x: NDArray[np.int64]) -> Codes:
     return alone(replace(op, cast=replace(op.cast, format=fmt)), {op.inputs[0]: fmt}, {op.inputs[0]: x})[0]
 
 
-def _orders(where: Site) -> Iterator[Candidate]:
-    """Yield the inputs of an op, or the axes of what it moves, in other orders."""
+def _input_orders(where: Site) -> Iterator[Candidate]:
     op = where.op
-    if isinstance(op, Merge | Gather) and len(op.inputs) <= MOST_AXES:
+    if len(op.inputs) <= MOST_AXES:
         for names in dict.fromkeys(permutations(op.inputs)):
             if names != op.inputs:
-                yield (
-                    f"inputs in the order {', '.join(names)} instead of {', '.join(op.inputs)}",
-                    changed(replace(op, inputs=names)),
-                )
-    if isinstance(op, Gather | Reshape) and len(op.inputs) == 1:
+                words = f"inputs in the order {', '.join(names)} instead of {', '.join(op.inputs)}"
+                yield words, changed(replace(op, inputs=names))
+
+
+def _axis_orders(where: Site) -> Iterator[Candidate]:
+    """Yield the op with the axes of what it moves in other orders."""
+    op = where.op
+    assert isinstance(op, Gather | Reshape)
+    if len(op.inputs) == 1:
         shape = where.x.shape[1:]
         for axes in permutations(range(len(shape))) if len(shape) <= MOST_AXES else ():
             if axes != tuple(range(len(shape))):
@@ -372,8 +406,6 @@ def as_gather(op: Gather | Reshape, positions: Codes) -> Gather:
 def _input_grids(where: Site) -> Iterator[Candidate]:
     """Yield the op with one input taken for another grid: what a wrong shift of it does."""
     op = where.op
-    if isinstance(op, MaxPool | Reshape | Lookup | Softmax):
-        return
     for name, fmt in where.formats.items():
         finest = common_grid(list(where.formats.values()))[0].frac_bits
         for frac_bits in dict.fromkeys((finest, *(fmt.frac_bits + shift for shift in (1, -1, 2, -2)))):
@@ -385,3 +417,26 @@ def _input_grids(where: Site) -> Iterator[Candidate]:
 
 def _on_grid(op: Op, name: str, fmt: FixedFormat) -> Callable[[Site], Codes]:
     return lambda where: alone(op, {**where.formats, name: fmt}, where.inputs)[0]
+
+
+_CAST = (_modes, _output_formats, _divisions_first, _divisors)
+CAUSES: Mapping[type[Op], tuple[Callable[[Site], Iterator[Candidate]], ...]] = {
+    Input: (),  # its codes are given
+    Dense: (*_CAST, _accumulators, _constant_formats, _input_grids),
+    Conv: (*_CAST, _accumulators, _constant_formats, _paddings, _input_grids),
+    BatchNorm: (*_CAST, _constant_formats, _input_grids),
+    Relu: (*_CAST, _limits, _input_grids),
+    LeakyRelu: (*_CAST, _constant_formats, _no_slope, _input_grids),
+    Requantize: (*_CAST, _input_grids),
+    Merge: (*_CAST, _merged_widths, _merge_functions, _input_orders, _input_grids),
+    MaxPool: (*_CAST, _paddings, _smallest),
+    SumPool: (
+        *(_modes, _output_formats, _divisions_first, _averages, _divisors),
+        *(_exact_widths, _constant_formats, _paddings, _input_grids),
+    ),
+    Reshape: (*_CAST, _axis_orders),
+    Gather: (*_CAST, _gathered_zeros, _input_orders, _axis_orders, _input_grids),
+    Lookup: (*_CAST, _constant_formats),
+    Softmax: (_softmax_modes, _output_formats, _divisions_first, _divisors),
+}
+"""The settings of an op that are tried, in order."""

@@ -15,7 +15,25 @@ from typing import Any
 import numpy as np
 
 from flow.ir.fixed import Codes, Constant, FixedFormat, covering
-from flow.ir.graph import BatchNorm, Conv, Gather, LeakyRelu, Lookup, MatMul, Op, Reshape, Softmax, SumPool, constants
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+    constants,
+)
 from flow.verification.causes import Candidate, Site, alone, as_gather, changed
 
 MOST_PLACES = 4
@@ -38,17 +56,8 @@ def faults(where: Site, wrong: Codes) -> Iterator[Candidate]:
         where: the site, with all samples that count.
         wrong: bool, the shape of the observed codes: where they are not what the op gives.
     """
-    op = where.op
-    if isinstance(op, MatMul | BatchNorm | LeakyRelu):
-        yield from _constants(where, wrong)
-    elif isinstance(op, Lookup):
-        yield from _table(op, where, wrong)
-    elif isinstance(op, Softmax):
-        yield from _exponentials(op, where, wrong)
-    elif isinstance(op, Gather | Reshape):
-        yield from _sources(op, where, wrong)
-    elif isinstance(op, SumPool):
-        yield from _pixels(op)
+    if type(where.op) not in WITHOUT_NUMBERS:
+        yield from FAULTS[type(where.op)](where, wrong)
 
 
 def near(code: int, fmt: FixedFormat) -> list[int]:
@@ -201,8 +210,10 @@ def _with(op: Op, codes_of: Mapping[str, Codes]) -> Op:
 # tables
 
 
-def _table(op: Lookup, where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _table(where: Site, wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with other values in the diverging runs, or with one of their ends moved."""
+    op = where.op
+    assert isinstance(op, Lookup)
     runs = np.searchsorted(op.starts, where.x, side="right") - 1
     diverging = np.unique(runs[wrong]).tolist()
     if len(diverging) > MOST_PLACES:
@@ -223,8 +234,10 @@ def _table(op: Lookup, where: Site, wrong: Codes) -> Iterator[Candidate]:
                     yield words_of, changed(replace(op, starts=starts))
 
 
-def _exponentials(op: Softmax, where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _exponentials(where: Site, wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with one entry changed that every diverging row reads."""
+    op = where.op
+    assert isinstance(op, Softmax)
     x = where.x.astype(np.int64)
     rows = (x.max(axis=-1, keepdims=True) - x)[wrong.any(axis=-1)]
     common = set(rows[0].tolist()).intersection(*(set(row.tolist()) for row in rows))
@@ -240,8 +253,10 @@ def _exponentials(op: Softmax, where: Site, wrong: Codes) -> Iterator[Candidate]
 # moved codes
 
 
-def _sources(op: Gather | Reshape, where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _sources(where: Site, wrong: Codes) -> Iterator[Candidate]:
     """Yield the op with diverging elements read from elsewhere."""
+    op = where.op
+    assert isinstance(op, Gather | Reshape)
     places = [tuple(place) for place in np.unique(np.argwhere(wrong)[:, 1:], axis=0).tolist()]
     if len(places) > MOST_PLACES:
         return
@@ -270,8 +285,10 @@ def _named(op: Op, where: Site, starts: list[int], position: int) -> str:
     return f"'{name}' {tuple(int(each) for each in index)}"
 
 
-def _pixels(op: SumPool) -> Iterator[Candidate]:
+def _pixels(where: Site, wrong: Codes) -> Iterator[Candidate]:
     """Yield the sum without one pixel of each window."""
+    op = where.op
+    assert isinstance(op, SumPool)
     for offset in islice(np.ndindex(op.window.size), MOST_ENTRIES):
         yield f"pixel {offset} of each window left away", _without(op, offset)
 
@@ -298,3 +315,19 @@ def _one_pixel(op: SumPool, x: FixedFormat, offset: tuple[int, ...]) -> Conv:
         window=op.window,
         groups=channels,
     )
+
+
+FAULTS: Mapping[type[Op], Callable[[Site, Codes], Iterator[Candidate]]] = {
+    Dense: _constants,
+    Conv: _constants,
+    BatchNorm: _constants,
+    LeakyRelu: _constants,
+    SumPool: _pixels,
+    Reshape: _sources,
+    Gather: _sources,
+    Lookup: _table,
+    Softmax: _exponentials,
+}
+"""The single numbers of an op that are tried."""
+WITHOUT_NUMBERS = (Input, Relu, Requantize, Merge, MaxPool)
+"""Ops that hold no numbers but settings, which `causes` tries."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from enum import Enum
 
 from flow.ir.fixed import Cast, Overflow
 from flow.ir.graph import (
     BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
     IntGraph,
     LeakyRelu,
     Lookup,
-    MatMul,
     MaxPool,
     Merge,
     Op,
@@ -24,6 +29,50 @@ from flow.ir.intervals import casts_exactly
 from flow.ir.passes.rewrite import merge_pairs
 
 
+class Takes(Enum):
+    """What of the ReLU and the requantization behind an op becomes its own."""
+
+    NOTHING = "nothing"
+    CAST = "the ReLU, the rounding and the clamp"
+    DIVISION = "the division too"
+
+
+TAKES: Mapping[type[Op], Takes] = {
+    Input: Takes.NOTHING,
+    Dense: Takes.CAST,
+    Conv: Takes.CAST,
+    BatchNorm: Takes.CAST,
+    Relu: Takes.CAST,
+    LeakyRelu: Takes.CAST,
+    Requantize: Takes.NOTHING,
+    Merge: Takes.DIVISION,
+    MaxPool: Takes.NOTHING,
+    SumPool: Takes.DIVISION,
+    Reshape: Takes.NOTHING,
+    Gather: Takes.NOTHING,
+    Lookup: Takes.NOTHING,
+    Softmax: Takes.NOTHING,
+}
+"""What of the ReLU and the requantization behind it becomes an op's own."""
+TIED: Mapping[type[Op], bool] = {
+    Input: False,
+    Dense: False,
+    Conv: False,
+    BatchNorm: False,
+    Relu: False,
+    LeakyRelu: False,
+    Requantize: False,
+    Merge: False,
+    MaxPool: True,
+    SumPool: False,
+    Reshape: True,
+    Gather: False,
+    Lookup: True,
+    Softmax: True,
+}
+"""Whether an op is made for the format of its input, so that this must stay."""
+
+
 def fuse_requantize(graph: IntGraph) -> IntGraph:
     """Give each op that computes the ReLU and the cast that follow it.
 
@@ -35,7 +84,8 @@ def fuse_requantize(graph: IntGraph) -> IntGraph:
 
 
 def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
-    if not isinstance(first, MatMul | BatchNorm | Merge | SumPool | LeakyRelu | Relu):
+    takes = TAKES[type(first)]
+    if takes is Takes.NOTHING:
         return None
     exact = casts_exactly(first, *(source.format for source in graph.sources(first)))
     if isinstance(second, Relu) and second.limit is None and exact and casts_exactly(second, first.format):
@@ -44,7 +94,7 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
     if isinstance(second, Requantize) and (exact or after_relu):
         if after_relu and not (_keeps_relu(second) and _may_lose_sign(second, graph)):
             return None
-        if second.cast.divisor != 1 and not isinstance(first, Merge | SumPool):
+        if second.cast.divisor != 1 and takes is not Takes.DIVISION:
             return None
         fmt = second.format.unsigned() if after_relu else second.format
         return replace(first, cast=replace(second.cast, format=fmt))
@@ -53,8 +103,7 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
 
 def _may_lose_sign(op: Op, graph: IntGraph) -> bool:
     """Say whether the ops that read `op` take the unsigned format of the same codes; some are made for its format."""
-    tied = any(isinstance(reader, MaxPool | Reshape | Lookup | Softmax) for reader in graph.readers(op.name))
-    return not op.format.signed or not tied
+    return not op.format.signed or not any(TIED[type(reader)] for reader in graph.readers(op.name))
 
 
 def _keeps_relu(op: Op) -> bool:
