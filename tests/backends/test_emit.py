@@ -14,14 +14,18 @@ from conftest import Golden
 from nets import Net, first, inputs, s, u
 
 from flow.backends.hls4ml import emit as emit_module
+from flow.backends.hls4ml import wiring
+from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.emit import emit
-from flow.backends.hls4ml.layers import precision
+from flow.backends.hls4ml.kernels import KERNELS
+from flow.backends.hls4ml.layers import LAYERS, precision
 from flow.backends.hls4ml.project_text import carries
 from flow.backends.hls4ml.readback import findings
+from flow.cost.streams import Kind
 from flow.errors import EmitError, UnsupportedError
 from flow.ir import reference
-from flow.ir.fixed import FixedFormat, Overflow, Rounding, to_values
-from flow.ir.graph import Conv, IntGraph, MatMul, from_json, to_json
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, to_values
+from flow.ir.graph import OPS, Conv, Input, IntGraph, MatMul, from_json, to_json
 from flow.ir.names import identifier
 from flow.ir.passes import lower
 from flow.project import Project
@@ -216,7 +220,7 @@ def test_a_warning_of_hls4ml_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_precision_in_hls4ml_words(fmt: FixedFormat, text: str) -> None:
-    assert precision(fmt, Rounding.RND_CONV, Overflow.SAT) == text
+    assert precision(Cast(fmt, Rounding.RND_CONV, Overflow.SAT)) == text
 
 
 def test_hostile_layer_names_reach_the_project_as_identifiers() -> None:
@@ -235,6 +239,14 @@ def test_hostile_layer_names_reach_the_project_as_identifiers() -> None:
     assert np.array_equal(
         reference.run_output(renamed, inputs(renamed, 9)), reference.run_output(lowered, inputs(lowered, 9))
     )
+
+
+def test_back_ends_have_every_op_and_a_writer_each() -> None:
+    """hls4ml computes an op or, where it is extended, a kernel does; every kind of kernel of a stream is a layer."""
+    assert set(DIALECTS) == set(emit_module.WRITERS) and set(wiring.STREAMED) == set(Kind)
+    for dialect in DIALECTS.values():
+        assert set(dialect.ops) <= set(LAYERS)
+        assert not dialect.extended or {Input, *dialect.ops, *KERNELS} == set(OPS)
 
 
 def test_convolutions_of_one_pixel_are_pointwise_calls() -> None:

@@ -22,7 +22,7 @@ from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.readback import findings
 from flow.errors import EmitError, SpecError, UnsupportedError
 from flow.ir import reference
-from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Relu, Requantize, Reshape
 from flow.ir.passes import lower
 from flow.pipeline import BuildOptions, build, compare_run
@@ -148,7 +148,7 @@ def test_csim_of_every_row_is_the_reference(target: Target, tmp_path: Path) -> N
 def test_types_as_the_back_end_writes_them(
     backend: str, fmt: FixedFormat, modes: tuple[Rounding, Overflow], text: str
 ) -> None:
-    assert spelled(backend, fmt, modes) == text
+    assert spelled(backend, Cast(fmt, *modes)) == text
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,31 @@
 """What distinguishes the projects of hls4ml's back ends, in one table.
 
 Seen in the writers and templates of hls4ml 1.3.0, and in C simulation of the tests' zoo where a plain C++ compiler can
-do it. What a back end would compute otherwise than the graph says is refused here, by name, before anything is
-written.
+do it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flow.errors import UnsupportedError
-from flow.ir.fixed import FixedFormat, Overflow, Rounding
-from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Relu, Requantize, Reshape
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    MaxPool,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+)
 from flow.target import IO_TYPES, Target
 
-LARGE = 2048
-"""Above this many products, Quartus and oneAPI pad the weights to a reuse factor that is a power of two."""
 BRIDGE = r"^[^/]*_bridge\.cpp$|^build_lib\.sh$"
-Modes = tuple[Rounding, Overflow]
-DEFAULTS: Modes = (Rounding.TRN, Overflow.WRAP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +138,15 @@ def own_synthesis(target: Target) -> UnsupportedError:
     )
 
 
-def spelled(backend: str, fmt: FixedFormat, modes: Modes = DEFAULTS) -> str:
-    """Return the C++ type that hls4ml writes for a format.
+def spelled(backend: str, cast: Cast) -> str:
+    """Return the C++ type that hls4ml writes for codes that a cast makes.
 
     A one-bit `ac_fixed` gets a second bit, below the point (`ACFixedPrecisionDefinition` of hls4ml): it holds the same
     values and more, so it does for what is never rounded into it.
     """
-    return SPELLINGS[DIALECTS[backend].types](fmt, () if modes == DEFAULTS else tuple(mode.value for mode in modes))
+    modes = (cast.rounding, cast.overflow)
+    written = () if modes == (Rounding.TRN, Overflow.WRAP) else tuple(mode.value for mode in modes)
+    return SPELLINGS[DIALECTS[backend].types](cast.format, written)
 
 
 def _ap_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:
@@ -166,74 +171,3 @@ SPELLINGS: Mapping[str, Callable[[FixedFormat, Sequence[str]], str]] = {
     "ac_fixed": _ac_fixed,
     "ap_fixpt": _ap_fixpt,
 }
-
-
-def refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
-    """Yield what a back end that is not extended would compute otherwise than the graph says."""
-    dialect = DIALECTS[target.backend]
-    if dialect.extended:
-        return
-    if target.io_type not in dialect.io_types:
-        yield UnsupportedError(
-            f"hls4ml cannot write {target.io_type} projects for {target.backend}",
-            remedy=f"use {' or '.join(dialect.io_types)}",
-        )
-    if len(graph.inputs) > 1 or len(graph.outputs) > 1:
-        yield UnsupportedError(
-            f"several inputs or outputs are not supported for {target.backend}", remedy="use Vitis or Vivado"
-        )
-    for op in graph.ops:
-        what, remedy = _refusal(op, graph, target, dialect)
-        if what:
-            remedy = f"{remedy}, or back end Vitis or Vivado" if remedy else ""
-            yield UnsupportedError(what, op=op.name, remedy=remedy)
-
-
-def _refusal(op: Op, graph: IntGraph, target: Target, dialect: Dialect) -> tuple[str, str]:
-    """Return what is wrong with an op and the way out; nothing if it is not refused."""
-    backend = target.backend
-    if not isinstance(op, Input) and type(op) not in dialect.ops:
-        done = ", ".join(cls.kind for cls in dialect.ops)
-        return f"hls4ml's {backend} back end does not compute '{op.kind}' exactly", f"use only {done}"
-    if isinstance(op, Dense) and len(op.shape) > 1 and Conv not in dialect.ops:
-        return f"hls4ml makes a convolution of a dense over several axes, and {backend} has none", "use vectors"
-    if len(graph.readers(op.name)) + (op.name in graph.outputs) != 1:
-        return f"not exactly one reader of its output, which is not supported for {backend}", "use a chain of layers"
-    if op.cast.divisor != 1 or (isinstance(op, Relu) and op.limit is not None):
-        return f"a division or an upper limit is not supported for {backend}", "use layers without"
-    if isinstance(op, Reshape) and op.name in graph.outputs:
-        return f"a final reshape is left out by hls4ml for {backend}", "drop it from the model"
-    if isinstance(op, Reshape) and target.io_type == "io_stream" and not _keeps_the_stream(op, graph):
-        return (
-            "a reshape in io_stream to words that neither divide nor fill those before, or to a vector that no dense "
-            f"reads, is not supported for {backend}"
-        ), "use io_parallel"
-    if isinstance(op, MaxPool) and (
-        any(op.window.padding)
-        or len(op.window.size) != 2
-        or (target.io_type == "io_stream" and op.window.size != op.window.strides)
-    ):
-        return (
-            "max pooling with padding, over other than two axes, or in io_stream with overlapping windows is not "
-            f"supported for {backend}"
-        ), "use MaxPooling2D with padding 'valid' and strides equal to the window"
-    if isinstance(op, MatMul | BatchNorm | Relu | Requantize) and dialect.types == "ac_fixed" and op.format.width == 1:
-        return f"hls4ml writes its one-bit output as two bits for {backend}", "quantize it to two bits or more"
-    if isinstance(op, Dense) and dialect.dense == "dense_resource":
-        reuse = target.reuse(op.name)
-        if op.weight.codes.size > LARGE and math.log2(reuse) % 1:
-            what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
-            return f"{what}, or back end Vitis or Vivado", ""
-    return "", ""
-
-
-def _keeps_the_stream(op: Reshape, graph: IntGraph) -> bool:
-    """Say whether hls4ml's streams carry the codes of a reshape in order, as seen in C simulation.
-
-    It leaves a flattening out, so its reader gets the words from before, which only a dense takes; and its
-    `repack_stream` splits words or joins them, but not both.
-    """
-    before, after = graph.sources(op)[0].shape, op.shape
-    if len(after) == 1:
-        return before[-1] == after[-1] or isinstance(graph.readers(op.name)[0], Dense)
-    return before[-1] % after[-1] == 0 or after[-1] % before[-1] == 0

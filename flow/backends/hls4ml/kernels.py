@@ -13,7 +13,10 @@ from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes, reciprocal
 from flow.ir.graph import (
     BatchNorm,
+    Conv,
+    Dense,
     Gather,
+    Input,
     IntGraph,
     LeakyRelu,
     Lookup,
@@ -23,6 +26,7 @@ from flow.ir.graph import (
     Pool,
     Relu,
     Requantize,
+    Reshape,
     Softmax,
     SumPool,
 )
@@ -87,6 +91,10 @@ class _Config:
     def text(self) -> str:
         body = "".join(f"    {member}\n" for member in self.members)
         return f"struct {CONFIG} {{\n{body}}};\n" + "".join(f"{table}\n" for table in self.tables)
+
+
+Fill = Callable[[_Config, Op, IntGraph, bool], None]
+"""Fills in what the configuration of an op's kernel says."""
 
 
 def kernel(op: Op, graph: IntGraph, stream: bool) -> Kernel:
@@ -332,15 +340,18 @@ def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     config.table("exponentials", op.exponentials)
 
 
-KERNELS: Mapping[type[Op], tuple[str, Callable[[_Config, Op, IntGraph, bool], None]]] = {
+KERNELS: Mapping[type[Op], tuple[str, Fill]] = {
     BatchNorm: ("map_codes", _batchnorm),
     Relu: ("map_codes", _relu),
     LeakyRelu: ("map_codes", _leaky_relu),
     Requantize: ("map_codes", _requantize),
-    Lookup: ("map_codes", _lookup),
     Merge: ("merge_codes", _merge),
-    Gather: ("gather_codes", _gather),
     MaxPool: ("pool_codes", _max_pool),
     SumPool: ("pool_codes", _sum_pool),
+    Gather: ("gather_codes", _gather),
+    Lookup: ("map_codes", _lookup),
     Softmax: ("softmax_codes", _softmax),
 }
+"""The kernel that computes an op, and what its configuration says."""
+WITHOUT_KERNEL = (Input, Dense, Conv, Reshape)
+"""hls4ml computes them in every form."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from flow.backends.functions import Design
 from flow.backends.hls4ml.kernels import kernel
-from flow.backends.hls4ml.layers import legal_reuse_factors, needs_kernel, reuse_refusals
+from flow.backends.hls4ml.layers import needs_kernel
+from flow.backends.hls4ml.reuse_factors import legal_reuse_factors, reuse_refusals
 from flow.cost.fifos import PIPELINE_STEPS, fifos, needed_depths
 from flow.cost.streams import processes, stream_roots, streams
 from flow.findings import ERROR, WARNING, Hit, Rule
@@ -45,7 +46,7 @@ def _matmuls(subject: Design, backend: str, strategy: str) -> Iterator[tuple[Mat
 
 def _reused(op: MatMul, n_in: int, n_out: int) -> str:
     """Return the options under which an op's loop is short enough."""
-    factor = next(each for each in legal_reuse_factors(n_in, n_out) if n_in * n_out <= each * UNROLLED_STEPS)
+    factor = next(f for f in legal_reuse_factors(n_in, n_out) if n_in * n_out <= f * UNROLLED_STEPS)
     return f"--strategy Resource --reuse-factor {op.name}={factor}"
 
 
@@ -57,11 +58,11 @@ def _large_arrays(subject: Design) -> Iterator[Hit]:
             remedy = f"use {_reused(op, n_in, n_out)}, or --backend Vitis, of which no such limit is known"
             yield Hit(op.name, f"{reason} {PARTITION_ELEMENTS}", remedy)
     if subject.target.backend == "Vivado" and subject.target.io_type == "io_parallel":
-        for each in subject.lowered.ops:
-            size = math.prod(each.shape)
-            if size > PARTITION_ELEMENTS and not isinstance(each, Input | Reshape):
-                reason = f"op '{each.name}' has an output of {size} elements in registers, Vivado HLS takes"
-                yield Hit(each.name, f"{reason} {PARTITION_ELEMENTS}", "use --io-type io_stream, or --backend Vitis")
+        for tensor in subject.lowered.ops:
+            size = math.prod(tensor.shape)
+            if size > PARTITION_ELEMENTS and not isinstance(tensor, Input | Reshape):
+                reason = f"op '{tensor.name}' has an output of {size} elements in registers, Vivado HLS takes"
+                yield Hit(tensor.name, f"{reason} {PARTITION_ELEMENTS}", "use --io-type io_stream, or --backend Vitis")
 
 
 def _long_loops(subject: Design) -> Iterator[Hit]:

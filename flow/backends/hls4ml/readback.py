@@ -9,27 +9,31 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
-from flow.backends.hls4ml.dialects import DEFAULTS, DIALECTS, Modes, spelled
+from flow.backends.hls4ml.dialects import DIALECTS, spelled
 from flow.backends.hls4ml.fifo_depths import read_depths
 from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
-from flow.backends.hls4ml.layers import AXES, PADS, needs_kernel, traced
+from flow.backends.hls4ml.layers import AXES, PADS, WITHOUT_LAYER, is_convolution, needs_kernel, traced
 from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
 from flow.backends.hls4ml.project_text import Call, ProjectText, carries, read_text
 from flow.cost.fifos import fifos
 from flow.cost.streams import streams
 from flow.errors import EmitError, UnsupportedError
-from flow.ir.fixed import Codes, FixedFormat, parse_cpp
-from flow.ir.graph import BatchNorm, Conv, Dense, IntGraph, MatMul, MaxPool, Op, Pool, Relu, Requantize, Reshape
+from flow.ir.fixed import Cast, Constant, FixedFormat, parse_cpp
+from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Pool, Relu, Requantize, Reshape
 from flow.ir.po2 import split
 from flow.ir.windows import Window
 from flow.project import Project
 from flow.target import Target
+
+STORED = FixedFormat(False, 62, 0)
+"""Holds every code of stored exponents, which are whole numbers in a weight's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Find
             return
     kinds = [kind for kind, _ in text.ports] if dialect.extended else ["input_t"]
     for port, kind in zip(graph.inputs, kinds, strict=False):
-        yield from reader.type(port, "input type", port.format, kind)
+        yield from reader.type(port, "input type", Cast(port.format), kind)
     if dialect.extended:
         yield from _wiring(text, graph, target)
     for op, call in zip(traced(graph), computing, strict=True):
@@ -93,32 +97,45 @@ class _Reader:
         function = _function(op, self.target)
         if call.function != function:
             yield Finding(op.name, "the call", function, call.function)
-        yield from self.type(op, "output type", op.format, call.output_type, (op.cast.rounding, op.cast.overflow))
+        yield from self.type(op, "output type", op.cast, call.output_type)
         if needs_kernel(op, self.target):
             written = kernel(op, self.graph, self.target.io_type == "io_stream").config.replace(CONFIG, call.config)
             yield from _text(op, written, self.text.configs.get(call.config, ""))
             return
+        yield from CALLS[type(op)].configured(self, op, call)
+
+    def matmul(self, op: Op, call: Call) -> Iterator[Finding]:
+        """Hold a dense or a convolution; a convolution's sums are made in the configuration of its matrix product."""
+        assert isinstance(op, MatMul) and op.accumulator is not None
+        yield from self.window(op, call)
+        name = self.text.aliases.get(call.config, {}).get("mult_config", call.config)
+        config = self.text.aliases.get(name, {})
+        n_in, n_out = op.matrix().shape
+        product = {"n_in": n_in, "n_out": n_out, "reuse_factor": self.target.reuse(op.name)}
+        yield from _numbers(op, product, self.text.numbers.get(name, {}))
+        yield from self.type(op, "accumulator", Cast(op.accumulator), config.get("accum_t", ""))
+        yield from self.weights(op, call.arguments[2], config)
+        yield from self.constant(op, "bias", call.arguments[3], config, op.bias)
+
+    def batchnorm(self, op: Op, call: Call) -> Iterator[Finding]:
+        """Hold a batch normalization."""
+        assert isinstance(op, BatchNorm)
+        config = self.text.aliases.get(call.config, {})
+        yield from self.constant(op, "scale", call.arguments[2], config, op.scale)
+        yield from self.constant(op, "bias", call.arguments[3], config, op.offset)
+
+    def window(self, op: Op, call: Call) -> Iterator[Finding]:
+        """Hold the windows of a convolution or a pooling."""
         numbers = self.text.numbers.get(call.config, {})
         yield from _numbers(op, _shape_numbers(op, self.graph, self.target), numbers)
-        # a convolution's sums are made in the configuration of its matrix product
-        config = self.text.aliases.get(call.config, {})
-        name = config.get("mult_config", call.config)
-        config = self.text.aliases.get(name, config)
-        if isinstance(op, MatMul):
-            n_in, n_out = op.matrix().shape
-            product = {"n_in": n_in, "n_out": n_out, "reuse_factor": self.target.reuse(op.name)}
-            yield from _numbers(op, product, self.text.numbers.get(name, {}))
-            assert op.accumulator is not None
-            yield from self.type(op, "accumulator", op.accumulator, config.get("accum_t", ""))
-            yield from self.weights(op, call.arguments[2], config)
-            yield from self.constant(op, "bias", call.arguments[3], config, op.bias.codes, op.bias.format)
-        elif isinstance(op, BatchNorm):
-            yield from self.constant(op, "scale", call.arguments[2], config, op.scale.codes, op.scale.format)
-            yield from self.constant(op, "bias", call.arguments[3], config, op.offset.codes, op.offset.format)
 
-    def type(self, op: Op, what: str, fmt: FixedFormat, name: str, modes: Modes = DEFAULTS) -> Iterator[Finding]:
+    def activation(self, op: Op, call: Call) -> Iterator[Finding]:
+        """Hold an activation, whose function and type say all."""
+        yield from ()
+
+    def type(self, op: Op, what: str, cast: Cast, name: str) -> Iterator[Finding]:
         """Hold a typedef against the type it should be; in streams it is an array of it."""
-        expected, element = spelled(self.target.backend, fmt, modes), self.text.element(name)
+        expected, element = spelled(self.target.backend, cast), self.text.element(name)
         if element != expected:
             yield Finding(op.name, f"the {what}", expected, element)
 
@@ -128,35 +145,35 @@ class _Reader:
         if resource:
             weight = weight.T  # hls4ml stores them output by output for this strategy
         if not (resource and DIALECTS[self.target.backend].extended and is_stored_po2(op)):
-            yield from self.constant(op, "weight", variable, config, weight, op.weight.format)
+            yield from self.constant(op, "weight", variable, config, Constant(weight, op.weight.format))
             return
         stored = split(op.weight.codes)
         expected = f"nnet::po2_weight<{stored.exponent_bits}, {value_exponent(op, stored)}>"
         kind = self.text.types.get(config.get("weight_t", ""), "nothing")
         if kind != expected:
             yield Finding(op.name, "the weight type", expected, kind)
-        yield from self.values(op, "weight", variable, stored_codes(split(weight)), FixedFormat(False, 62, 0))
+        yield from self.values(op, "weight", variable, Constant(stored_codes(split(weight)), STORED))
 
     def constant(
-        self, op: Op, what: str, variable: str, config: Mapping[str, str], codes: Codes, fmt: FixedFormat
+        self, op: Op, what: str, variable: str, config: Mapping[str, str], constant: Constant
     ) -> Iterator[Finding]:
         """Hold the type and the numbers of a constant against the graph."""
-        yield from self.type(op, f"{what} type", fmt, config.get(f"{what}_t", ""))
-        yield from self.values(op, what, variable, codes, fmt)
+        yield from self.type(op, f"{what} type", Cast(constant.format), config.get(f"{what}_t", ""))
+        yield from self.values(op, what, variable, constant)
 
-    def values(self, op: Op, what: str, variable: str, codes: Codes, fmt: FixedFormat) -> Iterator[Finding]:
+    def values(self, op: Op, what: str, variable: str, constant: Constant) -> Iterator[Finding]:
         """Compare the numbers of a constant's files, exactly."""
-        dialect, expected = DIALECTS[self.target.backend], codes.reshape(-1)
+        dialect, expected = DIALECTS[self.target.backend], constant.codes.reshape(-1)
         files = [(f"{variable}.h", r"= \{+(.*?)\}+;"), (f"{variable}.txt", r"(.*)")]
         for path, pattern in files if dialect.weights_in_text else files[:1]:
             match = re.search(pattern, self.project.text(f"{dialect.sources}/weights/{path}"), flags=re.DOTALL)
             numbers = [Fraction(text.strip()) for text in match.group(1).split(",")] if match else []
-            scaled = [number * Fraction(2) ** fmt.frac_bits for number in numbers]
+            scaled = [number * Fraction(2) ** constant.format.frac_bits for number in numbers]
             wrong = [i for i, (number, code) in enumerate(zip(scaled, expected, strict=False)) if number != int(code)]
             if len(scaled) != len(expected):
                 yield Finding(op.name, f"the number of values in {path}", str(len(expected)), str(len(scaled)))
             elif wrong:
-                index = tuple(int(i) for i in np.unravel_index(wrong[0], codes.shape))
+                index = tuple(int(i) for i in np.unravel_index(wrong[0], constant.codes.shape))
                 where = f"{what} {index} in {path}"
                 yield Finding(op.name, where, f"code {expected[wrong[0]]}", f"code {scaled[wrong[0]]}")
 
@@ -166,33 +183,40 @@ def _function(op: Op, target: Target) -> str:
     dialect = DIALECTS[target.backend]
     if needs_kernel(op, target):
         return KERNELS[type(op)][0]
-    if isinstance(op, Conv) or (isinstance(op, Dense) and len(op.shape) > 1):
-        one_pixel = isinstance(op, Dense) or op.window.pixels == 1
-        pointwise = "pointwise_" if one_pixel and target.io_type in dialect.pointwise else ""
-        function = f"{pointwise}conv_{len(op.shape) - 1}d_cl"
-    elif isinstance(op, Dense):
-        function = dialect.dense
-    else:
-        function = FUNCTIONS[type(op)]
+    one_pixel = isinstance(op, Dense) or (isinstance(op, Conv) and op.window.pixels == 1)
+    pointwise = "pointwise_" if one_pixel and target.io_type in dialect.pointwise else ""
+    function = CALLS[Conv if is_convolution(op) else type(op)].function.format(
+        dense=dialect.dense, pointwise=pointwise, axes=len(op.shape) - 1
+    )
     return f"{function}{dialect.stream_suffix}" if target.io_type == "io_stream" else function
 
 
-FUNCTIONS: Mapping[type[Op], str] = {
-    BatchNorm: "normalize",
-    Relu: "relu",
-    Requantize: "linear",
-    MaxPool: "pooling2d_cl",
+class _Layer(NamedTuple):
+    """How hls4ml computes an op: the function that is called, and what is read of the call's configuration."""
+
+    function: str
+    configured: Callable[[_Reader, Op, Call], Iterator[Finding]]
+
+
+CALLS: Mapping[type[Op], _Layer] = {
+    Dense: _Layer("{dense}", _Reader.matmul),
+    Conv: _Layer("{pointwise}conv_{axes}d_cl", _Reader.matmul),
+    BatchNorm: _Layer("normalize", _Reader.batchnorm),
+    Relu: _Layer("relu", _Reader.activation),
+    Requantize: _Layer("linear", _Reader.activation),
+    MaxPool: _Layer("pooling2d_cl", _Reader.window),
 }
+WITHOUT_CALL = (Input, Reshape, *WITHOUT_LAYER)
+"""They are no call, or a kernel's, whose configuration is compared as a text."""
 
 
 def _shape_numbers(op: Op, graph: IntGraph, target: Target) -> dict[str, int]:
     """Return what hls4ml's configuration of an op says about windows."""
-    if not isinstance(op, Dense | Conv | Pool):
-        return {}
     if isinstance(op, Dense):
         axes = len(op.shape) - 1
         shape, window = (*op.shape[:-1], len(op.weight.codes)), Window((1,) * axes, (1,) * axes, ((0, 0),) * axes)
     else:
+        assert isinstance(op, Conv | Pool)
         shape, window = graph.sources(op)[0].shape, op.window
     if not window.size:
         return {}

@@ -7,7 +7,7 @@ our kernels takes, hls4ml itself connects the streams.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,16 +56,24 @@ def _arrays(graph: IntGraph, target: Target) -> Wiring:
 
 def _streamed(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return a kernel as a layer."""
-    common = {"name": kernel.name, "inputs": list(kernel.reads)}
-    if kernel.kind is Kind.FLAT:  # for hls4ml, which infers shapes; the words stay
-        return {"class_name": "Reshape", **common, "target_shape": list(kernel.shape)}
-    if kernel.kind is Kind.CLONE:
-        return {"class_name": "FlowClone", **common, "outputs": list(kernel.writes)}
-    if kernel.kind is Kind.COPY:
-        return _copy(kernel.name, kernel.reads, kernel.shape)
-    if kernel.kind is Kind.PAD:
-        return {**common, **_padding(kernel, graph)}
+    return {"name": kernel.name, "inputs": list(kernel.reads), **STREAMED[kernel.kind](kernel, graph, target)}
+
+
+def _op(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
     return layer_of(kernel.op, graph, target, kernel.reads)
+
+
+def _flat(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
+    """Return a reshape for hls4ml, which infers shapes; the words stay."""
+    return {"class_name": "Reshape", "target_shape": list(kernel.shape)}
+
+
+def _clone(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
+    return {"class_name": "FlowClone", "outputs": list(kernel.writes)}
+
+
+def _copied(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
+    return _copy(kernel.name, kernel.reads, kernel.shape)
 
 
 def _copy(name: str, inputs: Sequence[str], shape: Shape) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def _copy(name: str, inputs: Sequence[str], shape: Shape) -> dict[str, Any]:
     return {"class_name": "FlowCopy", "name": name, "inputs": list(inputs), "out_shape": list(shape)}
 
 
-def _padding(kernel: Kernel, graph: IntGraph) -> dict[str, Any]:
+def _padding(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return the zeros around the input of a convolution, whose windows hls4ml pads in arrays only."""
     op = kernel.op
     assert isinstance(op, Conv)
@@ -83,3 +91,13 @@ def _padding(kernel: Kernel, graph: IntGraph) -> dict[str, Any]:
         layer |= {f"in_{axis}": shape[position], f"out_{axis}": kernel.shape[position]}
         layer |= dict(zip(PADS[axis], op.window.pads[position], strict=True))
     return layer
+
+
+STREAMED: Mapping[Kind, Callable[[Kernel, IntGraph, Target], dict[str, Any]]] = {
+    Kind.PORT: _op,
+    Kind.OP: _op,
+    Kind.FLAT: _flat,
+    Kind.CLONE: _clone,
+    Kind.COPY: _copied,
+    Kind.PAD: _padding,
+}
