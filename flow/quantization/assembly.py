@@ -38,7 +38,7 @@ from flow.quantization.search import Choice, Parameters
 
 def assemble(
     graph: FloatGraph,
-    found: Mapping[str, Module],
+    modules: Mapping[str, Module],
     choices: Mapping[str, Choice],
     ports: Mapping[str, FixedFormat],
     rounding: Rounding,
@@ -49,7 +49,7 @@ def assemble(
 
     Args:
         graph: the float graph.
-        found: its modules by their points.
+        modules: its modules by their points.
         choices: point -> what was chosen for its module.
         ports: input -> its format.
         rounding: how results and inputs are rounded.
@@ -60,7 +60,7 @@ def assemble(
         UnsupportedError: a result needs more bits than codes have.
     """
     builder = _Assembly(rounding, functions, frozenset(op.name for op in graph.ops), frozenset(graph.outputs))
-    parameters = {name: each for choice in choices.values() for name, each in choice.parameters.items()}
+    parameters = {name: chosen for choice in choices.values() for name, chosen in choice.parameters.items()}
     for op in graph.ops:
         if isinstance(op.op, Input):
             builder.port(op, ports[op.name])

@@ -139,7 +139,7 @@ def _within_budget(
         choices, outputs, extracted = run.quantize(narrow, "again" * attempt)
         if limit is None or luts is None:
             return narrow, choices, outputs, extracted
-        taken = sum(each.lut or 0 for each in luts(lower(extracted)))
+        taken = sum(of_op.lut or 0 for of_op in luts(lower(extracted)))
         if taken <= limit:
             return narrow, choices, outputs, extracted
         budget *= 0.98 * limit / taken
@@ -307,10 +307,10 @@ def _module_record(plan: Plan, module: Module, choice: Choice, accumulator_bits:
         "parameters": [
             {
                 "op": name,
-                "weight_frac_bits": [int(each.weight.frac_bits.min()), int(each.weight.frac_bits.max())],
-                "bias_frac_bits": each.bias_frac_bits,
+                "weight_frac_bits": [int(chosen.weight.frac_bits.min()), int(chosen.weight.frac_bits.max())],
+                "bias_frac_bits": chosen.bias_frac_bits,
             }
-            for name, each in choice.parameters.items()
+            for name, chosen in choice.parameters.items()
         ],
         "relative_error": choice.error,
         "combinations_tried": choice.tried,

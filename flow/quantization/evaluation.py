@@ -136,7 +136,13 @@ class Reach:
 
 
 def reach_after(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
-    """Return the reach of the result of an op, for all inputs of theirs, with quantized weights and bias in it."""
+    """Return how far the result of an op with quantized weights and bias reaches, and how fine it is.
+
+    Args:
+        op: the op, its weights and bias quantized.
+        inputs: the reach of each of its inputs; the result holds for every input within.
+        weight_frac_bits, bias_frac_bits: fraction bits of weights and bias; 0 without.
+    """
     x, kind = inputs[0], op.op
     if op.has_weights:
         assert op.weight is not None and op.bias is not None

@@ -130,7 +130,7 @@ def float_graph(model: TrainedModel) -> FloatGraph:
     graph = walk(builder).checked()
     sloped = {layer.name for layer in network.layers if "slope" in layer.arrays}
     ops = tuple(_with_numbers(op, numbers, builder.divisors, sloped) for op in graph.ops)
-    softmaxes = {each.op: each.softmax for each in builder.tensors.values() if each.softmax is not None}
+    softmaxes = {tensor.op: tensor.softmax for tensor in builder.tensors.values() if tensor.softmax is not None}
     return FloatGraph(name=graph.name, ops=ops, outputs=graph.outputs, softmaxes=softmaxes, warnings=network.warnings)
 
 
@@ -152,7 +152,7 @@ def _positions(network: Network) -> tuple[Network, Reals]:
     weights = {layer.path: layer.arrays for layer in network.layers}
     keys = [(path, key) for path, arrays in weights.items() for key in arrays]
     keys.sort(key=lambda pair: pair[1] != "slope")
-    found: list[Reals] = [np.zeros(1)]
+    numbers: list[Reals] = [np.zeros(1)]
     placed: dict[str, dict[str, NDArray[Any]]] = {path: {} for path in weights}
     start = 1
     for path, key in keys:
@@ -161,10 +161,10 @@ def _positions(network: Network) -> tuple[Network, Reals]:
             count = np.count_nonzero(~np.isfinite(values))
             raise UnsupportedError(f"{count} values of its {key} are NaN or infinite", model=network.name, layer=path)
         placed[path][key] = np.arange(start, start + values.size, dtype=np.float64).reshape(values.shape)
-        found.append(values.reshape(-1))
+        numbers.append(values.reshape(-1))
         start += values.size
     layers = tuple(replace(layer, arrays=placed[layer.path]) for layer in network.layers)
-    return replace(network, layers=layers), np.concatenate(found)
+    return replace(network, layers=layers), np.concatenate(numbers)
 
 
 def _with_numbers(op: Op, numbers: Reals, divisors: Mapping[str, int], sloped: set[str]) -> FloatOp:

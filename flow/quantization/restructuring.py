@@ -54,8 +54,8 @@ def by_input_channel(op: MatMul, channels: Reals) -> Reals:
     """Return one number per input channel as an array that multiplies the weights of `op`, group by group."""
     if not isinstance(op, Conv) or op.groups == 1:
         return channels[:, np.newaxis]
-    each, filters = op.weight.codes.shape[-2:]
-    return np.asarray(channels.reshape(op.groups, each).T.repeat(filters // op.groups, axis=1))
+    of_group, filters = op.weight.codes.shape[-2:]
+    return np.asarray(channels.reshape(op.groups, of_group).T.repeat(filters // op.groups, axis=1))
 
 
 def fold_averages(graph: FloatGraph) -> FloatGraph:
@@ -147,7 +147,7 @@ def equalize(graph: FloatGraph) -> FloatGraph:
 
 def _pairs(graph: FloatGraph) -> list[tuple[str, tuple[str, ...], str]]:
     """Return each sum of products, the ops behind it that pass a factor per channel on, and the sum that reads them."""
-    found = []
+    pairs = []
     for first in graph.ops:
         path: list[str] = []
         reader = graph.alone(first.name) if isinstance(first.op, MatMul) else None
@@ -155,8 +155,8 @@ def _pairs(graph: FloatGraph) -> list[tuple[str, tuple[str, ...], str]]:
             path.append(reader.name)
             reader = graph.alone(reader.name)
         if reader is not None and isinstance(reader.op, MatMul):
-            found.append((first.name, tuple(path), reader.name))
-    return found
+            pairs.append((first.name, tuple(path), reader.name))
+    return pairs
 
 
 def _scales(graph: FloatGraph, op: FloatOp) -> bool:

@@ -71,7 +71,7 @@ def _neighbours(values: Reals, weight: WeightCodes, task: Task) -> tuple[Codes, 
     if task.own.weights == "integer":
         limits = code_range(task.own.weight_bits, True)
         low = np.floor(scaled)
-        return tuple(np.clip(each, *limits).astype(np.int64) for each in (low, low + 1))  # type: ignore[return-value]
+        return tuple(np.clip(codes, *limits).astype(np.int64) for codes in (low, low + 1))  # type: ignore[return-value]
     magnitude, sign = np.abs(scaled), np.where(scaled < 0, -1, 1)
     power = np.ldexp(1.0, np.frexp(magnitude)[1] - 1)  # the largest power of two that is no larger
     largest = most_power(task.own.weight_bits)

@@ -69,8 +69,8 @@ class Parameters:
     def picked(cls, candidates: Sequence[Parameters], chosen: Codes) -> Parameters:
         """Return for each channel the weights and bias of the candidate chosen for it; all share the bias' grid."""
         first = candidates[0]
-        bias = np.stack([each.bias for each in candidates])[chosen, np.arange(len(first.bias))]
-        weight = first.weight.picked([each.weight for each in candidates], chosen)
+        bias = np.stack([candidate.bias for candidate in candidates])[chosen, np.arange(len(first.bias))]
+        weight = first.weight.picked([candidate.weight for candidate in candidates], chosen)
         return cls(weight=weight, bias=bias, bias_frac_bits=first.bias_frac_bits)
 
 
@@ -124,13 +124,13 @@ class Task:
     def __post_init__(self) -> None:
         own, offsets = self.own, self.settings.offsets
         assert own.weight_bits is not None and own.weights is not None
-        found = {}
+        candidates = {}
         for op in self.module.weighted:
             assert op.weight is not None
-            found[op.name] = weight_candidates(
+            candidates[op.name] = weight_candidates(
                 op.weight, own.weight_bits, own.weights, self.settings.per_channel, offsets
             )
-        object.__setattr__(self, "weights", found)
+        object.__setattr__(self, "weights", candidates)
 
     def output_candidates(self) -> tuple[int, ...]:
         """Return fraction bits for the output."""
@@ -206,7 +206,7 @@ def search(task: Task) -> Choice:
         chosen = np.full(flat.shape[-1], combination)
     picks = np.unravel_index(chosen, grid.errors.shape[:axes]) if axes else ()
     parameters = {
-        name: Parameters.picked([each[bias] for each in grid.parameters[name]], pick)
+        name: Parameters.picked([row[bias] for row in grid.parameters[name]], pick)
         for name, pick in zip(grid.ops, picks, strict=True)
     }
     squared = float(np.take_along_axis(flat[:, bias, output], chosen[np.newaxis], axis=0).sum())
@@ -216,8 +216,8 @@ def search(task: Task) -> Choice:
 
 def relative(squared: float, task: Task) -> float:
     """Return a squared error over the squared float output; as it is where that is zero."""
-    whole = float(np.square(task.target, dtype=np.float64).sum())
-    return squared / whole if whole > 0 else squared
+    largest = float(np.square(task.target, dtype=np.float64).sum())
+    return squared / largest if largest > 0 else squared
 
 
 def error_grid(task: Task) -> Grid:
@@ -226,16 +226,16 @@ def error_grid(task: Task) -> Grid:
     outputs = task.output_candidates()
     ops = tuple(parameters)
     biases = len(next(iter(parameters.values()))[0]) if parameters else 1
-    shape = (*(len(each) for each in parameters.values()), biases, len(outputs), task.target.shape[-1])
+    shape = (*map(len, parameters.values()), biases, len(outputs), task.target.shape[-1])
     formats = [output_format(frac_bits, task.bits, task.module.signed) for frac_bits in outputs]
 
-    carrier = exact_carrier(task, {name: [each for row in rows for each in row] for name, rows in parameters.items()})
+    carrier = exact_carrier(task, {name: [tried for row in rows for tried in row] for name, rows in parameters.items()})
 
     def errors(part: slice) -> Reals:
-        found = np.empty(shape)
+        squared = np.empty(shape)
         for index, values in _results(task, parameters, carrier, part):
-            found[index] = squared_errors(values, task.target[part], formats, task.settings.rounding)
-        return found
+            squared[index] = squared_errors(values, task.target[part], formats, task.settings.rounding)
+        return squared
 
     total = sum(over_batches(_widest(task.module), len(task.target), errors))
     return Grid(ops=ops, parameters=parameters, outputs=outputs, errors=np.asarray(total))
@@ -243,7 +243,7 @@ def error_grid(task: Task) -> Grid:
 
 def _without_repeats(parameters: dict[str, Rows]) -> dict[str, Rows]:
     """Leave out candidates of the biases that are the same for every op: those that would be finer than the sums."""
-    grids = zip(*([each.bias_frac_bits for each in rows[0]] for rows in parameters.values()), strict=True)
+    grids = zip(*([tried.bias_frac_bits for tried in rows[0]] for rows in parameters.values()), strict=True)
     first = {grid: number for number, grid in reversed(list(enumerate(grids)))}
     kept = sorted(first.values())
     return {name: tuple(tuple(row[number] for number in kept) for row in rows) for name, rows in parameters.items()}
@@ -257,7 +257,8 @@ def candidate_parameters(task: Task, op: FloatOp) -> Rows:
     bits = task.settings.bias_bits
     return tuple(
         tuple(
-            Parameters(weight=weight, bias=quantize_values(bias, each, bits), bias_frac_bits=each) for each in fractions
+            Parameters(weight=weight, bias=quantize_values(bias, frac_bits, bits), bias_frac_bits=frac_bits)
+            for frac_bits in fractions
         )
         for weight, bias in zip(weights, biases, strict=True)
     )
@@ -291,7 +292,7 @@ def choice_error(task: Task, choice: Choice) -> float:
 def chosen_codes(task: Task, choice: Choice) -> Floats:
     """Return the output codes of a module, float32 (samples, *shape)."""
     parameters, fmt = choice.parameters, choice.format
-    carrier = exact_carrier(task, {name: (each,) for name, each in parameters.items()})
+    carrier = exact_carrier(task, {name: (chosen,) for name, chosen in parameters.items()})
     codes = np.empty_like(task.target)
 
     def fill(part: slice) -> None:
@@ -327,11 +328,11 @@ def exact_carrier(task: Task, parameters: Mapping[str, Sequence[Parameters]]) ->
         if isinstance(op.op, Function):
             continue
         inputs = [reaches[name] for name in op.inputs]
-        each = parameters.get(op.name, ())
-        found = [reach_after(one.put_into(op), inputs, one.weight.finest, one.bias_frac_bits) for one in each] or [
-            reach_after(op, inputs, slope_frac_bits(op), 0)
-        ]
-        reaches[op.name] = Reach(max(one.frac_bits for one in found), max(one.largest for one in found))
+        own = [
+            reach_after(tried.put_into(op), inputs, tried.weight.finest, tried.bias_frac_bits)
+            for tried in parameters.get(op.name, ())
+        ] or [reach_after(op, inputs, slope_frac_bits(op), 0)]
+        reaches[op.name] = Reach(max(reach.frac_bits for reach in own), max(reach.largest for reach in own))
         if reaches[op.name].carrier(task.module.name) is np.float64:
             widest = np.float64
     return widest
@@ -354,13 +355,13 @@ def squared_errors(
     """Return the squared errors of values rounded to formats: float64 (formats, channels)."""
     flat, goal = values.reshape(-1, values.shape[-1]), target.reshape(-1, target.shape[-1])
     rows = max(1, PIECE_VALUES // flat.shape[-1])
-    found = np.zeros((len(formats), flat.shape[-1]))
+    sums = np.zeros((len(formats), flat.shape[-1]))
     for at in range(0, len(flat), rows):
         for number, fmt in enumerate(formats):
             error = cast(flat[at : at + rows], fmt, rounding)
             error -= goal[at : at + rows] * goal.dtype.type(np.ldexp(1.0, fmt.frac_bits))
-            found[number] += np.einsum("ij,ij->j", error, error)
-    return found * np.ldexp(1.0, [[-2 * fmt.frac_bits] for fmt in formats])
+            sums[number] += np.einsum("ij,ij->j", error, error)
+    return sums * np.ldexp(1.0, [[-2 * fmt.frac_bits] for fmt in formats])
 
 
 def cast(values: Floats, fmt: FixedFormat, rounding: Rounding) -> Floats:

@@ -263,9 +263,9 @@ def shared_grids(plan: Plan, ports: Mapping[str, Floats]) -> dict[str, Shared]:
 
 def format_after(op: FloatOp, inputs: Sequence[FixedFormat]) -> FixedFormat:
     """Return the format of an exact op's output, wide enough for what the search asks of it: grid and range."""
-    finest = max(each.frac_bits for each in inputs)
-    signed = any(each.signed for each in inputs) and op.op.kind != "relu"
-    int_bits = max(each.int_bits for each in inputs)
+    finest = max(x.frac_bits for x in inputs)
+    signed = any(x.signed for x in inputs) and op.op.kind != "relu"
+    int_bits = max(x.int_bits for x in inputs)
     if isinstance(op.op, SumPool):
         pixels = op.op.window.pixels
         finest += op.op.weight.format.frac_bits
