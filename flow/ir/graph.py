@@ -335,6 +335,13 @@ class IntGraph:
         return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
 
 
+class Draft(IntGraph):
+    """A graph in the making, which is not verified; its outputs are given."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
 def split_samples(samples: NDArray[Any], shapes: Mapping[str, Shape]) -> dict[str, NDArray[Any]]:
     """Return samples that are flattened and joined in order one by one: name -> (n, *shape), views."""
     flat, parts, start = samples.reshape(len(samples), -1), {}, 0

@@ -21,7 +21,7 @@ from flow.frontend.extraction.model import walk
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Constant, FixedFormat
-from flow.ir.graph import BatchNorm, Input, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
+from flow.ir.graph import BatchNorm, Draft, Input, IntGraph, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
 
 Reals = NDArray[np.float64]
 
@@ -190,11 +190,13 @@ def _numbers(numbers: Reals, positions: Constant) -> Reals:
 
 @dataclass(slots=True)
 class _Builder(Builder):
-    """Reads layers without formats; what waits for a quantizer is an op of its own.
+    """Reads layers without formats; what waits for a quantizer is an op of its own, which no integer graph has.
 
     Attributes:
         divisors: op -> what is left of an average: by what its result is divided.
     """
+
+    graph_type: ClassVar[type[IntGraph]] = Draft
 
     divisors: dict[str, int] = field(default_factory=dict)
 

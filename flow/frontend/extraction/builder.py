@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from flow.errors import FlowError, UnsupportedError
 from flow.frontend.base import Evaluate
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding
 from flow.ir.fixed import CODE_BITS, Cast, Constant, FixedFormat, exact_codes
-from flow.ir.graph import Lookup, Op, Requantize
+from flow.ir.graph import IntGraph, Lookup, Op, Requantize
 from flow.ir.intervals import exact_result
 from flow.ir.names import identifier
 from flow.ir.tables import TABLE_INPUT_BITS, runs
@@ -109,6 +109,7 @@ class Builder:
     """The graph so far, while layers are read one after another.
 
     Attributes:
+        graph_type: what it becomes.
         network: what is read.
         input_format: format of the input ports that the model does not quantize itself.
         softmax: format of the outputs of a final softmax; None leaves it off.
@@ -118,6 +119,8 @@ class Builder:
         warnings: what a report must say.
         absorbed: port -> the layer whose cast the port does.
     """
+
+    graph_type: ClassVar[type[IntGraph]] = IntGraph
 
     network: Network
     input_format: FixedFormat | None

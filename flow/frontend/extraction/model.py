@@ -125,7 +125,7 @@ def _graph(builder: Builder) -> IntGraph:
     ops = tuple(builder.ops.values())
     if all(isinstance(op, Input) for op in ops):
         raise UnsupportedError("the model computes nothing after its input")
-    return IntGraph(
+    return builder.graph_type(
         name=identifier(network.name, ()),
         ops=ops,
         outputs=tuple(outputs),

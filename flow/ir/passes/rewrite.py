@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from flow.ir.graph import IntGraph, Op
+from flow.ir.graph import Draft, IntGraph, Op
 
 Merge = Callable[[Op, Op, IntGraph], Op | None]
 """Given an op, its only reader and the graph, return the op that does both, or None to leave them.
 
 Of the graph it looks only at what the first op reads and at what reads the second.
 """
-
-
-class _Draft(IntGraph):
-    """A graph between two merges; only the last is verified."""
-
-    def __post_init__(self) -> None:
-        pass
 
 
 def merge_pairs(graph: IntGraph, merge: Merge) -> IntGraph:
@@ -43,8 +36,8 @@ def merge_pairs(graph: IntGraph, merge: Merge) -> IntGraph:
     return graph if draft.ops == graph.ops else replace(graph, ops=draft.ops, outputs=draft.outputs)
 
 
-def _draft(graph: IntGraph, ops: tuple[Op, ...], outputs: tuple[str, ...]) -> _Draft:
-    return _Draft(name=graph.name, ops=ops, outputs=outputs, warnings=graph.warnings)
+def _draft(graph: IntGraph, ops: tuple[Op, ...], outputs: tuple[str, ...]) -> Draft:
+    return Draft(name=graph.name, ops=ops, outputs=outputs, warnings=graph.warnings)
 
 
 def _first_affected(graph: IntGraph, merged: Op) -> int:
