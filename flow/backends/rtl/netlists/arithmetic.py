@@ -37,11 +37,11 @@ def product(net: Netlist, x: Sequence[int], matrix: Codes, name: str) -> list[in
     used = matrix[np.ix_(rows, columns)]
     read = [x[row] for row in rows]
     if np.abs(used).max() >= 1 << WEIGHT_BITS:
-        found = [_weighted_sum(net, read, column) for column in used.T.tolist()]
+        sums = [_weighted_sum(net, read, column) for column in used.T.tolist()]
     else:
-        found = _Adders(net, read, used).outputs(name)
+        sums = _Adders(net, read, used).outputs(name)
     out = [net.const(0)] * matrix.shape[1]
-    for column, place in zip(columns, found, strict=True):
+    for column, place in zip(columns, sums, strict=True):
         out[column] = place
     return out
 
@@ -125,19 +125,19 @@ def cast(net: Netlist, exact: int, frac_bits: int, how: Cast) -> int:
     frac_bits, divisor = frac_bits + halvings, how.divisor >> halvings
     raised = fmt.frac_bits - frac_bits
     if divisor != 1:
-        whole = _rounded_quotient(net, net.shl(exact, max(raised, 0)), divisor << max(-raised, 0), rounding)
+        rounded = _rounded_quotient(net, net.shl(exact, max(raised, 0)), divisor << max(-raised, 0), rounding)
     elif raised >= 0:
-        whole = net.shl(exact, raised)
+        rounded = net.shl(exact, raised)
     else:
-        whole = round_shift(net, exact, -raised, rounding)
+        rounded = round_shift(net, exact, -raised, rounding)
     if overflow is Overflow.WRAP:
-        return net.wrap(whole, fmt.width, fmt.signed)
+        return net.wrap(rounded, fmt.width, fmt.signed)
     if overflow is Overflow.SAT_ZERO:
-        outside = net.less(whole, net.const(fmt.min_code)), net.less(net.const(fmt.max_code), whole)
+        outside = net.less(rounded, net.const(fmt.min_code)), net.less(net.const(fmt.max_code), rounded)
         zero = net.const(0)
-        inside = net.clamp(whole, fmt.min_code, fmt.max_code)
+        inside = net.clamp(rounded, fmt.min_code, fmt.max_code)
         return net.mux(outside[0], zero, net.mux(outside[1], zero, inside))
-    return net.clamp(whole, how.lowest_code, fmt.max_code)
+    return net.clamp(rounded, how.lowest_code, fmt.max_code)
 
 
 def round_shift(net: Netlist, x: int, n: int, rounding: Rounding) -> int:
@@ -157,11 +157,11 @@ def round_shift(net: Netlist, x: int, n: int, rounding: Rounding) -> int:
 
 
 def _rounded_quotient(net: Netlist, x: int, divisor: int, rounding: Rounding) -> int:
-    """Add x / divisor, rounded to a whole number: the floor and what is left decide."""
+    """Add x / divisor, rounded to an integer: the floor and what is left decide."""
     floor = floor_quotient(net, x, divisor)
     rest = net.sub(x, times(net, floor, divisor), limits=(0, divisor - 1))
-    twice, whole, negative = net.shl(rest, 1), net.const(divisor), net.less(x, net.const(0))
-    above = net.less(whole, net.wrap(twice, divisor.bit_length() + 1, False))
+    twice, step, negative = net.shl(rest, 1), net.const(divisor), net.less(x, net.const(0))
+    above = net.less(step, net.wrap(twice, divisor.bit_length() + 1, False))
     at_least = net.less(net.const(divisor - 1), twice)
     if rounding is Rounding.TRN:
         return floor

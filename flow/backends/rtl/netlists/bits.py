@@ -13,6 +13,7 @@ from flow.backends.rtl.netlists.pipelining import Pipeline, reached
 
 Bit = int | tuple[int, int]
 """0, 1, or (node that computes it, its place in the node's value)."""
+Own = list[Bit]
 SUMS = ("add", "sub")
 
 
@@ -32,7 +33,8 @@ class NetBits:
     """
 
     def __init__(self, net: Netlist, pipe: Pipeline, fixed: Mapping[int, int]) -> None:
-        self.net, self.pipe, self.fixed = net, pipe, fixed
+        self.net, self.pipe, inputs = net, pipe, net.inputs
+        self.fixed = {number: constant(code, inputs[number].width) for number, code in fixed.items()}
         self.readers: defaultdict[int, list[int]] = defaultdict(list)
         for place in sorted(reached(net)):
             for arg in net.nodes[place].args:
@@ -96,19 +98,7 @@ def constant(value: int, width: int) -> list[Bit]:
 # ---------------------------------------------------------------------- the bits of a node, by its kind
 
 
-def _own(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return own
-
-
-def _input(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return constant(bits.fixed[node.data], node.width) if node.data in bits.fixed else own
-
-
-def _const(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return constant(node.low, node.width)
-
-
-def _sum(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
+def _sum(bits: NetBits, place: int, node: Node, own: Own) -> Sequence[Bit]:
     if place in bits.merged or place in bits.roots:
         return own
     operands = (bits.extended(arg, node.width, shift) for arg, shift in zip(node.args, node.data, strict=True))
@@ -124,39 +114,14 @@ def _sum(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]
     return own
 
 
-def _shl(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return [*[0] * node.data, *bits.of[node.args[0]]]
-
-
-def _shr(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return bits.extended(node.args[0], node.width + node.data)[node.data :]
-
-
-def _even(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return [own[0], *bits.extended(node.args[0], node.width + node.data)[node.data + 1 :]]
-
-
-def _wrap(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return bits.extended(node.args[0], node.width)
-
-
-def _less(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
+def _less(bits: NetBits, place: int, node: Node, own: Own) -> Sequence[Bit]:
     a, b = node.args
     if bits.net.range(b) != (0, 0):
         return own
     return [bits.of[a][-1]] if bits.net.nodes[a].signed else [0]
 
 
-def _clamp(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    ends = (constant(end, node.width) for end in node.data)
-    return _alike(own, bits.extended(node.args[0], node.width), *ends)
-
-
-def _max(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
-    return _alike(own, *(bits.extended(arg, node.width) for arg in node.args))
-
-
-def _mux(bits: NetBits, place: int, node: Node, own: list[Bit]) -> Sequence[Bit]:
+def _mux(bits: NetBits, place: int, node: Node, own: Own) -> Sequence[Bit]:
     a, b = (bits.extended(arg, node.width) for arg in node.args[1:])
     condition = bits.of[node.args[0]][0]
     chosen = _alike(own, a, b)
@@ -173,22 +138,23 @@ def _alike(own: Sequence[Bit], *sources: Sequence[Bit]) -> list[Bit]:
     return bits
 
 
-BITS: Mapping[str, Callable[[NetBits, int, Node, list[Bit]], Sequence[Bit]]] = {
-    "input": _input,
-    "const": _const,
-    "add": _sum,
-    "sub": _sum,
-    "mul": _own,
-    "shl": _shl,
-    "shr": _shr,
-    "even": _even,
-    "wrap": _wrap,
-    "clamp": _clamp,
-    "max": _max,
+BITS: Mapping[str, Callable[[NetBits, int, Node, Own], Sequence[Bit]]] = {
+    "input": lambda bits, place, node, own: bits.fixed.get(node.data, own),
+    "const": lambda bits, place, node, own: constant(node.low, node.width),
+    **dict.fromkeys(SUMS, _sum),
+    **dict.fromkeys(("mul", "both", "any", "table"), lambda bits, place, node, own: own),
+    "shl": lambda bits, place, node, own: [*[0] * node.data, *bits.of[node.args[0]]],
+    "shr": lambda bits, place, node, own: bits.extended(node.args[0], node.width + node.data)[node.data :],
+    "even": lambda bits, place, node, own: [
+        own[0],
+        *bits.extended(node.args[0], node.width + node.data)[node.data + 1 :],
+    ],
+    "wrap": lambda bits, place, node, own: bits.extended(node.args[0], node.width),
+    "clamp": lambda bits, place, node, own: _alike(
+        own, bits.extended(node.args[0], node.width), *(constant(end, node.width) for end in node.data)
+    ),
+    "max": lambda bits, place, node, own: _alike(own, *(bits.extended(arg, node.width) for arg in node.args)),
     "less": _less,
-    "both": _own,
-    "any": _own,
     "mux": _mux,
-    "table": _own,
 }
 """Kind of node -> the bits of its value; `own` are those that it would compute itself."""

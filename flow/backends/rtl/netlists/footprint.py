@@ -18,6 +18,8 @@ from flow.backends.rtl.netlists.netlist import Netlist, Node
 from flow.backends.rtl.netlists.pipelining import Pipeline
 from flow.ir.fixed import Codes
 
+Mine = list[int]
+"""Which bits of a node are read."""
 CHOICES = ("mux", "clamp", "both")
 DSP_PRODUCT_BITS = 9
 """Products of so many bits take a DSP slice (Yosys, `mul2dsp -D DSP_Y_MINWIDTH=9`)."""
@@ -163,12 +165,7 @@ def _comparison_luts(bits: int) -> int:
 # ---------------------------------------------------------------------- a node, of which bits `mine` are read
 
 
-def _nothing(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
-    """An input is built elsewhere; constants and wires have no bits of their own."""
-    return []
-
-
-def _sum(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
+def _sum(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
     """A LUT per bit of a carry chain, one for equal bits; a bit without a second operand needs none, or an inverter."""
     first = next(i for i, bit in enumerate(count.bits.of[place]) if bit == (place, i))
     terms: list[Sequence[Bit]] = [term[first : mine[-1] + 1] for term in count.bits.terms(place, node.width)]
@@ -204,7 +201,7 @@ def _carry_chain(count: _Count, terms: Sequence[Sequence[Bit]], minus: bool, sta
             count.parts["small_sum" if len(terms[0]) <= 2 else part] += 1
 
 
-def _product(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
+def _product(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
     a, b = (count.net.nodes[arg] for arg in node.args)
     if node.width >= DSP_PRODUCT_BITS and min(a.width, b.width) >= 2:
         count.parts["dsp"] += -(-a.width // 25) * -(-b.width // 18)
@@ -213,19 +210,7 @@ def _product(count: _Count, place: int, node: Node, mine: list[int]) -> list[Seq
     return [count.bits.of[arg] for arg in node.args]
 
 
-def _even(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
-    read = count.bits.of[node.args[0]][: node.data + 1]
-    count.any(read)
-    return [read]
-
-
-def _any(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
-    read = count.bits.of[node.args[0]][: node.data]
-    count.any(read)
-    return [read]
-
-
-def _clamp(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
+def _clamp(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
     """Ends at powers of two look at the bits beyond, others are compared, as `verilog.netlist_module` writes."""
     (arg,), (least, most) = node.args, node.data
     source, bits = count.net.nodes[arg], count.bits.of[arg]
@@ -253,29 +238,32 @@ def _compared(count: _Count, node: Node) -> list[Sequence[Bit]]:
     return [a, b]
 
 
-def _max(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
+def _max(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
     operands = _compared(count, node)
     count.select(place, *([operand[i] for i in mine] for operand in operands))
     return operands
 
 
-def _less(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
-    return _compared(count, node)
+def _or(count: _Count, node: Node, bits: int) -> list[Sequence[Bit]]:
+    """Count an OR of the low bits of a node's operand, and return them."""
+    read = count.bits.of[node.args[0]][:bits]
+    count.any(read)
+    return [read]
 
 
-def _both(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
+def _both(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
     count.choose(place, "gate", 1)
     return [count.bits.of[arg] for arg in node.args]
 
 
-def _mux(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
+def _mux(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
     condition, *args = node.args
     a, b = ([count.bits.extended(arg, node.width)[i] for i in mine] for arg in args)
     count.select(place, a, b)
     return [a, b, count.bits.of[condition][:1]]
 
 
-def _table(count: _Count, place: int, node: Node, mine: list[int]) -> list[Sequence[Bit]]:
+def _table(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
     """A LUT per bit of six inputs, twice as many for each further input; one for equal bits."""
     index = count.bits.of[node.args[0]]
     for i in mine:
@@ -287,21 +275,17 @@ def _table(count: _Count, place: int, node: Node, mine: list[int]) -> list[Seque
     return [index]
 
 
-COUNTS: Mapping[str, Callable[[_Count, int, Node, list[int]], Sequence[Sequence[Bit]]]] = {
-    "input": _nothing,
-    "const": _nothing,
-    "add": _sum,
-    "sub": _sum,
+COUNTS: Mapping[str, Callable[[_Count, int, Node, Mine], Sequence[Sequence[Bit]]]] = {
+    # an input is built elsewhere; constants and wires have no bits of their own
+    **dict.fromkeys(("input", "const", "shl", "shr", "wrap"), lambda count, place, node, mine: []),
+    **dict.fromkeys(("add", "sub"), _sum),
     "mul": _product,
-    "shl": _nothing,
-    "shr": _nothing,
-    "even": _even,
-    "wrap": _nothing,
+    "even": lambda count, place, node, mine: _or(count, node, node.data + 1),
+    "any": lambda count, place, node, mine: _or(count, node, node.data),
     "clamp": _clamp,
     "max": _max,
-    "less": _less,
+    "less": lambda count, place, node, mine: _compared(count, node),
     "both": _both,
-    "any": _any,
     "mux": _mux,
     "table": _table,
 }

@@ -32,12 +32,6 @@ import numpy as np
 
 from flow.ir.fixed import Codes, covering
 
-KINDS = (
-    *("input", "const", "add", "sub", "mul", "shl", "shr", "even", "wrap", "clamp", "max", "less", "both", "any"),
-    *("mux", "table"),
-)
-"""The closed set of nodes; every table over it has exactly these keys."""
-
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -264,3 +258,5 @@ EVALUATE: Mapping[str, Callable[[Netlist, Node, Sequence[Codes], Codes], Codes]]
     "table": lambda net, node, args, codes: np.asarray(node.data, np.int64)[args[0] - net.nodes[node.args[0]].low],
 }
 """Kind of node -> its value for the values of its arguments and the kernel's input codes; see the table above."""
+KINDS = tuple(EVALUATE)
+"""The closed set of nodes; every table over it has exactly these keys."""

@@ -25,17 +25,11 @@ FREE = ("input", "const", "shl", "shr", "wrap")
 """Wiring, which takes no logic."""
 LOGIC: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(FREE, (0, 0)),
-    "add": (1, 1),
-    "sub": (1, 1),
-    "mul": (4, 2),
-    "even": (1, 0),
+    **dict.fromkeys(("both", "any", "even", "mux", "table"), (1, 0)),
+    **dict.fromkeys(("add", "sub", "less"), (1, 1)),
     "clamp": (2, 0),
     "max": (2, 1),
-    "less": (1, 1),
-    "both": (1, 0),
-    "any": (1, 0),
-    "mux": (1, 0),
-    "table": (1, 0),
+    "mul": (4, 2),
 }
 """Kind of node -> look-up tables one behind another, and bits of carry chains per bit; `even` and `any` of more than 5
 bits have one more."""

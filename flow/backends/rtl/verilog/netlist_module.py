@@ -69,6 +69,10 @@ class _Writer:
         later = stage - self.pipe.stages[place]
         return f"n{place}_{later}" if later else f"n{place}"
 
+    def argument(self, node: Node) -> Node:
+        """Return the first node that another reads."""
+        return self.net.nodes[node.args[0]]
+
     def signed(self, place: int, stage: int) -> str:
         """Return the name as a signed operand."""
         name = self.at(place, stage)
@@ -112,14 +116,8 @@ def fit(name: str, node: Node, width: int) -> str:
 # ---------------------------------------------------------------------- a node's lines, by its kind
 
 
-def _nothing(writer: _Writer, place: int, node: Node) -> str:
-    """Inputs stand before all other lines; a constant is written where it is read."""
-    return ""
-
-
 def _table(writer: _Writer, place: int, node: Node) -> str:
-    (arg,) = node.args
-    index, name = writer.net.nodes[arg], writer.at(arg, writer.pipe.stages[place])
+    index, name = writer.argument(node), writer.at(node.args[0], writer.pipe.stages[place])
     entries = "".join(
         f"            {literal(index.low + i, index.width)}: n{place} = {literal(value, node.width)};\n"
         for i, value in enumerate(node.data)
@@ -141,34 +139,10 @@ def _sum(writer: _Writer, node: Node, stage: int) -> str:
     return f"{left} {'+' if node.kind == 'add' else '-'} {right}"
 
 
-def _product(writer: _Writer, node: Node, stage: int) -> str:
-    return " * ".join(writer.alike(node.args, stage, node))
-
-
-def _shift(writer: _Writer, node: Node, stage: int) -> str:
-    return f"{writer.at(node.args[0], stage)} {'<<<' if node.kind == 'shl' else '>>>'} {node.data}"
-
-
 def _even(writer: _Writer, node: Node, stage: int) -> str:
-    n, name, width = node.data, writer.at(node.args[0], stage), writer.net.nodes[node.args[0]].width
+    n, name, width = node.data, writer.at(node.args[0], stage), writer.argument(node).width
     last = f"{name}[{n}] & (|{name}[{n - 1}:0])"
     return f"{{{name}[{width - 1}:{n + 1}], {last}}}" if width > n + 1 else last
-
-
-def _wrap(writer: _Writer, node: Node, stage: int) -> str:
-    return fit(writer.at(node.args[0], stage), writer.net.nodes[node.args[0]], node.width)
-
-
-def _any(writer: _Writer, node: Node, stage: int) -> str:
-    return f"|{writer.at(node.args[0], stage)}[{min(node.data, writer.net.nodes[node.args[0]].width) - 1}:0]"
-
-
-def _both(writer: _Writer, node: Node, stage: int) -> str:
-    return " & ".join(writer.at(arg, stage) for arg in node.args)
-
-
-def _less(writer: _Writer, node: Node, stage: int) -> str:
-    return " < ".join(writer.alike(node.args, stage, node))
 
 
 def _max(writer: _Writer, node: Node, stage: int) -> str:
@@ -183,7 +157,7 @@ def _mux(writer: _Writer, node: Node, stage: int) -> str:
 
 def _clamp(writer: _Writer, node: Node, stage: int) -> str:
     """Return the clamp of a value. Ends at powers of two are tested by bits, which takes no carry chain."""
-    name, source, (least, most) = writer.at(node.args[0], stage), writer.net.nodes[node.args[0]], node.data
+    name, source, (least, most) = writer.at(node.args[0], stage), writer.argument(node), node.data
     top, width, bits = source.width - 1, node.width, most.bit_length()
     high, low = literal(most, width), literal(least, width)
     kept = f"{name}[{width - 1}:0]" if width <= source.width else name
@@ -205,24 +179,25 @@ def _clamp(writer: _Writer, node: Node, stage: int) -> str:
 
 
 VALUES: Mapping[str, Callable[[_Writer, Node, int], str]] = {
-    "add": _sum,
-    "sub": _sum,
-    "mul": _product,
-    "shl": _shift,
-    "shr": _shift,
+    **dict.fromkeys(("add", "sub"), _sum),
+    "mul": lambda writer, node, stage: " * ".join(writer.alike(node.args, stage, node)),
+    "less": lambda writer, node, stage: " < ".join(writer.alike(node.args, stage, node)),
+    "both": lambda writer, node, stage: " & ".join(writer.at(arg, stage) for arg in node.args),
+    "shl": lambda writer, node, stage: f"{writer.at(node.args[0], stage)} <<< {node.data}",
+    "shr": lambda writer, node, stage: f"{writer.at(node.args[0], stage)} >>> {node.data}",
+    "wrap": lambda writer, node, stage: fit(writer.at(node.args[0], stage), writer.argument(node), node.width),
+    "any": lambda writer, node, stage: (
+        f"|{writer.at(node.args[0], stage)}[{min(node.data, writer.argument(node).width) - 1}:0]"
+    ),
     "even": _even,
-    "wrap": _wrap,
     "clamp": _clamp,
     "max": _max,
-    "less": _less,
-    "both": _both,
-    "any": _any,
     "mux": _mux,
 }
 """Kind of node -> its value in a stage as an expression."""
 LINES: Mapping[str, Callable[[_Writer, int, Node], str]] = {
-    "input": _nothing,
-    "const": _nothing,
+    # inputs stand before all other lines; a constant is written where it is read
+    **dict.fromkeys(("input", "const"), lambda writer, place, node: ""),
     "table": _table,
     **dict.fromkeys(VALUES, _value),
 }
