@@ -1,4 +1,4 @@
-"""Command lines that do again what a report tells of."""
+"""The command lines that make a run again: train, then build or quantize, with every setting that is no default."""
 
 from __future__ import annotations
 

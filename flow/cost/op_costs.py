@@ -157,7 +157,12 @@ def _gather(op: Gather, inputs: Sequence[Op], target: Target, part: Part) -> Cos
 
 
 def _pipelined(logic_of: Callable[..., Logic], op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
-    """Return an op by its logic from the codes of its inputs to exact results; cast, and cut into stages."""
+    """Return what an op takes whose logic, a cast behind it, is cut into pipeline stages.
+
+    Args:
+        logic_of: gives the logic from the codes of the inputs to the exact results.
+        op, inputs, target, part: as of `op_cost`.
+    """
     formats = [source.format for source in inputs]
     exact = exact_result(op, *formats)
     codes = _positions(op, target) * op.shape[-1]
@@ -290,7 +295,7 @@ def _cast(op: Op, exact: Range, part: Part) -> Logic:
 
 
 def _factors(op: Op, factor: Codes, bits: int, target: Target, part: Part) -> Logic:
-    """Return products of codes of `bits` by constants; in a stream by stored ones, if positions differ in theirs.
+    """Return products of codes of `bits` by constants, which a stream stores if positions differ in theirs.
 
     Args:
         factor: int64, its shape the end of the op's.

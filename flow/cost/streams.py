@@ -92,7 +92,7 @@ def streams(graph: IntGraph) -> Streams:
 
 
 def stream_roots(graph: IntGraph) -> dict[str, str]:
-    """Return, by op, the op whose stream holds its codes: another one where a reshape needs no other words.
+    """Return, by op, the op whose stream holds its codes: itself, or the source of a reshape that keeps the words.
 
     A matrix product takes words of any size.
     """

@@ -96,7 +96,7 @@ class Truth:
 
 
 def decode(codes: Codes, fmt: FixedFormat, head: DetectionHead) -> tuple[Detections, ...]:
-    """Return the boxes that an integer feature map says, those of a cell each.
+    """Return the boxes that an integer feature map says, at most one per cell.
 
     Args:
         codes: (samples, rows, columns, channels) int64: codes of `fmt`.

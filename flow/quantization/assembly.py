@@ -213,7 +213,7 @@ def _constants(op: Op, parameters: Parameters) -> dict[str, Any]:
 
 
 def with_exact_slopes(op: FloatOp, bits: int) -> FloatOp:
-    """Return a leaky ReLU whose slopes are codes of some bits, a power of two as it is; other ops as they are."""
+    """Return a leaky ReLU with slopes rounded to codes of so many bits, but for powers of two; other ops unchanged."""
     if not isinstance(op.op, LeakyRelu):
         return op
     assert op.weight is not None

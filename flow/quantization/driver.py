@@ -156,7 +156,7 @@ class _Run:
     softmax: FixedFormat | None
 
     def quantize(self, plan: Plan, name: str = "") -> tuple[dict[str, Choice], dict[str, Floats], IntGraph]:
-        """Return what is chosen, the outputs that the search computed (none if all was kept), and the graph of it."""
+        """Return the choices, the outputs that the search computed (none if it recalled all), and the graph of them."""
         twice = plan.settings.sweeps == 2
         last = self.deciding(plan, f"second{name}" if twice else f"first{name}")
         choices, outputs = dict(last.kept), dict[str, Floats]()
@@ -209,7 +209,7 @@ def _check_layers(graph: FloatGraph, settings: QuantSettings) -> None:
 
 
 def _checked_functions(graph: FloatGraph, functions: Evaluate | None) -> Evaluate:
-    """Return what computes element-wise functions; a network without them needs nothing that does.
+    """Return what computes element-wise functions; for a network without them, something that is never called.
 
     Raises:
         SpecError: it is missing.

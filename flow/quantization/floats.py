@@ -1,4 +1,4 @@
-"""A float model as the ops of an integer graph that have real numbers in them.
+"""A float model as a graph of the ops of an IntGraph, with real numbers in the place of codes.
 
 Extraction already turns each layer into a few kinds of ops. Here the same functions read a model whose every
 constant was replaced by its position in one long list: where a weight ends up, transposed, dilated or reshaped, its

@@ -32,7 +32,7 @@ POSITIVE = ("sigmoid", "hard_sigmoid", "softplus", "exponential", "relu6", "smoo
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Module:
-    """Ops up to a point.
+    """A point and all ops that it absorbs.
 
     Attributes:
         ops: in dataflow order; the last is the point.
@@ -100,7 +100,7 @@ def quantizations(cut: Mapping[str, Module]) -> tuple[int, int]:
 
 
 def _is_exact(graph: FloatGraph, op: FloatOp, points: str) -> bool:
-    """Say whether an op gives codes for codes, of whatever format, without rounding."""
+    """Say whether an op makes codes of codes without rounding, whatever their format is."""
     if op.divisor != 1:
         return False
     if isinstance(op.op, SumPool):
@@ -156,9 +156,10 @@ def _positive(graph: FloatGraph) -> set[str]:
 
 
 def shared_formats(graph: FloatGraph, cut: Mapping[str, Module]) -> Mapping[str, str]:
-    """Return for each point the first point that it shares its format with: those that are joined on one grid.
+    """Return, for each point, the first of the points that share its format.
 
-    Points meet where an exact op reads several tensors: a concatenation.
+    Points share a format where an exact op reads several of them, so that their codes must lie on one grid: a
+    concatenation.
     """
     leader: dict[str, str] = {name: name for name in cut}
     reaches: dict[str, tuple[str, ...]] = {name: (name,) for name in cut}

@@ -59,7 +59,7 @@ def by_input_channel(op: MatMul, channels: Reals) -> Reals:
 
 
 def fold_averages(graph: FloatGraph) -> FloatGraph:
-    """Leave the division of an average over a whole image to the weights that alone read it.
+    """Move the division of an average over all positions into the weights that alone read it.
 
     The hardware then adds exactly, and nothing is rounded between. Other averages are quantized like any module.
     """

@@ -215,7 +215,7 @@ def search(task: Task) -> Choice:
 
 
 def relative(squared: float, task: Task) -> float:
-    """Return a squared error over the squared float output; as it is where that is zero."""
+    """Return a squared error divided by the squared float output; undivided where that output is zero."""
     largest = float(np.square(task.target, dtype=np.float64).sum())
     return squared / largest if largest > 0 else squared
 
@@ -284,7 +284,7 @@ def _results(task: Task, parameters: Mapping[str, Rows], carrier: type[Any], par
 
 
 def choice_error(task: Task, choice: Choice) -> float:
-    """Return the relative squared error of a module's output with what was chosen for it, whatever it says itself."""
+    """Return the relative squared error of a module's output with a choice, computed anew."""
     off = chosen_codes(task, choice) * np.float32(choice.format.step) - task.target
     return relative(float(np.square(off, dtype=np.float64).sum()), task)
 

@@ -95,7 +95,7 @@ class _State:
         return min(tries, key=lambda tried: self.errors_behind(point, task, tried))
 
     def errors_behind(self, point: str, task: Task, tried: Choice) -> float:
-        """Return the relative errors of the modules that read a point, together, if it were this."""
+        """Return the sum of the relative errors of the modules that read a point, if the point took this choice."""
         before = dict(self.quantized)
         self.put(point, chosen_codes(task, tried), tried.format)
         total = sum(choice_error(self.task(reader), self.choices[reader]) for reader in self.readers(point))

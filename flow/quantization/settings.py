@@ -26,7 +26,7 @@ PO2_BITS, MAX_PO2_BITS = 4, 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSettings:
-    """What one layer has of its own; None for what the model has.
+    """Settings of one layer; None where those of the model hold.
 
     Attributes:
         bits: of the output of its module.
@@ -142,7 +142,7 @@ class QuantSettings:
         return max(8, self.bits) if self.input_bits is None else self.input_bits
 
     def layer(self, layers: tuple[str, ...]) -> LayerSettings:
-        """Return what holds for an op that stands for some layers: the last one that says something has the say."""
+        """Return the settings of an op that stands for some layers; where layers differ, the last one decides."""
         own = [self.layers[name] for name in layers if name in self.layers]
         bits = [layer.bits for layer in own if layer.bits is not None]
         weight_bits = [layer.weight_bits for layer in own if layer.weight_bits is not None]

@@ -177,7 +177,7 @@ def _measure(model: QuantizedModel, samples: Samples, functions: Evaluate) -> di
 
 
 def _errors(exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any]) -> dict[str, float | int | None]:
-    """Return how far the quantized outputs are from the float ones; where they have the input's size, from that."""
+    """Return how far the quantized outputs are from the float ones, and both from the inputs where sizes agree."""
     energy = float(np.square(exact, dtype=np.float64).sum())
     errors: dict[str, float | int | None] = {
         "samples": len(exact),

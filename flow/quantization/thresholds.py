@@ -34,7 +34,7 @@ BINS = 2048
 
 
 def choose(task: Task) -> Choice:
-    """Return what a module is given, by the rule that the settings name."""
+    """Return the choice for a module by the rule that the settings name: the joint search, or a baseline."""
     rule = task.settings.choose
     if rule == "joint":
         return search(task)

@@ -36,7 +36,7 @@ Table = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Widths:
-    """What each module loses and takes at each width.
+    """The error and the cost of each module at each width.
 
     Attributes:
         plan: what was measured, at one width.
@@ -69,7 +69,7 @@ class Widths:
 def measure_widths(
     plan: Plan, ports: Mapping[str, Floats], at_width: Callable[[int], Deciding], luts: Luts | None
 ) -> Widths:
-    """Return what each module loses and takes at each width, its inputs at the largest.
+    """Return the error and the cost of each module at each width, with its inputs at the largest width.
 
     Args:
         plan: what to quantize, at one width.

@@ -22,7 +22,7 @@ CONFUSION_CLASSES = 100
 def accuracy(
     graph: IntGraph, comparison: Comparison | None, trained: TrainedModel, quantization: Quantization | None
 ) -> dict[str, Any]:
-    """Return accuracies as fractions: those of training and those of this run; of a float model all are of this run."""
+    """Return accuracies as fractions from 0 to 1, measured at training and in this run; None where not measured."""
     measured = measured_accuracy(graph, comparison)
     if quantization is not None:
         own = {"float": None, "quantized": None, "qkeras_at_training": None, **quantization.accuracy}

@@ -77,7 +77,7 @@ def histogram(exponents: Mapping[str, int]) -> Html:
 
 
 def accumulator(low: int, high: int, bits: int) -> Html:
-    """Return the reach of an accumulator within what its bits hold; codes."""
+    """Return a picture of the codes that an accumulator reaches, within those that its bits hold."""
     first, last = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if low < 0 else (0, (1 << bits) - 1)
     width, span = 300.0, last - first
 

@@ -148,7 +148,7 @@ def _details(entry: Mapping[str, Any]) -> list[tuple[str, Html]]:
 
 
 def _used(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Return (name, used, what the part has) of all that the part has and the source counts."""
+    """Return (name, used, available) of each resource that the part has and the source counts."""
     counts = {**(entry.get("detail") or {}), **entry}
     return [
         (COLUMNS.get(key, key.replace("_", " ")), counts[key], has)
