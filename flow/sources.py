@@ -112,7 +112,7 @@ def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path)
         if path is not None and not path.exists():
             raise ModelFileError("no such file", file=path)
     contents = [digest_file(path) for path in (model, weights) if path is not None]
-    code = digest_code(reader.code)  # another version may read it otherwise
+    code = [digest_code(room) for room in reader.code]  # another version may read it otherwise
     kept = cache / digest(model.name, contents, code)[:16]
     if (kept / TRAINED_JSON).exists():
         try:

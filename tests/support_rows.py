@@ -12,7 +12,7 @@ from zlib import crc32
 
 from keras_configs import Entry, layer, named, reads
 
-from flow.frontend.quantizers import FUNCTIONS
+from flow.frontend.keras.quantizers import FUNCTIONS
 from flow.train.random_layers import EPSILON
 from flow.train.random_models import Recipe
 

@@ -37,7 +37,7 @@ class Frontend:
     Attributes:
         name: what `TrainedModel.frontend` says.
         level: what its own inference is called among the levels of a comparison.
-        code: the room whose code reads files: what was read is read again when it changes.
+        code: the rooms whose code reads files: what was read is read again when it changes.
         takes: whether a path is a file, or a directory, that it reads.
         read_file: the user's file, and a file of weights or None -> the model as data.
         read: the model as data -> its layers.
@@ -49,7 +49,7 @@ class Frontend:
 
     name: str
     level: str
-    code: str
+    code: tuple[str, ...]
     takes: Callable[[Path], bool]
     read_file: Callable[[Path, Path | None], TrainedModel]
     read: Callable[[TrainedModel], Network]

@@ -72,7 +72,7 @@ def inference(
 FRONTEND = Frontend(
     name="keras",
     level="qkeras",
-    code="train",
+    code=("train", "frontend/keras"),
     takes=takes,
     read_file=read_file,
     read=read,

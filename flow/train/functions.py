@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.frontend.quantizers import FUNCTIONS, POSITIONAL, RANDOM, QuantizerConfig, parse_quantizer, short_name
+from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, QuantizerConfig, parse_quantizer, short_name
 from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.quantizers import quantized_po2_zero
 

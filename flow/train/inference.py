@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
+from flow.frontend.keras.quantizers import FUNCTIONS, activation_cast, parse_quantizer
 from flow.frontend.keras.topology import Call, Topology, topology
-from flow.frontend.quantizers import FUNCTIONS, activation_cast, parse_quantizer
 from flow.frontend.trained import Arrays, TrainedModel
 from flow.ir.fixed import Cast, Codes, Overflow, Rounding, to_values
 from flow.ir.graph import Input, IntGraph, LeakyRelu, Softmax

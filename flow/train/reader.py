@@ -26,8 +26,8 @@ import h5py
 from flow.errors import FlowError, ModelFileError, UnsupportedError, at
 from flow.frontend.keras import LAYERS
 from flow.frontend.keras.keras3 import as_keras_2
+from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
 from flow.frontend.keras.topology import MAX_DEPTH, MODELS, topology
-from flow.frontend.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
 from flow.frontend.trained import TrainedModel
 from flow.ir.names import identifier
 from flow.train import complaint, load_tensorflow, quiet_warnings

@@ -29,7 +29,7 @@ from flow.backends.hls4ml.together import compile_together
 from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
 from flow.errors import UnsupportedError
 from flow.frontend.keras import LAYERS
-from flow.frontend.quantizers import FUNCTIONS, POSITIONAL, RANDOM
+from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM
 from flow.ir import reference
 from flow.ir.graph import Input
 from flow.project import write

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flow.errors import UnsupportedError
-from flow.frontend.quantizers import (
+from flow.frontend.keras.quantizers import (
     POSITIONAL,
     QuantizerConfig,
     activation_cast,

@@ -51,6 +51,6 @@ def inference(model: TrainedModel, file: Any, weights: Any, extracted: IntGraph,
 
 
 FRONTEND = Frontend(
-    name="toy", level="numpy", code="frontend", takes=lambda path: path.suffix == ".toy", inference=inference,
+    name="toy", level="numpy", code=(), takes=lambda path: path.suffix == ".toy", inference=inference,
     read_file=read_file, read=read, evaluate=lambda own, values: values, approximate=lambda own, values: values,
 )  # fmt: skip

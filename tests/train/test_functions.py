@@ -9,7 +9,7 @@ import pytest
 from fixtures_keras import keras, layers, qkeras
 
 from flow.errors import UnsupportedError
-from flow.frontend.quantizers import FUNCTIONS, POSITIONAL
+from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL
 from flow.train import functions, quiet_warnings
 from flow.train.functions import evaluate
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flow.frontend.quantizers import short_name
+from flow.frontend.keras.quantizers import short_name
 
 TENSOR = "__keras_tensor__"
 NEW_KEYS = ("optional", "quantization_config", "lora_rank", "lora_alpha", "data_type", "shared_object_id")

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.keras.keras3 import as_keras_2
-from flow.frontend.keras.topology import Call, topology
-from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
-from flow.frontend.quantizers import (
+from flow.frontend.keras.quantizers import (
     FUNCTIONS,
     POSITIONAL,
     RANDOM,
@@ -27,6 +25,8 @@ from flow.frontend.quantizers import (
     has_relu,
     parse_quantizer,
 )
+from flow.frontend.keras.topology import Call, topology
+from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
 from flow.frontend.trained import TrainedModel
 
 Arrays = Mapping[str, NDArray[np.float32]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flow.errors import UnsupportedError
-from flow.frontend.quantizers import short_name
+from flow.frontend.keras.quantizers import short_name
 
 MODELS = ("Sequential", "Functional", "Model")
 MAX_DEPTH, MAX_CALLS = 16, 4096
