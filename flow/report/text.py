@@ -7,23 +7,8 @@ from typing import Any
 
 from flow.ir.names import printable
 from flow.quantization.words import module_rows, summary_lines
+from flow.report import words
 from flow.report.record import Report
-from flow.report.words import (
-    ALTERNATIVES,
-    COUNTS,
-    SCOPES,
-    SOURCES,
-    accuracies,
-    divergence_codes,
-    divergence_place,
-    does,
-    error_words,
-    format_words,
-    reproduction,
-    settings,
-    softmax_line,
-    verdict_line,
-)
 
 FAMILY_COUNTS = {"alm": "ALM", "ram_blocks": "RAM blocks"}
 """Counts in `detail` of families that have no such thing as the usual ones -> heading."""
@@ -43,13 +28,13 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     document = report.document
     project = document["project"]
     lines = [
-        f"{document['model']}: {', '.join(map(str, settings(project)))}",
+        f"{document['model']}: {', '.join(map(str, words.settings(project)))}",
         "",
-        verdict_line(report),
+        words.verdict_line(report),
     ]
     lines += [f"  {line}" for line in _verdict_details(document)]
     lines += [f"  {line}" for line in _proof_lines(document)]
-    lines += [f"  {softmax_line(entry)}" for entry in document.get("softmax", ())]
+    lines += [f"  {words.softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
     if document.get("quantization"):
         lines += [heading("Quantization"), *(f"- {line}" for line in summary_lines(document["quantization"]))]
@@ -57,7 +42,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     lines += [heading("Layers"), table(*_layer_rows(document))]
     for resources in document["resources"]:
         lines += [heading(f"Resources: {_source_words(resources)}"), table(*_resource_rows(resources))]
-        lines += ["", error_words(resources["error"])] if "error" in resources else []
+        lines += ["", words.error_words(resources["error"])] if "error" in resources else []
     if document.get("energy"):
         lines += [heading("Energy"), *map(_energy_line, document["energy"])]
     if document["notes"]:
@@ -65,7 +50,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     lines += [heading("Files"), f"project  {project['path']}", f"report   {document['run_dir']}/report.md"]
     lines += [f"page     {document['run_dir']}/report.html"]
     if document["verdict"]["first_divergence"] is not None:
-        lines += [heading("Reproduce"), reproduction(document)]
+        lines += [heading("Reproduce"), words.reproduction(document)]
     return "\n".join(lines)
 
 
@@ -74,7 +59,7 @@ def _proof_lines(document: Mapping[str, Any]) -> list[str]:
     scopes = [layer["proof"]["scope"] for layer in document["layers"] if layer.get("proof")]
     if not scopes:
         return []
-    counts = [f"{scopes.count(scope)} {words}" for scope, (words, _) in SCOPES.items() if scope in scopes]
+    counts = [f"{scopes.count(scope)} {said}" for scope, (said, _) in words.SCOPES.items() if scope in scopes]
     return [f"ops of the Verilog: {', '.join(counts)} (docs/proof.md)"]
 
 
@@ -83,7 +68,7 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     first = document["verdict"]["first_divergence"]
     if first is not None:
         lines += [
-            f"first at {divergence_place(first)}: {divergence_codes(first)}",
+            f"first at {words.divergence_place(first)}: {words.divergence_codes(first)}",
             f"cause: {first['cause']}",
             f"counterexample with {first['nonzero_inputs']} non-zero inputs, from sample {first['sample']}: "
             f"{document['run_dir']}/counterexample.npz",
@@ -92,14 +77,14 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     inputs = document["inputs"]
     if "source" in inputs:
         lines.append(
-            f"inputs: {printable(inputs['source'])}; port {format_words(inputs['format'])}, "
+            f"inputs: {printable(inputs['source'])}; port {words.format_words(inputs['format'])}, "
             f"{inputs['rounded_values']} values rounded and {inputs['clipped_values']} clipped on their way in"
         )
     return lines
 
 
 def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    software, training, here = accuracies(document)
+    software, training, here = words.accuracies(document)
 
     def row(name: str, *shares: float | None, samples: int | None) -> list[str]:
         return [name, *("-" if share is None else f"{100 * share:.2f} %" for share in shares), str(samples or "-")]
@@ -117,9 +102,9 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
         rows.append(
             [
                 layer["name"],
-                does(layer),
+                words.does(layer),
                 "x".join(map(str, layer["shape"])),
-                format_words(layer["output_format"]),
+                words.format_words(layer["output_format"]),
                 str(layer["accumulator_bits"] or "-"),
                 str(layer["weights"] or "-"),
                 "-" if sparsity is None else f"{100 * sparsity:.1f} %",
@@ -130,15 +115,15 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
 
 
 def _source_words(resources: Mapping[str, Any]) -> str:
-    kind = SOURCES["static"] if resources["source"] == "static" else resources["source"]
+    kind = words.SOURCES["static"] if resources["source"] == "static" else resources["source"]
     reached = resources["estimated_clock_period_ns"]
     return f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
 
 
 def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     own = [key for key in FAMILY_COUNTS if key in resources.get("detail", {})]
-    counts = (*COUNTS, *own)
-    header = ["", *COUNTS.values(), *(FAMILY_COUNTS[key] for key in own), "latency cycles", "II cycles"]
+    counts = (*words.COUNTS, *own)
+    header = ["", *words.COUNTS.values(), *(FAMILY_COUNTS[key] for key in own), "latency cycles", "II cycles"]
 
     def count(entry: Mapping[str, Any], key: str) -> Any:
         return entry.get(key, entry.get("detail", {}).get(key))
@@ -159,7 +144,7 @@ def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[s
 
 def _energy_line(energy: Mapping[str, Any]) -> str:
     source = "static: 45 nm ASIC, relative only" if energy["source"] == "static" else energy["source"]
-    others = [f"{ALTERNATIVES[key]} {value:,.0f}" for key, value in energy["alternatives"].items()]
+    others = [f"{words.ALTERNATIVES[key]} {value:,.0f}" for key, value in energy["alternatives"].items()]
     figure = f"{energy['per_inference']:,.0f} {energy['unit']} per inference ({source})"
     return "; ".join([figure, *([", ".join(others)] if others else []), f"see {energy['table']}"])
 

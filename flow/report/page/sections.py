@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flow.report import words
 from flow.report.page import charts
 from flow.report.page.html import Html, element, facts, items, join, number, percent, table
 from flow.report.record import Report
-from flow.report.words import (
-    ALTERNATIVES,
-    COLUMNS,
-    accuracies,
-    error_words,
-    format_words,
-    shape_words,
-    softmax_line,
-    source_words,
-)
 
 RELATIVE = (
     "Relative only: from published energies of single operations in an ASIC process, not what this FPGA consumes."
@@ -29,7 +20,7 @@ MOST_CONFUSIONS = 15
 
 def accuracy(report: Report) -> Html:
     """Return accuracies, and the confusion matrices side by side."""
-    software, training, here = accuracies(report.document)
+    software, training, here = words.accuracies(report.document)
     rows = [
         [name, *(None if share is None else percent(share) for share in shares), number(samples) if samples else None]
         for name, (*shares, samples) in (("test split, at training", training), ("inputs of this run", here))
@@ -112,16 +103,16 @@ def _source(entry: Mapping[str, Any]) -> Html:
         ("reached clock", _unit(entry["estimated_clock_period_ns"], "ns")),
         ("latency", _time(entry["latency_cycles"], entry["clock_period_ns"])),
         ("between two inputs", _cycles(entry["initiation_interval_cycles"])),
-        ("error", error_words(entry["error"]) if entry.get("error") else None),
+        ("error", words.error_words(entry["error"]) if entry.get("error") else None),
         *_details(entry),
         class_="facts compact",
     )
     command = facts(("command", element("code", entry["command"]) if entry.get("command") else None))
     parts = [
-        element("h3", source_words(entry)),
+        element("h3", words.source_words(entry)),
         told,
         command,
-        charts.capacity(used, f"Of the part, by {source_words(entry)}") if used else None,
+        charts.capacity(used, f"Of the part, by {words.source_words(entry)}") if used else None,
         _by_module(entry),
     ]
     return element("article", *parts, class_="source")
@@ -151,7 +142,7 @@ def _used(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     """Return (name, used, available) of each resource that the part has and the source counts."""
     counts = {**(entry.get("detail") or {}), **entry}
     return [
-        (COLUMNS.get(key, key.replace("_", " ")), counts[key], has)
+        (words.COLUMNS.get(key, key.replace("_", " ")), counts[key], has)
         for key, has in entry["capacity"].items()
         if has and counts.get(key) is not None
     ]
@@ -160,7 +151,7 @@ def _used(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
 def _by_module(entry: Mapping[str, Any]) -> Html | None:
     """Return a table per op or module; a column that the source does not fill is left out."""
     layers = entry["layers"]
-    kept = [key for key in COLUMNS if any(row.get(key) is not None for row in (*layers, entry))]
+    kept = [key for key in words.COLUMNS if any(row.get(key) is not None for row in (*layers, entry))]
     if not kept:
         return None
     largest = {key: max((layer[key] or 0 for layer in layers), default=0) or 1 for key in kept}
@@ -172,8 +163,8 @@ def _by_module(entry: Mapping[str, Any]) -> Html | None:
 
     rows = [[layer["name"], *(cell(layer, key) for key in kept)] for layer in layers]
     total = ["total", *(None if entry[key] is None else number(entry[key]) for key in kept)]
-    caption = f"By module, {source_words(entry)}; a bar is as long as its part of the column's largest number"
-    return table(caption, ["module", *(COLUMNS[key] for key in kept)], [*rows, total], foot=1)
+    caption = f"By module, {words.source_words(entry)}; a bar is as long as its part of the column's largest number"
+    return table(caption, ["module", *(words.COLUMNS[key] for key in kept)], [*rows, total], foot=1)
 
 
 def energy(report: Report) -> Html | None:
@@ -192,9 +183,9 @@ def _energy(entry: Mapping[str, Any]) -> Html:
     )
     layers = [layer for layer in entry.get("layers", []) if layer["per_inference"] is not None]
     rows = [(layer["name"], layer["per_inference"], number(layer["per_inference"], unit)) for layer in layers]
-    shown = charts.bars(rows, f"By op, {source_words(entry)}") if rows else None
+    shown = charts.bars(rows, f"By op, {words.source_words(entry)}") if rows else None
     note = element("p", RELATIVE, class_="note") if entry["source"] == "static" else None
-    parts = [element("h3", source_words(entry)), note, told, _alternatives(entry), shown]
+    parts = [element("h3", words.source_words(entry)), note, told, _alternatives(entry), shown]
     return element("article", *parts, class_="source")
 
 
@@ -204,14 +195,14 @@ def _alternatives(entry: Mapping[str, Any]) -> Html | None:
     if not others or entry["per_inference"] is None:
         return None
     given = [("as built", entry["per_inference"])]
-    given += [(ALTERNATIVES.get(key, key), value) for key, value in others.items() if value is not None]
+    given += [(words.ALTERNATIVES.get(key, key), value) for key, value in others.items() if value is not None]
     rows = [(name, value, number(value, entry["unit"])) for name, value in given]
-    return charts.bars(rows, f"Beside other arithmetic, {source_words(entry)}")
+    return charts.bars(rows, f"Beside other arithmetic, {words.source_words(entry)}")
 
 
 def notes(report: Report) -> Html | None:
     """Return what a reader must know, softmax first."""
-    lines = [softmax_line(entry) for entry in report.document.get("softmax", [])] + report.document["notes"]
+    lines = [words.softmax_line(entry) for entry in report.document.get("softmax", [])] + report.document["notes"]
     return items(lines) if lines else None
 
 
@@ -219,7 +210,7 @@ def inputs(report: Report) -> Html:
     """Return the ports and where the inputs came from."""
     entry = report.document["inputs"]
     rows = [
-        [port["name"], shape_words(port), element("code", format_words(port["format"]))]
+        [port["name"], words.shape_words(port), element("code", words.format_words(port["format"]))]
         for port in entry.get("ports", [])
     ]
     told = facts(
@@ -254,8 +245,8 @@ def _flat(facts_: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{before}{key}: ")
         elif value is not None:
-            words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            pairs.append((f"{before}{key}", words))
+            said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            pairs.append((f"{before}{key}", said))
     return pairs
 
 

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flow.report import words
 from flow.report.page.html import Html, element, facts, items, join, number, percent
 from flow.report.record import Report
-from flow.report.words import (
-    SCOPES,
-    SOURCES,
-    divergence_codes,
-    divergence_place,
-    reproduction,
-    settings,
-    source_words,
-    verdict_words,
-)
 
 
 def heading(report: Report) -> Html:
     """Return the head of the page: the model and its target."""
-    shown = (element("li", words) for words in settings(report.document["project"]) if words)
+    shown = (element("li", setting) for setting in words.settings(report.document["project"]) if setting)
     return join([element("h1", report.document["model"]), element("ul", *shown, class_="settings")])
 
 
@@ -29,7 +20,7 @@ def verdict(report: Report) -> Html:
     """Return the verdict with its scope: which levels, how many inputs, how each op was checked, where they part."""
     document = report.document
     compared = document["verdict"]["compared"]
-    word, rest = verdict_words(report)
+    word, rest = words.verdict_words(report)
     state, sign = {True: ("same", "="), False: ("wrong", "≠"), None: ("open", "?")}[report.bit_exact]
     return element(
         "section",
@@ -56,15 +47,15 @@ def _levels(outcome: Mapping[str, Any]) -> Html | None:
         if index:
             here = {levels[index - 1], level} == parted
             equal = not outcome["mismatches"]
-            sign, words = ("≠", "differs from") if here else ("=", "equals") if equal else ("·", "and")
-            parts.append(element("span", element("span", sign, aria_hidden="true"), _unseen(words), class_="join"))
+            sign, read_out = ("≠", "differs from") if here else ("=", "equals") if equal else ("·", "and")
+            parts.append(element("span", element("span", sign, aria_hidden="true"), _unseen(read_out), class_="join"))
         name = element("b", level)
         parts.append(element("span", name, element("small", outcome["arithmetic"].get(level)), class_="level"))
     return element("p", *parts, class_="levels")
 
 
-def _unseen(words: str) -> Html:
-    return element("span", words, class_="unseen")
+def _unseen(read_out: str) -> Html:
+    return element("span", read_out, class_="unseen")
 
 
 def _first_divergence(report: Report) -> Html | None:
@@ -73,11 +64,11 @@ def _first_divergence(report: Report) -> Html | None:
     if first is None:
         return None
     told = facts(
-        ("first at", divergence_place(first)),
-        ("codes", divergence_codes(first)),
+        ("first at", words.divergence_place(first)),
+        ("codes", words.divergence_codes(first)),
         ("cause", first["cause"]),
         ("counterexample", f"from sample {first['sample']}, with {first['nonzero_inputs']} non-zero inputs"),
-        ("to see it again", element("code", reproduction(document))),
+        ("to see it again", element("code", words.reproduction(document))),
     )
     return join([element("h3", "Where they part"), told])
 
@@ -91,10 +82,10 @@ def _scope(document: Mapping[str, Any]) -> Html:
     scopes = [layer["proof"]["scope"] for layer in document["layers"] if layer.get("proof")]
     if not scopes:
         return element("p", "A test over these inputs, not a proof for all.", class_="note")
-    words = [f"{_ops(scopes.count(scope))} {said}" for scope, (_, said) in SCOPES.items() if scope in scopes]
+    parts = [f"{_ops(scopes.count(scope))} {said}" for scope, (_, said) in words.SCOPES.items() if scope in scopes]
     left = len(document["layers"]) - len(scopes)
-    words += [f"{_ops(left)} only compared on the inputs above"] if left else []
-    return element("p", f"Each op by itself: {'; '.join(words)}.", class_="note")
+    parts += [f"{_ops(left)} only compared on the inputs above"] if left else []
+    return element("p", f"Each op by itself: {'; '.join(parts)}.", class_="note")
 
 
 def _ops(count: int) -> str:
@@ -103,7 +94,7 @@ def _ops(count: int) -> str:
 
 def _preferred(document: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
     """Return the entry of `resources` nearest to the chip that knows `key`; None if none does."""
-    order = list(SOURCES)
+    order = list(words.SOURCES)
     known = [entry for entry in document["resources"] if entry[key] is not None]
     return max(known, key=lambda entry: order.index(entry["source"]) if entry["source"] in order else -1, default=None)
 
@@ -124,8 +115,8 @@ def summary(report: Report) -> Html:
             percent(document["sparsity"], 1),
             f"{sum(e['weights'] for e in document['layers']):,} weights",
         ),
-        ("LUTs", number(lut["lut"] if lut else None), source_words(lut)),
-        ("latency", number(latency["latency_cycles"] if latency else None, "cycles"), source_words(latency)),
+        ("LUTs", number(lut["lut"] if lut else None), words.source_words(lut)),
+        ("latency", number(latency["latency_cycles"] if latency else None, "cycles"), words.source_words(latency)),
     ]
     return element(
         "dl",
