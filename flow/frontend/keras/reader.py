@@ -126,6 +126,8 @@ def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
             activation = ACTIVATIONS[call.class_name](source) if call.class_name in ACTIVATIONS else None
         except UnsupportedError as error:
             refusals.append(error)
+        if call.class_name not in NO_OPS:
+            source.only("data_format", "channels_last")
         settings = LAYERS[call.class_name](source)
     except UnsupportedError as error:
         settings = layers.Refused(refusal=error)
@@ -244,7 +246,6 @@ def _dense(source: _Source) -> Settings:
 
 def _geometry(source: _Source) -> dict[str, Any]:
     """Return the settings that all convolutions have, but the padding."""
-    source.only("data_format", "channels_last")
     return {
         "axes": source.axes,
         "strides": source.spatial("strides"),
@@ -286,7 +287,6 @@ def _batchnorm(source: _Source) -> Settings:
 
 
 def _pool(source: _Source) -> dict[str, Any]:
-    source.only("data_format", "channels_last")
     if source.class_name.removeprefix("Q").startswith("Global"):
         return {"window": None, "keepdims": bool(source.config.get("keepdims"))}
     window = source.spatial("pool_size")
@@ -319,27 +319,22 @@ def _concatenate(source: _Source) -> Settings:
 
 
 def _flatten(source: _Source) -> Settings:
-    source.only("data_format", "channels_last")
     return layers.Reshape(shape=None)
 
 
 def _reshape(source: _Source) -> Settings:
-    source.only("data_format", "channels_last")
     return layers.Reshape(shape=tuple(int(size) for size in source.config["target_shape"]))
 
 
 def _pad(source: _Source) -> Settings:
-    source.only("data_format", "channels_last")
     return layers.Pad(margins=source.margins("padding"))
 
 
 def _crop(source: _Source) -> Settings:
-    source.only("data_format", "channels_last")
     return layers.Crop(margins=source.margins("cropping"))
 
 
 def _upsample(source: _Source) -> Settings:
-    source.only("data_format", "channels_last")
     source.only("interpolation", "nearest")
     return layers.Upsample(factors=source.spatial("size", 2))
 
