@@ -29,12 +29,8 @@ def add_model_options(parser: argparse.ArgumentParser, weights_file: str = WEIGH
     )
     parser.add_argument("--labels", type=Path, help=".npy of class numbers")
     parser.add_argument("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
-    parser.add_argument(
-        "--softmax", default="off", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("hls_projects"), help="where runs go (default: hls_projects)"
-    )
+    parser.add_argument("--softmax", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)")
+    parser.add_argument("--output", type=Path, help="where runs go (default: hls_projects)")
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
@@ -68,11 +64,9 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what is run and where to stop: further fields of `BuildOptions`."""
-    parser.add_argument("--samples", type=int, default=2000, help="run at most this many inputs (default: 2000)")
-    parser.add_argument("--adversarial", type=int, default=2048, help="adversarial inputs besides (default: 2048)")
-    parser.add_argument(
-        "--until", default="report", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr"
-    )
+    parser.add_argument("--samples", type=int, help="run at most this many inputs (default: 2000)")
+    parser.add_argument("--adversarial", type=int, help="adversarial inputs besides (default: 2048)")
+    parser.add_argument("--until", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
 
 
@@ -136,9 +130,9 @@ def read_quantize_options(arguments: argparse.Namespace) -> QuantizeOptions:
 
 
 def _fields_of(options: type[Any], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that are called like the fields of a dataclass."""
-    named = {field.name for field in fields(options)}
-    return {name: value for name, value in vars(arguments).items() if name in named}
+    """Return the arguments that are called like the fields of a dataclass and were given; it knows the defaults."""
+    given = {item.name: getattr(arguments, item.name, None) for item in fields(options)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _read_settings(arguments: argparse.Namespace) -> QuantSettings:
