@@ -13,16 +13,7 @@ from typing import Any
 
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    MaxPool,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-)
+from flow.ir.graph import BatchNorm, Conv, Dense, MaxPool, Op, Relu, Requantize, Reshape
 from flow.target import IO_TYPES, Target
 
 BRIDGE = r"^[^/]*_bridge\.cpp$|^build_lib\.sh$"

@@ -99,8 +99,8 @@ class _Reader:
             yield Finding(op.name, "the call", function, call.function)
         yield from self.type(op, "output type", op.cast, call.output_type)
         if needs_kernel(op, self.target):
-            written = kernel(op, self.graph, self.target.io_type == "io_stream").config.replace(CONFIG, call.config)
-            yield from _text(op, written, self.text.configs.get(call.config, ""))
+            expected = kernel(op, self.graph, self.target.io_type == "io_stream").config.replace(CONFIG, call.config)
+            yield from _text(op, expected, self.text.configs.get(call.config, ""))
             return
         yield from CALLS[type(op)].configured(self, op, call)
 
@@ -191,20 +191,20 @@ def _function(op: Op, target: Target) -> str:
     return f"{function}{dialect.stream_suffix}" if target.io_type == "io_stream" else function
 
 
-class _Layer(NamedTuple):
-    """How hls4ml computes an op: the function that is called, and what is read of the call's configuration."""
+class _Expected(NamedTuple):
+    """What a project holds of an op that hls4ml computes: the function called, and what checks its configuration."""
 
     function: str
     configured: Callable[[_Reader, Op, Call], Iterator[Finding]]
 
 
-CALLS: Mapping[type[Op], _Layer] = {
-    Dense: _Layer("{dense}", _Reader.matmul),
-    Conv: _Layer("{pointwise}conv_{axes}d_cl", _Reader.matmul),
-    BatchNorm: _Layer("normalize", _Reader.batchnorm),
-    Relu: _Layer("relu", _Reader.activation),
-    Requantize: _Layer("linear", _Reader.activation),
-    MaxPool: _Layer("pooling2d_cl", _Reader.window),
+CALLS: Mapping[type[Op], _Expected] = {
+    Dense: _Expected("{dense}", _Reader.matmul),
+    Conv: _Expected("{pointwise}conv_{axes}d_cl", _Reader.matmul),
+    BatchNorm: _Expected("normalize", _Reader.batchnorm),
+    Relu: _Expected("relu", _Reader.activation),
+    Requantize: _Expected("linear", _Reader.activation),
+    MaxPool: _Expected("pooling2d_cl", _Reader.window),
 }
 WITHOUT_CALL = (Input, Reshape, *WITHOUT_LAYER)
 """They are no call, or a kernel's, whose configuration is compared as a text."""
@@ -235,15 +235,15 @@ def _shape_numbers(op: Op, graph: IntGraph, target: Target) -> dict[str, int]:
     return numbers
 
 
-def _numbers(op: Op, expected: Mapping[str, int], found: Mapping[str, int]) -> Iterator[Finding]:
+def _numbers(op: Op, expected: Mapping[str, int], written: Mapping[str, int]) -> Iterator[Finding]:
     for name, value in expected.items():
-        if found.get(name) != value:
-            yield Finding(op.name, f"the constant {name}", str(value), str(found.get(name, "nothing")))
+        if written.get(name) != value:
+            yield Finding(op.name, f"the constant {name}", str(value), str(written.get(name, "nothing")))
 
 
-def _text(op: Op, expected: str, found: str) -> Iterator[Finding]:
+def _text(op: Op, expected: str, written: str) -> Iterator[Finding]:
     """Compare the configuration of a kernel of ours, line by line."""
-    lines, others = expected.splitlines(), found.splitlines()
+    lines, others = expected.splitlines(), written.splitlines()
     if len(lines) != len(others):
         yield Finding(op.name, "the number of lines of its configuration", str(len(lines)), str(len(others)))
     for line, other in zip(lines, others, strict=False):

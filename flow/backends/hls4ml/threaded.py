@@ -133,8 +133,8 @@ def complaints(program: Path, directory: Path, graph: IntGraph, codes: Codes) ->
         said = run_tool([str(program), str(inputs), str(outputs)], directory)
         if said.strip():
             return tuple(f"its streams, run side by side: {line}" for line in said.strip().splitlines())
-        found = np.fromfile(outputs, np.int64).reshape(len(codes), -1)
+        computed = np.fromfile(outputs, np.int64).reshape(len(codes), -1)
     result = reference.run(graph, codes).codes
     expected = np.concatenate([result[name].reshape(len(codes), -1) for name in graph.outputs], axis=1)
-    wrong = int(np.count_nonzero((found != expected).any(axis=1)))
+    wrong = int(np.count_nonzero((computed != expected).any(axis=1)))
     return (f"its streams, run side by side: {wrong} of {len(codes)} samples differ",) if wrong else ()
