@@ -303,7 +303,9 @@ def cast_values(cast: Cast) -> Function:
     """
     rounding = ROUNDINGS.get(cast.rounding)
     if rounding is None or cast.overflow not in (Overflow.SAT, Overflow.SAT_SYM) or cast.divisor != 1:
-        raise UnsupportedError(f"{cast.cpp} is no activation quantizer; use AP_RND_CONV, AP_RND or AP_TRN, and AP_SAT")
+        raise UnsupportedError(
+            f"{cast.cpp} is no activation quantizer", remedy="use AP_RND_CONV, AP_RND or AP_TRN, and AP_SAT"
+        )
     steps, limits = 2.0**cast.format.frac_bits, (float(cast.lowest_code), float(cast.format.max_code))
     return lambda x: tf.clip_by_value(rounding(x * steps), *limits) / steps
 
