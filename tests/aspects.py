@@ -54,8 +54,8 @@ ASPECTS = (
     Aspect("flow.backends.rtl.verilog.op_netlists", "NETLISTS", "its netlist at one position of its output", "OUTSIDE"),
     Aspect("flow.backends.rtl.verilog.kernels", "PLACES", "which codes each position reads", "OUTSIDE"),
     Aspect("flow.backends.rtl.verilog.stages", "STAGES", "its module in a stream of pixels", "OUTSIDE"),
-    Aspect("flow.backends.rtl.proof.positions", "PLACES", "which codes each position reads, for the proof", "OUTSIDE"),
+    Aspect("flow.backends.rtl.proof.positions", "LAYOUTS", "which codes each position reads, for the proof", "OUTSIDE"),
     Aspect("flow.backends.rtl.proof.definition", "DEFINITIONS", "what a position computes, for the proof", "OUTSIDE"),
-    Aspect("flow.backends.rtl.proof.wiring", "STAGES", "what its stage in a stream must be wired of", "OUTSIDE"),
+    Aspect("flow.backends.rtl.proof.wiring", "WIRINGS", "what its stage in a stream must be wired of", "OUTSIDE"),
 )
 # fmt: on

@@ -93,7 +93,7 @@ def _sum(reads: tuple[int, ...], weights: tuple[int, ...], constant: int, frac_b
     return Output(reads, weights, constant, frac_bits, most)
 
 
-def _sums(op: Dense | Conv, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _sum_outputs(op: Dense | Conv, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     """Return the weighted sums of a dense layer or of one window of a convolution."""
     (x,), groups = formats, op.groups if isinstance(op, Conv) else 1
     products = x.frac_bits + op.weight.format.frac_bits
@@ -111,7 +111,7 @@ def _sums(op: Dense | Conv, formats: Sequence[FixedFormat], key: Key) -> list[Ou
     return sums
 
 
-def _scaled(op: BatchNorm, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _scaled_outputs(op: BatchNorm, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     frac_bits = max(x.frac_bits + op.scale.format.frac_bits, op.offset.format.frac_bits)
     raised = frac_bits - x.frac_bits - op.scale.format.frac_bits
@@ -120,12 +120,12 @@ def _scaled(op: BatchNorm, formats: Sequence[FixedFormat], key: Key) -> list[Out
     return [_sum((i,), (scale << raised,), offset << beside, frac_bits, x) for i, (scale, offset) in terms]
 
 
-def _each_alone(op: Op, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _single_outputs(op: Op, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     return [Output((i,), (1,), 0, x.frac_bits, 1 << x.width) for i in range(channels_of(op))]
 
 
-def _sloped(op: LeakyRelu, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _leaky_outputs(op: LeakyRelu, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,), slope_bits = formats, op.slope.format.frac_bits
     frac_bits = max(x.frac_bits, x.frac_bits + slope_bits)
     above = frac_bits - x.frac_bits
@@ -136,7 +136,7 @@ def _sloped(op: LeakyRelu, formats: Sequence[FixedFormat], key: Key) -> list[Out
     ]
 
 
-def _merged(op: Merge, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _merge_outputs(op: Merge, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     channels = channels_of(op)
     reads = [tuple(range(i, len(formats) * channels, channels)) for i in range(channels)]
     reach = [max(fmt.max_code, -fmt.min_code) for fmt in formats]
@@ -158,23 +158,23 @@ def _window_reads(op: Pool) -> list[tuple[int, ...]]:
     return [tuple(range(i, op.window.pixels * channels, channels)) for i in range(channels)]
 
 
-def _window_maxima(op: MaxPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _maximum_outputs(op: MaxPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     return [Output(reads, None, 0, x.frac_bits, 1 << x.width) for reads in _window_reads(op)]
 
 
-def _window_sums(op: SumPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _window_sum_outputs(op: SumPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     frac_bits = x.frac_bits + op.weight.format.frac_bits
     return [_sum(reads, key * len(reads), 0, frac_bits, x) for reads in _window_reads(op)]
 
 
-def _copy(op: Reshape, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _copy_outputs(op: Reshape, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     return [_sum((0,), (1,), 0, x.frac_bits, x)]
 
 
-def _gathered(op: Gather, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _gather_outputs(op: Gather, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     finest = max(fmt.frac_bits for fmt in formats)
     if key[0] < 0:
         return [_sum((), (), 0, finest, formats[0])]
@@ -182,7 +182,7 @@ def _gathered(op: Gather, formats: Sequence[FixedFormat], key: Key) -> list[Outp
     return [_sum((0,), (1 << finest - x.frac_bits,), 0, finest, x)]
 
 
-def _exponentials(op: Softmax, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _softmax_outputs(op: Softmax, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     every = tuple(range(channels_of(op)))
     most = (int(op.exponentials.sum()) * len(every) << op.format.width + 2) + 1
     return [Output(every, None, 0, op.format.frac_bits, most, place) for place in every]
@@ -191,22 +191,22 @@ def _exponentials(op: Softmax, formats: Sequence[FixedFormat], key: Key) -> list
 # ---------------------------------------------------------------------- the code of an output
 
 
-def _cast(op: Op, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _cast_code(op: Op, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     (exact,) = values
     return converted(algebra, op.cast, output.frac_bits, exact)
 
 
-def _same(op: Op, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _same_code(op: Op, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     (code,) = values
     return code
 
 
-def _rectified(op: Relu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _relu_code(op: Relu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     (x,) = values
     return converted(algebra, op.cast, output.frac_bits, clamped(algebra, x, 0, op.limit))
 
 
-def _leaky(op: LeakyRelu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _leaky_code(op: LeakyRelu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     (x,) = values
     below, above = (algebra.mul(x, algebra.const(factor)) for factor in output.factors)
     exact = algebra.choose(algebra.less(x, algebra.const(0)), below, above)
@@ -220,26 +220,26 @@ def _product(algebra: Algebra[T, B], values: Sequence[T]) -> T:
     return product
 
 
-def _merge(op: Merge, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _merge_code(op: Merge, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     if op.function == "multiply":
         return converted(algebra, op.cast, output.frac_bits, _product(algebra, values))
     if output.weights is not None:
-        return _cast(op, output, algebra, values)
+        return _cast_code(op, output, algebra, values)
     raised = [algebra.mul(x, algebra.const(factor)) for x, factor in zip(values, output.factors, strict=True)]
     choose = {"maximum": largest, "minimum": smallest}[op.function]
     return converted(algebra, op.cast, output.frac_bits, choose(algebra, raised))
 
 
-def _largest(op: MaxPool, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _largest_code(op: MaxPool, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     return largest(algebra, values)
 
 
-def _step(op: Lookup, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _table_code(op: Lookup, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     (x,) = values
     return algebra.steps(x, op.starts, op.values)
 
 
-def _softmax(op: Softmax, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _softmax_code(op: Softmax, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     most = largest(algebra, values)
     starts = np.arange(len(op.exponentials), dtype=np.int64)
     weights = [algebra.steps(algebra.sub(most, value), starts, op.exponentials) for value in values]
@@ -265,18 +265,18 @@ class Definition:
 
 
 DEFINITIONS: Mapping[type[Op], Definition] = {
-    Dense: Definition(_sums, _cast),
-    Conv: Definition(_sums, _cast),
-    BatchNorm: Definition(_scaled, _cast),
-    Relu: Definition(_each_alone, _rectified),
-    LeakyRelu: Definition(_sloped, _leaky),
-    Requantize: Definition(_each_alone, _cast),
-    Merge: Definition(_merged, _merge),
-    MaxPool: Definition(_window_maxima, _largest),
-    SumPool: Definition(_window_sums, _cast),
-    Reshape: Definition(_copy, _same),
-    Gather: Definition(_gathered, _cast),
-    Lookup: Definition(_each_alone, _step),
-    Softmax: Definition(_exponentials, _softmax),
+    Dense: Definition(_sum_outputs, _cast_code),
+    Conv: Definition(_sum_outputs, _cast_code),
+    BatchNorm: Definition(_scaled_outputs, _cast_code),
+    Relu: Definition(_single_outputs, _relu_code),
+    LeakyRelu: Definition(_leaky_outputs, _leaky_code),
+    Requantize: Definition(_single_outputs, _cast_code),
+    Merge: Definition(_merge_outputs, _merge_code),
+    MaxPool: Definition(_maximum_outputs, _largest_code),
+    SumPool: Definition(_window_sum_outputs, _cast_code),
+    Reshape: Definition(_copy_outputs, _same_code),
+    Gather: Definition(_gather_outputs, _cast_code),
+    Lookup: Definition(_single_outputs, _table_code),
+    Softmax: Definition(_softmax_outputs, _softmax_code),
 }
 """By type of op, but for those `OUTSIDE`."""

@@ -57,12 +57,12 @@ class Positions:
 
 def positions(op: Op, sources: Sequence[Op]) -> Positions:
     """Return the positions of an op that reads `sources`."""
-    return PLACES[type(op)].positions(op, sources)
+    return LAYOUTS[type(op)].positions(op, sources)
 
 
 def input_formats(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
     """Return the format of each input of one position."""
-    return PLACES[type(op)].formats(op, sources, key)
+    return LAYOUTS[type(op)].formats(op, sources, key)
 
 
 def channels_of(op: Op) -> int:
@@ -148,7 +148,7 @@ def _code_format(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Layout:
     """Where an op computes what.
 
     Attributes:
@@ -160,19 +160,19 @@ class Places:
     formats: Callable[[Any, Sequence[Op], Key], list[FixedFormat]]
 
 
-PLACES: Mapping[type[Op], Places] = {
-    Dense: Places(_pixels, _pixel_formats),
-    Conv: Places(_windows, _window_formats),
-    BatchNorm: Places(_pixels, _pixel_formats),
-    Relu: Places(_pixels, _pixel_formats),
-    LeakyRelu: Places(_sloped_pixels, _pixel_formats),
-    Requantize: Places(_pixels, _pixel_formats),
-    Merge: Places(_pixels, _pixel_formats),
-    MaxPool: Places(_max_windows, _window_formats),
-    SumPool: Places(_weighted_windows, _window_formats),
-    Reshape: Places(_same_places, _code_format),
-    Gather: Places(_other_places, _code_format),
-    Lookup: Places(_pixels, _pixel_formats),
-    Softmax: Places(_pixels, _pixel_formats),
+LAYOUTS: Mapping[type[Op], Layout] = {
+    Dense: Layout(_pixels, _pixel_formats),
+    Conv: Layout(_windows, _window_formats),
+    BatchNorm: Layout(_pixels, _pixel_formats),
+    Relu: Layout(_pixels, _pixel_formats),
+    LeakyRelu: Layout(_sloped_pixels, _pixel_formats),
+    Requantize: Layout(_pixels, _pixel_formats),
+    Merge: Layout(_pixels, _pixel_formats),
+    MaxPool: Layout(_max_windows, _window_formats),
+    SumPool: Layout(_weighted_windows, _window_formats),
+    Reshape: Layout(_same_places, _code_format),
+    Gather: Layout(_other_places, _code_format),
+    Lookup: Layout(_pixels, _pixel_formats),
+    Softmax: Layout(_pixels, _pixel_formats),
 }
 """By type of op, but for those `OUTSIDE`."""

@@ -73,7 +73,7 @@ def op_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], n
         return OpCircuits(_tensor_circuits(op, sources, modules, name))
     circuit, frames = modules[name], _find(modules[name], f"{name}_whole")
     if frames is None:
-        return STAGES[type(op)](op, sources, circuit, modules)
+        return WIRINGS[type(op)](op, sources, circuit, modules)
     _check_frames(circuit, frames, len(sources))
     return OpCircuits(_tensor_circuits(op, sources, modules, frames.module), FRAME_BUFFERS)
 
@@ -244,7 +244,7 @@ def _moved(op: Gather, sources: Sequence[Op], circuit: Circuit, modules: Mapping
     return OpCircuits([OpCircuit(kernel, _split(kernel.ports["x"], formats), formats, tasks)])
 
 
-STAGES: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], OpCircuits]] = {
+WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], OpCircuits]] = {
     Dense: _pixels,
     Conv: _windows,
     BatchNorm: _pixels,

@@ -73,19 +73,19 @@ def _cast(net: Netlist, op: Op, exact: int, frac_bits: int) -> int:
     return arithmetic.cast(net, exact, frac_bits, op.cast)
 
 
-def _copy(op: Op, formats: Formats, constants: Codes) -> Netlist:
+def _copy_netlist(op: Op, formats: Formats, constants: Codes) -> Netlist:
     net, codes = _start(1, formats[0])
     net.outputs = codes
     return net
 
 
-def _requantize(op: Op, formats: Formats, constants: Codes) -> Netlist:
+def _requantize_netlist(op: Op, formats: Formats, constants: Codes) -> Netlist:
     net, codes = _start(_channels(op), formats[0])
     net.outputs = [_cast(net, op, code, formats[0].frac_bits) for code in codes]
     return net
 
 
-def _relu(op: Relu, formats: Formats, constants: Codes) -> Netlist:
+def _relu_netlist(op: Relu, formats: Formats, constants: Codes) -> Netlist:
     net, codes = _start(_channels(op), formats[0])
     for code in codes:
         high = net.range(code)[1] if op.limit is None else op.limit
@@ -93,7 +93,7 @@ def _relu(op: Relu, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _matmul(op: MatMul, formats: Formats, constants: Codes) -> Netlist:
+def _matmul_netlist(op: MatMul, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     matrix, acc = op.matrix(), accumulation(op, x)
     net, codes = _start(len(matrix), x)
@@ -104,7 +104,7 @@ def _matmul(op: MatMul, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _merge(op: Merge, formats: Formats, constants: Codes) -> Netlist:
+def _merge_netlist(op: Merge, formats: Formats, constants: Codes) -> Netlist:
     net = Netlist()
     operands = [_add_inputs(net, _channels(op), fmt) for fmt in formats]
     grid = exact_result(op, *formats)
@@ -128,11 +128,11 @@ def _merged(net: Netlist, function: str, a: int, b: int) -> int:
     return functions[function](a, b)
 
 
-def _max_pool(op: MaxPool, formats: Formats, constants: Codes) -> Netlist:
+def _max_pool_netlist(op: MaxPool, formats: Formats, constants: Codes) -> Netlist:
     return _pooled(op, formats[0], lambda net, a, b: net.max(a, b), lambda net, largest: largest)
 
 
-def _sum_pool(op: SumPool, formats: Formats, constants: Codes) -> Netlist:
+def _sum_pool_netlist(op: SumPool, formats: Formats, constants: Codes) -> Netlist:
     frac_bits, (weight,) = exact_result(op, *formats).frac_bits, constants.tolist()
 
     def finish(net: Netlist, total: int) -> int:
@@ -156,7 +156,7 @@ def _pooled(
     return net
 
 
-def _batchnorm(op: BatchNorm, formats: Formats, constants: Codes) -> Netlist:
+def _batchnorm_netlist(op: BatchNorm, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     grid = exact_result(op, x)
     scale, offset = op.scale.codes << grid.shifts[0], op.offset.codes << grid.shifts[1]
@@ -167,7 +167,7 @@ def _batchnorm(op: BatchNorm, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _leaky_relu(op: LeakyRelu, formats: Formats, constants: Codes) -> Netlist:
+def _leaky_relu_netlist(op: LeakyRelu, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     grid = exact_result(op, x)
     raised, shift = grid.shifts
@@ -180,7 +180,7 @@ def _leaky_relu(op: LeakyRelu, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _lookup(op: Lookup, formats: Formats, constants: Codes) -> Netlist:
+def _lookup_netlist(op: Lookup, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     net, codes = _start(_channels(op), x)
     lengths = np.diff(np.append(op.starts, x.max_code + 1))
@@ -213,7 +213,7 @@ def _table(net: Netlist, code: int, values: Codes) -> int:
     return choose(np.ascontiguousarray(values), bits)
 
 
-def _softmax(op: Softmax, formats: Formats, constants: Codes) -> Netlist:
+def _softmax_netlist(op: Softmax, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     net, codes = _start(op.shape[-1], x)
     largest = codes[0]
@@ -231,7 +231,7 @@ def _softmax(op: Softmax, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _gather(op: Gather, formats: Formats, constants: Codes) -> Netlist:
+def _gather_netlist(op: Gather, formats: Formats, constants: Codes) -> Netlist:
     """Return the netlist of one code of the input that `constants` names, or of a zero behind the last input."""
     frac_bits, (source,) = common_grid(formats)[0].frac_bits, constants.tolist()
     if source == len(formats):
@@ -245,18 +245,18 @@ def _gather(op: Gather, formats: Formats, constants: Codes) -> Netlist:
 
 
 NETLISTS: Mapping[type[Op], Callable[[Any, Formats, Codes], Netlist]] = {
-    Dense: _matmul,
-    Conv: _matmul,
-    BatchNorm: _batchnorm,
-    Relu: _relu,
-    LeakyRelu: _leaky_relu,
-    Requantize: _requantize,
-    Merge: _merge,
-    MaxPool: _max_pool,
-    SumPool: _sum_pool,
-    Reshape: _copy,
-    Gather: _gather,
-    Lookup: _lookup,
-    Softmax: _softmax,
+    Dense: _matmul_netlist,
+    Conv: _matmul_netlist,
+    BatchNorm: _batchnorm_netlist,
+    Relu: _relu_netlist,
+    LeakyRelu: _leaky_relu_netlist,
+    Requantize: _requantize_netlist,
+    Merge: _merge_netlist,
+    MaxPool: _max_pool_netlist,
+    SumPool: _sum_pool_netlist,
+    Reshape: _copy_netlist,
+    Gather: _gather_netlist,
+    Lookup: _lookup_netlist,
+    Softmax: _softmax_netlist,
 }
 """Type of op -> the netlist of one position: op, formats of what it reads, constants of the position."""

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 
 from flow.backends.rtl.netlists.needs import Needs, held
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits
-from flow.backends.rtl.verilog.ports import axis_port, padded, top_module
+from flow.backends.rtl.verilog.ports import CLOCKED, axis_port, padded, top_module
 from flow.backends.rtl.verilog.printer import assign, concat, declare, instance
 from flow.ir.graph import Input, IntGraph
-
-CLOCKED = {"clk": "aclk", "rst": "~aresetn"}
 
 
 def pipeline_times(graph: IntGraph, modules: Mapping[str, OpModule]) -> tuple[dict[str, int], dict[str, int]]:

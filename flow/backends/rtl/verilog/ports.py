@@ -5,6 +5,9 @@ from __future__ import annotations
 from flow.backends.rtl.verilog import printer
 from flow.ir.graph import IntGraph, Op
 
+CLOCKED = {"clk": "aclk", "rst": "~aresetn"}
+"""How clock and reset of the library's modules are connected in a top."""
+
 
 def axis_port(graph: IntGraph, op: Op, side: str) -> str:
     """Return the prefix of the port of an input (`side` "s") or an output ("m")."""

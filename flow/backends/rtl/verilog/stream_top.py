@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from flow.backends.rtl.netlists.needs import Needs, fifo_needs
 from flow.backends.rtl.verilog.depths import Edge, edge_depths
 from flow.backends.rtl.verilog.op_modules import OpModule, word_bits, words
-from flow.backends.rtl.verilog.ports import axis_port, padded, top_module
+from flow.backends.rtl.verilog.ports import CLOCKED, axis_port, padded, top_module
 from flow.backends.rtl.verilog.printer import assign, declare, declare_stream, instance, stream
 from flow.ir.graph import Input, IntGraph, Op
 
-CLOCKED = {"clk": "aclk", "rst": "~aresetn"}
 OP_FIFO = 2
 """Words of the FIFO behind an op."""
 
