@@ -9,7 +9,7 @@ from flow.backends.hls4ml.chains import Refusal
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.layers import AXES, layer_of
 from flow.backends.hls4ml.reuse_factors import reuse_refusals
-from flow.backends.hls4ml.wiring import wire
+from flow.cost.streams import streams
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Overflow
 from flow.ir.graph import (
@@ -59,29 +59,26 @@ def refusals(graph: IntGraph, target: Target) -> list[UnsupportedError]:
             layer_of(op, graph, target, op.inputs)
         except UnsupportedError as error:
             refused.append(error)
-    if not refused:
+    if not refused and target.io_type == "io_stream":
         try:
-            wire(graph, target)
+            streams(graph)
         except UnsupportedError as error:
             refused.append(error)
     return refused
 
 
-def _forms(graph: IntGraph, target: Target) -> list[UnsupportedError]:
-    return [refusal for op in graph.ops for refusal in _form_refusals(op, target)]
-
-
-def _form_refusals(op: Op, target: Target) -> Iterator[UnsupportedError]:
-    """Yield why neither hls4ml nor a kernel of ours computes an op exactly, and the way out.
+def _forms(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
+    """Yield which ops neither hls4ml nor a kernel of ours computes exactly, why, and the way out.
 
     A one-bit signed `ap_fixed` has no code for 0 - max_code, so its symmetric saturation gives -1 (`overflow_adjust` in
     `ap_fixed_base.h`). In a stream, a window of one row is computed as one over a sequence, which has no row to leave
     out (`conv_2d_buffer_latency_cl` in `nnet_conv2d_stream.h`).
     """
-    refused = _refused(op, target)
-    if refused:
-        what, remedy = refused
-        yield UnsupportedError(f"op '{op.name}' {what}", named=op.name, remedy=remedy)
+    for op in graph.ops:
+        refused = _refused(op, target)
+        if refused:
+            what, remedy = refused
+            yield UnsupportedError(f"op '{op.name}' {what}", named=op.name, remedy=remedy)
 
 
 def _refused(op: Op, target: Target) -> Refusal | None:
