@@ -58,9 +58,9 @@ def matmul_cost(op: MatMul, x: FixedFormat, reads: Shape, line_luts: int, target
     stream = target.io_type == "io_stream"
     positions = math.prod((reads if stream else op.shape)[:-1])
     # with Resource, a position begins when the one before is done (nnet_conv2d_resource.h, nnet_conv2d_stream.h)
-    each = reuse + (cost.depth if target.strategy == "Resource" and positions > 1 else 0)
+    turns = reuse + (cost.depth if target.strategy == "Resource" and positions > 1 else 0)
     # a dense reads its one word when it has written the result of the one before (nnet_dense_stream.h)
-    interval = reuse + cost.depth if stream and positions == 1 else positions * each
+    interval = reuse + cost.depth if stream and positions == 1 else positions * turns
     # im2col: every word of a window is chosen among the positions (nnet_conv2d_latency.h, fill_buffer)
     window_bits = int(np.count_nonzero(weight.any(axis=1))) * x.width
     select = 0 if stream else multiplexer_luts(positions, window_bits)
@@ -74,7 +74,7 @@ def matmul_cost(op: MatMul, x: FixedFormat, reads: Shape, line_luts: int, target
         memory_lut=cost.memory_lut + (line_luts if stream else 0),
         register_bits=cost.register_bits + held_bits,
         initiation_interval_cycles=interval,
-        latency_cycles=positions * each - 1 + cost.depth,
+        latency_cycles=positions * turns - 1 + cost.depth,
     )
 
 
@@ -154,14 +154,14 @@ def _stored(
     ]
     levels = 3 + tree_levels(terms) + 2 * any(casts)  # select, multiply, tree, accumulate, cast
     per_stage = levels_per_stage(target, part)
-    each = np.full(outputs, terms, np.int64)
+    terms_of = np.full(outputs, terms, np.int64)
     return Cost(
         adders=outputs * terms,
         adder_bits=outputs * (even_tree_bits(terms, product_bits, acc_bits) + acc_bits),
         multipliers=0 if is_po2(op.weight.codes) else units,
         shifts=units if is_po2(op.weight.codes) else 0,
         register_bits=n_out * acc_bits
-        + pipeline_register_bits(each, np.full(outputs, acc_bits), product_bits, levels, per_stage),
+        + pipeline_register_bits(terms_of, np.full(outputs, acc_bits), product_bits, levels, per_stage),
         logic_lut=units * lut_each + select + sum(casts),
         memory_lut=memory_lut,
         bram_18k=bram,

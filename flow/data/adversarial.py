@@ -71,8 +71,8 @@ def corner_inputs(graph: IntGraph) -> Codes:
 
 def _single_extremes(low: Codes, high: Codes) -> Codes:
     """Return each element alone at its smallest, then at its largest code: (2 * size, *port_shape)."""
-    each = np.eye(low.size, dtype=np.int64).reshape(-1, *low.shape)
-    return np.concatenate([each * end for end in (low, high) if end.any()])
+    ones = np.eye(low.size, dtype=np.int64).reshape(-1, *low.shape)
+    return np.concatenate([ones * end for end in (low, high) if end.any()])
 
 
 def _drivers(graph: IntGraph, pool: Codes) -> Codes:
@@ -85,7 +85,7 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
     low, high = (limits.reshape(-1) for limits in graph.port_limits())
     flat = pool.reshape(len(pool), -1).astype(np.float64)
     centred = flat - flat.mean(axis=0)
-    found = []
+    samples = []
     for name, sums in _accumulators(graph, pool).items():
         reader = graph[name]
         assert isinstance(reader, MatMul)
@@ -93,13 +93,13 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
             response = reader.weight.codes.astype(np.float64)
         else:
             response = centred.T @ (sums - sums.mean(axis=0))
-            found += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
+            samples += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
         for sign in (1, -1):
             towards_max = response.T * sign > 0
-            found.append(np.where(towards_max, high, low))
-    if not found:
+            samples.append(np.where(towards_max, high, low))
+    if not samples:
         return np.zeros((0, *graph.port_shape), np.int64)
-    return np.concatenate(found).astype(np.int64).reshape(-1, *graph.port_shape)
+    return np.concatenate(samples).astype(np.int64).reshape(-1, *graph.port_shape)
 
 
 def _accumulators(graph: IntGraph, pool: Codes) -> dict[str, Carrier]:
@@ -203,16 +203,16 @@ def _cast_distances(op: Op, exact: NDArray[np.int64], frac_bits: int) -> NDArray
     ends of the format and those beyond; and the extremes.
     """
     dropped = frac_bits - op.format.frac_bits
-    whole = op.cast.divisor << min(max(dropped, 0), 62 - op.cast.divisor.bit_length())
+    step = op.cast.divisor << min(max(dropped, 0), 62 - op.cast.divisor.bit_length())
     raised = max(-dropped, 0)
-    floor, rest = np.divmod(exact, whole)
+    floor, rest = np.divmod(exact, step)
     edges = [exact, -exact]
-    if whole > 1:
-        beyond, odd, negative = 2 * rest - whole, floor % 2 == 1, exact < 0
+    if step > 1:
+        beyond, odd, negative = 2 * rest - step, floor % 2 == 1, exact < 0
         for of_sign in (negative, ~negative):
             for of_parity in (odd, ~odd):
                 edges.append(np.where(of_sign & of_parity, np.abs(beyond), FAR))
-        edges += [np.where(beyond > 0, beyond, FAR), np.where(beyond < 0, -beyond, FAR), rest, whole - rest]
+        edges += [np.where(beyond > 0, beyond, FAR), np.where(beyond < 0, -beyond, FAR), rest, step - rest]
     for end in (op.format.min_code, op.format.max_code):
         outside = end + (1 if end > 0 else -1)
         edges += [np.abs(floor - (end >> raised)), np.abs(floor - (outside >> raised))]

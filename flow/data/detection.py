@@ -285,8 +285,10 @@ def mean_average_precision(
         DataError: no object of any class counts, or as `average_precision`.
         SpecError: as `average_precision`.
     """
-    each = [average_precision(detections, truths, number, iou, recalls) for number, iou in enumerate(iou_thresholds)]
-    there = [precision for precision in each if not np.isnan(precision)]
+    by_threshold = [
+        average_precision(detections, truths, number, iou, recalls) for number, iou in enumerate(iou_thresholds)
+    ]
+    there = [precision for precision in by_threshold if not np.isnan(precision)]
     if not there:
         raise DataError(f"no object of the {len(iou_thresholds)} classes counts in {len(truths)} images")
     return float(np.mean(there))

@@ -136,8 +136,8 @@ def _load(path: Path) -> Any:
     """Return the array of a `.npy` file, or the arrays of an `.npz` by name."""
     try:
         with path.open("rb") as file:  # np.load leaves a damaged archive open
-            found = np.load(file, allow_pickle=False)
-            return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+            content = np.load(file, allow_pickle=False)
+            return content if isinstance(content, np.ndarray) else {name: content[name] for name in content.files}
     except FileNotFoundError:
         raise DataError("no such file", file=path) from None
     except Exception as error:  # NumPy reports damage, pickles and other formats in many ways

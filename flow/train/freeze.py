@@ -267,7 +267,10 @@ def _folded_batchnorm(layer: Any) -> Group:
 
     def folded() -> list[Any]:
         values = layer.get_folded_weights()
-        return [value if each is None else each(value) for value, each in zip(values, quantizers, strict=True)]
+        return [
+            value if quantizer is None else quantizer(value)
+            for value, quantizer in zip(values, quantizers, strict=True)
+        ]
 
     kernel, bias = _in_graph(folded)
     return {"kernel": kernel, "bias": bias}

@@ -86,15 +86,15 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     for (name, tap), values in zip(taps.items(), outputs, strict=True):
         op = lowered[name]
         scaled = np.ldexp(values.astype(np.float64), op.format.frac_bits)
-        whole = np.rint(scaled)
-        if not (whole == scaled).all():
+        stored = np.rint(scaled)
+        if not (stored == scaled).all():
             raise UnsupportedError(
                 f"QKeras' output of layer '{tap}' is not on the grid of {op.format} "
-                f"({np.count_nonzero(whole != scaled)} elements, {arithmetic})",
+                f"({np.count_nonzero(stored != scaled)} elements, {arithmetic})",
                 model=lowered.name,
                 remedy="please report this model",
             )
-        results[op.name] = whole.astype(code_dtype(op.format)).reshape(len(codes), *op.shape)
+        results[op.name] = stored.astype(code_dtype(op.format)).reshape(len(codes), *op.shape)
     return SimResult(
         level="qkeras",
         codes=results,
@@ -115,12 +115,12 @@ def softmax_values(graph: IntGraph, codes: Mapping[str, Codes]) -> dict[str, NDA
     Returns:
         Name of the Softmax op -> (samples, *op.shape) float32.
     """
-    found = {}
+    results = {}
     for op in graph.ops:
         if isinstance(op, Softmax):
             values = to_values(codes[op.inputs[0]], graph[op.inputs[0]].format)
-            found[op.name] = np.asarray(tf.nn.softmax(tf.constant(values.astype(np.float32))))
-    return found
+            results[op.name] = np.asarray(tf.nn.softmax(tf.constant(values.astype(np.float32))))
+    return results
 
 
 def _only_double(call: Call) -> bool:
@@ -174,8 +174,8 @@ def _outputs(
     graph = tf.function(step, input_signature=[tf.TensorSpec(None, values.dtype) for values in inputs])
     parts = []
     for start in range(0, len(inputs[0]), BATCH):
-        found = graph(*(tf.constant(values[start : start + BATCH]) for values in inputs))
-        parts.append([np.asarray(tensor) for tensor in found])
+        outputs = graph(*(tf.constant(values[start : start + BATCH]) for values in inputs))
+        parts.append([np.asarray(tensor) for tensor in outputs])
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
