@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aspects import ASPECTS
 from test_architecture import ORDER
 
 import flow
@@ -90,6 +91,24 @@ def test_make_targets_exist() -> None:
 
 
 # -- links
+
+
+ASPECTS_HEAD = "| file | table | what a row says of an op | not asked of |\n|---|---|---|---|\n"
+
+
+def test_the_tables_of_an_op_are_listed(request: pytest.FixtureRequest) -> None:
+    """docs/extending.md names every table that a new op needs a row in, as tests/aspects.py lists them."""
+    path = ROOT / "docs" / "extending.md"
+    head, _, rest = path.read_text().partition(ASPECTS_HEAD)
+    rows = ""
+    for aspect in ASPECTS:
+        aside = ", ".join(op.__name__ for op in aspect.not_asked())
+        rows += f"| `{aspect.module.replace('.', '/')}.py` | `{aspect.table}` | {aspect.says} | {aside} |\n"
+    _, _, tail = rest.partition("\n\n")
+    expected = f"{head}{ASPECTS_HEAD}{rows}\n{tail}"
+    if request.config.getoption("--update-golden"):
+        path.write_text(expected)
+    assert path.read_text() == expected, "run pytest --update-golden tests/test_docs.py and read the diff"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -5,7 +5,7 @@ An output of the model whose exact results all have a value in its format keeps 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,22 +16,26 @@ from flow.frontend.extraction.activations import softmax_exponentials
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, narrowed, quantize
 from flow.ir.graph import (
     BatchNorm,
+    Conv,
+    Dense,
+    Gather,
     Input,
     IntGraph,
     LeakyRelu,
     Lookup,
-    MatMul,
     MaxPool,
+    Merge,
     Op,
     Relu,
     Requantize,
     Reshape,
     Softmax,
+    SumPool,
 )
 from flow.ir.intervals import Range, check_division, exact_result
 from flow.ir.names import identifier
 from flow.ir.tables import runs
-from flow.quantization.floats import FloatGraph, FloatOp, Function
+from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function
 from flow.quantization.modules import Module
 from flow.quantization.search import Choice, Parameters
 
@@ -156,11 +160,16 @@ class _Assembly:
 
     def _exact(self, bare: Op, op: FloatOp, parameters: Parameters | None) -> Op:
         """Return an op with its codes in it and a format that holds each of its results."""
-        if isinstance(bare, MatMul | BatchNorm):
-            assert parameters is not None
-            bare = replace(bare, **_constants(bare, parameters))
-        if isinstance(bare, MaxPool | Reshape):
-            return replace(bare, cast=replace(bare.cast, format=self._input(bare).format))
+        return ASSEMBLED[type(bare)](self, bare, parameters)
+
+    def _weighted(self, bare: Op, parameters: Parameters | None) -> Op:
+        assert parameters is not None
+        return self._covered(replace(bare, **_constants(bare, parameters)))
+
+    def _as_its_input(self, bare: Op, parameters: Parameters | None) -> Op:
+        return replace(bare, cast=replace(bare.cast, format=self._input(bare).format))
+
+    def _as_it_is(self, bare: Op, parameters: Parameters | None) -> Op:
         return self._covered(bare)
 
     def _covered(self, op: Op) -> Op:
@@ -200,6 +209,23 @@ class _Assembly:
         )
 
 
+ASSEMBLED: Mapping[type[Op], Callable[[_Assembly, Op, Parameters | None], Op]] = {
+    Dense: _Assembly._weighted,
+    Conv: _Assembly._weighted,
+    BatchNorm: _Assembly._weighted,
+    Relu: _Assembly._as_it_is,
+    LeakyRelu: _Assembly._as_it_is,
+    Merge: _Assembly._as_it_is,
+    MaxPool: _Assembly._as_its_input,
+    SumPool: _Assembly._as_it_is,
+    Reshape: _Assembly._as_its_input,
+    Gather: _Assembly._as_it_is,
+}
+"""How an op gets its codes and a format that holds each of its results; a `Function` becomes a table."""
+MADE_APART = (Input, *INTEGER_ONLY)
+"""Ops that are put together elsewhere: ports, casts, tables and a final softmax."""
+
+
 def _holds(fmt: FixedFormat, exact: FixedFormat) -> bool:
     """Say whether a format holds every value of another one, so that nothing is left to be rounded or clamped."""
     return fmt.frac_bits >= exact.frac_bits and fmt.int_bits >= exact.int_bits and fmt.signed >= exact.signed
@@ -216,8 +242,8 @@ def with_exact_slopes(op: FloatOp, bits: int) -> FloatOp:
     """Return a leaky ReLU with slopes rounded to codes of so many bits, but for powers of two; other ops unchanged."""
     if not isinstance(op.op, LeakyRelu):
         return op
-    assert op.weight is not None
-    largest = float(np.abs(op.weight).max())
+    assert op.slope is not None
+    largest = float(np.abs(op.slope).max())
     frac_bits = bits - 1 - int(np.ceil(np.log2(largest))) if largest > 0 else 0
-    slope = exact_codes(np.ldexp(np.rint(np.ldexp(op.weight, frac_bits)), -frac_bits))
-    return replace(op, op=replace(op.op, slope=slope), weight=slope.values)
+    slope = exact_codes(np.ldexp(np.rint(np.ldexp(op.slope, frac_bits)), -frac_bits))
+    return replace(op, op=replace(op.op, slope=slope), slope=slope.values)

@@ -8,7 +8,7 @@ function computes the float network, whose results steer the search, and the qua
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
@@ -21,10 +21,24 @@ from flow.errors import UnsupportedError
 from flow.frontend.base import Evaluate
 from flow.ir import sums
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import BatchNorm, Gather, LeakyRelu, MatMul, MaxPool, Merge, Relu, Reshape, SumPool
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Reshape,
+    SumPool,
+)
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS
 from flow.ir.steps import MERGE_FUNCTIONS
-from flow.quantization.floats import FloatOp, Function
+from flow.quantization.floats import INTEGER_ONLY, FloatOp, Function
 
 Floats = NDArray[Any]
 """float32 or float64 (samples, *shape)."""
@@ -37,42 +51,96 @@ BATCH_VALUES = 1 << 20
 def evaluate(op: FloatOp, inputs: Sequence[Floats], functions: Evaluate, dtype: type[Any] = np.float32) -> Floats:
     """Return the output of an op for some samples, in `dtype`."""
     x = inputs[0].astype(dtype, copy=False)
-    result = _result(op, [x, *(each.astype(dtype, copy=False) for each in inputs[1:])], functions, dtype)
+    result = RESULTS[type(op.op)](_Call(op, functions, dtype), x, *(y.astype(dtype, copy=False) for y in inputs[1:]))
     if op.divisor != 1:
         result = result / dtype(op.divisor)
     return result
 
 
-def _result(op: FloatOp, inputs: list[Floats], functions: Evaluate, dtype: type[Any]) -> Floats:
-    kind, x, whole = op.op, inputs[0], (slice(0, len(inputs[0])),)
-    if isinstance(kind, MatMul):
-        assert op.weight is not None and op.bias is not None
-        result = sums.sums_of_products(kind, sums.factor_of(kind, op.weight.astype(dtype)), x, whole)
-        result += op.bias.astype(dtype)
-        return result
-    if isinstance(kind, BatchNorm):
-        assert op.weight is not None and op.bias is not None
-        return np.asarray(x * op.weight.astype(dtype) + op.bias.astype(dtype))
-    if isinstance(kind, LeakyRelu):
-        assert op.weight is not None
-        return np.where(x < 0, x * op.weight.astype(dtype), x)
-    if isinstance(kind, Relu):
-        return np.clip(x, 0, None if op.limit is None else dtype(op.limit))
-    if isinstance(kind, Merge):
-        return reduce(MERGE_FUNCTIONS[kind.function], inputs)
-    if isinstance(kind, MaxPool):
-        return sums.pooled(kind, x, np.maximum, -np.inf, whole, dtype)
-    if isinstance(kind, SumPool):
-        weight = kind.weight.values[..., np.newaxis]
-        return np.asarray(sums.pooled(kind, x, np.add, 0, whole, dtype) * weight.astype(dtype))
-    if isinstance(kind, Reshape):
-        return x.reshape(len(x), *kind.shape)
-    if isinstance(kind, Gather):
-        flat = [each.reshape(len(x), -1) for each in inputs]
-        return np.take(np.concatenate([*flat, np.zeros((len(x), 1), dtype)], axis=1), kind.index, axis=1)
-    assert isinstance(kind, Function)
-    values = functions(kind.functions, np.ascontiguousarray(x, np.float32).reshape(-1))
-    return values.reshape(x.shape).astype(dtype, copy=False)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """An op that is evaluated, and how."""
+
+    op: FloatOp
+    functions: Evaluate
+    dtype: type[Any]
+
+    @property
+    def kind(self) -> Any:
+        """The op that it becomes: what it is."""
+        return self.op.op
+
+    def numbers(self) -> tuple[Floats, Floats]:
+        """Return factor and addend."""
+        factor, addend = self.op.numbers
+        return factor.astype(self.dtype), addend.astype(self.dtype)
+
+
+def _products(call: _Call, x: Floats) -> Floats:
+    factor, addend = call.numbers()
+    result = sums.sums_of_products(call.kind, sums.factor_of(call.kind, factor), x, (slice(0, len(x)),))
+    result += addend
+    return result
+
+
+def _scaled(call: _Call, x: Floats) -> Floats:
+    factor, addend = call.numbers()
+    return np.asarray(x * factor + addend)
+
+
+def _clipped(call: _Call, x: Floats) -> Floats:
+    return np.clip(x, 0, None if call.op.limit is None else call.dtype(call.op.limit))
+
+
+def _sloped(call: _Call, x: Floats) -> Floats:
+    assert call.op.slope is not None
+    return np.where(x < 0, x * call.op.slope.astype(call.dtype), x)
+
+
+def _merged(call: _Call, *inputs: Floats) -> Floats:
+    return reduce(MERGE_FUNCTIONS[call.kind.function], inputs)
+
+
+def _largest(call: _Call, x: Floats) -> Floats:
+    return sums.pooled(call.kind, x, np.maximum, -np.inf, (slice(0, len(x)),), call.dtype)
+
+
+def _summed(call: _Call, x: Floats) -> Floats:
+    weight = call.kind.weight.values[..., np.newaxis].astype(call.dtype)
+    return np.asarray(sums.pooled(call.kind, x, np.add, 0, (slice(0, len(x)),), call.dtype) * weight)
+
+
+def _reshaped(call: _Call, x: Floats) -> Floats:
+    return x.reshape(len(x), *call.kind.shape)
+
+
+def _gathered(call: _Call, *inputs: Floats) -> Floats:
+    flat = [x.reshape(len(x), -1) for x in inputs]
+    zero = np.zeros((len(flat[0]), 1), call.dtype)
+    return np.asarray(np.take(np.concatenate([*flat, zero], axis=1), call.kind.index, axis=1))
+
+
+def _of_function(call: _Call, x: Floats) -> Floats:
+    values = call.functions(call.kind.functions, np.ascontiguousarray(x, np.float32).reshape(-1))
+    return values.reshape(x.shape).astype(call.dtype, copy=False)
+
+
+RESULTS: Mapping[type[Op], Callable[..., Floats]] = {
+    Dense: _products,
+    Conv: _products,
+    BatchNorm: _scaled,
+    Relu: _clipped,
+    LeakyRelu: _sloped,
+    Merge: _merged,
+    MaxPool: _largest,
+    SumPool: _summed,
+    Reshape: _reshaped,
+    Gather: _gathered,
+    Function: _of_function,
+}
+"""What an op of a float graph computes, before what is left of an average divides it."""
+NOT_EVALUATED = (Input, *INTEGER_ONLY)
+"""Ops whose values are given, and those that no float graph has."""
 
 
 def batches(op: FloatOp, samples: int) -> Iterator[slice]:
@@ -136,29 +204,58 @@ class Reach:
 
 
 def reach_after(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
-    """Return how far the result of an op with quantized weights and bias reaches, and how fine it is.
+    """Return how far the result of an op goes for any inputs that go so far.
 
     Args:
-        op: the op, its weights and bias quantized.
-        inputs: the reach of each of its inputs; the result holds for every input within.
-        weight_frac_bits, bias_frac_bits: fraction bits of weights and bias; 0 without.
+        op: the op, with quantized numbers in it.
+        inputs: of each tensor that it reads.
+        weight_frac_bits: fraction bits of its factor or slope.
+        bias_frac_bits: of its addend.
     """
-    x, kind = inputs[0], op.op
-    if op.has_weights:
-        assert op.weight is not None and op.bias is not None
-        flat = np.abs(op.weight).reshape(-1, op.weight.shape[-1]).sum(axis=0)
-        largest = float((flat * x.largest + np.abs(op.bias)).max())
-        return Reach(max(x.frac_bits + weight_frac_bits, bias_frac_bits), largest)
-    if isinstance(kind, Merge):
-        finest = max(each.frac_bits for each in inputs)
-        if kind.function == "multiply":
-            largest = float(np.prod([each.largest for each in inputs]))
-            return Reach(sum(each.frac_bits for each in inputs), largest)
-        return Reach(finest, float(sum(each.largest for each in inputs)))
-    if isinstance(kind, SumPool):
-        largest = float((kind.window.counts(kind.shape[:-1]) * kind.weight.values).max() * x.largest)
-        return Reach(x.frac_bits + kind.weight.format.frac_bits, largest)
-    if isinstance(kind, LeakyRelu):
-        assert op.weight is not None
-        return Reach(x.frac_bits + max(0, weight_frac_bits), x.largest * max(1.0, float(np.abs(op.weight).max())))
-    return Reach(max(each.frac_bits for each in inputs), max(each.largest for each in inputs))
+    return REACHES[type(op.op)](op, inputs, weight_frac_bits, bias_frac_bits)
+
+
+def _weighted_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
+    (factor, addend), (x,) = op.numbers, inputs
+    flat = np.abs(factor).reshape(-1, factor.shape[-1]).sum(axis=0)
+    largest = float((flat * x.largest + np.abs(addend)).max())
+    return Reach(max(x.frac_bits + weight_frac_bits, bias_frac_bits), largest)
+
+
+def _sloped_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
+    assert op.slope is not None
+    (x,) = inputs
+    return Reach(x.frac_bits + max(0, weight_frac_bits), x.largest * max(1.0, float(np.abs(op.slope).max())))
+
+
+def _merged_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
+    assert isinstance(op.op, Merge)
+    if op.op.function == "multiply":
+        return Reach(sum(x.frac_bits for x in inputs), float(np.prod([x.largest for x in inputs])))
+    return Reach(max(x.frac_bits for x in inputs), float(sum(x.largest for x in inputs)))
+
+
+def _summed_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
+    assert isinstance(op.op, SumPool)
+    (x,), weight = inputs, op.op.weight
+    largest = float((op.op.window.counts(op.op.shape[:-1]) * weight.values).max() * x.largest)
+    return Reach(x.frac_bits + weight.format.frac_bits, largest)
+
+
+def _chosen_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
+    return Reach(max(x.frac_bits for x in inputs), max(x.largest for x in inputs))
+
+
+REACHES: Mapping[type[Op], Callable[[FloatOp, Sequence[Reach], int, int], Reach]] = {
+    Dense: _weighted_reach,
+    Conv: _weighted_reach,
+    BatchNorm: _weighted_reach,
+    Relu: _chosen_reach,
+    LeakyRelu: _sloped_reach,
+    Merge: _merged_reach,
+    MaxPool: _chosen_reach,
+    SumPool: _summed_reach,
+    Reshape: _chosen_reach,
+    Gather: _chosen_reach,
+}
+"""How fine and how large the result of an op can be; a `Function` becomes a table, whose values are codes."""

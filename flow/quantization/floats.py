@@ -7,7 +7,7 @@ position stands, and the real number is put there. So there is one reading of la
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -21,7 +21,26 @@ from flow.frontend.extraction.model import walk
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Constant, FixedFormat
-from flow.ir.graph import BatchNorm, Draft, Input, IntGraph, LeakyRelu, MatMul, Merge, Op, Relu, SumPool
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Draft,
+    Gather,
+    Input,
+    IntGraph,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
 
 Reals = NDArray[np.float64]
 
@@ -40,21 +59,27 @@ class Function(Op):
     functions: tuple[Any, ...]
 
 
+INTEGER_ONLY = (Requantize, Lookup, Softmax)
+"""Ops that no float graph has: they come of quantizing it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FloatOp:
     """One op of a float graph.
 
     Attributes:
         op: the op that it becomes: kind, inputs, shape, geometry, names. Its codes and formats mean nothing yet.
-        weight: real weights in the shape of the op's; scale of a batch norm, slope of a leaky ReLU.
-        bias: real (channels,): bias, or offset of a batch norm.
+        factor: real, what its input is multiplied by: the weights of a sum of products, the scale of a batch norm.
+        addend: real (channels,), what is added to that: the bias, or the offset.
+        slope: real, of a leaky ReLU.
         limit: of a ReLU: its largest output.
         divisor: by what the result is divided: what is left of an average.
     """
 
     op: Op
-    weight: Reals | None = None
-    bias: Reals | None = None
+    factor: Reals | None = None
+    addend: Reals | None = None
+    slope: Reals | None = None
     limit: float | None = None
     divisor: int = 1
 
@@ -76,7 +101,13 @@ class FloatOp:
     @property
     def has_weights(self) -> bool:
         """Whether it multiplies by constants that are searched for."""
-        return isinstance(self.op, MatMul | BatchNorm)
+        return self.factor is not None
+
+    @property
+    def numbers(self) -> tuple[Reals, Reals]:
+        """Factor and addend of an op that has weights."""
+        assert self.factor is not None and self.addend is not None
+        return self.factor, self.addend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,8 +159,10 @@ def float_graph(model: TrainedModel) -> FloatGraph:
     placed, numbers = _positions(network)
     builder = _Builder(placed, NOMINAL, None, None)
     graph = walk(builder).checked()
-    sloped = {layer.name for layer in network.layers if "slope" in layer.arrays}
-    ops = tuple(_with_numbers(op, numbers, builder.divisors, sloped) for op in graph.ops)
+    held = _Read(numbers, {layer.name for layer in network.layers if "slope" in layer.arrays})
+    ops = tuple(
+        FloatOp(op=op, divisor=builder.divisors.get(op.name, 1), **NUMBERS[type(op)](op, held)) for op in graph.ops
+    )
     softmaxes = {tensor.op: tensor.softmax for tensor in builder.tensors.values() if tensor.softmax is not None}
     return FloatGraph(name=graph.name, ops=ops, outputs=graph.outputs, softmaxes=softmaxes, warnings=network.warnings)
 
@@ -167,25 +200,52 @@ def _positions(network: Network) -> tuple[Network, Reals]:
     return replace(network, layers=layers), np.concatenate(numbers)
 
 
-def _with_numbers(op: Op, numbers: Reals, divisors: Mapping[str, int], sloped: set[str]) -> FloatOp:
-    divisor = divisors.get(op.name, 1)
-    if isinstance(op, MatMul):
-        weight, bias = _numbers(numbers, op.weight), _numbers(numbers, op.bias)
-        return FloatOp(op=op, weight=weight, bias=bias, divisor=divisor)
-    if isinstance(op, BatchNorm):
-        scale, offset = _numbers(numbers, op.scale), _numbers(numbers, op.offset)
-        return FloatOp(op=op, weight=scale, bias=offset, divisor=divisor)
-    if isinstance(op, LeakyRelu):
-        own = sloped.intersection(op.layers)
-        slope = _numbers(numbers, op.slope) if own else op.slope.values
-        return FloatOp(op=op, weight=slope, divisor=divisor)
-    if isinstance(op, Relu) and op.limit is not None:
-        return FloatOp(op=op, limit=float(np.ldexp(op.limit, -NOMINAL.frac_bits)), divisor=divisor)
-    return FloatOp(op=op, divisor=divisor)
+def _weighted(op: MatMul, read: _Read) -> dict[str, Any]:
+    return {"factor": read.numbers(op.weight), "addend": read.numbers(op.bias)}
 
 
-def _numbers(numbers: Reals, positions: Constant) -> Reals:
-    return numbers[positions.values.astype(np.int64)]
+def _scaled(op: BatchNorm, read: _Read) -> dict[str, Any]:
+    return {"factor": read.numbers(op.scale), "addend": read.numbers(op.offset)}
+
+
+def _sloped(op: LeakyRelu, read: _Read) -> dict[str, Any]:
+    return {"slope": read.numbers(op.slope) if read.sloped.intersection(op.layers) else op.slope.values}
+
+
+def _limited(op: Relu, read: _Read) -> dict[str, Any]:
+    return {} if op.limit is None else {"limit": float(np.ldexp(op.limit, -NOMINAL.frac_bits))}
+
+
+def _none(op: Op, read: _Read) -> dict[str, Any]:
+    return {}
+
+
+NUMBERS: Mapping[type[Op], Callable[..., dict[str, Any]]] = {
+    Input: _none,
+    Dense: _weighted,
+    Conv: _weighted,
+    BatchNorm: _scaled,
+    Relu: _limited,
+    LeakyRelu: _sloped,
+    Merge: _none,
+    MaxPool: _none,
+    SumPool: _none,
+    Reshape: _none,
+    Gather: _none,
+    Function: _none,
+}
+"""The fields of a FloatOp that hold an op's real numbers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """The numbers of a model by position, and the layers that have slopes of their own."""
+
+    by_position: Reals
+    sloped: set[str]
+
+    def numbers(self, positions: Constant) -> Reals:
+        return self.by_position[positions.values.astype(np.int64)]
 
 
 @dataclass(slots=True)

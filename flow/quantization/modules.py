@@ -15,11 +15,27 @@ it absorbs. For example, convolution -> add -> ReLU is one module, whose point i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from flow.ir.graph import BatchNorm, Gather, Input, LeakyRelu, MatMul, MaxPool, Merge, Pool, Relu, Reshape, SumPool
-from flow.quantization.floats import FloatGraph, FloatOp, Function
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Pool,
+    Relu,
+    Reshape,
+    SumPool,
+)
+from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function
 from flow.quantization.restructuring import reader_of_average
 
 MOST_SUMS = 2
@@ -101,14 +117,41 @@ def quantizations(cut: Mapping[str, Module]) -> tuple[int, int]:
 
 def _is_exact(graph: FloatGraph, op: FloatOp, points: str) -> bool:
     """Say whether an op makes codes of codes without rounding, whatever their format is."""
-    if op.divisor != 1:
-        return False
-    if isinstance(op.op, SumPool):
-        reader = reader_of_average(graph, op)
-        return reader is not None and isinstance(reader.op, MatMul)
-    if isinstance(op.op, Relu):
-        return points in ("unified", "wide-add")
-    return isinstance(op.op, MaxPool | Reshape | Gather)
+    return op.divisor == 1 and EXACT[type(op.op)](graph, op, points)
+
+
+def _always(graph: FloatGraph, op: FloatOp, points: str) -> bool:
+    return True
+
+
+def _never(graph: FloatGraph, op: FloatOp, points: str) -> bool:
+    return False
+
+
+def _in_a_unified_module(graph: FloatGraph, op: FloatOp, points: str) -> bool:
+    return points in ("unified", "wide-add")
+
+
+def _before_weights(graph: FloatGraph, op: FloatOp, points: str) -> bool:
+    reader = reader_of_average(graph, op)
+    return reader is not None and isinstance(reader.op, MatMul)
+
+
+EXACT: Mapping[type[Op], Callable[[FloatGraph, FloatOp, str], bool]] = {
+    Input: _always,
+    Dense: _never,
+    Conv: _never,
+    BatchNorm: _never,
+    Relu: _in_a_unified_module,
+    LeakyRelu: _never,
+    Merge: _never,
+    MaxPool: _always,
+    SumPool: _before_weights,
+    Reshape: _always,
+    Gather: _always,
+    Function: _never,
+}
+"""Whether an op makes codes of codes without rounding, if nothing is left of an average."""
 
 
 def _stays(graph: FloatGraph, op: FloatOp, points: str) -> bool:
@@ -116,11 +159,40 @@ def _stays(graph: FloatGraph, op: FloatOp, points: str) -> bool:
     reader = graph.alone(op.name)
     if reader is None or points not in ("unified", "wide-add") or op.divisor != 1 or isinstance(op.op, Function):
         return False
-    if isinstance(reader.op, Merge):
-        if reader.op.function == "multiply" or (points == "wide-add" and isinstance(op.op, MatMul)):
-            return False
-        return _sums(graph, reader) <= MOST_SUMS
-    return isinstance(reader.op, Relu | LeakyRelu) and not isinstance(op.op, Pool)
+    return ABSORBS[type(reader.op)](graph, reader, op, points)
+
+
+def _takes_nothing(graph: FloatGraph, reader: FloatOp, op: FloatOp, points: str) -> bool:
+    return False
+
+
+def _takes_sums(graph: FloatGraph, reader: FloatOp, op: FloatOp, points: str) -> bool:
+    assert isinstance(reader.op, Merge)
+    if reader.op.function == "multiply" or (points == "wide-add" and isinstance(op.op, MatMul)):
+        return False
+    return _sums(graph, reader) <= MOST_SUMS
+
+
+def _takes_all_but_pools(graph: FloatGraph, reader: FloatOp, op: FloatOp, points: str) -> bool:
+    return not isinstance(op.op, Pool)
+
+
+ABSORBS: Mapping[type[Op], Callable[[FloatGraph, FloatOp, FloatOp, str], bool]] = {
+    Dense: _takes_nothing,
+    Conv: _takes_nothing,
+    BatchNorm: _takes_nothing,
+    Relu: _takes_all_but_pools,
+    LeakyRelu: _takes_all_but_pools,
+    Merge: _takes_sums,
+    MaxPool: _takes_nothing,
+    SumPool: _takes_nothing,
+    Reshape: _takes_nothing,
+    Gather: _takes_nothing,
+    Function: _takes_nothing,
+}
+"""Whether an op computes in one accumulator with an op that it alone reads."""
+READS_NOTHING = (Input, *INTEGER_ONLY)
+"""Ops that read no other op of a float graph."""
 
 
 def _sums(graph: FloatGraph, merge: FloatOp) -> int:
@@ -146,13 +218,34 @@ def _positive(graph: FloatGraph) -> set[str]:
     """Return the ops whose results are never negative, whatever the inputs."""
     positive: set[str] = set()
     for op in graph.ops:
-        inherits = isinstance(op.op, Pool | Reshape | Gather) or (
-            isinstance(op.op, Merge) and op.op.function in ("add", "multiply", "maximum", "minimum")
-        )
-        function = isinstance(op.op, Function) and op.op.fused[-1].rpartition(", ")[2] in POSITIVE
-        if isinstance(op.op, Relu) or function or (inherits and positive.issuperset(op.inputs)):
+        if NEVER_NEGATIVE[type(op.op)](op.op, positive.issuperset(op.inputs)):
             positive.add(op.name)
     return positive
+
+
+def _inherited(op: Op, positive: bool) -> bool:
+    return positive
+
+
+def _unknown(op: Op, positive: bool) -> bool:
+    return False
+
+
+NEVER_NEGATIVE: Mapping[type[Op], Callable[[Any, bool], bool]] = {
+    Input: _unknown,
+    Dense: _unknown,
+    Conv: _unknown,
+    BatchNorm: _unknown,
+    Relu: lambda op, positive: True,
+    LeakyRelu: _unknown,
+    Merge: lambda op, positive: positive and op.function in ("add", "multiply", "maximum", "minimum"),
+    MaxPool: _inherited,
+    SumPool: _inherited,
+    Reshape: _inherited,
+    Gather: _inherited,
+    Function: lambda op, positive: op.fused[-1].rpartition(", ")[2] in POSITIVE,
+}
+"""Whether the result of an op is never negative, from the op and whether none of its inputs is."""
 
 
 def shared_formats(graph: FloatGraph, cut: Mapping[str, Module]) -> Mapping[str, str]:

@@ -8,9 +8,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.ir.graph import BatchNorm, Conv, Dense, Gather, MatMul, MaxPool, Op, Pool, Reshape, SumPool
-from flow.ir.windows import Shape
-from flow.quantization.floats import FloatGraph, FloatOp, Reals
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Reshape,
+    SumPool,
+)
+from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function, Reals
 
 Rewrite = Callable[[FloatOp, FloatOp], FloatOp | None]
 """Given an op and its only reader, return the op that does both, under one of their names, or None to leave them."""
@@ -33,9 +46,8 @@ def fold_batchnorms(graph: FloatGraph) -> FloatGraph:
 def _fold_back(first: FloatOp, second: FloatOp) -> FloatOp | None:
     if not (isinstance(first.op, MatMul) and isinstance(second.op, BatchNorm)) or first.divisor != 1:
         return None
-    scale, offset = _of(second)
-    weight, bias = _of(first)
-    return replace(second, op=_both(first, second, first.op), weight=weight * scale, bias=bias * scale + offset)
+    (scale, offset), (weight, bias) = second.numbers, first.numbers
+    return replace(second, op=_both(first, second, first.op), factor=weight * scale, addend=bias * scale + offset)
 
 
 def _fold_ahead(first: FloatOp, second: FloatOp) -> FloatOp | None:
@@ -43,11 +55,11 @@ def _fold_ahead(first: FloatOp, second: FloatOp) -> FloatOp | None:
         return None
     if isinstance(second.op, Conv) and any(second.op.window.padding):
         return None
-    (scale, offset), (weight, bias) = _of(first), _of(second)
+    (scale, offset), (weight, bias) = first.numbers, second.numbers
     filters = weight.shape[-1]
     own = by_input_channel(second.op, scale)
     added = (weight * by_input_channel(second.op, offset)).reshape(-1, filters).sum(axis=0)
-    return replace(second, op=_both(first, second, second.op), weight=weight * own, bias=bias + added)
+    return replace(second, op=_both(first, second, second.op), factor=weight * own, addend=bias + added)
 
 
 def by_input_channel(op: MatMul, channels: Reals) -> Reals:
@@ -66,8 +78,7 @@ def fold_averages(graph: FloatGraph) -> FloatGraph:
     for average in graph.ops:
         reader = reader_of_average(graph, average)
         if average.divisor != 1 and reader is not None and isinstance(reader.op, MatMul):
-            assert reader.weight is not None
-            divided = replace(reader, weight=reader.weight / average.divisor)
+            divided = replace(reader, factor=reader.numbers[0] / average.divisor)
             exact = replace(average, divisor=1)
             swaps = {average.name: exact, reader.name: divided}
             return fold_averages(replace(graph, ops=tuple(swaps.get(op.name, op) for op in graph.ops)))
@@ -82,11 +93,6 @@ def reader_of_average(graph: FloatGraph, op: FloatOp) -> FloatOp | None:
     while reader is not None and isinstance(reader.op, Reshape):
         reader = graph.alone(reader.name)
     return reader
-
-
-def _of(op: FloatOp) -> tuple[Reals, Reals]:
-    assert op.weight is not None and op.bias is not None
-    return op.weight, op.bias
 
 
 def _both(first: FloatOp, second: FloatOp, kept: Op) -> Op:
@@ -161,22 +167,46 @@ def _pairs(graph: FloatGraph) -> list[tuple[str, tuple[str, ...], str]]:
 
 def _scales(graph: FloatGraph, op: FloatOp) -> bool:
     """Say whether an op gives s times its output for s times its input, channel by channel."""
-    if isinstance(op.op, Gather):
-        source = graph[op.inputs[0]].op.shape
-        return len(op.inputs) == 1 and _keeps_channels(op.op.index, source)
-    return op.op.kind in ("relu", "maxpool") or (isinstance(op.op, Pool) and not isinstance(op.op, MaxPool))
+    return SCALES[type(op.op)](graph, op)
 
 
-def _keeps_channels(index: np.typing.NDArray[np.int64], source: Shape) -> bool:
-    """Say whether a gather takes each code from the channel it goes to, or puts a zero."""
-    channels = source[-1]
-    if index.shape[-1] != channels:
+def _keeps_channels(graph: FloatGraph, op: FloatOp) -> bool:
+    """Say whether a gather of one tensor takes each code from the channel it goes to, or puts a zero."""
+    assert isinstance(op.op, Gather)
+    index, channels = op.op.index, graph[op.inputs[0]].op.shape[-1]
+    if len(op.inputs) != 1 or index.shape[-1] != channels:
         return False
     return bool(((index < 0) | (index % channels == np.arange(channels))).all())
 
 
+def _yes(graph: FloatGraph, op: FloatOp) -> bool:
+    return True
+
+
+def _no(graph: FloatGraph, op: FloatOp) -> bool:
+    return False
+
+
+SCALES: Mapping[type[Op], Callable[[FloatGraph, FloatOp], bool]] = {
+    Dense: _no,
+    Conv: _no,
+    BatchNorm: _no,
+    Relu: _yes,
+    LeakyRelu: _no,
+    Merge: _no,
+    MaxPool: _yes,
+    SumPool: _yes,
+    Reshape: _no,
+    Gather: _keeps_channels,
+    Function: _no,
+}
+"""Whether an op that reads another passes a factor per channel on."""
+READS_NOTHING = (Input, *INTEGER_ONLY)
+"""Ops that read no other op of a float graph."""
+
+
 def _equalized(first: FloatOp, second: FloatOp) -> tuple[FloatOp, FloatOp]:
-    (weight, bias), (read, _) = _of(first), _of(second)
+    (weight, bias), (read, _) = first.numbers, second.numbers
     assert isinstance(second.op, MatMul)
     out = np.abs(weight).reshape(-1, weight.shape[-1]).max(axis=0)
     into = _reach_by_input(second.op, read)
@@ -184,7 +214,7 @@ def _equalized(first: FloatOp, second: FloatOp) -> tuple[FloatOp, FloatOp]:
     factor = np.ones_like(out)
     factor[usable] = np.sqrt(out[usable] / into[usable])
     read = read * by_input_channel(second.op, factor)
-    return replace(first, weight=weight / factor, bias=bias / factor), replace(second, weight=read)
+    return replace(first, factor=weight / factor, addend=bias / factor), replace(second, factor=read)
 
 
 def _reach_by_input(op: MatMul, weight: Reals) -> Reals:

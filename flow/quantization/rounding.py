@@ -44,9 +44,9 @@ def reconstruct(task: Task, choice: Choice) -> Choice:
 
 def _flipped(task: Task, op: FloatOp, chosen: Parameters) -> Codes:
     """Return the codes of an op's weights after all flips that lower the squared error of its sums."""
-    assert op.weight is not None and isinstance(op.op, MatMul)
+    assert isinstance(op.op, MatMul)
     weight = chosen.weight
-    low, high = _neighbours(op.weight, weight, task)
+    low, high = _neighbours(op.numbers[0], weight, task)
     groups = op.op.groups if isinstance(op.op, Conv) else 1
     products = _products(task, op, chosen, groups)
     step = np.ldexp(1.0, -weight.frac_bits).reshape(groups, 1, -1)

@@ -58,7 +58,7 @@ class Parameters:
 
     def put_into(self, op: FloatOp) -> FloatOp:
         """Return the op with the values of the codes in it."""
-        return replace(op, weight=self.weight.values, bias=self.bias_values)
+        return replace(op, factor=self.weight.values, addend=self.bias_values)
 
     @property
     def bias_values(self) -> Reals:
@@ -126,9 +126,8 @@ class Task:
         assert own.weight_bits is not None and own.weights is not None
         candidates = {}
         for op in self.module.weighted:
-            assert op.weight is not None
             candidates[op.name] = weight_candidates(
-                op.weight, own.weight_bits, own.weights, self.settings.per_channel, offsets
+                op.numbers[0], own.weight_bits, own.weights, self.settings.per_channel, offsets
             )
         object.__setattr__(self, "weights", candidates)
 
@@ -146,17 +145,17 @@ class Task:
 
     def bias_of(self, op: FloatOp, weight: WeightCodes) -> Reals:
         """Return the real bias of an op with these weights: corrected for their mean error, if that is asked for."""
-        assert op.bias is not None
+        _, bias = op.numbers
         if not self.settings.bias_correction:
-            return op.bias
-        got = replace(op, weight=weight.values)
+            return bias
+        got = replace(op, factor=weight.values)
         x, goal = self.inputs[op.inputs[0]].values, self.results[op.name]
 
         def lacking(part: slice) -> Reals:
             return _channel_sums(goal[part]) - _channel_sums(evaluate(got, [x[part]], self.functions))
 
         total = sum(over_batches(op, len(x), lacking))
-        return np.asarray(op.bias + total / (goal.size // goal.shape[-1]))
+        return np.asarray(bias + total / (goal.size // goal.shape[-1]))
 
     def bias_candidates(self, op: FloatOp, biases: Sequence[Reals]) -> tuple[int, ...]:
         """Return fraction bits for the bias of an op: none finer than its sums."""
@@ -272,7 +271,7 @@ def _results(task: Task, parameters: Mapping[str, Rows], carrier: type[Any], par
     sums = {}
     for op in ops:  # without bias: one sum of products for all biases
         for number, row in enumerate(parameters[op.name]):
-            bare = replace(row[0].put_into(op), bias=np.zeros_like(op.bias))
+            bare = replace(row[0].put_into(op), addend=np.zeros_like(op.addend))
             sums[op.name, number] = evaluate(bare, [inputs[op.inputs[0]]], task.functions, carrier)
     for numbers in product(*(range(len(parameters[op.name])) for op in ops)):
         for bias in range(biases):

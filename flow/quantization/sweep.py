@@ -10,11 +10,24 @@ import numpy as np
 from flow.errors import UnsupportedError, at
 from flow.frontend.base import Evaluate
 from flow.ir.fixed import Cast, FixedFormat, Overflow, exact_within, quantize, to_values
-from flow.ir.graph import Input, SumPool
+from flow.ir.graph import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Reshape,
+    SumPool,
+)
 from flow.quantization.assembly import with_exact_slopes
 from flow.quantization.candidates import code_range, covering_frac_bits, output_format
 from flow.quantization.evaluation import Floats, evaluated
-from flow.quantization.floats import FloatGraph, FloatOp, Function
+from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function
 from flow.quantization.modules import WIDE_BITS, Module, modules, shared_formats
 from flow.quantization.search import Choice, Quantized, Task, chosen_codes, squared_errors
 from flow.quantization.settings import MAX_BITS, QuantSettings
@@ -263,14 +276,38 @@ def shared_grids(plan: Plan, ports: Mapping[str, Floats]) -> dict[str, Shared]:
 
 def format_after(op: FloatOp, inputs: Sequence[FixedFormat]) -> FixedFormat:
     """Return the format of an exact op's output, wide enough for what the search asks of it: grid and range."""
-    finest = max(x.frac_bits for x in inputs)
-    signed = any(x.signed for x in inputs) and op.op.kind != "relu"
-    int_bits = max(x.int_bits for x in inputs)
-    if isinstance(op.op, SumPool):
-        pixels = op.op.window.pixels
-        finest += op.op.weight.format.frac_bits
-        int_bits += int(np.ceil(np.log2(pixels))) - op.op.weight.format.frac_bits + op.op.weight.format.width
-    return FixedFormat(signed, int_bits, finest)
+    return EXACT_FORMATS[type(op.op)](op.op, _common(inputs))
+
+
+def _common(inputs: Sequence[FixedFormat]) -> FixedFormat:
+    signed, int_bits = any(x.signed for x in inputs), max(x.int_bits for x in inputs)
+    return FixedFormat(signed, int_bits, max(x.frac_bits for x in inputs))
+
+
+def _as_it_is(op: Op, x: FixedFormat) -> FixedFormat:
+    return x
+
+
+def _without_sign(op: Relu, x: FixedFormat) -> FixedFormat:
+    return replace(x, signed=False)
+
+
+def _summed(op: SumPool, x: FixedFormat) -> FixedFormat:
+    weight = op.weight.format
+    int_bits = int(np.ceil(np.log2(op.window.pixels))) - weight.frac_bits + weight.width
+    return FixedFormat(x.signed, x.int_bits + int_bits, x.frac_bits + weight.frac_bits)
+
+
+EXACT_FORMATS: Mapping[type[Op], Callable[..., FixedFormat]] = {
+    Relu: _without_sign,
+    MaxPool: _as_it_is,
+    SumPool: _summed,
+    Reshape: _as_it_is,
+    Gather: _as_it_is,
+}
+"""The format of an exact op's output, from the op and the format that holds all its inputs."""
+INEXACT = (Input, Dense, Conv, BatchNorm, LeakyRelu, Merge, *INTEGER_ONLY)
+"""Ops whose results are rounded to a format that is searched for, or come so from outside."""
 
 
 def port_formats(

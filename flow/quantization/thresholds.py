@@ -53,12 +53,12 @@ def _parameters(task: Task, op: FloatOp) -> Parameters:
     rows = candidate_parameters(task, op)
     covers = task.settings.offsets.index(0)
     if rule in ("mse", "independent"):
-        assert op.weight is not None and op.bias is not None
-        errors = _output_errors(task, op) if rule == "independent" else _weight_errors(op.weight, candidates)
+        factor, addend = op.numbers
+        errors = _output_errors(task, op) if rule == "independent" else _weight_errors(factor, candidates)
         if not task.settings.per_channel:
             errors = np.broadcast_to(errors.sum(axis=1, keepdims=True), errors.shape)
         chosen = errors.argmin(axis=0)
-        bias = int(np.argmin([np.square(tried.bias_values - op.bias).sum() for tried in rows[covers]]))
+        bias = int(np.argmin([np.square(tried.bias_values - addend).sum() for tried in rows[covers]]))
     else:
         chosen, bias = np.full(op.channels, covers), covers
     return Parameters.picked([row[bias] for row in rows], chosen)
@@ -78,7 +78,7 @@ def _output_errors(task: Task, op: FloatOp) -> Reals:
         goal = task.target[part].reshape(-1, task.target.shape[-1])
         squared = []
         for candidate in task.weights[op.name]:
-            tried = replace(op, weight=candidate.values)
+            tried = replace(op, factor=candidate.values)
             values = {**inputs, op.name: evaluate(tried, [inputs[op.inputs[0]]], task.functions)}
             off = tail(task, values, np.float32).reshape(goal.shape) - goal
             squared.append(np.square(off, dtype=np.float64).sum(axis=0))

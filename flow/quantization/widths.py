@@ -147,7 +147,7 @@ def _settings(own: LayerSettings | None, width: int) -> LayerSettings:
 
 def _numbers(module: Module) -> int:
     """Return how many weights and output values a module has."""
-    weights = sum(op.weight.size for op in module.weighted if op.weight is not None)
+    weights = sum(op.numbers[0].size for op in module.weighted)
     return int(weights + math.prod(module.point.op.shape))
 
 

@@ -6,14 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import zoo
 from aspects import ASPECTS, Aspect
 
+from flow.backends.hls4ml.kernels import kernel as hls_kernel
+from flow.backends.rtl.verilog.kernels import kernels as netlists
+from flow.cost.energy import static_energy
+from flow.cost.estimation import estimate
+from flow.cost.fifos import fifos
+from flow.ir import reference
 from flow.ir.fixed import Cast, FixedFormat
-from flow.ir.graph import OPS, Input, IntGraph, Op
-from flow.ir.intervals import exact_result
-from flow.ir.steps import step_of
+from flow.ir.graph import OPS, Draft, Input, IntGraph, Op, Requantize, to_text
+from flow.ir.intervals import exact_result, inexact_in
+from flow.ir.passes.fuse_requantize import fuse_requantize
+from flow.target import Target
+from flow.verification import causes, faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,10 +54,27 @@ def test_the_zoo_has_every_op() -> None:
     assert {type(op) for name in zoo.ROWS for op in zoo.row(name).ops} == set(OPS)
 
 
+GRAPH = Draft(
+    name="g",
+    ops=(PORT, SQUARE, Requantize(name="q", inputs=("y",), shape=(2,), cast=Cast(S4))),
+    outputs=("q",),
+)
+CODES = np.zeros((1, 2), np.int64)
+SITE = causes.Site(op=SQUARE, formats={"x": S4}, inputs={"x": CODES}, observed=CODES, exact=CODES, frac_bits=0)
 ASKED: dict[str, Callable[[], object]] = {
     "a graph": lambda: IntGraph(name="g", ops=(PORT, SQUARE)),
+    "text": lambda: to_text(GRAPH),
     "bounds": lambda: exact_result(SQUARE, S4),
-    "the reference": lambda: step_of(SQUARE, PORT),
+    "exactness in floats": lambda: inexact_in(GRAPH, 24),
+    "the reference": lambda: reference.run(GRAPH, CODES),
+    "passes": lambda: fuse_requantize(GRAPH),
+    "causes": lambda: list(causes.settings(SITE)),
+    "faults": lambda: list(faults.faults(SITE, CODES > 0)),
+    "energy": lambda: static_energy(GRAPH),
+    "resources": lambda: estimate(GRAPH, Target()),
+    "FIFOs": lambda: fifos(GRAPH),
+    "a kernel of nnet_flow.h": lambda: hls_kernel(SQUARE, GRAPH, False),
+    "netlists": lambda: list(netlists(SQUARE, GRAPH)),
 }
 
 
