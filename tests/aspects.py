@@ -33,9 +33,9 @@ class Aspect(NamedTuple):
 
 # fmt: off
 ASPECTS = (
-    Aspect("flow.ir.graph", "READS", "how many inputs it reads"),
-    Aspect("flow.ir.graph", "SHAPES", "the shape of its output, and what must hold between it and its inputs"),
-    Aspect("flow.ir.graph", "TEXTS", "how it reads in the text of a graph"),
+    Aspect("flow.ir.checks", "READS", "how many inputs it reads"),
+    Aspect("flow.ir.checks", "SHAPES", "the shape of its output, and what must hold between it and its inputs"),
+    Aspect("flow.ir.forms", "TEXTS", "how it reads in the text of a graph"),
     Aspect("flow.ir.steps", "STEPS", "what it computes: its meaning", "GIVEN"),
     Aspect("flow.ir.intervals", "BOUNDS", "how far its exact result goes, and on which grid"),
     Aspect("flow.ir.passes.fuse_requantize", "TAKES", "what of the ReLU and the cast behind it becomes its own"),

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from nets import Net, altered, s, u
 
 from flow.ir.fixed import Cast, Constant, Overflow, Rounding
-from flow.ir.graph import LARGE_ARRAY, IntGraph, from_json, to_json, to_text
+from flow.ir.forms import LARGE_ARRAY
+from flow.ir.graph import IntGraph, from_json, to_json, to_text
 from flow.ir.names import GENERATED, MAX_LENGTH, RESERVED, identifier
 from flow.ir.passes import lower
 

@@ -19,7 +19,7 @@ from flow.errors import DataError, FlowError, SpecError, UnsupportedError
 from flow.frontend.keras import LAYERS
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
-from flow.ir.fixed import FixedFormat, Overflow, Rounding
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.fixed import quantize as quantize_values
 from flow.ir.graph import IntGraph, Lookup, MatMul, Merge, Requantize, from_json, to_json
 from flow.ir.passes import lower
@@ -290,9 +290,8 @@ def test_a_table_is_what_keras_computes_of_each_code() -> None:
     tanh = next(op for op in graph.ops if isinstance(op, Lookup))
     x = graph[tanh.inputs[0]].format
     codes = np.arange(x.min_code, x.max_code + 1)
-    wanted = quantize_values(
-        np.tanh(np.ldexp(codes.astype(float), -x.frac_bits)), tanh.format, Rounding.RND_CONV, Overflow.SAT
-    )
+    cast = Cast(tanh.format, Rounding.RND_CONV, Overflow.SAT)
+    wanted = quantize_values(np.tanh(np.ldexp(codes.astype(float), -x.frac_bits)), cast)
     found = tanh.values[np.searchsorted(tanh.starts, codes, side="right") - 1]
     assert np.abs(found - wanted).max() <= 1 and np.count_nonzero(found != wanted) <= 2  # float32 beside float64
 

@@ -1,0 +1,153 @@
+"""What must hold between an op and those it reads, beyond what the types say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from flow.ir.ops import (
+    MERGES,
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    Lookup,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+    arrays,
+    constants,
+)
+from flow.ir.windows import Shape
+
+
+def check(op: Op, *inputs: Op) -> None:
+    """Check an op that reads these ops.
+
+    Raises:
+        AssertionError: it reads too few or too many, holds codes that are no int64 or outside their format, or its
+            shape does not follow from theirs.
+    """
+    fewest, most = READS[type(op)]
+    assert fewest <= len(op.inputs) <= most, f"{op.name}: reads {op.inputs}"
+    held = constants(op)
+    for name, codes in (arrays(op) | {name: constant.codes for name, constant in held.items()}).items():
+        assert codes.dtype == np.int64, f"{op.name}: {name} is not int64"
+    for constant in held.values():
+        low, high, fmt = int(constant.codes.min(initial=0)), int(constant.codes.max(initial=0)), constant.format
+        assert fmt.min_code <= low and high <= fmt.max_code, f"{op.name}: codes {low}..{high} outside {fmt}"
+    expected = SHAPES[type(op)](op, *inputs)
+    assert op.shape == expected, f"{op.name}: shape {op.shape} does not follow from its input: {expected}"
+
+
+MANY = 1 << 16
+READS: Mapping[type[Op], tuple[int, int]] = {
+    Input: (0, 0),
+    Dense: (1, 1),
+    Conv: (1, 1),
+    BatchNorm: (1, 1),
+    Relu: (1, 1),
+    LeakyRelu: (1, 1),
+    Requantize: (1, 1),
+    Merge: (2, MANY),
+    MaxPool: (1, 1),
+    SumPool: (1, 1),
+    Reshape: (1, 1),
+    Gather: (1, MANY),
+    Lookup: (1, 1),
+    Softmax: (1, 1),
+}
+"""How many inputs an op reads: the fewest and the most."""
+
+
+def _own_shape(op: Op) -> Shape:
+    return op.shape
+
+
+def _shape_of_input(op: Op, x: Op) -> Shape:
+    return x.shape
+
+
+def _dense_shape(op: Dense, x: Op) -> Shape | None:
+    n_in, n_out = op.weight.codes.shape
+    assert op.shape[-1] == n_out == op.bias.codes.shape[0], f"{op.name}: channels differ"
+    return (*x.shape[:-1], n_out) if n_in == x.shape[-1] else None
+
+
+def _conv_shape(op: Conv, x: Op) -> Shape | None:
+    *size, channels, filters = op.weight.codes.shape
+    assert op.shape[-1] == filters == op.bias.codes.shape[0], f"{op.name}: channels differ"
+    fits = op.window.size == tuple(size) and channels * op.groups == x.shape[-1] and filters % op.groups == 0
+    return (*op.window.positions(x.shape), filters) if fits else None
+
+
+def _batchnorm_shape(op: BatchNorm, x: Op) -> Shape | None:
+    return x.shape if op.scale.codes.shape == op.offset.codes.shape == x.shape[-1:] else None
+
+
+def _leaky_relu_shape(op: LeakyRelu, x: Op) -> Shape | None:
+    return x.shape if np.broadcast_shapes(op.slope.codes.shape, x.shape) == x.shape else None
+
+
+def _merge_shape(op: Merge, x: Op, *others: Op) -> Shape | None:
+    return x.shape if all(other.shape == x.shape for other in others) and op.function in MERGES else None
+
+
+def _max_pool_shape(op: MaxPool, x: Op) -> Shape:
+    assert op.format == x.format, f"{op.name}: changes the format"
+    return (*op.window.positions(x.shape), x.shape[-1])
+
+
+def _sum_pool_shape(op: SumPool, x: Op) -> Shape | None:
+    positions = op.window.positions(x.shape)
+    return (*positions, x.shape[-1]) if op.weight.codes.shape == positions else None
+
+
+def _reshape_shape(op: Reshape, x: Op) -> Shape | None:
+    assert op.format == x.format, f"{op.name}: changes the format"
+    return op.shape if math.prod(op.shape) == math.prod(x.shape) else None
+
+
+def _gather_shape(op: Gather, *inputs: Op) -> Shape | None:
+    total = sum(math.prod(x.shape) for x in inputs)
+    return op.index.shape if op.index.min() >= -1 and op.index.max() < total else None
+
+
+def _lookup_shape(op: Lookup, x: Op) -> Shape:
+    assert op.starts.shape == op.values.shape and op.starts[0] == x.format.min_code, op.name
+    assert (np.diff(op.starts) > 0).all(), f"{op.name}: runs are not in order"
+    return x.shape
+
+
+def _softmax_shape(op: Softmax, x: Op) -> Shape:
+    assert len(op.exponentials) == 1 << x.format.width, f"{op.name}: exponentials do not fit"
+    return x.shape
+
+
+SHAPES: Mapping[type[Op], Callable[..., Shape | None]] = {
+    Input: _own_shape,
+    Dense: _dense_shape,
+    Conv: _conv_shape,
+    BatchNorm: _batchnorm_shape,
+    Relu: _shape_of_input,
+    LeakyRelu: _leaky_relu_shape,
+    Requantize: _shape_of_input,
+    Merge: _merge_shape,
+    MaxPool: _max_pool_shape,
+    SumPool: _sum_pool_shape,
+    Reshape: _reshape_shape,
+    Gather: _gather_shape,
+    Lookup: _lookup_shape,
+    Softmax: _softmax_shape,
+}
+"""The shape of an op's output, from the op and those it reads; None if it cannot read them so. Asserts what else holds
+between them."""

@@ -1,0 +1,155 @@
+"""An op as JSON types and as a line of text.
+
+In JSON its value types are laid flat, so that a graph reads as it always did: the `cast` as `format`, `rounding`,
+`overflow` and `divisor`, a constant `weight` as `weight` and `weight_format`, a window as `window`, `strides` and
+`padding`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
+from flow.ir.ops import (
+    OPS,
+    BatchNorm,
+    Conv,
+    Dense,
+    Gather,
+    Input,
+    LeakyRelu,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Merge,
+    Op,
+    Relu,
+    Requantize,
+    Reshape,
+    Softmax,
+    SumPool,
+)
+from flow.ir.windows import Window
+
+
+def op_to_json(op: Op) -> dict[str, Any]:
+    """Return an op as JSON types; weights are nested lists of integers, or of large arrays the bytes as text."""
+    out: dict[str, Any] = {"kind": op.kind}
+    for item in fields(op):
+        value = getattr(op, item.name)
+        if isinstance(value, Cast):
+            modes = {"rounding": value.rounding.value, "overflow": value.overflow.value}
+            out |= {"format": value.format.to_json(), **modes, "divisor": value.divisor}
+        elif isinstance(value, Constant):
+            out |= {item.name: _array_to_json(value.codes), f"{item.name}_format": value.format.to_json()}
+        elif isinstance(value, Window):
+            size = {} if isinstance(op, Conv) else {"window": list(value.size)}  # a convolution's is its weight's
+            out |= {**size, "strides": list(value.strides), "padding": list(value.padding)}
+        elif isinstance(value, FixedFormat):
+            out[item.name] = value.to_json()
+        elif isinstance(value, np.ndarray):
+            out[item.name] = _array_to_json(value)
+        else:
+            out[item.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+LARGE_ARRAY = 100_000
+"""Arrays of more numbers are bytes in JSON: as a list they would take some hundred bytes of memory a number."""
+SMALLEST_TYPES = ("<i1", "<i2", "<i4", "<i8")
+
+
+def _array_to_json(codes: Codes) -> Any:
+    if codes.size <= LARGE_ARRAY:
+        return codes.tolist()
+    low, high = int(codes.min()), int(codes.max())
+    dtype = next(each for each in SMALLEST_TYPES if np.iinfo(each).min <= low and high <= np.iinfo(each).max)
+    return {
+        "shape": list(codes.shape),
+        "dtype": dtype,
+        "base64": base64.b64encode(codes.astype(dtype).tobytes()).decode(),
+    }
+
+
+def _array_from_json(data: Any) -> Codes:
+    if isinstance(data, list):
+        return np.array(data, np.int64)
+    flat = np.frombuffer(base64.b64decode(data["base64"]), np.dtype(data["dtype"]))
+    return np.asarray(flat.astype(np.int64).reshape(data["shape"]))
+
+
+def op_from_json(data: dict[str, Any]) -> Op:
+    """Return the op that `op_to_json` wrote."""
+    kinds = {cls.kind: cls for cls in OPS}
+    cls = kinds[data["kind"]]
+    return cls(**{item.name: FROM_JSON[str(item.type)](data, item.name) for item in fields(cls)})
+
+
+def _cast_from_json(data: Mapping[str, Any], name: str) -> Cast:
+    modes = Rounding(data["rounding"]), Overflow(data["overflow"])
+    return Cast(FixedFormat.from_json(data["format"]), *modes, data["divisor"])
+
+
+def _constant_from_json(data: Mapping[str, Any], name: str) -> Constant:
+    return Constant(_array_from_json(data[name]), FixedFormat.from_json(data[f"{name}_format"]))
+
+
+def _window_from_json(data: Mapping[str, Any], name: str) -> Window:
+    size = data[name] if name in data else _array_from_json(data["weight"]).shape[:-2]
+    return Window.with_padding(tuple(size), tuple(data["strides"]), tuple(data["padding"]))
+
+
+FROM_JSON: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
+    "Cast": _cast_from_json,
+    "Constant": _constant_from_json,
+    "Window": _window_from_json,
+    "FixedFormat | None": lambda data, name: data[name] and FixedFormat.from_json(data[name]),
+    "Codes": lambda data, name: _array_from_json(data[name]),
+    **dict.fromkeys(("Shape", "tuple[int, ...]", "tuple[str, ...]"), lambda data, name: tuple(data[name])),
+    **dict.fromkeys(("str", "int", "int | None"), lambda data, name: data[name]),
+}
+"""How a field is read from the JSON form of its op, by the type it is declared with."""
+
+
+def op_to_text(op: Op) -> str:
+    """Return a line: what an op is, its shape, formats and weights."""
+    what, *details = TEXTS[type(op)](op)
+    parts = [f"{op.name} = {what}({', '.join(op.inputs)})", f"{'x'.join(map(str, op.shape))} {op.format}", *details]
+    if op.cast.divisor != 1:
+        parts.append(f"divided by {op.cast.divisor}")
+    if op.cast.rounding is not Rounding.TRN or op.cast.overflow is not Overflow.WRAP:
+        parts.append(f"{op.cast.rounding.value} {op.cast.overflow.value}")
+    return "  ".join(parts)
+
+
+def _kind_text(op: Op) -> list[str]:
+    return [op.kind]
+
+
+def _matmul_text(op: MatMul) -> list[str]:
+    weight = f"weight {'x'.join(map(str, op.weight.codes.shape))} {op.weight.format}"
+    return [op.kind, weight, *([f"acc {op.accumulator}"] if op.accumulator is not None else [])]
+
+
+TEXTS: Mapping[type[Op], Callable[..., list[str]]] = {
+    Input: _kind_text,
+    Dense: _matmul_text,
+    Conv: _matmul_text,
+    BatchNorm: _kind_text,
+    Relu: _kind_text,
+    LeakyRelu: _kind_text,
+    Requantize: _kind_text,
+    Merge: lambda op: [op.function],
+    MaxPool: _kind_text,
+    SumPool: _kind_text,
+    Reshape: _kind_text,
+    Gather: _kind_text,
+    Lookup: lambda op: [op.kind, f"{len(op.starts)} runs"],
+    Softmax: _kind_text,
+}
+"""What an op is in the text of a graph: a word, and what it holds."""
