@@ -167,7 +167,7 @@ def evaluated(op: FloatOp, inputs: Sequence[Floats], functions: Evaluate) -> Flo
     out = np.empty((len(inputs[0]), *op.op.shape), np.float32)
 
     def fill(part: slice) -> None:
-        out[part] = evaluate(op, [each[part] for each in inputs], functions)
+        out[part] = evaluate(op, [x[part] for x in inputs], functions)
 
     over_batches(op, len(out), fill)
     return out

@@ -114,5 +114,5 @@ class _State:
         for op in self._exact_behind(name):
             if all(source in self.quantized for source in op.inputs):
                 inputs = [self.quantized[source] for source in op.inputs]
-                values = evaluated(op, [each.values for each in inputs], self.plan.functions)
-                self.quantized[op.name] = Quantized(values, format_after(op, [each.format for each in inputs]))
+                values = evaluated(op, [x.values for x in inputs], self.plan.functions)
+                self.quantized[op.name] = Quantized(values, format_after(op, [x.format for x in inputs]))

@@ -220,7 +220,7 @@ def parse_rounding(text: str) -> Rounding:
     try:
         return Rounding(text)
     except ValueError:
-        raise SpecError(f"rounding {text!r} is none of {', '.join(each.value for each in Rounding)}") from None
+        raise SpecError(f"rounding {text!r} is none of {', '.join(rule.value for rule in Rounding)}") from None
 
 
 def _check_bits(**widths: int | None) -> None:
@@ -232,5 +232,5 @@ def _check_bits(**widths: int | None) -> None:
 def _check_one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
     if value not in known:
         raise SpecError(
-            f"{value!r} is none of {', '.join(str(each) for each in known if each is not None)}", field=name
+            f"{value!r} is none of {', '.join(str(choice) for choice in known if choice is not None)}", field=name
         )

@@ -162,7 +162,7 @@ def _lut_costs(plan: Plan, choices: Mapping[int, Mapping[str, Choice]], luts: Lu
     costs: dict[str, dict[int, float]] = {name: {} for name in plan.modules}
     for width, chosen in choices.items():
         graph = assemble(plan.graph, plan.modules, chosen, plan.ports, plan.settings.rounding, plan.functions)
-        by_op = {each.name: float(each.lut or 0) for each in luts(lower(graph))}
+        by_op = {of_op.name: float(of_op.lut or 0) for of_op in luts(lower(graph))}
         for name, module in plan.modules.items():
             costs[name][width] = sum(by_op.get(op.name, 0.0) for op in module.ops)
     return costs
