@@ -81,7 +81,7 @@ def write_study(costs: Costs, directory: Path) -> tuple[Path, ...]:
     """
     document, drawn = render(costs)
     texts = {
-        Path("flow/study") / QUANTIZERS_JSON: costs_to_json(costs),
+        Path("flow/cost") / QUANTIZERS_JSON: costs_to_json(costs),
         Path("docs/quantizer-cost.md"): document,
         Path("docs/images") / SVG: drawn,
     }
