@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flow.cost.requantizers import RUNTIME
-from flow.study.parameters import codebook_entries, codebook_steps, uniform_steps
+from flow.study.definitions import codebook_entries, codebook_steps, uniform_steps
 
 
 def literal(value: int, bits: int) -> str:
@@ -53,18 +51,14 @@ def _product(acc_bits: int, multiplier_bits: int) -> str:
     return f"  wire signed [{acc_bits + multiplier_bits - 1}:0] product = acc * $signed({{1'b0, multiplier}});"
 
 
-def dyadic(multiplier_bits: int) -> Callable[[int, int], str]:
+def dyadic(multiplier_bits: int, acc_bits: int, out_bits: int) -> str:
     """Multiply, shift, round half up, clamp."""
-
-    def body(acc_bits: int, out_bits: int) -> str:
-        bits = acc_bits + multiplier_bits
-        return f"""
+    bits = acc_bits + multiplier_bits
+    return f"""
 {_product(acc_bits, multiplier_bits)}
   wire signed [{bits}:0] halves = $signed({{product, 1'b0}}) >>> shift;
 {_round_shift(bits + 1, out_bits, zero_point=False)}
 """
-
-    return body
 
 
 def tflite(acc_bits: int, out_bits: int) -> str:
@@ -151,54 +145,46 @@ def float_scale(acc_bits: int, out_bits: int) -> str:
 # -- codebooks and thresholds
 
 
-def _memory(name: str, bits: int, words: int, values: tuple[int, ...], *, runtime: bool) -> str:
+def _memory(name: str, bits: int, values: tuple[int, ...], *, runtime: bool) -> str:
     """Return a memory that a port writes, or that is constant."""
-    declared = f"  reg [{bits - 1}:0] {name} [0:{words - 1}];"
+    declared = f"  reg [{bits - 1}:0] {name} [0:{len(values) - 1}];"
     if runtime:
         return f"{declared}\n  always @(posedge clk) if (write) {name}[address] <= data;"
     lines = "\n".join(f"    {name}[{index}] = {literal(value, bits)};" for index, value in enumerate(values))
     return f"{declared}\n  initial begin\n{lines}\n  end"
 
 
-def encoder(parameters: str) -> Callable[[int, int], str]:
+def encoder(parameters: str, acc_bits: int, out_bits: int) -> str:
     """All steps side by side, and a count of those passed."""
-
-    def body(acc_bits: int, out_bits: int) -> str:
-        steps = codebook_steps(acc_bits, out_bits)["steps"]
-        passed = " + ".join(f"(acc >= $signed(steps[{index}]))" for index in range(len(steps)))
-        return f"""
-{_memory("steps", acc_bits, len(steps), steps, runtime=parameters == RUNTIME)}
+    steps = codebook_steps(acc_bits, out_bits)["steps"]
+    passed = " + ".join(f"(acc >= $signed(steps[{index}]))" for index in range(len(steps)))
+    return f"""
+{_memory("steps", acc_bits, steps, runtime=parameters == RUNTIME)}
   wire [{out_bits - 1}:0] result = {passed};
 """
 
-    return body
 
-
-def thresholds(parameters: str) -> Callable[[int, int], str]:
+def thresholds(parameters: str, acc_bits: int, out_bits: int) -> str:
     """A binary search: one comparison per output bit, each with the steps of its level in a memory of its own.
 
     Address 2^level + place is step (2 * place + 1) * 2^(out_bits - 1 - level) - 1.
     """
-
-    def body(acc_bits: int, out_bits: int) -> str:
-        steps = uniform_steps(acc_bits, out_bits)["steps"]
-        lines = [f"  wire [{out_bits - 1}:0] result;"]
-        for level in range(out_bits):
-            values = tuple(steps[((2 * place + 1) << (out_bits - 1 - level)) - 1] for place in range(1 << level))
-            name, bit = f"steps_{level}", out_bits - 1 - level
-            lines.append(f"  reg [{acc_bits - 1}:0] {name} [0:{max(len(values) - 1, 1)}];")
-            if parameters == RUNTIME:
-                place = f"address[{level - 1}:0]" if level else "1'b0"
-                mine = f"address[{out_bits - 1}:{level}] == 1"
-                lines.append(f"  always @(posedge clk) if (write && {mine}) {name}[{place}] <= data;")
-            else:
-                each = " ".join(f"{name}[{i}] = {literal(value, acc_bits)};" for i, value in enumerate(values))
-                lines.append(f"  initial begin {each} end")
-            path = f"result[{out_bits - 1}:{bit + 1}]" if level else "1'b0"
-            lines.append(f"  assign result[{bit}] = acc >= $signed({name}[{path}]);")
-        return "\n".join(lines)
-
-    return body
+    steps = uniform_steps(acc_bits, out_bits)["steps"]
+    lines = [f"  wire [{out_bits - 1}:0] result;"]
+    for level in range(out_bits):
+        values = tuple(steps[((2 * place + 1) << (out_bits - 1 - level)) - 1] for place in range(1 << level))
+        name, bit = f"steps_{level}", out_bits - 1 - level
+        lines.append(f"  reg [{acc_bits - 1}:0] {name} [0:{max(len(values) - 1, 1)}];")
+        if parameters == RUNTIME:
+            place = f"address[{level - 1}:0]" if level else "1'b0"
+            mine = f"address[{out_bits - 1}:{level}] == 1"
+            lines.append(f"  always @(posedge clk) if (write && {mine}) {name}[{place}] <= data;")
+        else:
+            each = " ".join(f"{name}[{i}] = {literal(value, acc_bits)};" for i, value in enumerate(values))
+            lines.append(f"  initial begin {each} end")
+        path = f"result[{out_bits - 1}:{bit + 1}]" if level else "1'b0"
+        lines.append(f"  assign result[{bit}] = acc >= $signed({name}[{path}]);")
+    return "\n".join(lines)
 
 
 def search_address(index: int, out_bits: int) -> int:
@@ -207,14 +193,10 @@ def search_address(index: int, out_bits: int) -> int:
     return (1 << (out_bits - below)) + ((index + 1) >> below)
 
 
-def decoder(parameters: str) -> Callable[[int, int], str]:
+def decoder(parameters: str, acc_bits: int, out_bits: int) -> str:
     """Read a memory."""
-
-    def body(acc_bits: int, out_bits: int) -> str:
-        entries = codebook_entries(acc_bits, out_bits)["entries"]
-        return f"""
-{_memory("entries", out_bits, len(entries), entries, runtime=parameters == RUNTIME)}
+    entries = codebook_entries(acc_bits, out_bits)["entries"]
+    return f"""
+{_memory("entries", out_bits, entries, runtime=parameters == RUNTIME)}
   wire [{out_bits - 1}:0] result = entries[acc];
 """
-
-    return body

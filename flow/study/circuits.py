@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flow.cost.requantizers import CONSTANT, RUNTIME
 from flow.study import bodies, definitions
-from flow.study import parameters as measured
 from flow.study.definitions import Codes, Parameters
 
 TOP = "requantize"
 ACC_BITS = (32, 24, 16)
 OUT_BITS = (8, 6, 4)
+ALL_WIDTHS = tuple((acc_bits, out_bits) for acc_bits in ACC_BITS for out_bits in OUT_BITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class Circuit:
     ports: Callable[[int, int], Mapping[str, int]]
     values: Callable[[int, int], Parameters]
     define: Callable[[Codes, Parameters, int], Codes]
-    widths: tuple[tuple[int, int], ...]
+    widths: tuple[tuple[int, int], ...] = ALL_WIDTHS
     signed: bool = True
     signed_code: bool = True
     multiplier_bits: int | None = None
@@ -104,47 +105,64 @@ def verilog(circuit: Circuit, acc_bits: int, out_bits: int) -> str:
 
 # -- the table
 
-ALL_WIDTHS = tuple((acc_bits, out_bits) for acc_bits in ACC_BITS for out_bits in OUT_BITS)
-
-
-def _shift_port(multiplier_bits: int) -> Callable[[int, int], Mapping[str, int]]:
-    return lambda acc_bits, out_bits: {"shift": (acc_bits + multiplier_bits - 1).bit_length()}
-
-
-def _dyadic_ports(multiplier_bits: int) -> Callable[[int, int], Mapping[str, int]]:
-    shift = _shift_port(multiplier_bits)
-    return lambda acc_bits, out_bits: {"multiplier": multiplier_bits, **shift(acc_bits, out_bits)}
-
-
-def _scaled_ports(acc_bits: int, out_bits: int) -> Mapping[str, int]:
-    return {"multiplier": 31, "shift": 5, "zero_point": out_bits}
-
 
 def _circuits(parameters: str) -> tuple[Circuit, ...]:
     def circuit(name: str, words: str, **settings: Any) -> Circuit:
-        settings = {"widths": ALL_WIDTHS, **settings}
         return Circuit(name=f"{name}_{parameters}", parameters=parameters, words=words, **settings)
 
     def dyadic(bits: int) -> Circuit:
         return circuit(
             f"dyadic{bits}",
             f"{bits}-bit multiplier, shift, round half up, clamp",
-            body=bodies.dyadic(bits),
-            ports=_dyadic_ports(bits),
-            values=measured.dyadic_values(bits),
+            body=partial(bodies.dyadic, bits),
+            ports=lambda acc_bits, out_bits: {"multiplier": bits, "shift": (acc_bits + bits - 1).bit_length()},
+            values=partial(definitions.dyadic_values, bits),
             define=definitions.dyadic,
             multiplier_bits=bits,
             multiplies=True,
         )
 
-    scaled = {"ports": _scaled_ports, "values": measured.scaled_values, "multiplier_bits": 31, "multiplies": True}
+    def encode(bits: int) -> Circuit:
+        return circuit(
+            f"encode{1 << bits}",
+            f"nearest of {1 << bits} codebook entries, all compared at once; a tie takes the upper one; unsigned",
+            body=partial(bodies.encoder, parameters),
+            ports=lambda acc_bits, out_bits: {"steps": acc_bits},
+            values=definitions.codebook_steps,
+            define=definitions.count_steps,
+            widths=tuple((acc_bits, bits) for acc_bits in ACC_BITS),
+            signed_code=False,
+            entries=1 << bits,
+            memory="steps",
+        )
+
+    def decode(bits: int) -> Circuit:
+        return circuit(
+            f"decode{1 << bits}",
+            f"codebook of {1 << bits} entries, read",
+            body=partial(bodies.decoder, parameters),
+            ports=lambda acc_bits, out_bits: {"entries": out_bits},
+            values=definitions.codebook_entries,
+            define=definitions.look_up,
+            widths=((bits, 16), (bits, 8)),
+            signed=False,
+            entries=1 << bits,
+            memory="entries",
+        )
+
+    scaled = {
+        "ports": lambda acc_bits, out_bits: {"multiplier": 31, "shift": 5, "zero_point": out_bits},
+        "values": definitions.scaled_values,
+        "multiplier_bits": 31,
+        "multiplies": True,
+    }
     return (
         circuit(
             "shift",
             "shift, round half up, clamp",
             body=bodies.shift,
-            ports=_shift_port(0),
-            values=measured.shift_values,
+            ports=lambda acc_bits, out_bits: {"shift": (acc_bits - 1).bit_length()},
+            values=definitions.shift_values,
             define=definitions.shift_clamp,
         ),
         dyadic(8),
@@ -168,53 +186,25 @@ def _circuits(parameters: str) -> tuple[Circuit, ...]:
             "to float32, times a float32 scale, to an integer, each rounded half to even; clamp",
             body=bodies.float_scale,
             ports=lambda acc_bits, out_bits: {"scale": 31},
-            values=measured.float_values,
+            values=definitions.float_values,
             define=definitions.float_scale,
             multiplies=True,
         ),
-        *(_encode(circuit, bits, parameters) for bits in (4, 8)),
-        *(_decode(circuit, bits, parameters) for bits in (4, 8)),
+        encode(4),
+        encode(8),
+        decode(4),
+        decode(8),
         circuit(
             "thresholds",
             "thresholds by binary search, one comparison per output bit: steps at or below the accumulator, unsigned",
-            body=bodies.thresholds(parameters),
+            body=partial(bodies.thresholds, parameters),
             ports=lambda acc_bits, out_bits: {"steps": acc_bits},
-            values=measured.uniform_steps,
+            values=definitions.uniform_steps,
             define=definitions.count_steps,
             signed_code=False,
             memory="steps",
             address=bodies.search_address,
         ),
-    )
-
-
-def _encode(circuit: Callable[..., Circuit], bits: int, parameters: str) -> Circuit:
-    return circuit(
-        f"encode{1 << bits}",
-        f"nearest of {1 << bits} codebook entries, all compared at once; a tie takes the upper one; unsigned",
-        body=bodies.encoder(parameters),
-        ports=lambda acc_bits, out_bits: {"steps": acc_bits},
-        values=measured.codebook_steps,
-        define=definitions.count_steps,
-        widths=tuple((acc_bits, bits) for acc_bits in ACC_BITS),
-        signed_code=False,
-        entries=1 << bits,
-        memory="steps",
-    )
-
-
-def _decode(circuit: Callable[..., Circuit], bits: int, parameters: str) -> Circuit:
-    return circuit(
-        f"decode{1 << bits}",
-        f"codebook of {1 << bits} entries, read",
-        body=bodies.decoder(parameters),
-        ports=lambda acc_bits, out_bits: {"entries": out_bits},
-        values=measured.codebook_entries,
-        define=definitions.look_up,
-        widths=((bits, 16), (bits, 8)),
-        signed=False,
-        entries=1 << bits,
-        memory="entries",
     )
 
 

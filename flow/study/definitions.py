@@ -1,4 +1,4 @@
-"""What each requantizer computes, in integers: the definitions that the netlists are held against.
+"""What each requantizer computes, in integers: the definitions that the netlists are held against; what is measured.
 
 Written from the arithmetic, not from the Verilog of flow/study/circuits.py. Every value fits int64: the widest is a
 product of 32 and 31 bits and half a step of its rounding.
@@ -7,6 +7,7 @@ product of 32 and 31 bits and half a step of its rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 Codes = NDArray[np.int64]
 Parameters = Mapping[str, Any]
 """Name of a port -> integer, or array of one integer per accumulator; of a memory -> its words in order."""
+FACTOR = 0.7071067811865476
+"""What multipliers scale by beside the power of two: 1 / sqrt(2), whose binary digits show no pattern."""
 
 
 def clamp(values: Codes, out_bits: int) -> Codes:
@@ -98,3 +101,60 @@ def look_up(acc: Codes, parameters: Parameters, out_bits: int) -> Codes:
     """Return the `entries` that unsigned codes stand for."""
     entries: Codes = np.asarray(parameters["entries"], np.int64)
     return entries[acc]
+
+
+# -- the parameters that are measured
+
+
+def measured_shift(acc_bits: int, out_bits: int) -> int:
+    """Return the shift that brings the largest accumulator of the simulation to the largest output code.
+
+    A quarter of the accumulator's bits is headroom: it repeats the sign.
+    """
+    return acc_bits - acc_bits // 4 - out_bits
+
+
+def codebook_entries(acc_bits: int, out_bits: int) -> Parameters:
+    """Return a codebook's 2^acc_bits entries of `out_bits`, denser towards zero: full range * x^1.5."""
+    return {"entries": _curve(1 << acc_bits, out_bits - 1)}
+
+
+def codebook_steps(acc_bits: int, out_bits: int) -> Parameters:
+    """Return the points halfway between the entries of such a codebook over the accumulators; ties go up."""
+    entries = _curve(1 << out_bits, acc_bits - acc_bits // 4 - 1)
+    return {"steps": tuple(-(-(a + b) // 2) for a, b in pairwise(entries))}
+
+
+def uniform_steps(acc_bits: int, out_bits: int) -> Parameters:
+    """Return steps 2^shift * sqrt(2) apart that no power of two divides."""
+    step = (1 << measured_shift(acc_bits, out_bits)) / FACTOR
+    half = (1 << (out_bits - 1)) - 1
+    return {"steps": tuple(int(np.ceil((index - half - 0.3) * step)) for index in range(2 * half + 1))}
+
+
+def _curve(count: int, bits: int) -> tuple[int, ...]:
+    places = (2 * np.arange(count) + 1 - count) / count
+    return tuple(int(each) for each in np.rint(np.sign(places) * np.abs(places) ** 1.5 * ((1 << bits) - 1)))
+
+
+def shift_values(acc_bits: int, out_bits: int) -> Parameters:
+    """Return the shift."""
+    return {"shift": measured_shift(acc_bits, out_bits)}
+
+
+def dyadic_values(multiplier_bits: int, acc_bits: int, out_bits: int) -> Parameters:
+    """Return multiplier and shift."""
+    shift = measured_shift(acc_bits, out_bits) + multiplier_bits
+    return {"multiplier": round(FACTOR * (1 << multiplier_bits)), "shift": shift}
+
+
+def scaled_values(acc_bits: int, out_bits: int) -> Parameters:
+    """Return a 31-bit multiplier, the shift behind it, and a zero point."""
+    shift = measured_shift(acc_bits, out_bits)
+    return {"multiplier": round(FACTOR * (1 << 31)), "shift": shift, "zero_point": 3 - (1 << (out_bits - 2))}
+
+
+def float_values(acc_bits: int, out_bits: int) -> Parameters:
+    """Return the bits of a float32 scale."""
+    scale = np.float32(FACTOR / (1 << measured_shift(acc_bits, out_bits)))
+    return {"scale": int(scale.view(np.uint32))}

@@ -55,17 +55,9 @@ def render(costs: Costs) -> tuple[str, str]:
 
     A table that lacks circuits or widths gives a document that lacks them.
     """
-    sections = [
-        _introduction(costs),
-        _ratios(costs),
-        _findings(costs),
-        _main_table(costs),
-        _earlier(costs),
-        _circuits(),
-        _method(costs),
-        _limits(costs),
-        _all_widths(costs),
-    ]
+    sections = [_introduction(costs), _ratios(costs), _findings(costs), _main_table(costs), _earlier(costs)]
+    sections += [_circuits(), _method(costs), _limits(costs)]
+    sections.append(f"## All widths\n\n{_table(_head(costs), map(_measured, costs.rows))}")
     marks = [_mark(costs, row) for row in _compared(costs) if row.acc_bits == max(ACC_BITS)]
     return "\n".join(section for section in sections if section), plot(marks, AREA_CLAIM, ENERGY_CLAIM)
 
@@ -172,8 +164,7 @@ def _findings(costs: Costs) -> str:
         rows = [row for row in _compared(costs) if row.parameters == parameters and row.acc_bits == max(ACC_BITS)]
         rows = [row for row in rows if row.circuit not in BASELINES]
         for index, (what, claim) in enumerate((("area", AREA_CLAIM), ("energy", ENERGY_CLAIM))):
-            above: list[str] = []
-            below: list[str] = []
+            above, below = list[str](), list[str]()
             for row in rows:
                 ratio = _ratio(row, _baseline(costs, row, name))[index]
                 words = f"{in_words(row.circuit).rpartition(',')[0]} {row.acc_bits} -> {row.out_bits}: {_number(ratio)}"
@@ -240,13 +231,7 @@ def _main_table(costs: Costs) -> str:
 Accumulators of {max(ACC_BITS)} bits to 8 (16 entries: to 4), and decoders of codes to 8 bits. Energy and clock are per
 operation. All widths are at the end.
 
-{_table(_head(costs), [_measured(row) for row in rows])}"""
-
-
-def _all_widths(costs: Costs) -> str:
-    return f"""## All widths
-
-{_table(_head(costs), [_measured(row) for row in costs.rows])}"""
+{_table(_head(costs), map(_measured, rows))}"""
 
 
 def _earlier(costs: Costs) -> str:

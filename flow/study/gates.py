@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ ZERO, ONE = 0, 1
 CHUNK = 1 << 23
 """Words that a simulation may hold at a time."""
 Integers = NDArray[np.int64]
+Gate = tuple[Cell, Mapping[str, int]]
+"""A cell, and the net of each of its pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,12 @@ def read_netlist(path: Path, top: str, library: Library) -> Netlist:
             continue
         if entry["type"] not in library.cells:
             raise ToolFailedError(f"Yosys left a cell {entry['type']} that {library.name} does not have")
-        found.append(
-            (library.cells[entry["type"]], {pin: net(bits[0]) for pin, bits in entry["connections"].items() if bits})
-        )
+        pins = {pin: net(bits[0]) for pin, bits in entry["connections"].items() if bits}
+        found.append((library.cells[entry["type"]], pins))
     return _assembled(found, ports, len(numbers) - 1)
 
 
-def _assembled(
-    cells: Sequence[tuple[Cell, Mapping[str, int]]], ports: Mapping[str, NDArray[np.intp]], nets: int
-) -> Netlist:
+def _assembled(cells: Sequence[Gate], ports: Mapping[str, NDArray[np.intp]], nets: int) -> Netlist:
     load, driven = np.zeros(nets), np.zeros(nets, bool)
     clock_load = 0.0
     for cell, pins in cells:
@@ -121,9 +120,7 @@ def _assembled(
     )
 
 
-def _ordered(
-    gates: Sequence[tuple[Cell, Mapping[str, int]]], known: set[int]
-) -> tuple[tuple[Step, ...], list[tuple[Cell, Mapping[str, int]]]]:
+def _ordered(gates: Sequence[Gate], known: set[int]) -> tuple[tuple[Step, ...], list[Gate]]:
     """Return the steps of all gates that can be computed from known nets (made larger), and the other gates."""
     readers = defaultdict(list)
     missing = []
@@ -153,7 +150,7 @@ def _ordered(
     return tuple(steps), [gate for index, gate in enumerate(gates) if index not in done]
 
 
-def _step(gates: Sequence[tuple[Cell, Mapping[str, int]]]) -> Step:
+def _step(gates: Sequence[Gate]) -> Step:
     cell = gates[0][0]
     inputs = {pin: np.array([pins[pin] for _, pins in gates], np.intp) for pin in cell.load}
     return Step(cell, inputs, np.array([pins[cell.output] for _, pins in gates], np.intp))
@@ -184,44 +181,37 @@ class Simulation:
             lanes: how many.
             signed: how the bits of `code` are read.
         """
-        found = []
-        most = max(1, CHUNK // self.netlist.nets) * 64
-        for start in range(0, lanes, most):
-            part = slice(start, min(start + most, lanes))
-            chosen = {name: each[part] if np.ndim(each) else each for name, each in inputs.items()}
-            values = self._settled(chosen, part.stop - part.start)
-            found.append(_unpacked(values[self.netlist.ports["code"]], part.stop - part.start, signed))
-        return np.concatenate(found)
+        code = self.netlist.ports["code"]
+        return np.concatenate([_unpacked(values[code], count, signed) for values, count in self._parts(inputs, lanes)])
 
     def toggled(self, inputs: Mapping[str, Any], lanes: int) -> NDArray[np.int64]:
         """Return how often each net changes while the lanes follow each other, a clock each, without glitches."""
-        count = np.zeros(self.netlist.nets, np.int64)
-        most = max(1, CHUNK // self.netlist.nets) * 64
-        for start in range(0, lanes - 1, most):
-            part = slice(start, min(start + most + 1, lanes))
-            chosen = {name: each[part] if np.ndim(each) else each for name, each in inputs.items()}
-            steps = part.stop - part.start - 1
-            values = self._settled(chosen, steps + 1)
+        total = np.zeros(self.netlist.nets, np.int64)
+        for values, count in self._parts(inputs, lanes, shared=1):
             changes = values ^ (values >> np.uint64(1))
             changes[:, :-1] ^= values[:, 1:] << np.uint64(63)
-            changes &= _packed(np.ones(steps, np.int64), 1, lanes=steps + 1)
-            count += np.bitwise_count(changes).sum(axis=1, dtype=np.int64)
-        return count
+            changes &= _packed(np.ones(count - 1, np.int64), 1, lanes=count)
+            total += np.bitwise_count(changes).sum(axis=1, dtype=np.int64)
+        return total
+
+    def _parts(self, inputs: Mapping[str, Any], lanes: int, shared: int = 0) -> Iterator[tuple[Lanes, int]]:
+        """Yield the settled values of some lanes after others, and their number; two parts share so many lanes."""
+        most = max(1, CHUNK // self.netlist.nets) * 64
+        for start in range(0, lanes - shared, most):
+            part = slice(start, min(start + most + shared, lanes))
+            chosen = {name: each[part] if np.ndim(each) else each for name, each in inputs.items()}
+            yield self._settled(chosen, part.stop - start), part.stop - start
 
     def _settled(self, inputs: Mapping[str, Any], lanes: int) -> Lanes:
         netlist = self.netlist
         values = self._values(inputs, lanes)
         self._run(values, netlist.front)
-        held = np.isin(netlist.data, self._known_in_front())
+        ports = [bits for name, bits in netlist.ports.items() if name != "code"]
+        held = np.isin(netlist.data, np.concatenate([*ports, *(step.output for step in netlist.front)]))
         values[netlist.state[held]] = values[netlist.data[held]]
         self._run(values, netlist.steps)
         values[netlist.state] = values[netlist.data]
         return values
-
-    def _known_in_front(self) -> NDArray[np.intp]:
-        outputs = [step.output for step in self.netlist.front]
-        inputs = [bits for name, bits in self.netlist.ports.items() if name != "code"]
-        return np.concatenate([*inputs, *outputs])
 
     def _values(self, inputs: Mapping[str, Any], lanes: int) -> Lanes:
         values: Lanes = np.zeros((self.netlist.nets, -(-lanes // 64)), np.uint64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,8 @@ def _cell(group: Group) -> Cell | None:
     outputs = [pin for pin in pins if pin.attributes.get("direction") == "output"]
     if len(outputs) != 1 or "function" not in outputs[0].attributes or "three_state" in outputs[0].attributes:
         return None
-    load = {
-        pin.name: float(pin.attributes["capacitance"]) for pin in pins if pin.attributes.get("direction") == "input"
-    }
+    inputs = [pin for pin in pins if pin.attributes.get("direction") == "input"]
+    load = {pin.name: float(pin.attributes["capacitance"]) for pin in inputs}
     function: Function | None = None
     data = clock = ""
     if flip_flops := group.each("ff"):
@@ -137,10 +137,8 @@ def _cell(group: Group) -> Cell | None:
         return None
     else:
         function = parse_function(outputs[0].attributes["function"])
-    area = float(group.attributes["area"])
-    return Cell(
-        name=group.name, area=area, load=load, output=outputs[0].name, function=function, data=data, clock=clock
-    )
+    area, output = float(group.attributes["area"]), outputs[0].name
+    return Cell(name=group.name, area=area, load=load, output=output, function=function, data=data, clock=clock)
 
 
 def parse_function(text: str) -> Function:
@@ -152,38 +150,27 @@ def parse_function(text: str) -> Function:
         7
     """
     tokens = re.findall(r"[A-Za-z_]\w*|[01]|[!'()*&^+|]", text)
-    function, at = _sum(tokens, 0)
+    function, at = _chain(tokens, 0)
     if at != len(tokens):
         raise ValueError(f"function {text!r} cannot be read")
     return function
 
 
-def _sum(tokens: Sequence[str], at: int) -> tuple[Function, int]:
-    return _chain(tokens, at, ("+", "|"), _product, np.bitwise_or)
+CHAINS = ((("+", "|"), np.bitwise_or), (("*", "&", ""), np.bitwise_and), (("^",), np.bitwise_xor))
+"""Signs, an empty one for operands side by side, and what they compute; the later bind tighter."""
 
 
-def _product(tokens: Sequence[str], at: int) -> tuple[Function, int]:
-    return _chain(tokens, at, ("*", "&", ""), _difference, np.bitwise_and)
-
-
-def _difference(tokens: Sequence[str], at: int) -> tuple[Function, int]:
-    return _chain(tokens, at, ("^",), _factor, np.bitwise_xor)
-
-
-def _chain(
-    tokens: Sequence[str],
-    at: int,
-    signs: Sequence[str],
-    operand: Callable[[Sequence[str], int], tuple[Function, int]],
-    combine: Callable[[Lanes, Lanes], Any],
-) -> tuple[Function, int]:
-    """Read operands joined by one of `signs`; an empty sign stands for operands side by side."""
-    left, at = operand(tokens, at)
+def _chain(tokens: Sequence[str], at: int, level: int = 0) -> tuple[Function, int]:
+    """Read operands joined by signs of a level of `CHAINS`, and the place behind them."""
+    if level == len(CHAINS):
+        return _factor(tokens, at)
+    signs, combine = CHAINS[level]
+    left, at = _chain(tokens, at, level + 1)
     while at < len(tokens):
         beside = "" in signs and (tokens[at] in "!(" or tokens[at][0].isalnum() or tokens[at][0] == "_")
         if tokens[at] not in signs and not beside:
             break
-        right, at = operand(tokens, at if beside else at + 1)
+        right, at = _chain(tokens, at if beside else at + 1, level + 1)
         left = _joined(left, right, combine)
     return left, at
 
@@ -198,13 +185,14 @@ def _factor(tokens: Sequence[str], at: int) -> tuple[Function, int]:
         inner, at = _factor(tokens, at + 1)
         return _inverted(inner), at
     if token == "(":
-        function, at = _sum(tokens, at + 1)
+        function, at = _chain(tokens, at + 1)
         if tokens[at] != ")":
             raise ValueError("a parenthesis is not closed")
     elif token in ("0", "1"):
-        function = _constant(ALL if token == "1" else np.uint64(0))
+        value = np.asarray(ALL if token == "1" else np.uint64(0))
+        function = lambda pins: value  # noqa: E731
     elif token[0].isalpha() or token[0] == "_":
-        function = _pin(token)
+        function = itemgetter(token)
     else:
         raise ValueError(f"{token!r} is no operand")
     at += 1
@@ -215,14 +203,6 @@ def _factor(tokens: Sequence[str], at: int) -> tuple[Function, int]:
 
 def _inverted(function: Function) -> Function:
     return lambda pins: ~function(pins)
-
-
-def _constant(value: np.uint64) -> Function:
-    return lambda pins: np.asarray(value)
-
-
-def _pin(name: str) -> Function:
-    return lambda pins: pins[name]
 
 
 # -- generic gates
@@ -257,15 +237,7 @@ GENERIC = Library(
             _gate("OAI3", 6, "!((A+B) C)"),
             _gate("AOI4", 8, "!((A B)+(C D))"),
             _gate("OAI4", 8, "!((A+B) (C+D))"),
-            Cell(
-                name="$_DFF_P_",
-                area=16,
-                load={"C": 4.0, "D": 4.0},
-                output="Q",
-                function=None,
-                data="D",
-                clock="C",
-            ),
+            Cell(name="$_DFF_P_", area=16, load={"C": 4.0, "D": 4.0}, output="Q", function=None, data="D", clock="C"),
         )
     },
 )

@@ -45,7 +45,7 @@ NO_DSP_BITS = 32
 CELLS = "cells"
 DECODED_BITS = 16
 """Width of the accumulators whose top bits decoders are simulated on."""
-SOURCES = ("circuits.py", "parameters.py", "definitions.py", "gates.py", "liberty.py", "vectors.py")
+SOURCES = ("circuits.py", "definitions.py", "gates.py", "liberty.py", "vectors.py")
 """What a check and a simulation depend on besides the netlist."""
 
 
@@ -144,7 +144,7 @@ def measure(
             "energy_unit": "transistor gates switched" if library.voltage is None else "fJ",
             "clock_period_ns": CLOCK_PERIOD_NS,
             "tools": {"yosys": yosys_version(), "library": library.name},
-            "scripts": {CELLS: cell_script(library), **{name: fpga_script(name) for name in FPGAS}},
+            "scripts": {CELLS: cell_script(library), **{name: (command,) for name, command in FPGAS.items()}},
             "accumulators": {name: len(acc) for name, acc in accumulators.items()},
             "rows": rows,
         }
@@ -169,18 +169,8 @@ def cell_script(library: Library) -> Script:
             "dfflibmap -liberty cells.lib",
             f"abc -liberty cells.lib -script {MAPPING.format(map='amap,-m', ps=picoseconds)}",
         )
-    return (
-        f"synth -flatten -booth -noabc -top {TOP}",
-        mapping[0],
-        "opt -nodffe -nosdff",
-        mapping[1],
-        "opt_clean -purge",
-    )
-
-
-def fpga_script(kind: str) -> Script:
-    """Return the commands that map a module to an FPGA."""
-    return (FPGAS[kind],)
+    first, second = mapping
+    return (f"synth -flatten -booth -noabc -top {TOP}", first, "opt -nodffe -nosdff", second, "opt_clean -purge")
 
 
 def _results(
@@ -207,7 +197,7 @@ def _results(
             job = by_name[name]
             if job.kind == CELLS:
                 netlist = read_netlist(directory / f"{name}.json", TOP, library)
-                result = examine(job.circuit, job.acc_bits, job.out_bits, netlist, library, accumulators)
+                result = examine(job, netlist, library, accumulators)
                 result["delay_ns"] = read_delay((directory / f"{name}.log").read_text())
             else:
                 result = dict(read_statistics(directory / f"{name}.json"))
@@ -223,7 +213,7 @@ def _results(
 def _script(job: Job, library: Library) -> Script:
     read = f"read_verilog {job.module}.v"
     if job.kind != CELLS:
-        return (read, *fpga_script(job.kind), f"tee -q -o {job.name}.json stat -json")
+        return (read, FPGAS[job.kind], f"tee -q -o {job.name}.json stat -json")
     commands = [f"tee -q -o {job.name}.log {each}" if each.startswith("abc") else each for each in cell_script(library)]
     return (read, *commands, f"write_json {job.name}.json")
 
@@ -243,23 +233,16 @@ def read_delay(log: str) -> float | None:
     return round(float(found[-1]) / 1000, 2) if found else None
 
 
-def examine(
-    circuit: Circuit,
-    acc_bits: int,
-    out_bits: int,
-    netlist: Netlist,
-    library: Library,
-    accumulators: Mapping[str, Codes],
-) -> dict[str, Any]:
+def examine(job: Job, netlist: Netlist, library: Library, accumulators: Mapping[str, Codes]) -> dict[str, Any]:
     """Check a netlist bit for bit and return its area, its energy and how much was checked.
 
     Raises:
         EmitError: an output differs from the definition.
     """
-    checked = check(circuit, acc_bits, out_bits, netlist)
+    checked, circuit, acc_bits = check(job, netlist), job.circuit, job.acc_bits
     to_fj = 1.0 if library.voltage is None else 1000 * library.voltage**2 / 2
-    values = circuit.values(acc_bits, out_bits)
-    simulation = _ready(circuit, acc_bits, out_bits, netlist, values)
+    values = circuit.values(acc_bits, job.out_bits)
+    simulation = _ready(job, netlist, values)
 
     def energy(*, zeros: bool) -> float:
         acc = widened(accumulators, acc_bits if circuit.signed else DECODED_BITS, zeros=zeros)
@@ -278,25 +261,25 @@ def examine(
     }
 
 
-def check(circuit: Circuit, acc_bits: int, out_bits: int, netlist: Netlist) -> int:
+def check(job: Job, netlist: Netlist) -> int:
     """Hold a netlist against the circuit's definition and return on how many inputs.
 
     Raises:
         EmitError: an output differs.
     """
-    checked, loaded, simulation = 0, None, Simulation(netlist)
-    for case in cases(circuit, acc_bits, out_bits):
+    circuit, checked, loaded, simulation = job.circuit, 0, None, Simulation(netlist)
+    for case in cases(circuit, job.acc_bits, job.out_bits):
         if loaded is not case.parameters:
-            simulation = _ready(circuit, acc_bits, out_bits, netlist, case.parameters)
+            simulation = _ready(job, netlist, case.parameters)
             loaded = case.parameters
         inputs = _inputs(circuit, case.acc, case.parameters)
         codes = simulation.codes(inputs, len(case.acc), signed=circuit.signed_code)
-        expected = circuit.define(case.acc, case.parameters, out_bits)
+        expected = circuit.define(case.acc, case.parameters, job.out_bits)
         if (wrong := np.flatnonzero(codes != expected)).size:
             first = wrong[0]
             given = {name: int(each[first]) if np.ndim(each) else each for name, each in inputs.items()}
             raise EmitError(
-                f"{circuit.name}, {acc_bits} -> {out_bits}: the netlist gives {codes[first]}, the definition "
+                f"{circuit.name}, {job.acc_bits} -> {job.out_bits}: the netlist gives {codes[first]}, the definition "
                 f"{expected[first]}, at {given} and {wrong.size - 1} other inputs"
             )
         checked += len(case.acc)
@@ -310,15 +293,13 @@ def _inputs(circuit: Circuit, acc: Any, parameters: Mapping[str, Any]) -> dict[s
     return ports
 
 
-def _ready(
-    circuit: Circuit, acc_bits: int, out_bits: int, netlist: Netlist, parameters: Mapping[str, Any]
-) -> Simulation:
+def _ready(job: Job, netlist: Netlist, parameters: Mapping[str, Any]) -> Simulation:
     """Return a simulation whose memory, if the circuit has one, holds what the parameters say."""
-    simulation = Simulation(netlist)
+    simulation, circuit = Simulation(netlist), job.circuit
     if circuit.memory is not None and circuit.parameters == RUNTIME:
-        words = parameters[circuit.memory]
         where = circuit.address or (lambda index, out_bits: index)
-        simulation.write({where(index, out_bits): int(word) for index, word in enumerate(words)}, {"acc_in": 0})
+        words = enumerate(parameters[circuit.memory])
+        simulation.write({where(index, job.out_bits): int(word) for index, word in words}, {"acc_in": 0})
     return simulation
 
 

@@ -74,10 +74,8 @@ def parameter_sets(circuit: Circuit, acc_bits: int, out_bits: int, rng: np.rando
         return
     if circuit.memory is not None:
         words, bits = len(measured[circuit.memory]), ports[circuit.memory]
-        if circuit.signed:
-            yield {circuit.memory: np.sort(rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), words))}
-        else:
-            yield {circuit.memory: rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), words)}
+        content = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), words)
+        yield {circuit.memory: np.sort(content) if circuit.signed else content}
         return
     if ports.keys() == {"shift"}:
         yield from ({"shift": shift} for shift in range(1 << ports["shift"]))

@@ -30,7 +30,6 @@ from flow.study.circuits import ALL_WIDTHS, CIRCUITS, TOP, Circuit, verilog
 from flow.study.document import in_words, render, write_study
 from flow.study.gates import Simulation, read_netlist
 from flow.study.liberty import GENERIC, parse_function, parse_library, read_library
-from flow.study.parameters import codebook_steps
 from flow.study.vectors import cases, codes_of, model_accumulators, scope, widened
 
 needs_yosys = pytest.mark.skipif(find_spec("pyosys") is None, reason="pyosys is not installed")
@@ -138,7 +137,7 @@ def test_cases_hold_ends_and_ties(name: str) -> None:
         half = 1 << (int(first.parameters["shift"]) - 1)
         assert {half, -half, 3 * half, half - 1, half + 1} <= set(first.acc.tolist())
     if circuit.memory == "steps":
-        assert set(codebook_steps(16, 4)["steps"]) <= set(
+        assert set(definitions.codebook_steps(16, 4)["steps"]) <= set(
             np.concatenate([case.acc for case in cases(CIRCUITS["encode16_constant"], 16, 4)]).tolist()
         )
     assert scope(circuit, 16) == "exhaustive"
