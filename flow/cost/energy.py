@@ -15,27 +15,9 @@ import numpy as np
 
 from flow.cost.cost_rules import adder_tree, even_tree_bits, range_bits, signed_digits, tree_levels
 from flow.cost.matmul_costs import leaves
+from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, covering
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import Accumulation, Range, common_grid, exact_result
 from flow.ir.tables import smallest_table
 from flow.results import EnergyReport
@@ -97,11 +79,10 @@ def static_energy(graph: IntGraph) -> EnergyReport:
 
     Example:
         >>> from flow.ir.fixed import Cast
-        >>> from flow.ir.graph import Relu
         >>> byte = FixedFormat(True, 7, 0)
-        >>> ops = [Input(name="x", inputs=(), shape=(4,), cast=Cast(byte))]
-        >>> ops += [Relu(name="y", inputs=("x",), shape=(4,), cast=Cast(byte))]
-        >>> static_energy(IntGraph(name="net", ops=tuple(ops))).layers  # registers alone
+        >>> x = ops.Input(name="x", inputs=(), shape=(4,), cast=Cast(byte))
+        >>> y = ops.Relu(name="y", inputs=("x",), shape=(4,), cast=Cast(byte))
+        >>> static_energy(IntGraph(name="net", ops=(x, y))).layers  # registers alone
         {'x': 0.288, 'y': 0.288}
     """
     done = {op.name: work(op, graph.sources(op)) for op in graph.ops}
@@ -194,7 +175,7 @@ def _results(op: Op, exact: Range, *inputs: FixedFormat) -> Work:
     return math.prod(op.shape) * _cast(op, exact) + _registers(op, exact)
 
 
-def _matmul(op: MatMul, acc: Accumulation, x: FixedFormat) -> Work:
+def _matmul(op: ops.MatMul, acc: Accumulation, x: FixedFormat) -> Work:
     """Return a dense or a convolution: the same work at every position, for all of its channels."""
     weight, bias = op.matrix() << acc.shifts[0], op.bias.codes << acc.shifts[1]
     low, high, lsb = leaves(weight, bias, x)
@@ -212,43 +193,43 @@ def _matmul(op: MatMul, acc: Accumulation, x: FixedFormat) -> Work:
     return math.prod(op.shape[:-1]) * sum(casts, sums) + _registers(op, acc)
 
 
-def _batchnorm(op: BatchNorm, exact: Range, x: FixedFormat) -> Work:
+def _batchnorm(op: ops.BatchNorm, exact: Range, x: FixedFormat) -> Work:
     scale = op.scale.codes << exact.shifts[0]
     sums = math.prod(op.shape[:-1]) * int(np.count_nonzero((scale != 0) & (op.offset.codes != 0)))
     return _products(op, scale, x.width) + sums * _addition(exact.format.width) + _results(op, exact)
 
 
-def _relu(op: Relu, exact: Range, x: FixedFormat) -> Work:
+def _relu(op: ops.Relu, exact: Range, x: FixedFormat) -> Work:
     limited = op.limit is not None and op.limit < x.max_code
     return math.prod(op.shape) * limited * _addition(x.width) + _results(op, exact)
 
 
-def _leaky_relu(op: LeakyRelu, exact: Range, x: FixedFormat) -> Work:
+def _leaky_relu(op: ops.LeakyRelu, exact: Range, x: FixedFormat) -> Work:
     products = _products(op, op.slope.codes << exact.shifts[1], x.width) if x.signed else Work()
     return products + _results(op, exact)
 
 
-def _merge(op: Merge, exact: Range, *inputs: FixedFormat) -> Work:
+def _merge(op: ops.Merge, exact: Range, *inputs: FixedFormat) -> Work:
     return math.prod(op.shape) * _merged(op, inputs, exact.format.width) + _results(op, exact)
 
 
-def _maxpool(op: MaxPool, exact: Range, x: FixedFormat) -> Work:
+def _maxpool(op: ops.MaxPool, exact: Range, x: FixedFormat) -> Work:
     return _beyond_first(op) * _addition(x.width) + _results(op, exact)
 
 
-def _sumpool(op: SumPool, exact: Range, x: FixedFormat) -> Work:
+def _sumpool(op: ops.SumPool, exact: Range, x: FixedFormat) -> Work:
     pixels = int(op.window.counts(op.shape[:-1]).max())
     bits = _bits(pixels * x.min_code, pixels * x.max_code)
     weighted = _products(op, op.weight.codes[..., np.newaxis], bits)
     return _beyond_first(op) * _addition(bits) + weighted + _results(op, exact)
 
 
-def _beyond_first(op: Pool) -> int:
+def _beyond_first(op: ops.Pool) -> int:
     """Return how many real pixels all windows hold beside the first of each, over all channels."""
     return op.shape[-1] * int((op.window.counts(op.shape[:-1]) - 1).sum())
 
 
-def _lookup(op: Lookup, exact: Range, x: FixedFormat) -> Work:
+def _lookup(op: ops.Lookup, exact: Range, x: FixedFormat) -> Work:
     """Return an entry of a table, or where none is small enough a comparison with each start."""
     later, codes = len(op.starts) - 1, math.prod(op.shape)
     if later and smallest_table(op) is None:
@@ -256,7 +237,7 @@ def _lookup(op: Lookup, exact: Range, x: FixedFormat) -> Work:
     return Work(table_bits=codes * op.format.width * bool(later)) + _results(op, exact)
 
 
-def _softmax(op: Softmax, exact: Range, x: FixedFormat) -> Work:
+def _softmax(op: ops.Softmax, exact: Range, x: FixedFormat) -> Work:
     """Return all rows: the largest code, distances, exponentials, their sum, a subtraction per bit of a quotient."""
     channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
     total_bits = bits + tree_levels(channels)
@@ -268,20 +249,20 @@ def _softmax(op: Softmax, exact: Range, x: FixedFormat) -> Work:
 
 
 WORK: Mapping[type[Op], Callable[..., Work]] = {
-    Input: _registers,
-    Dense: _matmul,
-    Conv: _matmul,
-    BatchNorm: _batchnorm,
-    Relu: _relu,
-    LeakyRelu: _leaky_relu,
-    Requantize: _results,
-    Merge: _merge,
-    MaxPool: _maxpool,
-    SumPool: _sumpool,
-    Reshape: _wires,
-    Gather: _wires,
-    Lookup: _lookup,
-    Softmax: _softmax,
+    ops.Input: _registers,
+    ops.Dense: _matmul,
+    ops.Conv: _matmul,
+    ops.BatchNorm: _batchnorm,
+    ops.Relu: _relu,
+    ops.LeakyRelu: _leaky_relu,
+    ops.Requantize: _results,
+    ops.Merge: _merge,
+    ops.MaxPool: _maxpool,
+    ops.SumPool: _sumpool,
+    ops.Reshape: _wires,
+    ops.Gather: _wires,
+    ops.Lookup: _lookup,
+    ops.Softmax: _softmax,
 }
 """What an op computes for one inference, from the op, how far its exact result goes, and the formats it reads."""
 
@@ -309,7 +290,7 @@ def _products(op: Op, factor: Codes, bits: int) -> Work:
     )
 
 
-def _merged(op: Merge, formats: Sequence[FixedFormat], bits: int) -> Work:
+def _merged(op: ops.Merge, formats: Sequence[FixedFormat], bits: int) -> Work:
     if op.function == "multiply":
         width, done = formats[0].width, Work()
         for other in formats[1:]:

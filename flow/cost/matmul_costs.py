@@ -7,26 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.cost.cost_rules import (
-    DSP_STAGES,
-    Cost,
-    adder_tree,
-    cast_luts,
-    dsp_slices,
-    even_tree_bits,
-    levels_per_stage,
-    lowest_bit,
-    multiplexer_luts,
-    multiplier_luts,
-    pipeline_register_bits,
-    range_bits,
-    shift_register_luts,
-    shifter_luts,
-    signed_digits,
-    takes_dsp,
-    tree_levels,
-    weight_memory,
-)
+from flow.cost import cost_rules as rules
+from flow.cost.cost_rules import Cost
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import MatMul, Op
 from flow.ir.intervals import Accumulation, accumulation
@@ -63,7 +45,7 @@ def matmul_cost(op: MatMul, x: FixedFormat, reads: Shape, line_luts: int, target
     interval = reuse + cost.depth if stream and positions == 1 else positions * turns
     # im2col: every word of a window is chosen among the positions (nnet_conv2d_latency.h, fill_buffer)
     window_bits = int(np.count_nonzero(weight.any(axis=1))) * x.width
-    select = 0 if stream else multiplexer_luts(positions, window_bits)
+    select = 0 if stream else rules.multiplexer_luts(positions, window_bits)
     held_bits = window_bits + op.shape[-1] * op.format.width if stream else math.prod(op.shape) * op.format.width
     return replace(
         cost,
@@ -84,29 +66,30 @@ def _constant(op: Op, weight: Codes, bias: Codes, frac_bits: int, x: FixedFormat
     Args:
         weight: int64 (n_in, channels); `bias`: int64 (channels,); both on the grid of `frac_bits`.
     """
-    digits, used = signed_digits(weight), weight.any(axis=0)
+    digits, used = rules.signed_digits(weight), weight.any(axis=0)
     low, high, lsb = leaves(weight, bias, x)
-    weight_bits = range_bits(np.minimum(weight, -1), np.abs(weight)) - lowest_bit(weight)
-    in_dsp = (digits > 1) & takes_dsp(x.width, weight_bits)
+    weight_bits = rules.range_bits(np.minimum(weight, -1), np.abs(weight)) - rules.lowest_bit(weight)
+    in_dsp = (digits > 1) & rules.takes_dsp(x.width, weight_bits)
     extra = np.where(in_dsp, 0, np.maximum(digits - 1, 0))
-    adders, bits = adder_tree(low[:, used], high[:, used], lsb[:, used])
+    adders, bits = rules.adder_tree(low[:, used], high[:, used], lsb[:, used])
     total_low, total_high = low.sum(axis=0), high.sum(axis=0)
-    widths, terms = range_bits(total_low, total_high), (np.count_nonzero(weight, axis=0) + (bias != 0)) * used
+    widths, terms = rules.range_bits(total_low, total_high), (np.count_nonzero(weight, axis=0) + (bias != 0)) * used
     luts = sum(
-        cast_luts(int(width), bool(negative), frac_bits - op.format.frac_bits, op)
+        rules.cast_luts(int(width), bool(negative), frac_bits - op.format.frac_bits, op)
         for width, negative in zip(widths[used], (total_low < 0)[used], strict=True)
     )
-    levels = tree_levels(int(terms.max(initial=1))) + tree_levels(int(extra.max(initial=0)) + 1) + 2 * bool(luts)
-    per_stage = levels_per_stage(target, part)
+    in_row = rules.tree_levels(int(terms.max(initial=1))) + rules.tree_levels(int(extra.max(initial=0)) + 1)
+    levels = in_row + 2 * bool(luts)
+    per_stage = rules.levels_per_stage(target, part)
     return Cost(
         adders=adders + int(extra.sum()),
-        adder_bits=bits + int((extra * (range_bits(low, high) - lsb)[:-1]).sum()),
+        adder_bits=bits + int((extra * (rules.range_bits(low, high) - lsb)[:-1]).sum()),
         multipliers=int((digits > 1).sum()),
         shifts=int((digits == 1).sum()),
-        register_bits=pipeline_register_bits(terms, widths, x.width, levels, per_stage),
+        register_bits=rules.pipeline_register_bits(terms, widths, x.width, levels, per_stage),
         logic_lut=luts,
-        dsp=sum(dsp_slices(x.width, int(bits), part) for bits in weight_bits[in_dsp]),
-        depth=max(1, math.ceil(levels / per_stage)) + DSP_STAGES * bool(in_dsp.any()),
+        dsp=sum(rules.dsp_slices(x.width, int(bits), part) for bits in weight_bits[in_dsp]),
+        depth=max(1, math.ceil(levels / per_stage)) + rules.DSP_STAGES * bool(in_dsp.any()),
     )
 
 
@@ -122,7 +105,7 @@ def leaves(weight: Codes, bias: Codes, x: FixedFormat) -> tuple[Codes, Codes, Co
     """
     ends = np.stack([weight * x.min_code, weight * x.max_code, np.zeros_like(weight)])
     low, high = np.vstack([ends.min(axis=0), np.minimum(bias, 0)]), np.vstack([ends.max(axis=0), np.maximum(bias, 0)])
-    return low, high, np.vstack([lowest_bit(weight), lowest_bit(bias)])
+    return low, high, np.vstack([rules.lowest_bit(weight), rules.lowest_bit(bias)])
 
 
 def _stored(
@@ -140,33 +123,33 @@ def _stored(
     if is_po2(op.weight.codes):
         span = split(op.weight.codes).max_exponent - split(op.weight.codes).min_exponent
         product_bits = x.width + span + 1
-        lut_each, dsp_each = shifter_luts(span, product_bits), 0
+        lut_each, dsp_each = rules.shifter_luts(span, product_bits), 0
     else:
         product_bits = x.width + stored_bits
-        in_dsp = bool(takes_dsp(x.width, np.array(stored_bits)))
-        lut_each = 0 if in_dsp else multiplier_luts(x.width, stored_bits)
-        dsp_each = dsp_slices(x.width, stored_bits, part) if in_dsp else 0
-    bram, memory_lut = weight_memory(units * stored_bits, reuse)
-    select = math.ceil(n_in / reuse) * multiplexer_luts(min(reuse, n_in), x.width)
+        in_dsp = bool(rules.takes_dsp(x.width, np.array(stored_bits)))
+        lut_each = 0 if in_dsp else rules.multiplier_luts(x.width, stored_bits)
+        dsp_each = rules.dsp_slices(x.width, stored_bits, part) if in_dsp else 0
+    bram, memory_lut = rules.weight_memory(units * stored_bits, reuse)
+    select = math.ceil(n_in / reuse) * rules.multiplexer_luts(min(reuse, n_in), x.width)
     casts = [
-        cast_luts(bits, low < 0, acc.frac_bits - op.format.frac_bits, op)
+        rules.cast_luts(bits, low < 0, acc.frac_bits - op.format.frac_bits, op)
         for bits, low in zip(op.channel_bits or acc.channel_bits, acc.channel_low.tolist(), strict=True)
     ]
-    levels = 3 + tree_levels(terms) + 2 * any(casts)  # select, multiply, tree, accumulate, cast
-    per_stage = levels_per_stage(target, part)
+    levels = 3 + rules.tree_levels(terms) + 2 * any(casts)  # select, multiply, tree, accumulate, cast
+    per_stage = rules.levels_per_stage(target, part)
     terms_of = np.full(outputs, terms, np.int64)
     return Cost(
         adders=outputs * terms,
-        adder_bits=outputs * (even_tree_bits(terms, product_bits, acc_bits) + acc_bits),
+        adder_bits=outputs * (rules.even_tree_bits(terms, product_bits, acc_bits) + acc_bits),
         multipliers=0 if is_po2(op.weight.codes) else units,
         shifts=units if is_po2(op.weight.codes) else 0,
         register_bits=n_out * acc_bits
-        + pipeline_register_bits(terms_of, np.full(outputs, acc_bits), product_bits, levels, per_stage),
+        + rules.pipeline_register_bits(terms_of, np.full(outputs, acc_bits), product_bits, levels, per_stage),
         logic_lut=units * lut_each + select + sum(casts),
         memory_lut=memory_lut,
         bram_18k=bram,
         dsp=units * dsp_each,
-        depth=math.ceil(levels / per_stage) + DSP_STAGES * bool(dsp_each),
+        depth=math.ceil(levels / per_stage) + rules.DSP_STAGES * bool(dsp_each),
     )
 
 
@@ -183,6 +166,6 @@ def line_buffer(window: Window, x: Op) -> int:
     padded = window.padded(x.shape)[:-1]
     bits = x.shape[-1] * x.format.width
     return sum(
-        (span - 1) * shift_register_luts(bits, math.prod(padded[axis + 1 :]))
+        (span - 1) * rules.shift_register_luts(bits, math.prod(padded[axis + 1 :]))
         for axis, span in enumerate(window.size[:-1])
     )

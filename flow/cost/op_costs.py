@@ -13,48 +13,13 @@ from functools import partial
 
 import numpy as np
 
-from flow.cost.cost_rules import (
-    Cost,
-    Logic,
-    adder,
-    adder_tree,
-    adders,
-    beside,
-    cast_luts,
-    comparator_luts,
-    comparators,
-    comparisons,
-    constant_division,
-    constant_product,
-    divider,
-    fifo_memory,
-    levels_per_stage,
-    lookup_table,
-    multiplexer_luts,
-    product,
-    tree_levels,
-    weight_memory,
-)
+from flow.cost import cost_rules as rules
+from flow.cost.cost_rules import Cost, Logic
 from flow.cost.matmul_costs import line_buffer, matmul_cost
 from flow.cost.schedules import gather_places, gather_schedule
+from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat, covering
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import Op
 from flow.ir.intervals import Range, common_grid, exact_result
 from flow.ir.tables import smallest_table
 from flow.parts import Part
@@ -76,24 +41,24 @@ def op_cost(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
 # -- ops
 
 
-def _dense(op: Dense, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+def _dense(op: ops.Dense, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     return matmul_cost(op, inputs[0].format, inputs[0].shape, 0, target, part)
 
 
-def _conv(op: Conv, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+def _conv(op: ops.Conv, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     (x,) = inputs
     return matmul_cost(op, x.format, op.window.padded(x.shape), line_buffer(op.window, x), target, part)
 
 
-def _maxpool(op: MaxPool, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+def _maxpool(op: ops.MaxPool, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     """A tree of comparators per output channel: for every position at once, or for one position in a stream."""
     (x,), stream = inputs, target.io_type == "io_stream"
     window = op.window.pixels
     copies = op.shape[-1] if stream else math.prod(op.shape)
-    depth = max(1, math.ceil(2 * tree_levels(window) / levels_per_stage(target, part)))
+    depth = max(1, math.ceil(2 * rules.tree_levels(window) / rules.levels_per_stage(target, part)))
     interval = max(math.prod(shape[:-1]) for shape in (op.shape, x.shape)) if stream else target.reuse(op.name)
     return Cost(
-        logic_lut=copies * (window - 1) * comparator_luts(op.format.width),
+        logic_lut=copies * (window - 1) * rules.comparator_luts(op.format.width),
         memory_lut=line_buffer(op.window, x) if stream else 0,
         register_bits=copies * op.format.width * (1 + window * stream),
         depth=depth,
@@ -102,7 +67,7 @@ def _maxpool(op: MaxPool, inputs: Sequence[Op], target: Target, part: Part) -> C
     )
 
 
-def _sumpool(op: SumPool, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+def _sumpool(op: ops.SumPool, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     """A tree of adders per output channel, as `_maxpool`; what it holds of a stream is counted besides."""
     cost, x = _pipelined(_window_sums, op, inputs, target, part), inputs[0]
     if target.io_type == "io_parallel":
@@ -113,7 +78,7 @@ def _sumpool(op: SumPool, inputs: Sequence[Op], target: Target, part: Part) -> C
     )
 
 
-def _reshape(op: Reshape, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+def _reshape(op: ops.Reshape, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     """Wires between arrays; in a stream codes move into words of another size, as many a cycle as divide both."""
     word, read = op.shape[-1], inputs[0].shape[-1]
     if target.io_type == "io_parallel" or read == word:
@@ -127,7 +92,7 @@ def _reshape(op: Reshape, inputs: Sequence[Op], target: Target, part: Part) -> C
     )
 
 
-def _gather(op: Gather, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+def _gather(op: ops.Gather, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     """Wires between arrays; in a stream words wait from when they come to when the last result that needs them goes.
 
     Each code of a word is then chosen among the places in a word from which it comes at any position, and a zero.
@@ -138,13 +103,13 @@ def _gather(op: Gather, inputs: Sequence[Op], target: Target, part: Part) -> Cos
     source, place = gather_places(op.index, [x.shape for x in inputs])
     schedule = gather_schedule(source, place, op.shape[-1], sizes, words)
     waiting = [
-        fifo_memory(x.shape[-1] * x.format.width, depth) for x, depth in zip(inputs, schedule.depths, strict=True)
+        rules.fifo_memory(x.shape[-1] * x.format.width, depth) for x, depth in zip(inputs, schedule.depths, strict=True)
     ]
     origins = np.where(source < 0, -1, source * max(sizes) + schedule.column).reshape(-1, op.shape[-1])
     choices = [len(np.unique(column)) for column in origins.T]
     return Cost(
         register_bits=op.shape[-1] * op.format.width,
-        logic_lut=sum(multiplexer_luts(count, op.format.width) for count in choices),
+        logic_lut=sum(rules.multiplexer_luts(count, op.format.width) for count in choices),
         memory_lut=sum(luts for _, luts in waiting),
         bram_18k=sum(bram for bram, _ in waiting),
         depth=1,
@@ -168,7 +133,7 @@ def _pipelined(logic_of: Callable[..., Logic], op: Op, inputs: Sequence[Op], tar
     codes = _positions(op, target) * op.shape[-1]
     logic = logic_of(op, exact, target, part, *formats) + codes * _cast(op, exact, part)
     turns = max(math.prod(shape[:-1]) for shape in (op.shape, inputs[0].shape)) if target.io_type == "io_stream" else 1
-    depth = max(1, math.ceil(logic.levels / levels_per_stage(target, part))) + logic.stages
+    depth = max(1, math.ceil(logic.levels / rules.levels_per_stage(target, part))) + logic.stages
     return Cost(
         adders=logic.adders,
         adder_bits=logic.adder_bits,
@@ -185,41 +150,41 @@ def _pipelined(logic_of: Callable[..., Logic], op: Op, inputs: Sequence[Op], tar
     )
 
 
-def _batchnorm(op: BatchNorm, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
-    sums = int(np.count_nonzero(op.offset.codes)) * _positions(op, target)
-    return _factors(op, op.scale.codes << exact.shifts[0], x.width, target, part) + sums * adder(exact.format.width)
+def _batchnorm(op: ops.BatchNorm, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+    sums = int(np.count_nonzero(op.offset.codes)) * _positions(op, target) * rules.adder(exact.format.width)
+    return _factors(op, op.scale.codes << exact.shifts[0], x.width, target, part) + sums
 
 
-def _relu(op: Relu, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+def _relu(op: ops.Relu, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
     below = Logic(lut=x.width, levels=1) if x.signed else Logic()
-    above = Logic() if op.limit is None or op.limit >= x.max_code else comparators(x.width, 1)
+    above = Logic() if op.limit is None or op.limit >= x.max_code else rules.comparators(x.width, 1)
     return _positions(op, target) * op.shape[-1] * (below + above)
 
 
-def _leaky_relu(op: LeakyRelu, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+def _leaky_relu(op: ops.LeakyRelu, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
     if not x.signed:
         return Logic()
     choice = _positions(op, target) * op.shape[-1] * Logic(lut=exact.format.width, levels=1)
     return _factors(op, op.slope.codes << exact.shifts[1], x.width, target, part) + choice
 
 
-def _requantize(op: Requantize, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+def _requantize(op: ops.Requantize, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
     return Logic()
 
 
-def _merge(op: Merge, exact: Range, target: Target, part: Part, *inputs: FixedFormat) -> Logic:
+def _merge(op: ops.Merge, exact: Range, target: Target, part: Part, *inputs: FixedFormat) -> Logic:
     return _positions(op, target) * op.shape[-1] * _merged(op, inputs, part)
 
 
-def _window_sums(op: SumPool, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+def _window_sums(op: ops.SumPool, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
     """Return the trees of the windows, of real pixels only in io_parallel, and the weights of their positions."""
     counts = op.window.counts(op.shape[:-1])
     built = np.full(1, op.window.pixels) if target.io_type == "io_stream" else counts.reshape(-1)
     largest = int(counts.max())
     total_bits = _bits(largest * x.min_code, largest * x.max_code)
-    trees = beside(
+    trees = rules.beside(
         *(
-            int(number) * op.shape[-1] * adders(int(count), x.width, total_bits)
+            int(number) * op.shape[-1] * rules.adders(int(count), x.width, total_bits)
             for count, number in zip(*np.unique(built, return_counts=True), strict=True)
         )
     )
@@ -228,46 +193,46 @@ def _window_sums(op: SumPool, exact: Range, target: Target, part: Part, x: Fixed
     return trees + _factors(op, op.weight.codes[..., np.newaxis], total_bits, target, part)
 
 
-def _lookup(op: Lookup, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+def _lookup(op: ops.Lookup, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
     codes, table = _positions(op, target) * op.shape[-1], smallest_table(op)
     if table is None:
-        return codes * comparisons(x.width, len(op.starts), op.format.width)
-    return codes * lookup_table(x.width - table.shift, len(table.values), op.format.width)
+        return codes * rules.comparisons(x.width, len(op.starts), op.format.width)
+    return codes * rules.lookup_table(x.width - table.shift, len(table.values), op.format.width)
 
 
-def _softmax(op: Softmax, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
+def _softmax(op: ops.Softmax, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
     """Return, of each row: the largest code, a table of exponentials per element, their sum, and a division each."""
     channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
-    total_bits = bits + tree_levels(channels)
-    bram, luts = weight_memory(bits, len(op.exponentials))
-    exponential = adder(x.width + 1) + Logic(memory_lut=luts, bram_18k=bram, levels=1)
-    quotient = adder(total_bits) + divider(bits + op.format.frac_bits + 1, total_bits)
+    total_bits = bits + rules.tree_levels(channels)
+    bram, luts = rules.weight_memory(bits, len(op.exponentials))
+    exponential = rules.adder(x.width + 1) + Logic(memory_lut=luts, bram_18k=bram, levels=1)
+    quotient = rules.adder(total_bits) + rules.divider(bits + op.format.frac_bits + 1, total_bits)
     clamp = Logic(lut=op.format.width, levels=1)
     return _positions(op, target) * (
-        comparators(x.width, channels - 1)
+        rules.comparators(x.width, channels - 1)
         + channels * exponential
-        + adders(channels, bits, total_bits)
+        + rules.adders(channels, bits, total_bits)
         + channels * (quotient + clamp)
     )
 
 
 COSTS: Mapping[type[Op], Callable[..., Cost]] = {
-    Dense: _dense,
-    Conv: _conv,
-    BatchNorm: partial(_pipelined, _batchnorm),
-    Relu: partial(_pipelined, _relu),
-    LeakyRelu: partial(_pipelined, _leaky_relu),
-    Requantize: partial(_pipelined, _requantize),
-    Merge: partial(_pipelined, _merge),
-    MaxPool: _maxpool,
-    SumPool: _sumpool,
-    Reshape: _reshape,
-    Gather: _gather,
-    Lookup: partial(_pipelined, _lookup),
-    Softmax: partial(_pipelined, _softmax),
+    ops.Dense: _dense,
+    ops.Conv: _conv,
+    ops.BatchNorm: partial(_pipelined, _batchnorm),
+    ops.Relu: partial(_pipelined, _relu),
+    ops.LeakyRelu: partial(_pipelined, _leaky_relu),
+    ops.Requantize: partial(_pipelined, _requantize),
+    ops.Merge: partial(_pipelined, _merge),
+    ops.MaxPool: _maxpool,
+    ops.SumPool: _sumpool,
+    ops.Reshape: _reshape,
+    ops.Gather: _gather,
+    ops.Lookup: partial(_pipelined, _lookup),
+    ops.Softmax: partial(_pipelined, _softmax),
 }
 """What an op takes, from the op, the ops it reads, the target and the part."""
-FREE: tuple[type[Op], ...] = (Input,)
+FREE: tuple[type[Op], ...] = (ops.Input,)
 """Ops that take nothing: ports."""
 
 
@@ -288,10 +253,10 @@ def _cast(op: Op, exact: Range, part: Part) -> Logic:
     twos = (op.cast.divisor & -op.cast.divisor).bit_length() - 1
     odd, shift = op.cast.divisor >> twos, exact.frac_bits + twos - op.format.frac_bits
     if odd == 1:
-        luts = cast_luts(exact.format.width, exact.low < 0, shift, op)
+        luts = rules.cast_luts(exact.format.width, exact.low < 0, shift, op)
         return Logic(lut=luts, levels=2 * bool(luts))
     raised = max(-shift, 0)
-    return constant_division(exact.low << raised, exact.high << raised, odd << max(shift, 0), op, part)
+    return rules.constant_division(exact.low << raised, exact.high << raised, odd << max(shift, 0), op, part)
 
 
 def _factors(op: Op, factor: Codes, bits: int, target: Target, part: Part) -> Logic:
@@ -304,28 +269,28 @@ def _factors(op: Op, factor: Codes, bits: int, target: Target, part: Part) -> Lo
     if target.io_type == "io_stream":
         if (rows != rows[0]).any():
             factor_bits = _bits(int(rows.min()), int(rows.max()))
-            chosen = Logic(lut=multiplexer_luts(len(rows), factor_bits), levels=1)
-            return op.shape[-1] * (chosen + product(bits, factor_bits, part))
+            chosen = Logic(lut=rules.multiplexer_luts(len(rows), factor_bits), levels=1)
+            return op.shape[-1] * (chosen + rules.product(bits, factor_bits, part))
         rows = rows[:1]
     values, counts = np.unique(np.abs(rows), return_counts=True)
     pairs = zip(values.tolist(), counts.tolist(), strict=True)
-    return beside(*(count * constant_product(bits, value, part) for value, count in pairs))
+    return rules.beside(*(count * rules.constant_product(bits, value, part) for value, count in pairs))
 
 
-def _merged(op: Merge, formats: Sequence[FixedFormat], part: Part) -> Logic:
+def _merged(op: ops.Merge, formats: Sequence[FixedFormat], part: Part) -> Logic:
     """Return one element: a tree of adders or comparators, or products one after another."""
     if op.function == "multiply":
         bits, logic = formats[0].width, Logic()
         for other in formats[1:]:
-            logic, bits = logic + product(bits, other.width, part), bits + other.width
+            logic, bits = logic + rules.product(bits, other.width, part), bits + other.width
         return logic
     ranges = common_grid(formats)
     ends = [(x.low, x.high) for x in ranges]
     if op.function in ("maximum", "minimum"):
-        return comparators(_bits(min(low for low, _ in ends), max(high for _, high in ends)), len(formats) - 1)
+        return rules.comparators(_bits(min(low for low, _ in ends), max(high for _, high in ends)), len(formats) - 1)
     if op.function == "subtract":
         ends = [ends[0], *((-high, -low) for low, high in ends[1:])]
     low, high = np.array(ends, np.int64).T[..., np.newaxis]
     lowest = np.array([x.shifts for x in ranges], np.int64)
-    adders, bits = adder_tree(low, high, lowest)
-    return Logic(adders=adders, adder_bits=bits, levels=tree_levels(len(formats)))
+    adders, bits = rules.adder_tree(low, high, lowest)
+    return Logic(adders=adders, adder_bits=bits, levels=rules.tree_levels(len(formats)))

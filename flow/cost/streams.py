@@ -17,26 +17,9 @@ import numpy as np
 
 from flow.cost.schedules import gather_places, gather_schedule, pool_schedule, steps
 from flow.errors import UnsupportedError
+from flow.ir import ops
 from flow.ir.fixed import Codes
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.ir.windows import Shape
 
 CLONES = 7
@@ -101,9 +84,9 @@ def stream_roots(graph: IntGraph) -> dict[str, str]:
     flat_only = {op.name: len(op.shape) == 1 and op.name not in graph.outputs for op in graph.ops}
     for op in graph.ops:
         for name in op.inputs:
-            flat_only[name] &= isinstance(op, Dense)
+            flat_only[name] &= isinstance(op, ops.Dense)
     for op in graph.ops:
-        source = roots[op.inputs[0]] if isinstance(op, Reshape) else op.name
+        source = roots[op.inputs[0]] if isinstance(op, ops.Reshape) else op.name
         same = shapes[source][-1] == op.shape[-1]
         roots[op.name] = source if same or flat_only[op.name] else op.name
     return roots
@@ -125,23 +108,23 @@ class _Builder:
         uses.update(roots[name] for name in self.graph.outputs)
         for op in computing:
             inputs = [self.taps[roots[name]].pop(0) for name in op.inputs]
-            if isinstance(op, Dense) and len(op.shape) == 1 and len(self.graph[roots[op.inputs[0]]].shape) > 1:
+            if isinstance(op, ops.Dense) and len(op.shape) == 1 and len(self.graph[roots[op.inputs[0]]].shape) > 1:
                 inputs = [self.flat(op, *inputs)]
-            if isinstance(op, Conv) and any(op.window.padding):
+            if isinstance(op, ops.Conv) and any(op.window.padding):
                 inputs = [self.pad(op, *inputs)]
-            kind = Kind.PORT if isinstance(op, Input) else Kind.COPY if isinstance(op, Reshape) else Kind.OP
+            kind = Kind.PORT if isinstance(op, ops.Input) else Kind.COPY if isinstance(op, ops.Reshape) else Kind.OP
             self.add(op.name, kind, op, inputs, [op.name], op.shape)
             self.taps[op.name] = self.clone(op, uses[op.name])
         ports = []
         for name in self.graph.outputs:
             tap, root = self.taps[roots[name]].pop(0), self.graph[roots[name]]
-            ports.append(self.copy(self.graph[name], tap) if isinstance(root, Input) else tap)
+            ports.append(self.copy(self.graph[name], tap) if isinstance(root, ops.Input) else tap)
         return Streams(tuple(self.kernels), tuple(ports))
 
-    def flat(self, op: Dense, tap: str) -> str:
+    def flat(self, op: ops.Dense, tap: str) -> str:
         return self.add(self.fresh(f"flat_{op.name}"), Kind.FLAT, op, [tap], None, (len(op.weight.codes),))
 
-    def pad(self, op: Conv, tap: str) -> str:
+    def pad(self, op: ops.Conv, tap: str) -> str:
         shape = op.window.padded(self.graph.sources(op)[0].shape)
         return self.add(self.fresh(f"pad_{op.name}"), Kind.PAD, op, [tap], None, shape)
 
@@ -252,7 +235,7 @@ def _order(kernel: Kernel, streamed: Sequence[Shape], graph: IntGraph) -> Codes:
 
 def _padding(op: Op, shape: Shape) -> Codes:
     """Return the steps that write a word of zeros or pass one on."""
-    assert isinstance(op, Conv)
+    assert isinstance(op, ops.Conv)
     return np.pad(np.full(shape[:-1], 3), op.window.pads, constant_values=2).reshape(-1)
 
 
@@ -269,12 +252,12 @@ def _regrouped(op: Op, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     return steps([-(-codes // read)], words, count)
 
 
-def _dense(op: Dense, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+def _dense(op: ops.Dense, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     """Return the steps of a dense: of a vector, it reads all words before it writes its one."""
     return steps([np.array(words)], words, 1) if len(op.shape) == 1 else _word_by_word(op, shapes, words)
 
 
-def _conv(op: Conv, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+def _conv(op: ops.Conv, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     """Return the steps that write a position when the last word of its window has been read."""
     order = np.arange(1, words[0] + 1).reshape(op.window.padded(shapes[0])[:-1])
     ends = zip(op.window.size, op.window.strides, strict=True)
@@ -282,29 +265,29 @@ def _conv(op: Conv, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     return steps([last.reshape(-1)], words, last.size)
 
 
-def _pool(op: Pool, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+def _pool(op: ops.Pool, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     return pool_schedule(op.window.places(shapes[0]), words[0]).steps
 
 
-def _gather(op: Gather, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+def _gather(op: ops.Gather, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     source, place = gather_places(op.index, shapes)
     return gather_schedule(source, place, op.shape[-1], [shape[-1] for shape in shapes], words).steps
 
 
 ORDERS: Mapping[type[Op], Callable[..., Codes]] = {
-    Dense: _dense,
-    Conv: _conv,
-    BatchNorm: _word_by_word,
-    Relu: _word_by_word,
-    LeakyRelu: _word_by_word,
-    Requantize: _word_by_word,
-    Merge: _word_by_word,
-    MaxPool: _pool,
-    SumPool: _pool,
-    Gather: _gather,
-    Lookup: _word_by_word,
-    Softmax: _word_by_word,
+    ops.Dense: _dense,
+    ops.Conv: _conv,
+    ops.BatchNorm: _word_by_word,
+    ops.Relu: _word_by_word,
+    ops.LeakyRelu: _word_by_word,
+    ops.Requantize: _word_by_word,
+    ops.Merge: _word_by_word,
+    ops.MaxPool: _pool,
+    ops.SumPool: _pool,
+    ops.Gather: _gather,
+    ops.Lookup: _word_by_word,
+    ops.Softmax: _word_by_word,
 }
 """Steps in which an op reads and writes words, from the op, the shapes that it reads, and the words of each stream."""
-OTHER_KERNELS: tuple[type[Op], ...] = (Input, Reshape)
+OTHER_KERNELS: tuple[type[Op], ...] = (ops.Input, ops.Reshape)
 """Ops whose kernels are not of kind `OP`: a `PORT` has no process, a `COPY` the order of any copy."""

@@ -10,26 +10,9 @@ import numpy as np
 
 from flow.cost.schedules import gather_places, gather_schedule, pool_schedule
 from flow.errors import UnsupportedError
+from flow.ir import ops
 from flow.ir.fixed import Codes, reciprocal
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import common_grid, exact_result
 from flow.ir.tables import smallest_table
 
@@ -177,7 +160,7 @@ def _requantize(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, Relu)
+    assert isinstance(op, ops.Relu)
     x = graph.sources(op)[0].format
     limit = x.max_code if op.limit is None else op.limit
     _map(config, op, "relu")
@@ -186,7 +169,7 @@ def _relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _leaky_relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, LeakyRelu)
+    assert isinstance(op, ops.LeakyRelu)
     x = graph.sources(op)[0].format
     raised, shift = exact_result(op, x).shifts
     period = _period(np.broadcast_to(op.slope.codes << shift, op.shape))
@@ -209,7 +192,7 @@ def _period(values: Codes) -> list[int]:
 
 
 def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, BatchNorm)
+    assert isinstance(op, ops.BatchNorm)
     x = graph.sources(op)[0].format
     shifts = exact_result(op, x).shifts
     scale, offset = op.scale.codes << shifts[0], op.offset.codes << shifts[1]
@@ -222,7 +205,7 @@ def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, Lookup)
+    assert isinstance(op, ops.Lookup)
     table = smallest_table(op)
     if table is not None:
         _map(config, op, "table")
@@ -238,7 +221,7 @@ def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, Merge)
+    assert isinstance(op, ops.Merge)
     formats = [source.format for source in graph.sources(op)]
     config.size("n_elem", math.prod(op.shape))
     config.alias("function", op.function)
@@ -251,7 +234,7 @@ def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, Gather)
+    assert isinstance(op, ops.Gather)
     shapes = [source.shape for source in graph.sources(op)]
     source, place = gather_places(op.index, shapes)
     config.size("n_elem", op.index.size)
@@ -281,7 +264,7 @@ def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, Pool)
+    assert isinstance(op, ops.Pool)
     source = graph.sources(op)[0]
     pixels = op.window.places(source.shape)
     if (pixels < 0).all(axis=1).any():
@@ -313,7 +296,7 @@ def _max_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, SumPool)
+    assert isinstance(op, ops.SumPool)
     x = graph.sources(op)[0].format
     _pool(config, op, graph, stream)
     config.alias("function", f"weighted_sum<{CONFIG}>")
@@ -323,7 +306,7 @@ def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, Softmax)
+    assert isinstance(op, ops.Softmax)
     largest, channels, shift = int(op.exponentials.max()), op.shape[-1], op.format.frac_bits + 1
     if shift < 0:
         raise UnsupportedError(
@@ -341,17 +324,17 @@ def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
 
 
 KERNELS: Mapping[type[Op], tuple[str, Fill]] = {
-    BatchNorm: ("map_codes", _batchnorm),
-    Relu: ("map_codes", _relu),
-    LeakyRelu: ("map_codes", _leaky_relu),
-    Requantize: ("map_codes", _requantize),
-    Merge: ("merge_codes", _merge),
-    MaxPool: ("pool_codes", _max_pool),
-    SumPool: ("pool_codes", _sum_pool),
-    Gather: ("gather_codes", _gather),
-    Lookup: ("map_codes", _lookup),
-    Softmax: ("softmax_codes", _softmax),
+    ops.BatchNorm: ("map_codes", _batchnorm),
+    ops.Relu: ("map_codes", _relu),
+    ops.LeakyRelu: ("map_codes", _leaky_relu),
+    ops.Requantize: ("map_codes", _requantize),
+    ops.Merge: ("merge_codes", _merge),
+    ops.MaxPool: ("pool_codes", _max_pool),
+    ops.SumPool: ("pool_codes", _sum_pool),
+    ops.Gather: ("gather_codes", _gather),
+    ops.Lookup: ("map_codes", _lookup),
+    ops.Softmax: ("softmax_codes", _softmax),
 }
 """The kernel that computes an op, and what its configuration says."""
-WITHOUT_KERNEL = (Input, Dense, Conv, Reshape)
+WITHOUT_KERNEL = (ops.Input, ops.Dense, ops.Conv, ops.Reshape)
 """hls4ml computes them in every form."""

@@ -8,26 +8,9 @@ from typing import Any, NamedTuple
 
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.kernels import kernel
+from flow.ir import ops
 from flow.ir.fixed import Cast, to_values
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.ir.windows import Shape, Window
 from flow.target import Target
 
@@ -62,12 +45,12 @@ def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> 
 def needs_kernel(op: Op, target: Target) -> bool:
     """Say whether a kernel of ours computes an op, since hls4ml 1.3.0 lacks it, or this form of it."""
     dialect = DIALECTS[target.backend]
-    if isinstance(op, MaxPool):
+    if isinstance(op, ops.MaxPool):
         return dialect.extended and not pools(op, target)
-    return dialect.extended and type(op) not in (Input, *dialect.ops)
+    return dialect.extended and type(op) not in (ops.Input, *dialect.ops)
 
 
-def pools(op: MaxPool, target: Target) -> bool:
+def pools(op: ops.MaxPool, target: Target) -> bool:
     """Say whether hls4ml's max pooling computes an op.
 
     It asserts in streams that windows neither overlap nor are padded (`nnet_pooling_stream.h`), and pads with the top
@@ -106,7 +89,7 @@ def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str,
 
 def _layer_config(op: Op, target: Target) -> dict[str, Any]:
     # hls4ml takes the type of a port without modes
-    result = Cast(op.format) if isinstance(op, Input) else op.cast
+    result = Cast(op.format) if isinstance(op, ops.Input) else op.cast
     others = {} if needs_kernel(op, target) else LAYERS[type(op)].types(op)
     return {
         "Precision": {"result": precision(result), **others},
@@ -117,12 +100,12 @@ def _layer_config(op: Op, target: Target) -> dict[str, Any]:
 
 def is_convolution(op: Op) -> bool:
     """Say whether hls4ml computes an op as a convolution."""
-    return isinstance(op, Conv) or (isinstance(op, Dense) and len(op.shape) > 1)
+    return isinstance(op, ops.Conv) or (isinstance(op, ops.Dense) and len(op.shape) > 1)
 
 
 def is_traced(op: Op) -> bool:
     """Say whether csim writes the outputs of an op: of all but those that only pass codes on."""
-    return not isinstance(op, Input | Reshape)
+    return not isinstance(op, ops.Input | ops.Reshape)
 
 
 def traced(graph: IntGraph) -> tuple[Op, ...]:
@@ -136,7 +119,7 @@ def _input(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
 
 def _dense(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return a matrix product; over several axes it is a convolution whose window is one position."""
-    assert isinstance(op, Dense)
+    assert isinstance(op, ops.Dense)
     n_in, n_out = op.weight.codes.shape
     if len(op.shape) == 1:
         return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op, op.weight.codes.shape)}
@@ -155,7 +138,7 @@ AXES = {1: ("width",), 2: ("height", "width")}
 
 
 def _conv(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    assert isinstance(op, Conv)
+    assert isinstance(op, ops.Conv)
     shape, window = graph.sources(op)[0].shape, op.window
     if target.io_type == "io_stream" and DIALECTS[target.backend].extended:  # the zeros are a layer of their own there
         shape, window = window.padded(shape), window.unpadded()
@@ -186,7 +169,7 @@ PADS = {"height": ("pad_top", "pad_bottom"), "width": ("pad_left", "pad_right")}
 
 
 def _max_pool(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    assert isinstance(op, MaxPool)
+    assert isinstance(op, ops.MaxPool)
     shape = graph.sources(op)[0].shape
     return {
         "class_name": "MaxPooling2D",
@@ -197,7 +180,7 @@ def _max_pool(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     }
 
 
-def _weights(op: MatMul, shape: Shape) -> dict[str, Any]:
+def _weights(op: ops.MatMul, shape: Shape) -> dict[str, Any]:
     # Groups become zeros: hls4ml 1.3.0 has none, and its depthwise kernels sum differently per reuse factor.
     return {
         "weight_data": to_values(op.matrix().reshape(shape), op.weight.format),
@@ -211,7 +194,7 @@ def _reshape(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
 
 
 def _batchnorm(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    assert isinstance(op, BatchNorm)
+    assert isinstance(op, ops.BatchNorm)
     return {
         "class_name": "BatchNormalization",
         "n_in": math.prod(op.shape),
@@ -235,7 +218,7 @@ def _types(op: Op) -> dict[str, str]:
 
 
 def _matmul_types(op: Op) -> dict[str, str]:
-    assert isinstance(op, MatMul) and op.accumulator is not None, f"{op.name}: infer_accumulators has not run"
+    assert isinstance(op, ops.MatMul) and op.accumulator is not None, f"{op.name}: infer_accumulators has not run"
     return {
         "weight": precision(Cast(op.weight.format)),
         "bias": precision(Cast(op.bias.format)),
@@ -244,7 +227,7 @@ def _matmul_types(op: Op) -> dict[str, str]:
 
 
 def _batchnorm_types(op: Op) -> dict[str, str]:
-    assert isinstance(op, BatchNorm)
+    assert isinstance(op, ops.BatchNorm)
     return {"scale": precision(Cast(op.scale.format)), "bias": precision(Cast(op.offset.format))}
 
 
@@ -265,14 +248,14 @@ class Layer(NamedTuple):
 
 
 LAYERS: Mapping[type[Op], Layer] = {
-    Input: Layer(_input),
-    Dense: Layer(_dense, _matmul_types),
-    Conv: Layer(_conv, _matmul_types),
-    BatchNorm: Layer(_batchnorm, _batchnorm_types),
-    Relu: Layer(_relu),
-    Requantize: Layer(_requantize),
-    MaxPool: Layer(_max_pool, _max_pool_types),
-    Reshape: Layer(_reshape),
+    ops.Input: Layer(_input),
+    ops.Dense: Layer(_dense, _matmul_types),
+    ops.Conv: Layer(_conv, _matmul_types),
+    ops.BatchNorm: Layer(_batchnorm, _batchnorm_types),
+    ops.Relu: Layer(_relu),
+    ops.Requantize: Layer(_requantize),
+    ops.MaxPool: Layer(_max_pool, _max_pool_types),
+    ops.Reshape: Layer(_reshape),
 }
-WITHOUT_LAYER = (LeakyRelu, Merge, SumPool, Gather, Lookup, Softmax)
+WITHOUT_LAYER = (ops.LeakyRelu, ops.Merge, ops.SumPool, ops.Gather, ops.Lookup, ops.Softmax)
 """hls4ml computes them in no form exactly."""

@@ -11,25 +11,9 @@ from flow.backends.hls4ml.layers import AXES, layer_of
 from flow.backends.hls4ml.reuse_factors import reuse_refusals
 from flow.cost.streams import streams
 from flow.errors import UnsupportedError
+from flow.ir import ops
 from flow.ir.fixed import Overflow
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.target import Target
 
 CSIM_BITS = 53
@@ -83,7 +67,7 @@ def _forms(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
 
 def _refused(op: Op, target: Target) -> Refusal | None:
     refused = FORMS[type(op)](op, target)
-    casts = not isinstance(op, Input) and op.cast.overflow is Overflow.SAT_SYM
+    casts = not isinstance(op, ops.Input) and op.cast.overflow is Overflow.SAT_SYM
     if not refused and casts and op.format.signed and op.format.width == 1:
         return "saturates symmetrically to one signed bit, which ap_fixed does not: use another format", ""
     if not refused and op.format.width > CSIM_BITS:
@@ -103,7 +87,7 @@ def _dense_form(op: Op, target: Target) -> Refusal | None:
 
 
 def _conv_form(op: Op, target: Target) -> Refusal | None:
-    assert isinstance(op, Conv)
+    assert isinstance(op, ops.Conv)
     if len(op.window.size) not in AXES:
         return f"is a convolution over {len(op.window.size)} axes", "hls4ml has 1 and 2: use Conv1D or Conv2D"
     one_row = len(op.window.size) == 2 and op.window.size[0] == 1 < op.window.size[1] and op.window.strides[0] > 1
@@ -116,19 +100,19 @@ def _conv_form(op: Op, target: Target) -> Refusal | None:
 
 
 FORMS: Mapping[type[Op], Callable[[Op, Target], Refusal | None]] = {
-    Input: _any_form,
-    Dense: _dense_form,
-    Conv: _conv_form,
-    BatchNorm: _any_form,
-    Relu: _any_form,
-    LeakyRelu: _any_form,
-    Requantize: _any_form,
-    Merge: _any_form,
-    MaxPool: _any_form,
-    SumPool: _any_form,
-    Reshape: _any_form,
-    Gather: _any_form,
-    Lookup: _any_form,
-    Softmax: _any_form,
+    ops.Input: _any_form,
+    ops.Dense: _dense_form,
+    ops.Conv: _conv_form,
+    ops.BatchNorm: _any_form,
+    ops.Relu: _any_form,
+    ops.LeakyRelu: _any_form,
+    ops.Requantize: _any_form,
+    ops.Merge: _any_form,
+    ops.MaxPool: _any_form,
+    ops.SumPool: _any_form,
+    ops.Reshape: _any_form,
+    ops.Gather: _any_form,
+    ops.Lookup: _any_form,
+    ops.Softmax: _any_form,
 }
 """Which forms of an op are refused in every back end."""
