@@ -26,10 +26,5 @@ def _large_verilog(subject: Design) -> Iterator[Hit]:
 
 
 RULES: tuple[Rule[Design], ...] = (
-    Rule(
-        "verilog-size",
-        WARNING,
-        "measured with Yosys 0.70, docs/synthesis.md",
-        _large_verilog,
-    ),
+    Rule("verilog-size", WARNING, "measured with Yosys 0.70, docs/synthesis.md", _large_verilog),
 )

@@ -107,10 +107,7 @@ class _Adders:
         left, right = a[1] - exponent, b[1] + shift - exponent
         form = (a[2] << left) + (-(b[2] << right) if minus else b[2] << right)
         positive, negative = np.maximum(form, 0), np.minimum(form, 0)
-        limits = (
-            int(positive @ self.low + negative @ self.high),
-            int(positive @ self.high + negative @ self.low),
-        )
+        limits = (int(positive @ self.low + negative @ self.high), int(positive @ self.high + negative @ self.low))
         add = self.net.sub if minus else self.net.add
         return add(a[0], b[0], left, right, limits), exponent, form
 

@@ -103,8 +103,7 @@ def fifo_needs(width: int, depth: int) -> Needs:
     """Return what a FIFO needs (`po2flow_fifo`): two addresses, a count, and the words."""
     bits = max(1, (depth - 1).bit_length())
     return Needs(
-        parts=Counter(flip_flops=3 * bits + 1, fifo_control=bits),
-        memories=(Memory(width=width, depth=depth, ports=2),),
+        parts=Counter(flip_flops=3 * bits + 1, fifo_control=bits), memories=(Memory(width=width, depth=depth, ports=2),)
     )
 
 

@@ -16,24 +16,9 @@ import numpy as np
 from flow.backends.rtl.proof.algebra import Algebra, B, T, clamped, converted, largest, smallest
 from flow.backends.rtl.proof.positions import OUTSIDE as OUTSIDE
 from flow.backends.rtl.proof.positions import Key, channels_of
+from flow.ir import ops
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +78,9 @@ def _sum(reads: tuple[int, ...], weights: tuple[int, ...], constant: int, frac_b
     return Output(reads, weights, constant, frac_bits, most)
 
 
-def _sum_outputs(op: Dense | Conv, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _sum_outputs(op: ops.Dense | ops.Conv, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     """Return the weighted sums of a dense layer or of one window of a convolution."""
-    (x,), groups = formats, op.groups if isinstance(op, Conv) else 1
+    (x,), groups = formats, op.groups if isinstance(op, ops.Conv) else 1
     products = x.frac_bits + op.weight.format.frac_bits
     frac_bits = max(products, op.bias.format.frac_bits) if op.bias.codes.any() else products
     weight = op.weight.codes.reshape(-1, *op.weight.codes.shape[-2:])  # (pixels, channels of a group, filters)
@@ -111,7 +96,7 @@ def _sum_outputs(op: Dense | Conv, formats: Sequence[FixedFormat], key: Key) -> 
     return sums
 
 
-def _scaled_outputs(op: BatchNorm, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _scaled_outputs(op: ops.BatchNorm, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     frac_bits = max(x.frac_bits + op.scale.format.frac_bits, op.offset.format.frac_bits)
     raised = frac_bits - x.frac_bits - op.scale.format.frac_bits
@@ -125,7 +110,7 @@ def _single_outputs(op: Op, formats: Sequence[FixedFormat], key: Key) -> list[Ou
     return [Output((i,), (1,), 0, x.frac_bits, 1 << x.width) for i in range(channels_of(op))]
 
 
-def _leaky_outputs(op: LeakyRelu, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _leaky_outputs(op: ops.LeakyRelu, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,), slope_bits = formats, op.slope.format.frac_bits
     frac_bits = max(x.frac_bits, x.frac_bits + slope_bits)
     above = frac_bits - x.frac_bits
@@ -136,7 +121,7 @@ def _leaky_outputs(op: LeakyRelu, formats: Sequence[FixedFormat], key: Key) -> l
     ]
 
 
-def _merge_outputs(op: Merge, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _merge_outputs(op: ops.Merge, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     channels = channels_of(op)
     reads = [tuple(range(i, len(formats) * channels, channels)) for i in range(channels)]
     reach = [max(fmt.max_code, -fmt.min_code) for fmt in formats]
@@ -152,29 +137,24 @@ def _merge_outputs(op: Merge, formats: Sequence[FixedFormat], key: Key) -> list[
     return [Output(several, weights, 0, finest, most, factors=shifts) for several in reads]
 
 
-def _window_reads(op: Pool) -> list[tuple[int, ...]]:
+def _window_reads(op: ops.Pool) -> list[tuple[int, ...]]:
     """Return which codes of a window each channel reads."""
     channels = op.shape[-1]
     return [tuple(range(i, op.window.pixels * channels, channels)) for i in range(channels)]
 
 
-def _maximum_outputs(op: MaxPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _maximum_outputs(op: ops.MaxPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     return [Output(reads, None, 0, x.frac_bits, 1 << x.width) for reads in _window_reads(op)]
 
 
-def _window_sum_outputs(op: SumPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _window_sum_outputs(op: ops.SumPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     frac_bits = x.frac_bits + op.weight.format.frac_bits
     return [_sum(reads, key * len(reads), 0, frac_bits, x) for reads in _window_reads(op)]
 
 
-def _copy_outputs(op: Reshape, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
-    (x,) = formats
-    return [_sum((0,), (1,), 0, x.frac_bits, x)]
-
-
-def _gather_outputs(op: Gather, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _gather_outputs(op: ops.Gather, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     finest = max(fmt.frac_bits for fmt in formats)
     if key[0] < 0:
         return [_sum((), (), 0, finest, formats[0])]
@@ -182,7 +162,7 @@ def _gather_outputs(op: Gather, formats: Sequence[FixedFormat], key: Key) -> lis
     return [_sum((0,), (1 << finest - x.frac_bits,), 0, finest, x)]
 
 
-def _softmax_outputs(op: Softmax, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+def _softmax_outputs(op: ops.Softmax, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     every = tuple(range(channels_of(op)))
     most = (int(op.exponentials.sum()) * len(every) << op.format.width + 2) + 1
     return [Output(every, None, 0, op.format.frac_bits, most, place) for place in every]
@@ -196,17 +176,12 @@ def _cast_code(op: Op, output: Output, algebra: Algebra[T, B], values: Sequence[
     return converted(algebra, op.cast, output.frac_bits, exact)
 
 
-def _same_code(op: Op, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
-    (code,) = values
-    return code
-
-
-def _relu_code(op: Relu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _relu_code(op: ops.Relu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     (x,) = values
     return converted(algebra, op.cast, output.frac_bits, clamped(algebra, x, 0, op.limit))
 
 
-def _leaky_code(op: LeakyRelu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _leaky_code(op: ops.LeakyRelu, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     (x,) = values
     below, above = (algebra.mul(x, algebra.const(factor)) for factor in output.factors)
     exact = algebra.choose(algebra.less(x, algebra.const(0)), below, above)
@@ -220,7 +195,7 @@ def _product(algebra: Algebra[T, B], values: Sequence[T]) -> T:
     return product
 
 
-def _merge_code(op: Merge, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _merge_code(op: ops.Merge, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     if op.function == "multiply":
         return converted(algebra, op.cast, output.frac_bits, _product(algebra, values))
     if output.weights is not None:
@@ -230,16 +205,7 @@ def _merge_code(op: Merge, output: Output, algebra: Algebra[T, B], values: Seque
     return converted(algebra, op.cast, output.frac_bits, choose(algebra, raised))
 
 
-def _largest_code(op: MaxPool, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
-    return largest(algebra, values)
-
-
-def _table_code(op: Lookup, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
-    (x,) = values
-    return algebra.steps(x, op.starts, op.values)
-
-
-def _softmax_code(op: Softmax, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+def _softmax_code(op: ops.Softmax, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     most = largest(algebra, values)
     starts = np.arange(len(op.exponentials), dtype=np.int64)
     weights = [algebra.steps(algebra.sub(most, value), starts, op.exponentials) for value in values]
@@ -265,18 +231,22 @@ class Definition:
 
 
 DEFINITIONS: Mapping[type[Op], Definition] = {
-    Dense: Definition(_sum_outputs, _cast_code),
-    Conv: Definition(_sum_outputs, _cast_code),
-    BatchNorm: Definition(_scaled_outputs, _cast_code),
-    Relu: Definition(_single_outputs, _relu_code),
-    LeakyRelu: Definition(_leaky_outputs, _leaky_code),
-    Requantize: Definition(_single_outputs, _cast_code),
-    Merge: Definition(_merge_outputs, _merge_code),
-    MaxPool: Definition(_maximum_outputs, _largest_code),
-    SumPool: Definition(_window_sum_outputs, _cast_code),
-    Reshape: Definition(_copy_outputs, _same_code),
-    Gather: Definition(_gather_outputs, _cast_code),
-    Lookup: Definition(_single_outputs, _table_code),
-    Softmax: Definition(_softmax_outputs, _softmax_code),
+    **dict.fromkeys((ops.Dense, ops.Conv), Definition(_sum_outputs, _cast_code)),
+    ops.BatchNorm: Definition(_scaled_outputs, _cast_code),
+    ops.Relu: Definition(_single_outputs, _relu_code),
+    ops.LeakyRelu: Definition(_leaky_outputs, _leaky_code),
+    ops.Requantize: Definition(_single_outputs, _cast_code),
+    ops.Merge: Definition(_merge_outputs, _merge_code),
+    ops.MaxPool: Definition(_maximum_outputs, lambda op, output, algebra, values: largest(algebra, values)),
+    ops.SumPool: Definition(_window_sum_outputs, _cast_code),
+    ops.Reshape: Definition(
+        lambda op, formats, key: [_sum((0,), (1,), 0, formats[0].frac_bits, formats[0])],
+        lambda op, output, algebra, values: values[0],
+    ),
+    ops.Gather: Definition(_gather_outputs, _cast_code),
+    ops.Lookup: Definition(
+        _single_outputs, lambda op, output, algebra, values: algebra.steps(values[0], op.starts, op.values)
+    ),
+    ops.Softmax: Definition(_softmax_outputs, _softmax_code),
 }
 """By type of op, but for those `OUTSIDE`."""

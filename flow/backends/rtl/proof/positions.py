@@ -12,29 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import Op
 
 Key = tuple[int, ...]
 """What differs between positions of an op: slopes, a pooling weight, the input a gather reads; () if nothing."""
-OUTSIDE: tuple[type[Op], ...] = (Input,)
+OUTSIDE: tuple[type[Op], ...] = (ops.Input,)
 """The ops whose codes come from outside: nothing computes them."""
 
 
@@ -83,28 +67,28 @@ def _pixels(op: Op, sources: Sequence[Op]) -> Positions:
     return Positions(np.concatenate(index, axis=1), ((),) * count, 0, channels_of(op))
 
 
-def _sloped_pixels(op: LeakyRelu, sources: Sequence[Op]) -> Positions:
+def _sloped_pixels(op: ops.LeakyRelu, sources: Sequence[Op]) -> Positions:
     where, channels = _pixels(op, sources), channels_of(op)
     slopes = np.broadcast_to(op.slope.codes, op.shape).reshape(-1, channels).tolist()
     return Positions(where.index, tuple(map(tuple, slopes)), 0, channels)
 
 
-def _windows(op: Conv | Pool, sources: Sequence[Op]) -> Positions:
+def _windows(op: ops.Conv | ops.Pool, sources: Sequence[Op]) -> Positions:
     index = _window_index(op, sources[0].shape)
     return Positions(index, ((),) * len(index), 0, channels_of(op))
 
 
-def _max_windows(op: MaxPool, sources: Sequence[Op]) -> Positions:
+def _max_windows(op: ops.MaxPool, sources: Sequence[Op]) -> Positions:
     where = _windows(op, sources)
     return Positions(where.index, where.keys, sources[0].format.min_code, where.channels)
 
 
-def _weighted_windows(op: SumPool, sources: Sequence[Op]) -> Positions:
+def _weighted_windows(op: ops.SumPool, sources: Sequence[Op]) -> Positions:
     keys = tuple((weight,) for weight in op.weight.codes.reshape(-1).tolist())
     return Positions(_windows(op, sources).index, keys, 0, channels_of(op))
 
 
-def _window_index(op: Conv | Pool, shape: tuple[int, ...]) -> Codes:
+def _window_index(op: ops.Conv | ops.Pool, shape: tuple[int, ...]) -> Codes:
     """Return for each window which codes it holds, pixel by pixel, -1 outside the input."""
     axes = len(op.window.size)
     place = np.zeros((1,) * (2 * axes), np.int64)
@@ -120,12 +104,12 @@ def _window_index(op: Conv | Pool, shape: tuple[int, ...]) -> Codes:
     return np.where(pixels < 0, -1, pixels * shape[-1] + np.arange(shape[-1])).reshape(len(pixels), -1)
 
 
-def _same_places(op: Reshape, sources: Sequence[Op]) -> Positions:
+def _same_places(op: ops.Reshape, sources: Sequence[Op]) -> Positions:
     flat = np.arange(math.prod(op.shape), dtype=np.int64)
     return Positions(flat[:, None], ((0,),) * len(flat), 0, 1)
 
 
-def _other_places(op: Gather, sources: Sequence[Op]) -> Positions:
+def _other_places(op: ops.Gather, sources: Sequence[Op]) -> Positions:
     starts = np.cumsum([0, *(math.prod(x.shape) for x in sources)])
     flat = op.index.reshape(-1)
     source = np.where(flat < 0, -1, np.searchsorted(starts, flat, side="right") - 1)
@@ -139,12 +123,8 @@ def _pixel_formats(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]
     return [x.format for x in sources for _ in range(channels_of(x))]
 
 
-def _window_formats(op: Conv | Pool, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
+def _window_formats(op: ops.Conv | ops.Pool, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
     return [sources[0].format] * (op.window.pixels * sources[0].shape[-1])
-
-
-def _code_format(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
-    return [sources[max(key[0], 0)].format]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +141,15 @@ class Layout:
 
 
 LAYOUTS: Mapping[type[Op], Layout] = {
-    Dense: Layout(_pixels, _pixel_formats),
-    Conv: Layout(_windows, _window_formats),
-    BatchNorm: Layout(_pixels, _pixel_formats),
-    Relu: Layout(_pixels, _pixel_formats),
-    LeakyRelu: Layout(_sloped_pixels, _pixel_formats),
-    Requantize: Layout(_pixels, _pixel_formats),
-    Merge: Layout(_pixels, _pixel_formats),
-    MaxPool: Layout(_max_windows, _window_formats),
-    SumPool: Layout(_weighted_windows, _window_formats),
-    Reshape: Layout(_same_places, _code_format),
-    Gather: Layout(_other_places, _code_format),
-    Lookup: Layout(_pixels, _pixel_formats),
-    Softmax: Layout(_pixels, _pixel_formats),
+    **dict.fromkeys(
+        (ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax),
+        Layout(_pixels, _pixel_formats),
+    ),
+    ops.LeakyRelu: Layout(_sloped_pixels, _pixel_formats),
+    ops.Conv: Layout(_windows, _window_formats),
+    ops.MaxPool: Layout(_max_windows, _window_formats),
+    ops.SumPool: Layout(_weighted_windows, _window_formats),
+    ops.Reshape: Layout(_same_places, lambda op, sources, key: [sources[0].format]),
+    ops.Gather: Layout(_other_places, lambda op, sources, key: [sources[max(key[0], 0)].format]),
 }
 """By type of op, but for those `OUTSIDE`."""

@@ -18,24 +18,9 @@ from flow.backends.rtl.proof.circuit import Bits, Circuit, Instance
 from flow.backends.rtl.proof.claims import OpCircuit, Task
 from flow.backends.rtl.proof.positions import OUTSIDE as OUTSIDE
 from flow.backends.rtl.proof.positions import Key, input_formats, positions
+from flow.ir import ops
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import Op
 
 LINE_BUFFER, FRAME_BUFFERS = "line buffer", "frame buffers"
 
@@ -185,7 +170,9 @@ def _pixels(op: Op, sources: Sequence[Op], circuit: Circuit, modules: Mapping[st
     return OpCircuits([_alike(op, sources, _kernel_of(circuit, _words(circuit, sources), modules))])
 
 
-def _windows(op: Conv | Pool, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+def _windows(
+    op: ops.Conv | ops.Pool, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]
+) -> OpCircuits:
     buffer = _find(circuit, "po2flow_window")
     if buffer is None:
         raise WiringError(f"'{circuit.name}' has no line buffer")
@@ -195,7 +182,7 @@ def _windows(op: Conv | Pool, sources: Sequence[Op], circuit: Circuit, modules: 
     return OpCircuits([_alike(op, sources, kernel)], LINE_BUFFER)
 
 
-def _check_window(op: Conv | Pool, x: Op, fill: int, buffer: Instance) -> None:
+def _check_window(op: ops.Conv | ops.Pool, x: Op, fill: int, buffer: Instance) -> None:
     """Check the parameters of a line buffer: sizes, strides, padding."""
     missing = 2 - len(op.window.size)
     rows, cols = (1,) * missing + x.shape[:-1]
@@ -214,12 +201,12 @@ def _check_window(op: Conv | Pool, x: Op, fill: int, buffer: Instance) -> None:
             raise WiringError(f"the line buffer's {name} is {buffer.parameters.get(name)}, not {value}")
 
 
-def _passed_on(op: Reshape, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+def _passed_on(op: ops.Reshape, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
     _same(circuit.ports["y_data"], _words(circuit, sources), f"'{circuit.name}' passes on what it does not take")
     return OpCircuits([])
 
 
-def _moved(op: Gather, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+def _moved(op: ops.Gather, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
     """Every pixel is made of the same channels of the pixels in the same place."""
     kernel = _kernel_of(circuit, _words(circuit, sources), modules)
     where, channels = positions(op, sources), op.shape[-1]
@@ -245,18 +232,11 @@ def _moved(op: Gather, sources: Sequence[Op], circuit: Circuit, modules: Mapping
 
 
 WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], OpCircuits]] = {
-    Dense: _pixels,
-    Conv: _windows,
-    BatchNorm: _pixels,
-    Relu: _pixels,
-    LeakyRelu: _pixels,
-    Requantize: _pixels,
-    Merge: _pixels,
-    MaxPool: _windows,
-    SumPool: _windows,
-    Reshape: _passed_on,
-    Gather: _moved,
-    Lookup: _pixels,
-    Softmax: _pixels,
+    **dict.fromkeys(
+        (ops.Dense, ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax), _pixels
+    ),
+    **dict.fromkeys((ops.Conv, ops.MaxPool, ops.SumPool), _windows),
+    ops.Reshape: _passed_on,
+    ops.Gather: _moved,
 }
 """Type of op -> what computes it in a stream, unless its stage collects frames; but for those `OUTSIDE`."""

@@ -36,22 +36,10 @@ PROGRAMS = {
 }
 CLOCK = "aclk"
 HARNESS = "po2flow_harness"
-ICE40_PACKAGES = {
-    "HX1K": "tq144",
-    "HX4K": "tq144",
-    "HX8K": "ct256",
-    "LP1K": "cm121",
-    "LP8K": "cm225",
-    "UP5K": "sg48",
-}
+ICE40_PACKAGES = {"HX1K": "tq144", "HX4K": "tq144", "HX8K": "ct256", "LP1K": "cm121", "LP8K": "cm225", "UP5K": "sg48"}
 """Package of a part that names none."""
 ECP5_PACKAGES = {"bg": "CABGA", "mg": "CSFBGA", "tg": "TQFP"}
-COUNTED = {
-    "lut": "TRELLIS_COMB",
-    "ff": "TRELLIS_FF",
-    "dsp": "MULT18X18D ICESTORM_DSP",
-    "bram_18k": "DP16KD",
-}
+COUNTED = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D ICESTORM_DSP", "bram_18k": "DP16KD"}
 """Field -> nextpnr's words. A logic cell of iCE40 holds LUT and flip-flop, so there it is `detail` that has them."""
 
 

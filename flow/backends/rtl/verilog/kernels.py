@@ -16,25 +16,9 @@ import numpy as np
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.backends.rtl.verilog.op_netlists import OUTSIDE, netlist
 from flow.errors import UnsupportedError
+from flow.ir import ops
 from flow.ir.fixed import Codes
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.ir.reference import code_dtype
 from flow.ir.windows import Shape
 
@@ -129,57 +113,25 @@ def _rows(shape: Shape) -> Codes:
     return np.arange(math.prod(shape), dtype=np.int64).reshape(-1, shape[-1] if shape else 1)
 
 
-def _windows(op: Conv | Pool, sources: Sequence[Op]) -> Codes:
+def _windows(op: ops.Conv | ops.Pool, sources: Sequence[Op]) -> Codes:
     """The pixels of a window, -1 in the padding."""
     (x,) = sources
     places, channels = op.window.places(x.shape)[..., np.newaxis], np.arange(x.shape[-1])
     return np.where(places < 0, -1, places * len(channels) + channels).reshape(len(places), -1)
 
 
-def _same_code(op: Reshape, sources: Sequence[Op]) -> Codes:
-    return np.arange(math.prod(op.shape), dtype=np.int64)[:, None]
-
-
-def _gathered_code(op: Gather, sources: Sequence[Op]) -> Codes:
-    return op.index.reshape(-1, 1)
-
-
 # ---------------------------------------------------------------------- what differs between positions
 
 
-def _nothing(op: Op, sources: Sequence[Op]) -> Codes:
-    return np.zeros((1, 1), np.int64)
-
-
-def _slopes(op: LeakyRelu, sources: Sequence[Op]) -> Codes:
+def _slopes(op: ops.LeakyRelu, sources: Sequence[Op]) -> Codes:
     return np.broadcast_to(op.slope.codes, op.shape).reshape(-1, op.shape[-1])
 
 
-def _weight(op: SumPool, sources: Sequence[Op]) -> Codes:
-    return op.weight.codes.reshape(-1, 1)
-
-
-def _source(op: Gather, sources: Sequence[Op]) -> Codes:
+def _source(op: ops.Gather, sources: Sequence[Op]) -> Codes:
     """Which input a code comes from; a zero comes from behind the last."""
     starts, flat = np.cumsum([0] + [math.prod(x.shape) for x in sources]), op.index.reshape(-1)
     source = np.searchsorted(starts, flat, side="right") - 1
     return np.where(flat < 0, len(sources), source)[:, None]
-
-
-def _zeros(op: Op) -> int:
-    return 0
-
-
-def _smallest_code(op: Op) -> int:
-    return op.format.min_code
-
-
-def _no_table(sources: Sequence[Op]) -> int:
-    return 0
-
-
-def _input_bits(sources: Sequence[Op]) -> int:
-    return sources[0].format.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +146,19 @@ class Places:
     """
 
     index: Callable[[Any, Sequence[Op]], Codes]
-    constants: Callable[[Any, Sequence[Op]], Codes]
-    fill: Callable[[Op], int]
-    table_bits: Callable[[Sequence[Op]], int]
+    constants: Callable[[Any, Sequence[Op]], Codes] = lambda op, sources: np.zeros((1, 1), np.int64)
+    fill: Callable[[Op], int] = lambda op: 0
+    table_bits: Callable[[Sequence[Op]], int] = lambda sources: 0
 
 
 PLACES: Mapping[type[Op], Places] = {
-    Dense: Places(_pixels, _nothing, _zeros, _no_table),
-    Conv: Places(_windows, _nothing, _zeros, _no_table),
-    BatchNorm: Places(_pixels, _nothing, _zeros, _no_table),
-    Relu: Places(_pixels, _nothing, _zeros, _no_table),
-    LeakyRelu: Places(_pixels, _slopes, _zeros, _no_table),
-    Requantize: Places(_pixels, _nothing, _zeros, _no_table),
-    Merge: Places(_pixels, _nothing, _zeros, _no_table),
-    MaxPool: Places(_windows, _nothing, _smallest_code, _no_table),
-    SumPool: Places(_windows, _weight, _zeros, _no_table),
-    Reshape: Places(_same_code, _nothing, _zeros, _no_table),
-    Gather: Places(_gathered_code, _source, _zeros, _no_table),
-    Lookup: Places(_pixels, _nothing, _zeros, _input_bits),
-    Softmax: Places(_pixels, _nothing, _zeros, _input_bits),
+    **dict.fromkeys((ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge), Places(_pixels)),
+    **dict.fromkeys((ops.Lookup, ops.Softmax), Places(_pixels, table_bits=lambda sources: sources[0].format.width)),
+    ops.LeakyRelu: Places(_pixels, _slopes),
+    ops.Conv: Places(_windows),
+    ops.MaxPool: Places(_windows, fill=lambda op: op.format.min_code),
+    ops.SumPool: Places(_windows, lambda op, sources: op.weight.codes.reshape(-1, 1)),
+    ops.Reshape: Places(lambda op, sources: np.arange(math.prod(op.shape), dtype=np.int64)[:, None]),
+    ops.Gather: Places(lambda op, sources: op.index.reshape(-1, 1), _source),
 }
 """By type of op, but for those `OUTSIDE`."""

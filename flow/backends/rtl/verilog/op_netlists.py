@@ -13,32 +13,15 @@ import numpy as np
 
 from flow.backends.rtl.netlists import arithmetic
 from flow.backends.rtl.netlists.netlist import Netlist
+from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import Op
 from flow.ir.intervals import accumulation, common_grid, exact_result
 
 LEAF_BITS = 6
 """A table of so many input bits is one lookup table of the FPGA per output bit."""
 Formats = Sequence[FixedFormat]
-OUTSIDE: tuple[type[Op], ...] = (Input,)
+OUTSIDE: tuple[type[Op], ...] = (ops.Input,)
 """The ops whose codes come from outside: nothing computes them."""
 
 
@@ -85,7 +68,7 @@ def _requantize_netlist(op: Op, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _relu_netlist(op: Relu, formats: Formats, constants: Codes) -> Netlist:
+def _relu_netlist(op: ops.Relu, formats: Formats, constants: Codes) -> Netlist:
     net, codes = _start(_channels(op), formats[0])
     for code in codes:
         high = net.range(code)[1] if op.limit is None else op.limit
@@ -93,7 +76,7 @@ def _relu_netlist(op: Relu, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _matmul_netlist(op: MatMul, formats: Formats, constants: Codes) -> Netlist:
+def _matmul_netlist(op: ops.MatMul, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     matrix, acc = op.matrix(), accumulation(op, x)
     net, codes = _start(len(matrix), x)
@@ -104,7 +87,7 @@ def _matmul_netlist(op: MatMul, formats: Formats, constants: Codes) -> Netlist:
     return net
 
 
-def _merge_netlist(op: Merge, formats: Formats, constants: Codes) -> Netlist:
+def _merge_netlist(op: ops.Merge, formats: Formats, constants: Codes) -> Netlist:
     net = Netlist()
     operands = [_add_inputs(net, _channels(op), fmt) for fmt in formats]
     grid = exact_result(op, *formats)
@@ -119,30 +102,21 @@ def _merge_netlist(op: Merge, formats: Formats, constants: Codes) -> Netlist:
 def _merged(net: Netlist, function: str, a: int, b: int) -> int:
     if function == "minimum":
         return net.mux(net.less(a, b), a, b)
-    functions: dict[str, Callable[[int, int], int]] = {
-        "add": net.add,
-        "subtract": net.sub,
-        "multiply": net.mul,
-        "maximum": net.max,
-    }
-    return functions[function](a, b)
+    functions = {"add": Netlist.add, "subtract": Netlist.sub, "multiply": Netlist.mul, "maximum": Netlist.max}
+    return functions[function](net, a, b)
 
 
-def _max_pool_netlist(op: MaxPool, formats: Formats, constants: Codes) -> Netlist:
-    return _pooled(op, formats[0], lambda net, a, b: net.max(a, b), lambda net, largest: largest)
-
-
-def _sum_pool_netlist(op: SumPool, formats: Formats, constants: Codes) -> Netlist:
+def _sum_pool_netlist(op: ops.SumPool, formats: Formats, constants: Codes) -> Netlist:
     frac_bits, (weight,) = exact_result(op, *formats).frac_bits, constants.tolist()
 
     def finish(net: Netlist, total: int) -> int:
         return _cast(net, op, arithmetic.times(net, total, weight), frac_bits)
 
-    return _pooled(op, formats[0], lambda net, a, b: net.add(a, b), finish)
+    return _pooled(op, formats[0], Netlist.add, finish)
 
 
 def _pooled(
-    op: Pool, x: FixedFormat, reduce: Callable[[Netlist, int, int], int], finish: Callable[[Netlist, int], int]
+    op: ops.Pool, x: FixedFormat, reduce: Callable[[Netlist, int, int], int], finish: Callable[[Netlist, int], int]
 ) -> Netlist:
     """Reduce the pixels of a window, channel by channel, as a balanced tree."""
     channels, size = op.shape[-1], op.window.pixels
@@ -156,7 +130,7 @@ def _pooled(
     return net
 
 
-def _batchnorm_netlist(op: BatchNorm, formats: Formats, constants: Codes) -> Netlist:
+def _batchnorm_netlist(op: ops.BatchNorm, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     grid = exact_result(op, x)
     scale, offset = op.scale.codes << grid.shifts[0], op.offset.codes << grid.shifts[1]
@@ -167,7 +141,7 @@ def _batchnorm_netlist(op: BatchNorm, formats: Formats, constants: Codes) -> Net
     return net
 
 
-def _leaky_relu_netlist(op: LeakyRelu, formats: Formats, constants: Codes) -> Netlist:
+def _leaky_relu_netlist(op: ops.LeakyRelu, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     grid = exact_result(op, x)
     raised, shift = grid.shifts
@@ -180,7 +154,7 @@ def _leaky_relu_netlist(op: LeakyRelu, formats: Formats, constants: Codes) -> Ne
     return net
 
 
-def _lookup_netlist(op: Lookup, formats: Formats, constants: Codes) -> Netlist:
+def _lookup_netlist(op: ops.Lookup, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     net, codes = _start(_channels(op), x)
     lengths = np.diff(np.append(op.starts, x.max_code + 1))
@@ -213,7 +187,7 @@ def _table(net: Netlist, code: int, values: Codes) -> int:
     return choose(np.ascontiguousarray(values), bits)
 
 
-def _softmax_netlist(op: Softmax, formats: Formats, constants: Codes) -> Netlist:
+def _softmax_netlist(op: ops.Softmax, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     net, codes = _start(op.shape[-1], x)
     largest = codes[0]
@@ -231,7 +205,7 @@ def _softmax_netlist(op: Softmax, formats: Formats, constants: Codes) -> Netlist
     return net
 
 
-def _gather_netlist(op: Gather, formats: Formats, constants: Codes) -> Netlist:
+def _gather_netlist(op: ops.Gather, formats: Formats, constants: Codes) -> Netlist:
     """Return the netlist of one code of the input that `constants` names, or of a zero behind the last input."""
     frac_bits, (source,) = common_grid(formats)[0].frac_bits, constants.tolist()
     if source == len(formats):
@@ -245,18 +219,17 @@ def _gather_netlist(op: Gather, formats: Formats, constants: Codes) -> Netlist:
 
 
 NETLISTS: Mapping[type[Op], Callable[[Any, Formats, Codes], Netlist]] = {
-    Dense: _matmul_netlist,
-    Conv: _matmul_netlist,
-    BatchNorm: _batchnorm_netlist,
-    Relu: _relu_netlist,
-    LeakyRelu: _leaky_relu_netlist,
-    Requantize: _requantize_netlist,
-    Merge: _merge_netlist,
-    MaxPool: _max_pool_netlist,
-    SumPool: _sum_pool_netlist,
-    Reshape: _copy_netlist,
-    Gather: _gather_netlist,
-    Lookup: _lookup_netlist,
-    Softmax: _softmax_netlist,
+    **dict.fromkeys((ops.Dense, ops.Conv), _matmul_netlist),
+    ops.BatchNorm: _batchnorm_netlist,
+    ops.Relu: _relu_netlist,
+    ops.LeakyRelu: _leaky_relu_netlist,
+    ops.Requantize: _requantize_netlist,
+    ops.Merge: _merge_netlist,
+    ops.MaxPool: lambda op, formats, constants: _pooled(op, formats[0], Netlist.max, lambda net, largest: largest),
+    ops.SumPool: _sum_pool_netlist,
+    ops.Reshape: _copy_netlist,
+    ops.Gather: _gather_netlist,
+    ops.Lookup: _lookup_netlist,
+    ops.Softmax: _softmax_netlist,
 }
 """Type of op -> the netlist of one position: op, formats of what it reads, constants of the position."""

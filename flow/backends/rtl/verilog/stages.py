@@ -31,24 +31,8 @@ from flow.backends.rtl.verilog.printer import (
     stream,
     stream_ports,
 )
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir import ops
+from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import common_grid
 
 CLOCKED = {"clk": "clk", "rst": "rst"}
@@ -121,20 +105,20 @@ def _pixels(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpMod
     return _pixel_stage(op, sources, pixel_netlist(op, sources), clock_period_ns, name)
 
 
-def _leaky_pixels(op: LeakyRelu, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _leaky_pixels(op: ops.LeakyRelu, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """With one slope per channel each pixel is computed alike; with others each position has a kernel of its own."""
     form = _pixels if math.prod(op.slope.codes.shape[:-1]) == 1 else _frames
     return form(op, graph, clock_period_ns, name)
 
 
-def _reshaped_pixels(op: Reshape, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _reshaped_pixels(op: ops.Reshape, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     sources = graph.sources(op)
     if words(op.shape) != words(sources[0].shape):
         return _frames(op, graph, clock_period_ns, name)
     return _pixel_stage(op, sources, None, clock_period_ns, name)
 
 
-def _gathered_pixels(op: Gather, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _gathered_pixels(op: ops.Gather, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     sources = graph.sources(op)
     net = _joined_channels(op, sources)
     if net is None:
@@ -142,7 +126,7 @@ def _gathered_pixels(op: Gather, graph: IntGraph, clock_period_ns: float, name: 
     return _pixel_stage(op, sources, net, clock_period_ns, name)
 
 
-def _joined_channels(op: Gather, sources: Sequence[Op]) -> Netlist | None:
+def _joined_channels(op: ops.Gather, sources: Sequence[Op]) -> Netlist | None:
     """Return the netlist of a gather that only chooses among the channels of one place, or None."""
     if any(words(x.shape) != words(op.shape) for x in sources):
         return None
@@ -173,13 +157,13 @@ def _joined_channels(op: Gather, sources: Sequence[Op]) -> Netlist | None:
 # ---------------------------------------------------------------------- window by window
 
 
-def _weighted_windows(op: SumPool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _weighted_windows(op: ops.SumPool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """With one weight each window is computed alike; with several each position has a kernel of its own."""
     form = _windows if (op.weight.codes == op.weight.codes.flat[0]).all() else _frames
     return form(op, graph, clock_period_ns, name)
 
 
-def _windows(op: Conv | Pool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """Return a stage behind a line buffer: one pixel in per cycle, a pixel out wherever a window ends."""
     (x,) = graph.sources(op)
     inner, net = f"{name}_kernel", pixel_netlist(op, [x])
@@ -209,7 +193,7 @@ def _windows(op: Conv | Pool, graph: IntGraph, clock_period_ns: float, name: str
     )
 
 
-def window_settings(op: Conv | Pool, x: Op) -> dict[str, int]:
+def window_settings(op: ops.Conv | ops.Pool, x: Op) -> dict[str, int]:
     """Return the parameters of `po2flow_window`; a sequence is one row."""
     missing = 2 - len(op.window.size)
     rows, cols = (1,) * missing + x.shape[:-1]
@@ -217,17 +201,8 @@ def window_settings(op: Conv | Pool, x: Op) -> dict[str, int]:
     sr, sc = (1,) * missing + op.window.strides
     (top, bottom), (left, right) = ((0, 0),) * missing + op.window.pads
     return {
-        "WIDTH": word_bits(x),
-        "ROWS": rows,
-        "COLS": cols,
-        "KR": kr,
-        "KC": kc,
-        "SR": sr,
-        "SC": sc,
-        "TOP": top,
-        "LEFT": left,
-        "PADDED_ROWS": top + rows + bottom,
-        "PADDED_COLS": left + cols + right,
+        **{"WIDTH": word_bits(x), "ROWS": rows, "COLS": cols, "KR": kr, "KC": kc, "SR": sr, "SC": sc},
+        **{"TOP": top, "LEFT": left, "PADDED_ROWS": top + rows + bottom, "PADDED_COLS": left + cols + right},
     }
 
 
@@ -236,7 +211,7 @@ def leading_padding(graph: IntGraph) -> int:
     cycles = 0
     for op in graph.ops:
         if not isinstance(op, OUTSIDE) and STAGES[type(op)] in (_windows, _weighted_windows):
-            assert isinstance(op, Conv | Pool)
+            assert isinstance(op, ops.Conv | ops.Pool)
             settings = window_settings(op, graph.sources(op)[0])
             cycles += settings["TOP"] * settings["PADDED_COLS"] + settings["LEFT"]
     return cycles
@@ -285,18 +260,11 @@ def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpMod
 
 
 STAGES: Mapping[type[Op], Callable[[Any, IntGraph, float, str], OpModule]] = {
-    Dense: _pixels,
-    Conv: _windows,
-    BatchNorm: _pixels,
-    Relu: _pixels,
-    LeakyRelu: _leaky_pixels,
-    Requantize: _pixels,
-    Merge: _pixels,
-    MaxPool: _windows,
-    SumPool: _weighted_windows,
-    Reshape: _reshaped_pixels,
-    Gather: _gathered_pixels,
-    Lookup: _pixels,
-    Softmax: _pixels,
+    **dict.fromkeys((ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax), _pixels),
+    **dict.fromkeys((ops.Conv, ops.MaxPool), _windows),
+    ops.LeakyRelu: _leaky_pixels,
+    ops.SumPool: _weighted_windows,
+    ops.Reshape: _reshaped_pixels,
+    ops.Gather: _gathered_pixels,
 }
 """Type of op -> its stage, but for those `OUTSIDE`."""
