@@ -95,7 +95,7 @@ def _matmul(op: MatMul, x: Op) -> Step:
     carrier = sums.carrier(acc.bound)
     weight = op.weight.codes << acc.shifts[0] if acc.shifts[0] else op.weight.codes
     bias = (op.bias.codes << acc.shifts[1]).astype(carrier)
-    ends = parts_of(op, weight, x.format)
+    ends = parts_of(op, weight, x.format) if carrier is np.float64 else ()
     factor = sums.factor_of(op, weight.astype(np.float32 if ends else carrier))
     if sums.is_depthwise(op):
         position_bytes = 5 * factor.itemsize * op.shape[-1]
@@ -112,14 +112,14 @@ def _matmul(op: MatMul, x: Op) -> Step:
 
 
 def parts_of(op: MatMul, weight: np.ndarray[Any, Any], x: FixedFormat) -> tuple[int, ...]:
-    """Return where sums of products are cut into parts that float32 holds (`sums.products`); empty where they are not.
+    """Return where sums of products that need float64 are cut into parts that float32 holds (`sums.products`), if so.
 
     Args:
         op: the op.
         weight: its weight on the grid of the accumulator.
         x: format of its input.
     """
-    if sums.carrier(accumulation(op, x).bound) is not np.float64 or (isinstance(op, Conv) and op.groups > 1):
+    if isinstance(op, Conv) and op.groups > 1:
         return ()
     return sums.splits(weight.reshape(-1, op.shape[-1]), x)
 
