@@ -7,26 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from flow.ir.ops import (
-    MERGES,
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-    arrays,
-    constants,
-)
+from flow.ir import ops
+from flow.ir.ops import Op, arrays, constants
 from flow.ir.windows import Shape
 
 
@@ -51,20 +33,20 @@ def check(op: Op, *inputs: Op) -> None:
 
 MANY = 1 << 16
 READS: Mapping[type[Op], tuple[int, int]] = {
-    Input: (0, 0),
-    Dense: (1, 1),
-    Conv: (1, 1),
-    BatchNorm: (1, 1),
-    Relu: (1, 1),
-    LeakyRelu: (1, 1),
-    Requantize: (1, 1),
-    Merge: (2, MANY),
-    MaxPool: (1, 1),
-    SumPool: (1, 1),
-    Reshape: (1, 1),
-    Gather: (1, MANY),
-    Lookup: (1, 1),
-    Softmax: (1, 1),
+    ops.Input: (0, 0),
+    ops.Dense: (1, 1),
+    ops.Conv: (1, 1),
+    ops.BatchNorm: (1, 1),
+    ops.Relu: (1, 1),
+    ops.LeakyRelu: (1, 1),
+    ops.Requantize: (1, 1),
+    ops.Merge: (2, MANY),
+    ops.MaxPool: (1, 1),
+    ops.SumPool: (1, 1),
+    ops.Reshape: (1, 1),
+    ops.Gather: (1, MANY),
+    ops.Lookup: (1, 1),
+    ops.Softmax: (1, 1),
 }
 """How many inputs an op reads: the fewest and the most."""
 
@@ -77,77 +59,77 @@ def _shape_of_input(op: Op, x: Op) -> Shape:
     return x.shape
 
 
-def _dense_shape(op: Dense, x: Op) -> Shape | None:
+def _dense_shape(op: ops.Dense, x: Op) -> Shape | None:
     n_in, n_out = op.weight.codes.shape
     assert op.shape[-1] == n_out == op.bias.codes.shape[0], f"{op.name}: channels differ"
     return (*x.shape[:-1], n_out) if n_in == x.shape[-1] else None
 
 
-def _conv_shape(op: Conv, x: Op) -> Shape | None:
+def _conv_shape(op: ops.Conv, x: Op) -> Shape | None:
     *size, channels, filters = op.weight.codes.shape
     assert op.shape[-1] == filters == op.bias.codes.shape[0], f"{op.name}: channels differ"
     fits = op.window.size == tuple(size) and channels * op.groups == x.shape[-1] and filters % op.groups == 0
     return (*op.window.positions(x.shape), filters) if fits else None
 
 
-def _batchnorm_shape(op: BatchNorm, x: Op) -> Shape | None:
+def _batchnorm_shape(op: ops.BatchNorm, x: Op) -> Shape | None:
     return x.shape if op.scale.codes.shape == op.offset.codes.shape == x.shape[-1:] else None
 
 
-def _leaky_relu_shape(op: LeakyRelu, x: Op) -> Shape | None:
+def _leaky_relu_shape(op: ops.LeakyRelu, x: Op) -> Shape | None:
     return x.shape if np.broadcast_shapes(op.slope.codes.shape, x.shape) == x.shape else None
 
 
-def _merge_shape(op: Merge, x: Op, *others: Op) -> Shape | None:
-    return x.shape if all(other.shape == x.shape for other in others) and op.function in MERGES else None
+def _merge_shape(op: ops.Merge, x: Op, *others: Op) -> Shape | None:
+    return x.shape if all(other.shape == x.shape for other in others) and op.function in ops.MERGES else None
 
 
-def _max_pool_shape(op: MaxPool, x: Op) -> Shape:
+def _max_pool_shape(op: ops.MaxPool, x: Op) -> Shape:
     assert op.format == x.format, f"{op.name}: changes the format"
     return (*op.window.positions(x.shape), x.shape[-1])
 
 
-def _sum_pool_shape(op: SumPool, x: Op) -> Shape | None:
+def _sum_pool_shape(op: ops.SumPool, x: Op) -> Shape | None:
     positions = op.window.positions(x.shape)
     return (*positions, x.shape[-1]) if op.weight.codes.shape == positions else None
 
 
-def _reshape_shape(op: Reshape, x: Op) -> Shape | None:
+def _reshape_shape(op: ops.Reshape, x: Op) -> Shape | None:
     assert op.format == x.format, f"{op.name}: changes the format"
     return op.shape if math.prod(op.shape) == math.prod(x.shape) else None
 
 
-def _gather_shape(op: Gather, *inputs: Op) -> Shape | None:
+def _gather_shape(op: ops.Gather, *inputs: Op) -> Shape | None:
     total = sum(math.prod(x.shape) for x in inputs)
     return op.index.shape if op.index.min() >= -1 and op.index.max() < total else None
 
 
-def _lookup_shape(op: Lookup, x: Op) -> Shape:
+def _lookup_shape(op: ops.Lookup, x: Op) -> Shape:
     assert op.starts.shape == op.values.shape and op.starts[0] == x.format.min_code, op.name
     assert (np.diff(op.starts) > 0).all(), f"{op.name}: runs are not in order"
     return x.shape
 
 
-def _softmax_shape(op: Softmax, x: Op) -> Shape:
+def _softmax_shape(op: ops.Softmax, x: Op) -> Shape:
     assert len(op.exponentials) == 1 << x.format.width, f"{op.name}: exponentials do not fit"
     return x.shape
 
 
 SHAPES: Mapping[type[Op], Callable[..., Shape | None]] = {
-    Input: _own_shape,
-    Dense: _dense_shape,
-    Conv: _conv_shape,
-    BatchNorm: _batchnorm_shape,
-    Relu: _shape_of_input,
-    LeakyRelu: _leaky_relu_shape,
-    Requantize: _shape_of_input,
-    Merge: _merge_shape,
-    MaxPool: _max_pool_shape,
-    SumPool: _sum_pool_shape,
-    Reshape: _reshape_shape,
-    Gather: _gather_shape,
-    Lookup: _lookup_shape,
-    Softmax: _softmax_shape,
+    ops.Input: _own_shape,
+    ops.Dense: _dense_shape,
+    ops.Conv: _conv_shape,
+    ops.BatchNorm: _batchnorm_shape,
+    ops.Relu: _shape_of_input,
+    ops.LeakyRelu: _leaky_relu_shape,
+    ops.Requantize: _shape_of_input,
+    ops.Merge: _merge_shape,
+    ops.MaxPool: _max_pool_shape,
+    ops.SumPool: _sum_pool_shape,
+    ops.Reshape: _reshape_shape,
+    ops.Gather: _gather_shape,
+    ops.Lookup: _lookup_shape,
+    ops.Softmax: _softmax_shape,
 }
 """The shape of an op's output, from the op and those it reads; None if it cannot read them so. Asserts what else holds
 between them."""

@@ -14,26 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from flow.ir import ops
 from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
-from flow.ir.ops import (
-    OPS,
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.ops import Op
 from flow.ir.windows import Window
 
 
@@ -48,7 +31,7 @@ def op_to_json(op: Op) -> dict[str, Any]:
         elif isinstance(value, Constant):
             out |= {item.name: _array_to_json(value.codes), f"{item.name}_format": value.format.to_json()}
         elif isinstance(value, Window):
-            size = {} if isinstance(op, Conv) else {"window": list(value.size)}  # a convolution's is its weight's
+            size = {} if isinstance(op, ops.Conv) else {"window": list(value.size)}  # a convolution's is its weight's
             out |= {**size, "strides": list(value.strides), "padding": list(value.padding)}
         elif isinstance(value, FixedFormat):
             out[item.name] = value.to_json()
@@ -85,7 +68,7 @@ def _array_from_json(data: Any) -> Codes:
 
 def op_from_json(data: dict[str, Any]) -> Op:
     """Return the op that `op_to_json` wrote."""
-    kinds = {cls.kind: cls for cls in OPS}
+    kinds = {cls.kind: cls for cls in ops.OPS}
     cls = kinds[data["kind"]]
     return cls(**{item.name: FROM_JSON[str(item.type)](data, item.name) for item in fields(cls)})
 
@@ -131,25 +114,25 @@ def _kind_text(op: Op) -> list[str]:
     return [op.kind]
 
 
-def _matmul_text(op: MatMul) -> list[str]:
+def _matmul_text(op: ops.MatMul) -> list[str]:
     weight = f"weight {'x'.join(map(str, op.weight.codes.shape))} {op.weight.format}"
     return [op.kind, weight, *([f"acc {op.accumulator}"] if op.accumulator is not None else [])]
 
 
 TEXTS: Mapping[type[Op], Callable[..., list[str]]] = {
-    Input: _kind_text,
-    Dense: _matmul_text,
-    Conv: _matmul_text,
-    BatchNorm: _kind_text,
-    Relu: _kind_text,
-    LeakyRelu: _kind_text,
-    Requantize: _kind_text,
-    Merge: lambda op: [op.function],
-    MaxPool: _kind_text,
-    SumPool: _kind_text,
-    Reshape: _kind_text,
-    Gather: _kind_text,
-    Lookup: lambda op: [op.kind, f"{len(op.starts)} runs"],
-    Softmax: _kind_text,
+    ops.Input: _kind_text,
+    ops.Dense: _matmul_text,
+    ops.Conv: _matmul_text,
+    ops.BatchNorm: _kind_text,
+    ops.Relu: _kind_text,
+    ops.LeakyRelu: _kind_text,
+    ops.Requantize: _kind_text,
+    ops.Merge: lambda op: [op.function],
+    ops.MaxPool: _kind_text,
+    ops.SumPool: _kind_text,
+    ops.Reshape: _kind_text,
+    ops.Gather: _kind_text,
+    ops.Lookup: lambda op: [op.kind, f"{len(op.starts)} runs"],
+    ops.Softmax: _kind_text,
 }
 """What an op is in the text of a graph: a word, and what it holds."""

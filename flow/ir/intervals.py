@@ -13,26 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.errors import UnsupportedError
+from flow.ir import ops
 from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, covering
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 
 FLOAT32_BITS, FLOAT64_BITS = 24, 53
 """Significant bits of IEEE 754 floats, the hidden one included."""
@@ -89,7 +72,7 @@ class Accumulation(Range):
         return tuple(covering(low, high, self.frac_bits).width for low, high in ends)
 
 
-def accumulation(op: MatMul, x: FixedFormat) -> Accumulation:
+def accumulation(op: ops.MatMul, x: FixedFormat) -> Accumulation:
     """Return grid and bounds of the accumulator of `op` for any input in the format `x`.
 
     Raises:
@@ -128,7 +111,7 @@ def exact_result(op: Op, *inputs: FixedFormat) -> Range:
     return result
 
 
-def _input(op: Input) -> Range:
+def _input(op: ops.Input) -> Range:
     return Range.of(op.format)
 
 
@@ -136,7 +119,7 @@ def _as_it_is(op: Op, x: FixedFormat) -> Range:
     return Range.of(x)
 
 
-def _batchnorm(op: BatchNorm, x: FixedFormat) -> Range:
+def _batchnorm(op: ops.BatchNorm, x: FixedFormat) -> Range:
     product_frac = x.frac_bits + op.scale.format.frac_bits
     frac_bits = max(product_frac, op.offset.format.frac_bits)
     shifts = frac_bits - product_frac, frac_bits - op.offset.format.frac_bits
@@ -150,11 +133,11 @@ def _batchnorm(op: BatchNorm, x: FixedFormat) -> Range:
     return Range(frac_bits, int(ends.min()), int(ends.max()), shifts)
 
 
-def _relu(op: Relu, x: FixedFormat) -> Range:
+def _relu(op: ops.Relu, x: FixedFormat) -> Range:
     return Range(x.frac_bits, 0, x.max_code if op.limit is None else min(x.max_code, op.limit))
 
 
-def _leaky_relu(op: LeakyRelu, x: FixedFormat) -> Range:
+def _leaky_relu(op: ops.LeakyRelu, x: FixedFormat) -> Range:
     product_frac = x.frac_bits + op.slope.format.frac_bits
     frac_bits = max(product_frac, x.frac_bits)
     raised, shift = frac_bits - x.frac_bits, frac_bits - product_frac
@@ -175,7 +158,7 @@ def common_grid(inputs: Sequence[FixedFormat]) -> list[Range]:
     ]
 
 
-def _merge(op: Merge, *inputs: FixedFormat) -> Range:
+def _merge(op: ops.Merge, *inputs: FixedFormat) -> Range:
     if op.function == "multiply":
         low, high = inputs[0].min_code, inputs[0].max_code
         for x in inputs[1:]:
@@ -196,40 +179,40 @@ def _merge(op: Merge, *inputs: FixedFormat) -> Range:
     return Range(first.frac_bits, low, high, (*first.shifts, *(shift for other in others for shift in other.shifts)))
 
 
-def _gather(op: Gather, *inputs: FixedFormat) -> Range:
+def _gather(op: ops.Gather, *inputs: FixedFormat) -> Range:
     ranges, zero = common_grid(inputs), [0] if (op.index < 0).any() else []
     low, high = min(zero + [each.low for each in ranges]), max(zero + [each.high for each in ranges])
     return Range(ranges[0].frac_bits, low, high, tuple(shift for each in ranges for shift in each.shifts))
 
 
-def _sum_pool(op: SumPool, x: FixedFormat) -> Range:
+def _sum_pool(op: ops.SumPool, x: FixedFormat) -> Range:
     largest = int((op.window.counts(op.shape[:-1]) * op.weight.codes).max())
     return Range(x.frac_bits + op.weight.format.frac_bits, largest * x.min_code, largest * x.max_code)
 
 
-def _lookup(op: Lookup, x: FixedFormat) -> Range:
+def _lookup(op: ops.Lookup, x: FixedFormat) -> Range:
     return Range(op.format.frac_bits, int(op.values.min()), int(op.values.max()))
 
 
-def _softmax(op: Softmax, x: FixedFormat) -> Range:
+def _softmax(op: ops.Softmax, x: FixedFormat) -> Range:
     return Range(op.format.frac_bits, 0, op.format.max_code)
 
 
 BOUNDS: Mapping[type[Op], Callable[..., Range]] = {
-    Input: _input,
-    Dense: accumulation,
-    Conv: accumulation,
-    BatchNorm: _batchnorm,
-    Relu: _relu,
-    LeakyRelu: _leaky_relu,
-    Requantize: _as_it_is,
-    Merge: _merge,
-    MaxPool: _as_it_is,
-    SumPool: _sum_pool,
-    Reshape: _as_it_is,
-    Gather: _gather,
-    Lookup: _lookup,
-    Softmax: _softmax,
+    ops.Input: _input,
+    ops.Dense: accumulation,
+    ops.Conv: accumulation,
+    ops.BatchNorm: _batchnorm,
+    ops.Relu: _relu,
+    ops.LeakyRelu: _leaky_relu,
+    ops.Requantize: _as_it_is,
+    ops.Merge: _merge,
+    ops.MaxPool: _as_it_is,
+    ops.SumPool: _sum_pool,
+    ops.Reshape: _as_it_is,
+    ops.Gather: _gather,
+    ops.Lookup: _lookup,
+    ops.Softmax: _softmax,
 }
 """How far the exact result of an op goes, from the op and the formats it reads."""
 
@@ -266,7 +249,7 @@ def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
     for op in graph.ops:
         exact = exact_result(op, *(formats[name] for name in op.inputs))
         finer = max(0, op.format.frac_bits - exact.frac_bits + (op.cast.divisor != 1))
-        beyond = isinstance(op, Lookup) and formats[op.inputs[0]].width > FLOAT32_BITS
+        beyond = isinstance(op, ops.Lookup) and formats[op.inputs[0]].width > FLOAT32_BITS
         if beyond or exact.bound << finer >= 1 << bits:
             inexact.append(op)
     return tuple(inexact)

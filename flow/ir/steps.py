@@ -14,26 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from flow.ir import sums
+from flow.ir import ops, sums
 from flow.ir.fixed import FixedFormat, Overflow, Rounding
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import Op
 from flow.ir.intervals import Range, accumulation, common_grid, exact_result
 from flow.ir.sums import FLOAT32_EXACT, FLOAT64_EXACT, PIECE_BYTES, Carrier, Place
 from flow.ir.tables import TABLE_INPUT_BITS
@@ -90,7 +73,7 @@ def _raised(x: Carrier, shift: int, carrier: type[Any]) -> Carrier:
     return wide
 
 
-def _matmul(op: MatMul, x: Op) -> Step:
+def _matmul(op: ops.MatMul, x: Op) -> Step:
     acc = accumulation(op, x.format)
     carrier = sums.carrier(acc.bound)
     weight = op.weight.codes << acc.shifts[0] if acc.shifts[0] else op.weight.codes
@@ -111,7 +94,7 @@ def _matmul(op: MatMul, x: Op) -> Step:
     return Step(op, acc, carrier, apply, position_bytes * math.prod(op.shape[1:-1]))
 
 
-def parts_of(op: MatMul, weight: np.ndarray[Any, Any], x: FixedFormat) -> tuple[int, ...]:
+def parts_of(op: ops.MatMul, weight: np.ndarray[Any, Any], x: FixedFormat) -> tuple[int, ...]:
     """Return where sums of products that need float64 are cut into parts that float32 holds (`sums.products`), if so.
 
     Args:
@@ -119,12 +102,12 @@ def parts_of(op: MatMul, weight: np.ndarray[Any, Any], x: FixedFormat) -> tuple[
         weight: its weight on the grid of the accumulator.
         x: format of its input.
     """
-    if isinstance(op, Conv) and op.groups > 1:
+    if isinstance(op, ops.Conv) and op.groups > 1:
         return ()
     return sums.splits(weight.reshape(-1, op.shape[-1]), x)
 
 
-def _batchnorm(op: BatchNorm, x: Op) -> Step:
+def _batchnorm(op: ops.BatchNorm, x: Op) -> Step:
     exact = exact_result(op, x.format)
     scale, offset = op.scale.codes << exact.shifts[0], op.offset.codes << exact.shifts[1]
     largest = np.abs(scale) * max(x.format.max_code, -x.format.min_code) + np.abs(offset)
@@ -140,7 +123,7 @@ def _batchnorm(op: BatchNorm, x: Op) -> Step:
     return Step(op, exact, carrier, apply, _row_bytes(op))
 
 
-def _relu(op: Relu, x: Op) -> Step:
+def _relu(op: ops.Relu, x: Op) -> Step:
     exact = exact_result(op, x.format)
     carrier = sums.carrier(exact.bound)
 
@@ -153,7 +136,7 @@ def _relu(op: Relu, x: Op) -> Step:
     return Step(op, exact, carrier, apply, _row_bytes(op))
 
 
-def _leaky_relu(op: LeakyRelu, x: Op) -> Step:
+def _leaky_relu(op: ops.LeakyRelu, x: Op) -> Step:
     exact = exact_result(op, x.format)
     carrier, (raised, shift) = sums.carrier(exact.bound), exact.shifts
     slope = np.broadcast_to((op.slope.codes << shift).astype(carrier), op.shape)
@@ -165,7 +148,7 @@ def _leaky_relu(op: LeakyRelu, x: Op) -> Step:
     return Step(op, exact, carrier, apply, _row_bytes(op))
 
 
-def _requantize(op: Requantize, x: Op) -> Step:
+def _requantize(op: ops.Requantize, x: Op) -> Step:
     exact = exact_result(op, x.format)
     carrier = sums.carrier(exact.bound)
     return Step(op, exact, carrier, lambda place, x: x[place].astype(carrier), _row_bytes(op))
@@ -185,7 +168,7 @@ def _joining_carrier(exact: Range, inputs: tuple[Op, ...]) -> type[Any]:
     return sums.carrier(max(exact.bound, *(x.bound for x in common_grid([x.format for x in inputs]))))
 
 
-def _merge(op: Merge, *inputs: Op) -> Step:
+def _merge(op: ops.Merge, *inputs: Op) -> Step:
     exact = exact_result(op, *(x.format for x in inputs))
     carrier, function = _joining_carrier(exact, inputs), MERGE_FUNCTIONS[op.function]
 
@@ -198,7 +181,7 @@ def _merge(op: Merge, *inputs: Op) -> Step:
     return Step(op, exact, carrier, apply, _row_bytes(op))
 
 
-def _max_pool(op: MaxPool, x: Op) -> Step:
+def _max_pool(op: ops.MaxPool, x: Op) -> Step:
     exact = exact_result(op, x.format)
 
     def apply(place: Place, x: Carrier) -> Carrier:  # the fill never wins against a code
@@ -207,7 +190,7 @@ def _max_pool(op: MaxPool, x: Op) -> Step:
     return Step(op, exact, sums.carrier(exact.bound), apply, _row_bytes(op), chooses=True)
 
 
-def _sum_pool(op: SumPool, x: Op) -> Step:
+def _sum_pool(op: ops.SumPool, x: Op) -> Step:
     exact = exact_result(op, x.format)
     carrier = sums.carrier(exact.bound)
     weight = op.weight.codes[..., np.newaxis].astype(carrier)
@@ -220,7 +203,7 @@ def _sum_pool(op: SumPool, x: Op) -> Step:
     return Step(op, exact, carrier, apply, _row_bytes(op))
 
 
-def _reshape(op: Reshape, x: Op) -> Step:
+def _reshape(op: ops.Reshape, x: Op) -> Step:
     exact = exact_result(op, x.format)
 
     def apply(place: Place, x: Carrier) -> Carrier:
@@ -229,7 +212,7 @@ def _reshape(op: Reshape, x: Op) -> Step:
     return Step(op, exact, sums.carrier(exact.bound), apply, _row_bytes(op), chooses=True)
 
 
-def _gather(op: Gather, *inputs: Op) -> Step:
+def _gather(op: ops.Gather, *inputs: Op) -> Step:
     exact = exact_result(op, *(x.format for x in inputs))
     carrier = _joining_carrier(exact, inputs)
 
@@ -252,7 +235,7 @@ def _gather(op: Gather, *inputs: Op) -> Step:
     return Step(op, exact, carrier, padded, _row_bytes(op))
 
 
-def added_pads(op: Gather, inputs: tuple[Op, ...]) -> tuple[tuple[int, int], ...] | None:
+def added_pads(op: ops.Gather, inputs: tuple[Op, ...]) -> tuple[tuple[int, int], ...] | None:
     """Return the zeros that a Gather adds around its only input, per axis, or None if it does anything else."""
     (x, *others), inside = inputs, op.index >= 0
     if others or not inside.any() or not inside.ndim == len(x.shape) > 1:
@@ -268,7 +251,7 @@ def added_pads(op: Gather, inputs: tuple[Op, ...]) -> tuple[tuple[int, int], ...
     return tuple((part.start, size - part.stop) for part, size in zip(box[:-1], op.shape, strict=False))
 
 
-def _lookup(op: Lookup, x: Op) -> Step:
+def _lookup(op: ops.Lookup, x: Op) -> Step:
     exact, starts, values = exact_result(op, x.format), op.starts, op.values
     if x.format.width <= TABLE_INPUT_BITS:  # a value for each code
         values = values[np.searchsorted(starts, np.arange(x.format.min_code, x.format.max_code + 1), side="right") - 1]
@@ -281,7 +264,7 @@ def _lookup(op: Lookup, x: Op) -> Step:
     return Step(op, exact, sums.carrier(exact.bound), apply, _row_bytes(op), chooses=True)
 
 
-def _softmax(op: Softmax, x: Op) -> Step:
+def _softmax(op: ops.Softmax, x: Op) -> Step:
     exact = exact_result(op, x.format)
 
     def apply(place: Place, x: Carrier) -> Carrier:
@@ -295,22 +278,22 @@ def _softmax(op: Softmax, x: Op) -> Step:
 
 
 STEPS: Mapping[type[Op], Callable[..., Step]] = {
-    Dense: _matmul,
-    Conv: _matmul,
-    BatchNorm: _batchnorm,
-    Relu: _relu,
-    LeakyRelu: _leaky_relu,
-    Requantize: _requantize,
-    Merge: _merge,
-    MaxPool: _max_pool,
-    SumPool: _sum_pool,
-    Reshape: _reshape,
-    Gather: _gather,
-    Lookup: _lookup,
-    Softmax: _softmax,
+    ops.Dense: _matmul,
+    ops.Conv: _matmul,
+    ops.BatchNorm: _batchnorm,
+    ops.Relu: _relu,
+    ops.LeakyRelu: _leaky_relu,
+    ops.Requantize: _requantize,
+    ops.Merge: _merge,
+    ops.MaxPool: _max_pool,
+    ops.SumPool: _sum_pool,
+    ops.Reshape: _reshape,
+    ops.Gather: _gather,
+    ops.Lookup: _lookup,
+    ops.Softmax: _softmax,
 }
 """What an op computes, from the op and those it reads."""
-GIVEN = (Input,)
+GIVEN = (ops.Input,)
 """Ops that compute nothing: their codes come from outside."""
 
 

@@ -13,25 +13,9 @@ import numpy as np
 
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.activations import softmax_exponentials
+from flow.ir import ops
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, narrowed, quantize
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import Range, check_division, exact_result
 from flow.ir.names import identifier
 from flow.ir.tables import runs
@@ -66,7 +50,7 @@ def assemble(
     builder = _Assembly(rounding, functions, frozenset(op.name for op in graph.ops), frozenset(graph.outputs))
     parameters = {name: chosen for choice in choices.values() for name, chosen in choice.parameters.items()}
     for op in graph.ops:
-        if isinstance(op.op, Input):
+        if isinstance(op.op, ops.Input):
             builder.port(op, ports[op.name])
             continue
         choice = choices.get(op.name)
@@ -109,8 +93,8 @@ class _Assembly:
             assert fmt is not None
             self._put(op, self._table(bare, fmt))
             return
-        clipped = isinstance(bare, Relu) and op.limit is not None
-        if isinstance(bare, Relu):
+        clipped = isinstance(bare, ops.Relu) and op.limit is not None
+        if isinstance(bare, ops.Relu):
             on_codes = clipped and fmt is None
             bare = replace(bare, limit=self._limit(op, self._input(bare).format) if on_codes else None)
         exact = self._exact(bare, op, parameters)
@@ -123,14 +107,16 @@ class _Assembly:
         limit = self._limit(op, fmt) if clipped else None
         if limit is not None:
             name = self._name(f"{op.name}_limit")
-            last = Relu(name=name, inputs=(cast.name,), shape=cast.shape, cast=Cast(fmt), limit=limit, fused=("limit",))
+            last = ops.Relu(
+                name=name, inputs=(cast.name,), shape=cast.shape, cast=Cast(fmt), limit=limit, fused=("limit",)
+            )
             self.ops[name] = self._covered(last)
             self.gives[op.name] = name
 
     def append_softmax(self, name: str, layer: str, fmt: FixedFormat) -> None:
         """Append a softmax behind the op that gives the values of `name`."""
         x = self.ops[self.gives[name]]
-        made = Softmax(
+        made = ops.Softmax(
             name=self._name(layer),
             inputs=(x.name,),
             shape=x.shape,
@@ -178,7 +164,7 @@ class _Assembly:
 
     def _cast(self, exact: Op, op: FloatOp, fmt: FixedFormat) -> Op:
         name = self._name(f"{op.name}_rounded")
-        cast = Requantize(
+        cast = ops.Requantize(
             name=name,
             inputs=(exact.name,),
             shape=exact.shape,
@@ -190,14 +176,14 @@ class _Assembly:
         self.ops[name] = cast
         return cast
 
-    def _table(self, op: Function, fmt: FixedFormat) -> Lookup:
+    def _table(self, op: Function, fmt: FixedFormat) -> Op:
         """Return a function as a table over all codes of its input."""
         x = self._input(op).format
         codes = np.arange(x.min_code, x.max_code + 1)
         exact = self.functions(op.functions, np.ldexp(codes.astype(np.float32), -x.frac_bits))
         table = quantize(exact, Cast(fmt, self.rounding, Overflow.SAT))
         starts, values = runs(codes, table)
-        return Lookup(
+        return ops.Lookup(
             name=op.name,
             inputs=op.inputs,
             shape=op.shape,
@@ -210,19 +196,19 @@ class _Assembly:
 
 
 ASSEMBLED: Mapping[type[Op], Callable[[_Assembly, Op, Parameters | None], Op]] = {
-    Dense: _Assembly._weighted,
-    Conv: _Assembly._weighted,
-    BatchNorm: _Assembly._weighted,
-    Relu: _Assembly._as_it_is,
-    LeakyRelu: _Assembly._as_it_is,
-    Merge: _Assembly._as_it_is,
-    MaxPool: _Assembly._as_its_input,
-    SumPool: _Assembly._as_it_is,
-    Reshape: _Assembly._as_its_input,
-    Gather: _Assembly._as_it_is,
+    ops.Dense: _Assembly._weighted,
+    ops.Conv: _Assembly._weighted,
+    ops.BatchNorm: _Assembly._weighted,
+    ops.Relu: _Assembly._as_it_is,
+    ops.LeakyRelu: _Assembly._as_it_is,
+    ops.Merge: _Assembly._as_it_is,
+    ops.MaxPool: _Assembly._as_its_input,
+    ops.SumPool: _Assembly._as_it_is,
+    ops.Reshape: _Assembly._as_its_input,
+    ops.Gather: _Assembly._as_it_is,
 }
 """How an op gets its codes and a format that holds each of its results; a `Function` becomes a table."""
-MADE_APART = (Input, *INTEGER_ONLY)
+MADE_APART = (ops.Input, *INTEGER_ONLY)
 """Ops that are put together elsewhere: ports, casts, tables and a final softmax."""
 
 
@@ -235,12 +221,12 @@ def _constants(op: Op, parameters: Parameters) -> dict[str, Any]:
     """Return the fields of an op that hold weights and bias."""
     weight = narrowed(parameters.weight.on_one_grid(), parameters.weight.finest)
     bias = narrowed(parameters.bias, parameters.bias_frac_bits)
-    return {"scale": weight, "offset": bias} if isinstance(op, BatchNorm) else {"weight": weight, "bias": bias}
+    return {"scale": weight, "offset": bias} if isinstance(op, ops.BatchNorm) else {"weight": weight, "bias": bias}
 
 
 def with_exact_slopes(op: FloatOp, bits: int) -> FloatOp:
     """Return a leaky ReLU with slopes rounded to codes of so many bits, but for powers of two; other ops unchanged."""
-    if not isinstance(op.op, LeakyRelu):
+    if not isinstance(op.op, ops.LeakyRelu):
         return op
     assert op.slope is not None
     largest = float(np.abs(op.slope).max())

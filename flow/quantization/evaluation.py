@@ -19,23 +19,9 @@ from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
 from flow.frontend.base import Evaluate
-from flow.ir import sums
+from flow.ir import ops, sums
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Reshape,
-    SumPool,
-)
+from flow.ir.graph import Op
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS
 from flow.ir.steps import MERGE_FUNCTIONS
 from flow.quantization.floats import INTEGER_ONLY, FloatOp, Function
@@ -126,27 +112,27 @@ def _of_function(call: _Call, x: Floats) -> Floats:
 
 
 RESULTS: Mapping[type[Op], Callable[..., Floats]] = {
-    Dense: _products,
-    Conv: _products,
-    BatchNorm: _scaled,
-    Relu: _clipped,
-    LeakyRelu: _sloped,
-    Merge: _merged,
-    MaxPool: _largest,
-    SumPool: _summed,
-    Reshape: _reshaped,
-    Gather: _gathered,
+    ops.Dense: _products,
+    ops.Conv: _products,
+    ops.BatchNorm: _scaled,
+    ops.Relu: _clipped,
+    ops.LeakyRelu: _sloped,
+    ops.Merge: _merged,
+    ops.MaxPool: _largest,
+    ops.SumPool: _summed,
+    ops.Reshape: _reshaped,
+    ops.Gather: _gathered,
     Function: _of_function,
 }
 """What an op of a float graph computes, before what is left of an average divides it."""
-NOT_EVALUATED = (Input, *INTEGER_ONLY)
+NOT_EVALUATED = (ops.Input, *INTEGER_ONLY)
 """Ops whose values are given, and those that no float graph has."""
 
 
 def batches(op: FloatOp, samples: int) -> Iterator[slice]:
     """Yield slices of samples so that the largest array of an op has about `BATCH_VALUES` values."""
     size = max(1, int(np.prod(op.op.shape)))
-    if isinstance(op.op, MatMul):
+    if isinstance(op.op, ops.MatMul):
         size = max(size, size // op.op.weight.codes.shape[-1] * op.op.weight.codes[..., 0].size)
     step = max(1, min(BATCH_VALUES // size, -(-samples // (os.cpu_count() or 1))))
     for start in range(0, samples, step):
@@ -229,14 +215,14 @@ def _sloped_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, b
 
 
 def _merged_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
-    assert isinstance(op.op, Merge)
+    assert isinstance(op.op, ops.Merge)
     if op.op.function == "multiply":
         return Reach(sum(x.frac_bits for x in inputs), float(np.prod([x.largest for x in inputs])))
     return Reach(max(x.frac_bits for x in inputs), float(sum(x.largest for x in inputs)))
 
 
 def _summed_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, bias_frac_bits: int) -> Reach:
-    assert isinstance(op.op, SumPool)
+    assert isinstance(op.op, ops.SumPool)
     (x,), weight = inputs, op.op.weight
     largest = float((op.op.window.counts(op.op.shape[:-1]) * weight.values).max() * x.largest)
     return Reach(x.frac_bits + weight.format.frac_bits, largest)
@@ -247,15 +233,15 @@ def _chosen_reach(op: FloatOp, inputs: Sequence[Reach], weight_frac_bits: int, b
 
 
 REACHES: Mapping[type[Op], Callable[[FloatOp, Sequence[Reach], int, int], Reach]] = {
-    Dense: _weighted_reach,
-    Conv: _weighted_reach,
-    BatchNorm: _weighted_reach,
-    Relu: _chosen_reach,
-    LeakyRelu: _sloped_reach,
-    Merge: _merged_reach,
-    MaxPool: _chosen_reach,
-    SumPool: _summed_reach,
-    Reshape: _chosen_reach,
-    Gather: _chosen_reach,
+    ops.Dense: _weighted_reach,
+    ops.Conv: _weighted_reach,
+    ops.BatchNorm: _weighted_reach,
+    ops.Relu: _chosen_reach,
+    ops.LeakyRelu: _sloped_reach,
+    ops.Merge: _merged_reach,
+    ops.MaxPool: _chosen_reach,
+    ops.SumPool: _summed_reach,
+    ops.Reshape: _chosen_reach,
+    ops.Gather: _chosen_reach,
 }
 """How fine and how large the result of an op can be; a `Function` becomes a table, whose values are codes."""

@@ -19,22 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Reshape,
-    SumPool,
-)
+from flow.ir import ops
+from flow.ir.graph import Op
 from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function
 from flow.quantization.restructuring import reader_of_average
 
@@ -95,7 +81,7 @@ def modules(graph: FloatGraph, points: str) -> Mapping[str, Module]:
     cut: dict[str, Module] = {}
     positive = _positive(graph)
     for op in graph.ops:
-        if isinstance(op.op, Input) or (_is_exact(graph, op, points) and quantized.issuperset(op.inputs)):
+        if isinstance(op.op, ops.Input) or (_is_exact(graph, op, points) and quantized.issuperset(op.inputs)):
             quantized.add(op.name)
             continue
         inner = {part.name: part for name in op.inputs for part in absorbed.get(name, ())}
@@ -104,7 +90,7 @@ def modules(graph: FloatGraph, points: str) -> Mapping[str, Module]:
             absorbed[op.name] = parts
             continue
         inputs = tuple(dict.fromkeys(name for part in parts for name in part.inputs if name not in inner))
-        wide = points == "wide-add" and _goes_into_add(graph, op) and isinstance(op.op, MatMul)
+        wide = points == "wide-add" and _goes_into_add(graph, op) and isinstance(op.op, ops.MatMul)
         cut[op.name] = Module(ops=parts, inputs=inputs, signed=op.name not in positive, wide=wide)
         quantized.add(op.name)
     return cut
@@ -134,21 +120,21 @@ def _in_a_unified_module(graph: FloatGraph, op: FloatOp, points: str) -> bool:
 
 def _before_weights(graph: FloatGraph, op: FloatOp, points: str) -> bool:
     reader = reader_of_average(graph, op)
-    return reader is not None and isinstance(reader.op, MatMul)
+    return reader is not None and isinstance(reader.op, ops.MatMul)
 
 
 EXACT: Mapping[type[Op], Callable[[FloatGraph, FloatOp, str], bool]] = {
-    Input: _always,
-    Dense: _never,
-    Conv: _never,
-    BatchNorm: _never,
-    Relu: _in_a_unified_module,
-    LeakyRelu: _never,
-    Merge: _never,
-    MaxPool: _always,
-    SumPool: _before_weights,
-    Reshape: _always,
-    Gather: _always,
+    ops.Input: _always,
+    ops.Dense: _never,
+    ops.Conv: _never,
+    ops.BatchNorm: _never,
+    ops.Relu: _in_a_unified_module,
+    ops.LeakyRelu: _never,
+    ops.Merge: _never,
+    ops.MaxPool: _always,
+    ops.SumPool: _before_weights,
+    ops.Reshape: _always,
+    ops.Gather: _always,
     Function: _never,
 }
 """Whether an op makes codes of codes without rounding, if nothing is left of an average."""
@@ -167,31 +153,31 @@ def _takes_nothing(graph: FloatGraph, reader: FloatOp, op: FloatOp, points: str)
 
 
 def _takes_sums(graph: FloatGraph, reader: FloatOp, op: FloatOp, points: str) -> bool:
-    assert isinstance(reader.op, Merge)
-    if reader.op.function == "multiply" or (points == "wide-add" and isinstance(op.op, MatMul)):
+    assert isinstance(reader.op, ops.Merge)
+    if reader.op.function == "multiply" or (points == "wide-add" and isinstance(op.op, ops.MatMul)):
         return False
     return _sums(graph, reader) <= MOST_SUMS
 
 
 def _takes_all_but_pools(graph: FloatGraph, reader: FloatOp, op: FloatOp, points: str) -> bool:
-    return not isinstance(op.op, Pool)
+    return not isinstance(op.op, ops.Pool)
 
 
 ABSORBS: Mapping[type[Op], Callable[[FloatGraph, FloatOp, FloatOp, str], bool]] = {
-    Dense: _takes_nothing,
-    Conv: _takes_nothing,
-    BatchNorm: _takes_nothing,
-    Relu: _takes_all_but_pools,
-    LeakyRelu: _takes_all_but_pools,
-    Merge: _takes_sums,
-    MaxPool: _takes_nothing,
-    SumPool: _takes_nothing,
-    Reshape: _takes_nothing,
-    Gather: _takes_nothing,
+    ops.Dense: _takes_nothing,
+    ops.Conv: _takes_nothing,
+    ops.BatchNorm: _takes_nothing,
+    ops.Relu: _takes_all_but_pools,
+    ops.LeakyRelu: _takes_all_but_pools,
+    ops.Merge: _takes_sums,
+    ops.MaxPool: _takes_nothing,
+    ops.SumPool: _takes_nothing,
+    ops.Reshape: _takes_nothing,
+    ops.Gather: _takes_nothing,
     Function: _takes_nothing,
 }
 """Whether an op computes in one accumulator with an op that it alone reads."""
-READS_NOTHING = (Input, *INTEGER_ONLY)
+READS_NOTHING = (ops.Input, *INTEGER_ONLY)
 """Ops that read no other op of a float graph."""
 
 
@@ -204,14 +190,14 @@ def _sums(graph: FloatGraph, merge: FloatOp) -> int:
             continue
         if op.has_weights:
             count += 1
-        elif isinstance(op.op, Merge | Relu | LeakyRelu):
+        elif isinstance(op.op, ops.Merge | ops.Relu | ops.LeakyRelu):
             count += _sums(graph, op)
     return count
 
 
 def _goes_into_add(graph: FloatGraph, op: FloatOp) -> bool:
     reader = graph.alone(op.name)
-    return reader is not None and isinstance(reader.op, Merge) and reader.op.function != "multiply"
+    return reader is not None and isinstance(reader.op, ops.Merge) and reader.op.function != "multiply"
 
 
 def _positive(graph: FloatGraph) -> set[str]:
@@ -232,17 +218,17 @@ def _unknown(op: Op, positive: bool) -> bool:
 
 
 NEVER_NEGATIVE: Mapping[type[Op], Callable[[Any, bool], bool]] = {
-    Input: _unknown,
-    Dense: _unknown,
-    Conv: _unknown,
-    BatchNorm: _unknown,
-    Relu: lambda op, positive: True,
-    LeakyRelu: _unknown,
-    Merge: lambda op, positive: positive and op.function in ("add", "multiply", "maximum", "minimum"),
-    MaxPool: _inherited,
-    SumPool: _inherited,
-    Reshape: _inherited,
-    Gather: _inherited,
+    ops.Input: _unknown,
+    ops.Dense: _unknown,
+    ops.Conv: _unknown,
+    ops.BatchNorm: _unknown,
+    ops.Relu: lambda op, positive: True,
+    ops.LeakyRelu: _unknown,
+    ops.Merge: lambda op, positive: positive and op.function in ("add", "multiply", "maximum", "minimum"),
+    ops.MaxPool: _inherited,
+    ops.SumPool: _inherited,
+    ops.Reshape: _inherited,
+    ops.Gather: _inherited,
     Function: lambda op, positive: op.fused[-1].rpartition(", ")[2] in POSITIVE,
 }
 """Whether the result of an op is never negative, from the op and whether none of its inputs is."""
@@ -257,12 +243,12 @@ def shared_formats(graph: FloatGraph, cut: Mapping[str, Module]) -> Mapping[str,
     leader: dict[str, str] = {name: name for name in cut}
     reaches: dict[str, tuple[str, ...]] = {name: (name,) for name in cut}
     for op in graph.ops:
-        if op.name in cut or isinstance(op.op, Input | BatchNorm):
+        if op.name in cut or isinstance(op.op, ops.Input | ops.BatchNorm):
             continue
         points = tuple(dict.fromkeys(point for name in op.inputs for point in reaches.get(name, ())))
-        if isinstance(op.op, MaxPool | Reshape | Gather | Relu):
+        if isinstance(op.op, ops.MaxPool | ops.Reshape | ops.Gather | ops.Relu):
             reaches[op.name] = points
-        if isinstance(op.op, Gather):
+        if isinstance(op.op, ops.Gather):
             first = min((leader[point] for point in points), key=list(cut).index, default="")
             joined = {leader[point] for point in points}
             leader.update({name: first for name, lead in leader.items() if lead in joined})

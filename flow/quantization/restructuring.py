@@ -8,21 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Reshape,
-    SumPool,
-)
+from flow.ir import ops
+from flow.ir.graph import Op
 from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function, Reals
 
 Rewrite = Callable[[FloatOp, FloatOp], FloatOp | None]
@@ -44,16 +31,16 @@ def fold_batchnorms(graph: FloatGraph) -> FloatGraph:
 
 
 def _fold_back(first: FloatOp, second: FloatOp) -> FloatOp | None:
-    if not (isinstance(first.op, MatMul) and isinstance(second.op, BatchNorm)) or first.divisor != 1:
+    if not (isinstance(first.op, ops.MatMul) and isinstance(second.op, ops.BatchNorm)) or first.divisor != 1:
         return None
     (scale, offset), (weight, bias) = second.numbers, first.numbers
     return replace(second, op=_both(first, second, first.op), factor=weight * scale, addend=bias * scale + offset)
 
 
 def _fold_ahead(first: FloatOp, second: FloatOp) -> FloatOp | None:
-    if not (isinstance(first.op, BatchNorm) and isinstance(second.op, MatMul)) or first.divisor != 1:
+    if not (isinstance(first.op, ops.BatchNorm) and isinstance(second.op, ops.MatMul)) or first.divisor != 1:
         return None
-    if isinstance(second.op, Conv) and any(second.op.window.padding):
+    if isinstance(second.op, ops.Conv) and any(second.op.window.padding):
         return None
     (scale, offset), (weight, bias) = first.numbers, second.numbers
     filters = weight.shape[-1]
@@ -62,9 +49,9 @@ def _fold_ahead(first: FloatOp, second: FloatOp) -> FloatOp | None:
     return replace(second, op=_both(first, second, second.op), factor=weight * own, addend=bias + added)
 
 
-def by_input_channel(op: MatMul, channels: Reals) -> Reals:
+def by_input_channel(op: ops.MatMul, channels: Reals) -> Reals:
     """Return one number per input channel as an array that multiplies the weights of `op`, group by group."""
-    if not isinstance(op, Conv) or op.groups == 1:
+    if not isinstance(op, ops.Conv) or op.groups == 1:
         return channels[:, np.newaxis]
     of_group, filters = op.weight.codes.shape[-2:]
     return np.asarray(channels.reshape(op.groups, of_group).T.repeat(filters // op.groups, axis=1))
@@ -77,7 +64,7 @@ def fold_averages(graph: FloatGraph) -> FloatGraph:
     """
     for average in graph.ops:
         reader = reader_of_average(graph, average)
-        if average.divisor != 1 and reader is not None and isinstance(reader.op, MatMul):
+        if average.divisor != 1 and reader is not None and isinstance(reader.op, ops.MatMul):
             divided = replace(reader, factor=reader.numbers[0] / average.divisor)
             exact = replace(average, divisor=1)
             swaps = {average.name: exact, reader.name: divided}
@@ -87,10 +74,10 @@ def fold_averages(graph: FloatGraph) -> FloatGraph:
 
 def reader_of_average(graph: FloatGraph, op: FloatOp) -> FloatOp | None:
     """Return the op that alone reads an average over all positions, behind changes of shape; None for other ops."""
-    if not isinstance(op.op, SumPool) or math.prod(op.op.shape[:-1]) != 1:
+    if not isinstance(op.op, ops.SumPool) or math.prod(op.op.shape[:-1]) != 1:
         return None
     reader = graph.alone(op.name)
-    while reader is not None and isinstance(reader.op, Reshape):
+    while reader is not None and isinstance(reader.op, ops.Reshape):
         reader = graph.alone(reader.name)
     return reader
 
@@ -156,11 +143,11 @@ def _pairs(graph: FloatGraph) -> list[tuple[str, tuple[str, ...], str]]:
     pairs = []
     for first in graph.ops:
         path: list[str] = []
-        reader = graph.alone(first.name) if isinstance(first.op, MatMul) else None
+        reader = graph.alone(first.name) if isinstance(first.op, ops.MatMul) else None
         while reader is not None and _scales(graph, reader):
             path.append(reader.name)
             reader = graph.alone(reader.name)
-        if reader is not None and isinstance(reader.op, MatMul):
+        if reader is not None and isinstance(reader.op, ops.MatMul):
             pairs.append((first.name, tuple(path), reader.name))
     return pairs
 
@@ -172,7 +159,7 @@ def _scales(graph: FloatGraph, op: FloatOp) -> bool:
 
 def _keeps_channels(graph: FloatGraph, op: FloatOp) -> bool:
     """Say whether a gather of one tensor takes each code from the channel it goes to, or puts a zero."""
-    assert isinstance(op.op, Gather)
+    assert isinstance(op.op, ops.Gather)
     index, channels = op.op.index, graph[op.inputs[0]].op.shape[-1]
     if len(op.inputs) != 1 or index.shape[-1] != channels:
         return False
@@ -188,26 +175,26 @@ def _no(graph: FloatGraph, op: FloatOp) -> bool:
 
 
 SCALES: Mapping[type[Op], Callable[[FloatGraph, FloatOp], bool]] = {
-    Dense: _no,
-    Conv: _no,
-    BatchNorm: _no,
-    Relu: _yes,
-    LeakyRelu: _no,
-    Merge: _no,
-    MaxPool: _yes,
-    SumPool: _yes,
-    Reshape: _no,
-    Gather: _keeps_channels,
+    ops.Dense: _no,
+    ops.Conv: _no,
+    ops.BatchNorm: _no,
+    ops.Relu: _yes,
+    ops.LeakyRelu: _no,
+    ops.Merge: _no,
+    ops.MaxPool: _yes,
+    ops.SumPool: _yes,
+    ops.Reshape: _no,
+    ops.Gather: _keeps_channels,
     Function: _no,
 }
 """Whether an op that reads another passes a factor per channel on."""
-READS_NOTHING = (Input, *INTEGER_ONLY)
+READS_NOTHING = (ops.Input, *INTEGER_ONLY)
 """Ops that read no other op of a float graph."""
 
 
 def _equalized(first: FloatOp, second: FloatOp) -> tuple[FloatOp, FloatOp]:
     (weight, bias), (read, _) = first.numbers, second.numbers
-    assert isinstance(second.op, MatMul)
+    assert isinstance(second.op, ops.MatMul)
     out = np.abs(weight).reshape(-1, weight.shape[-1]).max(axis=0)
     into = _reach_by_input(second.op, read)
     usable = (out > FLAT * out.max(initial=0)) & (into > FLAT * into.max(initial=0))
@@ -217,10 +204,10 @@ def _equalized(first: FloatOp, second: FloatOp) -> tuple[FloatOp, FloatOp]:
     return replace(first, factor=weight / factor, addend=bias / factor), replace(second, factor=read)
 
 
-def _reach_by_input(op: MatMul, weight: Reals) -> Reals:
+def _reach_by_input(op: ops.MatMul, weight: Reals) -> Reals:
     """Return the largest magnitude of the weights that read each input channel."""
-    if isinstance(op, Dense) or (isinstance(op, Conv) and op.groups == 1):
+    if isinstance(op, ops.Dense) or (isinstance(op, ops.Conv) and op.groups == 1):
         return np.asarray(np.abs(weight).max(axis=-1).reshape(-1, weight.shape[-2]).max(axis=0))
-    assert isinstance(op, Conv)
+    assert isinstance(op, ops.Conv)
     split = np.abs(weight).reshape(-1, weight.shape[-2], op.groups, weight.shape[-1] // op.groups)
     return np.asarray(split.max(axis=(0, 3)).T.reshape(-1))

@@ -9,21 +9,9 @@ import numpy as np
 
 from flow.errors import UnsupportedError, at
 from flow.frontend.base import Evaluate
+from flow.ir import ops
 from flow.ir.fixed import Cast, FixedFormat, Overflow, exact_within, quantize, to_values
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Reshape,
-    SumPool,
-)
+from flow.ir.graph import Op
 from flow.quantization.assembly import with_exact_slopes
 from flow.quantization.candidates import code_range, covering_frac_bits, output_format
 from flow.quantization.evaluation import Floats, evaluated
@@ -168,7 +156,7 @@ def float_values(
     """
     values = Values(last_readers=_last_readers(graph, {op.name: op.name for op in graph.ops}))
     for op in graph.ops:
-        if isinstance(op.op, Input):
+        if isinstance(op.op, ops.Input):
             values.held[op.name] = ports[op.name].astype(np.float32)
         else:
             values.held[op.name] = evaluated(op, [values.held[name] for name in op.inputs], functions)
@@ -220,7 +208,7 @@ def sweep(plan: Plan, ports: Mapping[str, Floats], how: Deciding) -> tuple[dict[
     for op, target in float_values(graph, ports, plan.functions):
         if op.has_weights:
             results[op.name] = target
-        if isinstance(op.op, Input):
+        if isinstance(op.op, ops.Input):
             formats[op.name] = plan.ports[op.name]
             kept.held[op.name] = plan.port_values(op.name, ports[op.name])
         elif op.name in plan.modules:
@@ -288,25 +276,25 @@ def _as_it_is(op: Op, x: FixedFormat) -> FixedFormat:
     return x
 
 
-def _without_sign(op: Relu, x: FixedFormat) -> FixedFormat:
+def _without_sign(op: ops.Relu, x: FixedFormat) -> FixedFormat:
     return replace(x, signed=False)
 
 
-def _summed(op: SumPool, x: FixedFormat) -> FixedFormat:
+def _summed(op: ops.SumPool, x: FixedFormat) -> FixedFormat:
     weight = op.weight.format
     int_bits = int(np.ceil(np.log2(op.window.pixels))) - weight.frac_bits + weight.width
     return FixedFormat(x.signed, x.int_bits + int_bits, x.frac_bits + weight.frac_bits)
 
 
 EXACT_FORMATS: Mapping[type[Op], Callable[..., FixedFormat]] = {
-    Relu: _without_sign,
-    MaxPool: _as_it_is,
-    SumPool: _summed,
-    Reshape: _as_it_is,
-    Gather: _as_it_is,
+    ops.Relu: _without_sign,
+    ops.MaxPool: _as_it_is,
+    ops.SumPool: _summed,
+    ops.Reshape: _as_it_is,
+    ops.Gather: _as_it_is,
 }
 """The format of an exact op's output, from the op and the format that holds all its inputs."""
-INEXACT = (Input, Dense, Conv, BatchNorm, LeakyRelu, Merge, *INTEGER_ONLY)
+INEXACT = (ops.Input, ops.Dense, ops.Conv, ops.BatchNorm, ops.LeakyRelu, ops.Merge, *INTEGER_ONLY)
 """Ops whose results are rounded to a format that is searched for, or come so from outside."""
 
 

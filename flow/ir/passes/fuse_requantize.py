@@ -6,25 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 
+from flow.ir import ops
 from flow.ir.fixed import Cast, Overflow
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-)
+from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import casts_exactly
 from flow.ir.passes.rewrite import merge_pairs
 
@@ -38,37 +22,37 @@ class Takes(Enum):
 
 
 TAKES: Mapping[type[Op], Takes] = {
-    Input: Takes.NOTHING,
-    Dense: Takes.CAST,
-    Conv: Takes.CAST,
-    BatchNorm: Takes.CAST,
-    Relu: Takes.CAST,
-    LeakyRelu: Takes.CAST,
-    Requantize: Takes.NOTHING,
-    Merge: Takes.DIVISION,
-    MaxPool: Takes.NOTHING,
-    SumPool: Takes.DIVISION,
-    Reshape: Takes.NOTHING,
-    Gather: Takes.NOTHING,
-    Lookup: Takes.NOTHING,
-    Softmax: Takes.NOTHING,
+    ops.Input: Takes.NOTHING,
+    ops.Dense: Takes.CAST,
+    ops.Conv: Takes.CAST,
+    ops.BatchNorm: Takes.CAST,
+    ops.Relu: Takes.CAST,
+    ops.LeakyRelu: Takes.CAST,
+    ops.Requantize: Takes.NOTHING,
+    ops.Merge: Takes.DIVISION,
+    ops.MaxPool: Takes.NOTHING,
+    ops.SumPool: Takes.DIVISION,
+    ops.Reshape: Takes.NOTHING,
+    ops.Gather: Takes.NOTHING,
+    ops.Lookup: Takes.NOTHING,
+    ops.Softmax: Takes.NOTHING,
 }
 """What of the ReLU and the requantization behind it becomes an op's own."""
 TIED: Mapping[type[Op], bool] = {
-    Input: False,
-    Dense: False,
-    Conv: False,
-    BatchNorm: False,
-    Relu: False,
-    LeakyRelu: False,
-    Requantize: False,
-    Merge: False,
-    MaxPool: True,
-    SumPool: False,
-    Reshape: True,
-    Gather: False,
-    Lookup: True,
-    Softmax: True,
+    ops.Input: False,
+    ops.Dense: False,
+    ops.Conv: False,
+    ops.BatchNorm: False,
+    ops.Relu: False,
+    ops.LeakyRelu: False,
+    ops.Requantize: False,
+    ops.Merge: False,
+    ops.MaxPool: True,
+    ops.SumPool: False,
+    ops.Reshape: True,
+    ops.Gather: False,
+    ops.Lookup: True,
+    ops.Softmax: True,
 }
 """Whether an op is made for the format of its input, so that this must stay."""
 
@@ -88,10 +72,10 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
     if takes is Takes.NOTHING:
         return None
     exact = casts_exactly(first, *(source.format for source in graph.sources(first)))
-    if isinstance(second, Relu) and second.limit is None and exact and casts_exactly(second, first.format):
+    if isinstance(second, ops.Relu) and second.limit is None and exact and casts_exactly(second, first.format):
         return replace(first, cast=Cast(second.format.unsigned(), overflow=Overflow.SAT))
     after_relu = bool(first.fused) and first.fused[-1] == "relu"
-    if isinstance(second, Requantize) and (exact or after_relu):
+    if isinstance(second, ops.Requantize) and (exact or after_relu):
         if after_relu and not (_keeps_relu(second) and _may_lose_sign(second, graph)):
             return None
         if second.cast.divisor != 1 and takes is not Takes.DIVISION:
