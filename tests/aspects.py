@@ -60,10 +60,11 @@ ASPECTS = (
     Aspect("flow.backends.hls4ml.layers", "LAYERS", "what hls4ml is told of it", "WITHOUT_LAYER"),
     Aspect("flow.backends.hls4ml.readback", "CALLS", "what is read back of hls4ml's call", "WITHOUT_CALL"),
     Aspect("flow.backends.hls4ml.refusals", "FORMS", "in which forms no back end of hls4ml takes it"),
-    Aspect("flow.backends.rtl.verilog.op_netlists", "NETLISTS", "its netlist at one position of its output", "OUTSIDE"),
+    Aspect("flow.backends.rtl.verilog.kernels", "NETLISTS", "its netlist at one position of its output", "OUTSIDE"),
     Aspect("flow.backends.rtl.verilog.kernels", "PLACES", "which codes each position reads", "OUTSIDE"),
     Aspect("flow.backends.rtl.verilog.stages", "STAGES", "its module in a stream of pixels", "OUTSIDE"),
-    Aspect("flow.backends.rtl.proof.positions", "LAYOUTS", "which codes each position reads, for the proof", "OUTSIDE"),
+    Aspect("flow.backends.rtl.proof.definition", "LAYOUTS", "which codes each position reads, for the proof",
+           "OUTSIDE"),
     Aspect("flow.backends.rtl.proof.definition", "DEFINITIONS", "what a position computes, for the proof", "OUTSIDE"),
     Aspect("flow.backends.rtl.proof.wiring", "WIRINGS", "what its stage in a stream must be wired of", "OUTSIDE"),
 )

@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator
 
 from flow.backends import vivado
-from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, refused
-from flow.backends.rtl import limits
+from flow.backends.functions import Announce, Design, Functions, Level, Shown, Site, Tool, refused
+from flow.backends.rtl.proof.prove import Refuted, prove
+from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
 from flow.backends.rtl.synthesis import pnr, synth
 from flow.backends.rtl.synthesis.estimate import estimate_rtl
 from flow.backends.rtl.verilog import kernels
+from flow.backends.rtl.verilog.emit import DESIGN, emit, findings
 from flow.backends.yosys.cells import find_family
 from flow.backends.yosys.scripts import yosys_version
-from flow.errors import UnsupportedError
+from flow.errors import EmitError, UnsupportedError
+from flow.findings import WARNING, Hit, Rule
 from flow.ir.fixed import Codes
-from flow.ir.graph import Input, IntGraph
+from flow.ir.graph import Input, MatMul
 from flow.parts import find_device
-from flow.project import Project
-from flow.results import EnergyReport, ResourceReport, SimResult
+from flow.results import EnergyReport, ResourceReport, Resources, SimResult
 from flow.target import Target
 
+COUNTED = 256
+"""Samples on which changing bits are counted, at most."""
 STALLS = 1
 """Seed of the random pauses at the ports of a design."""
 PROOF_S = 60.0
 """How long a solver may take for one op."""
-
-
-def _emit(graph: IntGraph, target: Target) -> Project:
-    from flow.backends.rtl.verilog.emit import emit
-
-    return emit(graph, target)
-
-
-def _differences(project: Project, graph: IntGraph, target: Target) -> tuple[str, ...]:
-    from flow.backends.rtl.verilog.emit import findings
-
-    return tuple(findings(project, graph, target))
+VERILOG_PRODUCTS = 50_000
+"""Products of a Verilog design beyond which Yosys takes hours; 5,600 take minutes (docs/synthesis.md)."""
 
 
 def _compile(site: Site) -> Level:
     """Read the Verilog as it lies on disk, unless that was done before."""
-    from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
-
     program = compile_rtl(site.project, site.graph, site.target.io_type, site.path / "rtlsim")
     return lambda codes: run_rtl(program, site.graph, codes, stalls=STALLS)
 
 
 def _prove(site: Site, codes: Codes, announce: Announce) -> Shown:
     """Prove the Verilog of each op, unless that was done before."""
-    from flow.backends.rtl.proof.prove import Refuted, prove
-
     shown = prove(
         site.project,
         site.graph,
@@ -65,19 +56,38 @@ def _prove(site: Site, codes: Codes, announce: Announce) -> Shown:
     )
 
 
-def _checks(target: Target) -> Mapping[str, Check]:
-    return {"prove": _prove}
-
-
 def _measure(site: Site, codes: Codes, stalled: SimResult) -> tuple[ResourceReport, EnergyReport]:
-    from flow.backends.rtl.simulation.measured import measure
-
-    return measure(site.project, site.graph, site.target, codes, stalled, site.path / "rtlsim")
+    """Return cycles, and changing bits per inference, of a simulation without pauses; `stalled` had some."""
+    graph, samples = site.graph, min(len(codes), COUNTED)
+    program = compile_rtl(site.project, graph, site.target.io_type, site.path / "rtlsim")
+    run = run_rtl(program, graph, codes[:samples], toggles=True)
+    for op in graph.ops:
+        if (run.codes[op.name] != stalled.codes[op.name][:samples]).any():
+            raise EmitError(f"op '{op.name}' gives other codes when the ports pause", named=op.name, tool="rtlsim")
+    cycles = ResourceReport(
+        source="rtlsim",
+        tool=f"po2flow, cycle by cycle; the Verilog read by {yosys_version()}",
+        part=site.target.part,
+        clock_period_ns=site.target.clock_period_ns,
+        total=Resources(
+            name=graph.name,
+            latency_cycles=run.latency_cycles,
+            initiation_interval_cycles=run.initiation_interval_cycles,
+        ),
+    )
+    layers = {name: count / samples for name, count in run.toggles.items() if count}
+    energy = EnergyReport(
+        source="rtlsim",
+        unit="toggles",
+        per_inference=sum(layers.values()),
+        table="docs/energy.md",
+        layers=layers,
+        detail={"samples": samples},
+    )
+    return cycles, energy
 
 
 def _estimate(site: Site) -> ResourceReport:
-    from flow.backends.rtl.verilog.emit import DESIGN
-
     if not site.project.is_dir():
         raise UnsupportedError("it reads the project, which was not written")
     return estimate_rtl(site.graph, site.target, (site.project / DESIGN).read_bytes())
@@ -111,24 +121,34 @@ def _vivado(site: Site, announce: Announce) -> ResourceReport:
     )
 
 
-def _no_c(target: Target) -> UnsupportedError:
-    return UnsupportedError("a Verilog project has no C++ to synthesize", remedy="use --until vivado")
+def _large_verilog(subject: Design) -> Iterator[Hit]:
+    """Verilog of so many adders that open tools take hours for it."""
+    stream = subject.target.io_type == "io_stream"
+    for op in subject.lowered.ops:
+        if isinstance(op, MatMul):
+            places = 1 if stream else math.prod(op.shape[:-1])
+            products = places * int((op.matrix() != 0).sum())
+            if products > VERILOG_PRODUCTS:
+                reason = f"op '{op.name}' has {products} products with a circuit of their own, at {places} places"
+                yield Hit(op.name, reason, "use --io-type io_stream or more zeros, or expect hours of synthesis")
 
 
 VERILOG = Functions(
     check_part=find_device,
     refusals=lambda graph, target: kernels.refusals(graph),
-    emit=_emit,
-    differences=_differences,
+    emit=emit,
+    differences=lambda project, graph, target: tuple(findings(project, graph, target)),
     compile=_compile,
-    checks=_checks,
+    checks=lambda target: {"prove": _prove},
     measure=_measure,
     estimate_project=_estimate,
-    rules=limits.RULES,
+    rules=(Rule("verilog-size", WARNING, "measured with Yosys 0.70, docs/synthesis.md", _large_verilog),),
     tools={
         "synth": Tool(check=_yosys_reads, run=_synth, note=synth.dsp_note),
         "pnr": Tool(after=("synth",), check=_nextpnr_places, run=_pnr),
-        "csynth": refused(_no_c),
+        "csynth": refused(
+            lambda target: UnsupportedError("a Verilog project has no C++ to synthesize", remedy="use --until vivado")
+        ),
         "vivado": Tool(check=vivado.command, run=_vivado),
     },
 )

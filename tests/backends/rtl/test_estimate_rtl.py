@@ -14,8 +14,7 @@ from nets import Net, s, u
 
 from flow.backends.rtl.netlists.footprint import footprint
 from flow.backends.rtl.netlists.needs import Memory, Needs, held
-from flow.backends.rtl.netlists.netlist import Netlist
-from flow.backends.rtl.netlists.pipelining import Pipeline, pipeline
+from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, estimate_rtl, luts, memory_needs
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.cost.estimation import estimate

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from flow.backends.rtl.netlists import arithmetic
 from flow.backends.rtl.netlists.bits import BITS
 from flow.backends.rtl.netlists.footprint import COUNTS
-from flow.backends.rtl.netlists.netlist import EVALUATE, KINDS, Netlist
-from flow.backends.rtl.netlists.pipelining import LOGIC
+from flow.backends.rtl.netlists.netlist import EVALUATE, KINDS, LOGIC, Netlist
 from flow.backends.rtl.verilog.kernels import evaluate, kernels
 from flow.backends.rtl.verilog.netlist_module import LINES
 from flow.ir import reference

@@ -18,13 +18,11 @@ from nets import Net, s, u
 
 from flow.backends.rtl.proof import engines
 from flow.backends.rtl.proof.circuit import KINDS, REGISTER, Circuit, read_circuit, read_instances
-from flow.backends.rtl.proof.definition import outputs
-from flow.backends.rtl.proof.integers import evaluate
-from flow.backends.rtl.proof.positions import positions
+from flow.backends.rtl.proof.definition import outputs, positions
 from flow.backends.rtl.proof.prove import Proof, Refuted, prove, prove_op, read_verilog
-from flow.backends.rtl.proof.running import RUN, simulate
+from flow.backends.rtl.proof.samples import RUN, evaluate, simulate
 from flow.backends.rtl.proof.terms import TERMS, bitwuzla_version
-from flow.backends.rtl.proof.top import check_top
+from flow.backends.rtl.proof.wiring import check_top
 from flow.backends.rtl.verilog.emit import LIBRARY, emit
 from flow.errors import EmitError, ToolFailedError, ToolMissingError
 from flow.ir import reference

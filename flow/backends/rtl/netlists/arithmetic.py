@@ -7,6 +7,7 @@ arithmetic with common subexpressions). Its result is multiplied out here and he
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -22,7 +23,6 @@ def product(net: Netlist, x: Sequence[int], matrix: Codes, name: str) -> list[in
     """Add `x @ matrix` and return its columns.
 
     Args:
-        net: the netlist that grows.
         x: places of the inputs, one per row.
         matrix: int64 (rows, columns).
         name: the op, for errors.
@@ -37,20 +37,16 @@ def product(net: Netlist, x: Sequence[int], matrix: Codes, name: str) -> list[in
     used = matrix[np.ix_(rows, columns)]
     read = [x[row] for row in rows]
     if np.abs(used).max() >= 1 << WEIGHT_BITS:
-        sums = [_weighted_sum(net, read, column) for column in used.T.tolist()]
+        sums = [
+            reduce(net.add, (times(net, *pair) for pair in zip(read, column, strict=True)), net.const(0))
+            for column in used.T.tolist()
+        ]
     else:
         sums = _Adders(net, read, used).outputs(name)
     out = [net.const(0)] * matrix.shape[1]
     for column, place in zip(columns, sums, strict=True):
         out[column] = place
     return out
-
-
-def _weighted_sum(net: Netlist, x: Sequence[int], weights: Sequence[int]) -> int:
-    total = net.const(0)
-    for place, weight in zip(x, weights, strict=True):
-        total = net.add(total, times(net, place, weight))
-    return total
 
 
 class _Adders:
@@ -200,11 +196,8 @@ def times(net: Netlist, x: int, factor: int) -> int:
     value = 0
     for digit, shift in reversed(digits):
         value += digit << shift
-        limits = tuple(sorted((low * value, high * value)))
-        if digit > 0:
-            total = net.add(total, x, 0, shift, (limits[0], limits[1]))
-        else:
-            total = net.sub(total, x, 0, shift, (limits[0], limits[1]))
+        least, most = sorted((low * value, high * value))
+        total = (net.add if digit > 0 else net.sub)(total, x, 0, shift, (least, most))
     return total if factor >= 0 else net.sub(net.const(0), total)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from flow.backends.rtl.netlists.netlist import Netlist, Node
-from flow.backends.rtl.netlists.pipelining import Pipeline, reached
+from flow.backends.rtl.netlists.netlist import Netlist, Node, Pipeline, reached
 
 Bit = int | tuple[int, int]
 """0, 1, or (node that computes it, its place in the node's value)."""
@@ -93,9 +92,6 @@ class NetBits:
 def constant(value: int, width: int) -> list[Bit]:
     """Return the bits of a constant, two's complement."""
     return [value >> i & 1 for i in range(width)]
-
-
-# ---------------------------------------------------------------------- the bits of a node, by its kind
 
 
 def _sum(bits: NetBits, place: int, node: Node, own: Own) -> Sequence[Bit]:

@@ -14,8 +14,7 @@ import numpy as np
 
 from flow.backends.rtl.netlists.bits import Bit, NetBits
 from flow.backends.rtl.netlists.needs import registers
-from flow.backends.rtl.netlists.netlist import Netlist, Node
-from flow.backends.rtl.netlists.pipelining import Pipeline
+from flow.backends.rtl.netlists.netlist import Netlist, Node, Pipeline
 from flow.ir.fixed import Codes
 
 Mine = list[int]
@@ -42,8 +41,6 @@ def used(net: Netlist, pipe: Pipeline, width: int, index: Codes, fill: int) -> C
     """Return what the uses of a netlist need, side by side.
 
     Args:
-        net: what is computed at each.
-        pipe: its stages.
         width: bits of each output.
         index: int64 (uses, inputs): which code each input reads; -1 for a constant. A code that several uses read
             waits in one register.
@@ -64,12 +61,9 @@ def used(net: Netlist, pipe: Pipeline, width: int, index: Codes, fill: int) -> C
 
 
 def footprint(net: Netlist, pipe: Pipeline, width: int, fixed: Mapping[int, int]) -> Footprint:
-    """Return what one use of a netlist needs.
+    """Return what one use of a netlist needs, whose outputs have `width` bits.
 
     Args:
-        net: what is computed.
-        pipe: its stages.
-        width: bits of each output.
         fixed: inputs that are constants: number of the input -> its code.
     """
     count = _Count(NetBits(net, pipe, fixed))
@@ -160,9 +154,6 @@ class _Count:
 def _comparison_luts(bits: int) -> int:
     """Return the LUTs that compare two values; a choice by so few bits compares in its own LUTs."""
     return 0 if bits <= 3 else max(4, -(-2 * bits // 3))
-
-
-# ---------------------------------------------------------------------- a node, of which bits `mine` are read
 
 
 def _sum(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:

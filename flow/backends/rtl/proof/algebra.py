@@ -1,12 +1,16 @@
-"""Arithmetic of whole numbers, whatever they are: arrays (`integers`) or bit vectors (`terms`).
+"""Arithmetic of whole numbers, whatever they are: arrays (`Integers`) or bit vectors (`terms`).
 
 Rounding and overflow are written here from flow.ir.fixed alone, for the definitions that the Verilog is proved against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
 
 from flow.ir.fixed import Cast, Codes, Overflow, Rounding
 
@@ -44,20 +48,48 @@ class Algebra(Protocol, Generic[T, B]):
     def choose(self, c: B, a: T, b: T) -> T: ...
 
 
+def _elementwise(function: Callable[..., Any]) -> Callable[..., Codes]:
+    return staticmethod(lambda *operands: np.asarray(function(*operands)))
+
+
+class Integers:
+    """The algebra of arrays, one number per sample: int64, or Python's integers where those are too narrow.
+
+    Args:
+        bits: how many bits hold every number, `definition.bits_needed`.
+    """
+
+    add, sub, mul, quotient = map(_elementwise, (operator.add, operator.sub, operator.mul, operator.floordiv))
+    less, same, both, either = map(_elementwise, (operator.lt, operator.eq, operator.and_, operator.or_))
+
+    def __init__(self, bits: int) -> None:
+        self.dtype: type = np.int64 if bits <= 63 else object
+
+    def const(self, value: int) -> Codes:
+        return np.array(value, self.dtype)
+
+    def shr(self, a: Codes, n: int) -> Codes:
+        return np.asarray(a // self.const(1 << n))
+
+    def low(self, a: Codes, n: int, signed: bool) -> Codes:
+        low = a % self.const(1 << n)
+        return np.asarray(np.where(low < 1 << n - 1, low, low - (1 << n)) if signed else low)
+
+    def steps(self, a: Codes, starts: Codes, values: Codes) -> Codes:
+        return np.asarray(values[np.searchsorted(starts, a.astype(np.int64), side="right") - 1])
+
+    def choose(self, c: Codes, a: Codes, b: Codes) -> Codes:
+        return np.asarray(np.where(c.astype(bool), a, b))
+
+
 def largest(algebra: Algebra[T, B], values: Sequence[T]) -> T:
     """Return the largest of some numbers."""
-    most = values[0]
-    for value in values[1:]:
-        most = algebra.choose(algebra.less(most, value), value, most)
-    return most
+    return reduce(lambda most, value: algebra.choose(algebra.less(most, value), value, most), values)
 
 
 def smallest(algebra: Algebra[T, B], values: Sequence[T]) -> T:
     """Return the smallest of some numbers."""
-    least = values[0]
-    for value in values[1:]:
-        least = algebra.choose(algebra.less(value, least), value, least)
-    return least
+    return reduce(lambda least, value: algebra.choose(algebra.less(value, least), value, least), values)
 
 
 def clamped(algebra: Algebra[T, B], value: T, low: int, high: int | None) -> T:

@@ -7,8 +7,9 @@ computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from flow.errors import ToolFailedError
@@ -122,15 +123,7 @@ def read_circuit(name: str, data: Mapping[str, Any]) -> Circuit:
     """
     try:
         around = read_instances(name, data)
-        own = [
-            (
-                cell["type"],
-                {port: _bits(bits) for port, bits in cell["connections"].items()},
-                {key: int(value, 2) for key, value in cell["parameters"].items()},
-            )
-            for cell in data["cells"].values()
-            if cell["type"].startswith("$")
-        ]
+        own = [cell[1:] for cell in _cells(data, own=True)]
         operations = _in_order(_operations(own, around.ports))
         inputs = [name for name, port in data["ports"].items() if port["direction"] == "input"]
         driven = [bit for name in inputs for bit in around.ports[name]]
@@ -146,13 +139,15 @@ def read_circuit(name: str, data: Mapping[str, Any]) -> Circuit:
 def read_instances(name: str, data: Mapping[str, Any]) -> Circuit:
     """Return a module without its operations: its ports, and what it instantiates."""
     ports = {name: _bits(port["bits"]) for name, port in data["ports"].items()}
-    instances = []
-    for cell_name, cell in data["cells"].items():
-        if not cell["type"].startswith("$"):
-            parameters = {key: int(value, 2) for key, value in cell["parameters"].items()}
+    return Circuit(name, ports, (), tuple(Instance(*cell) for cell in _cells(data, own=False)), {})
+
+
+def _cells(data: Mapping[str, Any], *, own: bool) -> Iterator[tuple[str, str, dict[str, Bits], dict[str, int]]]:
+    """Yield name, type, nets by port and parameters of a module's own cells, or of its uses of other modules."""
+    for name, cell in data["cells"].items():
+        if cell["type"].startswith("$") == own:
             wires = {port: _bits(bits) for port, bits in cell["connections"].items()}
-            instances.append(Instance(cell_name, cell["type"], wires, parameters))
-    return Circuit(name, ports, (), tuple(instances), {})
+            yield name, cell["type"], wires, {key: int(value, 2) for key, value in cell["parameters"].items()}
 
 
 def _bits(bits: Sequence[int | str]) -> Bits:
@@ -190,30 +185,13 @@ def _operations(
 
 
 def _in_order(operations: Sequence[Operation]) -> list[Operation]:
-    """Return operations in dataflow order.
-
-    Raises:
-        ValueError: there is a loop.
-    """
+    """Return operations in dataflow order; a loop is a ValueError."""
     driver = {bit: place for place, operation in enumerate(operations) for bit in operation.y}
-    readers: list[list[int]] = [[] for _ in operations]
-    missing = []
-    for place, operation in enumerate(operations):
-        sources = {driver[bit] for bit in operation.reads if bit in driver}
-        missing.append(len(sources))
-        for source in sources:
-            readers[source].append(place)
-    ready, order = [place for place, count in enumerate(missing) if count == 0], []
-    while ready:
-        place = ready.pop()
-        order.append(operations[place])
-        for reader in readers[place]:
-            missing[reader] -= 1
-            if missing[reader] == 0:
-                ready.append(reader)
-    if len(order) < len(operations):
-        raise ValueError("a loop")
-    return order
+    sources = ({driver[bit] for bit in operation.reads if bit in driver} for operation in operations)
+    try:
+        return [operations[place] for place in TopologicalSorter(dict(enumerate(sources))).static_order()]
+    except CycleError as error:
+        raise ValueError("a loop") from error
 
 
 SHIFTS = ("$shl", "$sshl", "$shr", "$sshr")

@@ -9,9 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from flow.backends.rtl.proof.circuit import UNDEFINED, Bits, Circuit
-from flow.backends.rtl.proof.definition import Output, outputs
+from flow.backends.rtl.proof.definition import Key, Output, outputs
 from flow.backends.rtl.proof.forms import Form, Forms, direction
-from flow.backends.rtl.proof.positions import Key
 from flow.errors import ToolFailedError
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import Op
@@ -154,7 +153,7 @@ class Claim:
         for place, form in self.forms.of_operation.items() if self.forms is not None else ():
             towards = direction(form.weights)
             if towards is not None:
-                directions[place] = (towards.key, towards.factor, form)
+                directions[place] = (*towards, form)
         return directions
 
     @property

@@ -1,24 +1,63 @@
 """What an op is, position by position: the definition that its Verilog is proved against.
 
-It is written from flow.ir.graph and flow.ir.fixed alone, over any arithmetic of whole numbers (`algebra`), and shares
-nothing with the netlists from which the Verilog comes. Tests hold it against `ir.reference` on every row of the zoo.
+A position is what one kernel computes: all channels of a pixel, the whole vector of a dense layer, one moved code.
+`LAYOUTS` says which codes of its inputs each position reads, `DEFINITIONS` what it computes of them.
+
+Both are written from flow.ir.graph and flow.ir.fixed alone, over any arithmetic of whole numbers (`algebra`), and share
+nothing with the netlists from which the Verilog comes. Tests hold them against `ir.reference` on every row of the zoo.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from flow.backends.rtl.proof.algebra import Algebra, B, T, clamped, converted, largest, smallest
-from flow.backends.rtl.proof.positions import OUTSIDE as OUTSIDE
-from flow.backends.rtl.proof.positions import Key, channels_of
 from flow.ir import ops
-from flow.ir.fixed import FixedFormat
+from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import Op
+
+Key = tuple[int, ...]
+"""What differs between positions of an op: slopes, a pooling weight, the input a gather reads; () if nothing."""
+OUTSIDE: tuple[type[Op], ...] = (ops.Input,)
+"""The ops whose codes come from outside: nothing computes them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Positions:
+    """Where an op computes what.
+
+    Attributes:
+        index: int64 (positions, inputs): which code of the op's inputs, each flattened, one after another; -1: padding.
+        keys: per position.
+        fill: the code in the padding.
+        channels: codes of one position; position p gives codes p * channels onwards.
+    """
+
+    index: Codes
+    keys: tuple[Key, ...]
+    fill: int
+    channels: int
+
+
+def positions(op: Op, sources: Sequence[Op]) -> Positions:
+    """Return the positions of an op that reads `sources`."""
+    return LAYOUTS[type(op)].positions(op, sources)
+
+
+def input_formats(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
+    """Return the format of each input of one position."""
+    return LAYOUTS[type(op)].formats(op, sources, key)
+
+
+def channels_of(op: Op) -> int:
+    """Return how many codes a position of an op computes, but for ops that move single codes."""
+    return op.shape[-1] if op.shape else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +93,7 @@ def result(op: Op, output: Output, algebra: Algebra[T, B], values: Sequence[T]) 
     """Return one output code.
 
     Args:
-        op: the op.
         output: one of `outputs`.
-        algebra: what computes.
         values: the weighted sum alone, plus its constant, if the output has weights; else its inputs.
     """
     code: T = DEFINITIONS[type(op)].result(op, output, algebra, values)
@@ -68,6 +105,98 @@ def bits_needed(op: Op, output: Output) -> int:
     raised = op.format.frac_bits - output.frac_bits
     exact = (output.largest + 2 * op.cast.divisor).bit_length() + max(raised, 0)
     return max(exact, -raised + op.cast.divisor.bit_length() + 2, op.format.width) + 4
+
+
+# ---------------------------------------------------------------------- which codes a position reads
+
+
+def _pixels(op: Op, sources: Sequence[Op]) -> Positions:
+    """Every pixel reads the pixels in the same place of all inputs."""
+    count, start, index = math.prod(op.shape) // channels_of(op), 0, []
+    for x in sources:
+        size = math.prod(x.shape)
+        index.append(np.arange(start, start + size).reshape(count, -1))
+        start += size
+    return Positions(np.concatenate(index, axis=1), ((),) * count, 0, channels_of(op))
+
+
+def _sloped_pixels(op: ops.LeakyRelu, sources: Sequence[Op]) -> Positions:
+    slopes = np.broadcast_to(op.slope.codes, op.shape).reshape(-1, channels_of(op)).tolist()
+    return replace(_pixels(op, sources), keys=tuple(map(tuple, slopes)))
+
+
+def _max_windows(op: ops.MaxPool, sources: Sequence[Op]) -> Positions:
+    return replace(_windows(op, sources), fill=sources[0].format.min_code)
+
+
+def _weighted_windows(op: ops.SumPool, sources: Sequence[Op]) -> Positions:
+    return replace(_windows(op, sources), keys=tuple((weight,) for weight in op.weight.codes.reshape(-1).tolist()))
+
+
+def _windows(op: ops.Conv | ops.Pool, sources: Sequence[Op]) -> Positions:
+    """Each window reads its codes pixel by pixel, -1 outside the input."""
+    (shape,) = (x.shape for x in sources)
+    axes = len(op.window.size)
+    place = np.zeros((1,) * (2 * axes), np.int64)
+    inside = np.ones((1,) * (2 * axes), bool)
+    for axis in range(axes):
+        first = np.arange(op.shape[axis]) * op.window.strides[axis] - op.window.pads[axis][0]
+        at = first[:, None] + np.arange(op.window.size[axis])
+        spread = [1] * (2 * axes)
+        spread[axis], spread[axes + axis] = at.shape
+        place = place * shape[axis] + at.reshape(spread)
+        inside = inside & ((at >= 0) & (at < shape[axis])).reshape(spread)
+    pixels = np.where(inside, place, -1).reshape(math.prod(op.shape[:-1]), -1, 1)
+    index = np.where(pixels < 0, -1, pixels * shape[-1] + np.arange(shape[-1])).reshape(len(pixels), -1)
+    return Positions(index, ((),) * len(index), 0, channels_of(op))
+
+
+def _same_places(op: ops.Reshape, sources: Sequence[Op]) -> Positions:
+    flat = np.arange(math.prod(op.shape), dtype=np.int64)
+    return Positions(flat[:, None], ((0,),) * len(flat), 0, 1)
+
+
+def _other_places(op: ops.Gather, sources: Sequence[Op]) -> Positions:
+    starts = np.cumsum([0, *(math.prod(x.shape) for x in sources)])
+    flat = op.index.reshape(-1)
+    source = np.where(flat < 0, -1, np.searchsorted(starts, flat, side="right") - 1)
+    return Positions(flat[:, None].astype(np.int64), tuple((int(i),) for i in source), 0, 1)
+
+
+def _pixel_formats(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
+    return [x.format for x in sources for _ in range(channels_of(x))]
+
+
+def _window_formats(op: ops.Conv | ops.Pool, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
+    return [sources[0].format] * (op.window.pixels * sources[0].shape[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where an op computes what.
+
+    Attributes:
+        positions: op, what it reads -> its positions.
+        formats: op, what it reads, key of a position -> the format of each input of that position.
+    """
+
+    positions: Callable[[Any, Sequence[Op]], Positions]
+    formats: Callable[[Any, Sequence[Op], Key], list[FixedFormat]]
+
+
+LAYOUTS: Mapping[type[Op], Layout] = {
+    **dict.fromkeys(
+        (ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax),
+        Layout(_pixels, _pixel_formats),
+    ),
+    ops.LeakyRelu: Layout(_sloped_pixels, _pixel_formats),
+    ops.Conv: Layout(_windows, _window_formats),
+    ops.MaxPool: Layout(_max_windows, _window_formats),
+    ops.SumPool: Layout(_weighted_windows, _window_formats),
+    ops.Reshape: Layout(_same_places, lambda op, sources, key: [sources[0].format]),
+    ops.Gather: Layout(_other_places, lambda op, sources, key: [sources[max(key[0], 0)].format]),
+}
+"""By type of op, but for those `OUTSIDE`."""
 
 
 # ---------------------------------------------------------------------- what a position computes before its cast
@@ -121,9 +250,13 @@ def _leaky_outputs(op: ops.LeakyRelu, formats: Sequence[FixedFormat], key: Key) 
     ]
 
 
+def _reads_by_channel(pixels: int, channels: int) -> list[tuple[int, ...]]:
+    """Return which codes of some pixels, one after another, each channel reads."""
+    return [tuple(range(i, pixels * channels, channels)) for i in range(channels)]
+
+
 def _merge_outputs(op: ops.Merge, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
-    channels = channels_of(op)
-    reads = [tuple(range(i, len(formats) * channels, channels)) for i in range(channels)]
+    reads = _reads_by_channel(len(formats), channels_of(op))
     reach = [max(fmt.max_code, -fmt.min_code) for fmt in formats]
     if op.function == "multiply":
         frac_bits = sum(fmt.frac_bits for fmt in formats)
@@ -137,21 +270,19 @@ def _merge_outputs(op: ops.Merge, formats: Sequence[FixedFormat], key: Key) -> l
     return [Output(several, weights, 0, finest, most, factors=shifts) for several in reads]
 
 
-def _window_reads(op: ops.Pool) -> list[tuple[int, ...]]:
-    """Return which codes of a window each channel reads."""
-    channels = op.shape[-1]
-    return [tuple(range(i, op.window.pixels * channels, channels)) for i in range(channels)]
-
-
 def _maximum_outputs(op: ops.MaxPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
-    return [Output(reads, None, 0, x.frac_bits, 1 << x.width) for reads in _window_reads(op)]
+    return [
+        Output(reads, None, 0, x.frac_bits, 1 << x.width) for reads in _reads_by_channel(op.window.pixels, op.shape[-1])
+    ]
 
 
 def _window_sum_outputs(op: ops.SumPool, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
     frac_bits = x.frac_bits + op.weight.format.frac_bits
-    return [_sum(reads, key * len(reads), 0, frac_bits, x) for reads in _window_reads(op)]
+    return [
+        _sum(reads, key * len(reads), 0, frac_bits, x) for reads in _reads_by_channel(op.window.pixels, op.shape[-1])
+    ]
 
 
 def _gather_outputs(op: ops.Gather, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
@@ -188,16 +319,9 @@ def _leaky_code(op: ops.LeakyRelu, output: Output, algebra: Algebra[T, B], value
     return converted(algebra, op.cast, output.frac_bits, exact)
 
 
-def _product(algebra: Algebra[T, B], values: Sequence[T]) -> T:
-    product = values[0]
-    for value in values[1:]:
-        product = algebra.mul(product, value)
-    return product
-
-
 def _merge_code(op: ops.Merge, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     if op.function == "multiply":
-        return converted(algebra, op.cast, output.frac_bits, _product(algebra, values))
+        return converted(algebra, op.cast, output.frac_bits, reduce(algebra.mul, values))
     if output.weights is not None:
         return _cast_code(op, output, algebra, values)
     raised = [algebra.mul(x, algebra.const(factor)) for x, factor in zip(values, output.factors, strict=True)]
@@ -209,9 +333,7 @@ def _softmax_code(op: ops.Softmax, output: Output, algebra: Algebra[T, B], value
     most = largest(algebra, values)
     starts = np.arange(len(op.exponentials), dtype=np.int64)
     weights = [algebra.steps(algebra.sub(most, value), starts, op.exponentials) for value in values]
-    total = weights[0]
-    for weight in weights[1:]:
-        total = algebra.add(total, weight)
+    total = reduce(algebra.add, weights)
     doubled = algebra.mul(weights[output.place], algebra.const(2 << op.format.frac_bits))
     rounded = algebra.quotient(algebra.add(doubled, total), algebra.add(total, total))
     return clamped(algebra, rounded, 0, op.format.max_code)

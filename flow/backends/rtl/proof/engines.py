@@ -172,13 +172,13 @@ def by_sum(claim: Claim, question: Question) -> Outcome:
     towards = direction(weights)
     if towards is None:
         return OPEN
-    solver, factor = Solver(claim.deadline), towards.factor
+    solver, (direct, factor) = Solver(claim.deadline), towards
     low, high = interval(weights // factor, claim.formats)
     width = max(low, high, -low - 1, -high - 1).bit_length() + 1
     total = solver.variable(width)
     stops: dict[int, Term] = {}
     for place, (key, multiple, form) in claim.directions.items():
-        if key == towards.key:
+        if key == direct:
             size = len(claim.circuit.operations[place].y)
             scaled = solver.term("BV_MUL", solver.resized(total, size, True), solver.value(multiple, size))
             stops[place] = solver.term("BV_ADD", scaled, solver.value(form.constant, size))
@@ -203,15 +203,7 @@ def by_sum(claim: Claim, question: Question) -> Outcome:
 
 
 def _differ(claim: Claim, question: Question, vectors: Vectors, codes: Sequence[Term], values: dict[int, Term]) -> Term:
-    """Return whether an output differs from its definition, as a term.
-
-    Args:
-        claim: the circuit and its op.
-        question: which output.
-        vectors: what the definition is computed in.
-        codes: what it is computed of, see `definition.result`.
-        values: the vectors of the circuit's operations.
-    """
+    """Return whether an output differs from its definition, computed of `codes` in `vectors`, as a term."""
     expected = result(claim.op, question.output, vectors, codes)
     given = joined(vectors.solver, question.y, claim.sources, values)
     return vectors.solver.term("DISTINCT", given, vectors.solver.resized(expected, len(question.y), True))

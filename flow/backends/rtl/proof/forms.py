@@ -37,26 +37,18 @@ class Form:
         return least <= self.low and self.high <= most
 
 
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """Weights without their common factor: two forms of one direction determine each other.
+def direction(weights: NDArray[np.int64]) -> tuple[bytes, int] | None:
+    """Return the direction of weights, or None if all are zero: two forms of one direction determine each other.
 
-    Attributes:
-        key: the weights over their greatest common divisor, the first one positive, as bytes.
-        factor: what they were multiplied by.
+    Returns:
+        The weights over their greatest common divisor, the first one positive, as bytes; and what these are multiplied
+        by.
     """
-
-    key: bytes
-    factor: int
-
-
-def direction(weights: NDArray[np.int64]) -> Direction | None:
-    """Return the direction of weights, or None if all are zero."""
     nonzero = weights[weights != 0]
     if not len(nonzero):
         return None
     factor = int(np.gcd.reduce(np.abs(nonzero))) * (1 if nonzero[0] > 0 else -1)
-    return Direction((weights // factor).tobytes(), factor)
+    return (weights // factor).tobytes(), factor
 
 
 class Forms:
@@ -154,7 +146,10 @@ class Forms:
     def _slice(self, source: int | None, first: int, length: int, signed: bool, loose: bool) -> Form | None:
         if source is None:
             return self._constant(first - (1 << length) if signed and first >> length - 1 else first)
-        form = self._source(source)
+        if source < 0:
+            weights = np.zeros(len(self.low), np.int64)
+            weights[-1 - source] = 1
+        form = self._form(weights, 0) if source < 0 else self.of_operation.get(source)
         if form is None:
             return None
         if first:
@@ -162,13 +157,6 @@ class Forms:
                 return None
             form = self._form(form.weights >> first, form.constant >> first)
         return form if form is not None and (loose or form.fits(length, signed)) else None
-
-    def _source(self, source: int) -> Form | None:
-        if source >= 0:
-            return self.of_operation.get(source)
-        weights = np.zeros(len(self.low), np.int64)
-        weights[-1 - source] = 1
-        return self._form(weights, 0)
 
 
 def runs(bits: Bits, sources: Mapping[int, tuple[int, int]]) -> list[tuple[int, int | None, int, int]]:
@@ -181,18 +169,14 @@ def runs(bits: Bits, sources: Mapping[int, tuple[int, int]]) -> list[tuple[int, 
     """
     joined: list[tuple[int, int | None, int, int]] = []
     for offset, bit in enumerate(bits):
-        if bit in (0, 1):
-            if joined and joined[-1][1] is None:
-                start, _, value, length = joined[-1]
-                joined[-1] = (start, None, value | (bit << length), length + 1)
-            else:
-                joined.append((offset, None, bit, 1))
-            continue
-        if bit not in sources:
+        constant = bit in (0, 1)
+        if not constant and bit not in sources:
             raise ToolFailedError(f"net {bit} is driven by nothing that is proved")
-        source, index = sources[bit]
-        if joined and joined[-1][1] == source and joined[-1][2] + joined[-1][3] == index:
-            start, _, first, length = joined[-1]
+        source, index = (None, bit) if constant else sources[bit]
+        start, before, first, length = joined[-1] if joined else (0, -1, 0, 0)
+        if joined and constant and before is None:
+            joined[-1] = (start, None, first | (bit << length), length + 1)
+        elif joined and not constant and (before, first + length) == (source, index):
             joined[-1] = (start, source, first, length + 1)
         else:
             joined.append((offset, source, index, 1))

@@ -21,8 +21,7 @@ from flow.backends.rtl.proof.claims import Claim, OpCircuit
 from flow.backends.rtl.proof.engines import BITWUZLA, Answer, prove_claim
 from flow.backends.rtl.proof.samples import Difference
 from flow.backends.rtl.proof.terms import bitwuzla_version
-from flow.backends.rtl.proof.top import check_top
-from flow.backends.rtl.proof.wiring import WiringError, op_circuits
+from flow.backends.rtl.proof.wiring import WiringError, check_top, op_circuits
 from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.yosys.scripts import quoted, yosys_version
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
@@ -134,15 +133,16 @@ def prove(
     module_files(verilog, graph.name)
     keys = {name: _key(graph, name, io_type, module) for name, module in modules.items()}
     kept = {name: read_kept(cache_dir / f"{name}.json", key) for name, key in keys.items()}
-    shown = {name: result for name, result in kept.items() if result is not None and _stands(result, time_limit_s)}
+    shown = {  # unless a further attempt could show more
+        name: result
+        for name, result in kept.items()
+        if result is not None and (result["scope"] != TESTED or result["time_limit_s"] >= time_limit_s)
+    }
     with tempfile.TemporaryDirectory(prefix="po2flow-proof-") as scratch:
         job = {"graph": to_json(graph), "directory": str(project_dir.resolve()), "stream": io_type == "io_stream"}
         missing = {name: module for name, module in modules.items() if name not in shown}
-        commands = {}
-        for name, files in [
-            (TOP, (verilog[graph.name][0],)),
-            *((name, module.files) for name, module in missing.items()),
-        ]:
+        commands, files_of = {}, {name: module.files for name, module in missing.items()}
+        for name, files in {TOP: (verilog[graph.name][0],), **files_of}.items():
             path = Path(scratch) / f"{name}.job"
             path.write_text(json.dumps({**job, "op": name, "files": files, "time_limit_s": time_limit_s}))
             commands[name] = [sys.executable, "-c", CHILD, str(path), str(path.with_suffix(".answer"))]
@@ -157,16 +157,8 @@ def prove(
         wires = json.loads((Path(scratch) / f"{TOP}.answer").read_text())
     late = _late(graph, shown, wires) if io_type != "io_stream" else {}
     return {
-        name: _stated(
-            name, f"{graph.name}_{name}", shown[name], wires[name][0] or late.get(name, ""), graph.name, tested
-        )
-        for name in modules
+        name: _stated(graph.name, name, shown[name], wires[name][0] or late.get(name, ""), tested) for name in modules
     }
-
-
-def _stands(kept: Mapping[str, Any], time_limit_s: float) -> bool:
-    """Say whether a further attempt would show no more."""
-    return kept["scope"] != TESTED or bool(kept["time_limit_s"] >= time_limit_s)
 
 
 def _key(graph: IntGraph, name: str, io_type: str, module: ModuleFiles) -> str:
@@ -194,21 +186,15 @@ def _late(graph: IntGraph, shown: Mapping[str, Any], wires: Mapping[str, Any]) -
     return late
 
 
-def _stated(name: str, module: str, shown: Mapping[str, Any], wires: str, top: str, tested: int) -> Proof | Refuted:
+def _stated(top: str, name: str, shown: Mapping[str, Any], wires: str, tested: int) -> Proof | Refuted:
     if wires:
         return Refuted(op=name, module=top, reason=wires)
     if shown["scope"] == "refuted":
         example = {**shown["difference"], "inputs": tuple(shown["difference"]["inputs"])} if shown["difference"] else {}
-        return Refuted(op=name, module=shown.get("module", module), reason=shown["reason"], **example)
+        return Refuted(op=name, module=shown.get("module", f"{top}_{name}"), reason=shown["reason"], **example)
     inputs = {PROVED: None, EXHAUSTIVE: shown["codes"], TESTED: tested}[shown["scope"]]
-    return Proof(
-        scope=shown["scope"],
-        inputs=inputs,
-        engine=shown["engine"],
-        seconds=shown["seconds"],
-        overflow=shown["overflow"],
-        simulated=shown["simulated"],
-    )
+    kept = {field: shown[field] for field in ("scope", "engine", "seconds", "overflow", "simulated")}
+    return Proof(inputs=inputs, **kept)
 
 
 def child(job: str, answer: str) -> None:
@@ -252,13 +238,13 @@ def prove_op(
     sources, name = graph.sources(op), f"{graph.name}_{op.name}"
     refuted = {"scope": "refuted", "difference": None, "depth": None}
     try:
-        computed = op_circuits(op, sources, modules, name, stream)
-        depth = _depth(computed.circuits)
+        circuits, simulated = op_circuits(op, sources, modules, name, stream)
+        depth = _depth(circuits)
     except (WiringError, ValueError) as error:
         return {**refuted, "reason": str(error)}
     deadline = time.monotonic() + time_limit_s
     total = Answer()
-    for part in computed.circuits:
+    for part in circuits:
         answer = prove_claim(Claim(part, op, sources, deadline))
         if answer.difference is not None:
             module = part.circuit.name
@@ -274,7 +260,7 @@ def prove_op(
         "codes": total.codes,
         "engine": _engine(total, time_limit_s),
         "overflow": BY_INTERVALS if total.lost_nothing else equal,
-        "simulated": computed.simulated,
+        "simulated": simulated,
         "depth": depth,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from flow.backends.rtl.proof.circuit import REGISTER, SHIFTS, UNDEFINED, Bits, Circuit, Operation, extended, shifted
@@ -93,6 +94,10 @@ class Solver:
         return (False if answer == self._package.Result.UNSAT else None), []
 
 
+def _operation(kind: str) -> Callable[..., Term]:
+    return lambda self, *operands: self.solver.term(kind, *operands)
+
+
 @dataclass(slots=True)
 class Vectors:
     """The algebra of signed vectors of `width` bits, which must hold every number (`definition.bits_needed`).
@@ -107,17 +112,12 @@ class Vectors:
     width: int
     facts: list[Term]
 
+    add, sub, mul = _operation("BV_ADD"), _operation("BV_SUB"), _operation("BV_MUL")
+    less, same, both, either = _operation("BV_SLT"), _operation("EQUAL"), _operation("AND"), _operation("OR")
+    choose = _operation("ITE")
+
     def const(self, value: int) -> Term:
         return self.solver.value(value, self.width)
-
-    def add(self, a: Term, b: Term) -> Term:
-        return self.solver.term("BV_ADD", a, b)
-
-    def sub(self, a: Term, b: Term) -> Term:
-        return self.solver.term("BV_SUB", a, b)
-
-    def mul(self, a: Term, b: Term) -> Term:
-        return self.solver.term("BV_MUL", a, b)
 
     def shr(self, a: Term, n: int) -> Term:
         return self.solver.term("BV_ASHR", a, self.const(min(n, self.width - 1)))
@@ -143,38 +143,19 @@ class Vectors:
             below, self.steps(a, starts[:half], values[:half]), self.steps(a, starts[half:], values[half:])
         )
 
-    def less(self, a: Term, b: Term) -> Term:
-        return self.solver.term("BV_SLT", a, b)
-
-    def same(self, a: Term, b: Term) -> Term:
-        return self.solver.term("EQUAL", a, b)
-
-    def both(self, a: Term, b: Term) -> Term:
-        return self.solver.term("AND", a, b)
-
-    def either(self, a: Term, b: Term) -> Term:
-        return self.solver.term("OR", a, b)
-
-    def choose(self, c: Term, a: Term, b: Term) -> Term:
-        return self.solver.term("ITE", c, a, b)
-
 
 def joined(solver: Solver, bits: Bits, sources: Mapping[int, tuple[int, int]], values: Mapping[int, Term]) -> Term:
     """Return nets as one vector.
 
     Args:
-        solver: what makes terms.
-        bits: the nets.
         sources: net -> (source, which bit of it).
         values: source -> its vector.
     """
-    parts = []
-    for _, source, first, length in runs(bits, sources):
-        parts.append(solver.value(first, length) if source is None else solver.slice(values[source], first, length))
-    total = parts[0]
-    for part in parts[1:]:
-        total = solver.term("BV_CONCAT", part, total)
-    return total
+    parts = [
+        solver.value(first, length) if source is None else solver.slice(values[source], first, length)
+        for _, source, first, length in runs(bits, sources)
+    ]
+    return reduce(lambda total, part: solver.term("BV_CONCAT", part, total), parts)
 
 
 def translate(
@@ -187,8 +168,6 @@ def translate(
     """Return the vectors of operations, `given` among them.
 
     Args:
-        solver: what makes terms.
-        circuit: what they are part of.
         cone: places of the operations, in dataflow order.
         sources: net -> (source, which bit of it).
         given: source -> vector, for inputs and for operations that are cut.
@@ -243,55 +222,34 @@ def _comparison(unsigned: str, signed: str) -> ToTerm:
     return _flag(compare)
 
 
-def _reduced(name: str, solver: Solver, vector: Term) -> Term:
-    return solver.truth(solver.term(name, vector))
-
-
-def _any(solver: Solver, operation: Operation, vector: Vector) -> Term:
-    return _reduced("BV_REDOR", solver, vector(operation.a))
-
-
-def _all(solver: Solver, operation: Operation, vector: Vector) -> Term:
-    return _reduced("BV_REDAND", solver, vector(operation.a))
-
-
-def _none(solver: Solver, operation: Operation, vector: Vector) -> Term:
-    return solver.term("NOT", _any(solver, operation, vector))
+def _some(solver: Solver, vector: Term) -> Term:
+    return solver.truth(solver.term("BV_REDOR", vector))
 
 
 def _logic(name: str) -> ToTerm:
-    def connect(solver: Solver, operation: Operation, vector: Vector) -> Term:
-        some_b = _reduced("BV_REDOR", solver, vector(operation.b))
-        return solver.term(name, _any(solver, operation, vector), some_b)
-
-    return _flag(connect)
+    return _flag(
+        lambda solver, operation, vector: solver.term(
+            name, *(_some(solver, vector(bits)) for bits in (operation.a, operation.b))
+        )
+    )
 
 
 TERMS: Mapping[str, ToTerm] = {
     REGISTER: _wires(lambda operation: extended(operation.a, len(operation.y), operation.signed)),
     "$pos": _wires(lambda operation: extended(operation.a, len(operation.y), operation.signed)),
     **dict.fromkeys(SHIFTS, _wires(shifted)),
-    "$not": _arithmetic("BV_NOT"),
-    "$and": _arithmetic("BV_AND"),
-    "$or": _arithmetic("BV_OR"),
-    "$xor": _arithmetic("BV_XOR"),
-    "$add": _arithmetic("BV_ADD"),
-    "$sub": _arithmetic("BV_SUB"),
-    "$neg": _arithmetic("BV_NEG"),
-    "$mul": _arithmetic("BV_MUL"),
-    "$mux": _choice,
-    "$pmux": _choice,
-    "$reduce_or": _flag(_any),
-    "$reduce_bool": _flag(_any),
-    "$reduce_and": _flag(_all),
-    "$logic_not": _flag(_none),
+    **{f"${kind}": _arithmetic(f"BV_{kind.upper()}") for kind in ("not", "and", "or", "xor")},
+    **{f"${kind}": _arithmetic(f"BV_{kind.upper()}") for kind in ("add", "sub", "neg", "mul")},
+    **dict.fromkeys(("$mux", "$pmux"), _choice),
+    **dict.fromkeys(
+        ("$reduce_or", "$reduce_bool"), _flag(lambda solver, operation, vector: _some(solver, vector(operation.a)))
+    ),
+    "$reduce_and": _flag(lambda solver, operation, vector: solver.truth(solver.term("BV_REDAND", vector(operation.a)))),
+    "$logic_not": _flag(lambda solver, operation, vector: solver.term("NOT", _some(solver, vector(operation.a)))),
     "$logic_and": _logic("AND"),
     "$logic_or": _logic("OR"),
     "$eq": _comparison("EQUAL", "EQUAL"),
     "$ne": _comparison("DISTINCT", "DISTINCT"),
-    "$lt": _comparison("BV_ULT", "BV_SLT"),
-    "$le": _comparison("BV_ULE", "BV_SLE"),
-    "$ge": _comparison("BV_UGE", "BV_SGE"),
-    "$gt": _comparison("BV_UGT", "BV_SGT"),
+    **{f"${kind}": _comparison(f"BV_U{kind.upper()}", f"BV_S{kind.upper()}") for kind in ("lt", "le", "ge", "gt")},
 }
 """Kind of operation -> its output as a vector."""

@@ -1,4 +1,4 @@
-"""The wiring of an op: which circuit computes which of its positions, and whether every wire goes where it must.
+"""The wiring of an op and of the top: which circuit computes which position, and whether every wire goes where it must.
 
 Wires are compared bit by bit, as Yosys parsed them, with the op's own index of its inputs. What happens over time -
 handshakes, line buffers, frames collected word by word - is no wiring, and left to simulation.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -16,12 +15,13 @@ import numpy as np
 
 from flow.backends.rtl.proof.circuit import Bits, Circuit, Instance
 from flow.backends.rtl.proof.claims import OpCircuit, Task
-from flow.backends.rtl.proof.positions import OUTSIDE as OUTSIDE
-from flow.backends.rtl.proof.positions import Key, input_formats, positions
+from flow.backends.rtl.proof.definition import OUTSIDE as OUTSIDE
+from flow.backends.rtl.proof.definition import Key, input_formats, positions
 from flow.ir import ops
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import Op
+from flow.ir.graph import Input, IntGraph, Op
 
+Computed = tuple[Sequence[OpCircuit], str]
 LINE_BUFFER, FRAME_BUFFERS = "line buffer", "frame buffers"
 
 
@@ -29,38 +29,28 @@ class WiringError(Exception):
     """A wire of the Verilog goes elsewhere than the op's definition says."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OpCircuits:
-    """All that computes an op.
-
-    Attributes:
-        circuits: each circuit once, however often it is used.
-        simulated: what beside handshakes is none of them: `LINE_BUFFER`, `FRAME_BUFFERS` or "".
-    """
-
-    circuits: Sequence[OpCircuit]
-    simulated: str = ""
-
-
-def op_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str, stream: bool) -> OpCircuits:
+def op_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str, stream: bool) -> Computed:
     """Return the circuits that compute an op, after a check of all wires between them.
 
     Args:
-        op, sources: the op, and what it reads.
         modules: its module, and those that it instantiates, but for the stream library.
         name: of its module.
         stream: whether the project is one of io_stream.
+
+    Returns:
+        Each circuit once, however often it is used; and what beside handshakes is none of them: `LINE_BUFFER`,
+        `FRAME_BUFFERS` or "".
 
     Raises:
         WiringError: a wire does not go where it must.
     """
     if not stream:
-        return OpCircuits(_tensor_circuits(op, sources, modules, name))
+        return _tensor_circuits(op, sources, modules, name), ""
     circuit, frames = modules[name], _find(modules[name], f"{name}_whole")
     if frames is None:
         return WIRINGS[type(op)](op, sources, circuit, modules)
     _check_frames(circuit, frames, len(sources))
-    return OpCircuits(_tensor_circuits(op, sources, modules, frames.module), FRAME_BUFFERS)
+    return _tensor_circuits(op, sources, modules, frames.module), FRAME_BUFFERS
 
 
 def _same(given: Bits, expected: Bits, what: str) -> None:
@@ -166,20 +156,20 @@ def _alike(op: Op, sources: Sequence[Op], kernel: Circuit) -> OpCircuit:
     return _kernel(kernel, input_formats(op, sources, key), key)
 
 
-def _pixels(op: Op, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
-    return OpCircuits([_alike(op, sources, _kernel_of(circuit, _words(circuit, sources), modules))])
+def _pixels(op: Op, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> Computed:
+    return [_alike(op, sources, _kernel_of(circuit, _words(circuit, sources), modules))], ""
 
 
 def _windows(
     op: ops.Conv | ops.Pool, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]
-) -> OpCircuits:
+) -> Computed:
     buffer = _find(circuit, "po2flow_window")
     if buffer is None:
         raise WiringError(f"'{circuit.name}' has no line buffer")
     _same(buffer.ports["x_data"], _words(circuit, sources), "the input of the line buffer")
     kernel = _kernel_of(circuit, buffer.ports["y_data"], modules)
     _check_window(op, sources[0], positions(op, sources).fill, buffer)
-    return OpCircuits([_alike(op, sources, kernel)], LINE_BUFFER)
+    return [_alike(op, sources, kernel)], LINE_BUFFER
 
 
 def _check_window(op: ops.Conv | ops.Pool, x: Op, fill: int, buffer: Instance) -> None:
@@ -201,12 +191,12 @@ def _check_window(op: ops.Conv | ops.Pool, x: Op, fill: int, buffer: Instance) -
             raise WiringError(f"the line buffer's {name} is {buffer.parameters.get(name)}, not {value}")
 
 
-def _passed_on(op: ops.Reshape, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+def _passed_on(op: ops.Reshape, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> Computed:
     _same(circuit.ports["y_data"], _words(circuit, sources), f"'{circuit.name}' passes on what it does not take")
-    return OpCircuits([])
+    return [], ""
 
 
-def _moved(op: ops.Gather, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> OpCircuits:
+def _moved(op: ops.Gather, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> Computed:
     """Every pixel is made of the same channels of the pixels in the same place."""
     kernel = _kernel_of(circuit, _words(circuit, sources), modules)
     where, channels = positions(op, sources), op.shape[-1]
@@ -228,10 +218,10 @@ def _moved(op: ops.Gather, sources: Sequence[Op], circuit: Circuit, modules: Map
         Task(where.keys[channel], rows[0, channel : channel + 1], 0, y[channel * width : (channel + 1) * width])
         for channel in range(channels)
     ]
-    return OpCircuits([OpCircuit(kernel, _split(kernel.ports["x"], formats), formats, tasks)])
+    return [OpCircuit(kernel, _split(kernel.ports["x"], formats), formats, tasks)], ""
 
 
-WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], OpCircuits]] = {
+WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], Computed]] = {
     **dict.fromkeys(
         (ops.Dense, ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax), _pixels
     ),
@@ -240,3 +230,67 @@ WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Ci
     ops.Gather: _moved,
 }
 """Type of op -> what computes it in a stream, unless its stage collects frames; but for those `OUTSIDE`."""
+
+
+# ---------------------------------------------------------------------- the top
+
+
+def check_top(graph: IntGraph, circuit: Circuit, stream: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Check that each op of the top module reads what it should.
+
+    Returns:
+        For each op but inputs: what is wrong, or ""; and by how many registers each of its inputs is delayed on its
+        way from the output of the op it reads (0 in a stream).
+    """
+    x_port, y_port = ("x_data", "y_data") if stream else ("x", "y")
+    queues = [instance for instance in circuit.instances if instance.module in ("po2flow_delay", "po2flow_fifo")]
+    behind = {bit: instance for instance in queues for bit in instance.ports[y_port]}
+
+    def traced(bits: Bits) -> tuple[Bits, int]:
+        """Return nets as they were before the FIFOs or delays that they come from, and how long these delay them."""
+        delay = 0
+        while bits and bits[0] in behind and bits == behind[bits[0]].ports[y_port]:
+            queue = behind[bits[0]]
+            bits, delay = queue.ports[x_port], delay + (0 if stream else queue.parameters["DEPTH"])
+        return bits, delay
+
+    def inputs_of(op: Op, instance: Instance) -> tuple[str, tuple[int, ...]]:
+        start, delays = 0, []
+        for number, x in enumerate(graph.sources(op)):
+            width = _word(x, stream)
+            wires = instance.ports[f"x{number}_data"] if stream else instance.ports["x"][start : start + width]
+            start += width
+            bits, delay = traced(wires)
+            if bits != traced(given[x.name])[0]:
+                return f"its input {number} is not the output of '{x.name}'", ()
+            delays.append(delay)
+        return "", tuple(delays)
+
+    checked: dict[str, tuple[str, tuple[int, ...]]] = {}
+    given: dict[str, Bits] = {}
+    for op in graph.ops:
+        if isinstance(op, Input):
+            given[op.name] = circuit.ports[_port(graph, op, "s")][: _word(op, stream)]
+            continue
+        instance = next((one for one in circuit.instances if one.name == f"{op.name}_inst"), None)
+        if instance is None or instance.module != f"{graph.name}_{op.name}":
+            checked[op.name] = (f"'{graph.name}' has no instance '{op.name}_inst' of its module", ())
+            given[op.name] = ()
+            continue
+        given[op.name] = instance.ports[y_port]
+        checked[op.name] = inputs_of(op, instance)
+    for name in graph.outputs:
+        op = graph[name]
+        bits, _ = traced(circuit.ports[_port(graph, op, "m")][: _word(op, stream)])
+        if bits != traced(given[name])[0] and not isinstance(op, Input):
+            checked[name] = (f"port '{_port(graph, op, 'm')}' does not carry it", checked[name][1])
+    return checked
+
+
+def _port(graph: IntGraph, op: Op, side: str) -> str:
+    alone = len(graph.inputs if side == "s" else graph.outputs) == 1
+    return f"{side}_axis_tdata" if alone else f"{side}_axis_{op.name}_tdata"
+
+
+def _word(op: Op, stream: bool) -> int:
+    return math.prod(op.shape[-1:] if stream else op.shape) * op.format.width

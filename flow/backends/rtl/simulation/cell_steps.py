@@ -16,7 +16,7 @@ from flow.errors import EmitError
 
 ARITHMETIC = {  # cell -> step for unsigned and for signed operands
     "$add": (Code.ADD, Code.ADD),
-    "$sub": (Code.SUB, Code.SUB),
+    **dict.fromkeys(("$sub", "$neg"), (Code.SUB, Code.SUB)),
     "$mul": (Code.MUL, Code.MUL),
     "$div": (Code.DIVU, Code.DIVS),
     "$mod": (Code.MODU, Code.MODS),
@@ -50,8 +50,8 @@ class Cell:
 
     @property
     def signed(self) -> bool:
-        """Whether both operands are signed."""
-        return bool(self.number("A_SIGNED")) and bool(self.number("B_SIGNED"))
+        """Whether all operands are signed."""
+        return all(self.number(name) for name in ("A_SIGNED", "B_SIGNED") if name in self.parameters)
 
 
 def is_wiring(cell: Cell) -> bool:
@@ -109,26 +109,15 @@ def _check_width(cell: Cell, width: int, steps: Steps) -> None:
         raise EmitError(f"wire '{where}': {cell.kind} of {width} bits cannot be simulated, only of {CHUNK} or less")
 
 
-# ---------------------------------------------------------------------- arithmetic
-
-
-def _neg(cell: Cell, steps: Steps) -> None:
-    y, a = cell.ports["Y"], cell.ports["A"]
-    _check_width(cell, len(y), steps)
-    operand = steps.number(a[:CHUNK], bool(cell.number("A_SIGNED")))
-    steps.drive(y, steps.step(Code.SUB, 0, operand, mask=ones(len(y))))
-
-
 def _arithmetic(cell: Cell, steps: Steps) -> None:
-    """Add a sum, difference, product, quotient or remainder."""
-    y, a, b = cell.ports["Y"], cell.ports["A"], cell.ports["B"]
-    divides = cell.kind in ("$div", "$mod")
-    _check_width(cell, max(len(y), len(a), len(b)) if divides else len(y), steps)
-    a_slot, b_slot = (steps.number(bits[:CHUNK], cell.signed) for bits in (a, b))
-    steps.drive(y, steps.step(ARITHMETIC[cell.kind][cell.signed], a_slot, b_slot, mask=ones(len(y))))
-
-
-# ---------------------------------------------------------------------- truth values
+    """Add a sum, difference, product, quotient or remainder; a negation is a difference from zero."""
+    y, operands = cell.ports["Y"], [cell.ports[port] for port in "AB" if port in cell.ports]
+    widths = map(len, operands) if cell.kind in ("$div", "$mod") else ()
+    _check_width(cell, max([len(y), *widths]), steps)
+    slots = [steps.number(bits[:CHUNK], cell.signed) for bits in operands]
+    if cell.kind == "$neg":
+        slots = [0, *slots]
+    steps.drive(y, steps.step(ARITHMETIC[cell.kind][cell.signed], *slots, mask=ones(len(y))))
 
 
 def _truth(slot: Callable[[Cell, Steps], int]) -> Lower:
@@ -173,14 +162,10 @@ def _reduced(cell: Cell, steps: Steps) -> int:
     return steps.step(Code.ZERO if kind == "$logic_not" else Code.NONZERO, steps.joined(words, Code.OR))
 
 
-# ---------------------------------------------------------------------- piece by piece
-
-
 def _bitwise(cell: Cell, steps: Steps) -> None:
     """Add the steps of a cell whose output bits each follow from the bits in the same place."""
     kind, y, ports = cell.kind, cell.ports["Y"], cell.ports
-    signed = bool(cell.number("A_SIGNED")) if kind == "$not" else cell.signed
-    operands = [pieces(extend(ports[port], len(y), signed)) for port in ("A", "B") if port in ports]
+    operands = [pieces(extend(ports[port], len(y), cell.signed)) for port in ("A", "B") if port in ports]
     for number, piece in enumerate(pieces(y)):
         words = [steps.word(operand[number]) for operand in operands]
         word = words[0] if kind == "$not" else steps.step(BITWISE[kind], *words)
@@ -217,9 +202,6 @@ def _shift(cell: Cell, steps: Steps) -> None:
         at = number * CHUNK
         word = steps.step(Code.SHIFT, first, amount, fill, low=len(parts), high=at, mask=ones(len(piece)))
         steps.drive(piece, word)
-
-
-# ---------------------------------------------------------------------- memories
 
 
 def _read(cell: Cell, steps: Steps) -> None:
@@ -259,15 +241,13 @@ def lower_writes(cell: Cell, steps: Steps) -> None:
 Lower = Callable[[Cell, Steps], None]
 STEPS: Mapping[str, Lower] = {
     **dict.fromkeys(ARITHMETIC, _arithmetic),
-    "$neg": _neg,
     **dict.fromkeys(ORDER, _truth(_ordered)),
     **dict.fromkeys(EQUALITY, _truth(_equal)),
     **dict.fromkeys(REDUCTIONS, _truth(_reduced)),
     **dict.fromkeys(LOGIC, _truth(_connected)),
     **dict.fromkeys(BITWISE, _bitwise),
     "$not": _bitwise,
-    "$mux": _choice,
-    "$pmux": _choice,
+    **dict.fromkeys(("$mux", "$pmux"), _choice),
     **dict.fromkeys(SHIFTS, _shift),
     "$mem_v2": _read,
 }

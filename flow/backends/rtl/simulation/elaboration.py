@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flow.backends.rtl.simulation.cell_steps import KINDS, Cell, is_wiring, lower, lower_writes, read_ports, wired
@@ -22,16 +23,17 @@ LOOP_LINES = 8
 
 
 def elaborate(module: Mapping[str, Any]) -> Steps:
-    """Return the steps of a flat module.
-
-    Args:
-        module: the top of what `write_json` wrote.
+    """Return the steps of a flat module, the top of what `write_json` wrote.
 
     Raises:
         EmitError: the design has a cell, a width, a clock or a loop that can't be simulated, or a wire with no driver
             or with two.
     """
-    cells = [_cell(name, data) for name, data in module["cells"].items() if data["type"] != "$scopeinfo"]
+    cells = [
+        Cell(name, data["type"], data["parameters"], {port: tuple(bits) for port, bits in data["connections"].items()})
+        for name, data in module["cells"].items()
+        if data["type"] != "$scopeinfo"
+    ]
     aliases = dict[Bit, Bit]()
     for cell in cells:
         if cell.kind not in KINDS or (cell.kind == "$mem_v2" and "1" in str(cell.parameters["RD_CLK_ENABLE"])):
@@ -42,7 +44,12 @@ def elaborate(module: Mapping[str, Any]) -> Steps:
     for port in module["ports"].values():
         if port["direction"] == "input":
             steps.row_for(tuple(port["bits"]))
-    _add_cells([_with(cell, aliases) for cell in cells if not is_wiring(cell)], _initial_values(module, steps), steps)
+    cells = [  # with no net at their ports that only repeats another
+        replace(cell, ports={port: _resolved(bits, aliases) for port, bits in cell.ports.items()})
+        for cell in cells
+        if not is_wiring(cell)
+    ]
+    _add_cells(cells, _initial_values(module, steps), steps)
     return steps
 
 
@@ -64,18 +71,6 @@ def _add_cells(cells: Sequence[Cell], initial: Mapping[Bit, str], steps: Steps) 
         if cell.kind == "$mem_v2" and cell.number("WR_PORTS"):
             _check_clock(cell, "WR_", steps)
             lower_writes(cell, steps)
-
-
-def _cell(name: str, data: Mapping[str, Any]) -> Cell:
-    ports = {port: tuple(bits) for port, bits in data["connections"].items()}
-    return Cell(name, data["type"], data["parameters"], ports)
-
-
-def _with(cell: Cell, aliases: Mapping[Bit, Bit]) -> Cell:
-    """Return a cell with no net at its ports that only repeats another."""
-    return Cell(
-        cell.name, cell.kind, cell.parameters, {port: _resolved(bits, aliases) for port, bits in cell.ports.items()}
-    )
 
 
 def _resolved(bits: Bits, aliases: Mapping[Bit, Bit]) -> Bits:

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from flow.backends.rtl.simulation.elaboration import SCRIPT, elaborate
 from flow.backends.rtl.simulation.steps import Bits, Steps
+from flow.backends.rtl.verilog.emit import axis_port
 from flow.backends.rtl.verilog.op_modules import words
-from flow.backends.rtl.verilog.ports import axis_port
 from flow.backends.rtl.verilog.stages import leading_padding
 from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
 from flow.errors import EmitError, OutputError
@@ -149,18 +149,12 @@ def _described(module: Mapping[str, Any], graph: IntGraph, io_type: str) -> NDAr
     steps, outputs = elaborate(module), [graph[name] for name in graph.outputs]
     toggles = _toggles(steps, graph)
     inputs = [_input_port(steps, axis_port(graph, op, "s"), op, io_type) for op in graph.inputs]
-    probes = []
-    for op in outputs:
-        name = axis_port(graph, op, "m")
-        probes.append(_probe(steps, op, io_type, [f"{name}_{wire}" for wire in ("tvalid", "tready", "tlast", "tdata")]))
-    watched = [
-        _probe(steps, op, io_type, [f"{op.name}_{wire}" for wire in ("valid", "ready", "valid", "data")])
-        for op in graph.ops
-    ]
-    reset = steps.word(_wire(steps, "aresetn", 1))
-    tail: list[list[list[int]]] = [toggles, inputs, probes, watched]
+    port, wires = ("tvalid", "tready", "tlast", "tdata"), ("valid", "ready", "valid", "data")
+    probes = [_probe(steps, op, io_type, [f"{axis_port(graph, op, 'm')}_{wire}" for wire in port]) for op in outputs]
+    watched = [_probe(steps, op, io_type, [f"{op.name}_{wire}" for wire in wires]) for op in graph.ops]
+    reset = _flag(steps, "aresetn")
     numbers = [steps.slots, reset, *steps.encoded()]
-    for items in tail:
+    for items in (toggles, inputs, probes, watched):
         numbers += [len(items), *(number for item in items for number in item)]
     return np.array(numbers, np.uint64).view(np.int64)
 
@@ -200,10 +194,8 @@ def _flag(steps: Steps, name: str) -> int:
 def _probe(steps: Steps, op: Op, io_type: str, wires: Sequence[str]) -> list[int]:
     """Return valid, ready, last, words per sample, and the elements of a word, each as a number of 64 bits."""
     *flags, data = wires
-    bits, width = _data(steps, data, op, io_type), op.format.width
-    count = _words(op, io_type)
-    elements = range(math.prod(op.shape) // count)
-    slots = [steps.number(bits[i * width :][:width], op.format.signed) for i in elements]
+    bits, width, count = _data(steps, data, op, io_type), op.format.width, _words(op, io_type)
+    slots = [steps.number(bits[i * width :][:width], op.format.signed) for i in range(math.prod(op.shape) // count)]
     return [*(_flag(steps, name) for name in flags), count, len(slots), *slots]
 
 
@@ -242,8 +234,6 @@ def run_rtl(
     """Simulate a design, the samples split over the processors and over 16 simulations in each.
 
     Args:
-        program: what `compile_rtl` built.
-        graph: the graph of the project.
         codes: integers (samples, *port_shape).
         stalls: seed of random stalls at all ports; None for none.
         toggles: count the bits that change in each op.
@@ -287,13 +277,14 @@ def run_rtl(
         times = np.fromfile(directories[0] / "times.bin", np.int64).reshape(-1, 2)[: _per_simulation(len(parts[0]))]
         cycles = max(int(np.fromfile(d / "cycles.bin", np.int64)[0]) for d in directories)
     measured = times if stalls is None else times[:0]
+    between = np.diff(measured[:, 1])
     return RtlRun(
         level="rtlsim",
         codes=results,
         arithmetic="verilog",
         run_s=time.perf_counter() - started,
         latency_cycles=int(measured[0, 1] - measured[0, 0]) if len(measured) else None,
-        initiation_interval_cycles=_interval(measured[:, 1]),
+        initiation_interval_cycles=int(between[len(between) // 2 :].max()) if len(between) else None,
         cycles=cycles,
         toggles={op.name: int(n) for op, n in zip(graph.ops, flips, strict=True)} if toggles else {},
     )
@@ -302,11 +293,6 @@ def run_rtl(
 def _per_simulation(samples: int) -> int:
     """Return how many samples each simulation gets."""
     return max(FEWEST, -(-samples // LANES))
-
-
-def _interval(ends: NDArray[np.int64]) -> int | None:
-    between = np.diff(ends)
-    return int(between[len(between) // 2 :].max()) if len(between) else None
 
 
 def _read(path: Path, op: Op) -> Codes:

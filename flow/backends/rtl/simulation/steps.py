@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import reduce
 
 from flow.errors import EmitError
 
@@ -20,33 +21,13 @@ Bit = int | str
 Bits = tuple[Bit, ...]
 
 
-class Code(IntEnum):
-    """What a step does; the numbers are those of `enum Code` in `rtlsim_main.cpp`, which has the formulas."""
-
-    INSERT = 0
-    SIGN = 1
-    MASK = 2
-    ADD = 3
-    SUB = 4
-    MUL = 5
-    DIVU = 6
-    DIVS = 7
-    MODU = 8
-    MODS = 9
-    AND = 10
-    OR = 11
-    XOR = 12
-    LTU = 13
-    LTS = 14
-    LEU = 15
-    LES = 16
-    ZERO = 17
-    NONZERO = 18
-    PARITY = 19
-    MUX = 20
-    SHIFT = 21
-    TABLE = 22
-    READ = 23
+Code = IntEnum(
+    "Code",
+    "INSERT SIGN MASK ADD SUB MUL DIVU DIVS MODU MODS AND OR XOR LTU LTS LEU LES "
+    "ZERO NONZERO PARITY MUX SHIFT TABLE READ",
+    start=0,
+)
+"""What a step does; the numbers are those of `enum Code` in `rtlsim_main.cpp`, which has the formulas."""
 
 
 @dataclass(slots=True)
@@ -194,10 +175,7 @@ class Steps:
 
     def joined(self, slots: Sequence[int], code: Code) -> int:
         """Return the slot of all these, joined by a step."""
-        result = slots[0]
-        for slot in slots[1:]:
-            result = self.step(code, result, slot)
-        return result
+        return reduce(lambda result, slot: self.step(code, result, slot), slots)
 
     def flag(self, bits: Bits) -> int:
         """Return the slot that is 1 if any of these bits is."""

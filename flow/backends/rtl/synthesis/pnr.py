@@ -126,11 +126,7 @@ def nextpnr(family: str) -> tuple[list[str], str]:
 
 
 def device_options(part: Part, text: str) -> list[str]:
-    """Return nextpnr's options for a device, package and speed grade.
-
-    Args:
-        part: the device.
-        text: the part number.
+    """Return nextpnr's options for the device, package and speed grade of a part number.
 
     Raises:
         UnsupportedError: the package is none that is known here.
@@ -235,10 +231,7 @@ def _commands(top: ModuleFiles, harness_file: str, netlist: str, family: str) ->
 def _resources(name: str, used: Mapping[str, int], harness_ff: int) -> Resources:
     """Return nextpnr's counts; those it has no word for stay None."""
     ecp5 = "TRELLIS_COMB" in used
-    counts = {
-        field: sum(used.get(word, 0) for word in words.split())
-        for field, words in COUNTED.items()
-        if ecp5 or field == "dsp"
-    }
+    fields = COUNTED if ecp5 else {"dsp": COUNTED["dsp"]}
+    counts = {field: sum(used.get(word, 0) for word in words.split()) for field, words in fields.items()}
     detail = {word.lower(): number for word, number in used.items()}
     return Resources(name=name, **counts, detail={**detail, "harness_ff": harness_ff})

@@ -106,11 +106,7 @@ def read_modules(directory: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def module_files(verilog: Mapping[str, tuple[str, bytes]], top: str) -> ModuleFiles:
-    """Return a module with the files of every module that it or they name.
-
-    Args:
-        verilog: what `read_modules` found.
-        top: name of the module.
+    """Return a module of what `read_modules` found, with the files of every module that it or they name.
 
     Raises:
         EmitError: there is no such module.
@@ -173,12 +169,5 @@ def _resources(name: str, cells: Mapping[str, int], family: Family) -> Resources
     with at(field=name):
         counts = count(cells, family)
     beside = {key: number for key, number in counts.items() if key in ("carry", "bram_4k")}
-    return Resources(
-        name=name,
-        lut=counts["lut"],
-        ff=counts["ff"],
-        dsp=counts["dsp"],
-        bram_18k=counts.get("bram_18k"),
-        uram=counts["uram"],
-        detail=beside,
-    )
+    same = {field: counts[field] for field in ("lut", "ff", "dsp", "uram")}
+    return Resources(name=name, bram_18k=counts.get("bram_18k"), detail=beside, **same)

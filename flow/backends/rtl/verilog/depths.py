@@ -95,18 +95,14 @@ def _schedule(op: Op, graph: IntGraph, module: OpModule, arrivals: list[Cycles])
     if module.line_buffer is not None:
         return _window_schedule(module.line_buffer, module.depth, arrivals[0])
     if all(words(x.shape) == words(op.shape) for x in sources) and module.by_pixel:
-        takes = _one_per_cycle(np.max(arrivals, axis=0))
+        takes = _apart(np.max(arrivals, axis=0), 1)
         return [takes] * len(sources), takes + module.depth
-    takes_each = [_one_per_cycle(when) for when in arrivals]
+    takes_each = [_apart(when, 1) for when in arrivals]
     full = np.max([when.reshape(FRAMES, -1)[:, -1] + 1 for when in takes_each], axis=0)
     count = words(op.shape)
     starts = _apart(full + module.depth + (count > 1), count)
     gives: Cycles = starts[:, None] + np.arange(count, dtype=np.int64)
     return takes_each, gives.reshape(-1)
-
-
-def _one_per_cycle(arrives: Cycles) -> Cycles:
-    return _apart(arrives, 1)
 
 
 def _apart(arrives: Cycles, gap: int) -> Cycles:

@@ -1,23 +1,26 @@
-"""IntGraph -> a Verilog project: one module per op, named after it, behind AXI-Stream ports.
+"""IntGraph -> a Verilog project: one module per op, named after it, and a top that connects them to AXI-Stream ports.
 
-With io_parallel a sample is one beat and the whole graph one pipeline, which accepts a sample per cycle; with io_stream
-a pixel is one beat, and each op a stage of its own behind a line buffer, with FIFOs where branches part.
+With io_parallel the top is one pipeline for the whole graph, which takes a sample, one beat, in every cycle. All of it
+advances at once, unless a result at its end waits to be taken. Where ways of different length meet, the shorter one
+waits in registers.
+
+With io_stream a pixel is one beat, and each op a stage of its own, with a FIFO of two words behind it. Where ways part
+or meet, a branch has a further FIFO, whose depth is computed (`depths`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
-from flow.backends.rtl.netlists.needs import Needs
-from flow.backends.rtl.verilog.depths import stream_timing
+from flow.backends.rtl.netlists.needs import Needs, fifo_needs, held
+from flow.backends.rtl.verilog.depths import Edge, edge_depths, stream_timing
 from flow.backends.rtl.verilog.kernels import refusals
-from flow.backends.rtl.verilog.op_modules import OpModule, tensor_module
-from flow.backends.rtl.verilog.parallel_top import parallel_needs, parallel_timing, parallel_top
+from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
+from flow.backends.rtl.verilog.printer import assign, concat, declare, declare_stream, instance, module, port, stream
 from flow.backends.rtl.verilog.stages import stream_module
-from flow.backends.rtl.verilog.stream_top import stream_needs, stream_top
 from flow.errors import UnsupportedError
 from flow.ir.graph import Input, IntGraph, Op
 from flow.project import Project
@@ -25,30 +28,10 @@ from flow.target import Target
 
 LIBRARY = "po2flow_stream.v"
 DESIGN = "design.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """How a graph becomes Verilog.
-
-    Attributes:
-        module: an op, its graph, the clock period in ns and a name -> the op's module.
-        top: the graph and the module of each op -> the top module.
-        needs: the same -> what the top needs beside these modules.
-        timing: the same -> latency and initiation interval in cycles.
-    """
-
-    module: Callable[[Op, IntGraph, float, str], OpModule]
-    top: Callable[[IntGraph, Mapping[str, OpModule]], str]
-    needs: Callable[[IntGraph, Mapping[str, OpModule]], Needs]
-    timing: Callable[[IntGraph, Mapping[str, OpModule]], tuple[int, int]]
-
-
-FORMS: Mapping[str, Form] = {
-    "io_parallel": Form(module=tensor_module, top=parallel_top, needs=parallel_needs, timing=parallel_timing),
-    "io_stream": Form(module=stream_module, top=stream_top, needs=stream_needs, timing=stream_timing),
-}
-"""By io_type."""
+CLOCKED = {"clk": "aclk", "rst": "~aresetn"}
+"""How clock and reset of the library's modules are connected in a top."""
+OP_FIFO = 2
+"""Words of the FIFO behind an op."""
 
 
 def emit(graph: IntGraph, target: Target) -> Project:
@@ -60,15 +43,15 @@ def emit(graph: IntGraph, target: Target) -> Project:
     """
     for refusal in refusals(graph):
         raise refusal.at(model=graph.name)
-    form = FORMS[target.io_type]
+    module_of, top, needs, timing = FORMS[target.io_type]
     modules = {
-        op.name: form.module(op, graph, target.clock_period_ns, f"{graph.name}_{op.name}")
+        op.name: module_of(op, graph, target.clock_period_ns, f"{graph.name}_{op.name}")
         for op in graph.ops
         if not isinstance(op, Input)
     }
     files = {f"rtl/{LIBRARY}": library()}
     texts = [item for module in modules.values() for item in module.texts.items()]
-    for name, text in [*texts, (graph.name, form.top(graph, modules))]:
+    for name, text in [*texts, (graph.name, top(graph, modules))]:
         path = f"rtl/{name}.v"
         if path in files:
             raise UnsupportedError(f"two modules would be called '{name}'", remedy="rename a layer of the model")
@@ -79,8 +62,8 @@ def emit(graph: IntGraph, target: Target) -> Project:
         "clock_period_ns": target.clock_period_ns,
         "depths": {name: module.depth for name, module in modules.items()},
         "needs": {name: module.needs.to_json() for name, module in modules.items()},
-        "top_needs": form.needs(graph, modules).to_json(),
-        "timing": form.timing(graph, modules),
+        "top_needs": needs(graph, modules).to_json(),
+        "timing": timing(graph, modules),
     }
     files[DESIGN] = (json.dumps(design, indent=1, sort_keys=True) + "\n").encode()
     return Project(graph.name, files)
@@ -99,3 +82,270 @@ def findings(project: Project, graph: IntGraph, target: Target) -> list[str]:
 def library() -> bytes:
     """Return the Verilog that streams and pipelines share."""
     return (resources.files("flow.backends.rtl.verilog") / LIBRARY).read_bytes()
+
+
+# ---------------------------------------------------------------------- the ports of a top
+
+
+def axis_port(graph: IntGraph, op: Op, side: str) -> str:
+    """Return the prefix of the port of an input (`side` "s") or an output ("m")."""
+    alone = len(graph.inputs if side == "s" else graph.outputs) == 1
+    return f"{side}_axis" if alone else f"{side}_axis_{op.name}"
+
+
+def top_module(graph: IntGraph, beat_bits: dict[str, int], body: str) -> str:
+    """Return the top module: its clock and reset, its AXI-Stream ports, and what stands between them.
+
+    Args:
+        beat_bits: op -> bits of one beat.
+    """
+    ports = [port("input", "aclk"), port("input", "aresetn")]
+    outputs = [graph[name] for name in graph.outputs]
+    for side, ops, there, back in (("s", graph.inputs, "input", "output"), ("m", outputs, "output", "input")):
+        for op in ops:
+            name = axis_port(graph, op, side)
+            ports += [
+                port(there, f"{name}_tdata", -(-beat_bits[op.name] // 8) * 8),
+                port(there, f"{name}_tvalid"),
+                port(back, f"{name}_tready"),
+                port(there, f"{name}_tlast"),
+            ]
+    return module(graph.name, ports, body)
+
+
+def padded(width: int, name: str) -> str:
+    """Return data widened to whole bytes with zeros.
+
+    Example:
+        >>> padded(12, "y_data")
+        "{4'd0, y_data}"
+    """
+    missing = -width % 8
+    return f"{{{missing}'d0, {name}}}" if missing else name
+
+
+# ---------------------------------------------------------------------- io_parallel
+
+
+def pipeline_times(graph: IntGraph, modules: Mapping[str, OpModule]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return when each op starts on a sample, and when it has its result, in cycles after the sample entered."""
+    starts: dict[str, int] = {}
+    done: dict[str, int] = {}
+    for op in graph.ops:
+        starts[op.name] = max((done[name] for name in op.inputs), default=0)
+        done[op.name] = starts[op.name] + (0 if isinstance(op, Input) else modules[op.name].depth)
+    return starts, done
+
+
+def parallel_timing(graph: IntGraph, modules: Mapping[str, OpModule]) -> tuple[int, int]:
+    """Return latency and initiation interval in cycles."""
+    return max(1, *pipeline_times(graph, modules)[1].values()), 1
+
+
+def parallel_needs(graph: IntGraph, modules: Mapping[str, OpModule]) -> Needs:
+    """Return what the top needs: its valid bits, and registers of the shorter ways."""
+    starts, done = pipeline_times(graph, modules)
+    depth = max(1, *done.values())
+    delays = [(x, starts[op.name] - done[x.name]) for op in graph.ops for x in graph.sources(op)]
+    delays += [(graph[name], depth - done[name]) for name in graph.outputs]
+    parts = Counter(flip_flops=depth + len(graph.outputs) * (len(graph.outputs) > 1), stages=1)
+    for x, late in delays:
+        registers, shifts = held((late,))
+        parts += Counter(flip_flops=tensor_bits(x) * registers, shift_registers=tensor_bits(x) * shifts)
+    return Needs(parts=parts)
+
+
+def parallel_top(graph: IntGraph, modules: Mapping[str, OpModule]) -> str:
+    """Return the top module."""
+    depth = max(1, *pipeline_times(graph, modules)[1].values())
+    valid = {**CLOCKED, "ce": "advance", "x": "all_valid", "y": "holds"}
+    body = (
+        declare("advance", "all_valid")
+        + declare("holds", width=depth)
+        + instance("po2flow_valid", "stages", valid, parameters={"DEPTH": depth})
+        + _ops(graph, modules)
+        + _sample_in(graph)
+        + _sample_out(graph, modules, depth)
+    )
+    return top_module(graph, {op.name: tensor_bits(op) for op in graph.ops}, body)
+
+
+def _ops(graph: IntGraph, modules: Mapping[str, OpModule]) -> str:
+    """Return the ops' wires, the ops, which stage of the pipeline has each result, and the delays between ops."""
+    starts, done = pipeline_times(graph, modules)
+    wires, ops, flags, delays = "", "", "", ""
+    for op in graph.ops:
+        name = op.name
+        wires += declare(f"{name}_data", width=tensor_bits(op)) + declare(f"{name}_valid", f"{name}_ready")
+        flags += assign(f"{name}_valid", f"holds[{done[name] - 1}]" if done[name] else "all_valid")
+        flags += assign(f"{name}_ready", "advance")
+        if isinstance(op, Input):
+            continue
+        inputs = []
+        for number, x in enumerate(graph.sources(op)):
+            late, delayed = starts[name] - done[x.name], f"{name}_x{number}_data"
+            inputs.append(delayed if late else f"{x.name}_data")
+            delays += _delay(tensor_bits(x), late, f"{x.name}_data", delayed)
+        ports = {"clk": "aclk", "ce": "advance", "x": concat(inputs), "y": f"{name}_data"}
+        ops += instance(modules[name].name, f"{name}_inst", ports)
+    return wires + ops + flags + delays
+
+
+def _sample_in(graph: IntGraph) -> str:
+    """Return how the inputs enter: all in the same cycle."""
+    names = [axis_port(graph, op, "s") for op in graph.inputs]
+    text = assign("all_valid", " & ".join(f"{name}_tvalid" for name in names))
+    for op, name in zip(graph.inputs, names, strict=True):
+        others = [f"{other}_tvalid" for other in names if other != name]
+        text += assign(f"{name}_tready", " & ".join(["advance", *others]))
+        text += assign(f"{op.name}_data", f"{name}_tdata[{tensor_bits(op) - 1}:0]")
+    return text
+
+
+def _sample_out(graph: IntGraph, modules: Mapping[str, OpModule], depth: int) -> str:
+    """Return how the outputs leave: each as its reader takes it, and the pipeline advances when all are taken."""
+    outputs, count = [graph[name] for name in graph.outputs], len(graph.outputs)
+    _, done = pipeline_times(graph, modules)
+    ready = ", ".join(f"{axis_port(graph, op, 'm')}_tready" for op in reversed(outputs))
+    text = declare("taken") + declare("leaves", width=count)
+    text += instance(
+        "po2flow_fork",
+        "results",
+        {**CLOCKED, "x_valid": f"holds[{depth - 1}]"},
+        {"x_ready": "taken", "y_valid": "leaves", "y_ready": f"{{{ready}}}"},
+        parameters={"COUNT": count},
+    )
+    text += assign("advance", f"taken | ~holds[{depth - 1}]")
+    for number, op in enumerate(outputs):
+        name, late = axis_port(graph, op, "m"), depth - done[op.name]
+        text += _delay(tensor_bits(op), late, f"{op.name}_data", f"{name}_late")
+        text += assign(f"{name}_tdata", padded(tensor_bits(op), f"{name}_late" if late else f"{op.name}_data"))
+        text += assign(f"{name}_tvalid", f"leaves[{number}]") + assign(f"{name}_tlast", "1'b1")
+    return text
+
+
+def _delay(width: int, depth: int, x: str, y: str) -> str:
+    if depth == 0:
+        return ""
+    ports, parameters = {"clk": "aclk", "ce": "advance", "x": x, "y": y}, {"WIDTH": width, "DEPTH": depth}
+    return declare(y, width=width) + instance("po2flow_delay", f"{y}_delay", ports, parameters=parameters)
+
+
+# ---------------------------------------------------------------------- io_stream
+
+
+def stream_needs(graph: IntGraph, modules: Mapping[str, OpModule]) -> Needs:
+    """Return what the top needs: its FIFOs, forks and counters."""
+    needs = Needs(parts={})
+    for op in graph.ops:
+        if not isinstance(op, Input):
+            needs += fifo_needs(word_bits(op), OP_FIFO)
+        readers = sum(other.inputs.count(op.name) for other in graph.ops) + graph.outputs.count(op.name)
+        if readers > 1:
+            needs += Needs(parts=Counter(flip_flops=readers, stages=1))
+    for (name, _, _), depth in edge_depths(graph, modules).items():
+        needs += fifo_needs(word_bits(graph[name]), depth)
+    counters = sum((words(graph[name].shape) - 1).bit_length() for name in graph.outputs)
+    return needs + Needs(parts=Counter(flip_flops=counters, control=counters))
+
+
+def stream_top(graph: IntGraph, modules: Mapping[str, OpModule]) -> str:
+    """Return the top module."""
+    body, depths = "", edge_depths(graph, modules)
+    for op in graph.ops:
+        body += declare_stream(op.name, word_bits(op))
+    for op in graph.ops:
+        body += _words_in(graph, op) if isinstance(op, Input) else _op_and_fifo(op, modules[op.name].name)
+        body += _branches(op, graph, depths)
+    for name in graph.outputs:
+        body += _words_out(graph, graph[name])
+    return top_module(graph, {op.name: word_bits(op) for op in graph.ops}, body)
+
+
+def _words_in(graph: IntGraph, op: Op) -> str:
+    name = axis_port(graph, op, "s")
+    return (
+        assign(f"{op.name}_data", f"{name}_tdata[{word_bits(op) - 1}:0]")
+        + assign(f"{op.name}_valid", f"{name}_tvalid")
+        + assign(f"{name}_tready", f"{op.name}_ready")
+    )
+
+
+def _op_and_fifo(op: Op, module: str) -> str:
+    """Return the use of an op's module, and the FIFO behind it."""
+    inputs = [stream(f"x{number}", _branch(x, op.name, number)) for number, x in enumerate(op.inputs)]
+    out, width = f"{op.name}_out", word_bits(op)
+    return (
+        declare_stream(out, width)
+        + instance(module, f"{op.name}_inst", CLOCKED, *inputs, stream("y", out), framed=True)
+        + _fifo(width, OP_FIFO, out, op.name, f"{out}_fifo")
+    )
+
+
+def _branch(x: str, reader: str, number: int) -> str:
+    """Return the name of the wires from an op to input `number` of one that reads it."""
+    return f"{x}_to_{reader}_{number}"
+
+
+def _fifo(width: int, depth: int, x: str, y: str, name: str) -> str:
+    parameters = {"WIDTH": width, "DEPTH": depth}
+    return instance("po2flow_fifo", name, CLOCKED, stream("x", x), stream("y", y), parameters=parameters)
+
+
+def _branches(op: Op, graph: IntGraph, depths: Mapping[Edge, int]) -> str:
+    """Return the wires from an op to all that read it: other ops and ports of the design."""
+    edges = [
+        (op.name, reader.name, number) for reader in graph.ops for number, x in enumerate(reader.inputs) if x == op.name
+    ]
+    text = "".join(declare_stream(_branch(*edge), word_bits(op)) for edge in edges)
+    takers = []
+    for edge in edges:
+        name = taker = _branch(*edge)
+        if edge in depths:
+            taker = f"{name}_in"
+            text += declare_stream(taker, word_bits(op)) + _fifo(
+                word_bits(op), depths[edge], taker, name, f"{name}_fifo"
+            )
+        text += assign(f"{taker}_data", f"{op.name}_data")
+        takers.append(f"{taker}_")
+    takers += [f"{axis_port(graph, op, 'm')}_t" for output in graph.outputs if output == op.name]
+    return text + _handshake(op.name, [f"{taker}valid" for taker in takers], [f"{taker}ready" for taker in takers])
+
+
+def _handshake(name: str, valid: Sequence[str], ready: Sequence[str]) -> str:
+    """Return how the words of an op are taken: by nothing, by one reader, or by several, each in its time."""
+    if not valid:
+        return assign(f"{name}_ready", "1'b1")
+    if len(valid) == 1:
+        return assign(valid[0], f"{name}_valid") + assign(f"{name}_ready", ready[0])
+    return instance(
+        "po2flow_fork",
+        f"{name}_fork",
+        CLOCKED,
+        {"x_valid": f"{name}_valid", "x_ready": f"{name}_ready", "y_valid": f"{{{', '.join(reversed(valid))}}}"},
+        {"y_ready": f"{{{', '.join(reversed(ready))}}}"},
+        parameters={"COUNT": len(valid)},
+    )
+
+
+def _words_out(graph: IntGraph, op: Op) -> str:
+    """Return the data of an output's port, and the counter that says which word is the last of a sample."""
+    name, count = axis_port(graph, op, "m"), words(op.shape)
+    data = assign(f"{name}_tdata", padded(word_bits(op), f"{op.name}_data"))
+    if count == 1:
+        return data + assign(f"{name}_tlast", "1'b1")
+    return (
+        data
+        + declare(f"{name}_word", width=max(1, (count - 1).bit_length()), kind="reg")
+        + assign(f"{name}_tlast", f"{name}_word == {count - 1}")
+        + f"    always @(posedge aclk)\n        if (~aresetn) {name}_word <= 0;\n"
+        f"        else if ({name}_tvalid & {name}_tready) {name}_word <= {name}_tlast ? 0 : {name}_word + 1'b1;\n"
+    )
+
+
+FORMS = {
+    "io_parallel": (tensor_module, parallel_top, parallel_needs, parallel_timing),
+    "io_stream": (stream_module, stream_top, stream_needs, stream_timing),
+}
+"""By io_type: what makes an op's module of the op, its graph, the clock period in ns and a name; and, of a graph and
+its ops' modules: the top module, what that needs beside them, latency and initiation interval in cycles."""

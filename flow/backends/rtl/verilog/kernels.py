@@ -1,7 +1,8 @@
 """Kernels: each op of the graph as netlists, and which codes of its inputs go where.
 
-A kernel computes one position of the output. It is built once and used at every position that computes the same
-function.
+A kernel computes one position of the output: all channels of a pixel, the whole vector of a dense layer, one code of a
+gather. It is built once and used at every position that computes the same function. What differs between positions -
+slopes, a pooling weight, the input that is read - is handed in as `constants`.
 """
 
 from __future__ import annotations
@@ -9,19 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from flow.backends.rtl.netlists import arithmetic
 from flow.backends.rtl.netlists.netlist import Netlist
-from flow.backends.rtl.verilog.op_netlists import OUTSIDE, netlist
 from flow.errors import UnsupportedError
 from flow.ir import ops
-from flow.ir.fixed import Codes
+from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import IntGraph, Op
+from flow.ir.intervals import accumulation, common_grid, exact_result
 from flow.ir.reference import code_dtype
-from flow.ir.windows import Shape
 
+Formats = Sequence[FixedFormat]
+OUTSIDE: tuple[type[Op], ...] = (ops.Input,)
+"""The ops whose codes come from outside: nothing computes them."""
+LEAF_BITS = 6
+"""A table of so many input bits is one lookup table of the FPGA per output bit."""
 TABLE_INPUT_BITS = 16
 """Tables, and softmax's exponentials, are built for inputs of at most so many bits."""
 
@@ -59,14 +67,14 @@ def kernels(op: Op, graph: IntGraph) -> list[PlacedNetlist]:
     placed = []
     for number, row in enumerate(distinct):
         here = np.flatnonzero(which.reshape(-1) == number)
-        net = netlist(op, [x.format for x in sources], row)
+        net = NETLISTS[type(op)](op, [x.format for x in sources], row)
         placed.append(PlacedNetlist(net, index[here, : len(net.inputs)], places.fill(op), here))  # a zero reads nothing
     return placed
 
 
 def pixel_netlist(op: Op, sources: Sequence[Op]) -> Netlist:
     """Return the netlist of every position of an op that computes the same function at each."""
-    return netlist(op, [x.format for x in sources], PLACES[type(op)].constants(op, sources)[0])
+    return NETLISTS[type(op)](op, [x.format for x in sources], PLACES[type(op)].constants(op, sources)[0])
 
 
 def refusals(graph: IntGraph) -> Iterator[UnsupportedError]:
@@ -82,13 +90,7 @@ def refusals(graph: IntGraph) -> Iterator[UnsupportedError]:
 
 
 def evaluate(op: Op, graph: IntGraph, inputs: list[Codes]) -> Codes:
-    """Return an op's output as its netlists compute it: what the Verilog is written from.
-
-    Args:
-        op: the op.
-        graph: its graph.
-        inputs: codes of each input, (samples, *shape).
-    """
+    """Return an op's output as its netlists compute it, of which the Verilog is written; inputs: (samples, *shape)."""
     samples = len(inputs[0])
     flat = np.concatenate([x.reshape(samples, -1) for x in inputs], axis=1).astype(np.int64)
     out = np.empty((samples, math.prod(op.shape)), code_dtype(op.format))
@@ -106,11 +108,8 @@ def evaluate(op: Op, graph: IntGraph, inputs: list[Codes]) -> Codes:
 def _pixels(op: Op, sources: Sequence[Op]) -> Codes:
     """Every input at the same position."""
     starts = np.cumsum([0] + [math.prod(x.shape) for x in sources])
-    return np.concatenate([_rows(x.shape) + start for x, start in zip(sources, starts, strict=False)], axis=1)
-
-
-def _rows(shape: Shape) -> Codes:
-    return np.arange(math.prod(shape), dtype=np.int64).reshape(-1, shape[-1] if shape else 1)
+    codes = [np.arange(start, end, dtype=np.int64) for start, end in pairwise(starts)]
+    return np.concatenate([row.reshape(-1, _channels(x)) for x, row in zip(sources, codes, strict=True)], axis=1)
 
 
 def _windows(op: ops.Conv | ops.Pool, sources: Sequence[Op]) -> Codes:
@@ -118,13 +117,6 @@ def _windows(op: ops.Conv | ops.Pool, sources: Sequence[Op]) -> Codes:
     (x,) = sources
     places, channels = op.window.places(x.shape)[..., np.newaxis], np.arange(x.shape[-1])
     return np.where(places < 0, -1, places * len(channels) + channels).reshape(len(places), -1)
-
-
-# ---------------------------------------------------------------------- what differs between positions
-
-
-def _slopes(op: ops.LeakyRelu, sources: Sequence[Op]) -> Codes:
-    return np.broadcast_to(op.slope.codes, op.shape).reshape(-1, op.shape[-1])
 
 
 def _source(op: ops.Gather, sources: Sequence[Op]) -> Codes:
@@ -154,7 +146,9 @@ class Places:
 PLACES: Mapping[type[Op], Places] = {
     **dict.fromkeys((ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge), Places(_pixels)),
     **dict.fromkeys((ops.Lookup, ops.Softmax), Places(_pixels, table_bits=lambda sources: sources[0].format.width)),
-    ops.LeakyRelu: Places(_pixels, _slopes),
+    ops.LeakyRelu: Places(
+        _pixels, lambda op, sources: np.broadcast_to(op.slope.codes, op.shape).reshape(-1, op.shape[-1])
+    ),
     ops.Conv: Places(_windows),
     ops.MaxPool: Places(_windows, fill=lambda op: op.format.min_code),
     ops.SumPool: Places(_windows, lambda op, sources: op.weight.codes.reshape(-1, 1)),
@@ -162,3 +156,198 @@ PLACES: Mapping[type[Op], Places] = {
     ops.Gather: Places(lambda op, sources: op.index.reshape(-1, 1), _source),
 }
 """By type of op, but for those `OUTSIDE`."""
+
+
+# ---------------------------------------------------------------------- what one position computes
+
+
+def _channels(op: Op) -> int:
+    return op.shape[-1] if op.shape else 1
+
+
+def _start(count: int, fmt: FixedFormat) -> tuple[Netlist, list[int]]:
+    net = Netlist()
+    return net, _add_inputs(net, count, fmt)
+
+
+def _add_inputs(net: Netlist, count: int, fmt: FixedFormat) -> list[int]:
+    return [net.input(fmt.min_code, fmt.max_code) for _ in range(count)]
+
+
+def _cast(net: Netlist, op: Op, exact: int, frac_bits: int) -> int:
+    return arithmetic.cast(net, exact, frac_bits, op.cast)
+
+
+def _copy_netlist(op: Op, formats: Formats, constants: Codes) -> Netlist:
+    net, codes = _start(1, formats[0])
+    net.outputs = codes
+    return net
+
+
+def _requantize_netlist(op: Op, formats: Formats, constants: Codes) -> Netlist:
+    net, codes = _start(_channels(op), formats[0])
+    net.outputs = [_cast(net, op, code, formats[0].frac_bits) for code in codes]
+    return net
+
+
+def _relu_netlist(op: ops.Relu, formats: Formats, constants: Codes) -> Netlist:
+    net, codes = _start(_channels(op), formats[0])
+    for code in codes:
+        high = net.range(code)[1] if op.limit is None else op.limit
+        net.outputs.append(_cast(net, op, net.clamp(code, 0, high), formats[0].frac_bits))
+    return net
+
+
+def _matmul_netlist(op: ops.MatMul, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    matrix, acc = op.matrix(), accumulation(op, x)
+    net, codes = _start(len(matrix), x)
+    sums = arithmetic.product(net, codes, matrix, op.name)
+    for total, bias in zip(sums, op.bias.codes.tolist(), strict=True):
+        exact = net.add(net.shl(total, acc.shifts[0]), net.const(bias << acc.shifts[1]))
+        net.outputs.append(_cast(net, op, exact, acc.frac_bits))
+    return net
+
+
+def _merge_netlist(op: ops.Merge, formats: Formats, constants: Codes) -> Netlist:
+    net = Netlist()
+    operands = [_add_inputs(net, _channels(op), fmt) for fmt in formats]
+    grid = exact_result(op, *formats)
+    for codes in zip(*operands, strict=True):
+        first, *others = (net.shl(code, shift) for code, shift in zip(codes, grid.shifts, strict=True))
+        for other in others:
+            first = _merged(net, op.function, first, other)
+        net.outputs.append(_cast(net, op, first, grid.frac_bits))
+    return net
+
+
+def _merged(net: Netlist, function: str, a: int, b: int) -> int:
+    if function == "minimum":
+        return net.mux(net.less(a, b), a, b)
+    functions = {"add": Netlist.add, "subtract": Netlist.sub, "multiply": Netlist.mul, "maximum": Netlist.max}
+    return functions[function](net, a, b)
+
+
+def _sum_pool_netlist(op: ops.SumPool, formats: Formats, constants: Codes) -> Netlist:
+    frac_bits, (weight,) = exact_result(op, *formats).frac_bits, constants.tolist()
+
+    def finish(net: Netlist, total: int) -> int:
+        return _cast(net, op, arithmetic.times(net, total, weight), frac_bits)
+
+    return _pooled(op, formats[0], Netlist.add, finish)
+
+
+def _pooled(
+    op: ops.Pool, x: FixedFormat, reduce: Callable[[Netlist, int, int], int], finish: Callable[[Netlist, int], int]
+) -> Netlist:
+    """Reduce the pixels of a window, channel by channel, as a balanced tree."""
+    channels, size = op.shape[-1], op.window.pixels
+    net, codes = _start(size * channels, x)
+    for channel in range(channels):
+        left = codes[channel::channels]
+        while len(left) > 1:
+            pairs = zip(left[::2], left[1::2], strict=False)
+            left = [reduce(net, a, b) for a, b in pairs] + left[len(left) // 2 * 2 :]
+        net.outputs.append(finish(net, left[0]))
+    return net
+
+
+def _batchnorm_netlist(op: ops.BatchNorm, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    grid = exact_result(op, x)
+    scale, offset = op.scale.codes << grid.shifts[0], op.offset.codes << grid.shifts[1]
+    net, codes = _start(len(scale), x)
+    for code, factor, addend in zip(codes, scale.tolist(), offset.tolist(), strict=True):
+        exact = net.add(arithmetic.times(net, code, factor), net.const(addend))
+        net.outputs.append(_cast(net, op, exact, grid.frac_bits))
+    return net
+
+
+def _leaky_relu_netlist(op: ops.LeakyRelu, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    grid = exact_result(op, x)
+    raised, shift = grid.shifts
+    net, codes = _start(len(constants), x)
+    for code, factor in zip(codes, constants.tolist(), strict=True):
+        below = arithmetic.times(net, net.clamp(code, x.min_code, 0), factor << shift)
+        above = net.shl(net.clamp(code, 0, x.max_code), raised)
+        exact = net.mux(net.less(code, net.const(0)), below, above)
+        net.outputs.append(_cast(net, op, exact, grid.frac_bits))
+    return net
+
+
+def _lookup_netlist(op: ops.Lookup, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    net, codes = _start(_channels(op), x)
+    lengths = np.diff(np.append(op.starts, x.max_code + 1))
+    values = np.repeat(op.values, lengths)
+    net.outputs = [_table(net, code, values) for code in codes]
+    return net
+
+
+def _table(net: Netlist, code: int, values: Codes) -> int:
+    """Add values[code - its smallest]: halves of the table chosen by the code's bits, equal halves built once."""
+    low, _ = net.range(code)
+    bits = (len(values) - 1).bit_length()
+    if low < 0:  # the sign bit is the first choice; in order of the bits, negative codes come last
+        values = np.roll(values, len(values) // 2)
+    known: dict[bytes, int] = {}
+
+    def choose(part: Codes, bits: int) -> int:
+        key = part.tobytes()
+        if key not in known:
+            if (part == part[0]).all():
+                known[key] = net.const(int(part[0]))
+            elif bits <= LEAF_BITS:
+                known[key] = net.table(net.wrap(code, bits, False), part.tolist())
+            else:
+                half = len(part) // 2
+                bit = net.any(net.shr(code, bits - 1), 1)
+                known[key] = net.mux(bit, choose(part[half:], bits - 1), choose(part[:half], bits - 1))
+        return known[key]
+
+    return choose(np.ascontiguousarray(values), bits)
+
+
+def _softmax_netlist(op: ops.Softmax, formats: Formats, constants: Codes) -> Netlist:
+    (x,) = formats
+    net, codes = _start(op.shape[-1], x)
+    largest = reduce(net.max, codes)
+    distances = [net.sub(largest, code, limits=(0, x.max_code - x.min_code)) for code in codes]
+    weights = [_table(net, distance, op.exponentials) for distance in distances]
+    total = reduce(net.add, weights)
+    for weight in weights:
+        doubled = net.add(net.shl(weight, op.format.frac_bits + 1), total)  # twice the numerator, and half a step
+        quotient = arithmetic.divide(net, doubled, net.shl(total, 1), op.format.frac_bits + 1)
+        net.outputs.append(net.clamp(quotient, 0, op.format.max_code))
+    return net
+
+
+def _gather_netlist(op: ops.Gather, formats: Formats, constants: Codes) -> Netlist:
+    """Return the netlist of one code of the input that `constants` names, or of a zero behind the last input."""
+    frac_bits, (source,) = common_grid(formats)[0].frac_bits, constants.tolist()
+    if source == len(formats):
+        net = Netlist()
+        net.outputs = [_cast(net, op, net.const(0), frac_bits)]
+        return net
+    x = formats[source]
+    net, (code,) = _start(1, x)
+    net.outputs = [_cast(net, op, net.shl(code, frac_bits - x.frac_bits), frac_bits)]
+    return net
+
+
+NETLISTS: Mapping[type[Op], Callable[[Any, Formats, Codes], Netlist]] = {
+    **dict.fromkeys((ops.Dense, ops.Conv), _matmul_netlist),
+    ops.BatchNorm: _batchnorm_netlist,
+    ops.Relu: _relu_netlist,
+    ops.LeakyRelu: _leaky_relu_netlist,
+    ops.Requantize: _requantize_netlist,
+    ops.Merge: _merge_netlist,
+    ops.MaxPool: lambda op, formats, constants: _pooled(op, formats[0], Netlist.max, lambda net, largest: largest),
+    ops.SumPool: _sum_pool_netlist,
+    ops.Reshape: _copy_netlist,
+    ops.Gather: _gather_netlist,
+    ops.Lookup: _lookup_netlist,
+    ops.Softmax: _softmax_netlist,
+}
+"""Type of op -> the netlist of one position: op, formats of what it reads, constants of the position: int64 (n,)."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from flow.backends.rtl.netlists.netlist import Netlist, Node
-from flow.backends.rtl.netlists.pipelining import Pipeline, reached
+from flow.backends.rtl.netlists.netlist import Netlist, Node, Pipeline, reached
 from flow.backends.rtl.verilog.printer import declare, literal, module, port
 from flow.ir.fixed import FixedFormat
 
@@ -17,8 +16,6 @@ def netlist_module(name: str, net: Netlist, pipe: Pipeline, inputs: Sequence[Fix
     """Return the module of a netlist: `(input clk, input ce, input [..] x, output [..] y)`.
 
     Args:
-        name: the module's.
-        net: what it computes.
         pipe: its stages; all registers advance while `ce` is high.
         inputs: the format of each input, which gives its bits in `x`, the first one lowest.
         output: the format of every output in `y`, the first one lowest.
@@ -111,9 +108,6 @@ def fit(name: str, node: Node, width: int) -> str:
         return f"{name}[{width - 1}:0]"
     fill = f"{{{missing}{{{name}[{node.width - 1}]}}}}" if node.signed else f"{missing}'d0"
     return f"{{{fill}, {name}}}"
-
-
-# ---------------------------------------------------------------------- a node's lines, by its kind
 
 
 def _table(writer: _Writer, place: int, node: Node) -> str:

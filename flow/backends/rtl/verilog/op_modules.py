@@ -14,8 +14,7 @@ import numpy as np
 
 from flow.backends.rtl.netlists.footprint import used
 from flow.backends.rtl.netlists.needs import Needs
-from flow.backends.rtl.netlists.netlist import Netlist
-from flow.backends.rtl.netlists.pipelining import Pipeline, pipeline
+from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
 from flow.backends.rtl.verilog.kernels import PlacedNetlist, kernels
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.printer import assign, instance, literal, module, port
@@ -63,8 +62,9 @@ def word_bits(op: Op) -> int:
 def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """Return an op on whole tensors, every position at once."""
     sources, placed = graph.sources(op), kernels(op, graph)
-    pipes = _alike([pipeline(kernel.net, clock_period_ns) for kernel in placed])
-    depth, parts = pipes[0].depth, Counter[str]()
+    pipes = [pipeline(kernel.net, clock_period_ns) for kernel in placed]
+    depth, parts = max(pipe.depth for pipe in pipes), Counter[str]()
+    pipes = [Pipeline(pipe.stages, depth) for pipe in pipes]
     for kernel, pipe in zip(placed, pipes, strict=True):
         parts += used(kernel.net, pipe, op.format.width, kernel.index, kernel.fill)
     needs = Needs(parts=parts)
@@ -87,7 +87,7 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
                 body += assign(y, _wire(kernel, starts, formats, op.format))
                 continue
             read = [
-                literal(kernel.fill, fmt.width) if start is None else _slice(start, fmt)
+                literal(kernel.fill, fmt.width) if start is None else f"x[{start} +: {fmt.width}]"
                 for start, fmt in zip(starts, formats, strict=True)
             ]
             x = f"{{{', '.join(reversed(read))}}}"
@@ -97,21 +97,11 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
     return OpModule(name, {**texts, name: module(name, ports, body)}, depth, needs)
 
 
-def _alike(pipes: Sequence[Pipeline]) -> list[Pipeline]:
-    """Return pipelines made as deep as the deepest."""
-    depth = max(pipe.depth for pipe in pipes)
-    return [Pipeline(pipe.stages, depth) for pipe in pipes]
-
-
 def _elements(sources: Sequence[Op]) -> list[tuple[int, FixedFormat]]:
     """Return first bit and format of every element of the inputs, one input after another."""
     formats = [x.format for x in sources for _ in range(math.prod(x.shape))]
     starts = np.cumsum([0, *(fmt.width for fmt in formats)])
     return list(zip(starts.tolist(), formats, strict=False))
-
-
-def _slice(start: int, fmt: FixedFormat) -> str:
-    return f"x[{start} +: {fmt.width}]"
 
 
 def _formats(kernel: PlacedNetlist, sources: Sequence[Op]) -> list[FixedFormat]:
@@ -128,11 +118,7 @@ def _only_shifts(net: Netlist) -> bool:
 def _wire(kernel: PlacedNetlist, starts: Sequence[int | None], formats: Sequence[FixedFormat], fmt: FixedFormat) -> str:
     """Return the one output of a netlist that only shifts and extends its one input, or is a constant.
 
-    Args:
-        kernel: the netlist, and what stands in padding.
-        starts: the first bit of the input in `x`, None for padding.
-        formats: of the input.
-        fmt: of the output.
+    `starts` has the first bit of the input in `x`, None for padding.
     """
     net = kernel.net
     node, shift = net.nodes[net.outputs[0]], 0
@@ -146,4 +132,4 @@ def _wire(kernel: PlacedNetlist, starts: Sequence[int | None], formats: Sequence
     if start is None:
         return f"{{{', '.join([literal(kernel.fill, x.width + missing), *below])}}}"
     sign = f"{{{missing}{{x[{start + x.width - 1}]}}}}" if x.signed else f"{missing}'d0"
-    return f"{{{', '.join([*([sign] if missing else []), _slice(start, x), *below])}}}"
+    return f"{{{', '.join([*([sign] if missing else []), f'x[{start} +: {x.width}]', *below])}}}"

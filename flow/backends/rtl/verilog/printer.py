@@ -9,13 +9,7 @@ FOOTER = "\n`default_nettype wire\n"
 
 
 def module(name: str, ports: Sequence[str], body: str) -> str:
-    """Return the file of a module.
-
-    Args:
-        name: the module's.
-        ports: declarations, `port` or `stream_ports`.
-        body: its lines.
-    """
+    """Return the file of a module; its ports are declarations, by `port`."""
     listed = ",\n    ".join(ports)
     return f"{HEADER}module {name} (\n    {listed}\n);\n{body}endmodule\n{FOOTER}"
 
@@ -30,10 +24,13 @@ def port(direction: str, name: str, width: int | None = None) -> str:
     return f"{direction} wire {_vector(width)}{name}"
 
 
-def stream_ports(name: str, width: int, *, takes: bool) -> list[str]:
-    """Return the ports of a stream of words: data and valid one way, ready the other."""
-    there, back = ("input", "output") if takes else ("output", "input")
-    return [port(there, f"{name}_data", width), port(there, f"{name}_valid"), port(back, f"{name}_ready")]
+def stage(name: str, inputs: Sequence[int], output: int, body: str) -> str:
+    """Return the file of a module that takes streams of words `x0`, `x1`, ... and gives `y`, of so many bits a word."""
+    streams = [(f"x{number}", width, "input", "output") for number, width in enumerate(inputs)]
+    ports = [port("input", "clk"), port("input", "rst")]
+    for wires, width, there, back in (*streams, ("y", output, "output", "input")):
+        ports += [port(there, f"{wires}_data", width), port(there, f"{wires}_valid"), port(back, f"{wires}_ready")]
+    return module(name, ports, body)
 
 
 def declare(*names: str, width: int | None = None, kind: str = "wire", signed: bool = False, value: str = "") -> str:
@@ -67,10 +64,8 @@ def instance(
     """Return the use of a module.
 
     Args:
-        module, name: the module's name, and that of its use.
         lines: port -> what it is connected to, line by line.
         framed: put the parentheses around the ports on lines of their own.
-        parameters: name -> value.
 
     Example:
         >>> instance("po2flow_delay", "late", {"clk": "clk"}, {"x": "a", "y": "b"}, parameters={"WIDTH": 8})

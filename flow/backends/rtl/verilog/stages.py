@@ -14,23 +14,11 @@ import numpy as np
 
 from flow.backends.rtl.netlists.footprint import footprint, used
 from flow.backends.rtl.netlists.needs import Needs, window_needs
-from flow.backends.rtl.netlists.netlist import Netlist
-from flow.backends.rtl.netlists.pipelining import Pipeline, pipeline
-from flow.backends.rtl.verilog.kernels import PLACES, pixel_netlist
+from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
+from flow.backends.rtl.verilog.kernels import OUTSIDE, PLACES, pixel_netlist
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
-from flow.backends.rtl.verilog.op_netlists import OUTSIDE
-from flow.backends.rtl.verilog.printer import (
-    assign,
-    concat,
-    declare,
-    instance,
-    literal,
-    module,
-    port,
-    stream,
-    stream_ports,
-)
+from flow.backends.rtl.verilog.printer import assign, concat, declare, instance, literal, stage, stream
 from flow.ir import ops
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import common_grid
@@ -41,13 +29,6 @@ CLOCKED = {"clk": "clk", "rst": "rst"}
 def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """Return an op in a stream of pixels. Ops without a streaming form collect whole frames."""
     return STAGES[type(op)](op, graph, clock_period_ns, name)
-
-
-def _stage(op: Op, sources: Sequence[Op], name: str, body: str) -> str:
-    """Return the module of a stage."""
-    inputs = [line for i, x in enumerate(sources) for line in stream_ports(f"x{i}", word_bits(x), takes=True)]
-    ports = [port("input", "clk"), port("input", "rst"), *inputs, *stream_ports("y", word_bits(op), takes=False)]
-    return module(name, ports, body)
 
 
 def _joined_inputs(count: int) -> str:
@@ -83,9 +64,6 @@ def _stage_needs(op: Op, net: Netlist, pipe: Pipeline, fill: int) -> Needs:
     return Needs(parts=parts)
 
 
-# ---------------------------------------------------------------------- pixel by pixel
-
-
 def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_period_ns: float, name: str) -> OpModule:
     """Return a stage that computes each pixel by itself; without a netlist it passes them on."""
     x = concat([f"x{i}_data" for i in range(len(sources))])
@@ -97,7 +75,9 @@ def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_perio
         depth, texts[inner] = pipe.depth, netlist_module(inner, net, pipe, formats, op.format)
         needs, compute = _stage_needs(op, net, pipe, 0), _compute(inner, "kernel", x, "y_data")
     body = declare("x_ready", value="ce") + _joined_inputs(len(sources)) + _advance(depth, valid) + compute
-    return OpModule(name, {**texts, name: _stage(op, sources, name, body)}, depth, needs)
+    return OpModule(
+        name, {**texts, name: stage(name, [word_bits(x) for x in sources], word_bits(op), body)}, depth, needs
+    )
 
 
 def _pixels(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
@@ -154,9 +134,6 @@ def _joined_channels(op: ops.Gather, sources: Sequence[Op]) -> Netlist | None:
     return net
 
 
-# ---------------------------------------------------------------------- window by window
-
-
 def _weighted_windows(op: ops.SumPool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
     """With one weight each window is computed alike; with several each position has a kernel of its own."""
     form = _windows if (op.weight.codes == op.weight.codes.flat[0]).all() else _frames
@@ -186,7 +163,7 @@ def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock_period_ns: float, n
     window = window_needs(footprint(net, pipe, op.format.width, {}).waits, settings, x.shape[-1])
     return OpModule(
         name,
-        {inner: kernel_text, name: _stage(op, [x], name, body)},
+        {inner: kernel_text, name: stage(name, [word_bits(x)], word_bits(op), body)},
         pipe.depth + 1,
         _stage_needs(op, net, pipe, fill) + window,
         line_buffer=settings,
@@ -215,9 +192,6 @@ def leading_padding(graph: IntGraph) -> int:
             settings = window_settings(op, graph.sources(op)[0])
             cycles += settings["TOP"] * settings["PADDED_COLS"] + settings["LEFT"]
     return cycles
-
-
-# ---------------------------------------------------------------------- frame by frame
 
 
 def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
@@ -255,7 +229,7 @@ def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpMod
     if count > 1:
         frame += Counter(flip_flops=tensor_bits(op), select=tensor_bits(op), stages=1)
     needs = inner.needs + Needs(parts=frame)
-    texts = {**inner.texts, name: _stage(op, sources, name, body)}
+    texts = {**inner.texts, name: stage(name, [word_bits(x) for x in sources], word_bits(op), body)}
     return OpModule(name, texts, inner.depth, needs, by_pixel=False)
 
 
