@@ -33,7 +33,7 @@ from stock import (
 
 from flow.pipeline import BuildOptions, build
 from flow.report.record import Report
-from flow.train.rebuild import keras_model
+from flow.train.freeze import keras_model
 
 HEADER = ["model, kernels", "zeros", "accuracy", "tool", "outputs that differ", "classes", "calls"]
 MODES = ((None, False), (None, True), (True, False), (True, True))

@@ -34,8 +34,8 @@ from flow.ir.passes import lower
 from flow.pipeline import BuildOptions, build
 from flow.project import write
 from flow.target import Target
+from flow.train.freeze import keras_model
 from flow.train.inference import BATCH
-from flow.train.rebuild import keras_model
 
 FEWEST_ADVERSARIAL = 16
 

@@ -197,7 +197,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from flow.train.spec import FloatSpec, find_model_dir, load_spec
+    from flow.train.spec import find_model_dir, load_spec
 
     spec_file = arguments.model
     if spec_file.suffix != ".toml":
@@ -205,14 +205,9 @@ def _train(arguments: argparse.Namespace) -> int:
     spec = load_spec(spec_file)
     directory = arguments.output or spec_file.parent
     progress = sys.stderr.isatty()
-    if isinstance(spec, FloatSpec):
-        from flow.train.fit_float import train_float
+    from flow.train.fit import train
 
-        trained = train_float(spec, directory, epochs=arguments.epochs, progress=progress)
-    else:
-        from flow.train.fit import train
-
-        trained = train(spec, directory, epochs=arguments.epochs, progress=progress)
+    trained = train(spec, directory, epochs=arguments.epochs, progress=progress)
     if directory.resolve() != spec_file.parent.resolve():
         shutil.copyfile(spec_file, directory / "spec.toml")  # so that the directory is a model of its own
     print(f"{spec.name}: {_measured(trained.metrics)}; written to {directory}")

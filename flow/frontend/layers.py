@@ -62,14 +62,9 @@ class Function:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """A function of each element, which becomes a table where it is nothing simpler."""
+    """A function of each element; where it is nothing simpler, it joins the table of the quantizer behind it."""
 
     function: Function
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Elementwise(Activation):
-    """No more than a function: the quantizer behind it gives it a format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,8 +359,7 @@ class Network:
         for layer in self.ports:
             if layer.settings.shape is None:
                 said = layer.settings.said
-                raise UnsupportedError(
-                    f"the input shape {said} is not fixed", remedy="give every axis but the batch a size"
-                )
+                remedy = "give every axis but the batch a size"
+                raise UnsupportedError(f"the input shape {said} is not fixed", remedy=remedy)
             shapes[layer.name] = layer.settings.shape
         return shapes

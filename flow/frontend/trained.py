@@ -115,12 +115,12 @@ def save_trained(model: TrainedModel, directory: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {
         f"weights/{layer}/{key}": array for layer, group in model.weights.items() for key, array in group.items()
     }
-    if model.verification_inputs is not None:
-        arrays["verification/inputs"] = _packed(model.verification_inputs)
-    if model.verification_labels is not None:
-        arrays["verification/labels"] = model.verification_labels
-    if model.calibration_inputs is not None:
-        arrays["calibration/inputs"] = _packed(model.calibration_inputs)
+    samples = {
+        "verification/inputs": _packed(model.verification_inputs),
+        "verification/labels": model.verification_labels,
+        "calibration/inputs": _packed(model.calibration_inputs),
+    }
+    arrays |= {key: array for key, array in samples.items() if array is not None}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / TRAINED_JSON).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     with (directory / TRAINED_NPZ).open("wb") as file:
@@ -158,13 +158,14 @@ def load_trained(directory: Path) -> TrainedModel:
             provenance=document["provenance"],
         )
     except Exception as error:  # a damaged file fails in many ways: zip, JSON, keys, types
-        raise ModelFileError(
-            f"not a readable trained model ({error})", file=directory, remedy="run 'flow train' again"
-        ) from error
+        remedy = "run 'flow train' again"
+        raise ModelFileError(f"not a readable trained model ({error})", file=directory, remedy=remedy) from error
 
 
-def _packed(inputs: NDArray[np.float32]) -> NDArray[Any]:
+def _packed(inputs: NDArray[np.float32] | None) -> NDArray[Any] | None:
     """Return uint8 codes if they say the same, else the inputs as they are."""
+    if inputs is None:
+        return None
     codes = np.clip(np.nan_to_num(inputs) * STEPS_PER_UNIT, 0, 255).astype(np.uint8)
     same = np.asarray(codes, np.float32) / STEPS_PER_UNIT
     return codes if same.tobytes() == np.ascontiguousarray(inputs, np.float32).tobytes() else inputs
@@ -187,6 +188,5 @@ def load_metrics(directory: Path) -> dict[str, float]:
         names = ("float", "qkeras", "sparsity", "reconstruction_mse")
         return {name: float(metrics[name]) for name in names if name in metrics}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(
-            f"not a readable trained model ({error})", file=directory, remedy="run 'flow train' again"
-        ) from error
+        remedy = "run 'flow train' again"
+        raise ModelFileError(f"not a readable trained model ({error})", file=directory, remedy=remedy) from error

@@ -17,9 +17,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from flow.errors import ToolMissingError
 
@@ -28,8 +27,7 @@ _AROUND = ("Exception encountered when calling", "Graph execution error", "Detec
 _STACK = r"(tensorflow|tf_keras|qkeras|tensorflow_model_optimization|pyparsing|h5py)\b"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorFlowModules:
+class TensorFlowModules(NamedTuple):
     """The modules that training needs.
 
     Attributes:
@@ -119,6 +117,5 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ToolMissingError(
-            f"package '{name}' cannot be imported ({error})", remedy=f"run: {INSTALL_COMMAND}"
-        ) from error
+        remedy = f"run: {INSTALL_COMMAND}"
+        raise ToolMissingError(f"package '{name}' cannot be imported ({error})", remedy=remedy) from error

@@ -1,37 +1,29 @@
-"""Keras models from a spec: the quantized one and its float twin."""
+"""Keras models from a spec: the quantized one and its float twin, and float models by the name of their topology.
+
+No layer of a float model is quantized; the outputs are linear.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flow.ir.fixed import FixedFormat
 from flow.train import load_tensorflow, quiet_warnings
+from flow.train import spec as specs
 from flow.train.layers import EPSILON, FixedBatchNormalization
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
-from flow.train.spec import (
-    BatchNormSpec,
-    Conv2DSpec,
-    DenseSpec,
-    FlattenSpec,
-    LayerSpec,
-    MaxPool2DSpec,
-    ModelSpec,
-    Po2Spec,
-    ReluSpec,
-)
 
-_modules = load_tensorflow()
-keras, qkeras = _modules.keras, _modules.qkeras
+_, keras, qkeras = load_tensorflow()
 
 BATCH_NORM_MOMENTUM = 0.9
 
-Wrap = Callable[[Any, LayerSpec], Any]
+Wrap = Callable[[Any, specs.LayerSpec], Any]
 """What is done to each layer before it is used: pruning wraps it."""
 
 
 @quiet_warnings()
-def build_quantized(spec: ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any:
+def build_quantized(spec: specs.ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any:
     """Return the Keras model of a spec with QKeras layers; it quantizes its own input and ends with logits.
 
     Args:
@@ -39,71 +31,43 @@ def build_quantized(spec: ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any
         wrap: called with each layer and its spec; returns the layer to use.
     """
     quantize_input = qkeras.QActivation(_activation(spec.input.format), name=spec.input.name)
-    return _chain(spec, [quantize_input, *(wrap(_quantized(layer), layer) for layer in spec.layers)])
+    return _chain(spec, [quantize_input, *(wrap(QUANTIZED[type(layer)](layer), layer) for layer in spec.layers)])
 
 
 @quiet_warnings()
-def build_float(spec: ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any:
+def build_float(spec: specs.ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any:
     """Return the float twin: the same topology in float32, nothing quantized.
 
     Args:
         spec: the model.
         wrap: as in `build_quantized`.
     """
-    return _chain(spec, [wrap(_float(layer), layer) for layer in spec.layers])
+    return _chain(spec, [wrap(FLOAT[type(layer)](layer), layer) for layer in spec.layers])
 
 
-def _chain(spec: ModelSpec, layers: list[Any]) -> Any:
+def _chain(spec: specs.ModelSpec, layers: list[Any]) -> Any:
     first = tensor = keras.Input(spec.input.shape, name="input")
     for layer in layers:
         tensor = layer(tensor)
     return keras.Model(first, tensor, name=spec.name)
 
 
-def _quantized(layer: LayerSpec) -> Any:
-    if isinstance(layer, (DenseSpec, Conv2DSpec)):
-        arguments = {
-            **_geometry(layer),
-            "kernel_quantizer": _po2(layer.kernel),
-            "bias_quantizer": _bits(layer.bias) if layer.bias else None,
-        }
-        return qkeras.QDense(**arguments) if isinstance(layer, DenseSpec) else qkeras.QConv2D(**arguments)
-    if isinstance(layer, BatchNormSpec):
-        return FixedBatchNormalization(
-            scale_quantizer=_po2(layer.scale) if isinstance(layer.scale, Po2Spec) else _grid(layer.scale),
-            offset_quantizer=_grid(layer.offset),
-            momentum=BATCH_NORM_MOMENTUM,
-            name=layer.name,
-        )
-    if isinstance(layer, ReluSpec):
-        return qkeras.QActivation(_activation(layer.format), name=layer.name)
-    return _reshaping(layer)
-
-
-def _float(layer: LayerSpec) -> Any:
-    if isinstance(layer, DenseSpec):
-        return keras.layers.Dense(**_geometry(layer))
-    if isinstance(layer, Conv2DSpec):
-        return keras.layers.Conv2D(**_geometry(layer))
-    if isinstance(layer, BatchNormSpec):
-        return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=EPSILON, name=layer.name)
-    if isinstance(layer, ReluSpec):
-        return keras.layers.ReLU(name=layer.name)
-    return _reshaping(layer)
-
-
-def _reshaping(layer: MaxPool2DSpec | FlattenSpec) -> Any:
-    if isinstance(layer, MaxPool2DSpec):
-        return keras.layers.MaxPooling2D(layer.size, name=layer.name)
-    return keras.layers.Flatten(name=layer.name)
-
-
-def _geometry(layer: DenseSpec | Conv2DSpec) -> dict[str, Any]:
+def _geometry(layer: specs.DenseSpec | specs.Conv2DSpec) -> dict[str, Any]:
     common = {"name": layer.name, "use_bias": layer.bias is not None, "kernel_initializer": "he_normal"}
-    if isinstance(layer, DenseSpec):
+    if isinstance(layer, specs.DenseSpec):
         return {**common, "units": layer.units}
     sizes = {"kernel_size": layer.kernel_size, "strides": layer.strides, "padding": layer.padding}
     return {**common, **sizes, "filters": layer.filters}
+
+
+def _quantized(layer: specs.DenseSpec | specs.Conv2DSpec) -> dict[str, Any]:
+    bias = qkeras.quantized_bits(layer.bias.width, layer.bias.int_bits, 0, 1, alpha=1.0) if layer.bias else None
+    return {**_geometry(layer), "kernel_quantizer": _po2(layer.kernel), "bias_quantizer": bias}
+
+
+def _quantized_batch_norm(layer: specs.BatchNormSpec) -> Any:
+    scale = _po2(layer.scale) if isinstance(layer.scale, specs.Po2Spec) else _grid(layer.scale)
+    return FixedBatchNormalization(scale, _grid(layer.offset), momentum=BATCH_NORM_MOMENTUM, name=layer.name)
 
 
 def _activation(fmt: FixedFormat) -> str:
@@ -113,15 +77,136 @@ def _activation(fmt: FixedFormat) -> str:
     return f"quantized_relu({fmt.width},{fmt.int_bits})"
 
 
-def _bits(fmt: FixedFormat) -> Any:
-    return qkeras.quantized_bits(fmt.width, fmt.int_bits, 0, 1, alpha=1.0)
-
-
 def _grid(fmt: FixedFormat) -> Any:
     return quantized_grid(fmt.width, fmt.int_bits)
 
 
-def _po2(values: Po2Spec) -> Any:
+def _po2(values: specs.Po2Spec) -> Any:
     count = values.max_exponent - values.min_exponent + 1
     bits = 1 + count.bit_length()  # a sign; an exponent or zero
     return quantized_po2_zero(bits, min_exp=values.min_exponent, max_exp=values.max_exponent)
+
+
+FLOAT: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
+    specs.DenseSpec: lambda layer: keras.layers.Dense(**_geometry(layer)),
+    specs.Conv2DSpec: lambda layer: keras.layers.Conv2D(**_geometry(layer)),
+    specs.BatchNormSpec: lambda layer: _batch_norm(layer.name),
+    specs.ReluSpec: lambda layer: keras.layers.ReLU(name=layer.name),
+    specs.MaxPool2DSpec: lambda layer: keras.layers.MaxPooling2D(layer.size, name=layer.name),
+    specs.FlattenSpec: lambda layer: keras.layers.Flatten(name=layer.name),
+}
+QUANTIZED: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
+    **FLOAT,
+    specs.DenseSpec: lambda layer: qkeras.QDense(**_quantized(layer)),
+    specs.Conv2DSpec: lambda layer: qkeras.QConv2D(**_quantized(layer)),
+    specs.BatchNormSpec: _quantized_batch_norm,
+    specs.ReluSpec: lambda layer: qkeras.QActivation(_activation(layer.format), name=layer.name),
+}
+"""Kind of layer in a spec -> what makes the layer of the quantized model; above, that of its float twin."""
+
+
+# -- float models by name
+
+STACKS = ((16, 1), (32, 2), (64, 2))
+"""Filters and stride of each residual stack of `resnet8`."""
+PAIRS = ((24, 1), (48, 2), (48, 1), (96, 2), (96, 1), (96, 1))
+"""Filters of the pointwise and stride of the depthwise convolution of each pair of `mobile`."""
+CODE_LENGTH = 16
+HIDDEN_UNITS = (64, 32)
+"""Of the encoder of `autoencoder`; the decoder has them the other way round."""
+
+
+@quiet_warnings()
+def build_topology(spec: specs.FloatSpec, classes: int) -> Any:
+    """Return the untrained Keras model of a float spec.
+
+    Args:
+        spec: the model.
+        classes: units of the last layer of a classifier; the autoencoder has those of its input.
+
+    Returns:
+        A Keras model with one input of shape `spec.input_shape` and one linear output.
+    """
+    first = keras.Input(spec.input_shape, name="input")
+    return keras.Model(first, TOPOLOGIES[spec.topology](first, classes), name=spec.name)
+
+
+def resnet8(tensor: Any, classes: int) -> Any:
+    """Apply ResNet-8, the image classification topology of MLPerf Tiny.
+
+    A 3x3 convolution of 16 filters, three residual stacks of two 3x3 convolutions each (16, 32 and 64 filters, strides
+    1, 2 and 2, a 1x1 convolution on the short cut of the last two), an average over the whole image, a dense layer.
+    MLPerf's reference (github.com/mlcommons/tiny, benchmark/training/image_classification) gives the convolutions a
+    bias and the short cuts no batch normalization; here a batch normalization follows each, and takes the bias' place.
+
+    Args:
+        tensor: (samples, height, width, channels).
+        classes: units of the last layer.
+
+    Returns:
+        (samples, classes): logits.
+    """
+    tensor = _relu(_conv(tensor, "conv1", 16, 3, 1), "relu1")
+    for number, (filters, stride) in enumerate(STACKS, 1):
+        name = f"stack{number}"
+        branch = _relu(_conv(tensor, f"{name}_conv1", filters, 3, stride), f"{name}_relu1")
+        branch = _conv(branch, f"{name}_conv2", filters, 3, 1)
+        if stride > 1:
+            tensor = _conv(tensor, f"{name}_short", filters, 1, stride)
+        tensor = _relu(keras.layers.Add(name=f"{name}_add")([tensor, branch]), f"{name}_relu2")
+    tensor = keras.layers.AveragePooling2D(tuple(tensor.shape[1:3]), name="average")(tensor)
+    return _dense(keras.layers.Flatten(name="flatten")(tensor), "logits", classes)
+
+
+def mobile(tensor: Any, classes: int) -> Any:
+    """Apply a small depthwise-separable net after MobileNet v1 (arXiv 1704.04861): batch normalization, ReLU6.
+
+    A 3x3 convolution of 16 filters with stride 2, six pairs of a depthwise 3x3 and a pointwise convolution (`PAIRS`),
+    an average over the whole image, a dense layer. Takes and returns what `resnet8` does.
+    """
+    tensor = _relu(_conv(tensor, "conv1", 16, 3, 2), "relu1", 6.0)
+    for number, (filters, stride) in enumerate(PAIRS, 2):
+        depthwise = keras.layers.DepthwiseConv2D(
+            3, stride, "same", use_bias=False, depthwise_initializer="he_normal", name=f"depth{number}"
+        )
+        tensor = _relu(_batch_norm(f"depth{number}_bn")(depthwise(tensor)), f"depth{number}_relu", 6.0)
+        tensor = _relu(_conv(tensor, f"point{number}", filters, 1, 1), f"point{number}_relu", 6.0)
+    tensor = keras.layers.GlobalAveragePooling2D(name="average")(tensor)
+    return _dense(tensor, "logits", classes)
+
+
+def autoencoder(tensor: Any, classes: int) -> Any:
+    """Apply a dense autoencoder like MLPerf Tiny's for anomaly detection, smaller: dense, batch normalization, ReLU.
+
+    Args:
+        tensor: (samples, features).
+        classes: not used.
+
+    Returns:
+        (samples, features): the reconstruction, linear.
+    """
+    features = tensor.shape[1]
+    for number, units in enumerate((*HIDDEN_UNITS, CODE_LENGTH, *reversed(HIDDEN_UNITS)), 1):
+        dense = keras.layers.Dense(units, use_bias=False, kernel_initializer="he_normal", name=f"dense{number}")
+        tensor = _relu(_batch_norm(f"dense{number}_bn")(dense(tensor)), f"relu{number}")
+    return _dense(tensor, "reconstruction", features)
+
+
+TOPOLOGIES: Mapping[str, Callable[[Any, int], Any]] = {"resnet8": resnet8, "mobile": mobile, "autoencoder": autoencoder}
+
+
+def _conv(tensor: Any, name: str, filters: int, size: int, stride: int) -> Any:
+    conv = keras.layers.Conv2D(filters, size, stride, "same", use_bias=False, kernel_initializer="he_normal", name=name)
+    return _batch_norm(f"{name}_bn")(conv(tensor))
+
+
+def _batch_norm(name: str) -> Any:
+    return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=EPSILON, name=name)
+
+
+def _relu(tensor: Any, name: str, max_value: float | None = None) -> Any:
+    return keras.layers.ReLU(max_value, name=name)(tensor)
+
+
+def _dense(tensor: Any, name: str, units: int) -> Any:
+    return keras.layers.Dense(units, kernel_initializer="glorot_uniform", name=name)(tensor)

@@ -1,44 +1,56 @@
-"""Training a spec: the quantized model and its float twin, pruned on the same schedule, then frozen and saved."""
+"""Training a spec: the quantized model and its float twin, pruned on the same schedule, then frozen and saved.
+
+A float spec's model is trained as it is, nothing pruned and nothing quantized.
+"""
 
 from __future__ import annotations
 
 import json
+import platform
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from flow.data.datasets import Dataset, load_dataset
-from flow.errors import DataError, SpecError
-from flow.frontend.trained import FLOAT_DIR, TrainedModel
+from flow.errors import DataError, OutputError, SpecError
+from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
-from flow.train.artefacts import VERIFICATION_SAMPLES, classes, float_artefact, provenance, write
-from flow.train.build import Wrap, build_float, build_quantized
-from flow.train.freeze import freeze, sparsity
+from flow.train.build import Wrap, build_float, build_quantized, build_topology
+from flow.train.freeze import custom_objects, freeze, quantized_weights, sparsity
 from flow.train.layers import FixedBatchNormalization
-from flow.train.rebuild import custom_objects
 from flow.train.spec import Conv2DSpec, DenseSpec, FloatSpec, LayerSpec, ModelSpec
 
-_modules = load_tensorflow()
-tf, keras = _modules.tf, _modules.keras
+tf, keras, _ = load_tensorflow()
 
 MASK_UPDATES_PER_EPOCH = 4
+VERIFICATION_SAMPLES = 300
+CALIBRATION_SAMPLES = 128
+"""Of the training split, drawn without regard to their class; all of them, in another order, if there are fewer."""
+BATCH_SIZE = 1024
+"""Of predictions; it changes no result."""
+PACKAGES = ("tensorflow", "tf-keras", "qkeras", "tensorflow-model-optimization", "numpy", "scikit-learn")
 
 
 @quiet_warnings()
 def train(
-    spec: ModelSpec,
+    spec: ModelSpec | FloatSpec,
     directory: Path,
     *,
     epochs: int | None = None,
     dataset: Dataset | None = None,
     progress: bool = True,
 ) -> TrainedModel:
-    """Train a model and its float twin, and write `trained.json` and `trained.npz`, the twin's in `float/`.
+    """Train a model, and write `trained.json` and `trained.npz`; of a quantized one the float twin's too, in `float/`.
 
     The same spec, data, versions and machine give the same model, bit for bit.
 
@@ -50,7 +62,7 @@ def train(
         progress: show a bar on stderr if that is a terminal.
 
     Returns:
-        The quantized model as data, as written.
+        The model as data, as written.
 
     Raises:
         SpecError: `epochs` is less than 1.
@@ -61,80 +73,93 @@ def train(
     Example:
         >>> train(load_spec("digits_mlp"), Path("out")).metrics["qkeras"]  # doctest: +SKIP
         0.9638888888888889
+        >>> train(load_spec("mnist_autoencoder"), Path("out")).metrics  # doctest: +SKIP
+        {'reconstruction_mse': 0.0098}
     """
-    epochs = checked_epochs(spec, epochs)
-    data = dataset or load_dataset(spec.dataset)
-    check_inputs(spec.name, spec.input.shape, data)
-    _check_classes(spec, data)
-    run = _Run(spec, data, epochs, progress)
-    twin = run.fit(build_float, "float twin")
-    model = run.fit(build_quantized, "quantized")
+    if epochs is not None and epochs < 1:
+        raise SpecError(f"epochs is {epochs}", model=spec.name, remedy="expected at least 1")
+    epochs, data = epochs or spec.train.epochs, dataset or load_dataset(spec.dataset)
+    shape = spec.input_shape if isinstance(spec, FloatSpec) else spec.input.shape
+    if (found := data.x_train.shape[1:]) != shape:
+        raise DataError(f"inputs of '{data.name}' have shape {found}, not {shape}", model=spec.name)
+    if isinstance(spec, FloatSpec):
+        models = _fit_float(spec, data, epochs, progress)
+    else:
+        models = _fit_quantized(spec, data, epochs, progress)
+    write(models, directory)
+    return models[""]
+
+
+def _fit_float(spec: FloatSpec, data: Dataset, epochs: int, progress: bool) -> dict[str, TrainedModel]:
+    seeded(spec.train.seed)
+    model = build_topology(spec, len(data.class_names))
+    optimizer = cosine_adam(spec, data, epochs)
+    classifies = spec.task == "classification"
+    if classifies:
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    else:
+        model.compile(optimizer, keras.losses.MeanSquaredError())
+    with epoch_bar(spec.name, epochs, progress) as advance:
+        options = {"batch_size": spec.train.batch_size, "epochs": epochs, "callbacks": [advance], "verbose": 0}
+        model.fit(data.x_train, data.y_train if classifies else data.x_train, **options)
+    return {"": float_artefact(model, spec, data, epochs)}
+
+
+def _fit_quantized(spec: ModelSpec, data: Dataset, epochs: int, progress: bool) -> dict[str, TrainedModel]:
+    """Return the quantized model, and in `FLOAT_DIR` its float twin."""
+    count = len(data.class_names)
+    if (units := getattr(spec.layers[-1], "units", count)) != count:
+        raise DataError(f"{units} units in the last layer, but '{data.name}' has {count} classes", model=spec.name)
+    twin = _fit_pruned(build_float, f"{spec.name} float twin", spec, data, epochs, progress)
+    model = _fit_pruned(build_quantized, f"{spec.name} quantized", spec, data, epochs, progress)
     weights = freeze(model, data.x_test)
-    seed = spec.train.seed
-    float_twin = float_artefact(twin, data, name=spec.name, task="classification", seed=seed, epochs=run.epochs)
-    trained = TrainedModel(
-        name=spec.name,
-        class_name="Functional",
+    float_twin = float_artefact(twin, spec, data, epochs)
+    accuracy = float(np.mean(classes(model, data) == data.y_test))
+    trained = replace(
+        float_twin,
         config=json.loads(json.dumps(model.get_config())),
         weights=weights,
-        verification_inputs=data.x_test[:VERIFICATION_SAMPLES],
-        verification_labels=data.y_test[:VERIFICATION_SAMPLES],
-        metrics={
-            **float_twin.metrics,
-            "qkeras": float(np.mean(classes(model, data) == data.y_test)),
-            "sparsity": sparsity(weights),
-        },
-        provenance=provenance(data, seed, run.epochs),
+        calibration_inputs=None,
+        metrics={**float_twin.metrics, "qkeras": accuracy, "sparsity": sparsity(weights)},
     )
-    write({"": trained, FLOAT_DIR: float_twin}, directory)
-    return trained
+    return {"": trained, FLOAT_DIR: float_twin}
 
 
-class _Run:
-    """One training: the spec, the data and the schedule, the same for the model and its twin."""
+def _fit_pruned(
+    build: Callable[[ModelSpec, Wrap], Any], title: str, spec: ModelSpec, data: Dataset, epochs: int, progress: bool
+) -> Any:
+    """Build, train and prune a model; return it without the pruning wrappers."""
+    seeded(spec.train.seed)
+    model = build(spec, lambda layer, layer_spec: _pruned(layer, layer_spec, spec, data, epochs))
+    optimizer = cosine_adam(spec, data, epochs)
+    unfrozen = epochs - spec.train.frozen_epochs * epochs // spec.train.epochs
+    with epoch_bar(title, epochs, progress) as advance:
+        callbacks = [load_pruning().UpdatePruningStep(), advance]
+        options = {"batch_size": spec.train.batch_size, "callbacks": callbacks, "verbose": 0}
+        for first, last in ((0, unfrozen), (unfrozen, epochs)):
+            for layer in model.layers:
+                if isinstance(layer, FixedBatchNormalization):
+                    layer.use_moving_statistics = first > 0
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(optimizer, loss, metrics=["accuracy"])
+            model.fit(data.x_train, data.y_train, initial_epoch=first, epochs=last, **options)
+    with keras.utils.custom_object_scope(custom_objects()):
+        return load_pruning().strip_pruning(model)
 
-    def __init__(self, spec: ModelSpec, data: Dataset, epochs: int, progress: bool) -> None:
-        self.spec, self.data, self.epochs, self.progress = spec, data, epochs, progress
-        self.steps_per_epoch = -(-len(data.x_train) // spec.train.batch_size)
-        self.frozen_epochs = spec.train.frozen_epochs * epochs // spec.train.epochs
 
-    def fit(self, build: Callable[[ModelSpec, Wrap], Any], label: str) -> Any:
-        """Build, train and prune a model; return it without the pruning wrappers."""
-        seeded(self.spec.train.seed)
-        model = build(self.spec, self._pruned)
-        optimizer = cosine_adam(self.spec.train.learning_rate, self.epochs * self.steps_per_epoch)
-        with epoch_bar(f"{self.spec.name} {label}", self.epochs, self.progress) as advance:
-            callbacks = [load_pruning().UpdatePruningStep(), advance]
-            for first, last in ((0, self.epochs - self.frozen_epochs), (self.epochs - self.frozen_epochs, self.epochs)):
-                for layer in model.layers:
-                    if isinstance(layer, FixedBatchNormalization):
-                        layer.use_moving_statistics = first > 0
-                loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-                model.compile(optimizer, loss, metrics=["accuracy"])
-                model.fit(
-                    self.data.x_train,
-                    self.data.y_train,
-                    batch_size=self.spec.train.batch_size,
-                    initial_epoch=first,
-                    epochs=last,
-                    callbacks=callbacks,
-                    verbose=0,
-                )
-        with keras.utils.custom_object_scope(custom_objects()):
-            return load_pruning().strip_pruning(model)
-
-    def _pruned(self, layer: Any, layer_spec: LayerSpec) -> Any:
-        if not isinstance(layer_spec, (DenseSpec, Conv2DSpec)) or layer_spec.sparsity == 0:
-            return layer
-        steps_per_spec_epoch = self.steps_per_epoch * self.epochs / self.spec.train.epochs
-        schedule = load_pruning().PolynomialDecay(
-            initial_sparsity=0.0,
-            final_sparsity=layer_spec.sparsity,
-            begin_step=int(self.spec.prune.begin_epoch * steps_per_spec_epoch),
-            end_step=max(1, int(self.spec.prune.end_epoch * steps_per_spec_epoch)),
-            frequency=max(1, self.steps_per_epoch // MASK_UPDATES_PER_EPOCH),
-        )
-        return load_pruning().prune_low_magnitude(layer, pruning_schedule=schedule)
+def _pruned(layer: Any, layer_spec: LayerSpec, spec: ModelSpec, data: Dataset, epochs: int) -> Any:
+    if not isinstance(layer_spec, (DenseSpec, Conv2DSpec)) or layer_spec.sparsity == 0:
+        return layer
+    steps = steps_per_epoch(spec, data)
+    steps_per_spec_epoch = steps * epochs / spec.train.epochs
+    schedule = load_pruning().PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=layer_spec.sparsity,
+        begin_step=int(spec.prune.begin_epoch * steps_per_spec_epoch),
+        end_step=max(1, int(spec.prune.end_epoch * steps_per_spec_epoch)),
+        frequency=max(1, steps // MASK_UPDATES_PER_EPOCH),
+    )
+    return load_pruning().prune_low_magnitude(layer, pruning_schedule=schedule)
 
 
 def seeded(seed: int) -> None:
@@ -144,9 +169,15 @@ def seeded(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def cosine_adam(learning_rate: float, steps: int) -> Any:
-    """Return Adam with a learning rate that falls to zero over so many steps."""
-    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+def steps_per_epoch(spec: ModelSpec | FloatSpec, data: Dataset) -> int:
+    """Return how many batches the training split makes."""
+    return -(-len(data.x_train) // spec.train.batch_size)
+
+
+def cosine_adam(spec: ModelSpec | FloatSpec, data: Dataset, epochs: int) -> Any:
+    """Return Adam with a learning rate that falls to zero over so many epochs."""
+    steps = epochs * steps_per_epoch(spec, data)
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(spec.train.learning_rate, steps))
 
 
 @contextmanager
@@ -161,25 +192,92 @@ def epoch_bar(title: str, epochs: int, progress: bool) -> Iterator[Any]:
         yield keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 
 
-def checked_epochs(spec: ModelSpec | FloatSpec, epochs: int | None) -> int:
-    """Return how many epochs to train: those asked for, else those of the spec.
+# -- what training leaves: models as data, what was measured of them, files that appear whole or not at all
+
+
+def float_artefact(model: Any, spec: ModelSpec | FloatSpec, data: Dataset, epochs: int) -> TrainedModel:
+    """Return a trained float model as data, with what was measured of it, verification and calibration inputs.
+
+    Args:
+        model: a Keras model of plain layers: one input, one linear output, no pruning wrappers.
+        spec: whose name it bears; the seed of the training picks the calibration inputs as well.
+        data: what it was trained on.
+        epochs: how many it was trained.
+
+    Returns:
+        The model; labels of its verification inputs are None for a reconstruction.
 
     Raises:
-        SpecError: less than 1 is asked for.
+        UnsupportedError: a weight is NaN or infinite.
     """
-    if epochs is not None and epochs < 1:
-        raise SpecError(f"epochs is {epochs}", model=spec.name, remedy="expected at least 1")
-    return epochs or spec.train.epochs
+    classifies, seed = not isinstance(spec, FloatSpec) or spec.task == "classification", spec.train.seed
+    count = min(CALIBRATION_SAMPLES, len(data.x_train))
+    drawn = np.random.default_rng(seed).choice(len(data.x_train), count, replace=False)
+    return TrainedModel(
+        name=spec.name,
+        class_name="Functional",
+        config=json.loads(json.dumps(model.get_config())),
+        weights=quantized_weights(model),
+        verification_inputs=data.x_test[:VERIFICATION_SAMPLES],
+        verification_labels=data.y_test[:VERIFICATION_SAMPLES] if classifies else None,
+        calibration_inputs=data.x_train[drawn],
+        metrics=metrics(model, data, classifies),
+        provenance={
+            "dataset": data.name,
+            "source": data.source,
+            "seed": seed,
+            "epochs": epochs,
+            "train_samples": len(data.x_train),
+            "test_samples": len(data.x_test),
+            "python": platform.python_version(),
+            "versions": {package: version(package) for package in PACKAGES},
+        },
+    )
 
 
-def check_inputs(name: str, shape: tuple[int, ...], data: Dataset) -> None:
-    """Raise DataError unless samples have the shape that the model `name` takes."""
-    if data.x_train.shape[1:] != shape:
-        raise DataError(f"inputs of '{data.name}' have shape {data.x_train.shape[1:]}, not {shape}", model=name)
+def classes(model: Any, data: Dataset) -> NDArray[np.int64]:
+    """Return the class with the largest logit for each test sample: int64 (samples,)."""
+    logits = model.predict(data.x_test, batch_size=BATCH_SIZE, verbose=0)
+    return np.asarray(np.argmax(logits, axis=1), np.int64)
 
 
-def _check_classes(spec: ModelSpec, data: Dataset) -> None:
-    if (units := getattr(spec.layers[-1], "units", len(data.class_names))) != len(data.class_names):
-        raise DataError(
-            f"{units} units in the last layer, but '{data.name}' has {len(data.class_names)} classes", model=spec.name
-        )
+def metrics(model: Any, data: Dataset, classifies: bool) -> dict[str, Any]:
+    """Return what is measured of a float model on the test split.
+
+    Returns:
+        Of a classification "float", its accuracy as a fraction, and "float_confusion", how many samples of each class
+        (row) were taken for each (column); of a reconstruction "reconstruction_mse", the mean of (output - input)**2
+        over all features.
+    """
+    if not classifies:
+        outputs = model.predict(data.x_test, batch_size=BATCH_SIZE, verbose=0)
+        return {"reconstruction_mse": float(np.mean(np.square(outputs.astype(np.float64) - data.x_test)))}
+    said, count = classes(model, data), len(data.class_names)
+    confusion = np.bincount(data.y_test * count + said, minlength=count**2).reshape(count, count).tolist()
+    return {"float": float(np.mean(said == data.y_test)), "float_confusion": confusion}
+
+
+def write(models: Mapping[str, TrainedModel], directory: Path) -> None:
+    """Save models under a temporary name, then move their files into place.
+
+    Args:
+        models: subdirectory ("" for the directory itself) -> the model that goes there.
+        directory: made if it is not there.
+
+    Raises:
+        OutputError: the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=directory, prefix=".partial-"))
+        try:
+            for below, model in models.items():
+                save_trained(model, partial / below)
+            for below in models:
+                (directory / below).mkdir(exist_ok=True)
+                for name in (TRAINED_NPZ, TRAINED_JSON):
+                    (partial / below / name).replace(directory / below / name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"cannot write the trained model ({error})", file=directory) from error

@@ -1,30 +1,26 @@
 """Freezing: every variable becomes the value that its quantizer makes of it, and nothing the model says changes.
 
-layer (QKeras' or Keras')                 arrays, float32
-Dense, Conv, ConvTranspose                kernel as in Keras, bias
-DepthwiseConv                             kernel (*window, channels, multiplier), bias
-SeparableConv                             depthwise_kernel, pointwise_kernel, bias
-QConv2DBatchnorm, QDepthwise...Batchnorm  kernel and bias, always both, as folded at inference
-batch normalizations                      scale, offset (channels,)
-PReLU                                     slope, broadcast over the input
-averages with an average_quantizer        multiplier (), what 1 / area becomes
+`quantized_weights` takes the values out of a Keras model, `keras_model` makes one that has them. The names of the
+arrays are those of the table in `flow.frontend.trained`.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import UnsupportedError, at
+from flow.errors import ModelFileError, UnsupportedError, at
 from flow.findings import Hit
-from flow.train import load_tensorflow
+from flow.frontend.trained import TrainedModel
+from flow.train import load_tensorflow, quiet_warnings
 from flow.train.layers import FixedBatchNormalization
+from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
-_modules = load_tensorflow()
-tf, keras, qkeras = _modules.tf, _modules.keras, _modules.qkeras
+tf, keras, qkeras = load_tensorflow()
 
 Group = dict[str, NDArray[np.float32]]
 Weights = dict[str, Group]
@@ -43,7 +39,7 @@ def quantized_weights(model: Any) -> Weights:
         model: a Keras model of QKeras layers without pruning wrappers; it may hold other models.
 
     Returns:
-        Path of the layer -> its arrays, as the table above says; layers without any are left out.
+        Path of the layer -> its arrays; layers without any are left out.
 
     Raises:
         UnsupportedError: a value is NaN or infinite, or a quantizer is random.
@@ -119,6 +115,42 @@ def freeze(model: Any, inputs: NDArray[np.float32]) -> Weights:
     return weights
 
 
+def custom_objects() -> dict[str, Any]:
+    """Return every class that a model may name: QKeras', one that its list forgets, and ours, by name."""
+    objects: dict[str, Any] = {}
+    qkeras.utils._add_supported_quantized_objects(objects)  # QKeras' own list; there is no public name for it
+    ours = (quantized_po2_zero, quantized_grid, FixedBatchNormalization, qkeras.quantizers.quantized_hswish)
+    return {**objects, **{item.__name__: item for item in ours}}
+
+
+@quiet_warnings()
+def keras_model(trained: TrainedModel) -> Any:
+    """Return a Keras model that computes what the trained model says.
+
+    Args:
+        trained: a model with layers of QKeras, of ours, or of Keras (a float model).
+
+    Returns:
+        The Keras model; its layers' quantized values are the arrays of `trained`, bit for bit.
+
+    Raises:
+        ModelFileError: configuration and weights do not make a model.
+    """
+    kind = keras.Sequential if trained.class_name == "Sequential" else keras.Model
+    try:
+        with keras.utils.custom_object_scope(custom_objects()):
+            model = kind.from_config(copy.deepcopy(dict(trained.config)))
+        weights = {
+            name: {key: np.asarray(a, np.float32) for key, a in g.items()} for name, g in trained.weights.items()
+        }
+        set_quantized_weights(model, weights)
+    except Exception as error:  # Keras fails in many ways: types, keys, shapes, names
+        raise ModelFileError(
+            f"configuration and weights do not make a Keras model: {error}", model=trained.name
+        ) from error
+    return model
+
+
 def sparsity(weights: Weights) -> float:
     """Return the fraction of exact zeros over all kernels."""
     kernels = [array for group in weights.values() for key, array in group.items() if key.endswith("kernel")]
@@ -165,11 +197,8 @@ def _arrays(layer: Any) -> Group:
         return _multiplier(layer)
     if isinstance(layer, keras.layers.PReLU):
         return {"slope": np.asarray(layer.alpha, np.float32)}
-    arrays = {}
-    for key, quantized in VARIABLES.items():
-        variable = getattr(layer, key, None)
-        if variable is not None:
-            arrays[key] = _quantized(layer, quantized, variable)
+    variables = {key: getattr(layer, key, None) for key in VARIABLES}
+    arrays = {key: _quantized(layer, VARIABLES[key], held) for key, held in variables.items() if held is not None}
     if "depthwise_kernel" in arrays and "pointwise_kernel" not in arrays:
         arrays["kernel"] = arrays.pop("depthwise_kernel")
     return arrays
@@ -193,19 +222,21 @@ def _in_graph(function: Callable[[], list[Any]]) -> list[NDArray[np.float32]]:
     graph = tf.function(function)
     first, second = ([np.asarray(tensor, np.float32) for tensor in graph()] for _ in range(2))
     if any(one.tobytes() != other.tobytes() for one, other in zip(first, second, strict=True)):
-        raise UnsupportedError(
-            "its quantizer is random, at inference too", remedy="use 'quantized_bits', 'binary' or 'ternary'"
-        )
+        remedy = "use 'quantized_bits', 'binary' or 'ternary'"
+        raise UnsupportedError("its quantizer is random, at inference too", remedy=remedy)
     return first
 
 
 def _plain_batchnorm(layer: Any) -> Group:
     """Return scale and offset in float32, as `tf.nn.batch_normalization` computes them before it uses them."""
-    scale = tf.math.rsqrt(layer.moving_variance + layer.epsilon)
-    scale = scale if layer.gamma is None else scale * layer.gamma
-    offset = -layer.moving_mean * scale
-    offset = offset if layer.beta is None else layer.beta + offset
-    return {"scale": np.asarray(scale, np.float32), "offset": np.asarray(offset, np.float32)}
+    folded = _scale_and_offset(layer, layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+    return {key: np.asarray(value, np.float32) for key, value in zip(("scale", "offset"), folded, strict=True)}
+
+
+def _scale_and_offset(layer: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> list[Any]:
+    scale = tf.math.rsqrt(variance + layer.epsilon)
+    scale = scale if gamma is None else scale * gamma
+    return [scale, -mean * scale if beta is None else beta - mean * scale]
 
 
 def _set_plain_batchnorm(layer: Any, scale: NDArray[np.float32], offset: NDArray[np.float32]) -> None:
@@ -221,11 +252,8 @@ def _set_plain_batchnorm(layer: Any, scale: NDArray[np.float32], offset: NDArray
     for tried in (1, 4, 3, 5, 6, 7):
         root = np.asarray(tf.math.rsqrt(tf.fill(scale.shape, np.float32(tried - layer.epsilon)) + layer.epsilon))
         nearest = (scale / root).astype(np.float32)
-        for candidate in (
-            nearest,
-            np.nextafter(nearest, np.float32(np.inf)),
-            np.nextafter(nearest, -np.float32(np.inf)),
-        ):
+        above, below = (np.nextafter(nearest, np.float32(end)) for end in (np.inf, -np.inf))
+        for candidate in (nearest, above, below):
             hit = ~settled & (root * candidate == scale)
             gamma[hit], variance[hit] = candidate[hit], tried - layer.epsilon
             settled |= hit
@@ -239,18 +267,11 @@ def _quantized_batchnorm(layer: Any) -> Group:
     """
 
     def folded() -> list[Any]:
-        gamma, beta, mean, variance = (
-            variable if variable is None or quantizer is None else quantizer(variable)
-            for variable, quantizer in (
-                (layer.gamma, layer.gamma_quantizer_internal),
-                (layer.beta, layer.beta_quantizer_internal),
-                (layer.moving_mean, layer.mean_quantizer_internal),
-                (layer.moving_variance, layer.variance_quantizer_internal),
-            )
-        )
-        scale = tf.math.rsqrt(variance + layer.epsilon)
-        scale = scale if gamma is None else scale * gamma
-        return [scale, -mean * scale if beta is None else beta - mean * scale]
+        gamma = _applied(layer.gamma_quantizer_internal, layer.gamma)
+        beta = _applied(layer.beta_quantizer_internal, layer.beta)
+        mean = _applied(layer.mean_quantizer_internal, layer.moving_mean)
+        variance = _applied(layer.variance_quantizer_internal, layer.moving_variance)
+        return _scale_and_offset(layer, gamma, beta, mean, variance)
 
     scale, offset = _in_graph(folded)
     return {"scale": scale, "offset": offset}
@@ -265,15 +286,13 @@ def _folded_batchnorm(layer: Any) -> Group:
     kind = "depthwise" if isinstance(layer, qkeras.QDepthwiseConv2DBatchnorm) else "kernel"
     quantizers = getattr(layer, f"{kind}_quantizer_internal"), layer.bias_quantizer_internal
 
-    def folded() -> list[Any]:
-        values = layer.get_folded_weights()
-        return [
-            value if quantizer is None else quantizer(value)
-            for value, quantizer in zip(values, quantizers, strict=True)
-        ]
-
-    kernel, bias = _in_graph(folded)
+    kernel, bias = _in_graph(lambda: list(map(_applied, quantizers, layer.get_folded_weights())))
     return {"kernel": kernel, "bias": bias}
+
+
+def _applied(quantizer: Any, variable: Any) -> Any:
+    """Return what a quantizer makes of a variable; either may be None."""
+    return variable if variable is None or quantizer is None else quantizer(variable)
 
 
 def _multiplier(layer: Any) -> Group:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flow.frontend.base import Frontend, Inference
+from flow.frontend.base import Evaluate, Frontend, Inference
 from flow.frontend.keras import read
 from flow.frontend.trained import TrainedModel
 from flow.ir.graph import IntGraph
@@ -34,18 +30,9 @@ def read_file(path: Path, weights: Path | None) -> TrainedModel:
     return read_keras(path, weights).trained
 
 
-def evaluate(functions: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `flow.train.functions.evaluate`."""
-    from flow.train.functions import evaluate
-
-    return evaluate(functions, values)
-
-
-def approximate(functions: Sequence[Mapping[str, Any]], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `flow.train.functions.approximate`."""
-    from flow.train.functions import approximate
-
-    return approximate(functions, values)
+def element_wise(name: str) -> Evaluate:
+    """Return a function of `flow.train.functions`, which is loaded when it is called."""
+    return lambda functions, values: getattr(import_module("flow.train.functions"), name)(functions, values)
 
 
 def inference(
@@ -61,7 +48,7 @@ def inference(
 
         model = read_keras(file, weights).keras
     else:
-        from flow.train.rebuild import keras_model
+        from flow.train.freeze import keras_model
 
         model = keras_model(trained)
     from flow.train.inference import run
@@ -76,7 +63,7 @@ FRONTEND = Frontend(
     takes=takes,
     read_file=read_file,
     read=read,
-    evaluate=evaluate,
-    approximate=approximate,
+    evaluate=element_wise("evaluate"),
+    approximate=element_wise("approximate"),
     inference=inference,
 )

@@ -9,22 +9,22 @@ a value only where both agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, QuantizerConfig, parse_quantizer, short_name
+from flow.frontend.keras import quantizers
 from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.quantizers import quantized_po2_zero
 
-_modules = load_tensorflow()
-tf, keras, qkeras = _modules.tf, _modules.keras, _modules.qkeras
+tf, keras, qkeras = load_tensorflow()
 
 Floats = NDArray[np.float32]
 
-QKERAS_FUNCTIONS = ("hard_sigmoid", "smooth_sigmoid", "binary_sigmoid", "hard_tanh", "smooth_tanh", "binary_tanh")
+QKERAS_FUNCTIONS = ("hard_sigmoid", *quantizers.QKERAS_ONLY)
 """Functions of `qkeras.quantizers`; in QKeras' layers they come before Keras' of the same name."""
 LAYERS = ("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU")
 """Element-wise Keras layers without a function in their configuration.
@@ -61,13 +61,10 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
         >>> evaluate([half], np.float32([-1, 0.3, 0.8])).tolist()
         [0.0, 0.5, 1.0]
     """
-    functions = [layer_function(str(layer["class_name"]), layer["config"]) for layer in layers]
+    function = _composed(layers)
 
     def composed(x: Any) -> Any:
-        x = tf.ensure_shape(x, [None])
-        for function in functions:
-            x = function(x)
-        return x
+        return function(tf.ensure_shape(x, [None]))
 
     copies = min(MOST_COPIES, 1 + len(values) // PER_COPY)
     at_once = tf.function(composed, input_signature=[ANY_SHAPE])
@@ -81,10 +78,8 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
         except tf.errors.OpError as error:
             raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", field=what) from None
         if not np.isfinite(outputs).all():
-            where = part[~np.isfinite(outputs)][0]
-            raise UnsupportedError(
-                f"the value at {where:g} is not finite", field=what, remedy="quantize the input to a smaller range"
-            )
+            where, remedy = part[~np.isfinite(outputs)][0], "quantize the input to a smaller range"
+            raise UnsupportedError(f"the value at {where:g} is not finite", field=what, remedy=remedy)
         differs = np.flatnonzero(outputs != alone)
         if len(differs):
             raise UnsupportedError(
@@ -107,11 +102,12 @@ def approximate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
     Raises:
         UnsupportedError: a layer or function is unknown, random or not element-wise.
     """
+    return np.asarray(_composed(layers)(tf.constant(values)))
+
+
+def _composed(layers: Sequence[Mapping[str, Any]]) -> Callable[[Any], Any]:
     functions = [layer_function(str(layer["class_name"]), layer["config"]) for layer in layers]
-    x = tf.constant(values)
-    for function in functions:
-        x = function(x)
-    return np.asarray(x)
+    return lambda x: reduce(lambda value, function: function(value), functions, x)
 
 
 def _one_by_one(few: Callable[[Any], Any], values: Floats, copies: int) -> Floats:
@@ -127,7 +123,7 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
     Raises:
         UnsupportedError: it is none that is known, random, or depends on other elements.
     """
-    name = short_name(class_name)
+    name = quantizers.short_name(class_name)
     if name in LAYERS:
         kept = ("alpha", "max_value", "negative_slope", "threshold", "theta")
         layer = getattr(keras.layers, name)(**{key: config[key] for key in kept if key in config})
@@ -136,48 +132,37 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
         count = int(config["count"])
         return lambda x: x / count
     if name not in ("Activation", "QActivation"):
-        known = ", ".join(("Activation", "QActivation", *LAYERS))
-        raise UnsupportedError(
-            f"{name} is not an element-wise layer that can be evaluated", remedy=f"use one of {known}"
-        )
-    return activation_function(config.get("activation"), qkeras_names=name == "QActivation")
-
-
-def activation_function(entry: Any, qkeras_names: bool) -> Callable[[Any], Any]:
-    """Return the function of tensors that an activation entry names.
-
-    Args:
-        entry: text, or {"class_name", "config"} of a quantizer, or None.
-        qkeras_names: look names up as QKeras' layers do: there `hard_sigmoid` is clip(x / 2 + 1/2, 0, 1), while Keras'
-            is clip(0.2 * x + 0.5, 0, 1).
-
-    Raises:
-        UnsupportedError: as `layer_function`.
-    """
-    quantizer = parse_quantizer(entry)
+        remedy = f"use one of {', '.join(('Activation', 'QActivation', *LAYERS))}"
+        raise UnsupportedError(f"{name} is not an element-wise layer that can be evaluated", remedy=remedy)
+    quantizer = quantizers.parse_quantizer(config.get("activation"))
     if quantizer is None:
         return lambda x: x
-    name, args = quantizer.name, quantizer.args
-    if name in RANDOM:
+    kind, name, args = name, quantizer.name, quantizer.args
+    if name in quantizers.RANDOM:
         raise UnsupportedError(f"{name!r} is random, at inference too", remedy="use 'binary' or 'quantized_bits'")
-    if name in POSITIONAL:
-        _check_elementwise(quantizer)
-        function: Callable[[Any], Any] = made_quantizer(quantizer)
-        return function
-    if qkeras_names and name in QKERAS_FUNCTIONS and not args:
+    if name in quantizers.POSITIONAL:
+        return made_quantizer(quantizer)  # type: ignore[no-any-return]
+    # in QKeras' layers `hard_sigmoid` is clip(x / 2 + 1/2, 0, 1), while Keras' is clip(0.2 * x + 0.5, 0, 1)
+    if kind == "QActivation" and name in QKERAS_FUNCTIONS and not args:
         return getattr(qkeras.quantizers, name)  # type: ignore[no-any-return]
-    if name in ("relu", *FUNCTIONS) and name not in QKERAS_FUNCTIONS[1:] and not args:
+    if name in ("relu", *quantizers.FUNCTIONS) and name not in quantizers.QKERAS_ONLY and not args:
         return keras.activations.get(name)  # type: ignore[no-any-return]
-    known = ", ".join(("relu", *FUNCTIONS, *POSITIONAL))
+    known = ", ".join(("relu", *quantizers.FUNCTIONS, *quantizers.POSITIONAL))
     raise UnsupportedError(f"function {name!r} is not supported", remedy=f"use one of {known}")
 
 
-def made_quantizer(quantizer: QuantizerConfig) -> Any:
+def made_quantizer(quantizer: quantizers.QuantizerConfig) -> Any:
     """Return the quantizer object that a configuration describes; its name is one of `POSITIONAL`.
 
     Raises:
-        UnsupportedError: its class does not take these arguments.
+        UnsupportedError: its class does not take these arguments, or it looks at more than one element.
     """
+    for key, value in quantizer.args.items():
+        if (isinstance(value, str) and key in ("alpha", "threshold")) or isinstance(value, list | tuple | dict):
+            raise UnsupportedError(
+                f"quantizer {quantizer.name!r} with {key}={value!r} looks at more than one element",
+                remedy="give a number",
+            )
     args = {key: value for key, value in quantizer.args.items() if key not in ("var_name", "use_variables")}
     if quantizer.name == "quantized_hswish":
         args.pop("keep_negative", None)  # QKeras writes it and does not take it back
@@ -187,12 +172,3 @@ def made_quantizer(quantizer: QuantizerConfig) -> Any:
         return cls(**args)
     except (TypeError, ValueError, AssertionError) as error:
         raise UnsupportedError(f"quantizer {quantizer.name!r} does not take its arguments ({error})") from None
-
-
-def _check_elementwise(quantizer: QuantizerConfig) -> None:
-    for key, value in quantizer.args.items():
-        if (isinstance(value, str) and key in ("alpha", "threshold")) or isinstance(value, list | tuple | dict):
-            raise UnsupportedError(
-                f"quantizer {quantizer.name!r} with {key}={value!r} looks at more than one element",
-                remedy="give a number",
-            )

@@ -28,17 +28,12 @@ from flow.train import complaint, load_tensorflow, quiet_warnings
 from flow.train.freeze import layers_by_path
 from flow.train.functions import layer_function
 
-_modules = load_tensorflow()
-tf, keras = _modules.tf, _modules.keras
+keras: Any
+tf, keras, _ = load_tensorflow()
 
 BATCH = 1024
 Function = Callable[[Any], Any]
 """One call of a layer: a tensor, or a list of them where it reads several, to a tensor."""
-
-
-def exact_in(graph: IntGraph, bits: int) -> bool:
-    """Say whether floats with `bits` significant bits compute every result of an extracted graph exactly."""
-    return not inexact_in(graph, bits)
 
 
 @quiet_warnings()
@@ -62,38 +57,31 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     """
     started = time.perf_counter()
     calls = topology(trained.class_name, trained.config)
-    if exact_in(extracted, FLOAT32_BITS) and not any(_only_double(call) for call in calls.calls):
+    if not inexact_in(extracted, FLOAT32_BITS) and not any(_only_double(call) for call in calls.calls):
         arithmetic, dtype = "float32", np.float32
-    elif exact_in(extracted, FLOAT64_BITS):
+    elif not inexact_in(extracted, FLOAT64_BITS):
         arithmetic, dtype = "float64", np.float64
     else:
-        raise UnsupportedError(
-            f"sums need more than {FLOAT64_BITS} bits, so no float can check them", model=lowered.name
-        )
-    taps = _taps(lowered, calls)
-    functions = (
-        _own_functions(model, calls, set(taps.values()))
-        if dtype is np.float32
-        else _double_functions(trained, calls, extracted)
-    )
+        what = f"sums need more than {FLOAT64_BITS} bits, so no float can check them"
+        raise UnsupportedError(what, model=lowered.name)
+    taps, parts = _taps(lowered, calls), lowered.split_port(codes)
+    inputs = [to_values(parts[op.name], op.format).astype(dtype) for op in lowered.inputs]
+    single = dtype is np.float32
+    functions = _own_functions(model, calls, taps) if single else _double_functions(trained, calls, extracted)
     try:
-        outputs = _outputs(calls, functions, list(taps.values()), _port_values(lowered, codes, dtype))
+        outputs = _outputs(calls, functions, list(taps.values()), inputs)
     except UnsupportedError as error:
         raise UnsupportedError(complaint(error), model=lowered.name) from None  # Keras put its own text around it
     except tf.errors.OpError as error:  # in the graph, where no layer can be named
         raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", model=lowered.name) from None
-    results: dict[str, Codes] = dict(lowered.split_port(codes))
+    results: dict[str, Codes] = dict(parts)
     for (name, tap), values in zip(taps.items(), outputs, strict=True):
         op = lowered[name]
         scaled = np.ldexp(values.astype(np.float64), op.format.frac_bits)
         stored = np.rint(scaled)
-        if not (stored == scaled).all():
-            raise UnsupportedError(
-                f"QKeras' output of layer '{tap}' is not on the grid of {op.format} "
-                f"({np.count_nonzero(stored != scaled)} elements, {arithmetic})",
-                model=lowered.name,
-                remedy="please report this model",
-            )
+        if off := np.count_nonzero(stored != scaled):
+            what = f"QKeras' output of layer '{tap}' is not on the grid of {op.format} ({off} elements, {arithmetic})"
+            raise UnsupportedError(what, model=lowered.name, remedy="please report this model")
         results[op.name] = stored.astype(code_dtype(op.format)).reshape(len(codes), *op.shape)
     return SimResult(
         level="qkeras",
@@ -115,12 +103,9 @@ def softmax_values(graph: IntGraph, codes: Mapping[str, Codes]) -> dict[str, NDA
     Returns:
         Name of the Softmax op -> (samples, *op.shape) float32.
     """
-    results = {}
-    for op in graph.ops:
-        if isinstance(op, Softmax):
-            values = to_values(codes[op.inputs[0]], graph[op.inputs[0]].format)
-            results[op.name] = np.asarray(tf.nn.softmax(tf.constant(values.astype(np.float32))))
-    return results
+    softmaxes = [op for op in graph.ops if isinstance(op, Softmax)]
+    inputs = {op.name: to_values(codes[op.inputs[0]], graph[op.inputs[0]].format) for op in softmaxes}
+    return {name: np.asarray(tf.nn.softmax(tf.constant(x.astype(np.float32)))) for name, x in inputs.items()}
 
 
 def _only_double(call: Call) -> bool:
@@ -155,11 +140,6 @@ def _before_softmax(op: Softmax, calls: Topology) -> str:
     raise AssertionError(f"{op.name}: none of {op.layers} is a softmax")
 
 
-def _port_values(graph: IntGraph, codes: Codes, dtype: type[np.floating[Any]]) -> list[NDArray[Any]]:
-    parts = graph.split_port(codes)
-    return [to_values(parts[op.name], op.format).astype(dtype) for op in graph.inputs]
-
-
 def _outputs(
     calls: Topology, functions: Mapping[str, Function], taps: list[str], inputs: list[NDArray[Any]]
 ) -> list[NDArray[Any]]:
@@ -179,10 +159,7 @@ def _outputs(
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-_KerasLayer: Any = keras.layers.Layer
-
-
-class _Flat(_KerasLayer):  # type: ignore[misc]
+class _Flat(keras.layers.Layer):  # type: ignore[misc]
     """All calls of a model in their order: nested models, where layers may share a name, laid flat."""
 
     def __init__(self, calls: Topology, functions: Mapping[str, Function], taps: list[str]) -> None:
@@ -206,15 +183,15 @@ def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[st
     return [tensors[name] for name in taps]
 
 
-def _own_functions(model: Any, calls: Topology, without_softmax: set[str]) -> dict[str, Function]:
-    """Return the calls of the model's own layers; those in `without_softmax` leave off a softmax they end with."""
+def _own_functions(model: Any, calls: Topology, taps: Mapping[str, str]) -> dict[str, Function]:
+    """Return the calls of the model's own layers; those that are tapped leave off a softmax they end with."""
     layers = layers_by_path(model)
     functions: dict[str, Function] = {}
     for call in calls.calls:
         if call.class_name != "InputLayer":
             layer = layers[call.layer]
             softmax = getattr(getattr(layer, "activation", None), "__name__", "") == "softmax"
-            functions[call.name] = _linear(layer) if softmax and call.name in without_softmax else layer
+            functions[call.name] = _linear(layer) if softmax and call.name in taps.values() else layer
     return functions
 
 
@@ -261,14 +238,15 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
     """Return one layer in float64; slopes that are no op of the graph but part of a table are float32."""
     class_name, config = call.class_name.removeprefix("Q"), dict(call.config)
     if "scale" in arrays:
-        return _affine(arrays["scale"].astype(np.float64), arrays["offset"].astype(np.float64))
+        scale, offset = arrays["scale"].astype(np.float64), arrays["offset"].astype(np.float64)
+        return lambda x: x * scale + offset
     if class_name == "Activation":
         return _double_activation(call)
     sloping = class_name == "LeakyReLU" or (class_name == "ReLU" and bool(config.get("negative_slope")))
     if class_name in ("ELU", "ThresholdedReLU") or (sloping and not exact):
         return _single(layer_function(class_name, config))
     if class_name == "Softmax":
-        return _same
+        return tf.identity  # type: ignore[no-any-return]
     if class_name == "Average":
         return _average
     if "kernel" in arrays or "pointwise_kernel" in arrays:
@@ -285,7 +263,7 @@ def _double_activation(call: Call) -> Function:
     entry = call.config.get("activation")
     quantizer = parse_quantizer(entry)
     if quantizer is None or quantizer.name == "softmax":
-        return _same
+        return tf.identity  # type: ignore[no-any-return]
     if quantizer.name == "relu":
         return tf.nn.relu  # type: ignore[no-any-return]
     cast = None if quantizer.name in FUNCTIONS else activation_cast(quantizer, "activation")
@@ -303,9 +281,8 @@ def cast_values(cast: Cast) -> Function:
     """
     rounding = ROUNDINGS.get(cast.rounding)
     if rounding is None or cast.overflow not in (Overflow.SAT, Overflow.SAT_SYM) or cast.divisor != 1:
-        raise UnsupportedError(
-            f"{cast.cpp} is no activation quantizer", remedy="use AP_RND_CONV, AP_RND or AP_TRN, and AP_SAT"
-        )
+        remedy = "use AP_RND_CONV, AP_RND or AP_TRN, and AP_SAT"
+        raise UnsupportedError(f"{cast.cpp} is no activation quantizer", remedy=remedy)
     steps, limits = 2.0**cast.format.frac_bits, (float(cast.lowest_code), float(cast.format.max_code))
     return lambda x: tf.clip_by_value(rounding(x * steps), *limits) / steps
 
@@ -360,10 +337,6 @@ def _average(inputs: Any) -> Any:
     return tf.cast(tf.cast(total, tf.float32) * (np.float32(1) / np.float32(len(inputs))), tf.float64)
 
 
-def _affine(scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Function:
-    return lambda x: x * scale + offset
-
-
 def _single(function: Function) -> Function:
     """Return a float32 function as one of float64."""
     return lambda x: tf.cast(function(tf.cast(x, tf.float32)), tf.float64)
@@ -371,7 +344,3 @@ def _single(function: Function) -> Function:
 
 def _composed(first: Function, second: Function) -> Function:
     return lambda x: second(first(x))
-
-
-def _same(x: Any) -> Any:
-    return x

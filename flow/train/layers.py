@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from flow.train import load_tensorflow
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
-_modules = load_tensorflow()
-tf, qkeras = _modules.tf, _modules.qkeras
-_KerasBatchNormalization: Any = _modules.keras.layers.BatchNormalization
+keras: Any
+tf, keras, qkeras = load_tensorflow()
 
 EPSILON = 2.0**-10
 """A power of two, so that `(1 - EPSILON) + EPSILON == 1` in float32 and a folded layer is reproduced exactly."""
 
 
-class FixedBatchNormalization(_KerasBatchNormalization):  # type: ignore[misc]
+class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Normalize over the batch with a quantized scale and offset: `y = x * scale + offset`, per channel.
 
     `scale = scale_quantizer(gamma / sqrt(var + epsilon))` and `offset = offset_quantizer(beta - mean * scale)`, with
@@ -71,11 +70,11 @@ class FixedBatchNormalization(_KerasBatchNormalization):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` takes."""
-        return {
-            **super().get_config(),
-            "scale_quantizer": _serialized(self.scale_quantizer),
-            "offset_quantizer": _serialized(self.offset_quantizer),
+        quantizers = {"scale_quantizer": self.scale_quantizer, "offset_quantizer": self.offset_quantizer}
+        described = {
+            key: {"class_name": type(value).__name__, "config": value.get_config()} for key, value in quantizers.items()
         }
+        return {**super().get_config(), **described}
 
     def _scale_and_offset(self, mean: Any, variance: Any) -> tuple[Any, Any]:
         scale = self.scale_quantizer(self.gamma / tf.sqrt(variance + self.epsilon))
@@ -92,10 +91,5 @@ def _quantizer(identifier: Any) -> Any:
     if not isinstance(identifier, Mapping):
         return identifier
     ours: dict[str, Any] = {"quantized_po2_zero": quantized_po2_zero, "quantized_grid": quantized_grid}
-    if identifier["class_name"] in ours:
-        return ours[identifier["class_name"]].from_config(identifier["config"])
-    return getattr(qkeras, identifier["class_name"]).from_config(identifier["config"])
-
-
-def _serialized(quantizer: Any) -> dict[str, Any]:
-    return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}
+    name = identifier["class_name"]
+    return (ours[name] if name in ours else getattr(qkeras, name)).from_config(identifier["config"])

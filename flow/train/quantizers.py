@@ -12,16 +12,14 @@ from typing import Any
 from flow.errors import SpecError
 from flow.train import load_tensorflow
 
-_modules = load_tensorflow()
-tf = _modules.tf
-_QKerasPo2: Any = _modules.qkeras.quantized_po2
-_QKerasQuantizer: Any = _modules.qkeras.BaseQuantizer
+qkeras: Any
+tf, _, qkeras = load_tensorflow()
 
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23  # IEEE 754 binary32
 _SQRT2_MANTISSA = 0x3504F3  # of float32(sqrt(2)), which lies just below sqrt(2): no tie can arise
 
 
-class quantized_po2_zero(_QKerasPo2):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
+class quantized_po2_zero(qkeras.quantized_po2):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
     """Quantize to the nearest power of two on a log scale, or to exact zero.
 
     As QKeras' `quantized_po2`, which has no zero: there `|x| < 2**min_exp` becomes `2**min_exp` and 0 becomes
@@ -46,11 +44,7 @@ class quantized_po2_zero(_QKerasPo2):  # type: ignore[misc]  # noqa: N801 - QKer
     _max_exp: int
 
     def __init__(
-        self,
-        bits: int = 4,
-        max_value: float | None = None,
-        min_exp: int | None = None,
-        max_exp: int | None = None,
+        self, bits: int = 4, max_value: float | None = None, min_exp: int | None = None, max_exp: int | None = None
     ) -> None:
         super().__init__(bits=bits, max_value=max_value)
         if max_value is not None:
@@ -88,7 +82,7 @@ class quantized_po2_zero(_QKerasPo2):  # type: ignore[misc]  # noqa: N801 - QKer
         return f"quantized_po2_zero({self.bits},min_exp={self.min_exp},max_exp={self.max_exp})"
 
 
-class quantized_grid(_QKerasQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
+class quantized_grid(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
     """Round half to even to a signed fixed-point grid, and clamp.
 
     Args:

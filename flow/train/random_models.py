@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flow.train.random_drafts import Draft
-from flow.train.random_layers import block, join
+from flow.train.random_layers import Draft, block, join
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,19 +25,15 @@ import h5py
 
 from flow.errors import FlowError, ModelFileError, UnsupportedError, at
 from flow.frontend.keras import LAYERS
-from flow.frontend.keras.keras3 import as_keras_2
 from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
-from flow.frontend.keras.topology import MAX_DEPTH, MODELS, topology
+from flow.frontend.keras.topology import MAX_DEPTH, MODELS, as_keras_2, topology
 from flow.frontend.trained import TrainedModel
 from flow.ir.names import identifier
 from flow.train import complaint, load_tensorflow, quiet_warnings
-from flow.train.freeze import layers_by_path, quantized_weights, revived
-from flow.train.rebuild import custom_objects
+from flow.train.freeze import custom_objects, layers_by_path, quantized_weights, revived
 
-_modules = load_tensorflow()
-tf: Any = _modules.tf
-keras: Any = _modules.keras
-qkeras: Any = _modules.qkeras
+qkeras: Any
+tf, keras, qkeras = load_tensorflow()
 
 HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 KERAS_WEIGHTS = "model.weights.h5"
@@ -80,7 +76,9 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
     """
     with at(file=path), quiet_warnings():
         config, weights_file = _configuration(path, weights)
-        _refuse_code(config)
+        for code in (name for name in _class_names(config) if short_name(name) in RUNS_CODE):
+            remedy = "it is not run, and has no exact integer form: replace it by layers of the list in the README"
+            raise ModelFileError(f"holds a {code} layer, which is code", remedy=remedy)
         _refuse_unknown_layers(config)
         class_name = short_name(str(config["class_name"]))
         topology(class_name, config["config"])  # Keras waits for ever for what nothing gives
@@ -91,14 +89,13 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
             raise
         except Exception as error:  # Keras and HDF5 fail in many ways
             raise ModelFileError(f"Keras 2 cannot load this model: {complaint(error)}") from error
-        weights_read = quantized_weights(model)
-        name = identifier(path.name.split(".")[0] if path.is_file() else path.resolve().name, ())
+        arrays = quantized_weights(model)
         trained = TrainedModel(
-            name=name,
+            name=identifier(path.name.split(".")[0] if path.is_file() else path.resolve().name, ()),
             class_name=class_name,
             config=config["config"],
-            weights=weights_read,
-            warnings=tuple(revived(model, weights_read)),
+            weights=arrays,
+            warnings=tuple(revived(model, arrays)),
             provenance={"file": path.name},
         )
     return KerasModel(model, trained)
@@ -118,9 +115,8 @@ def _configuration(path: Path, weights: Path | None) -> tuple[Mapping[str, Any],
             with h5py.File(path, "r") as file:
                 text = file.attrs.get("model_config")
             if text is None:
-                raise ModelFileError(
-                    "holds weights only", remedy=f"give the configuration: arch.json --weights {path.name}"
-                )
+                remedy = f"give the configuration: arch.json --weights {path.name}"
+                raise ModelFileError("holds weights only", remedy=remedy)
             return _parsed(text), path
         if magic.startswith(ZIP_MAGIC):
             with zipfile.ZipFile(path) as archive:
@@ -199,15 +195,6 @@ def _saved_model_config(path: Path) -> Mapping[str, Any]:
     return _parsed(roots[0])
 
 
-def _refuse_code(config: Any) -> None:
-    for class_name in _class_names(config):
-        if short_name(class_name) in RUNS_CODE:
-            raise ModelFileError(
-                f"holds a {class_name} layer, which is code",
-                remedy="it is not run, and has no exact integer form: replace it by layers of the list in the README",
-            )
-
-
 def _class_names(config: Any) -> Iterator[str]:
     waiting = [config]
     while waiting:
@@ -261,23 +248,15 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
         if key == "activation" or key.endswith("quantizer"):
             quantizer = parse_quantizer(value)
             if quantizer is not None and quantizer.name not in KNOWN:
-                raise UnsupportedError(
-                    f"{key} {quantizer.name!r} is not supported", remedy=f"use one of {', '.join(map(repr, KNOWN))}"
-                )
-            value = None if quantizer is None else quantizer.args
-            _refuse_huge_arguments(key, value or {})
+                remedy = f"use one of {', '.join(map(repr, KNOWN))}"
+                raise UnsupportedError(f"{key} {quantizer.name!r} is not supported", remedy=remedy)
+            value = {} if quantizer is None else quantizer.args
+            for count in ("bits", "integer", "number_of_unrolls"):  # QKeras raises 2 to these, or counts to them
+                if isinstance(value.get(count), int | float) and not abs(value[count]) <= QUANTIZER_COUNT:
+                    remedy = "use fewer bits or steps"
+                    raise UnsupportedError(f"{count} is not within {QUANTIZER_COUNT}", field=key, remedy=remedy)
         for inner in () if key == "dtype" else _class_names(value):
             raise UnsupportedError(f"{key} holds an object of class {inner!r}, which is not known")
-
-
-def _refuse_huge_arguments(key: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse counts that QKeras raises 2 to, or counts to, while it makes a quantizer."""
-    for name in ("bits", "integer", "number_of_unrolls"):
-        value = arguments.get(name)
-        if isinstance(value, int | float) and not abs(value) <= QUANTIZER_COUNT:
-            raise UnsupportedError(
-                f"{name} is not within {QUANTIZER_COUNT}", field=key, remedy="use fewer bits or steps"
-            )
 
 
 def _load(config: Mapping[str, Any], weights: Path) -> Any:
@@ -303,9 +282,8 @@ def _within(room: int) -> Callable[..., Any]:
         nonlocal taken
         taken += 4 * math.prod(size or 0 for size in kwargs.get("shape") or ())
         if taken > room:
-            raise ModelFileError(
-                f"its layers declare more weights than a file of this size holds ({room} bytes at most)"
-            )
+            what = f"its layers declare more weights than a file of this size holds ({room} bytes at most)"
+            raise ModelFileError(what)
         return next_creator(**kwargs)
 
     return make
@@ -324,10 +302,8 @@ def _refuse_unusual_numbers(path: Path, room: int) -> None:
                 raise ModelFileError(f"{name!r} holds {item.dtype}, not numbers")
             taken += item.dtype.itemsize * (item.size or 0)
             if taken > room:
-                raise ModelFileError(
-                    f"{name!r} declares an array of shape {item.shape}, more than a file of this size holds "
-                    f"({room} bytes at most)"
-                )
+                declared = f"{name!r} declares an array of shape {item.shape}"
+                raise ModelFileError(f"{declared}, more than a file of this size holds ({room} bytes at most)")
 
     with h5py.File(path, "r") as file:
         link = file.visititems_links(lambda name, link: name if isinstance(link, h5py.ExternalLink) else None)
@@ -342,11 +318,8 @@ def _refuse_huge_tensors(model: Any) -> None:
             for shape in tf.nest.flatten(tf.nest.map_structure(tf.TensorShape, node.output_shapes)):
                 values = math.prod(size or 1 for size in (shape.as_list() if shape.rank is not None else []))
                 if values > TENSOR_VALUES:
-                    raise UnsupportedError(
-                        f"its output of shape {tuple(shape)} has more than {TENSOR_VALUES} values",
-                        layer=path,
-                        remedy="use smaller inputs or strides",
-                    )
+                    what = f"its output of shape {tuple(shape)} has more than {TENSOR_VALUES} values"
+                    raise UnsupportedError(what, layer=path, remedy="use smaller inputs or strides")
 
 
 def _named_for_keras(weights: Path, scratch: Path, room: int) -> Path:

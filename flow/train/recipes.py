@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
 
@@ -13,14 +12,12 @@ from numpy.typing import NDArray
 
 from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.freeze import quantized_weights
+from flow.train.freeze import custom_objects, layers_by_path, quantized_weights
 from flow.train.random_layers import EPSILON
 from flow.train.random_models import Recipe
 from flow.train.reader import READERS, KerasModel
-from flow.train.rebuild import custom_objects
 
-_modules = load_tensorflow()
-keras: Any = _modules.keras
+keras = load_tensorflow().keras
 
 STEP = 2.0**-4
 """Biases and offsets without a quantizer are multiples of this."""
@@ -36,7 +33,7 @@ def from_recipe(recipe: Recipe) -> KerasModel:
     config = copy.deepcopy(dict(recipe.config))
     text = json.dumps({"class_name": "Functional", "config": config})
     model = keras.models.model_from_json(text, custom_objects={**custom_objects(), **READERS})
-    for layer in _layers(model):
+    for layer in layers_by_path(model).values():
         layer.set_weights([_values(recipe.seed, layer, variable) for variable in layer.weights])
     trained = TrainedModel(name=recipe.name, class_name="Functional", config=config, weights=quantized_weights(model))
     return KerasModel(model, trained)
@@ -45,14 +42,6 @@ def from_recipe(recipe: Recipe) -> KerasModel:
 def forget() -> None:
     """Free what TensorFlow keeps of the models made before."""
     keras.backend.clear_session()
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
-        elif layer.weights:
-            yield layer
 
 
 def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
@@ -74,15 +63,13 @@ def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
         return exact[name].astype(np.float32)
     if name == "iteration":
         return np.asarray(variable)
-    quantized = any(
-        getattr(layer, key, None) for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-    )
-    return _kernel(rng, shape, quantized).astype(np.float32)
+    quantizers = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+    if not any(getattr(layer, key, None) for key in quantizers):  # only what is exact without a quantizer
+        return (rng.integers(-7, 8, shape) * 2.0**-3).astype(np.float32)
+    return _kernel(rng, shape).astype(np.float32)
 
 
-def _kernel(rng: np.random.Generator, shape: tuple[int, ...], quantized: bool) -> NDArray[np.floating[Any]]:
-    if not quantized:  # only what is exact without a quantizer
-        return rng.integers(-7, 8, shape) * 2.0**-3
+def _kernel(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
     kind = rng.integers(5)
     weight: NDArray[np.floating[Any]] = np.asarray(rng.normal(0, [0.1, 0.5, 1.0, 4.0, 0.5][kind], shape))
     if kind == 4:  # on and between the steps of most grids

@@ -2,12 +2,13 @@
 
 A spec names its layers one by one, in order. Formats are written as in `flow.ir.fixed.FixedFormat`
 (`{ signed = true, int_bits = 2, frac_bits = 5 }`), exponent ranges as `{ min_exponent = -6, max_exponent = 0 }`.
-A spec with a `[float]` table is of a float model: it names a topology of `flow.train.topologies` and no formats.
+A spec with a `[float]` table is of a float model: it names a topology of `flow.train.build` and no formats.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,22 +119,27 @@ class PruneSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec:
+class FloatTrainSpec:
     """How to train: Adam with a cosine learning rate.
 
     Attributes:
         epochs: passes over the training split.
         batch_size: samples per step.
         learning_rate: at the first step; it falls to zero at the last one.
-        frozen_epochs: of `epochs`, how many last ones train with batch normalization's moving statistics.
-        seed: of the weights, the shuffling and the split.
+        seed: of the weights, the shuffling, the split and the calibration samples.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
-    frozen_epochs: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpec(FloatTrainSpec):
+    """How to train a quantized model; `frozen_epochs` last ones use batch normalization's moving statistics."""
+
+    frozen_epochs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,30 +171,13 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FloatTrainSpec:
-    """How to train a float model: Adam with a cosine learning rate.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: samples per step.
-        learning_rate: at the first step; it falls to zero at the last one.
-        seed: of the weights, the shuffling and the calibration samples.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FloatSpec:
     """A float model, to be quantized after training, and how to train it.
 
     Attributes:
         name, description, dataset: as of a `ModelSpec`.
         input_shape: of one sample.
-        topology: a key of `flow.train.topologies.TOPOLOGIES`.
+        topology: a key of `flow.train.build.TOPOLOGIES`.
         task: "classification" (logits, one per class) or "reconstruction" (the input again).
         train: how to train it.
     """
@@ -202,16 +191,12 @@ class FloatSpec:
     train: FloatTrainSpec
 
     def __post_init__(self) -> None:
-        if self.task != TASK_OF_TOPOLOGY[self.topology]:
-            raise SpecError(
-                f"float.task '{self.task}' does not go with topology '{self.topology}'",
-                remedy=f"expected {TASK_OF_TOPOLOGY[self.topology]}",
-            )
+        unfit = f"does not go with topology '{self.topology}'"
+        if self.task != (task := TASK_OF_TOPOLOGY[self.topology]):
+            raise SpecError(f"float.task '{self.task}' {unfit}", remedy=f"expected {task}")
         if len(self.input_shape) != (rank := RANK_OF_TOPOLOGY[self.topology]):
-            raise SpecError(
-                f"input.shape {self.input_shape} does not go with topology '{self.topology}'",
-                remedy=f"expected {'(features,)' if rank == 1 else '(height, width, channels)'}",
-            )
+            expected = "(features,)" if rank == 1 else "(height, width, channels)"
+            raise SpecError(f"input.shape {self.input_shape} {unfit}", remedy=f"expected {expected}")
 
 
 def load_spec(path_or_name: str | Path) -> ModelSpec | FloatSpec:
@@ -233,9 +218,7 @@ def load_spec(path_or_name: str | Path) -> ModelSpec | FloatSpec:
     path = Path(path_or_name)
     if path.is_dir() and (path / SPEC_TOML).is_file():
         path = path / SPEC_TOML
-    elif path.suffix == ".toml" or path.is_file():
-        pass
-    else:
+    elif path.suffix != ".toml" and not path.is_file():
         path = find_model_dir(str(path_or_name)) / SPEC_TOML
     table = read_toml(path)
     try:
@@ -251,8 +234,7 @@ def model_search_path() -> tuple[Path, ...]:
     """
     package = Path(__file__).resolve().parents[1]
     named = os.environ.get("FLOW_MODELS_DIR")
-    places = ([Path(named)] if named else []) + [Path("models"), package.parent / "models", package / "models"]
-    return tuple(places)
+    return (*([Path(named)] if named else []), Path("models"), package.parent / "models", package / "models")
 
 
 def find_model_dir(name: str) -> Path:
@@ -285,13 +267,9 @@ def _model(table: Table) -> ModelSpec:
         ),
         layers=tuple(_layer(row) for row in table.tables("layers")),
         prune=PruneSpec(
-            begin_epoch=prune.integer("begin_epoch", 0, 9999),
-            end_epoch=prune.integer("end_epoch", 1, 9999),
+            begin_epoch=prune.integer("begin_epoch", 0, 9999), end_epoch=prune.integer("end_epoch", 1, 9999)
         ),
-        train=TrainSpec(
-            **_schedule(train),
-            frozen_epochs=train.integer("frozen_epochs", 0, 9999),
-        ),
+        train=TrainSpec(**_schedule(train), frozen_epochs=train.integer("frozen_epochs", 0, 9999)),
     )
     for part in (table, train, prune, entry):
         part.close()
@@ -325,27 +303,18 @@ def _schedule(train: Table) -> dict[str, Any]:
 
 
 def _layer(table: Table) -> LayerSpec:
-    kinds = {
-        "dense": _dense,
-        "conv2d": _conv2d,
-        "batch_norm": _batch_norm,
-        "relu": _relu,
-        "max_pool2d": _max_pool2d,
-        "flatten": _flatten,
-    }
-    layer = kinds[table.text("kind", tuple(kinds))](table)
+    layer = LAYERS[table.text("kind", tuple(LAYERS))](table)
     table.close()
     return layer
 
 
-def _dense(table: Table) -> LayerSpec:
-    return DenseSpec(
-        name=table.name("name"),
-        units=table.integer("units", 1, 65536),
-        kernel=_po2(table, "kernel"),
-        bias=_format(table, "bias", signed=True) if table.has("bias") else None,
-        sparsity=table.number("sparsity", 0.0, 1.0),
-    )
+def _weights(table: Table) -> dict[str, Any]:
+    """Return what dense layers and convolutions say of their weights."""
+    return {
+        "kernel": _po2(table, "kernel"),
+        "bias": _format(table, "bias", signed=True) if table.has("bias") else None,
+        "sparsity": table.number("sparsity", 0.0, 1.0),
+    }
 
 
 def _conv2d(table: Table) -> LayerSpec:
@@ -355,9 +324,7 @@ def _conv2d(table: Table) -> LayerSpec:
         kernel_size=_pair(table, "kernel_size"),
         strides=_pair(table, "strides") if table.has("strides") else (1, 1),
         padding=table.text("padding", ("valid", "same")) if table.has("padding") else "valid",
-        kernel=_po2(table, "kernel"),
-        bias=_format(table, "bias", signed=True) if table.has("bias") else None,
-        sparsity=table.number("sparsity", 0.0, 1.0),
+        **_weights(table),
     )
 
 
@@ -368,16 +335,17 @@ def _batch_norm(table: Table) -> LayerSpec:
     return BatchNormSpec(name=name, scale=scale, offset=_format(table, "offset", signed=True))
 
 
-def _relu(table: Table) -> LayerSpec:
-    return ReluSpec(name=table.name("name"), format=_format(table, "format", signed=False))
-
-
-def _max_pool2d(table: Table) -> LayerSpec:
-    return MaxPool2DSpec(name=table.name("name"), size=_pair(table, "size"))
-
-
-def _flatten(table: Table) -> LayerSpec:
-    return FlattenSpec(name=table.name("name"))
+LAYERS: Mapping[str, Callable[[Table], LayerSpec]] = {
+    "dense": lambda table: DenseSpec(
+        name=table.name("name"), units=table.integer("units", 1, 65536), **_weights(table)
+    ),
+    "conv2d": _conv2d,
+    "batch_norm": _batch_norm,
+    "relu": lambda table: ReluSpec(name=table.name("name"), format=_format(table, "format", signed=False)),
+    "max_pool2d": lambda table: MaxPool2DSpec(name=table.name("name"), size=_pair(table, "size")),
+    "flatten": lambda table: FlattenSpec(name=table.name("name")),
+}
+"""`kind` of a layer -> what reads its table."""
 
 
 def _pair(table: Table, name: str) -> tuple[int, int]:
@@ -401,13 +369,10 @@ def _format(table: Table, name: str, signed: bool | None = None) -> FixedFormat:
     int_bits, frac_bits = part.integer("int_bits", -24, 24), part.integer("frac_bits", -24, 24)
     part.close()
     if signed is not None and signed != is_signed:
-        raise SpecError(
-            f"key '{part.where}.signed' is {str(is_signed).lower()}", remedy=f"expected {str(signed).lower()}"
-        )
-    if not 1 + is_signed <= is_signed + int_bits + frac_bits <= 24:
-        raise SpecError(
-            f"key '{part.where}' has {is_signed + int_bits + frac_bits} bits", remedy="expected 1 to 24 and a sign"
-        )
+        what, remedy = f"key '{part.where}.signed' is {str(is_signed).lower()}", f"expected {str(signed).lower()}"
+        raise SpecError(what, remedy=remedy)
+    if not 1 + is_signed <= (bits := is_signed + int_bits + frac_bits) <= 24:
+        raise SpecError(f"key '{part.where}' has {bits} bits", remedy="expected 1 to 24 and a sign")
     return FixedFormat(is_signed, int_bits, frac_bits)
 
 

@@ -26,14 +26,11 @@ try:
 except ToolMissingError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-from flow.train.build import build_float, build_quantized
+from flow.train.build import TOPOLOGIES, build_float, build_quantized, build_topology
 from flow.train.fit import train
-from flow.train.fit_float import train_float
-from flow.train.freeze import freeze, quantized_weights, sparsity
+from flow.train.freeze import custom_objects, freeze, keras_model, quantized_weights, sparsity
 from flow.train.layers import EPSILON, FixedBatchNormalization
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
-from flow.train.rebuild import custom_objects, keras_model
-from flow.train.topologies import TOPOLOGIES, build_topology
 
 tf, keras, qkeras = load_tensorflow().tf, load_tensorflow().keras, load_tensorflow().qkeras
 MODELS = REPOSITORY / "models"
@@ -300,7 +297,7 @@ def test_interrupted_training_leaves_nothing(
         (directory / "trained.json").write_text("{")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flow.train.artefacts.save_trained", interrupted)
+    monkeypatch.setattr("flow.train.fit.save_trained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(spec, tmp_path, epochs=1, dataset=stand_in)
     assert list(tmp_path.iterdir()) == []
@@ -353,7 +350,7 @@ def pictures(shape: tuple[int, ...]) -> Dataset:
 
 def test_a_float_model_is_written_as_it_is(tmp_path: Path) -> None:
     spec, data = float_spec("mobile", (12, 12, 1)), pictures((12, 12, 1))
-    made = train_float(spec, tmp_path, epochs=3, dataset=data)
+    made = train(spec, tmp_path, epochs=3, dataset=data)
     stored = load_trained(tmp_path)
     assert stored.digest() == made.digest() and stored.metrics == made.metrics
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trained.json", "trained.npz"]
@@ -368,8 +365,8 @@ def test_a_float_model_is_written_as_it_is(tmp_path: Path) -> None:
 
 def test_an_autoencoder_is_measured_by_its_error(tmp_path: Path) -> None:
     data = pictures((48,))
-    trained = train_float(float_spec("autoencoder", (48,)), tmp_path, dataset=data)
-    again = train_float(float_spec("autoencoder", (48,)), tmp_path, dataset=data)
+    trained = train(float_spec("autoencoder", (48,)), tmp_path, dataset=data)
+    again = train(float_spec("autoencoder", (48,)), tmp_path, dataset=data)
     assert again.digest() == trained.digest() and again.metrics == trained.metrics  # reproducible
     assert set(trained.metrics) == {"reconstruction_mse"} and trained.verification_labels is None
     assert 0 < trained.metrics["reconstruction_mse"] < np.mean(np.square(data.x_test))
@@ -401,9 +398,9 @@ def test_topologies(topology: str, shape: tuple[int, ...]) -> None:
 
 def test_wrong_use_of_train_float(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="little: epochs is 0; expected at least 1"):
-        train_float(float_spec("mobile", (12, 12, 1)), tmp_path, epochs=0)
+        train(float_spec("mobile", (12, 12, 1)), tmp_path, epochs=0)
     with pytest.raises(DataError, match=r"inputs of 'pictures' have shape \(12, 12, 1\), not \(28, 28, 1\)"):
-        train_float(float_spec("mobile", (28, 28, 1)), tmp_path, dataset=pictures((12, 12, 1)))
+        train(float_spec("mobile", (28, 28, 1)), tmp_path, dataset=pictures((12, 12, 1)))
 
 
 # TensorFlow

@@ -25,10 +25,6 @@ SLOPE_BITS = 16
 """Widest slope below zero that is multiplied; others go into the table of the quantizer behind them."""
 
 
-def _activate(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> Tensor:
-    return activate(builder, layer, inputs[0])
-
-
 def activate(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
     """Do what a layer does to each element at its end."""
     if layer.activation is None:
@@ -39,10 +35,6 @@ def activate(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
 def later(tensor: Tensor, function: Function) -> Tensor:
     """Leave an element-wise function to the table of the quantizer behind it."""
     return replace(tensor, functions=(*tensor.functions, function))
-
-
-def _elementwise(builder: Builder, layer: Layer[Any], activation: layers.Elementwise, tensor: Tensor) -> Tensor:
-    return later(tensor, activation.function)
 
 
 def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer, tensor: Tensor) -> Tensor:
@@ -117,10 +109,8 @@ def softmax_exponentials(x: Op, fmt: FixedFormat) -> Codes:
         UnsupportedError: the input is too wide, or the format has a sign or too many bits.
     """
     if fmt.signed or x.format.width > SOFTMAX_BITS:
-        raise UnsupportedError(
-            f"the softmax has an input of {x.format} and an output of {fmt}",
-            remedy=f"its input may have {SOFTMAX_BITS} bits (quantize it), its output is unsigned",
-        )
+        remedy = f"its input may have {SOFTMAX_BITS} bits (quantize it), its output is unsigned"
+        raise UnsupportedError(f"the softmax has an input of {x.format} and an output of {fmt}", remedy=remedy)
     bits = fmt.width + SOFTMAX_GUARD_BITS
     if fmt.frac_bits < 0 or bits + max(fmt.frac_bits + 1, x.shape[-1].bit_length()) >= CODE_BITS - 2:
         raise UnsupportedError(f"the softmax has an output of {fmt}", remedy="use 0 to 24 fraction bits")
@@ -129,10 +119,13 @@ def softmax_exponentials(x: Op, fmt: FixedFormat) -> Codes:
 
 
 ACTIVATIONS: Mapping[type[Any], Callable[[Builder, Layer[Any], Any, Tensor], Tensor]] = {
-    layers.Elementwise: _elementwise,
+    layers.Activation: lambda builder, layer, activation, tensor: later(tensor, activation.function),
     layers.Relu: _relu,
     layers.LeakyRelu: _leaky_relu,
     layers.Quantizer: _quantizer,
     layers.Softmax: _softmax,
 }
-LAYERS: Mapping[type[layers.Settings], Handler] = {layers.Activate: _activate, layers.Prelu: _prelu}
+LAYERS: Mapping[type[layers.Settings], Handler] = {
+    layers.Activate: lambda builder, layer, inputs: inputs[0],
+    layers.Prelu: _prelu,
+}

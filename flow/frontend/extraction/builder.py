@@ -88,9 +88,9 @@ def kernel_codes(layer: Layer[Any], axes: int, key: str = "kernel", quantizer: s
     return kernel
 
 
-def bias_codes(layer: Layer[Any], channels: int, *, biased: bool) -> Constant:
+def bias_codes(layer: Layer[Any], channels: int) -> Constant:
     """Return the bias of a layer as codes: zeros if it has none."""
-    if not biased:
+    if not layer.settings.biased:
         return Constant.zeros(channels)
     bias = _weight_codes(layer, "bias", "bias_quantizer")
     if bias.codes.shape != (channels,):
@@ -196,22 +196,17 @@ class Builder:
         x = self.op(tensor)
         names = ", ".join(function.name for function in tensor.functions)
         if x.format.width > TABLE_INPUT_BITS:
-            raise UnsupportedError(
-                f"{names} of {x.format.width} bits",
-                remedy=f"tables have at most {TABLE_INPUT_BITS}: quantize its input first",
-            )
+            remedy = f"tables have at most {TABLE_INPUT_BITS}: quantize its input first"
+            raise UnsupportedError(f"{names} of {x.format.width} bits", remedy=remedy)
         if self.evaluate is None:
-            raise UnsupportedError(
-                f"{names} is a table that QKeras fills", remedy="pass evaluate=flow.train.functions.evaluate"
-            )
+            remedy = "pass evaluate=flow.train.functions.evaluate"
+            raise UnsupportedError(f"{names} is a table that QKeras fills", remedy=remedy)
         codes = np.arange(x.format.min_code, x.format.max_code + 1)
         reals = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
-        results = self.evaluate([function.source for function in tensor.functions], reals.astype(np.float32))
-        table = exact_codes(results)
+        table = exact_codes(self.evaluate([function.source for function in tensor.functions], reals.astype(np.float32)))
         if table.format.width > TABLE_VALUE_BITS:
-            raise UnsupportedError(
-                f"the values of {names} lie on no grid", remedy="put a quantizer (QActivation) behind it"
-            )
+            remedy = "put a quantizer (QActivation) behind it"
+            raise UnsupportedError(f"the values of {names} lie on no grid", remedy=remedy)
         starts, values = runs(codes, table.codes)
         cast = Cast(table.format)
         return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=(names,))
@@ -232,11 +227,7 @@ def window_over(x: Shape, rule: Padding | Margins, size: Shape, strides: Shape) 
     pads = []
     for axis, (length, span, step) in enumerate(zip(x, size, strides, strict=False)):
         total = max((-(-length // step) - 1) * step + span - length, 0)
-        edges = {
-            Padding.VALID: (0, 0),
-            Padding.SAME: (total // 2, total - total // 2),
-            Padding.CAUSAL: (span - 1, 0),
-        }
+        edges = {Padding.VALID: (0, 0), Padding.SAME: (total // 2, total - total // 2), Padding.CAUSAL: (span - 1, 0)}
         pads.append(edges[rule] if isinstance(rule, Padding) else rule[axis])
     window = Window(size, strides, tuple(pads))
     padded = window.padded(x)[:-1]

@@ -18,7 +18,7 @@ from typing import Any
 from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend import layers
 from flow.frontend.base import Evaluate, read
-from flow.frontend.extraction import activations, moves, pooling, products
+from flow.frontend.extraction import activations, moves, products
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
@@ -147,10 +147,9 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
         if before and not isinstance(layer.settings, layers.Identity):
             raise UnsupportedError(f"comes after the softmax '{before[0]}'", remedy="only a final softmax is supported")
         if layer in builder.absorbed.values():
-            tensor = inputs[0]
-        else:
-            tensor = LAYERS[type(layer.settings)](builder, layer, inputs)
-        return _named(builder, layer, inputs, tensor)
+            return _named(builder, layer, inputs, inputs[0])
+        tensor = LAYERS[type(layer.settings)](builder, layer, inputs)
+        return _named(builder, layer, inputs, activations.activate(builder, layer, tensor))
     except FlowError as error:
         raise error.at(**layer.place) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -216,14 +215,9 @@ def _port(builder: Builder, layer: Layer[layers.Port], inputs: Sequence[Tensor])
     if cast is not None:
         return builder.add(Input, layer, [], shape, cast)
     if builder.input_format is None:
-        raise UnsupportedError(
-            "the model does not quantize its input", remedy="give --input-format or inputs to derive it from"
-        )
+        remedy = "give --input-format or inputs to derive it from"
+        raise UnsupportedError("the model does not quantize its input", remedy=remedy)
     return builder.add(Input, layer, [], shape, Cast(builder.input_format, Rounding.RND_CONV, Overflow.SAT))
-
-
-def _nothing(builder: Builder, layer: Layer[layers.Identity], inputs: Sequence[Tensor]) -> Tensor:
-    return inputs[0]
 
 
 def _refused(builder: Builder, layer: Layer[layers.Refused], inputs: Sequence[Tensor]) -> Tensor:
@@ -234,9 +228,8 @@ LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.Port: _port,
     **products.LAYERS,
     **activations.LAYERS,
-    **pooling.LAYERS,
     **moves.LAYERS,
-    layers.Identity: _nothing,
+    layers.Identity: lambda builder, layer, inputs: inputs[0],
     layers.Refused: _refused,
 }
 """Kind of layer -> what it becomes."""

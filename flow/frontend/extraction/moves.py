@@ -63,28 +63,21 @@ def _reshape(builder: Builder, layer: Layer[layers.Reshape], inputs: Sequence[Te
         shape = tuple(math.prod(x.shape) // known if size == -1 else size for size in given)
     if math.prod(shape) != math.prod(x.shape):
         raise UnsupportedError(f"target_shape {shape} does not hold its input of shape {x.shape}")
-    out = builder.add(
-        Reshape, layer, [tensor], shape, Cast(x.format), fused=("flatten" if given is None else "reshape",)
-    )
+    word = "flatten" if given is None else "reshape"
+    out = builder.add(Reshape, layer, [tensor], shape, Cast(x.format), fused=(word,))
     return replace(out, divisor=tensor.divisor, functions=tensor.functions)
 
 
 def _move(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> Tensor:
     """Pad, crop, repeat or transpose: what the layer does to an array of positions, it does to the codes."""
-    tensor, x = inputs[0], builder.op(inputs[0])
-    if tensor.functions:
-        tensor = builder.plain(layer, tensor)
-        x = builder.op(tensor)
+    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else inputs[0]
+    x = builder.op(tensor)
     word, move = MOVES[type(layer.settings)]
     index = move(layer.settings, np.arange(math.prod(x.shape)).reshape(x.shape))
     if index.size == 0:
         raise UnsupportedError(f"leaves nothing of its input of shape {x.shape}")
     out = builder.add(Gather, layer, [tensor], index.shape, index=index, fused=(word.format(len(x.shape) - 1),))
     return replace(out, divisor=tensor.divisor)
-
-
-def _padded(pad: layers.Pad, index: Codes) -> Codes:
-    return np.pad(index, [*pad.margins, (0, 0)], constant_values=-1)
 
 
 def _cropped(crop: layers.Crop, index: Codes) -> Codes:
@@ -98,20 +91,12 @@ def _upsampled(upsample: layers.Upsample, index: Codes) -> Codes:
     return index
 
 
-def _permuted(permute: layers.Permute, index: Codes) -> Codes:
-    return np.asarray(index.transpose(permute.axes))
-
-
-def _repeated(repeat: layers.Repeat, index: Codes) -> Codes:
-    return np.asarray(np.tile(index, (repeat.count, 1)))
-
-
 MOVES: Mapping[type[layers.Settings], tuple[str, Callable[[Any, Codes], Codes]]] = {
-    layers.Pad: ("zeropadding{}d", _padded),
+    layers.Pad: ("zeropadding{}d", lambda pad, index: np.pad(index, [*pad.margins, (0, 0)], constant_values=-1)),
     layers.Crop: ("cropping{}d", _cropped),
     layers.Upsample: ("upsampling{}d", _upsampled),
-    layers.Permute: ("permute", _permuted),
-    layers.Repeat: ("repeatvector", _repeated),
+    layers.Permute: ("permute", lambda permute, index: index.transpose(permute.axes)),
+    layers.Repeat: ("repeatvector", lambda repeat, index: np.tile(index, (repeat.count, 1))),
 }
 """Kind -> what a report calls it, with how many axes there are besides channels; and what it does to an array."""
 

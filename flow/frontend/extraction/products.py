@@ -1,4 +1,4 @@
-"""Sums of products: dense, convolutions of all kinds, batch normalization."""
+"""Sums of products, and pooling: dense, convolutions of all kinds, batch normalization, the largest and the average."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from flow.errors import UnsupportedError
 from flow.frontend import layers
-from flow.frontend.extraction.activations import activate
 from flow.frontend.extraction.builder import (
     SPREAD,
     Builder,
@@ -24,8 +23,8 @@ from flow.frontend.extraction.builder import (
     window_over,
 )
 from flow.frontend.layers import Layer, Margins, Padding
-from flow.ir.fixed import Codes, Constant
-from flow.ir.graph import BatchNorm, Conv, Dense, Gather
+from flow.ir.fixed import Cast, Codes, Constant, exact_codes
+from flow.ir.graph import BatchNorm, Conv, Dense, Gather, MaxPool, Reshape, SumPool
 from flow.ir.windows import Shape, Window
 
 
@@ -36,10 +35,7 @@ def _dense(builder: Builder, layer: Layer[layers.Dense], inputs: Sequence[Tensor
     if n_in != x.shape[-1]:
         raise UnsupportedError(f"kernel {weight.codes.shape} does not fit its input of shape {x.shape}")
     check_outputs(units, "units", layer.settings.units)
-    bias = bias_codes(layer, units, biased=layer.settings.biased)
-    shape = (*x.shape[:-1], units)
-    out = builder.add(Dense, layer, [tensor], shape, weight=weight, bias=bias)
-    return activate(builder, layer, out)
+    return builder.add(Dense, layer, [tensor], (*x.shape[:-1], units), weight=weight, bias=bias_codes(layer, units))
 
 
 def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor]) -> Tensor:
@@ -47,15 +43,13 @@ def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor])
     kernel = kernel_codes(layer, settings.axes + 2)
     filters = kernel.codes.shape[-1]
     check_outputs(filters, "filters", settings.filters)
-    bias = bias_codes(layer, filters, biased=settings.biased)
-    return activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, bias, settings.groups))
+    return _convolve(builder, layer, inputs[0], kernel, bias_codes(layer, filters), settings.groups)
 
 
 def _depthwise(builder: Builder, layer: Layer[layers.DepthwiseConv], inputs: Sequence[Tensor]) -> Tensor:
-    settings, channels = layer.settings, builder.op(inputs[0]).shape[-1]
-    kernel = _by_channel(kernel_codes(layer, settings.axes + 2, quantizer="depthwise_quantizer"), channels)
-    bias = bias_codes(layer, kernel.codes.shape[-1], biased=settings.biased)
-    return activate(builder, layer, _convolve(builder, layer, inputs[0], kernel, bias, channels))
+    channels = builder.op(inputs[0]).shape[-1]
+    kernel = _by_channel(kernel_codes(layer, layer.settings.axes + 2, quantizer="depthwise_quantizer"), channels)
+    return _convolve(builder, layer, inputs[0], kernel, bias_codes(layer, kernel.codes.shape[-1]), channels)
 
 
 def _separable(builder: Builder, layer: Layer[layers.SeparableConv], inputs: Sequence[Tensor]) -> Tensor:
@@ -65,12 +59,11 @@ def _separable(builder: Builder, layer: Layer[layers.SeparableConv], inputs: Seq
     pointwise = kernel_codes(layer, axes, "pointwise_kernel", "pointwise_quantizer")
     filters = pointwise.codes.shape[-1]
     check_outputs(filters, "filters", settings.filters)
-    none = bias_codes(layer, depthwise.codes.shape[-1], biased=False)
+    none = Constant.zeros(depthwise.codes.shape[-1])
     between = _convolve(builder, layer, inputs[0], depthwise, none, channels, suffix="_depthwise")
     ones = (1,) * settings.axes
     single = replace(layer, settings=replace(settings, strides=ones, dilation=ones, padding=Padding.VALID))
-    bias = bias_codes(layer, filters, biased=settings.biased)
-    return activate(builder, layer, _convolve(builder, single, between, pointwise, bias, 1))
+    return _convolve(builder, single, between, pointwise, bias_codes(layer, filters), 1)
 
 
 def _by_channel(kernel: Constant, channels: int) -> Constant:
@@ -129,16 +122,16 @@ def _conv_transpose(builder: Builder, layer: Layer[layers.ConvTranspose], inputs
     index = np.arange(math.prod(x)).reshape(x)
     for axis in range(axes):
         places = _transposed_places(x[axis], weight.shape[axis], settings.strides[axis], settings.padding, extra[axis])
-        index = _picked(index, places, axis)
+        inside = np.expand_dims(places >= 0, tuple(range(1, index.ndim - axis)))
+        index = np.where(inside, np.take(index, np.maximum(places, 0), axis), -1)
     check_outputs(weight.shape[-2], "filters", settings.filters)
     flipped = np.flip(weight, tuple(range(axes))).swapaxes(-1, -2).copy()
     stuffed = builder.add(Gather, layer, [tensor], index.shape, suffix="_stuffed", index=index, fused=("stuff",))
     window = Window(flipped.shape[:-2], (1,) * axes, ((0, 0),) * axes)
     shape = (*window.positions(index.shape), flipped.shape[-1])
-    bias = bias_codes(layer, shape[-1], biased=settings.biased)
+    bias = bias_codes(layer, shape[-1])
     values: dict[str, Any] = {"weight": Constant(flipped, kernel.format), "bias": bias, "window": window}
-    conv = builder.add(Conv, layer, [stuffed], shape, fused=(f"conv{axes}d_transpose",), **values)
-    return activate(builder, layer, conv)
+    return builder.add(Conv, layer, [stuffed], shape, fused=(f"conv{axes}d_transpose",), **values)
 
 
 def _transposed_places(size: int, window: int, step: int, padding: Padding | Margins, extra: int | None) -> Codes:
@@ -155,12 +148,6 @@ def _transposed_places(size: int, window: int, step: int, padding: Padding | Mar
     return np.where((stuffed % step == 0) & (stuffed >= 0) & (stuffed < size * step), stuffed // step, -1)
 
 
-def _picked(index: Codes, places: Codes, axis: int) -> Codes:
-    """Return `index` with the given places along one axis, -1 where a place is negative."""
-    inside = np.expand_dims(places >= 0, tuple(range(1, index.ndim - axis)))
-    return np.where(inside, np.take(index, np.maximum(places, 0), axis), -1)
-
-
 def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequence[Tensor]) -> Tensor:
     tensor = builder.plain(layer, inputs[0])
     shape, axis = builder.op(tensor).shape, layer.settings.axis
@@ -173,6 +160,62 @@ def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequenc
     return builder.add(BatchNorm, layer, [tensor], shape, scale=scale, offset=offset)
 
 
+# -- pooling: the largest code of each window, and averages over real pixels
+
+
+def _max_pool(builder: Builder, layer: Layer[layers.MaxPool], inputs: Sequence[Tensor]) -> Tensor:
+    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else inputs[0]
+    x = builder.op(tensor)
+    window = _window(layer.settings, x.shape)
+    shape = (*window.positions(x.shape), x.shape[-1])
+    out = builder.add(MaxPool, layer, [tensor], shape, Cast(x.format), window=window)
+    return _without_axes(builder, layer, replace(out, divisor=tensor.divisor))
+
+
+def _average_pool(builder: Builder, layer: Layer[layers.AveragePool], inputs: Sequence[Tensor]) -> Tensor:
+    """Sums over real pixels, on a common denominator; what is left of it after powers of two waits as a divisor."""
+    tensor = builder.plain(layer, inputs[0])
+    x = builder.op(tensor)
+    window = _window(layer.settings, x.shape)
+    positions = window.positions(x.shape)
+    counts = window.counts(positions)
+    common = math.lcm(*(int(count) for count in np.unique(counts)))
+    weight = exact_codes((common // counts) / (common & -common))
+    divisor = common // (common & -common)
+    if layer.settings.scaled:
+        weight, divisor = _multiplied(layer, counts, window.pixels), 1
+    shape = (*positions, x.shape[-1])
+    out = builder.add(SumPool, layer, [tensor], shape, fused=("average",), window=window, weight=weight)
+    return _without_axes(builder, layer, replace(out, divisor=divisor))
+
+
+def _multiplied(layer: Layer[layers.AveragePool], counts: Codes, area: int) -> Constant:
+    """Return the weights of QKeras' average: the mean over real pixels, times the window's area, times a multiplier.
+
+    QKeras rounds each step to float32, which is exact for powers of two only.
+    """
+    if any(int(number) & (int(number) - 1) for number in (area, *np.unique(counts))):
+        remedy = "use a window of a power of two without padding, or no average_quantizer"
+        raise UnsupportedError(f"its average_quantizer multiplies a rounded average over {area} pixels", remedy=remedy)
+    return exact_codes(array_codes(layer, "multiplier").values.item() * area / counts)
+
+
+def _window(settings: layers.Pool, x: Shape) -> Window:
+    """Return the window of a pooling layer over an image of shape `x`."""
+    if settings.window is None:
+        return Window(x[:-1], x[:-1], ((0, 0),) * len(x[:-1]))
+    return window_over(x, settings.padding, settings.window, settings.strides)
+
+
+def _without_axes(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
+    """Drop the axes of one that a global pooling leaves, unless it keeps them."""
+    x = builder.op(tensor)
+    if layer.settings.window is not None or layer.settings.keepdims:
+        return tensor
+    out = builder.add(Reshape, layer, [tensor], x.shape[-1:], Cast(x.format), suffix="_flat")
+    return replace(out, divisor=tensor.divisor)
+
+
 LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.Dense: _dense,
     layers.Conv: _conv,
@@ -180,4 +223,6 @@ LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.SeparableConv: _separable,
     layers.ConvTranspose: _conv_transpose,
     layers.BatchNorm: _batchnorm,
+    layers.MaxPool: _max_pool,
+    layers.AveragePool: _average_pool,
 }

@@ -17,19 +17,11 @@ from flow.errors import UnsupportedError
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 
 _COMMON = ("use_stochastic_rounding", "scale_axis", "qnoise_factor", "var_name", "use_ste", "use_variables")
+_RELU_BOUND = ("relu_upper_bound", "is_quantized_clip", "qnoise_factor")
 _PO2 = ("use_stochastic_rounding", "quadratic_approximation", "log2_rounding", "qnoise_factor")
 POSITIONAL: Mapping[str, tuple[str, ...]] = {
     "quantized_bits": ("bits", "integer", "symmetric", "keep_negative", "alpha", *_COMMON),
-    "quantized_relu": (
-        "bits",
-        "integer",
-        "use_sigmoid",
-        "negative_slope",
-        "use_stochastic_rounding",
-        "relu_upper_bound",
-        "is_quantized_clip",
-        "qnoise_factor",
-    ),
+    "quantized_relu": ("bits", "integer", "use_sigmoid", "negative_slope", "use_stochastic_rounding", *_RELU_BOUND),
     "quantized_po2": ("bits", "max_value", *_PO2),
     "quantized_relu_po2": ("bits", "max_value", "negative_slope", *_PO2),
     "quantized_po2_zero": ("bits", "max_value"),
@@ -44,25 +36,11 @@ POSITIONAL: Mapping[str, tuple[str, ...]] = {
 }
 """Quantizers that are deterministic at inference, with their arguments in the order of the constructor."""
 RANDOM = ("bernoulli", "stochastic_round", "stochastic_round_po2")
+QKERAS_ONLY = ("smooth_sigmoid", "hard_tanh", "smooth_tanh", "binary_sigmoid", "binary_tanh")
+"""Functions of `qkeras.quantizers` that Keras does not have."""
 FUNCTIONS = (
-    "tanh",
-    "sigmoid",
-    "hard_sigmoid",
-    "elu",
-    "selu",
-    "softplus",
-    "softsign",
-    "exponential",
-    "gelu",
-    "swish",
-    "silu",
-    "mish",
-    "relu6",
-    "smooth_sigmoid",
-    "hard_tanh",
-    "smooth_tanh",
-    "binary_sigmoid",
-    "binary_tanh",
+    *("tanh", "sigmoid", "hard_sigmoid", "elu", "selu", "softplus", "softsign", "exponential"),
+    *("gelu", "swish", "silu", "mish", "relu6", *QKERAS_ONLY),
 )
 """Element-wise activations of Keras and QKeras that are no quantizers."""
 TIES_TO_EVEN = Rounding.RND_CONV
@@ -90,9 +68,9 @@ def parse_quantizer(entry: Any) -> QuantizerConfig | None:
         if not isinstance(args, Mapping):
             raise UnsupportedError(f"quantizer {entry['class_name']!r} has no readable configuration")
         return QuantizerConfig(short_name(entry["class_name"]), args)
-    if isinstance(entry, str):
-        return _parse_text(entry)
-    raise UnsupportedError(f"quantizer {entry!r} is neither a name nor a configuration")
+    if not isinstance(entry, str):
+        raise UnsupportedError(f"quantizer {entry!r} is neither a name nor a configuration")
+    return _parse_text(entry)
 
 
 def short_name(class_name: str) -> str:
@@ -147,20 +125,19 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> Cast | None:
             "or is no power of two",
             remedy="use alpha=1 or another power of two",
         )
-    if quantizer.name == "quantized_relu":
-        bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+    if quantizer.name not in ("quantized_relu", "quantized_bits"):
+        return None
+    bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+    if has_relu(quantizer):
         bounded = args.get("relu_upper_bound") and not args.get("is_quantized_clip", True)
         if args.get("use_sigmoid") or args.get("negative_slope") or bounded:
             return None
         return Cast(FixedFormat(False, integer, bits - integer), TIES_TO_EVEN, Overflow.SAT)
-    if quantizer.name == "quantized_bits":
-        bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
-        signed = bool(args.get("keep_negative", True))
-        if bits - signed < 1 or alpha not in (None, 1, 1.0):
-            return None
-        overflow = Overflow.SAT_SYM if args.get("symmetric") and signed else Overflow.SAT
-        return Cast(FixedFormat(signed, integer, bits - signed - integer), TIES_TO_EVEN, overflow)
-    return None
+    signed = bool(args.get("keep_negative", True))
+    if bits - signed < 1 or alpha not in (None, 1, 1.0):
+        return None
+    overflow = Overflow.SAT_SYM if args.get("symmetric") and signed else Overflow.SAT
+    return Cast(FixedFormat(signed, integer, bits - signed - integer), TIES_TO_EVEN, overflow)
 
 
 def has_relu(quantizer: QuantizerConfig) -> bool:
@@ -176,9 +153,8 @@ def _check_name(name: str, what: str) -> None:
     if name in RANDOM:
         raise UnsupportedError(f"{what} {name!r} is random at inference", remedy="use 'binary' or 'ternary'")
     if name not in POSITIONAL:
-        raise UnsupportedError(
-            f"{what} {name!r} is not supported", remedy=f"use one of {', '.join(map(repr, POSITIONAL))}"
-        )
+        remedy = f"use one of {', '.join(map(repr, POSITIONAL))}"
+        raise UnsupportedError(f"{what} {name!r} is not supported", remedy=remedy)
 
 
 def _check_known(quantizer: QuantizerConfig, what: str) -> None:

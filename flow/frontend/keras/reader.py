@@ -15,34 +15,19 @@ from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
 from flow.frontend import layers
-from flow.frontend.keras.keras3 import as_keras_2
-from flow.frontend.keras.quantizers import (
-    FUNCTIONS,
-    POSITIONAL,
-    RANDOM,
-    activation_cast,
-    check_weight_quantizer,
-    has_relu,
-    parse_quantizer,
-)
-from flow.frontend.keras.topology import Call, topology
+from flow.frontend.keras import quantizers
+from flow.frontend.keras.quantizers import parse_quantizer
+from flow.frontend.keras.topology import Call, as_keras_2, topology
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
 from flow.frontend.trained import TrainedModel
 
 Arrays = Mapping[str, NDArray[np.float32]]
 NO_OPS = (
-    "Identity",
-    "Dropout",
-    "ActivityRegularization",
-    "AlphaDropout",
-    "GaussianNoise",
-    "GaussianDropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
+    *("Identity", "Dropout", "ActivityRegularization", "AlphaDropout"),
+    *("GaussianNoise", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D"),
 )
 STOCK_BATCHNORMS = ("BatchNormalization", "QBatchNormalization")
 """Layers that round in float32."""
-RELU_KEYS = ("max_value", "negative_slope", "threshold")
 
 
 def read(model: TrainedModel) -> Network:
@@ -63,18 +48,12 @@ def read(model: TrainedModel) -> Network:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One layer as Keras wrote it, and its arrays."""
+    """One layer as Keras wrote it, its arrays, and how many tensors it reads."""
 
-    call: Call
+    class_name: str
+    config: Mapping[str, Any]
     arrays: Arrays
-
-    @property
-    def class_name(self) -> str:
-        return self.call.class_name
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return self.call.config
+    inputs: int
 
     @property
     def axes(self) -> int:
@@ -113,7 +92,7 @@ class _Source:
 
 
 def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
-    source = _Source(call, arrays)
+    source = _Source(call.class_name, call.config, arrays, len(call.inputs))
     own: dict[str, Any] = {"name": call.name, "path": call.layer, "inputs": call.inputs, "arrays": arrays}
     if call.class_name not in LAYERS:
         error = UnsupportedError(f"{call.class_name} is not supported", remedy=f"use one of {', '.join(LAYERS)}")
@@ -156,7 +135,7 @@ def _weight_refusals(source: _Source) -> Iterator[UnsupportedError]:
     used |= {"bias": "bias_quantizer"} if source.biased else {}
     for array, key in used.items():
         try:
-            check_weight_quantizer(parse_quantizer(source.config.get(key)), array)
+            quantizers.check_weight_quantizer(parse_quantizer(source.config.get(key)), array)
         except UnsupportedError as error:
             yield error
 
@@ -170,7 +149,11 @@ def _quantizers(config: Mapping[str, Any]) -> dict[str, str]:
                 quantizer = parse_quantizer(value)
             except UnsupportedError:  # refused with the layer's name
                 continue
-            if quantizer is not None and quantizer.name in (*POSITIONAL, *RANDOM, "quantized_grid"):
+            if quantizer is not None and quantizer.name in (
+                *quantizers.POSITIONAL,
+                *quantizers.RANDOM,
+                "quantized_grid",
+            ):
                 named[key] = quantizer.name
     return named
 
@@ -195,9 +178,10 @@ def _own_activation(source: _Source) -> layers.Activation | layers.Softmax | Non
         return _positive(None)
     ours = "QActivation" if source.class_name.startswith("Q") else "Activation"
     function = _function(ours, {"activation": entry}, quantizer.name)
-    if quantizer.name in FUNCTIONS:
-        return layers.Elementwise(function=function)
-    return layers.Quantizer(function=function, cast=activation_cast(quantizer, "activation"), relu=has_relu(quantizer))
+    if quantizer.name in quantizers.FUNCTIONS:
+        return layers.Activation(function=function)
+    cast = quantizers.activation_cast(quantizer, "activation")
+    return layers.Quantizer(function=function, cast=cast, relu=quantizers.has_relu(quantizer))
 
 
 def _softmax(source: _Source) -> layers.Softmax:
@@ -213,21 +197,14 @@ def _relu(source: _Source) -> layers.Activation:
     config = source.config
     slope, limit = float(config.get("negative_slope") or 0), config.get("max_value")
     if config.get("threshold") or (slope and limit is not None):
-        return layers.Elementwise(function=_function("ReLU", {key: config[key] for key in RELU_KEYS if key in config}))
+        kept = {key: config[key] for key in ("max_value", "negative_slope", "threshold") if key in config}
+        return layers.Activation(function=_function("ReLU", kept))
     return _leaky(slope) if slope else _positive(None if limit is None else float(limit))
-
-
-def _leaky_relu(source: _Source) -> layers.Activation:
-    return _leaky(source.config.get("alpha", source.config.get("negative_slope", 0.3)))
 
 
 def _leaky(slope: Any) -> layers.LeakyRelu:
     rounded = float(np.array(slope, np.float32))
     return layers.LeakyRelu(function=_function("LeakyReLU", {"alpha": rounded}), slope=rounded)
-
-
-def _elementwise(source: _Source) -> layers.Elementwise:
-    return layers.Elementwise(function=_function(source.class_name, source.config))
 
 
 # -- kinds
@@ -238,10 +215,6 @@ def _port(source: _Source) -> Settings:
     if not isinstance(shape, list | tuple) or any(not isinstance(size, int) or size < 1 for size in shape[1:]):
         return layers.Port(shape=None, said=repr(shape))
     return layers.Port(shape=tuple(shape[1:]))
-
-
-def _dense(source: _Source) -> Settings:
-    return layers.Dense(units=source.config.get("units"), biased=source.biased)
 
 
 def _geometry(source: _Source) -> dict[str, Any]:
@@ -257,19 +230,6 @@ def _geometry(source: _Source) -> dict[str, Any]:
 
 def _windows(source: _Source) -> dict[str, Any]:
     return {"padding": source.padding(source.config.get("padding", "valid"), "valid", "same", "causal")}
-
-
-def _conv(source: _Source) -> Settings:
-    groups = int(source.config.get("groups") or 1)
-    return layers.Conv(groups=groups, **_geometry(source), **_windows(source))
-
-
-def _depthwise(source: _Source) -> Settings:
-    return layers.DepthwiseConv(**_geometry(source), **_windows(source))
-
-
-def _separable(source: _Source) -> Settings:
-    return layers.SeparableConv(**_geometry(source), **_windows(source))
 
 
 def _conv_transpose(source: _Source) -> Settings:
@@ -293,10 +253,6 @@ def _pool(source: _Source) -> dict[str, Any]:
     return {"window": window, "strides": source.spatial("strides", window), **_windows(source)}
 
 
-def _max_pool(source: _Source) -> Settings:
-    return layers.MaxPool(**_pool(source))
-
-
 def _average_pool(source: _Source) -> Settings:
     quantized = parse_quantizer(source.config.get("average_quantizer")) is not None
     return layers.AveragePool(**_pool(source), scaled=quantized or "multiplier" in source.arrays)
@@ -307,8 +263,8 @@ def _merge(source: _Source) -> Settings:
 
 
 def _average(source: _Source) -> Settings:
-    count = len(source.call.inputs)
-    return layers.Merge(function="add", average=replace(_function("Average", {"count": count}), divisor=count))
+    average = replace(_function("Average", {"count": source.inputs}), divisor=source.inputs)
+    return layers.Merge(function="add", average=average)
 
 
 def _concatenate(source: _Source) -> Settings:
@@ -318,85 +274,70 @@ def _concatenate(source: _Source) -> Settings:
     return layers.Concatenate(axis=axis if axis < 0 else axis - 1)
 
 
-def _flatten(source: _Source) -> Settings:
-    return layers.Reshape(shape=None)
-
-
-def _reshape(source: _Source) -> Settings:
-    return layers.Reshape(shape=tuple(int(size) for size in source.config["target_shape"]))
-
-
-def _pad(source: _Source) -> Settings:
-    return layers.Pad(margins=source.margins("padding"))
-
-
-def _crop(source: _Source) -> Settings:
-    return layers.Crop(margins=source.margins("cropping"))
-
-
 def _upsample(source: _Source) -> Settings:
     source.only("interpolation", "nearest")
     return layers.Upsample(factors=source.spatial("size", 2))
 
 
-def _permute(source: _Source) -> Settings:
-    return layers.Permute(axes=tuple(int(axis) - 1 for axis in source.config["dims"]))
-
-
-def _repeat(source: _Source) -> Settings:
-    return layers.Repeat(count=int(source.config["n"]))
-
-
-def _activate(source: _Source) -> Settings:
-    return layers.Activate()
-
-
 Reading = Callable[[_Source], Settings]
 PRODUCTS: Mapping[str, Reading] = {
-    **dict.fromkeys(("QDense", "Dense"), _dense),
-    **dict.fromkeys(("QConv1D", "Conv1D", "QConv2D", "Conv2D", "QConv2DBatchnorm"), _conv),
     **dict.fromkeys(
-        ("QDepthwiseConv2D", "DepthwiseConv2D", "DepthwiseConv1D", "QDepthwiseConv2DBatchnorm"), _depthwise
+        ("QDense", "Dense"), lambda source: layers.Dense(units=source.config.get("units"), biased=source.biased)
     ),
-    **dict.fromkeys(("QSeparableConv1D", "SeparableConv1D", "QSeparableConv2D", "SeparableConv2D"), _separable),
+    **dict.fromkeys(
+        ("QConv1D", "Conv1D", "QConv2D", "Conv2D", "QConv2DBatchnorm"),
+        lambda source: layers.Conv(
+            groups=int(source.config.get("groups") or 1), **_geometry(source), **_windows(source)
+        ),
+    ),
+    **dict.fromkeys(
+        ("QDepthwiseConv2D", "DepthwiseConv2D", "DepthwiseConv1D", "QDepthwiseConv2DBatchnorm"),
+        lambda source: layers.DepthwiseConv(**_geometry(source), **_windows(source)),
+    ),
+    **dict.fromkeys(
+        ("QSeparableConv1D", "SeparableConv1D", "QSeparableConv2D", "SeparableConv2D"),
+        lambda source: layers.SeparableConv(**_geometry(source), **_windows(source)),
+    ),
     **dict.fromkeys(("QConv2DTranspose", "Conv2DTranspose", "Conv1DTranspose"), _conv_transpose),
 }
 AVERAGES = (
-    "AveragePooling1D",
-    "AveragePooling2D",
-    "GlobalAveragePooling1D",
-    "GlobalAveragePooling2D",
-    "QAveragePooling2D",
-    "QGlobalAveragePooling2D",
+    *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    *("QAveragePooling2D", "QGlobalAveragePooling2D"),
 )
 LAYERS: Mapping[str, Reading] = {
     "InputLayer": _port,
     **PRODUCTS,
     **dict.fromkeys(("FixedBatchNormalization", "BatchNormalization", "QBatchNormalization"), _batchnorm),
-    **dict.fromkeys(("QActivation", "Activation", "ReLU", "LeakyReLU"), _activate),
+    **dict.fromkeys(("QActivation", "Activation", "ReLU", "LeakyReLU"), lambda source: layers.Activate()),
     "PReLU": lambda source: layers.Prelu(),
-    **dict.fromkeys(("ELU", "ThresholdedReLU", "Softmax"), _activate),
-    **dict.fromkeys(("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"), _max_pool),
+    **dict.fromkeys(("ELU", "ThresholdedReLU", "Softmax"), lambda source: layers.Activate()),
+    **dict.fromkeys(
+        ("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
+        lambda source: layers.MaxPool(**_pool(source)),
+    ),
     **dict.fromkeys(AVERAGES, _average_pool),
     **dict.fromkeys(("Add", "Subtract", "Multiply"), _merge),
     "Average": _average,
     **dict.fromkeys(("Maximum", "Minimum"), _merge),
     "Concatenate": _concatenate,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D"), _pad),
-    **dict.fromkeys(("Cropping1D", "Cropping2D"), _crop),
+    "Flatten": lambda source: layers.Reshape(shape=None),
+    "Reshape": lambda source: layers.Reshape(shape=tuple(int(size) for size in source.config["target_shape"])),
+    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D"), lambda source: layers.Pad(margins=source.margins("padding"))),
+    **dict.fromkeys(("Cropping1D", "Cropping2D"), lambda source: layers.Crop(margins=source.margins("cropping"))),
     **dict.fromkeys(("UpSampling1D", "UpSampling2D"), _upsample),
-    "Permute": _permute,
-    "RepeatVector": _repeat,
+    "Permute": lambda source: layers.Permute(axes=tuple(int(axis) - 1 for axis in source.config["dims"])),
+    "RepeatVector": lambda source: layers.Repeat(count=int(source.config["n"])),
     **dict.fromkeys(NO_OPS, lambda source: layers.Identity()),
 }
 """Class -> how its configuration becomes settings."""
 ACTIVATIONS: Mapping[str, Callable[[_Source], layers.Activation | layers.Softmax | None]] = {
     **dict.fromkeys((*PRODUCTS, *AVERAGES, "QActivation", "Activation"), _own_activation),
     "ReLU": _relu,
-    "LeakyReLU": _leaky_relu,
-    **dict.fromkeys(("ELU", "ThresholdedReLU"), _elementwise),
+    "LeakyReLU": lambda source: _leaky(source.config.get("alpha", source.config.get("negative_slope", 0.3))),
+    **dict.fromkeys(
+        ("ELU", "ThresholdedReLU"),
+        lambda source: layers.Activation(function=_function(source.class_name, source.config)),
+    ),
     "Softmax": _softmax,
 }
 """Class -> how its configuration says what it does to each element at its end; the others do nothing there."""
