@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nets import Net, inputs, s, u
 
+from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.kernels import divide
 from flow.backends.hls4ml.readback import findings
-from flow.backends.hls4ml.together import compile_together
 from flow.cost.schedules import gather_schedule, pool_schedule
 from flow.errors import ToolFailedError, UnsupportedError
 from flow.ir import reference

@@ -24,8 +24,8 @@ from support_rows import (
 )
 from support_table import TARGETS, Made, document, emitted, made, refusal
 
+from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.dialects import DIALECTS
-from flow.backends.hls4ml.together import compile_together
 from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
 from flow.errors import UnsupportedError
 from flow.frontend.keras import LAYERS

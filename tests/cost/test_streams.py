@@ -20,7 +20,7 @@ from nets import Net, inputs, s, u
 
 from flow.backends.hls4ml import threaded
 from flow.backends.hls4ml.emit import emit
-from flow.backends.hls4ml.fifo_depths import read_depths
+from flow.backends.hls4ml.project_text import read_depths
 from flow.backends.hls4ml.readback import findings
 from flow.cost import fifos as fifo_module
 from flow.cost.fifos import PIPELINE_STEPS, Fifo, fifos, needed_depths, simulate

@@ -13,8 +13,8 @@ from conftest import needs_compiler
 from nets import inputs
 from oracle import evaluate
 
+from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.emit import emit
-from flow.backends.hls4ml.together import compile_together
 from flow.ir import reference, sums
 from flow.ir.graph import Input, from_json, to_json, to_text
 from flow.ir.passes import PASSES, lower

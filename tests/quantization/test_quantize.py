@@ -13,8 +13,8 @@ import pytest
 from conftest import Simulate
 from float_models import IMAGE, MODELS, VECTOR, L, as_data, float_model, inputs, keras
 
+from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.emit import emit
-from flow.backends.hls4ml.together import compile_together
 from flow.errors import DataError, FlowError, SpecError, UnsupportedError
 from flow.frontend.keras import LAYERS
 from flow.frontend.trained import TrainedModel

@@ -19,9 +19,9 @@ import zoo
 from conftest import Golden, needs_compiler
 from mutants import Mutant, mutants, site, targets
 
+from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.readback import findings
-from flow.backends.hls4ml.together import compile_together
 from flow.data.adversarial import adversarial_inputs
 from flow.errors import UnsupportedError
 from flow.ir import reference

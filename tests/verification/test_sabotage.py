@@ -14,9 +14,9 @@ from edits import edit
 from nets import Net, altered, s, u
 
 from flow.backends.functions import Level
+from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.emit import emit
 from flow.backends.hls4ml.readback import Finding, check_project, findings
-from flow.backends.hls4ml.together import compile_together
 from flow.data.adversarial import adversarial_inputs
 from flow.errors import EmitError
 from flow.ir import reference

@@ -7,16 +7,15 @@ emitted or read back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 
 from flow.backends import vivado
-from flow.backends.functions import Announce, Check, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
+from flow.backends.functions import Announce, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
 from flow.backends.hls4ml import csim, csynth, dialects, limits, threaded
+from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.refusals import refusals
-from flow.backends.hls4ml.together import compile_together
 from flow.cost.estimation import estimate
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
@@ -64,18 +63,6 @@ def _run_streams(site: Site, codes: Codes, announce: Announce) -> Shown:
     return Shown(differences=threaded.complaints(program, directory, graph, chosen), note=STREAMS_RAN)
 
 
-def _checks(target: Target) -> Mapping[str, Check]:
-    return {"streams": _run_streams} if target.io_type == "io_stream" else {}
-
-
-def _estimate(site: Site) -> ResourceReport:
-    return estimate(site.graph, site.target)
-
-
-def _csynth(site: Site, announce: Announce) -> ResourceReport:
-    return csynth.synthesize(site.path, site.graph.name, site.target)
-
-
 def _vivado(site: Site, announce: Announce) -> ResourceReport:
     """Synthesize the Verilog that C synthesis left."""
     name = site.graph.name
@@ -83,6 +70,7 @@ def _vivado(site: Site, announce: Announce) -> ResourceReport:
     return vivado.synthesize(verilog, site.path / "vivado", name, site.target, clock_port="ap_clk")
 
 
+VERILOG_ONLY = dict.fromkeys(("synth", "pnr"), refused(reads_only_verilog))
 AMD = Functions(
     check_part=find_part,
     refusals=refusals,
@@ -90,14 +78,16 @@ AMD = Functions(
     differences=_differences,
     compile=_compile,
     compile_together=partial(compile_together, programs=1),
-    checks=_checks,
+    checks=lambda target: {"streams": _run_streams} if target.io_type == "io_stream" else {},
     estimate=estimate,
-    estimate_project=_estimate,
+    estimate_project=lambda site: estimate(site.graph, site.target),
     rules=limits.AMD_RULES,
     tools={
-        "synth": refused(reads_only_verilog),
-        "pnr": refused(reads_only_verilog),
-        "csynth": Tool(check=csynth.command, run=_csynth),
+        **VERILOG_ONLY,
+        "csynth": Tool(
+            check=csynth.command,
+            run=lambda site, announce: csynth.synthesize(site.path, site.graph.name, site.target),
+        ),
         "vivado": Tool(after=("csynth",), check=vivado.command, run=_vivado),
     },
 )
@@ -109,8 +99,7 @@ OTHER = Functions(
     compile=_compile,
     rules=limits.REUSE_RULES,
     tools={
-        "synth": refused(reads_only_verilog),
-        "pnr": refused(reads_only_verilog),
+        **VERILOG_ONLY,
         "csynth": refused(dialects.own_synthesis),
         "vivado": refused(vivado.takes_only_verilog),
     },

@@ -1,22 +1,37 @@
-"""C simulation: build a generated project with g++ and run it on integer codes."""
+"""C simulation: the program around a project, its compilation with g++, alone or many at once, and runs of it.
+
+With one compilation of many projects (`compile_together`), each is in a namespace of its own and the headers they share
+are read once. The generated `firmware/<name>.cpp` and `csim/main.cpp` are compiled as they are, but for three things:
+headers of `nnet_utils` are included once and outside, `nnet_code_gen.h` (made per project) has its class names
+numbered, and the definitions of the trace variables in `main.cpp` are made once. The program picks a project by the
+name of the directory in which it runs.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
+from flow.backends.functions import Level
+from flow.backends.hls4ml.dialects import DIALECTS
+from flow.backends.hls4ml.layers import traced
 from flow.errors import OutputError, ToolFailedError
 from flow.ir.fixed import Codes
 from flow.ir.graph import Input, IntGraph, Op, Reshape
 from flow.ir.reference import code_dtype
-from flow.project import Project, digest_files
+from flow.project import Project, digest_files, write
 from flow.results import SimResult
+from flow.target import Target
 from flow.toolchain import require_tool, run_all, run_tool
 
 INCLUDES = ("ap_types", "ac_types", "ac_types/include", "ac_math/include", "ac_simutils/include", "nnet_utils")
@@ -25,6 +40,11 @@ FLAGS = (
     *("-O1", "-std=c++17", "-w", "-I.", '-DWEIGHTS_DIR="firmware/weights"'),
     *(f"-Ifirmware/{directory}" for directory in INCLUDES),
 )
+PROGRAM = Path(__file__).parent / "csim_main.cpp"
+PARAMETERS = "firmware/parameters.h"
+TRACE = re.compile(r"namespace nnet \{\nbool trace_enabled.*?\} // namespace nnet\n", re.DOTALL)
+INCLUDE = re.compile(r'#include ["<](?!weights/)[^">]+[">]\n')
+CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
 
 
 def sources_digest(project: Project) -> str:
@@ -48,17 +68,32 @@ def compile_project(directory: Path, name: str, cache: Path, key: str) -> Path:
         ToolFailedError: the project does not compile.
         OutputError: the cache cannot be written.
     """
-    program = cache.resolve() / key[:16] / "csim"
+    top, main = f"firmware/{name}.cpp", "csim/main.cpp"
+
+    def build(compiler: str, scratch: str) -> None:
+        objects = [(top, f"{scratch}/top.o"), (main, f"{scratch}/main.o")]
+        run_all([[compiler, *FLAGS, "-c", source, "-o", out] for source, out in objects], directory)
+        run_tool([compiler, *(out for _, out in objects), "-o", f"{scratch}/csim"], directory)
+
+    return built(cache, key, "csim", build)
+
+
+def built(cache: Path, key: str, name: str, build: Callable[[str, str], None]) -> Path:
+    """Return a program in a cache, made by `build(compiler, scratch)` in a scratch directory unless it is there.
+
+    Raises:
+        ToolMissingError: there is no g++.
+        OutputError: the cache cannot be written.
+    """
+    program = cache.resolve() / key[:16] / name
     if program.exists():
         return program
     compiler = require_tool("g++")
     try:
         program.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-            objects = [(f"firmware/{name}.cpp", f"{scratch}/top.o"), ("csim/main.cpp", f"{scratch}/main.o")]
-            run_all([[compiler, *FLAGS, "-c", source, "-o", out] for source, out in objects], directory)
-            run_tool([compiler, *(out for _, out in objects), "-o", f"{scratch}/csim"], directory)
-            os.replace(f"{scratch}/csim", program)
+            build(compiler, scratch)
+            os.replace(f"{scratch}/{name}", program)
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror})", file=program.parent) from error
     return program
@@ -109,3 +144,178 @@ def _read(directory: Path, op: Op, samples: int) -> Codes:
     if codes.size != expected:
         raise ToolFailedError(f"csim wrote {codes.size} codes of op '{op.name}', not {expected}")
     return codes.reshape(samples, *op.shape)
+
+
+# -- many at once
+
+
+def compile_together(
+    projects: Sequence[Project], graphs: Sequence[IntGraph], directory: Path, programs: int = 2
+) -> list[Level]:
+    """Return a function for each project that simulates it.
+
+    Args:
+        projects: of one io_type; their names differ.
+        graphs: of the projects.
+        directory: where they are written and compiled.
+        programs: compilations side by side.
+
+    Raises:
+        ToolMissingError: there is no g++.
+        ToolFailedError: a project does not compile.
+    """
+    for project, graph in zip(projects, graphs, strict=True):
+        write(project, directory / graph.name)
+    compiler = require_tool("g++")
+    shared = directory / graphs[0].name
+    flags = [flag.replace("-Ifirmware", f"-I{shared}/firmware") for flag in FLAGS]
+    flags += [f"-I{shared}/firmware", "-O0"]  # they run for a moment only
+    commands = []
+    for part in range(min(programs, len(projects))):
+        (directory / f"all{part}.cpp").write_text(_source(projects[part::programs]))
+        commands.append([compiler, *flags, f"{directory}/all{part}.cpp", "-o", f"{directory}/all{part}"])
+    run_all(commands, shared)
+    return [
+        partial(run, directory / f"all{number % programs}", directory / graph.name, graph)
+        for number, graph in enumerate(graphs)
+    ]
+
+
+def _source(projects: Sequence[Project]) -> str:
+    texts = [project.text(path) for project in projects for path in ("firmware/defines.h", PARAMETERS)]
+    headers = sorted({header for text in texts for header in re.findall(r'#include "(nnet_utils/[^"]+)"', text)})
+    lines = [
+        "#include <array>\n#include <cmath>\n#include <cstdint>\n#include <cstdio>\n#include <filesystem>\n"
+        "#include <iostream>\n#include <map>\n#include <string>\n#include <tuple>\n#include <vector>",
+        '#include "ap_fixed.h"\n#include "ap_int.h"\n#include "hls_stream.h"',
+        *(f'#include "{header}"' for header in headers),
+        '#include "nnet_utils/nnet_po2.h"\n#include "nnet_utils/nnet_flow.h"',
+        *TRACE.findall(projects[0].text("csim/main.cpp")),
+        *(_in_namespace(project) for project in projects),
+        "int main(int argc, char **argv) {",
+        "    const std::string here = std::filesystem::current_path().filename();",
+        *(f'    if (here == "{p.name}") return {p.name}_space::main(argc, argv);' for p in projects),
+        "    return 2;\n}\n",
+    ]
+    return "\n".join(lines)
+
+
+def _in_namespace(project: Project) -> str:
+    generated = project.text("firmware/nnet_utils/nnet_code_gen.h").partition("// hls4ml insert code\n")[2]
+    generated = generated.rpartition("} // namespace nnet")[0]
+    rename = rf"\g<0>{project.name}_"
+    parts = [
+        "#undef DEFINES_H_\n#undef PARAMETERS_H_",
+        f"namespace nnet {{\n{CODE_GEN.sub(rename, generated)}\n}}",
+        f"namespace {project.name}_space {{",
+        INCLUDE.sub("", project.text("firmware/defines.h")),
+        _with_weights(project, CODE_GEN.sub(rename, INCLUDE.sub("", project.text(PARAMETERS)))),
+        INCLUDE.sub("", project.text(f"firmware/{project.name}.h")),
+        INCLUDE.sub("", project.text(f"firmware/{project.name}.cpp")),
+        INCLUDE.sub("", TRACE.sub("", project.text("csim/main.cpp"))),
+        "}",
+    ]
+    return "\n".join(parts)
+
+
+def _with_weights(project: Project, text: str) -> str:
+    """Put weight files in place of their includes, so that each is read again for each project."""
+
+    def content(match: re.Match[str]) -> str:
+        weights = project.text(f"firmware/{match.group(1)}")
+        return re.sub(r"#ifndef (\w+_H_)\n", r"#undef \1\n\g<0>", weights)
+
+    return re.sub(r'#include "(weights/[^"]+)"', content, text)
+
+
+# -- the program around a project
+
+
+def csim_main(graph: IntGraph, target: Target, kinds: Sequence[str], source: str) -> str:
+    """Return the program.
+
+    Args:
+        graph: what the project computes.
+        target: what the project is for.
+        kinds: C++ types of the top function's ports, inputs first.
+        source: text of the top function.
+    """
+    outputs = [graph[name] for name in graph.outputs]
+    extended = DIALECTS[target.backend].extended
+    calls = _ports(graph, outputs, kinds, target) if extended else _sample(graph, target)
+    text = Template(PROGRAM.read_text()).substitute(
+        top=graph.name,
+        taps=", ".join(f'{{"{op.name}", {math.prod(op.shape)}, {op.format.frac_bits}}}' for op in traced(graph)),
+        n_input=math.prod(graph.port_shape),
+        n_largest=max(math.prod(op.shape) for op in (*graph.inputs, *outputs)),
+        call="\n        ".join(calls),
+    )
+    # a top function that declares its weights only
+    loaded = [] if extended else re.findall(r"nnet::load_weights_from_txt<(\w+), (\d+)>\((\w+),", source)
+    return text + "".join(f"{kind} {variable}[{size}];\n" for kind, size, variable in loaded)
+
+
+def _ports(graph: IntGraph, outputs: Sequence[Op], kinds: Sequence[str], target: Target) -> list[str]:
+    """Return how a sample runs through any number of ports, arrays or streams, which go through `real`."""
+    stream = target.io_type == "io_stream"
+    before, after, names, start = [], [], [], 0
+    ports = [*((f"x{i}", op) for i, op in enumerate(graph.inputs)), *((f"y{i}", op) for i, op in enumerate(outputs))]
+    for (name, op), kind in zip(ports, kinds, strict=True):
+        size = math.prod(op.shape)
+        names.append(name)
+        before.append(f"hls::stream<{kind}> {name};" if stream else f"{kind} {name}[{size}];")
+        complaint = "an output holds more than one result"
+        if name.startswith("x"):
+            before += [
+                f"to_values(sample.data() + {start}, {size}, {op.format.frac_bits}, real.data());",
+                f"nnet::convert_data<double, {kind}, {size}>(real.data(), {name});",
+            ]
+            complaint = "an input was not read to its end"
+            start += size
+        elif stream:
+            after.append(f"nnet::convert_data<{kind}, double, {size}>({name}, real.data());")
+        if stream:
+            after += [f"if (!{name}.empty())", f'    return fail("{complaint}", "{op.name}");']
+    return [*before, f"{graph.name}({', '.join(names)});", *after]
+
+
+def _sample(graph: IntGraph, target: Target) -> list[str]:
+    """Return how a sample runs through a project with one input and one output."""
+    port, n_in = graph.inputs[0], math.prod(graph.port_shape)
+    values = {"n_in": n_in, "n_out": math.prod(graph.output.shape), "port": port.name, "top": graph.name}
+    return [
+        f"to_values(sample.data(), {n_in}, {port.format.frac_bits}, real.data());",
+        *(Template(line).substitute(values) for line in SAMPLE[target.backend, target.io_type]),
+    ]
+
+
+SAMPLE: Mapping[tuple[str, str], Sequence[str]] = {
+    ("Quartus", "io_parallel"): (
+        "input_data x;",
+        "nnet::convert_data<double, input_t, $n_in>(real.data(), x.$port);",
+        "$top(x);",
+    ),
+    ("Quartus", "io_stream"): (
+        "stream_in<input_t> x;",
+        "stream_out<result_t> y;",
+        "nnet::convert_data<double, input_t, $n_in>(real.data(), x);",
+        "$top(x, y);",
+        "nnet::convert_data_back<result_t, double, $n_out>(y, real.data());",
+    ),
+    ("Catapult", "io_parallel"): (
+        "input_t x[$n_in];",
+        "result_t y[$n_out];",
+        "nnet::convert_data<double, input_t, $n_in>(real.data(), x);",
+        "$top(x, y);",
+    ),
+    ("Catapult", "io_stream"): (
+        "ac_channel<input_t> x;",
+        "ac_channel<result_t> y;",
+        "nnet::convert_data<double, input_t, $n_in>(real.data(), x);",
+        "$top(x, y);",
+        "nnet::convert_data<result_t, double, $n_out>(y, real.data());",
+        "if (x.debug_size() + y.debug_size() != 0)",
+        '    return fail("not as many words as a sample has", "$top");',
+    ),
+}
+"""How a project of these back ends runs one sample, by back end and io_type."""

@@ -64,13 +64,7 @@ class Dialect:
     synthesis: str = ""
 
 
-AMD = Dialect(
-    extended=True,
-    ops=(Dense, Conv, MaxPool, Reshape),
-    types="ap_fixed",
-    traces=True,
-    weights_in_text=True,
-)
+AMD = Dialect(extended=True, ops=(Dense, Conv, MaxPool, Reshape), types="ap_fixed", traces=True, weights_in_text=True)
 DIALECTS: Mapping[str, Dialect] = {
     "Vitis": AMD,
     "Vivado": AMD,

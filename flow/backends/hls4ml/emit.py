@@ -27,15 +27,15 @@ from hls4ml.writer.vitis_writer import VitisWriter
 from hls4ml.writer.vivado_writer import VivadoWriter
 
 from flow.backends.hls4ml import layers
-from flow.backends.hls4ml.csim_main import csim_main
+from flow.backends.hls4ml.csim import csim_main
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.extension import register
-from flow.backends.hls4ml.fifo_depths import set_depths
 from flow.backends.hls4ml.po2_weights import store_exponents
 from flow.backends.hls4ml.project_text import CALL, carries
 from flow.backends.hls4ml.readback import check_project
 from flow.backends.hls4ml.refusals import check
 from flow.backends.hls4ml.wiring import wire
+from flow.cost.fifos import fifos
 from flow.data.adversarial import corner_inputs
 from flow.errors import EmitError
 from flow.ir import reference
@@ -111,7 +111,8 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
             if extended and target.strategy == "Resource":
                 store_exponents(model, graph)
             if extended and target.io_type == "io_stream":
-                set_depths(model, graph)
+                for fifo in fifos(graph):  # hls4ml's are as deep as whole tensors
+                    model.get_layer_output_variable(fifo.stream).pragma = ("stream", fifo.depth)
             writer = WRITERS[target.backend]()
             writer.write_yml = _write_nothing
             writer.write_hls(model)

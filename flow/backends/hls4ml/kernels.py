@@ -43,33 +43,38 @@ class Kernel:
 
 @dataclass(slots=True)
 class _Config:
-    """A configuration under construction: members in order, and the tables defined behind it."""
+    """A configuration under construction: members in order, and the tables defined behind it.
+
+    Members are given by name; `raise_` is `raise`, which Python keeps for itself.
+    """
 
     members: list[str]
     tables: list[str]
     widths: list[int]
 
-    def constant(self, name: str, value: int) -> None:
-        kind, suffix = ("int", "") if -(2**31) < value < 2**31 else ("long long", "LL")
-        self.members.append(f"static const {kind} {name} = {value}{suffix};")
+    def constant(self, **constants: int) -> None:
+        for name, value in constants.items():
+            kind, suffix = ("int", "") if -(2**31) < value < 2**31 else ("long long", "LL")
+            self.members.append(f"static const {kind} {name.rstrip('_')} = {value}{suffix};")
 
-    def size(self, name: str, value: int) -> None:
-        self.members.append(f"static const unsigned {name} = {value};")
+    def size(self, **sizes: int) -> None:
+        self.members += [f"static const unsigned {name} = {value};" for name, value in sizes.items()]
 
-    def width(self, name: str, bits: int) -> None:
-        self.widths.append(bits)
-        self.size(name, bits)
+    def width(self, **widths: int) -> None:
+        self.widths += widths.values()
+        self.size(**widths)
 
     def alias(self, name: str, kind: str) -> None:
         self.members.append(f"typedef nnet::flow::{kind} {name};")
 
-    def table(self, name: str, values: Iterable[int]) -> None:
-        numbers = [int(value) for value in values]
-        wide = max(max(numbers), -min(numbers)) >= 2**31
-        kind, suffix = ("long long", "LL") if wide else ("int", "")
-        self.members.append(f"static const {kind} {name}[{len(numbers)}];")
-        listed = ", ".join(f"{number}{suffix}" for number in numbers)
-        self.tables.append(f"const {kind} {CONFIG}::{name}[{len(numbers)}] = {{{listed}}};")
+    def table(self, **tables: Iterable[int]) -> None:
+        for name, values in tables.items():
+            numbers = [int(value) for value in values]
+            wide = max(max(numbers), -min(numbers)) >= 2**31
+            kind, suffix = ("long long", "LL") if wide else ("int", "")
+            array, listed = f"{name.rstrip('_')}[{len(numbers)}]", ", ".join(f"{number}{suffix}" for number in numbers)
+            self.members.append(f"static const {kind} {array};")
+            self.tables.append(f"const {kind} {CONFIG}::{array} = {{{listed}}};")
 
     def text(self) -> str:
         body = "".join(f"    {member}\n" for member in self.members)
@@ -92,6 +97,10 @@ def kernel(op: Op, graph: IntGraph, stream: bool) -> Kernel:
     return Kernel(function, config.text(), max(config.widths, default=0))
 
 
+def _refusal(op: Op, graph: IntGraph, why: str, remedy: str) -> UnsupportedError:
+    return UnsupportedError(f"op '{op.name}' {why}", named=op.name, model=graph.name, remedy=remedy)
+
+
 def bits_of(*codes: int) -> int:
     """Return the bits of a signed integer that holds all of some codes."""
     return max(max(code, -code - 1).bit_length() for code in codes) + 1
@@ -101,29 +110,21 @@ def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     """Add the type of the exact result, which also holds the codes `held`, and the cast."""
     exact = exact_result(op, *(source.format for source in graph.sources(op)))
     rounded = exact.frac_bits - op.format.frac_bits + 2  # ap_fixed rounds by bits that the exact result must have
-    config.width("exact_bits", max(bits_of(exact.low, exact.high, *held), rounded))
+    config.width(exact_bits=max(bits_of(exact.low, exact.high, *held), rounded))
     if op.cast.divisor == 1:
-        config.constant("exact_frac", exact.frac_bits)
+        config.constant(exact_frac=exact.frac_bits)
         config.alias("cast", f"shift_cast<{CONFIG}>")
         return
     raised = op.format.frac_bits - exact.frac_bits
     left = max(raised, 0)
     division = divide(exact.low << left, exact.high << left, op.cast.divisor << max(-raised, 0))
     if max(division.reciprocal, division.denominator).bit_length() > LITERAL_BITS:
-        raise UnsupportedError(
-            f"op '{op.name}' divides by {op.cast.divisor}, which takes a constant of more than {LITERAL_BITS} bits",
-            named=op.name,
-            model=graph.name,
-            remedy="quantize its input to fewer bits",
-        )
-    config.constant("numerator_shift", left)
-    config.constant("denominator", division.denominator)
-    config.constant("offset", division.offset)
-    config.constant("reciprocal", division.reciprocal)
-    config.constant("product_shift", division.shift)
-    config.width("numerator_bits", division.numerator_bits)
-    config.width("reciprocal_bits", division.reciprocal.bit_length() + 1)
-    config.width("product_bits", division.numerator_bits + division.reciprocal.bit_length() + 1)
+        why = f"divides by {op.cast.divisor}, which takes a constant of more than {LITERAL_BITS} bits"
+        raise _refusal(op, graph, why, "quantize its input to fewer bits")
+    config.constant(numerator_shift=left, denominator=division.denominator, offset=division.offset)
+    config.constant(reciprocal=division.reciprocal, product_shift=division.shift)
+    config.width(numerator_bits=division.numerator_bits, reciprocal_bits=division.reciprocal.bit_length() + 1)
+    config.width(product_bits=division.numerator_bits + division.reciprocal.bit_length() + 1)
     config.members.append(f"static const ap_q_mode rounding = {op.cast.rounding.value};")
     config.alias("cast", f"divide_cast<{CONFIG}>")
 
@@ -150,7 +151,7 @@ def divide(low: int, high: int, denominator: int) -> Division:
 
 
 def _map(config: _Config, op: Op, function: str) -> None:
-    config.size("n_elem", math.prod(op.shape))
+    config.size(n_elem=math.prod(op.shape))
     config.alias("function", f"{function}<{CONFIG}>")
 
 
@@ -164,7 +165,7 @@ def _relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     limit = x.max_code if op.limit is None else op.limit
     _map(config, op, "relu")
-    config.constant("limit", limit)
+    config.constant(limit=limit)
     _cast(config, op, graph, x.min_code, x.max_code, limit)
 
 
@@ -174,10 +175,10 @@ def _leaky_relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     raised, shift = exact_result(op, x).shifts
     period = _period(np.broadcast_to(op.slope.codes << shift, op.shape))
     _map(config, op, "leaky_relu")
-    config.constant("raise", raised)
-    config.size("n_slope", len(period))
-    config.width("factor_bits", bits_of(*period))
-    config.table("slope", period)
+    config.constant(raise_=raised)
+    config.size(n_slope=len(period))
+    config.width(factor_bits=bits_of(*period))
+    config.table(slope=period)
     _cast(config, op, graph, x.min_code, x.max_code)
 
 
@@ -197,10 +198,9 @@ def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     shifts = exact_result(op, x).shifts
     scale, offset = op.scale.codes << shifts[0], op.offset.codes << shifts[1]
     _map(config, op, "scale_and_offset")
-    config.size("n_chan", len(scale))
-    config.width("factor_bits", bits_of(*scale.tolist()))
-    config.table("scale", scale)
-    config.table("offset", offset)
+    config.size(n_chan=len(scale))
+    config.width(factor_bits=bits_of(*scale.tolist()))
+    config.table(scale=scale, offset=offset)
     _cast(config, op, graph, x.min_code, x.max_code, *offset.tolist())
 
 
@@ -209,23 +209,21 @@ def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     table = smallest_table(op)
     if table is not None:
         _map(config, op, "table")
-        config.constant("first", table.first)
-        config.constant("last", table.first + len(table.values) - 1)
-        config.size("shift", table.shift)
-        config.table("values", table.values)
+        config.constant(first=table.first, last=table.first + len(table.values) - 1)
+        config.size(shift=table.shift)
+        config.table(values=table.values)
     else:
         _map(config, op, "runs")
-        config.size("n_runs", len(op.starts))
-        config.table("starts", op.starts)
-        config.table("values", op.values)
+        config.size(n_runs=len(op.starts))
+        config.table(starts=op.starts, values=op.values)
 
 
 def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, ops.Merge)
     formats = [source.format for source in graph.sources(op)]
-    config.size("n_elem", math.prod(op.shape))
+    config.size(n_elem=math.prod(op.shape))
     config.alias("function", op.function)
-    config.table("raise", exact_result(op, *formats).shifts)
+    config.table(raise_=exact_result(op, *formats).shifts)
     # products are exact on the sum of the grids, without a shift
     held = [(x.min_code, x.max_code) for x in formats]
     if op.function != "multiply":
@@ -237,30 +235,19 @@ def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, ops.Gather)
     shapes = [source.shape for source in graph.sources(op)]
     source, place = gather_places(op.index, shapes)
-    config.size("n_elem", op.index.size)
+    config.size(n_elem=op.index.size)
     if not stream:
-        config.table("source", source)
-        config.table("place", place)
+        config.table(source=source, place=place)
         return
     if len(shapes) > MAX_INPUTS:
-        raise UnsupportedError(
-            f"op '{op.name}' joins {len(shapes)} inputs",
-            named=op.name,
-            model=graph.name,
-            remedy=f"a stream joins {MAX_INPUTS} at most: join them in two steps, or use io_parallel",
-        )
+        remedy = f"a stream joins {MAX_INPUTS} at most: join them in two steps, or use io_parallel"
+        raise _refusal(op, graph, f"joins {len(shapes)} inputs", remedy)
     sizes = [shape[-1] for shape in shapes]
     words = [math.prod(shape[:-1]) for shape in shapes]
     schedule = gather_schedule(source, place, op.shape[-1], sizes, words)
-    config.size("n_input", len(shapes))
-    config.size("n_rows", sum(schedule.depths))
-    config.size("n_column", max(sizes))
-    config.size("n_step", len(schedule.steps))
-    config.table("first_row", np.cumsum([0, *schedule.depths[:-1]]))
-    config.table("n_row", schedule.depths)
-    config.table("step", schedule.steps)
-    config.table("row", schedule.row)
-    config.table("column", schedule.column)
+    config.size(n_input=len(shapes), n_rows=sum(schedule.depths), n_column=max(sizes), n_step=len(schedule.steps))
+    config.table(first_row=np.cumsum([0, *schedule.depths[:-1]]), n_row=schedule.depths, step=schedule.steps)
+    config.table(row=schedule.row, column=schedule.column)
 
 
 def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
@@ -268,25 +255,15 @@ def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     source = graph.sources(op)[0]
     pixels = op.window.places(source.shape)
     if (pixels < 0).all(axis=1).any():
-        raise UnsupportedError(
-            f"op '{op.name}' has a window of padding only",
-            named=op.name,
-            model=graph.name,
-            remedy="use less padding than the window is wide",
-        )
-    config.size("n_in", math.prod(source.shape[:-1]))
-    config.size("n_out", len(pixels))
-    config.size("n_chan", op.shape[-1])
+        raise _refusal(op, graph, "has a window of padding only", "use less padding than the window is wide")
+    config.size(n_in=math.prod(source.shape[:-1]), n_out=len(pixels), n_chan=op.shape[-1])
     if stream:
         schedule = pool_schedule(pixels, math.prod(source.shape[:-1]))
-        config.size("n_row", schedule.depth)
-        config.size("n_step", len(schedule.steps))
-        config.size("n_target", schedule.targets.shape[1])
-        config.table("step", schedule.steps)
-        config.table("target", schedule.targets.reshape(-1))
+        config.size(n_row=schedule.depth, n_step=len(schedule.steps), n_target=schedule.targets.shape[1])
+        config.table(step=schedule.steps, target=schedule.targets.reshape(-1))
     else:
-        config.size("n_window", pixels.shape[1])
-        config.table("pixel", pixels.reshape(-1))
+        config.size(n_window=pixels.shape[1])
+        config.table(pixel=pixels.reshape(-1))
 
 
 def _max_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
@@ -300,8 +277,8 @@ def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     _pool(config, op, graph, stream)
     config.alias("function", f"weighted_sum<{CONFIG}>")
-    config.width("factor_bits", bits_of(*op.weight.codes.reshape(-1).tolist()))
-    config.table("weight", op.weight.codes.reshape(-1))
+    config.width(factor_bits=bits_of(*op.weight.codes.reshape(-1).tolist()))
+    config.table(weight=op.weight.codes.reshape(-1))
     _cast(config, op, graph, x.min_code, x.max_code)
 
 
@@ -309,18 +286,11 @@ def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     assert isinstance(op, ops.Softmax)
     largest, channels, shift = int(op.exponentials.max()), op.shape[-1], op.format.frac_bits + 1
     if shift < 0:
-        raise UnsupportedError(
-            f"op '{op.name}' has outputs coarser than 2",
-            named=op.name,
-            model=graph.name,
-            remedy="use at least 0 fraction bits",
-        )
-    config.size("n_elem", math.prod(op.shape))
-    config.size("n_chan", channels)
-    config.width("exact_bits", max((largest << shift) + channels * largest, op.format.max_code).bit_length() + 1)
-    config.constant("frac_bits", op.format.frac_bits)
-    config.constant("max_code", op.format.max_code)
-    config.table("exponentials", op.exponentials)
+        raise _refusal(op, graph, "has outputs coarser than 2", "use at least 0 fraction bits")
+    config.size(n_elem=math.prod(op.shape), n_chan=channels)
+    config.width(exact_bits=max((largest << shift) + channels * largest, op.format.max_code).bit_length() + 1)
+    config.constant(frac_bits=op.format.frac_bits, max_code=op.format.max_code)
+    config.table(exponentials=op.exponentials)
 
 
 KERNELS: Mapping[type[Op], tuple[str, Fill]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from flow.backends.hls4ml.dialects import DIALECTS
@@ -113,25 +114,14 @@ def traced(graph: IntGraph) -> tuple[Op, ...]:
     return tuple(op for op in graph.ops if is_traced(op))
 
 
-def _input(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    return {"class_name": "InputLayer", "input_shape": list(op.shape)}
-
-
 def _dense(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return a matrix product; over several axes it is a convolution whose window is one position."""
     assert isinstance(op, ops.Dense)
     n_in, n_out = op.weight.codes.shape
     if len(op.shape) == 1:
         return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op, op.weight.codes.shape)}
-    axes = AXES[len(op.shape) - 1]
-    ones = (1,) * len(axes)
-    return {
-        "class_name": f"Conv{len(axes)}D",
-        **_window(op.shape, op.shape, Window(ones, ones, ((0, 0),) * len(axes))),
-        "n_chan": n_in,
-        "n_filt": n_out,
-        **_weights(op, (*ones, n_in, n_out)),
-    }
+    axes = len(op.shape) - 1
+    return _convolution(op, (*op.shape[:-1], n_in), Window((1,) * axes, (1,) * axes, ((0, 0),) * axes))
 
 
 AXES = {1: ("width",), 2: ("height", "width")}
@@ -142,6 +132,11 @@ def _conv(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     shape, window = graph.sources(op)[0].shape, op.window
     if target.io_type == "io_stream" and DIALECTS[target.backend].extended:  # the zeros are a layer of their own there
         shape, window = window.padded(shape), window.unpadded()
+    return _convolution(op, shape, window)
+
+
+def _convolution(op: ops.MatMul, shape: Shape, window: Window) -> dict[str, Any]:
+    """Return the layer of a convolution that reads a tensor of this shape."""
     return {
         "class_name": f"Conv{len(window.size)}D",
         **_window(shape, op.shape, window),
@@ -189,10 +184,6 @@ def _weights(op: ops.MatMul, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _reshape(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    return {"class_name": "Reshape", "target_shape": list(op.shape)}
-
-
 def _batchnorm(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     assert isinstance(op, ops.BatchNorm)
     return {
@@ -204,17 +195,8 @@ def _batchnorm(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     }
 
 
-def _relu(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    return {"class_name": "Activation", "activation": "relu", "n_in": math.prod(op.shape)}
-
-
-def _requantize(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    return {"class_name": "Activation", "activation": "linear", "n_in": math.prod(op.shape)}
-
-
-def _types(op: Op) -> dict[str, str]:
-    """Return the types that an op has beside that of its result: none."""
-    return {}
+def _activation(function: str, op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
+    return {"class_name": "Activation", "activation": function, "n_in": math.prod(op.shape)}
 
 
 def _matmul_types(op: Op) -> dict[str, str]:
@@ -231,10 +213,6 @@ def _batchnorm_types(op: Op) -> dict[str, str]:
     return {"scale": precision(Cast(op.scale.format)), "bias": precision(Cast(op.offset.format))}
 
 
-def _max_pool_types(op: Op) -> dict[str, str]:
-    return {"accum": precision(Cast(op.format))}
-
-
 class Layer(NamedTuple):
     """What hls4ml is told of an op.
 
@@ -244,18 +222,18 @@ class Layer(NamedTuple):
     """
 
     attributes: Callable[[Op, IntGraph, Target], dict[str, Any]]
-    types: Callable[[Op], dict[str, str]] = _types
+    types: Callable[[Op], dict[str, str]] = lambda op: {}
 
 
 LAYERS: Mapping[type[Op], Layer] = {
-    ops.Input: Layer(_input),
+    ops.Input: Layer(lambda op, graph, target: {"class_name": "InputLayer", "input_shape": list(op.shape)}),
     ops.Dense: Layer(_dense, _matmul_types),
     ops.Conv: Layer(_conv, _matmul_types),
     ops.BatchNorm: Layer(_batchnorm, _batchnorm_types),
-    ops.Relu: Layer(_relu),
-    ops.Requantize: Layer(_requantize),
-    ops.MaxPool: Layer(_max_pool, _max_pool_types),
-    ops.Reshape: Layer(_reshape),
+    ops.Relu: Layer(partial(_activation, "relu")),
+    ops.Requantize: Layer(partial(_activation, "linear")),
+    ops.MaxPool: Layer(_max_pool, lambda op: {"accum": precision(Cast(op.format))}),
+    ops.Reshape: Layer(lambda op, graph, target: {"class_name": "Reshape", "target_shape": list(op.shape)}),
 }
 WITHOUT_LAYER = (ops.LeakyRelu, ops.Merge, ops.SumPool, ops.Gather, ops.Lookup, ops.Softmax)
 """hls4ml computes them in no form exactly."""

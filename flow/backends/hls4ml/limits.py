@@ -9,7 +9,7 @@ from typing import Any
 from flow.backends.functions import Design
 from flow.backends.hls4ml.kernels import kernel
 from flow.backends.hls4ml.layers import needs_kernel
-from flow.backends.hls4ml.reuse_factors import legal_reuse_factors, reuse_refusals
+from flow.backends.hls4ml.refusals import legal_reuse_factors, reuse_refusals
 from flow.cost.fifos import PIPELINE_STEPS, fifos, needed_depths
 from flow.cost.streams import processes, stream_roots, streams
 from flow.findings import ERROR, WARNING, Hit, Rule
@@ -160,12 +160,7 @@ def _widest_type(op: Op, subject: Design) -> int:
 
 
 REUSE_RULES: tuple[Rule[Design], ...] = (
-    Rule(
-        "reuse-factor",
-        ERROR,
-        "hls4ml 1.3.0, FPGABackend._validate_reuse_factor",
-        _illegal_reuse_factors,
-    ),
+    Rule("reuse-factor", ERROR, "hls4ml 1.3.0, FPGABackend._validate_reuse_factor", _illegal_reuse_factors),
 )
 """Of every back end that hls4ml writes for."""
 AMD_RULES: tuple[Rule[Design], ...] = (
@@ -176,41 +171,21 @@ AMD_RULES: tuple[Rule[Design], ...] = (
         "hls4ml issue #1157: Vivado HLS error XFORM 203-103 beyond config_array_partition -maximum_size",
         _large_arrays,
     ),
-    Rule(
-        "unroll",
-        WARNING,
-        "hls4ml issues #904 and #1013: Vivado HLS error XFORM 203-504",
-        _long_loops,
-    ),
+    Rule("unroll", WARNING, "hls4ml issues #904 and #1013: Vivado HLS error XFORM 203-504", _long_loops),
     Rule(
         "design-size",
         WARNING,
         "Vitis HLS User Guide UG1399, Compile Options, syn.compile.design_size_maximum_warning",
         _large_designs,
     ),
-    Rule(
-        "reshape-width",
-        WARNING,
-        "hls4ml issue #506: Vivado HLS error XFORM 203-133",
-        _wide_words,
-    ),
+    Rule("reshape-width", WARNING, "hls4ml issue #506: Vivado HLS error XFORM 203-133", _wide_words),
     Rule(
         "stream-width",
         WARNING,
         "Xilinx/Vitis-HLS-Introductory-Examples issue #19: bit width of a stream beyond 4096",
         _wide_streams,
     ),
-    Rule(
-        "fifo-depth",
-        WARNING,
-        "computed from the graph, docs/streams.md",
-        _shallow_branches,
-    ),
-    Rule(
-        "wide-type",
-        WARNING,
-        "ap_private.h of the HLS headers: one machine word where _AP_W <= 64",
-        _wide_types,
-    ),
+    Rule("fifo-depth", WARNING, "computed from the graph, docs/streams.md", _shallow_branches),
+    Rule("wide-type", WARNING, "ap_private.h of the HLS headers: one machine word where _AP_W <= 64", _wide_types),
 )
 """Of Vitis and Vivado, each rule of the one that it names or of both."""

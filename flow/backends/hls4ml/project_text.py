@@ -9,7 +9,10 @@ from flow.backends.hls4ml.kernels import OUTPUT_FIRST
 from flow.project import Project
 
 CALL = re.compile(r"nnet::(?P<function>\w+)<(?P<types>[^;]*?)>\((?P<arguments>[^;]*?)\);(?: // (?P<op>\w+))?")
+DEPTH = re.compile(r"#pragma HLS STREAM variable=(\w+) depth=(\d+)")
+TASK = re.compile(r"task_sequence<nnet::(\w+)<(\w+), (\w+), (\w+)>>\s*\(?(\w+)\)?;")
 ALIAS = re.compile(r"auto& (\w+) = (\w+);")
+NUMBER = re.compile(r"static (?:const|constexpr) unsigned (\w+) = (\d+);")
 FOR_SIMULATION = re.compile(r"#ifndef (?:__SYNTHESIS__|HLS_SYNTHESIS)\n.*?#endif", re.DOTALL)
 """Where `load_weights_from_txt` and `save_layer_output` are called."""
 CARRIERS = ("clone_stream", "copy_codes", "repack_stream", "zeropad1d_cl", "zeropad2d_cl")
@@ -113,17 +116,16 @@ def read_text(project: Project, sources: str = "firmware") -> ProjectText:
     return ProjectText(
         types={name: kind for kind, name in typedefs},
         aliases={name: {a: kind for kind, a in re.findall(r"typedef (\w+) (\w+);", b)} for name, b in blocks.items()},
-        numbers={
-            name: {
-                key: int(value)
-                for key, value in re.findall(r"static (?:const|constexpr) unsigned (\w+) = (\d+);", body)
-            }
-            for name, body in blocks.items()
-        },
+        numbers={name: {key: int(value) for key, value in NUMBER.findall(body)} for name, body in blocks.items()},
         configs=blocks,
         ports=tuple((stream or array, variable) for stream, array, variable in ports),
         statements=_tasks(source, project.text(f"{sources}/{project.name}.h")) if tasks else _statements(source),
     )
+
+
+def read_depths(source: str) -> dict[str, int]:
+    """Return, by variable, the depths of FIFOs that the text of a top function gives."""
+    return {variable: int(depth) for variable, depth in DEPTH.findall(source)}
 
 
 def _statements(source: str) -> tuple[Statement, ...]:
@@ -143,12 +145,8 @@ def _tasks(source: str, header: str) -> tuple[Statement, ...]:
     pipes = dict(re.findall(r"using (\w+) = [\w:]+pipe<\w+, (\w+),", header + source))
     arguments = dict(re.findall(r"(\w+)\.async\((.*?)\);", source))
     return tuple(
-        Statement(
-            Call(function, (pipes.get(x, ""), pipes.get(y, ""), rest), (x, y, *_split(arguments.get(op, ""))), op)
-        )
-        for function, x, y, rest, op in re.findall(
-            r"task_sequence<nnet::(\w+)<(\w+), (\w+), (\w+)>>\s*\(?(\w+)\)?;", source
-        )
+        Statement(Call(name, (pipes.get(x, ""), pipes.get(y, ""), rest), (x, y, *_split(arguments.get(op, ""))), op))
+        for name, x, y, rest, op in TASK.findall(source)
     )
 
 

@@ -17,11 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from flow.backends.hls4ml.dialects import DIALECTS, spelled
-from flow.backends.hls4ml.fifo_depths import read_depths
 from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
 from flow.backends.hls4ml.layers import AXES, PADS, WITHOUT_LAYER, is_convolution, needs_kernel, traced
 from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
-from flow.backends.hls4ml.project_text import Call, ProjectText, carries, read_text
+from flow.backends.hls4ml.project_text import Call, ProjectText, carries, read_depths, read_text
 from flow.cost.fifos import fifos
 from flow.cost.streams import streams
 from flow.errors import EmitError, UnsupportedError

@@ -1,14 +1,16 @@
-"""What hls4ml's back ends do not compute exactly, said before anything is written: who, why, and the way out."""
+"""What hls4ml's back ends do not compute exactly, said before anything is written: who, why, and the way out.
+
+A back end without our kernels takes a chain of ops with one port each, each op in a form that hls4ml has, as seen in
+the writers and templates of hls4ml 1.3.0, and in C simulation of the tests' zoo where a plain C++ compiler can do it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from flow.backends.hls4ml import chains
-from flow.backends.hls4ml.chains import Refusal
 from flow.backends.hls4ml.dialects import DIALECTS
-from flow.backends.hls4ml.layers import AXES, layer_of
-from flow.backends.hls4ml.reuse_factors import reuse_refusals
+from flow.backends.hls4ml.layers import AXES, WITHOUT_LAYER, layer_of, pools
 from flow.cost.streams import streams
 from flow.errors import UnsupportedError
 from flow.ir import ops
@@ -18,6 +20,10 @@ from flow.target import Target
 
 CSIM_BITS = 53
 """C simulation and its traces carry values as doubles: an output wider than this could not be compared exactly."""
+LARGE = 2048
+"""Above this many products, Quartus and oneAPI pad the weights to a reuse factor that is a power of two."""
+Refusal = tuple[str, str]
+"""What is wrong with an op, and the way out."""
 
 
 def check(graph: IntGraph, target: Target) -> None:
@@ -26,7 +32,7 @@ def check(graph: IntGraph, target: Target) -> None:
     Raises:
         UnsupportedError: the first that is refused.
     """
-    for refusal in (*chains.refusals(graph, target), *reuse_refusals(graph, target), *_forms(graph, target)):
+    for refusal in (*_chain_refusals(graph, target), *reuse_refusals(graph, target), *_forms(graph, target)):
         raise refusal.at(model=graph.name)
 
 
@@ -35,7 +41,7 @@ def refusals(graph: IntGraph, target: Target) -> list[UnsupportedError]:
 
     Kernels are made only if every op has a form, and connected only if all of them can be made.
     """
-    refused = [*chains.refusals(graph, target), *_forms(graph, target)]
+    refused = [*_chain_refusals(graph, target), *_forms(graph, target)]
     if refused or not DIALECTS[target.backend].extended:
         return refused
     for op in graph.ops:
@@ -59,14 +65,14 @@ def _forms(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
     out (`conv_2d_buffer_latency_cl` in `nnet_conv2d_stream.h`).
     """
     for op in graph.ops:
-        refused = _refused(op, target)
+        refused = _refused(op, graph, target)
         if refused:
             what, remedy = refused
             yield UnsupportedError(f"op '{op.name}' {what}", named=op.name, remedy=remedy)
 
 
-def _refused(op: Op, target: Target) -> Refusal | None:
-    refused = FORMS[type(op)](op, target)
+def _refused(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    refused = FORMS[type(op)](op, graph, target)
     casts = not isinstance(op, ops.Input) and op.cast.overflow is Overflow.SAT_SYM
     if not refused and casts and op.format.signed and op.format.width == 1:
         return "saturates symmetrically to one signed bit, which ap_fixed does not: use another format", ""
@@ -75,18 +81,18 @@ def _refused(op: Op, target: Target) -> Refusal | None:
     return refused
 
 
-def _any_form(op: Op, target: Target) -> Refusal | None:
+def _any_form(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     """Refuse no form of an op."""
     return None
 
 
-def _dense_form(op: Op, target: Target) -> Refusal | None:
+def _dense_form(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     if len(op.shape) > 3:
         return f"is a dense layer over {len(op.shape)} axes", "hls4ml has them over 3 at most: reshape its input"
     return None
 
 
-def _conv_form(op: Op, target: Target) -> Refusal | None:
+def _conv_form(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     assert isinstance(op, ops.Conv)
     if len(op.window.size) not in AXES:
         return f"is a convolution over {len(op.window.size)} axes", "hls4ml has 1 and 2: use Conv1D or Conv2D"
@@ -99,20 +105,159 @@ def _conv_form(op: Op, target: Target) -> Refusal | None:
     return None
 
 
-FORMS: Mapping[type[Op], Callable[[Op, Target], Refusal | None]] = {
-    ops.Input: _any_form,
+FORMS: Mapping[type[Op], Callable[[Op, IntGraph, Target], Refusal | None]] = {
     ops.Dense: _dense_form,
     ops.Conv: _conv_form,
-    ops.BatchNorm: _any_form,
-    ops.Relu: _any_form,
-    ops.LeakyRelu: _any_form,
-    ops.Requantize: _any_form,
-    ops.Merge: _any_form,
-    ops.MaxPool: _any_form,
-    ops.SumPool: _any_form,
-    ops.Reshape: _any_form,
-    ops.Gather: _any_form,
-    ops.Lookup: _any_form,
-    ops.Softmax: _any_form,
+    **dict.fromkeys((ops.Input, ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize, ops.Merge), _any_form),
+    **dict.fromkeys((ops.MaxPool, ops.SumPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax), _any_form),
 }
 """Which forms of an op are refused in every back end."""
+
+
+# -- chains
+
+
+def _chain_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
+    """Yield what a back end that is not extended would compute otherwise than the graph says."""
+    dialect = DIALECTS[target.backend]
+    if dialect.extended:
+        return
+    if target.io_type not in dialect.io_types:
+        yield UnsupportedError(
+            f"hls4ml cannot write {target.io_type} projects for {target.backend}",
+            remedy=f"use {' or '.join(dialect.io_types)}",
+        )
+    if len(graph.inputs) > 1 or len(graph.outputs) > 1:
+        yield UnsupportedError(
+            f"several inputs or outputs are not supported for {target.backend}", remedy="use Vitis or Vivado"
+        )
+    for op in graph.ops:
+        refused = _not_chained(op, graph, target)
+        if refused:
+            what, remedy = refused
+            remedy = f"{remedy}, or back end Vitis or Vivado" if remedy else ""
+            yield UnsupportedError(what, op=op.name, remedy=remedy)
+
+
+def _not_chained(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    backend, computed = target.backend, DIALECTS[target.backend].ops
+    if type(op) not in (ops.Input, *computed):
+        done = ", ".join(cls.kind for cls in computed)
+        return f"hls4ml's {backend} back end does not compute '{op.kind}' exactly", f"use only {done}"
+    if isinstance(op, ops.Dense) and len(op.shape) > 1 and ops.Conv not in computed:
+        return f"hls4ml makes a convolution of a dense over several axes, and {backend} has none", "use vectors"
+    if len(graph.readers(op.name)) + (op.name in graph.outputs) != 1:
+        return f"not exactly one reader of its output, which is not supported for {backend}", "use a chain of layers"
+    if op.cast.divisor != 1:
+        return _no_division(backend)
+    return CHAINED[type(op)](op, graph, target)
+
+
+def _no_division(backend: str) -> Refusal:
+    return f"a division or an upper limit is not supported for {backend}", "use layers without"
+
+
+def _not_one_bit(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    if DIALECTS[target.backend].types == "ac_fixed" and op.format.width == 1:
+        return f"hls4ml writes its one-bit output as two bits for {target.backend}", "quantize it to two bits or more"
+    return None
+
+
+def _dense(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    assert isinstance(op, ops.Dense)
+    backend, reuse = target.backend, target.reuse(op.name)
+    padded = DIALECTS[backend].dense == "dense_resource" and op.weight.codes.size > LARGE and math.log2(reuse) % 1
+    if padded and op.format.width > 1:
+        what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
+        return f"{what}, or back end Vitis or Vivado", ""
+    return _not_one_bit(op, graph, target)
+
+
+def _relu(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    assert isinstance(op, ops.Relu)
+    return _not_one_bit(op, graph, target) if op.limit is None else _no_division(target.backend)
+
+
+def _max_pool(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    assert isinstance(op, ops.MaxPool)
+    if pools(op, target):
+        return None
+    return (
+        "max pooling with padding, over other than two axes, or in io_stream with overlapping windows is not "
+        f"supported for {target.backend}"
+    ), "use MaxPooling2D with padding 'valid' and strides equal to the window"
+
+
+def _reshape(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    assert isinstance(op, ops.Reshape)
+    if op.name in graph.outputs:
+        return f"a final reshape is left out by hls4ml for {target.backend}", "drop it from the model"
+    if target.io_type == "io_stream" and not _keeps_the_stream(op, graph):
+        return (
+            "a reshape in io_stream to words that neither divide nor fill those before, or to a vector that no dense "
+            f"reads, is not supported for {target.backend}"
+        ), "use io_parallel"
+    return None
+
+
+CHAINED: Mapping[type[Op], Callable[[Op, IntGraph, Target], Refusal | None]] = {
+    ops.Input: _any_form,
+    ops.Dense: _dense,
+    **dict.fromkeys((ops.Conv, ops.BatchNorm, ops.Requantize), _not_one_bit),
+    ops.Relu: _relu,
+    ops.MaxPool: _max_pool,
+    ops.Reshape: _reshape,
+}
+"""In which form a back end without our kernels takes an op, if it takes it at all (`Dialect.ops`)."""
+NOT_CHAINED = WITHOUT_LAYER
+
+
+def _keeps_the_stream(op: ops.Reshape, graph: IntGraph) -> bool:
+    """Say whether hls4ml's streams carry the codes of a reshape in order, as seen in C simulation.
+
+    It leaves a flattening out, so its reader gets the words from before, which only a dense takes; and its
+    `repack_stream` splits words or joins them, but not both.
+    """
+    before, after = graph.sources(op)[0].shape, op.shape
+    if len(after) == 1:
+        return before[-1] == after[-1] or isinstance(graph.readers(op.name)[0], ops.Dense)
+    return before[-1] % after[-1] == 0 or after[-1] % before[-1] == 0
+
+
+# -- reuse factors
+
+
+def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
+    """Yield which reuse factors hls4ml would change, and the way out.
+
+    Source: `FPGABackend._validate_reuse_factor` of hls4ml 1.3.0.
+    """
+    sizes = {op.name: op.matrix().shape for op in graph.ops if isinstance(op, ops.MatMul)}
+    for name, _ in target.reuse_factors:
+        if name not in sizes:
+            yield UnsupportedError(
+                f"no op '{name}' to give a reuse factor", named=name, remedy=f"use {', '.join(sizes)}"
+            )
+    if target.strategy != "Resource":
+        return
+    for name, (n_in, n_out) in sizes.items():
+        if not _legal(n_in, n_out, target.reuse(name)):
+            legal = ", ".join(map(str, legal_reuse_factors(n_in, n_out)))
+            yield UnsupportedError(
+                f"op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse(name)} with strategy Resource",
+                named=name,
+                remedy=f"give it one of its own, --reuse-factor {name}=N, with N one of {legal}",
+            )
+
+
+def legal_reuse_factors(n_in: int, n_out: int) -> Sequence[int]:
+    """Return the reuse factors, ascending, that strategy Resource takes as they are for an op of this size."""
+    products = n_in * n_out
+    low = [factor for factor in range(1, math.isqrt(products) + 1) if products % factor == 0]
+    return [factor for factor in sorted({*low, *(products // factor for factor in low)}) if _legal(n_in, n_out, factor)]
+
+
+def _legal(n_in: int, n_out: int, factor: int) -> bool:
+    products = n_in * n_out
+    whole_columns = math.ceil(products / min(n_in, factor)) % n_out == 0 or factor >= n_in
+    return whole_columns and (factor % n_in == 0 or factor < n_in) and products % factor == 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -17,15 +16,13 @@ from string import Template
 
 import numpy as np
 
-from flow.backends.hls4ml.csim import FLAGS, sources_digest
-from flow.backends.hls4ml.fifo_depths import DEPTH
-from flow.backends.hls4ml.project_text import read_text
-from flow.errors import OutputError
+from flow.backends.hls4ml.csim import FLAGS, built, sources_digest
+from flow.backends.hls4ml.project_text import DEPTH, read_text
 from flow.ir import reference
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.project import Project
-from flow.toolchain import require_tool, run_tool
+from flow.toolchain import run_tool
 
 HERE = Path(__file__).parent / "threads"
 OWN_FLAGS = ("-O0", "-pthread", f"-I{HERE}")
@@ -96,20 +93,13 @@ def compile_threads(project: Project, directory: Path, graph: IntGraph, cache: P
     source = program_source(project, graph)
     own = (source, (HERE / "hls_stream.h").read_text(), sources_digest(project))
     key = hashlib.sha256(repr(own).encode()).hexdigest()
-    program = cache.resolve() / key[:16] / "threads"
-    if program.exists():
-        return program
-    compiler = require_tool("g++")
-    try:
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-            (Path(scratch) / "threads.cpp").write_text(source)
-            command = [compiler, *OWN_FLAGS, *(flag for flag in FLAGS if not flag.startswith("-O"))]
-            run_tool([*command, f"{scratch}/threads.cpp", "-o", f"{scratch}/threads"], directory)
-            os.replace(f"{scratch}/threads", program)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", file=program.parent) from error
-    return program
+
+    def build(compiler: str, scratch: str) -> None:
+        (Path(scratch) / "threads.cpp").write_text(source)
+        command = [compiler, *OWN_FLAGS, *(flag for flag in FLAGS if not flag.startswith("-O"))]
+        run_tool([*command, f"{scratch}/threads.cpp", "-o", f"{scratch}/threads"], directory)
+
+    return built(cache, key, "threads", build)
 
 
 def complaints(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> tuple[str, ...]:

@@ -63,19 +63,6 @@ def _op(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
     return layer_of(kernel.op, graph, target, kernel.reads)
 
 
-def _flat(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
-    """Return a reshape for hls4ml, which infers shapes; the words stay."""
-    return {"class_name": "Reshape", "target_shape": list(kernel.shape)}
-
-
-def _clone(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
-    return {"class_name": "FlowClone", "outputs": list(kernel.writes)}
-
-
-def _copied(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
-    return _copy(kernel.name, kernel.reads, kernel.shape)
-
-
 def _copy(name: str, inputs: Sequence[str], shape: Shape) -> dict[str, Any]:
     """Return the layer that makes the same codes once more, in words of the last axis of `shape`."""
     return {"class_name": "FlowCopy", "name": name, "inputs": list(inputs), "out_shape": list(shape)}
@@ -96,8 +83,9 @@ def _padding(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
 STREAMED: Mapping[Kind, Callable[[Kernel, IntGraph, Target], dict[str, Any]]] = {
     Kind.PORT: _op,
     Kind.OP: _op,
-    Kind.FLAT: _flat,
-    Kind.CLONE: _clone,
-    Kind.COPY: _copied,
+    # hls4ml infers the shape; the words stay
+    Kind.FLAT: lambda kernel, graph, target: {"class_name": "Reshape", "target_shape": list(kernel.shape)},
+    Kind.CLONE: lambda kernel, graph, target: {"class_name": "FlowClone", "outputs": list(kernel.writes)},
+    Kind.COPY: lambda kernel, graph, target: _copy(kernel.name, kernel.reads, kernel.shape),
     Kind.PAD: _padding,
 }
