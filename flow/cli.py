@@ -253,7 +253,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from flow.cost.vendor_reports import read_reports
+    from flow.cost.vendor_reports.kinds import read_reports
     from flow.pipeline import write_page
 
     if len(arguments.run_dirs) > 1:
@@ -279,7 +279,7 @@ def _report_several(arguments: argparse.Namespace) -> int:
 
 def _found_report(run_dir: Path) -> Report:
     """Return the report of a run, with vendor reports found in it."""
-    from flow.cost.vendor_reports import find_reports
+    from flow.cost.vendor_reports.kinds import find_reports
     from flow.pipeline import load_report
 
     report = load_report(run_dir)

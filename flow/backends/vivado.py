@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from flow.cost.vendor_reports import find_reports
+from flow.cost.vendor_reports.kinds import find_reports
 from flow.errors import OutputError, ToolFailedError, UnsupportedError
 from flow.results import ResourceReport
 from flow.target import Target

@@ -21,16 +21,12 @@ from flow.target import Target
 
 LEVEL_NS = {"7-series": 2.0, "UltraScale": 1.3, "UltraScale+": 0.9}
 """Assumed delay of one adder or multiplexer with its routing, per family; ours, for the slower speed grades."""
-
 DSP_OPERAND_BITS = {"7-series": (18, 25), "UltraScale": (18, 27), "UltraScale+": (18, 27)}
 """Signed multiplier of one DSP slice: 25 x 18 in DSP48E1 (UG479), 27 x 18 in DSP48E2 (UG579)."""
-
 DSP_MIN_BITS = 10
 """Narrowest operand of a product that takes a DSP slice; see `takes_dsp`."""
-
 DSP_STAGES = 3
 """Cycles of a fully pipelined DSP multiplication (input, product and output register: UG479, UG579)."""
-
 SMALL_MEMORY_BITS = 1024
 """Largest FIFO kept in shift registers (UG1399, config_storage fifo -auto_srl_max_bits); for ROMs our assumption."""
 

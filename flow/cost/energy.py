@@ -24,13 +24,15 @@ from flow.results import EnergyReport
 
 ADD_8, ADD_32, MULTIPLY_8, MULTIPLY_32 = 0.03, 0.1, 0.2, 3.1
 """pJ per integer operation of 8 and 32 bits, 45 nm, 0.9 V (Horowitz, ISSCC 2014)."""
+PER_BIT_PAIR = (MULTIPLY_32 - 4 * MULTIPLY_8) / (32**2 - 4 * 8**2)
+PER_MULTIPLIED_BIT = MULTIPLY_8 / 8 - 8 * PER_BIT_PAIR
+"""pJ, the parts of a multiplication: a parabola through 0 and the energies of 8 and 32 bits."""
 FLOAT_ADD, FLOAT_MULTIPLY = 0.9, 3.7
 """pJ per float32 operation (ibid.)."""
 MEMORY_BIT = 10 / 64
 """pJ per bit read from an 8 kB SRAM, 64 bits at a time (ibid.)."""
 REGISTER_BIT = 0.009
 """pJ per register bit and clock, 40 nm (Aladdin, ISCA 2014, `REG_*_dynamic_energy` of its power_func.h)."""
-
 DECIMALS = 3
 """Of a figure in pJ: femtojoules."""
 
@@ -121,8 +123,8 @@ def float32_pj(done: Work) -> float:
 def _beside_products(done: Work) -> float:
     return (
         addition_pj(done.additions, done.addition_bits)
-        + _per_bit_pair() * done.multiplied_bit_pairs
-        + _per_multiplied_bit() * done.multiplied_bits / 2
+        + PER_BIT_PAIR * done.multiplied_bit_pairs
+        + PER_MULTIPLIED_BIT * done.multiplied_bits / 2
         + MEMORY_BIT * done.table_bits
         + REGISTER_BIT * done.result_bits
     )
@@ -132,15 +134,6 @@ def addition_pj(count: int, bits: int) -> float:
     """Return the energy of additions of so many bits together: the line through the energies of 8 and 32 bits."""
     per_bit = (ADD_32 - ADD_8) / 24
     return count * (ADD_8 - 8 * per_bit) + bits * per_bit
-
-
-def _per_bit_pair() -> float:
-    """Return the quadratic part of a multiplication: a parabola through 0 and the energies of 8 and 32 bits."""
-    return (MULTIPLY_32 - 4 * MULTIPLY_8) / (32**2 - 4 * 8**2)
-
-
-def _per_multiplied_bit() -> float:
-    return MULTIPLY_8 / 8 - 8 * _per_bit_pair()
 
 
 # -- counts
@@ -158,10 +151,6 @@ def work(op: Op, inputs: Sequence[Op]) -> Work:
     """
     formats = [source.format for source in inputs]
     return WORK[type(op)](op, exact_result(op, *formats), *formats)
-
-
-def _wires(op: Op, exact: Range, *inputs: FixedFormat) -> Work:
-    return Work()
 
 
 def _registers(op: Op, exact: Range, *inputs: FixedFormat) -> Work:
@@ -210,7 +199,17 @@ def _leaky_relu(op: ops.LeakyRelu, exact: Range, x: FixedFormat) -> Work:
 
 
 def _merge(op: ops.Merge, exact: Range, *inputs: FixedFormat) -> Work:
-    return math.prod(op.shape) * _merged(op, inputs, exact.format.width) + _results(op, exact)
+    bits, done = exact.format.width, Work()
+    if op.function in ("maximum", "minimum"):
+        ranges = common_grid(inputs)
+        bits = _bits(min(x.low for x in ranges), max(x.high for x in ranges))
+    if op.function == "multiply":
+        width = inputs[0].width
+        for other in inputs[1:]:
+            done, width = done + _multiplication(width, other.width), width + other.width
+    else:
+        done = (len(inputs) - 1) * _addition(bits)
+    return math.prod(op.shape) * done + _results(op, exact)
 
 
 def _maxpool(op: ops.MaxPool, exact: Range, x: FixedFormat) -> Work:
@@ -250,8 +249,7 @@ def _softmax(op: ops.Softmax, exact: Range, x: FixedFormat) -> Work:
 
 WORK: Mapping[type[Op], Callable[..., Work]] = {
     ops.Input: _registers,
-    ops.Dense: _matmul,
-    ops.Conv: _matmul,
+    **dict.fromkeys((ops.Dense, ops.Conv), _matmul),
     ops.BatchNorm: _batchnorm,
     ops.Relu: _relu,
     ops.LeakyRelu: _leaky_relu,
@@ -259,8 +257,7 @@ WORK: Mapping[type[Op], Callable[..., Work]] = {
     ops.Merge: _merge,
     ops.MaxPool: _maxpool,
     ops.SumPool: _sumpool,
-    ops.Reshape: _wires,
-    ops.Gather: _wires,
+    **dict.fromkeys((ops.Reshape, ops.Gather), lambda op, exact, *inputs: Work()),  # wires
     ops.Lookup: _lookup,
     ops.Softmax: _softmax,
 }
@@ -288,18 +285,6 @@ def _products(op: Op, factor: Codes, bits: int) -> Work:
         product_additions=int(extra.sum()),
         product_addition_bits=int((extra * (bits + range_bits(np.zeros_like(factors), factors))).sum()),
     )
-
-
-def _merged(op: ops.Merge, formats: Sequence[FixedFormat], bits: int) -> Work:
-    if op.function == "multiply":
-        width, done = formats[0].width, Work()
-        for other in formats[1:]:
-            done, width = done + _multiplication(width, other.width), width + other.width
-        return done
-    if op.function in ("maximum", "minimum"):
-        ranges = common_grid(formats)
-        bits = _bits(min(x.low for x in ranges), max(x.high for x in ranges))
-    return (len(formats) - 1) * _addition(bits)
 
 
 def _cast(op: Op, exact: Range) -> Work:

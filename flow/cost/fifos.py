@@ -65,8 +65,7 @@ def fifos(graph: IntGraph) -> tuple[Fifo, ...]:
         [('y', 1, 9)]
     """
     network = streams(graph)
-    running = processes(graph, network)
-    needed = needed_depths(running)
+    needed = needed_depths(processes(graph, network))
     writers = {name: kernel for kernel in network.kernels for name in kernel.writes}
     return tuple(_fifo(name, writers[name], graph, depth) for name, depth in needed.items())
 

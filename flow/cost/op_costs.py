@@ -41,10 +41,6 @@ def op_cost(op: Op, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
 # -- ops
 
 
-def _dense(op: ops.Dense, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
-    return matmul_cost(op, inputs[0].format, inputs[0].shape, 0, target, part)
-
-
 def _conv(op: ops.Conv, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     (x,) = inputs
     return matmul_cost(op, x.format, op.window.padded(x.shape), line_buffer(op.window, x), target, part)
@@ -84,12 +80,7 @@ def _reshape(op: ops.Reshape, inputs: Sequence[Op], target: Target, part: Part) 
     if target.io_type == "io_parallel" or read == word:
         return Cost()
     turns = math.prod(op.shape) // math.gcd(read, word)
-    return Cost(
-        register_bits=word * op.format.width,
-        depth=1,
-        initiation_interval_cycles=turns,
-        latency_cycles=turns,
-    )
+    return Cost(register_bits=word * op.format.width, depth=1, initiation_interval_cycles=turns, latency_cycles=turns)
 
 
 def _gather(op: ops.Gather, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
@@ -134,16 +125,11 @@ def _pipelined(logic_of: Callable[..., Logic], op: Op, inputs: Sequence[Op], tar
     logic = logic_of(op, exact, target, part, *formats) + codes * _cast(op, exact, part)
     turns = max(math.prod(shape[:-1]) for shape in (op.shape, inputs[0].shape)) if target.io_type == "io_stream" else 1
     depth = max(1, math.ceil(logic.levels / rules.levels_per_stage(target, part))) + logic.stages
+    counts = ("adders", "adder_bits", "multipliers", "shifts", "memory_lut", "dsp", "bram_18k")
     return Cost(
-        adders=logic.adders,
-        adder_bits=logic.adder_bits,
-        multipliers=logic.multipliers,
-        shifts=logic.shifts,
-        register_bits=codes * op.format.width * depth,
+        **{name: getattr(logic, name) for name in counts},
         logic_lut=logic.lut,
-        memory_lut=logic.memory_lut,
-        dsp=logic.dsp,
-        bram_18k=logic.bram_18k,
+        register_bits=codes * op.format.width * depth,
         depth=depth,
         initiation_interval_cycles=turns,
         latency_cycles=turns - 1 + depth,
@@ -168,10 +154,6 @@ def _leaky_relu(op: ops.LeakyRelu, exact: Range, target: Target, part: Part, x: 
     return _factors(op, op.slope.codes << exact.shifts[1], x.width, target, part) + choice
 
 
-def _requantize(op: ops.Requantize, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
-    return Logic()
-
-
 def _merge(op: ops.Merge, exact: Range, target: Target, part: Part, *inputs: FixedFormat) -> Logic:
     return _positions(op, target) * op.shape[-1] * _merged(op, inputs, part)
 
@@ -182,12 +164,8 @@ def _window_sums(op: ops.SumPool, exact: Range, target: Target, part: Part, x: F
     built = np.full(1, op.window.pixels) if target.io_type == "io_stream" else counts.reshape(-1)
     largest = int(counts.max())
     total_bits = _bits(largest * x.min_code, largest * x.max_code)
-    trees = rules.beside(
-        *(
-            int(number) * op.shape[-1] * rules.adders(int(count), x.width, total_bits)
-            for count, number in zip(*np.unique(built, return_counts=True), strict=True)
-        )
-    )
+    sizes = zip(*(values.tolist() for values in np.unique(built, return_counts=True)), strict=True)
+    trees = rules.beside(*(number * op.shape[-1] * rules.adders(size, x.width, total_bits) for size, number in sizes))
     if (op.weight.codes == 1).all():
         return trees
     return trees + _factors(op, op.weight.codes[..., np.newaxis], total_bits, target, part)
@@ -217,12 +195,12 @@ def _softmax(op: ops.Softmax, exact: Range, target: Target, part: Part, x: Fixed
 
 
 COSTS: Mapping[type[Op], Callable[..., Cost]] = {
-    ops.Dense: _dense,
+    ops.Dense: lambda op, inputs, *on: matmul_cost(op, inputs[0].format, inputs[0].shape, 0, *on),
     ops.Conv: _conv,
     ops.BatchNorm: partial(_pipelined, _batchnorm),
     ops.Relu: partial(_pipelined, _relu),
     ops.LeakyRelu: partial(_pipelined, _leaky_relu),
-    ops.Requantize: partial(_pipelined, _requantize),
+    ops.Requantize: partial(_pipelined, lambda *cast: Logic()),
     ops.Merge: partial(_pipelined, _merge),
     ops.MaxPool: _maxpool,
     ops.SumPool: _sumpool,

@@ -143,24 +143,14 @@ def costs_from_json(document: Mapping[str, Any]) -> Costs:
         'osu018_stdcells'
     """
     fpga = ("xc7", "xc7_nodsp", "xcup", "xcup_nodsp")
-    rows = (
-        Row(
-            **{
-                **row,
-                **{name: FpgaCost(**row[name]) if row[name] else None for name in fpga},
-                "checked": Checked(**row["checked"]),
-            }
-        )
-        for row in document["rows"]
-    )
+    plain = ("cell_library", "area_unit", "energy_unit", "clock_period_ns", "tools", "accumulators")
+    rows = []
+    for row in document["rows"]:
+        counted = {name: FpgaCost(**row[name]) if row[name] else None for name in fpga}
+        rows.append(Row(**{**row, **counted, "checked": Checked(**row["checked"])}))
     return Costs(
-        cell_library=document["cell_library"],
-        area_unit=document["area_unit"],
-        energy_unit=document["energy_unit"],
-        clock_period_ns=document["clock_period_ns"],
-        tools=document["tools"],
+        **{name: document[name] for name in plain},
         scripts={name: tuple(commands) for name, commands in document["scripts"].items()},
-        accumulators=document["accumulators"],
         rows=tuple(rows),
     )
 

@@ -109,27 +109,21 @@ class _Builder:
         for op in computing:
             inputs = [self.taps[roots[name]].pop(0) for name in op.inputs]
             if isinstance(op, ops.Dense) and len(op.shape) == 1 and len(self.graph[roots[op.inputs[0]]].shape) > 1:
-                inputs = [self.flat(op, *inputs)]
+                shape: Shape = (len(op.weight.codes),)
+                inputs = [self.add(self.fresh(f"flat_{op.name}"), Kind.FLAT, op, inputs, shape)]
             if isinstance(op, ops.Conv) and any(op.window.padding):
-                inputs = [self.pad(op, *inputs)]
+                shape = op.window.padded(self.graph.sources(op)[0].shape)
+                inputs = [self.add(self.fresh(f"pad_{op.name}"), Kind.PAD, op, inputs, shape)]
             kind = Kind.PORT if isinstance(op, ops.Input) else Kind.COPY if isinstance(op, ops.Reshape) else Kind.OP
-            self.add(op.name, kind, op, inputs, [op.name], op.shape)
+            self.add(op.name, kind, op, inputs, op.shape)
             self.taps[op.name] = self.clone(op, uses[op.name])
         ports = []
         for name in self.graph.outputs:
-            tap, root = self.taps[roots[name]].pop(0), self.graph[roots[name]]
-            ports.append(self.copy(self.graph[name], tap) if isinstance(root, ops.Input) else tap)
+            tap, op = self.taps[roots[name]].pop(0), self.graph[name]
+            if isinstance(self.graph[roots[name]], ops.Input):
+                tap = self.add(self.fresh(f"{name}_port"), Kind.COPY, op, [tap], op.shape)
+            ports.append(tap)
         return Streams(tuple(self.kernels), tuple(ports))
-
-    def flat(self, op: ops.Dense, tap: str) -> str:
-        return self.add(self.fresh(f"flat_{op.name}"), Kind.FLAT, op, [tap], None, (len(op.weight.codes),))
-
-    def pad(self, op: ops.Conv, tap: str) -> str:
-        shape = op.window.padded(self.graph.sources(op)[0].shape)
-        return self.add(self.fresh(f"pad_{op.name}"), Kind.PAD, op, [tap], None, shape)
-
-    def copy(self, op: Op, tap: str) -> str:
-        return self.add(self.fresh(f"{op.name}_port"), Kind.COPY, op, [tap], None, op.shape)
 
     def clone(self, op: Op, uses: int) -> list[str]:
         """Return as many streams of an op's codes as it has readers."""
@@ -145,11 +139,11 @@ class _Builder:
             source, count = taps.pop(), min(CLONES, uses - len(taps))
             name = self.fresh(f"clone_{op.name}")
             written = [self.fresh(f"{name}_{number}") for number in range(1, count + 1)]
-            self.add(name, Kind.CLONE, op, [source], written, op.shape)
+            self.add(name, Kind.CLONE, op, [source], op.shape, written)
             taps += written
         return taps
 
-    def add(self, name: str, kind: Kind, op: Op, reads: list[str], writes: list[str] | None, shape: Shape) -> str:
+    def add(self, name: str, kind: Kind, op: Op, reads: list[str], shape: Shape, writes: Sequence[str] = ()) -> str:
         written = tuple(writes or (name,))
         self.kernels.append(Kernel(name=name, kind=kind, op=op, reads=tuple(reads), writes=written, shape=shape))
         return name
@@ -265,10 +259,6 @@ def _conv(op: ops.Conv, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     return steps([last.reshape(-1)], words, last.size)
 
 
-def _pool(op: ops.Pool, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
-    return pool_schedule(op.window.places(shapes[0]), words[0]).steps
-
-
 def _gather(op: ops.Gather, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     source, place = gather_places(op.index, shapes)
     return gather_schedule(source, place, op.shape[-1], [shape[-1] for shape in shapes], words).steps
@@ -277,16 +267,13 @@ def _gather(op: ops.Gather, shapes: Sequence[Shape], words: Sequence[int]) -> Co
 ORDERS: Mapping[type[Op], Callable[..., Codes]] = {
     ops.Dense: _dense,
     ops.Conv: _conv,
-    ops.BatchNorm: _word_by_word,
-    ops.Relu: _word_by_word,
-    ops.LeakyRelu: _word_by_word,
-    ops.Requantize: _word_by_word,
-    ops.Merge: _word_by_word,
-    ops.MaxPool: _pool,
-    ops.SumPool: _pool,
+    **dict.fromkeys((ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize), _word_by_word),
+    **dict.fromkeys((ops.Merge, ops.Lookup, ops.Softmax), _word_by_word),
+    **dict.fromkeys(
+        (ops.MaxPool, ops.SumPool),
+        lambda op, shapes, words: pool_schedule(op.window.places(shapes[0]), words[0]).steps,
+    ),
     ops.Gather: _gather,
-    ops.Lookup: _word_by_word,
-    ops.Softmax: _word_by_word,
 }
 """Steps in which an op reads and writes words, from the op, the shapes that it reads, and the words of each stream."""
 OTHER_KERNELS: tuple[type[Op], ...] = (ops.Input, ops.Reshape)

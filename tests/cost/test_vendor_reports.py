@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, TESTS
 
-from flow.cost.vendor_reports import (
-    find_reports,
-    read_csynth,
-    read_quartus_fit,
-    read_reports,
+from flow.cost.vendor_reports.csynth import read_csynth
+from flow.cost.vendor_reports.kinds import find_reports, read_reports
+from flow.cost.vendor_reports.quartus import read_quartus_fit
+from flow.cost.vendor_reports.vivado import (
     read_vivado,
     read_vivado_hierarchy,
     read_vivado_timing,

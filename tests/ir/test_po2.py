@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nets import s, u
 
-from flow.backends.hls4ml.po2_weights import stored_codes
+from flow.backends.hls4ml.extension import stored_codes
 from flow.ir.fixed import FixedFormat
 from flow.ir.po2 import is_po2, join, split
 from flow.toolchain import require_tool, run_tool

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from flow.cost.vendor_reports import find_reports
+from flow.cost.vendor_reports.kinds import find_reports
 from flow.errors import OutputError, ToolFailedError
 from flow.results import ResourceReport
 from flow.target import Target
 from flow.toolchain import find_tool, require_tool, run_tool
 
 STEPS = {"reset": 1, "csim": 0, "synth": 1, "cosim": 0, "validation": 0, "export": 0, "vsynth": 0, "fifo_opt": 0}
-"""What `build_prj.tcl` of hls4ml is asked to do."""
+"""What `build_prj.tcl` of hls4ml is asked to do; that of Vitis reads it from `build_opt.tcl`."""
 
 
 def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
@@ -29,7 +29,8 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(run_dir / "project", directory)
         if target.backend == "Vitis":
-            (directory / "build_opt.tcl").write_text(_build_options())
+            steps = "".join(f"    {step} {value}\n" for step, value in STEPS.items())
+            (directory / "build_opt.tcl").write_text(f"array set opt {{\n{steps}}}\n")
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
     run_tool(program, directory)
@@ -51,8 +52,3 @@ def command(target: Target) -> list[str]:
     if older is not None and find_tool("vitis-run") is None:
         return [older, "-f", "build_prj.tcl"]
     return [require_tool("vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
-
-
-def _build_options() -> str:
-    """Return `build_opt.tcl`, where hls4ml's Vitis script reads its steps."""
-    return "array set opt {\n" + "".join(f"    {step} {value}\n" for step, value in STEPS.items()) + "}\n"

@@ -135,10 +135,8 @@ def spelled(backend: str, cast: Cast) -> str:
 
 
 def _ap_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:
-    written = [*modes, "0"] if modes else []
-    return (
-        f"ap_{'' if fmt.signed else 'u'}fixed<{','.join([str(fmt.width), str(fmt.signed + fmt.int_bits), *written])}>"
-    )
+    sizes = [str(fmt.width), str(fmt.signed + fmt.int_bits)]
+    return f"ap_{'' if fmt.signed else 'u'}fixed<{','.join([*sizes, *modes, *(['0'] if modes else [])])}>"
 
 
 def _ac_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:

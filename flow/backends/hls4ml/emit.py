@@ -29,8 +29,7 @@ from hls4ml.writer.vivado_writer import VivadoWriter
 from flow.backends.hls4ml import layers
 from flow.backends.hls4ml.csim import csim_main
 from flow.backends.hls4ml.dialects import DIALECTS
-from flow.backends.hls4ml.extension import register
-from flow.backends.hls4ml.po2_weights import store_exponents
+from flow.backends.hls4ml.extension import register, store_exponents
 from flow.backends.hls4ml.project_text import CALL, carries
 from flow.backends.hls4ml.readback import check_project
 from flow.backends.hls4ml.refusals import check
@@ -114,7 +113,7 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
                 for fifo in fifos(graph):  # hls4ml's are as deep as whole tensors
                     model.get_layer_output_variable(fifo.stream).pragma = ("stream", fifo.depth)
             writer = WRITERS[target.backend]()
-            writer.write_yml = _write_nothing
+            writer.write_yml = lambda model: None  # it would import Keras; the run directory holds graph and target
             writer.write_hls(model)
         generated = read(output, graph.name)
     complaints = [line for line in said.getvalue().splitlines() if line.startswith("WARNING") and HARMLESS not in line]
@@ -122,10 +121,6 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
         raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
     ports = (*model.get_input_variables(), *model.get_output_variables())
     return generated, [variable.type.name for variable in ports]
-
-
-def _write_nothing(model: Any) -> None:
-    """Write no hls4ml_config.yml: it would import Keras, and the run directory holds graph and target."""
 
 
 @contextlib.contextmanager

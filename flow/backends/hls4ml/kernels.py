@@ -81,8 +81,8 @@ class _Config:
         return f"struct {CONFIG} {{\n{body}}};\n" + "".join(f"{table}\n" for table in self.tables)
 
 
-Fill = Callable[[_Config, Op, IntGraph, bool], None]
-"""Fills in what the configuration of an op's kernel says."""
+Fill = Callable[..., None]
+"""Fills in what the configuration of an op's kernel says, from that, the op, the graph, and whether it streams."""
 
 
 def kernel(op: Op, graph: IntGraph, stream: bool) -> Kernel:
@@ -160,8 +160,7 @@ def _requantize(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     _cast(config, op, graph)
 
 
-def _relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.Relu)
+def _relu(config: _Config, op: ops.Relu, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     limit = x.max_code if op.limit is None else op.limit
     _map(config, op, "relu")
@@ -169,8 +168,7 @@ def _relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     _cast(config, op, graph, x.min_code, x.max_code, limit)
 
 
-def _leaky_relu(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.LeakyRelu)
+def _leaky_relu(config: _Config, op: ops.LeakyRelu, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     raised, shift = exact_result(op, x).shifts
     period = _period(np.broadcast_to(op.slope.codes << shift, op.shape))
@@ -192,8 +190,7 @@ def _period(values: Codes) -> list[int]:
     raise AssertionError("all axes together repeat once")
 
 
-def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.BatchNorm)
+def _batchnorm(config: _Config, op: ops.BatchNorm, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     shifts = exact_result(op, x).shifts
     scale, offset = op.scale.codes << shifts[0], op.offset.codes << shifts[1]
@@ -204,8 +201,7 @@ def _batchnorm(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     _cast(config, op, graph, x.min_code, x.max_code, *offset.tolist())
 
 
-def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.Lookup)
+def _lookup(config: _Config, op: ops.Lookup, graph: IntGraph, stream: bool) -> None:
     table = smallest_table(op)
     if table is not None:
         _map(config, op, "table")
@@ -218,8 +214,7 @@ def _lookup(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
         config.table(starts=op.starts, values=op.values)
 
 
-def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.Merge)
+def _merge(config: _Config, op: ops.Merge, graph: IntGraph, stream: bool) -> None:
     formats = [source.format for source in graph.sources(op)]
     config.size(n_elem=math.prod(op.shape))
     config.alias("function", op.function)
@@ -231,8 +226,7 @@ def _merge(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     _cast(config, op, graph, *(code for ends in held for code in ends))
 
 
-def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.Gather)
+def _gather(config: _Config, op: ops.Gather, graph: IntGraph, stream: bool) -> None:
     shapes = [source.shape for source in graph.sources(op)]
     source, place = gather_places(op.index, shapes)
     config.size(n_elem=op.index.size)
@@ -250,8 +244,7 @@ def _gather(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     config.table(row=schedule.row, column=schedule.column)
 
 
-def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.Pool)
+def _pool(config: _Config, op: ops.Pool, graph: IntGraph, stream: bool) -> None:
     source = graph.sources(op)[0]
     pixels = op.window.places(source.shape)
     if (pixels < 0).all(axis=1).any():
@@ -266,14 +259,13 @@ def _pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
         config.table(pixel=pixels.reshape(-1))
 
 
-def _max_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
+def _max_pool(config: _Config, op: ops.MaxPool, graph: IntGraph, stream: bool) -> None:
     _pool(config, op, graph, stream)
     config.alias("function", f"largest<{CONFIG}>")
     _cast(config, op, graph)
 
 
-def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.SumPool)
+def _sum_pool(config: _Config, op: ops.SumPool, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     _pool(config, op, graph, stream)
     config.alias("function", f"weighted_sum<{CONFIG}>")
@@ -282,8 +274,7 @@ def _sum_pool(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
     _cast(config, op, graph, x.min_code, x.max_code)
 
 
-def _softmax(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
-    assert isinstance(op, ops.Softmax)
+def _softmax(config: _Config, op: ops.Softmax, graph: IntGraph, stream: bool) -> None:
     largest, channels, shift = int(op.exponentials.max()), op.shape[-1], op.format.frac_bits + 1
     if shift < 0:
         raise _refusal(op, graph, "has outputs coarser than 2", "use at least 0 fraction bits")

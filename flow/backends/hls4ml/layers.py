@@ -114,9 +114,8 @@ def traced(graph: IntGraph) -> tuple[Op, ...]:
     return tuple(op for op in graph.ops if is_traced(op))
 
 
-def _dense(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
+def _dense(op: ops.Dense, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return a matrix product; over several axes it is a convolution whose window is one position."""
-    assert isinstance(op, ops.Dense)
     n_in, n_out = op.weight.codes.shape
     if len(op.shape) == 1:
         return {"class_name": "Dense", "n_in": n_in, "n_out": n_out, **_weights(op, op.weight.codes.shape)}
@@ -127,8 +126,7 @@ def _dense(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
 AXES = {1: ("width",), 2: ("height", "width")}
 
 
-def _conv(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    assert isinstance(op, ops.Conv)
+def _conv(op: ops.Conv, graph: IntGraph, target: Target) -> dict[str, Any]:
     shape, window = graph.sources(op)[0].shape, op.window
     if target.io_type == "io_stream" and DIALECTS[target.backend].extended:  # the zeros are a layer of their own there
         shape, window = window.padded(shape), window.unpadded()
@@ -163,8 +161,7 @@ def _window(shape: Shape, out: Shape, window: Window) -> dict[str, Any]:
 PADS = {"height": ("pad_top", "pad_bottom"), "width": ("pad_left", "pad_right")}
 
 
-def _max_pool(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    assert isinstance(op, ops.MaxPool)
+def _max_pool(op: ops.MaxPool, graph: IntGraph, target: Target) -> dict[str, Any]:
     shape = graph.sources(op)[0].shape
     return {
         "class_name": "MaxPooling2D",
@@ -184,8 +181,7 @@ def _weights(op: ops.MatMul, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _batchnorm(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
-    assert isinstance(op, ops.BatchNorm)
+def _batchnorm(op: ops.BatchNorm, graph: IntGraph, target: Target) -> dict[str, Any]:
     return {
         "class_name": "BatchNormalization",
         "n_in": math.prod(op.shape),
@@ -199,8 +195,8 @@ def _activation(function: str, op: Op, graph: IntGraph, target: Target) -> dict[
     return {"class_name": "Activation", "activation": function, "n_in": math.prod(op.shape)}
 
 
-def _matmul_types(op: Op) -> dict[str, str]:
-    assert isinstance(op, ops.MatMul) and op.accumulator is not None, f"{op.name}: infer_accumulators has not run"
+def _matmul_types(op: ops.MatMul) -> dict[str, str]:
+    assert op.accumulator is not None, f"{op.name}: infer_accumulators has not run"
     return {
         "weight": precision(Cast(op.weight.format)),
         "bias": precision(Cast(op.bias.format)),
@@ -208,8 +204,7 @@ def _matmul_types(op: Op) -> dict[str, str]:
     }
 
 
-def _batchnorm_types(op: Op) -> dict[str, str]:
-    assert isinstance(op, ops.BatchNorm)
+def _batchnorm_types(op: ops.BatchNorm) -> dict[str, str]:
     return {"scale": precision(Cast(op.scale.format)), "bias": precision(Cast(op.offset.format))}
 
 
@@ -217,12 +212,12 @@ class Layer(NamedTuple):
     """What hls4ml is told of an op.
 
     Attributes:
-        attributes: the layer.
+        attributes: the layer, from the op, the graph and the target.
         types: the types that it has beside that of its result.
     """
 
-    attributes: Callable[[Op, IntGraph, Target], dict[str, Any]]
-    types: Callable[[Op], dict[str, str]] = lambda op: {}
+    attributes: Callable[..., dict[str, Any]]
+    types: Callable[..., dict[str, str]] = lambda op: {}
 
 
 LAYERS: Mapping[type[Op], Layer] = {

@@ -17,16 +17,16 @@ from typing import NamedTuple
 import numpy as np
 
 from flow.backends.hls4ml.dialects import DIALECTS, spelled
+from flow.backends.hls4ml.extension import stored_codes, value_exponent
 from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
 from flow.backends.hls4ml.layers import AXES, PADS, WITHOUT_LAYER, is_convolution, needs_kernel, traced
-from flow.backends.hls4ml.po2_weights import is_stored_po2, stored_codes, value_exponent
 from flow.backends.hls4ml.project_text import Call, ProjectText, carries, read_depths, read_text
 from flow.cost.fifos import fifos
 from flow.cost.streams import streams
 from flow.errors import EmitError, UnsupportedError
 from flow.ir.fixed import Cast, Constant, FixedFormat, parse_cpp
 from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Pool, Relu, Requantize, Reshape
-from flow.ir.po2 import split
+from flow.ir.po2 import is_po2, split
 from flow.ir.windows import Window
 from flow.project import Project
 from flow.target import Target
@@ -128,10 +128,6 @@ class _Reader:
         numbers = self.text.numbers.get(call.config, {})
         yield from _numbers(op, _shape_numbers(op, self.graph, self.target), numbers)
 
-    def activation(self, op: Op, call: Call) -> Iterator[Finding]:
-        """Hold an activation, whose function and type say all."""
-        yield from ()
-
     def type(self, op: Op, what: str, cast: Cast, name: str) -> Iterator[Finding]:
         """Hold a typedef against the type it should be; in streams it is an array of it."""
         expected, element = spelled(self.target.backend, cast), self.text.element(name)
@@ -143,7 +139,7 @@ class _Reader:
         weight, resource = op.matrix(), self.target.strategy == "Resource"
         if resource:
             weight = weight.T  # hls4ml stores them output by output for this strategy
-        if not (resource and DIALECTS[self.target.backend].extended and is_stored_po2(op)):
+        if not (resource and DIALECTS[self.target.backend].extended and is_po2(op.weight.codes)):
             yield from self.constant(op, "weight", variable, config, Constant(weight, op.weight.format))
             return
         stored = split(op.weight.codes)
@@ -194,15 +190,15 @@ class _Expected(NamedTuple):
     """What a project holds of an op that hls4ml computes: the function called, and what checks its configuration."""
 
     function: str
-    configured: Callable[[_Reader, Op, Call], Iterator[Finding]]
+    configured: Callable[[_Reader, Op, Call], Iterator[Finding]] = lambda reader, op, call: iter(())
 
 
 CALLS: Mapping[type[Op], _Expected] = {
     Dense: _Expected("{dense}", _Reader.matmul),
     Conv: _Expected("{pointwise}conv_{axes}d_cl", _Reader.matmul),
     BatchNorm: _Expected("normalize", _Reader.batchnorm),
-    Relu: _Expected("relu", _Reader.activation),
-    Requantize: _Expected("linear", _Reader.activation),
+    Relu: _Expected("relu"),
+    Requantize: _Expected("linear"),
     MaxPool: _Expected("pooling2d_cl", _Reader.window),
 }
 WITHOUT_CALL = (Input, Reshape, *WITHOUT_LAYER)

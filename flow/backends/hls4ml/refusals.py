@@ -92,8 +92,7 @@ def _dense_form(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
-def _conv_form(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
-    assert isinstance(op, ops.Conv)
+def _conv_form(op: ops.Conv, graph: IntGraph, target: Target) -> Refusal | None:
     if len(op.window.size) not in AXES:
         return f"is a convolution over {len(op.window.size)} axes", "hls4ml has 1 and 2: use Conv1D or Conv2D"
     one_row = len(op.window.size) == 2 and op.window.size[0] == 1 < op.window.size[1] and op.window.strides[0] > 1
@@ -105,7 +104,7 @@ def _conv_form(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
-FORMS: Mapping[type[Op], Callable[[Op, IntGraph, Target], Refusal | None]] = {
+FORMS: Mapping[type[Op], Callable[..., Refusal | None]] = {
     ops.Dense: _dense_form,
     ops.Conv: _conv_form,
     **dict.fromkeys((ops.Input, ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize, ops.Merge), _any_form),
@@ -163,8 +162,7 @@ def _not_one_bit(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
-def _dense(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
-    assert isinstance(op, ops.Dense)
+def _dense(op: ops.Dense, graph: IntGraph, target: Target) -> Refusal | None:
     backend, reuse = target.backend, target.reuse(op.name)
     padded = DIALECTS[backend].dense == "dense_resource" and op.weight.codes.size > LARGE and math.log2(reuse) % 1
     if padded and op.format.width > 1:
@@ -173,13 +171,11 @@ def _dense(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return _not_one_bit(op, graph, target)
 
 
-def _relu(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
-    assert isinstance(op, ops.Relu)
+def _relu(op: ops.Relu, graph: IntGraph, target: Target) -> Refusal | None:
     return _not_one_bit(op, graph, target) if op.limit is None else _no_division(target.backend)
 
 
-def _max_pool(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
-    assert isinstance(op, ops.MaxPool)
+def _max_pool(op: ops.MaxPool, graph: IntGraph, target: Target) -> Refusal | None:
     if pools(op, target):
         return None
     return (
@@ -188,8 +184,7 @@ def _max_pool(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     ), "use MaxPooling2D with padding 'valid' and strides equal to the window"
 
 
-def _reshape(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
-    assert isinstance(op, ops.Reshape)
+def _reshape(op: ops.Reshape, graph: IntGraph, target: Target) -> Refusal | None:
     if op.name in graph.outputs:
         return f"a final reshape is left out by hls4ml for {target.backend}", "drop it from the model"
     if target.io_type == "io_stream" and not _keeps_the_stream(op, graph):
@@ -200,7 +195,7 @@ def _reshape(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
-CHAINED: Mapping[type[Op], Callable[[Op, IntGraph, Target], Refusal | None]] = {
+CHAINED: Mapping[type[Op], Callable[..., Refusal | None]] = {
     ops.Input: _any_form,
     ops.Dense: _dense,
     **dict.fromkeys((ops.Conv, ops.BatchNorm, ops.Requantize), _not_one_bit),

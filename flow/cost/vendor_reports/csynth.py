@@ -8,19 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from flow.cost.vendor_reports.text import ReportText, Row, Table
 from flow.results import ResourceReport, Resources
 
-COLUMNS: Mapping[str, str] = {
-    "BRAM_18K": "bram_18k",
-    "DSP48E": "dsp",
-    "DSP": "dsp",
-    "FF": "ff",
-    "LUT": "lut",
-    "URAM": "uram",
-}
+COLUMNS = {"BRAM_18K": "bram_18k", "DSP48E": "dsp", "DSP": "dsp", "FF": "ff", "LUT": "lut", "URAM": "uram"}
 """Column of a csynth report -> field of Resources."""
 TITLE = r"^== (Vivado HLS|Vitis HLS) Report for '(\S+)'"
 
@@ -60,8 +54,8 @@ def _rpt(report: ReportText) -> ResourceReport:
         part=report.field(r"^\* Target device:\s+(\S+)", "Target device"),
         clock_period_ns=_nanoseconds(report, timing, "Target"),
         estimated_clock_period_ns=_nanoseconds(report, timing, "Estimated"),
-        total=_resources(
-            title[2], {**_counts(report, area, totals["Total"]), **_cycles(report, latency, latency.rows[0])}
+        total=Resources(
+            name=title[2], **_counts(report, area, totals["Total"]), **_cycles(report, latency, latency.rows[0])
         ),
         layers=_instances(report, tables),
         capacity=_capacity(report, totals["Available"].line, _counts(report, area, totals["Available"])),
@@ -70,7 +64,7 @@ def _rpt(report: ReportText) -> ResourceReport:
 
 def _instances(report: ReportText, tables: Sequence[Table]) -> tuple[Resources, ...]:
     """Join the two Instance tables on the instance's name; a module without logic stands only in that of latency."""
-    counts: dict[str, dict[str, int | None]] = {}
+    counts: dict[str, dict[str, Any]] = {}
     complete = re.search(r"\* Instance:\s*\n\s*N/A", report.text.partition("== Utilization Estimates")[2]) is not None
     for table in tables:
         if table.heading != "Detail/Instance" or table.header[:2] != ("Instance", "Module"):
@@ -83,17 +77,17 @@ def _instances(report: ReportText, tables: Sequence[Table]) -> tuple[Resources, 
                 counts.setdefault(row.cells[0], {}).update(read)
     if not complete:
         raise report.layout(report.end, "a table of instances that ends in 'Total', or N/A, among the utilization")
-    return tuple(_resources(name, fields) for name, fields in counts.items())
+    return tuple(Resources(name=name, **fields) for name, fields in counts.items())
 
 
-def _counts(report: ReportText, table: Table, row: Row) -> dict[str, int | None]:
+def _counts(report: ReportText, table: Table, row: Row) -> dict[str, Any]:
     """Return the resources of one row of a utilization table."""
     dsp = "DSP48E" if "DSP48E" in table.header else "DSP"
     columns = ["BRAM_18K", dsp, "FF", "LUT", *(["URAM"] if "URAM" in table.header else [])]
     return {COLUMNS[name]: report.count(row.line, report.cell(table, row, name)) for name in columns}
 
 
-def _cycles(report: ReportText, table: Table, row: Row) -> dict[str, int | None]:
+def _cycles(report: ReportText, table: Table, row: Row) -> dict[str, Any]:
     """Return the largest latency and interval of one row; the last header row is `min max min max min max Type`."""
     numbers = ("min", "max", "min", "max", "min", "max", "Type")
     if table.header[-7:] != numbers:
@@ -130,11 +124,9 @@ def _xml(report: ReportText) -> ResourceReport:
             raise report.layout(report.end, f"an element <{name}>")
         return elements[name]
 
-    def counts(where: str) -> dict[str, int | None]:
+    def counts(where: str) -> dict[str, Any]:
         elements = area[where]
-        missing = {"LUT", "FF", "BRAM_18K"} - set(elements) | (
-            {"DSP"} if not {"DSP", "DSP48E"} & set(elements) else set()
-        )
+        missing = {"LUT", "FF", "BRAM_18K", "DSP48E" if "DSP48E" in elements else "DSP"} - set(elements)
         if missing:
             raise report.layout(report.line_of(f"<{where}>"), f"elements {', '.join(sorted(missing))} in <{where}>")
         return {
@@ -155,13 +147,11 @@ def _xml(report: ReportText) -> ResourceReport:
         part=get(user, "Part"),
         clock_period_ns=nanoseconds(user, "TargetClockPeriod"),
         estimated_clock_period_ns=nanoseconds(timing, "EstimatedClockPeriod"),
-        total=_resources(
-            get(user, "TopModelName"),
-            {
-                **counts("Resources"),
-                "latency_cycles": cycles("Worst-caseLatency"),
-                "initiation_interval_cycles": cycles("Interval-max"),
-            },
+        total=Resources(
+            name=get(user, "TopModelName"),
+            **counts("Resources"),
+            latency_cycles=cycles("Worst-caseLatency"),
+            initiation_interval_cycles=cycles("Interval-max"),
         ),
         capacity=_capacity(report, report.line_of("<AvailableResources>"), counts("AvailableResources")),
     )
@@ -173,19 +163,6 @@ def _elements(report: ReportText, root: ElementTree.Element, where: str) -> dict
     if element is None:
         raise report.layout(report.end, f"an element <{where}>")
     return {child.tag: (child.text or "").strip() for child in element}
-
-
-def _resources(name: str, counts: Mapping[str, int | None]) -> Resources:
-    return Resources(
-        name=name,
-        lut=counts.get("lut"),
-        ff=counts.get("ff"),
-        dsp=counts.get("dsp"),
-        bram_18k=counts.get("bram_18k"),
-        uram=counts.get("uram"),
-        latency_cycles=counts.get("latency_cycles"),
-        initiation_interval_cycles=counts.get("initiation_interval_cycles"),
-    )
 
 
 def _capacity(report: ReportText, line: int, counts: Mapping[str, int | None]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flow.cost.vendor_reports.text import ReportText, Row, Table
 from flow.errors import ToolFailedError
@@ -121,14 +122,9 @@ def _entity(report: ReportText, table: Table, row: Row) -> Resources:
         "ff": "Dedicated Logic Registers",
         "memory_bits": "Block Memory Bits",
     }
-    counts = {
+    counts: dict[str, Any] = {
         field: _whole(report, row.line, report.cell(table, row, name).partition(" (")[0])
         for field, name in names.items()
     }
-    return Resources(
-        name=row.cells[0].strip("|"),
-        lut=counts["lut"],
-        ff=counts["ff"],
-        dsp=counts["dsp"],
-        detail={name: counts[name] for name in ("ram_blocks", "memory_bits")},
-    )
+    detail = {name: counts.pop(name) for name in ("ram_blocks", "memory_bits")}
+    return Resources(name=row.cells[0].strip("|"), **counts, detail=detail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -149,7 +149,7 @@ class ReportText:
         section, plus, star = "", "", ""
         parts: list[list[Row]] = []  # rows of the open box, split at its rules
         start = 0
-        for number, raw in self._lines():
+        for number, raw in enumerate([*self.text.splitlines(), ""], 1):
             line = raw.strip()
             if line.startswith(("+-", mark)):
                 start = start or number
@@ -171,9 +171,6 @@ class ReportText:
             elif line.startswith("* ") and line.endswith(":"):
                 star = line[2:].rstrip(":")
         return tables
-
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        return enumerate([*self.text.splitlines(), ""], 1)
 
 
 def _row(number: int, line: str, mark: str) -> Row:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from flow.cost.vendor_reports.text import UNKNOWN, ReportText
 from flow.errors import ToolFailedError
@@ -81,7 +82,7 @@ def read_vivado_utilization(path: Path) -> ResourceReport:
     """
     report = ReportText.read(path)
     tables = [table for table in report.tables() if table.header[:2] == ("Site Type", "Used")]
-    used: dict[str, int] = {}
+    used: dict[str, Any] = {}
     capacity: dict[str, int] = {}
     for name, labels, factor in SITES:
         rows = [(table, row) for table in tables for row in table.rows if row.cells[0].rstrip("*") in labels]
@@ -99,14 +100,7 @@ def read_vivado_utilization(path: Path) -> ResourceReport:
         source="vivado",
         tool=f"Vivado {version} ({state.lower()})",
         part=f"xc{part}" if part[0].isdigit() else part,
-        total=Resources(
-            name=design,
-            lut=used["lut"],
-            ff=used["ff"],
-            dsp=used["dsp"],
-            bram_18k=used["bram_18k"],
-            uram=used.get("uram"),
-        ),
+        total=Resources(name=design, **used),
         capacity=capacity,
     )
 
