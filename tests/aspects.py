@@ -52,7 +52,7 @@ ASPECTS = (
     Aspect("flow.verification.causes", "CAUSES", "which settings may explain a divergence"),
     Aspect("flow.verification.faults", "FAULTS", "which single numbers may explain a divergence", "WITHOUT_NUMBERS"),
     Aspect("flow.cost.energy", "WORK", "what it computes for one inference, for its energy"),
-    Aspect("flow.cost.op_costs", "COSTS", "what it takes on hardware: adders, LUTs, memory, cycles", "FREE"),
+    Aspect("flow.cost.estimation", "COSTS", "what it takes on hardware: adders, LUTs, memory, cycles", "FREE"),
     Aspect("flow.cost.streams", "ORDERS", "in which order it reads and writes the words of streams", "OTHER_KERNELS"),
     Aspect("flow.backends.hls4ml.refusals", "CHAINED", "in which form hls4ml's back ends without our kernels take it",
            "NOT_CHAINED"),

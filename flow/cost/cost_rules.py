@@ -1,7 +1,7 @@
 """The rules of the static estimate: from widths, ranges and counts to LUTs, registers, block RAMs and DSP slices.
 
-Each function is one rule and names its source; `flow.cost.op_costs` and `flow.cost.matmul_costs` put them together and
-docs/estimates.md tells them as a whole. None is fitted to a tool. Integers throughout.
+Each function is one rule and names its source; `flow.cost.estimation` and `flow.cost.matmul_costs` put them together
+and docs/estimates.md tells them as a whole. None is fitted to a tool. Integers throughout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.backends.base import find_backend
-from flow.ir.fixed import Codes, Overflow, Rounding
+from flow.ir.fixed import Codes, Overflow, Rounding, covering
 from flow.ir.graph import Op
 from flow.parts import Part
 from flow.results import Resources
@@ -160,6 +160,11 @@ def even_tree_bits(terms: int, bits: int, limit: int) -> int:
         total += terms // 2 * bits
         terms -= terms // 2
     return total
+
+
+def code_bits(low: int, high: int) -> int:
+    """Return the bits of the narrowest format that holds all codes from `low` to `high`."""
+    return covering(low, high, 0).width
 
 
 def range_bits(low: Codes, high: Codes) -> Codes:

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from flow.cost.cost_rules import adder_tree, even_tree_bits, range_bits, signed_digits, tree_levels
+from flow.cost.cost_rules import adder_tree, code_bits, even_tree_bits, range_bits, signed_digits, tree_levels
 from flow.cost.matmul_costs import leaves
 from flow.ir import ops
-from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding, covering
+from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import Accumulation, Range, common_grid, exact_result
 from flow.ir.tables import smallest_table
@@ -202,7 +202,7 @@ def _merge(op: ops.Merge, exact: Range, *inputs: FixedFormat) -> Work:
     bits, done = exact.format.width, Work()
     if op.function in ("maximum", "minimum"):
         ranges = common_grid(inputs)
-        bits = _bits(min(x.low for x in ranges), max(x.high for x in ranges))
+        bits = code_bits(min(x.low for x in ranges), max(x.high for x in ranges))
     if op.function == "multiply":
         width = inputs[0].width
         for other in inputs[1:]:
@@ -218,7 +218,7 @@ def _maxpool(op: ops.MaxPool, exact: Range, x: FixedFormat) -> Work:
 
 def _sumpool(op: ops.SumPool, exact: Range, x: FixedFormat) -> Work:
     pixels = int(op.window.counts(op.shape[:-1]).max())
-    bits = _bits(pixels * x.min_code, pixels * x.max_code)
+    bits = code_bits(pixels * x.min_code, pixels * x.max_code)
     weighted = _products(op, op.weight.codes[..., np.newaxis], bits)
     return _beyond_first(op) * _addition(bits) + weighted + _results(op, exact)
 
@@ -270,10 +270,6 @@ def _addition(bits: int) -> Work:
 
 def _multiplication(bits: int, other_bits: int) -> Work:
     return Work(multiplications=1, multiplied_bits=bits + other_bits, multiplied_bit_pairs=bits * other_bits)
-
-
-def _bits(low: int, high: int) -> int:
-    return covering(low, high, 0).width
 
 
 def _products(op: Op, factor: Codes, bits: int) -> Work:

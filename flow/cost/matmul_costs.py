@@ -26,7 +26,7 @@ def matmul_cost(op: MatMul, x: FixedFormat, reads: Shape, line_luts: int, target
         x: format of what it reads.
         reads: shape of what it reads, with the zeros around it.
         line_luts: LUTs of the rows that its windows keep of a stream, as `line_buffer` counts them; 0 without windows.
-        target, part: as of `flow.cost.op_costs.op_cost`.
+        target, part: as of `flow.cost.estimation.COSTS`.
     """
     acc = accumulation(op, x)
     weight = op.matrix()
