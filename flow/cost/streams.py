@@ -219,18 +219,13 @@ def _order(kernel: Kernel, streamed: Sequence[Shape], graph: IntGraph) -> Codes:
     shapes = [source.shape for source in graph.sources(op)]
     words = [math.prod(shape[:-1]) for shape in streamed]
     if kernel.kind is Kind.PAD:
-        return _padding(op, shapes[0])
+        assert isinstance(op, ops.Conv)  # a step writes a word of zeros, or passes one on
+        return np.pad(np.full(shapes[0][:-1], 3), op.window.pads, constant_values=2).reshape(-1)
     if kernel.kind is Kind.COPY:
         return _regrouped(op, shapes, words)
     if kernel.kind is Kind.CLONE:
         return _word_by_word(op, shapes, words)
     return ORDERS[type(op)](op, shapes, words)
-
-
-def _padding(op: Op, shape: Shape) -> Codes:
-    """Return the steps that write a word of zeros or pass one on."""
-    assert isinstance(op, ops.Conv)
-    return np.pad(np.full(shape[:-1], 3), op.window.pads, constant_values=2).reshape(-1)
 
 
 def _word_by_word(op: Op, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:

@@ -6,7 +6,7 @@ do it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,4 @@ def _ap_fixpt(fmt: FixedFormat, modes: Sequence[str]) -> str:
     return f"hls::ap_{'' if fmt.signed else 'u'}fixpt<{','.join([*sizes, *(f'hls::{mode}' for mode in modes)])}>"
 
 
-SPELLINGS: Mapping[str, Callable[[FixedFormat, Sequence[str]], str]] = {
-    "ap_fixed": _ap_fixed,
-    "ac_fixed": _ac_fixed,
-    "ap_fixpt": _ap_fixpt,
-}
+SPELLINGS = {"ap_fixed": _ap_fixed, "ac_fixed": _ac_fixed, "ap_fixpt": _ap_fixpt}

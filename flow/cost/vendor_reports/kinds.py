@@ -35,7 +35,12 @@ def read_reports(paths: Sequence[Path]) -> tuple[ResourceReport, ...]:
     """
     kinds: dict[str, Path] = {}
     for path in paths:
-        kind = _kind(ReportText.read(path))
+        report = ReportText.read(path)
+        kind = next((kind for kind, mark in MARKS.items() if re.search(mark, report.text, re.MULTILINE)), None)
+        if kind is None:
+            raise report.layout(
+                1, "a csynth report, Vivado's utilization, hierarchy or timing, or Quartus' fitter report"
+            )
         if kind in kinds:
             raise ToolFailedError(f"{kinds[kind]} is a {kind} report too", file=path, remedy="give one of them")
         kinds[kind] = path
@@ -70,10 +75,3 @@ def find_reports(project_dir: Path) -> tuple[ResourceReport, ...]:
     files += [synthesis] if synthesis.is_file() and not own.is_file() else []
     files += sorted(project_dir.rglob("*.fit.rpt")) or sorted(project_dir.rglob("*.fit.summary"))
     return read_reports(files)
-
-
-def _kind(report: ReportText) -> str:
-    for kind, mark in MARKS.items():
-        if re.search(mark, report.text, re.MULTILINE):
-            return kind
-    raise report.layout(1, "a csynth report, Vivado's utilization, hierarchy or timing, or Quartus' fitter report")

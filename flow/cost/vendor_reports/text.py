@@ -76,10 +76,8 @@ class ReportText:
 
     def layout(self, line: int, expected: str) -> ToolFailedError:
         """Return the error that a line is not what was expected."""
-        where = f"{self.path}:{line}"
-        return ToolFailedError(
-            f"expected {expected}", file=where, remedy="the report is cut short or of another tool version"
-        )
+        remedy = "the report is cut short or of another tool version"
+        return ToolFailedError(f"expected {expected}", file=f"{self.path}:{line}", remedy=remedy)
 
     def field(self, pattern: str, name: str) -> str:
         """Return the group of a pattern that one line must match."""
@@ -127,9 +125,8 @@ class ReportText:
     def check_width(self, table: Table, row: Row) -> None:
         """Refuse a row that has not as many cells as the header."""
         if len(row.cells) != len(table.header):
-            raise self.layout(
-                row.line, f"{len(table.header)} cells in the row of {row.cells[0]!r}, not {len(row.cells)}"
-            )
+            cells = f"{len(table.header)} cells in the row of {row.cells[0]!r}, not {len(row.cells)}"
+            raise self.layout(row.line, cells)
 
     def check_closed(self, table: Table) -> None:
         """Refuse a table that is cut short."""
