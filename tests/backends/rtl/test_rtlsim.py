@@ -16,7 +16,7 @@ from conftest import needs_compiler
 from nets import Net, inputs, s, u
 
 from flow.backends.rtl.simulation import rtlsim
-from flow.backends.rtl.simulation.cell_steps import KINDS
+from flow.backends.rtl.simulation.elaboration import KINDS
 from flow.backends.rtl.simulation.rtlsim import RtlProgram, RtlRun, compile_rtl, run_rtl
 from flow.backends.yosys import scripts as yosys
 from flow.errors import EmitError, OutputError, ToolFailedError, ToolMissingError

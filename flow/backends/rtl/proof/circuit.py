@@ -209,20 +209,15 @@ def extended(bits: Bits, width: int, signed: bool) -> Bits:
     return bits[:width] + (bits[-1] if signed else 0,) * (width - len(bits))
 
 
-def shift_of(shift: Operation) -> int:
-    """Return by how much a shift shifts.
+def shifted(shift: Operation) -> Bits:
+    """Return the output of a shift by a constant as nets: only wires.
 
     Raises:
-        ToolFailedError: that is not a constant.
+        ToolFailedError: it is not a constant by which it shifts.
     """
     if any(bit not in (0, 1) for bit in shift.b):
         raise ToolFailedError("a shift by a variable is not one that is proved")
-    return sum(bit << place for place, bit in enumerate(shift.b))
-
-
-def shifted(shift: Operation) -> Bits:
-    """Return the output of a shift by a constant as nets: only wires."""
-    n, width = shift_of(shift), len(shift.y)
+    n, width = sum(bit << place for place, bit in enumerate(shift.b)), len(shift.y)
     if shift.kind in ("$shl", "$sshl"):
         return ((0,) * n + extended(shift.a, width, shift.signed))[:width]
     wide = extended(shift.a, max(width, len(shift.a)), shift.signed)

@@ -38,22 +38,6 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OpCircuit:
-    """A circuit that computes some positions of an op.
-
-    Attributes:
-        circuit: the circuit.
-        elements, formats: nets and format of each element of its input.
-        tasks: what it computes.
-    """
-
-    circuit: Circuit
-    elements: Sequence[Bits]
-    formats: Sequence[FixedFormat]
-    tasks: Sequence[Task]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """Whether one output of a circuit has the code of its definition, for all inputs.
 
@@ -75,20 +59,29 @@ class Question:
 
 
 class Claim:
-    """That a circuit computes what its op is.
+    """That a circuit computes some positions of an op.
 
     Args:
-        computed: the circuit, what enters it and which positions it computes.
+        circuit: the circuit.
+        elements, formats: nets and format of each element of its input.
+        tasks: what it computes.
         op, read: the op, and what it reads.
-        deadline: until when it may be proved, as of time.monotonic().
 
     Attributes:
         sources: net -> (operation that drives it, or -1 - element, and which bit of it).
     """
 
-    def __init__(self, computed: OpCircuit, op: Op, read: Sequence[Op], deadline: float) -> None:
-        self.circuit, self.elements, self.formats = computed.circuit, computed.elements, computed.formats
-        self.tasks, self.op, self.read, self.deadline = computed.tasks, op, read, deadline
+    def __init__(
+        self,
+        circuit: Circuit,
+        elements: Sequence[Bits],
+        formats: Sequence[FixedFormat],
+        tasks: Sequence[Task],
+        op: Op,
+        read: Sequence[Op],
+    ) -> None:
+        self.circuit, self.elements, self.formats, self.tasks = circuit, elements, formats, tasks
+        self.op, self.read = op, read
         self.sources: dict[int, tuple[int, int]] = dict(self.circuit.driver)
         for place, bits in enumerate(self.elements):
             self.sources.update({bit: (-1 - place, number) for number, bit in enumerate(bits)})

@@ -69,8 +69,11 @@ class Answer:
     difference: Difference | None = None
 
 
-def prove_claim(claim: Claim) -> Answer:
+def prove_claim(claim: Claim, deadline: float) -> Answer:
     """Return what could be shown of all outputs of a circuit.
+
+    Args:
+        deadline: until when a solver may be asked, as of time.monotonic().
 
     Raises:
         ToolFailedError: a wire that is read has no driver, or a driver that is not known here.
@@ -89,18 +92,18 @@ def prove_claim(claim: Claim) -> Answer:
             continue
         if shape is not None:
             shown.add(shape)
-        _ask(claim, question, answer)
+        _ask(claim, question, deadline, answer)
     if claim.circuit.operations:
         answer.lost_nothing = claim.loses_nothing
     return answer
 
 
-def _ask(claim: Claim, question: Question, answer: Answer) -> None:
+def _ask(claim: Claim, question: Question, deadline: float, answer: Answer) -> None:
     """Ask one engine after the other, and add what they say."""
     tables_first = isinstance(claim.op, Lookup | Softmax)
-    engines: tuple[Callable[[Claim, Question], Outcome], ...] = (by_sum, by_cone, by_running)
+    engines: tuple[Callable[[Claim, Question, float], Outcome], ...] = (by_sum, by_cone, by_running)
     for engine in (by_running, by_sum, by_cone) if tables_first else engines:
-        finding = engine(claim, question)
+        finding = engine(claim, question, deadline)
         answer.means.update(finding.means)
         if finding.decided:
             answer.difference = finding.difference
@@ -111,7 +114,7 @@ def _ask(claim: Claim, question: Question, answer: Answer) -> None:
     answer.open += 1
 
 
-def by_running(claim: Claim, question: Question) -> Outcome:
+def by_running(claim: Claim, question: Question, deadline: float) -> Outcome:
     """Run an output on all codes that it reads, if they are few."""
     reads = sorted(set(question.reads) - {-1})
     widths = [claim.formats[element].width for element in reads]
@@ -127,9 +130,9 @@ def by_running(claim: Claim, question: Question) -> Outcome:
     return Outcome(True, (RUN,), len(codes), difference_on(claim, question, codes))
 
 
-def by_cone(claim: Claim, question: Question) -> Outcome:
+def by_cone(claim: Claim, question: Question, deadline: float) -> Outcome:
     """Compare an output with its definition as functions of the elements."""
-    output, solver = question.output, Solver(claim.deadline)
+    output, solver = question.output, Solver(deadline)
     cone = claim.circuit.cone(question.y, {})
     used = sorted((claim.leaves(question.y, cone) | set(question.reads)) - {-1})
     inputs = {-1 - element: solver.variable(claim.formats[element].width) for element in used}
@@ -161,7 +164,7 @@ def by_cone(claim: Claim, question: Question) -> Outcome:
     return Outcome(True, difference=difference)
 
 
-def by_sum(claim: Claim, question: Question) -> Outcome:
+def by_sum(claim: Claim, question: Question, deadline: float) -> Outcome:
     """Compare an output with its definition as functions of its weighted sum, from the wires that carry this sum."""
     output = question.output
     if output.weights is None or len(output.reads) < 2 or min(question.reads) < 0:
@@ -172,7 +175,7 @@ def by_sum(claim: Claim, question: Question) -> Outcome:
     towards = direction(weights)
     if towards is None:
         return OPEN
-    solver, (direct, factor) = Solver(claim.deadline), towards
+    solver, (direct, factor) = Solver(deadline), towards
     low, high = interval(weights // factor, claim.formats)
     width = max(low, high, -low - 1, -high - 1).bit_length() + 1
     total = solver.variable(width)

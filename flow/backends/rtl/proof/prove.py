@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.backends.rtl.proof.circuit import Circuit, read_circuit, read_instances
-from flow.backends.rtl.proof.claims import Claim, OpCircuit
+from flow.backends.rtl.proof.claims import Claim
 from flow.backends.rtl.proof.engines import BITWUZLA, Answer, prove_claim
 from flow.backends.rtl.proof.samples import Difference
 from flow.backends.rtl.proof.terms import bitwuzla_version
@@ -245,7 +245,7 @@ def prove_op(
     deadline = time.monotonic() + time_limit_s
     total = Answer()
     for part in circuits:
-        answer = prove_claim(Claim(part, op, sources, deadline))
+        answer = prove_claim(part, deadline)
         if answer.difference is not None:
             module = part.circuit.name
             return {**refuted, "depth": depth, "module": module, **_example(module, answer.difference)}
@@ -271,7 +271,7 @@ def _engine(total: Answer, time_limit_s: float) -> str:
     return " + ".join(bitwuzla_version() if name == BITWUZLA else name for name in sorted(total.means)) or "wires"
 
 
-def _depth(circuits: Sequence[OpCircuit]) -> int:
+def _depth(circuits: Sequence[Claim]) -> int:
     """Return how many registers are on every way through some circuits, wires to each other being none.
 
     Raises:

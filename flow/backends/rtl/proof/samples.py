@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow.backends.rtl.proof.algebra import Integers
 from flow.backends.rtl.proof.circuit import REGISTER, SHIFTS, UNDEFINED, Bits, Circuit, Operation, extended, shifted
@@ -70,7 +69,7 @@ def _run(claim: Claim, codes: Codes, y: Bits, cone: Sequence[int] | None = None)
     """Return the codes on nets of outputs, int64 (samples, outputs), for codes of the elements, int64 (samples, n)."""
     read = range(len(claim.elements)) if cone is None else claim.leaves(y, cone)
     given = {
-        bit: _packed((codes[:, element] >> number) & 1)
+        bit: int.from_bytes(np.packbits((codes[:, element] >> number) & 1, bitorder="little").tobytes(), "little")
         for element in read
         for number, bit in enumerate(claim.elements[element])
     }
@@ -79,7 +78,8 @@ def _run(claim: Claim, codes: Codes, y: Bits, cone: Sequence[int] | None = None)
     out = np.zeros((len(codes), len(y) // width), np.int64)
     for place, bit in enumerate(y):
         weight = -1 << width - 1 if signed and place % width == width - 1 else 1 << place % width
-        out[:, place // width] += _unpacked(values[bit], len(codes)) * weight
+        packed = np.frombuffer(values[bit].to_bytes(-(-len(codes) // 8), "little"), np.uint8)
+        out[:, place // width] += np.unpackbits(packed, count=len(codes), bitorder="little").astype(np.int64) * weight
     return out
 
 
@@ -119,15 +119,6 @@ def _first_difference(question: Question, codes: Codes, given: Codes, expected: 
         return None
     at = wrong[np.argmin(np.count_nonzero(codes[wrong], axis=1))]
     return Difference(question.number, tuple(codes[at].tolist()), int(given[at]), int(expected[at]))
-
-
-def _packed(bits: NDArray[np.int64]) -> int:
-    return int.from_bytes(np.packbits(bits.astype(bool), bitorder="little").tobytes(), "little")
-
-
-def _unpacked(value: int, samples: int) -> Codes:
-    data = np.frombuffer(value.to_bytes(-(-samples // 8), "little"), np.uint8)
-    return np.unpackbits(data, count=samples, bitorder="little").astype(np.int64)
 
 
 def evaluate(op: Op, output: Output, inputs: Codes) -> Codes:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from flow.backends.rtl.proof.circuit import Bits, Circuit, Instance
-from flow.backends.rtl.proof.claims import OpCircuit, Task
+from flow.backends.rtl.proof.claims import Claim, Task
 from flow.backends.rtl.proof.definition import OUTSIDE as OUTSIDE
 from flow.backends.rtl.proof.definition import Key, input_formats, positions
 from flow.ir import ops
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import Input, IntGraph, Op
 
-Computed = tuple[Sequence[OpCircuit], str]
+Computed = tuple[Sequence[Claim], str]
 LINE_BUFFER, FRAME_BUFFERS = "line buffer", "frame buffers"
 
 
@@ -63,7 +63,7 @@ def _find(circuit: Circuit, module: str) -> Instance | None:
     return next((instance for instance in circuit.instances if instance.module == module), None)
 
 
-def _tensor_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str) -> list[OpCircuit]:
+def _tensor_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], name: str) -> list[Claim]:
     """Return what computes an op from whole tensors: kernels, and wires and cells of its own module."""
     circuit, where = modules[name], positions(op, sources)
     formats = [x.format for x in sources for _ in range(math.prod(x.shape))]
@@ -74,7 +74,7 @@ def _tensor_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circui
     driven = {bit: instance for instance in circuit.instances for bit in instance.ports["y"]}
     if len(driven) < sum(len(instance.ports["y"]) for instance in circuit.instances):
         raise WiringError(f"'{name}' has a wire that two modules drive")
-    kernels, direct = dict[tuple[str, Key], OpCircuit](), list[Task]()
+    kernels, direct = dict[tuple[str, Key], Claim](), list[Task]()
     for place, key in enumerate(where.keys):
         bits = y[place * size : (place + 1) * size]
         instance = driven.get(bits[0])
@@ -88,8 +88,8 @@ def _tensor_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circui
         for wire in ("clk", "ce"):
             _same(instance.ports[wire], circuit.ports[wire], f"{wire} of '{instance.module}' at position {place}")
         if (instance.module, key) not in kernels:
-            kernels[instance.module, key] = _kernel(modules[instance.module], own, key)
-    own_wires = [OpCircuit(circuit, elements, formats, direct)] if direct else []
+            kernels[instance.module, key] = _kernel(modules[instance.module], op, sources, key)
+    own_wires = [Claim(circuit, elements, formats, direct, op, sources)] if direct else []
     return [*kernels.values(), *own_wires]
 
 
@@ -105,11 +105,12 @@ def _inputs(row: Sequence[int], elements: Sequence[Bits], formats: Sequence[Fixe
     return tuple(bits)
 
 
-def _kernel(circuit: Circuit, formats: Sequence[FixedFormat], key: Key) -> OpCircuit:
+def _kernel(circuit: Circuit, op: Op, sources: Sequence[Op], key: Key) -> Claim:
     """Return a kernel, which computes one position from its inputs in order."""
+    formats = input_formats(op, sources, key)
     index = np.arange(len(formats), dtype=np.int64)
     elements = _split(circuit.ports["x"], formats)
-    return OpCircuit(circuit, elements, formats, [Task(key, index, 0, circuit.ports["y"])])
+    return Claim(circuit, elements, formats, [Task(key, index, 0, circuit.ports["y"])], op, sources)
 
 
 def _check_frames(circuit: Circuit, frames: Instance, inputs: int) -> None:
@@ -147,13 +148,13 @@ def _kernel_of(circuit: Circuit, x: Bits, modules: Mapping[str, Circuit]) -> Cir
     return modules[kernel.module]
 
 
-def _alike(op: Op, sources: Sequence[Op], kernel: Circuit) -> OpCircuit:
+def _alike(op: Op, sources: Sequence[Op], kernel: Circuit) -> Claim:
     """Return a kernel that computes every position, all of which must be alike."""
     keys = set(positions(op, sources).keys)
     if len(keys) != 1:
         raise WiringError(f"'{kernel.name}' is one circuit for positions that differ")
     (key,) = keys
-    return _kernel(kernel, input_formats(op, sources, key), key)
+    return _kernel(kernel, op, sources, key)
 
 
 def _pixels(op: Op, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> Computed:
@@ -218,7 +219,7 @@ def _moved(op: ops.Gather, sources: Sequence[Op], circuit: Circuit, modules: Map
         Task(where.keys[channel], rows[0, channel : channel + 1], 0, y[channel * width : (channel + 1) * width])
         for channel in range(channels)
     ]
-    return [OpCircuit(kernel, _split(kernel.ports["x"], formats), formats, tasks)], ""
+    return [Claim(kernel, _split(kernel.ports["x"], formats), formats, tasks, op, sources)], ""
 
 
 WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], Computed]] = {

@@ -42,7 +42,7 @@ from flow.toolchain import require_tool, run_all, run_tool
 
 MAIN = "rtlsim_main.cpp"
 FLAGS = ("-O3", "-std=c++17")
-OWN = (MAIN, "steps.py", "cell_steps.py", "elaboration.py", "rtlsim.py")
+OWN = (MAIN, "steps.py", "elaboration.py", "rtlsim.py")
 """What a built program depends on, beside the design: a change makes the cache's entries useless."""
 LANES = 16
 """Simulations that one process runs side by side; the constant of the same name in the program."""
@@ -112,7 +112,11 @@ def compile_rtl(project_dir: Path, graph: IntGraph, io_type: str, build_dir: Pat
         if not design.exists():
             design.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=design.parent) as scratch:
-                module = _netlist(project_dir.resolve() / "rtl", sorted(sources), graph.name, Path(scratch))
+                netlist, directory = Path(scratch) / "netlist.json", project_dir.resolve() / "rtl"
+                read = [f"read_verilog {quoted(directory / name)}" for name in sources]
+                script = [*read, f"hierarchy -check -top {graph.name}", *SCRIPT, f"write_json {quoted(netlist)}"]
+                run_scripts({"rtlsim": script}, Path(scratch))
+                module = json.loads(netlist.read_bytes())["modules"][graph.name]
                 _described(module, graph, io_type).tofile(f"{scratch}/design.bin")
                 os.replace(f"{scratch}/design.bin", design)
     except OSError as error:
@@ -132,16 +136,6 @@ def _simulator(build_dir: Path, source: bytes) -> Path:
             run_tool([compiler, *FLAGS, MAIN, "-o", "rtlsim"], Path(scratch))
             os.replace(f"{scratch}/rtlsim", program)
     return program
-
-
-def _netlist(directory: Path, sources: Sequence[str], top: str, scratch: Path) -> dict[str, Any]:
-    """Return the top as Yosys writes it, flattened."""
-    netlist = scratch / "netlist.json"
-    read = [f"read_verilog {quoted(directory / name)}" for name in sources]
-    script = [*read, f"hierarchy -check -top {top}", *SCRIPT, f"write_json {quoted(netlist)}"]
-    run_scripts({"rtlsim": script}, scratch)
-    module: dict[str, Any] = json.loads(netlist.read_bytes())["modules"][top]
-    return module
 
 
 def _described(module: Mapping[str, Any], graph: IntGraph, io_type: str) -> NDArray[np.int64]:

@@ -29,6 +29,11 @@ Edge = tuple[str, str, int]
 """An op, one that reads it, and at which place among its inputs."""
 
 
+def readers(graph: IntGraph, name: str) -> int:
+    """Return how many inputs of ops, and outputs of the design, an op's words go to."""
+    return sum(op.inputs.count(name) for op in graph.ops) + graph.outputs.count(name)
+
+
 def edge_depths(graph: IntGraph, modules: Mapping[str, OpModule]) -> dict[Edge, int]:
     """Return the depth of the FIFO of each edge that needs one: behind a fork, or before a join."""
     needed: dict[Edge, int] = {}
@@ -38,7 +43,7 @@ def edge_depths(graph: IntGraph, modules: Mapping[str, OpModule]) -> dict[Edge, 
     return {
         edge: count + SPARE
         for edge, count in needed.items()
-        if count > 1 and (_readers(graph, edge[0]) > 1 or len(graph[edge[1]].inputs) > 1)
+        if count > 1 and (readers(graph, edge[0]) > 1 or len(graph[edge[1]].inputs) > 1)
     }
 
 
@@ -47,10 +52,6 @@ def stream_timing(graph: IntGraph, modules: Mapping[str, OpModule]) -> tuple[int
     given, _ = _run(graph, modules, 1, edge_depths(graph, modules))
     ends = np.max([given[name].reshape(FRAMES, -1)[:, -1] for name in graph.outputs], axis=0)
     return int(ends[0]), int(ends[-1] - ends[-2])
-
-
-def _readers(graph: IntGraph, name: str) -> int:
-    return sum(op.inputs.count(name) for op in graph.ops) + graph.outputs.count(name)
 
 
 def _rest(graph: IntGraph, modules: Mapping[str, OpModule]) -> int:

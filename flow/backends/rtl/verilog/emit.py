@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from flow.backends.rtl.netlists.needs import Needs, fifo_needs, held
-from flow.backends.rtl.verilog.depths import Edge, edge_depths, stream_timing
+from flow.backends.rtl.verilog.depths import Edge, edge_depths, readers, stream_timing
 from flow.backends.rtl.verilog.kernels import refusals
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
 from flow.backends.rtl.verilog.printer import assign, concat, declare, declare_stream, instance, module, port, stream
@@ -240,9 +240,8 @@ def stream_needs(graph: IntGraph, modules: Mapping[str, OpModule]) -> Needs:
     for op in graph.ops:
         if not isinstance(op, Input):
             needs += fifo_needs(word_bits(op), OP_FIFO)
-        readers = sum(other.inputs.count(op.name) for other in graph.ops) + graph.outputs.count(op.name)
-        if readers > 1:
-            needs += Needs(parts=Counter(flip_flops=readers, stages=1))
+        if (count := readers(graph, op.name)) > 1:
+            needs += Needs(parts=Counter(flip_flops=count, stages=1))
     for (name, _, _), depth in edge_depths(graph, modules).items():
         needs += fifo_needs(word_bits(graph[name]), depth)
     counters = sum((words(graph[name].shape) - 1).bit_length() for name in graph.outputs)

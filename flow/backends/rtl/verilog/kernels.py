@@ -102,9 +102,6 @@ def evaluate(op: Op, graph: IntGraph, inputs: list[Codes]) -> Codes:
     return out.reshape(samples, *op.shape)
 
 
-# ---------------------------------------------------------------------- which codes each position reads
-
-
 def _pixels(op: Op, sources: Sequence[Op]) -> Codes:
     """Every input at the same position."""
     starts = np.cumsum([0] + [math.prod(x.shape) for x in sources])
@@ -156,9 +153,6 @@ PLACES: Mapping[type[Op], Places] = {
     ops.Gather: Places(lambda op, sources: op.index.reshape(-1, 1), _source),
 }
 """By type of op, but for those `OUTSIDE`."""
-
-
-# ---------------------------------------------------------------------- what one position computes
 
 
 def _channels(op: Op) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from flow.backends.rtl.netlists.footprint import used
 from flow.backends.rtl.netlists.needs import Needs
-from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
+from flow.backends.rtl.netlists.netlist import Pipeline, pipeline
 from flow.backends.rtl.verilog.kernels import PlacedNetlist, kernels
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.printer import assign, instance, literal, module, port
@@ -77,7 +77,8 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
     for number, (kernel, pipe) in enumerate(zip(placed, pipes, strict=True)):
         size = len(kernel.net.outputs) * op.format.width
         inner = f"{name}_kernel{number if len(placed) > 1 else ''}"
-        wires = depth == 0 and _only_shifts(kernel.net)
+        shifted = all(node.kind in ("input", "const", "shl") for node in kernel.net.nodes)
+        wires = depth == 0 and shifted and len(kernel.net.outputs) == 1
         formats = _formats(kernel, sources)
         if not wires:
             texts[inner] = netlist_module(inner, kernel.net, pipe, formats, op.format)
@@ -109,10 +110,6 @@ def _formats(kernel: PlacedNetlist, sources: Sequence[Op]) -> list[FixedFormat]:
     ends = np.cumsum([math.prod(x.shape) for x in sources])
     largest = kernel.index.max(axis=0, initial=-1)
     return [sources[int(np.searchsorted(ends, max(i, 0), side="right"))].format for i in largest.tolist()]
-
-
-def _only_shifts(net: Netlist) -> bool:
-    return len(net.outputs) == 1 and all(node.kind in ("input", "const", "shl") for node in net.nodes)
 
 
 def _wire(kernel: PlacedNetlist, starts: Sequence[int | None], formats: Sequence[FixedFormat], fmt: FixedFormat) -> str:

@@ -31,14 +31,6 @@ def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
     return STAGES[type(op)](op, graph, clock_period_ns, name)
 
 
-def _joined_inputs(count: int) -> str:
-    """Return the wires by which all inputs pass at once: `x_data`, `x_valid`, taken by `x_ready`."""
-    return "".join(
-        assign(f"x{i}_ready", " & ".join(["x_ready", *(f"x{k}_valid" for k in range(count) if k != i)]))
-        for i in range(count)
-    )
-
-
 def _advance(depth: int, valid: str, y: str = "y") -> str:
     """Return the control of a pipeline behind `ce`: it advances unless a word waits at its end, the stream `y`."""
     if depth == 0:
@@ -74,7 +66,11 @@ def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_perio
         formats = [source.format for source in sources for _ in range(source.shape[-1])]
         depth, texts[inner] = pipe.depth, netlist_module(inner, net, pipe, formats, op.format)
         needs, compute = _stage_needs(op, net, pipe, 0), _compute(inner, "kernel", x, "y_data")
-    body = declare("x_ready", value="ce") + _joined_inputs(len(sources)) + _advance(depth, valid) + compute
+    body = declare("x_ready", value="ce")
+    for i in range(len(sources)):  # all inputs pass at once
+        others = [f"x{k}_valid" for k in range(len(sources)) if k != i]
+        body += assign(f"x{i}_ready", " & ".join(["x_ready", *others]))
+    body += _advance(depth, valid) + compute
     return OpModule(
         name, {**texts, name: stage(name, [word_bits(x) for x in sources], word_bits(op), body)}, depth, needs
     )
