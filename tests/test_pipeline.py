@@ -28,7 +28,7 @@ from flow.report.record import Report
 from flow.sources import find_source
 from flow.target import Target
 from flow.train import quiet_warnings
-from flow.verification.stored import stored_graph
+from flow.verification.levels import stored_graph
 
 pytestmark = needs_compiler
 STAGES = ["extract", "emit", "inputs", "reference", "qkeras", "csim_compile", "csim_run", "compare", "estimate"]

@@ -28,7 +28,7 @@ from flow.results import Resources
 from flow.runs import digest, read_npz, write_npz
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source
 from flow.target import Target
-from flow.verification.model_rules import Model, quantizes
+from flow.verification.preflight import Model, quantizes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

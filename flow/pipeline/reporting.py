@@ -21,8 +21,8 @@ from flow.runs import RunDirectory, digest
 from flow.verification.levels import (
     REFERENCE,
     SIMULATIONS,
+    Inputs,
 )
-from flow.verification.stored import Inputs
 
 REPORT, PAGE = "report.json", "report.html"
 

@@ -46,20 +46,17 @@ from flow.runs import RunDirectory, digest
 from flow.target import Target
 from flow.verification.levels import (
     COUNTEREXAMPLE,
+    GRAPH,
+    INPUTS,
     REFERENCE,
     SIMULATIONS,
+    SOFTWARE,
+    Inputs,
     find_divergence,
+    inputs_digest,
     known_levels,
     open_level,
     read_counterexample,
-)
-from flow.verification.preflight import examine
-from flow.verification.stored import (
-    GRAPH,
-    INPUTS,
-    SOFTWARE,
-    Inputs,
-    inputs_digest,
     read_inputs,
     store_inputs,
     store_model,
@@ -68,6 +65,7 @@ from flow.verification.stored import (
     stored_inputs,
     stored_software,
 )
+from flow.verification.preflight import examine
 
 # -- before the long work
 

@@ -90,8 +90,7 @@ class Site:
 
     def cast(self, op: Op, exact: Codes | None = None) -> Codes:
         """Return the exact result (or another one on the same grid) cast as `op` casts."""
-        exact = self.exact if exact is None else exact
-        return op.cast(exact, self.frac_bits)
+        return op.cast(self.exact if exact is None else exact, self.frac_bits)
 
 
 Candidate = tuple[str, Callable[[Site], Codes]]
@@ -141,14 +140,11 @@ def changed(op: Op) -> Callable[[Site], Codes]:
 def _modes(where: Site) -> Iterator[Candidate]:
     op = where.op
     modes = [(rounding, overflow) for rounding in Rounding for overflow in Overflow]
-    modes.sort(
-        key=lambda mode: (mode[0] is not op.cast.rounding) + (mode[1] is not op.cast.overflow)
-    )  # one change before two
+    own = (op.cast.rounding, op.cast.overflow)
+    modes.sort(key=lambda mode: (mode[0] is not own[0]) + (mode[1] is not own[1]))  # one change before two
     for rounding, overflow in modes[1:]:
-        new = [
-            each.value for each, own in ((rounding, op.cast.rounding), (overflow, op.cast.overflow)) if each is not own
-        ]
-        old = [each.value for each in (op.cast.rounding, op.cast.overflow) if each not in (rounding, overflow)]
+        new = [each.value for each in (rounding, overflow) if each not in own]
+        old = [each.value for each in own if each not in (rounding, overflow)]
         yield f"{' and '.join(new)} instead of {' and '.join(old)}", _cast(op, rounding=rounding, overflow=overflow)
 
 
@@ -202,8 +198,7 @@ def _divisions_first(where: Site) -> Iterator[Candidate]:
     op = where.op
     if op.cast.divisor != 1:
         for mode in (Rounding.TRN, Rounding.TRN_ZERO):
-            words = f"a division by {op.cast.divisor} that is {mode.value} before the cast"
-            yield words, _divided_first(op, mode)
+            yield f"a division by {op.cast.divisor} that is {mode.value} before the cast", _divided_first(op, mode)
 
 
 def _divisors(where: Site) -> Iterator[Candidate]:

@@ -165,7 +165,12 @@ def explain(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes
         if all(causes.gives(candidate, each) for each in (few, *parts)):
             scope = f"{len(observed)} inputs" if len(observed) > 1 else "1 input"
             return f"{candidate[0]} gives exactly the observed codes of {scope}"
-    return _unexplained(op, wrong)
+    channels = np.unique(np.argwhere(wrong)[:, -1])
+    return (
+        "no other rounding, overflow, width or single number explains it; outputs differ in "
+        f"{len(channels)} of {op.shape[-1]} channels (first: {channels[0]}): a weight, a bias or an input of this op "
+        "differs"
+    )
 
 
 def _parts(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes) -> Iterator[Site]:
@@ -178,12 +183,3 @@ def _parts(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes)
         part = slice(start, start + count)
         inputs = {name: known[name][part].astype(np.int64) for name in formats}
         yield causes.site(op, formats, inputs, observed[part].astype(np.int64))
-
-
-def _unexplained(op: Op, wrong: NDArray[np.bool_]) -> str:
-    channels = np.unique(np.argwhere(wrong)[:, -1])
-    return (
-        "no other rounding, overflow, width or single number explains it; outputs differ in "
-        f"{len(channels)} of {op.shape[-1]} channels (first: {channels[0]}): a weight, a bias or an input of this op "
-        "differs"
-    )

@@ -149,17 +149,15 @@ def _simulated(ready: Sequence[_Ready]) -> list[Outcome]:
     assert compile_together is not None, f"{ready[0].target.backend} has no common compilation"
     with tempfile.TemporaryDirectory(prefix="po2flow-fuzz-") as scratch:
         try:
-            simulations = compile_together(
-                [each.project for each in ready], [each.graph for each in ready], Path(scratch)
-            )
+            projects, graphs = [each.project for each in ready], [each.graph for each in ready]
+            simulations = compile_together(projects, graphs, Path(scratch))
         except ToolFailedError as error:
             if len(ready) == 1:
                 return [Outcome(name=ready[0].recipe.name, status=CRASHED, reason=str(error))]
             half = len(ready) // 2
             return _simulated(ready[:half]) + _simulated(ready[half:])
-        return [
-            _guarded(each.recipe, _verdict, each, simulate) for each, simulate in zip(ready, simulations, strict=True)
-        ]
+        pairs = zip(ready, simulations, strict=True)
+        return [_guarded(each.recipe, _verdict, each, simulate) for each, simulate in pairs]
 
 
 def _verdict(each: _Ready, simulate: Callable[[Codes], SimResult]) -> Outcome:
@@ -231,13 +229,11 @@ class Summary:
     def to_text(self) -> str:
         """Return the counts, the reasons and the findings, for people."""
         counts = Counter(outcome.status for outcome in self.outcomes)
-        lines = [
-            f"{len(self.outcomes)} models: " + ", ".join(f"{counts[s]} {s}" for s in (EXACT, REFUSED, DIFFERS, CRASHED))
-        ]
+        said = ", ".join(f"{counts[status]} {status}" for status in (EXACT, REFUSED, DIFFERS, CRASHED))
+        lines = [f"{len(self.outcomes)} models: {said}"]
         if self.fresh:
-            lines.append(
-                f"{self.fresh} in {self.seconds:.0f} s: {60 * self.fresh / self.seconds:.0f} models per minute"
-            )
+            rate = 60 * self.fresh / self.seconds
+            lines.append(f"{self.fresh} in {self.seconds:.0f} s: {rate:.0f} models per minute")
         lines += [f"  refused {count:4}: {reason}" for reason, count in self.refusals().most_common()]
         lines += [f"  {each.status}: {each.name}: {each.reason.strip().splitlines()[-1]}" for each in self.findings]
         return "\n".join(lines)
@@ -260,19 +256,8 @@ def fuzz(models: int, seed: int, output: Path, progress: Callable[[int, int], No
     directory.mkdir(parents=True, exist_ok=True)
     before, started = len(_missing(directory, seed, models)), time.perf_counter()
     workers = min(os.cpu_count() or 1, before)
-    commands = [
-        [
-            sys.executable,
-            "-m",
-            "flow.verification.fuzz",
-            str(seed),
-            str(models),
-            str(number),
-            str(workers),
-            str(directory.resolve()),
-        ]
-        for number in range(workers)
-    ]
+    command, place = [sys.executable, "-m", "flow.verification.fuzz"], str(directory.resolve())
+    commands = [[*command, *map(str, (seed, models, number, workers)), place] for number in range(workers)]
     failed: list[BaseException] = []
 
     def work() -> None:

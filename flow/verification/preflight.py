@@ -7,15 +7,24 @@ weaker than one thinks, or the hardware is not what was meant. docs/preflight.md
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from flow.backends.functions import Design, functions
-from flow.findings import ERROR, Finding, Rule
+from flow.errors import FlowError, UnsupportedError
+from flow.findings import ERROR, WARNING, Finding, Hit, Rule
+from flow.frontend.base import Evaluate, read
+from flow.frontend.extraction import Extraction, attempt, quantizes_its_input
+from flow.frontend.trained import TrainedModel
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import Op
+from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
 from flow.ir.passes import lower
+from flow.parts import PARTS
 from flow.target import Target
-from flow.verification.design_rules import DESIGN_RULES
-from flow.verification.model_rules import MODEL_RULES, Model
 
+STAND_IN = FixedFormat(False, 0, 8)
+"""Format of ports that nothing says the format of, while the rest of the model is looked at."""
 ORDER = (
     "reuse-factor",
     "back-end",
@@ -33,6 +42,144 @@ ORDER = (
     "pruned-weights-lost",
 )
 """Ids of the rules about designs as they are told: what refuses, what fails or is slow, what is checked less."""
+
+
+# -- rules about models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A model before it is a graph.
+
+    Attributes:
+        trained: the model.
+        input_format: format of the ports that the model does not quantize; None if nothing says it.
+        derived: whether that format was derived from inputs.
+        softmax, evaluate: as `flow.frontend.extraction.attempt` takes them.
+        made: what extraction makes of it.
+    """
+
+    trained: TrainedModel
+    input_format: FixedFormat | None = None
+    derived: bool = False
+    softmax: FixedFormat | None = None
+    evaluate: Evaluate | None = None
+    made: Extraction | None = None
+
+    def extracted(self) -> Model:
+        """Return the model with what extraction makes of it; a port that nothing says the format of gets a stand-in."""
+        unknown = self.input_format is None and not quantizes(self.trained)
+        fmt = STAND_IN if unknown else self.input_format
+        return replace(self, made=attempt(self.trained, fmt, softmax=self.softmax, evaluate=self.evaluate))
+
+
+def _no_input_format(model: Model) -> Iterator[Hit]:
+    """The model does not quantize its input, and nothing says which format its port has."""
+    if model.input_format is None and not quantizes(model.trained):
+        reason = "the model does not quantize its input, so its port has no format"
+        yield Hit("", reason, "give --input-format, or --inputs to derive it from, or begin with a QActivation")
+
+
+def _derived_input_format(model: Model) -> Iterator[Hit]:
+    """The port's format comes from sample inputs: others may be rounded or clipped."""
+    if model.derived and not quantizes(model.trained):
+        reason = f"the model does not quantize its input; its port got {model.input_format} from the inputs given"
+        yield Hit("", reason, "begin the model with a QActivation, or state the format with --input-format")
+
+
+def quantizes(trained: TrainedModel) -> bool:
+    """Say whether a model quantizes its input; one whose layers cannot be connected is refused for that alone."""
+    try:
+        return quantizes_its_input(trained)
+    except UnsupportedError:
+        return True
+
+
+def _refused(model: Model) -> Iterator[Hit]:
+    """A layer, a quantizer or a value has no exact integer form."""
+    assert model.made is not None
+    yield from map(Hit.of, model.made.refusals)
+    if model.made.graph is not None:
+        try:
+            lower(model.made.graph)
+        except FlowError as error:
+            yield Hit.of(error)
+
+
+MODEL_RULES: tuple[Rule[Model], ...] = (
+    Rule("input-not-quantized", ERROR, "docs/numerics.md, The input port", _no_input_format),
+    Rule("input-format-derived", WARNING, "docs/numerics.md, The input port", _derived_input_format),
+    Rule("unsupported", ERROR, "flow/frontend/extraction/: what is exact is converted, the rest refused", _refused),
+)
+"""About a model before it is a graph: its inputs, and what of it has no exact integer form."""
+
+
+# -- rules about designs
+
+
+def _back_end_refusals(subject: Design) -> Iterator[Hit]:
+    """An op that the back end cannot compute exactly."""
+    yield from map(Hit.of, functions(subject.target).refusals(subject.lowered, subject.target))
+
+
+def _small_part(subject: Design) -> Iterator[Hit]:
+    """The part holds less than the static estimate."""
+    if subject.resources is None:
+        return
+    needed = {key: int(getattr(subject.resources.total, key) or 0) for key in subject.resources.capacity}
+    short = [key for key, count in needed.items() if count > subject.resources.capacity[key]]
+    if short:
+        words = ", ".join(f"{needed[key]} {key} of {subject.resources.capacity[key]}" for key in short)
+        fitting = (part for part in PARTS if all(part.capacity()[key] >= count for key, count in needed.items()))
+        part = min(fitting, key=lambda part: part.lut, default=None)
+        larger = f"--part {part.name}" if part else "fewer weights (no known part holds it)"
+        remedy = f"use {larger}, or --strategy Resource with a larger reuse factor"
+        yield Hit("", f"the static estimate takes {words} on {subject.target.part}", remedy)
+
+
+def _inexact_floats(subject: Design) -> Iterator[Hit]:
+    """QKeras' float32 does not compute the model exactly: a build compares with float64 instead."""
+    if subject.trained is None:
+        return
+    wide = inexact_in(subject.extracted, FLOAT32_BITS)
+    if wide:
+        reason = f"{_named(wide)} may need more than {FLOAT32_BITS} bits, so float32 inference may round"
+        remedy = "use fewer bits for weights or activations, or take the float64 results as the model's"
+        yield Hit(wide[0].name, reason, remedy)
+    for layer in read(subject.trained).layers:
+        if layer.rounds:
+            reason = f"{layer.described} rounds in float32; the hardware computes it exactly"
+            yield Hit(layer.name, reason, "use FixedBatchNormalization, or take the float64 results as the model's")
+
+
+def _uncheckable_sums(subject: Design) -> Iterator[Hit]:
+    """Results beyond float64: no software inference can be held against the hardware."""
+    wide = () if subject.trained is None else inexact_in(subject.extracted, FLOAT64_BITS)
+    if wide:
+        reason = f"{_named(wide)} may need more than {FLOAT64_BITS} bits, so no float can check it"
+        yield Hit(wide[0].name, reason, "use fewer bits for its weights or its input")
+
+
+def _named(ops: Sequence[Op]) -> str:
+    return f"op '{ops[0].name}'" + (f" and {len(ops) - 1} more" if len(ops) > 1 else "")
+
+
+def _revived_weights(subject: Design) -> Sequence[Hit]:
+    """Pruned weights that their quantizer turns back into non-zeros."""
+    return () if subject.trained is None else subject.trained.warnings
+
+
+DESIGN_RULES: tuple[Rule[Design], ...] = (
+    Rule("back-end", ERROR, "writers and headers of hls4ml 1.3.0, docs/numerics.md", _back_end_refusals),
+    Rule("float64-inexact", ERROR, "IEEE 754 binary64, docs/numerics.md, Carriers", _uncheckable_sums),
+    Rule("part-too-small", WARNING, "static estimate against the vendor's tables, docs/estimates.md", _small_part),
+    Rule("float32-inexact", WARNING, "IEEE 754 binary32, docs/numerics.md, Carriers", _inexact_floats),
+    Rule("pruned-weights-lost", WARNING, "quantized_po2 of QKeras 0.9.0, docs/numerics.md, Zero", _revived_weights),
+)
+"""About a graph on any target: what its back end refuses, which part holds it, and what no float can check."""
+
+
+# -- what they find
 
 
 def design_rules(target: Target) -> list[Rule[Design]]:

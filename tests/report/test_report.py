@@ -21,7 +21,7 @@ from flow.report.text import to_markdown, to_text
 from flow.report.words import verdict_line
 from flow.results import EnergyReport, ResourceReport, Resources
 from flow.runs import RunDirectory
-from flow.verification.stored import stored_inputs
+from flow.verification.levels import stored_inputs
 
 NUMBER = (int, float)
 CONTRACT: dict[str, Any] = {

@@ -17,8 +17,7 @@ from flow.ir.graph import MatMul
 from flow.runs import open_run, read_npz
 from flow.sources import find_source, keep, kept
 from flow.target import Target
-from flow.verification.levels import find_divergence, open_level
-from flow.verification.stored import stored_graph, stored_inputs
+from flow.verification.levels import find_divergence, open_level, stored_graph, stored_inputs
 
 pytestmark = needs_compiler
 

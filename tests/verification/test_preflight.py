@@ -25,8 +25,7 @@ from flow.ir.fixed import FixedFormat, Overflow
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
 from flow.target import Target
-from flow.verification.model_rules import MODEL_RULES, Model
-from flow.verification.preflight import ORDER, check, design_rules, examine
+from flow.verification.preflight import MODEL_RULES, ORDER, Model, check, design_rules, examine
 
 BYTE = FixedFormat(False, 0, 8)
 Layer = tuple[str, Mapping[str, Any], Mapping[str, Any]]
