@@ -107,14 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="several: side by side on one page")
     report.add_argument("--format", choices=("text", "markdown", "json"), help="of one run (default: text)")
     report.add_argument("--output", type=Path, help="page of several runs (default: comparison.html)")
-    report.add_argument(
-        "--vendor",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="vendor reports from elsewhere: of csynth, Vivado (utilization, hierarchy, timing) or Quartus' fitter",
-    )
+    files = "vendor reports from elsewhere: of csynth, Vivado (utilization, hierarchy, timing) or Quartus' fitter"
+    report.add_argument("--vendor", type=Path, nargs="+", default=[], metavar="FILE", help=files)
     fuzz = command("fuzz", _fuzz, "send random QKeras models the whole way and compare (needs TensorFlow and g++)")
     fuzz.add_argument("--models", type=int, default=25, help="how many (default: 25)")
     fuzz.add_argument("--seed", type=int, default=1, help="of the models (default: 1)")
@@ -125,12 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--circuits", default="", help="some circuits, as 'shift_constant,dyadic16_runtime' (default: all)"
     )
-    study.add_argument(
-        "--output",
-        type=Path,
-        default=Path("study"),
-        help="where table, document and plot go (default: study; '.' in a checkout: in place of those that come along)",
-    )
+    where = "where table, document and plot go (default: study; '.' in a checkout: in place of those that come along)"
+    study.add_argument("--output", type=Path, default=Path("study"), help=where)
     command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
     return parser
 

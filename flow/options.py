@@ -91,14 +91,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def read_target(arguments: argparse.Namespace) -> Target:
     """Return the target that the options of `add_target_options` ask for."""
-    return Target(
-        backend=arguments.backend,
-        io_type=arguments.io_type,
-        strategy=arguments.strategy,
-        **_reuse_factors(arguments.reuse_factor),
-        part=arguments.part,
-        clock_period_ns=arguments.clock_period_ns,
-    )
+    return Target(**{**_fields_of(Target, arguments), **_reuse_factors(arguments.reuse_factor)})
 
 
 def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:

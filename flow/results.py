@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -55,15 +55,8 @@ class Divergence:
 
     def to_json(self) -> dict[str, Any]:
         """Return `verdict.first_divergence` of the report's JSON; the counterexample is a file of its own."""
-        return {
-            "op": self.op,
-            "levels": list(self.levels),
-            "sample": self.sample,
-            "index": list(self.index),
-            "codes": list(self.codes),
-            "cause": self.cause,
-            "nonzero_inputs": self.nonzero_inputs,
-        }
+        said = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "counterexample"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +83,8 @@ class Resources:
 
     def to_json(self) -> dict[str, Any]:
         """Return an entry of `resources[].layers` in the report's JSON."""
-        return {
-            "name": self.name,
-            "lut": self.lut,
-            "ff": self.ff,
-            "dsp": self.dsp,
-            "bram_18k": self.bram_18k,
-            "uram": self.uram,
-            "latency_cycles": self.latency_cycles,
-            "initiation_interval_cycles": self.initiation_interval_cycles,
-            **({"detail": dict(self.detail)} if self.detail else {}),
-        }
+        said = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "detail"}
+        return {**said, "detail": dict(self.detail)} if self.detail else said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,15 +111,9 @@ class EnergyReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of `energy` in the report's JSON."""
-        return {
-            "source": self.source,
-            "unit": self.unit,
-            "per_inference": self.per_inference,
-            "table": self.table,
-            "layers": [{"name": name, "per_inference": value} for name, value in self.layers.items()],
-            "alternatives": dict(self.alternatives),
-            "detail": dict(self.detail),
-        }
+        layers = [{"name": name, "per_inference": value} for name, value in self.layers.items()]
+        said = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**said, "layers": layers, "alternatives": dict(self.alternatives), "detail": dict(self.detail)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,14 +61,13 @@ class RunDirectory:
     def is_intact(self, *files: str) -> bool:
         """Say whether files are as they were when they were recorded."""
         recorded = self.manifest().get("files", {})
-        return all((self.path / name).is_file() and recorded.get(name) == self._digest(name) for name in files)
+        paths = {name: self.path / name for name in files}
+        return all(path.is_file() and recorded.get(name) == digest_file(path) for name, path in paths.items())
 
     def record(self, *files: str) -> None:
         """Put the digests of files into the manifest."""
-        self.describe({"files": {**self.manifest().get("files", {}), **{name: self._digest(name) for name in files}}})
-
-    def _digest(self, name: str) -> str:
-        return digest_file(self.path / name)
+        digests = {name: digest_file(self.path / name) for name in files}
+        self.describe({"files": {**self.manifest().get("files", {}), **digests}})
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add facts to the manifest."""

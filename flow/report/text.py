@@ -27,13 +27,8 @@ def to_markdown(report: Report) -> str:
 def _render(report: Report, table: Any, heading: Any) -> str:
     document = report.document
     project = document["project"]
-    lines = [
-        f"{document['model']}: {', '.join(map(str, words.settings(project)))}",
-        "",
-        words.verdict_line(report),
-    ]
-    lines += [f"  {line}" for line in _verdict_details(document)]
-    lines += [f"  {line}" for line in _proof_lines(document)]
+    lines = [f"{document['model']}: {', '.join(map(str, words.settings(project)))}", "", words.verdict_line(report)]
+    lines += [f"  {line}" for line in (*_verdict_details(document), *_proof_lines(document))]
     lines += [f"  {words.softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
     if document.get("quantization"):
@@ -96,21 +91,19 @@ def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[st
 
 def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header = ["op", "does", "shape", "output", "acc bits", "weights", "zeros", "mismatches"]
-    rows = []
-    for layer in document["layers"]:
-        sparsity = layer["sparsity"]
-        rows.append(
-            [
-                layer["name"],
-                words.does(layer),
-                "x".join(map(str, layer["shape"])),
-                words.format_words(layer["output_format"]),
-                str(layer["accumulator_bits"] or "-"),
-                str(layer["weights"] or "-"),
-                "-" if sparsity is None else f"{100 * sparsity:.1f} %",
-                str(layer["mismatches"]),
-            ]
-        )
+    rows = [
+        [
+            layer["name"],
+            words.does(layer),
+            "x".join(map(str, layer["shape"])),
+            words.format_words(layer["output_format"]),
+            str(layer["accumulator_bits"] or "-"),
+            str(layer["weights"] or "-"),
+            "-" if layer["sparsity"] is None else f"{100 * layer['sparsity']:.1f} %",
+            str(layer["mismatches"]),
+        ]
+        for layer in document["layers"]
+    ]
     return header, rows
 
 
@@ -154,9 +147,7 @@ def _text_table(header: list[str], rows: list[list[str]]) -> str:
     left = {i for i in range(len(header)) if i < 2 and not all(_is_number(row[i]) for row in rows)}
     lines = []
     for row in [header, *rows]:
-        cells = [
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = [f"{cell:{'<' if i in left else '>'}{widths[i]}}" for i, cell in enumerate(row)]
         lines.append("  " + "  ".join(cells).rstrip())
     return "\n".join(lines)
 

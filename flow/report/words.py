@@ -12,11 +12,7 @@ from flow.verification.levels import is_software
 COUNTS = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k", "uram": "URAM"}
 """Field of a resource entry that counts something of the part -> heading."""
 
-COLUMNS = {
-    **COUNTS,
-    "latency_cycles": "latency, cycles",
-    "initiation_interval_cycles": "interval, cycles",
-}
+COLUMNS = {**COUNTS, "latency_cycles": "latency, cycles", "initiation_interval_cycles": "interval, cycles"}
 """Field of a resource entry -> heading on a page."""
 
 SCOPES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,24 +103,20 @@ def _signed(value: int) -> Html:
 def bars(rows: Sequence[tuple[str, float, str]], caption: str) -> Html:
     """Return a table of (name, amount, words) with a bar each, as long as its part of the largest amount."""
     largest = max((amount for _, amount, _ in rows), default=0) or 1
-    lines = (
-        element("tr", element("th", name, scope="row"), element("td", words), _bar_cell(amount / largest))
-        for name, amount, words in rows
-    )
-    return element("table", element("caption", caption), element("tbody", *lines), class_="bars")
-
-
-def _bar_cell(share: float) -> Html:
-    return element("td", element("span", bar(share, ""), aria_hidden="true"), class_="wide")
+    return _bar_table([(name, words, amount / largest) for name, amount, words in rows], caption)
 
 
 def capacity(rows: Sequence[tuple[str, int, int]], caption: str) -> Html:
     """Return a table of (name, used, what the part has) with a bar each, filled as far as the part is used."""
+    lines = [(name, join([f"{used:,} of {has:,}, ", percent(used / has)]), used / has) for name, used, has in rows]
+    return _bar_table(lines, caption)
+
+
+def _bar_table(rows: Iterable[tuple[str, str, float]], caption: str) -> Html:
     lines = []
-    for name, used, has in rows:
-        share = used / has
-        words = join([f"{used:,} of {has:,}, ", percent(share)])
-        lines.append(element("tr", element("th", name, scope="row"), element("td", words), _bar_cell(share)))
+    for name, words, share in rows:
+        cell = element("td", element("span", bar(share, ""), aria_hidden="true"), class_="wide")
+        lines.append(element("tr", element("th", name, scope="row"), element("td", words), cell))
     return element("table", element("caption", caption), element("tbody", *lines), class_="bars")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flow.report.page.charts import Point, scatter
-from flow.report.page.html import Html, absent, element, items, join, number, page, percent, scroll
+from flow.report.page.html import Html, absent, element, items, number, page, percent, scroll
 from flow.report.record import Report
 from flow.report.words import COLUMNS, source_words, verdict_words
 
@@ -21,14 +21,8 @@ def compare(reports: Sequence[Report]) -> str:
         ("tradeoff", "Accuracy against LUTs", _plots(documents)),
         ("notes", "Notes", _notes(documents)),
     ]
-    kept = [(place, title, inside) for place, title, inside in made if inside]
-    parts = (
-        element("section", element("h2", title, id=place), inside, aria_labelledby=place)
-        for place, title, inside in kept
-    )
     title = f"{len(reports)} runs side by side"
-    contents = [(place, words) for place, words, _ in kept]
-    return page(title, element("h1", title), contents, join(parts))
+    return page(title, element("h1", title), made)
 
 
 def _table(reports: Sequence[Report]) -> Html:
@@ -44,14 +38,8 @@ def _table(reports: Sequence[Report]) -> Html:
         *_source_groups(documents),
     ]
     caption = "A column for each run; a dash where a run did not measure"
-    body = element(
-        "table",
-        element("caption", element("span", caption)),
-        element("thead", element("tr", element("td"), *head)),
-        *groups,
-        class_="runs",
-    )
-    return scroll(caption, body)
+    title, columns = element("caption", element("span", caption)), element("tr", element("td"), *head)
+    return scroll(caption, element("table", title, element("thead", columns), *groups, class_="runs"))
 
 
 _TARGET: tuple[tuple[str, Cell], ...] = (
@@ -97,26 +85,22 @@ def _group(title: str, documents: Sequence[Any], rows: Sequence[tuple[str, Cell]
     return element("tbody", head, *lines)
 
 
-def _sources(documents: Sequence[Any], field: str) -> list[str]:
-    return list(dict.fromkeys(entry["source"] for document in documents for entry in document.get(field) or []))
-
-
-def _entry(document: Any, field: str, source: str) -> Any:
-    """Return what a source says of a run, or an empty entry."""
-    return next((entry for entry in document.get(field) or [] if entry["source"] == source), {"source": source})
+def _by_source(documents: Sequence[Any], field: str) -> Iterator[list[Any]]:
+    """Yield, for each source, what it says of each run; an empty entry where it says nothing."""
+    said = [{entry["source"]: entry for entry in reversed(document.get(field) or [])} for document in documents]
+    for source in dict.fromkeys(entry["source"] for document in documents for entry in document.get(field) or []):
+        yield [entries.get(source, {"source": source}) for entries in said]
 
 
 def _source_groups(documents: Sequence[Any]) -> list[Html]:
     """Return a group of rows for each source of resources or energy: figures of two sources never share a row."""
     groups = []
-    for source in _sources(documents, "resources"):
-        entries = [_entry(document, "resources", source) for document in documents]
+    for entries in _by_source(documents, "resources"):
         rows = [("said by", _cell("tool")), *((words, _cell(key)) for key, words in COLUMNS.items())]
         rows += [("reached clock, ns", _cell("estimated_clock_period_ns"))]
         known = [(words, cell) for words, cell in rows if any(cell(entry) is not None for entry in entries)]
         groups.append(_group(f"Resources: {source_words(entries[0])}", entries, known))
-    for source in _sources(documents, "energy"):
-        entries = [_entry(document, "energy", source) for document in documents]
+    for entries in _by_source(documents, "energy"):
         rows = [("unit", _cell("unit")), ("per inference", _cell("per_inference"))]
         groups.append(_group(f"Energy: {source_words(entries[0])}", entries, rows))
     return groups
@@ -133,8 +117,7 @@ def _cell(key: str) -> Cell:
 def _plots(documents: Sequence[Any]) -> Html:
     """Return accuracy of the hardware against LUTs, a plot for each source of LUTs."""
     shown = []
-    for source in _sources(documents, "resources"):
-        entries = [_entry(document, "resources", source) for document in documents]
+    for entries in _by_source(documents, "resources"):
         points = [
             Point(str(place), entry["lut"], document["accuracy"]["hardware"])
             for place, (document, entry) in enumerate(zip(documents, entries, strict=True), 1)
@@ -147,11 +130,9 @@ def _plots(documents: Sequence[Any]) -> Html:
             caption = element("figcaption", element("b", words), f": each run by its number in the table{without}")
             picture = scatter(points, f"LUTs, {words}", "accuracy of the hardware, %")
             shown.append(element("figure", caption, scroll(f"Accuracy against LUTs, {words}", picture)))
-    return (
-        element("div", *shown, class_="matrices")
-        if shown
-        else element("p", "Not measured: no run has both LUTs and an accuracy of its hardware.")
-    )
+    if not shown:
+        return element("p", "Not measured: no run has both LUTs and an accuracy of its hardware.")
+    return element("div", *shown, class_="matrices")
 
 
 def _notes(documents: Sequence[Any]) -> Html | None:

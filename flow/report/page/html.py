@@ -118,15 +118,21 @@ def scroll(label: str, inside: str) -> Html:
     return element("div", inside, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
-def page(title: str, header: str, contents: Sequence[tuple[str, str]], main: str) -> str:
+def page(title: str, header: str, sections: Sequence[tuple[str, str, Html | None]], *top: tuple[str, str, Html]) -> str:
     """Return a page.
 
     Args:
         title: of the window.
-        header, main: HTML.
-        contents: (id, words) of the sections in `main`.
+        header: HTML.
+        sections: (id, heading, HTML); one without anything to say is left out.
+        top: the same, of what stands before the sections and has headings of its own.
     """
-    links = (element("li", element("a", words, href=f"#{place}")) for place, words in contents)
+    kept = [(place, words, inside) for place, words, inside in sections if inside]
+    links = (element("li", element("a", words, href=f"#{place}")) for place, words, _ in (*top, *kept))
+    parts = (
+        element("section", element("h2", words, id=place), inside, aria_labelledby=place)
+        for place, words, inside in kept
+    )
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -141,6 +147,6 @@ def page(title: str, header: str, contents: Sequence[tuple[str, str]], main: str
         element("a", "Skip to the contents", href="#main", class_="skip"),
         element("header", header),
         element("nav", element("ul", *links), aria_label="Sections"),
-        element("main", main, id="main", tabindex="-1"),
+        element("main", *(inside for _, _, inside in top), *parts, id="main", tabindex="-1"),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"

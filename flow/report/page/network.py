@@ -134,19 +134,9 @@ def draw(boxes: Sequence[Box], reads: Mapping[str, Sequence[str]]) -> Html:
     drawn = [_box(shown[name], middle[name, row] - width / 2, row * ROW, width) for name, row in rows.items()]
     wide = max(at + (width if rows[name] == row else WIRE) / 2 for (name, row), at in middle.items()) + 2
     tall = ROW * max(rows.values()) + HEIGHT + 2
-    view = f"-1 -1 {wide:.0f} {tall:.0f}"
+    size = {"viewBox": f"-1 -1 {wide:.0f} {tall:.0f}", "style": f"width:max(min(100%,{wide:.0f}px),{0.8 * wide:.0f}px)"}
     label = "The network as unified modules; each box leads to its op"
-    picture = element(
-        "svg",
-        *wires,
-        *tips,
-        *drawn,
-        role="group",
-        aria_label=label,
-        viewBox=view,
-        style=f"width:max(min(100%,{wide:.0f}px),{0.8 * wide:.0f}px)",
-        class_="net",
-    )
+    picture = element("svg", *wires, *tips, *drawn, role="group", aria_label=label, **size, class_="net")
     return scroll("Diagram of the network", picture)
 
 
@@ -169,14 +159,13 @@ def _box(box: Box, x: float, y: float, width: float) -> Html:
 
     room = width - 24 - 6.6 * len(box.remark)
     name = box.name if 7.9 * len(box.name) <= room else box.name[: int(room / 7.9) - 1] + "…"
+    remark = f"remark {box.state}".rstrip()
     return element(
         "a",
         element("title", f"{box.name}: {box.does}"),
         element("rect", x=x, y=y, width=width, height=HEIGHT, rx=3, class_=f"box {box.state}".rstrip()),
         element("text", name, x=x + 12, y=y + 22, class_="name"),
-        element(
-            "text", box.remark, x=x + width - 12, y=y + 22, text_anchor="end", class_=f"remark {box.state}".rstrip()
-        ),
+        element("text", box.remark, x=x + width - 12, y=y + 22, text_anchor="end", class_=remark),
         line(box.does, 40, "does", 7.2),
         line(box.output, 57, "output", 7.4),
         href=box.href,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from flow.report import words
@@ -19,7 +19,7 @@ def heading(report: Report) -> Html:
 def verdict(report: Report) -> Html:
     """Return the verdict with its scope: which levels, how many inputs, how each op was checked, where they part."""
     document = report.document
-    compared = document["verdict"]["compared"]
+    compared, differences = document["verdict"]["compared"], document["verdict"]["file_differences"]
     word, rest = words.verdict_words(report)
     state, sign = {True: ("same", "="), False: ("wrong", "≠"), None: ("open", "?")}[report.bit_exact]
     return element(
@@ -28,7 +28,7 @@ def verdict(report: Report) -> Html:
         element("p", f"{rest if compared else rest[:1].upper() + rest[1:]}.", class_="scope"),
         _levels(document["verdict"]),
         _first_divergence(report),
-        _differences(document["verdict"]["file_differences"]),
+        join([element("h3", "Files and streams that differ"), items(differences)]) if differences else None,
         _scope(document) if compared else None,
         class_=f"verdict {state}",
         aria_labelledby="verdict",
@@ -48,14 +48,11 @@ def _levels(outcome: Mapping[str, Any]) -> Html | None:
             here = {levels[index - 1], level} == parted
             equal = not outcome["mismatches"]
             sign, read_out = ("≠", "differs from") if here else ("=", "equals") if equal else ("·", "and")
-            parts.append(element("span", element("span", sign, aria_hidden="true"), _unseen(read_out), class_="join"))
+            words_of = element("span", read_out, class_="unseen")
+            parts.append(element("span", element("span", sign, aria_hidden="true"), words_of, class_="join"))
         name = element("b", level)
         parts.append(element("span", name, element("small", outcome["arithmetic"].get(level)), class_="level"))
     return element("p", *parts, class_="levels")
-
-
-def _unseen(read_out: str) -> Html:
-    return element("span", read_out, class_="unseen")
 
 
 def _first_divergence(report: Report) -> Html | None:
@@ -71,10 +68,6 @@ def _first_divergence(report: Report) -> Html | None:
         ("to see it again", element("code", words.reproduction(document))),
     )
     return join([element("h3", "Where they part"), told])
-
-
-def _differences(lines: Sequence[str]) -> Html | None:
-    return join([element("h3", "Files and streams that differ"), items(lines)]) if lines else None
 
 
 def _scope(document: Mapping[str, Any]) -> Html:
@@ -104,17 +97,11 @@ def summary(report: Report) -> Html:
     document = report.document
     accuracy = document["accuracy"]
     lut, latency = _preferred(document, "lut"), _preferred(document, "latency_cycles")
+    labelled = f"{accuracy['samples']:,} labelled inputs" if accuracy["samples"] else None
+    weights = sum(layer["weights"] for layer in document["layers"])
     cells = [
-        (
-            "accuracy of the hardware",
-            percent(accuracy["hardware"]),
-            f"{accuracy['samples']:,} labelled inputs" if accuracy["samples"] else None,
-        ),
-        (
-            "zero weights",
-            percent(document["sparsity"], 1),
-            f"{sum(e['weights'] for e in document['layers']):,} weights",
-        ),
+        ("accuracy of the hardware", percent(accuracy["hardware"]), labelled),
+        ("zero weights", percent(document["sparsity"], 1), f"{weights:,} weights"),
         ("LUTs", number(lut["lut"] if lut else None), words.source_words(lut)),
         ("latency", number(latency["latency_cycles"] if latency else None, "cycles"), words.source_words(latency)),
     ]
