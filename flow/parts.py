@@ -157,6 +157,5 @@ def find_device(text: str) -> Part:
     try:
         return find_part(text)
     except SpecError as error:
-        raise SpecError(
-            error.what, remedy=f"{error.remedy}; of Lattice: {', '.join(part.name for part in LATTICE_PARTS)}"
-        ) from error
+        names = ", ".join(part.name for part in LATTICE_PARTS)
+        raise SpecError(error.what, remedy=f"{error.remedy}; of Lattice: {names}") from error

@@ -90,13 +90,11 @@ def open_run(path: Path) -> RunDirectory:
     """
     run = RunDirectory(path)
     if not run.manifest():
-        raise InputError(
-            f"not a run directory (no readable {MANIFEST})", file=path, remedy="'flow build' prints where it put one"
-        )
+        remedy = "'flow build' prints where it put one"
+        raise InputError(f"not a run directory (no readable {MANIFEST})", file=path, remedy=remedy)
     if "emit" not in run.manifest().get("stages", {}):
-        raise InputError(
-            "this build was interrupted before its project was written", file=path, remedy="run 'flow build' again"
-        )
+        what = "this build was interrupted before its project was written"
+        raise InputError(what, file=path, remedy="run 'flow build' again")
     return run
 
 

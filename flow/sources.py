@@ -99,12 +99,9 @@ def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSp
     if weights is not None:
         raise SpecError("--weights goes with a model given as .json", model=model)
     if model.suffix == ".toml":
-        directory = model.parent
-    elif model.is_dir():
-        directory = model
-    else:
-        directory = find_model_dir(str(model))
-    return directory, load_spec(model if model.suffix == ".toml" else directory / "spec.toml")
+        return model.parent, load_spec(model)
+    directory = model if model.is_dir() else find_model_dir(str(model))
+    return directory, load_spec(directory / "spec.toml")
 
 
 def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path) -> TrainedModel:
@@ -135,10 +132,8 @@ def keep(source: Source, directory: Path) -> None:
     """
     try:
         shutil.rmtree(directory, ignore_errors=True)
-        save_trained(
-            replace(source.trained, verification_inputs=None, verification_labels=None, calibration_inputs=None),
-            directory,
-        )
+        bare = replace(source.trained, verification_inputs=None, verification_labels=None, calibration_inputs=None)
+        save_trained(bare, directory)
         for role, path in (("keras", source.keras_file), ("weights", source.weights)):
             if path is not None:
                 (directory / role).mkdir()
@@ -192,9 +187,8 @@ def find_calibration(source: Source, calibration: Path | None) -> Samples:
     if calibration is not None:
         return read_samples(calibration, None, source.trained.input_shapes())
     if source.trained.calibration_inputs is None:
-        raise DataError(
-            "has no calibration inputs of its own", model=source.trained.name, remedy="give --calibration x.npy"
-        )
+        what = "has no calibration inputs of its own"
+        raise DataError(what, model=source.trained.name, remedy="give --calibration x.npy")
     words = f"training samples kept with the model ({source.dataset})"
     return Samples(values=source.trained.calibration_inputs, labels=None, source=words)
 

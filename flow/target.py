@@ -53,25 +53,19 @@ class Target:
             ("strategy", self.strategy, STRATEGIES),
         ):
             if value not in accepted:
-                raise SpecError(
-                    f"{name} {value!r} is not known", field="target", remedy=f"use one of {', '.join(accepted)}"
-                )
+                use = f"use one of {', '.join(accepted)}"
+                raise SpecError(f"{name} {value!r} is not known", field="target", remedy=use)
         if self.strategy not in own.strategies:
-            use = " or ".join(own.strategies)
-            raise SpecError(
-                f"back end {self.backend} has no strategy {self.strategy!r}", field="target", remedy=f"use {use}"
-            )
+            what = f"back end {self.backend} has no strategy {self.strategy!r}"
+            raise SpecError(what, field="target", remedy=f"use {' or '.join(own.strategies)}")
         if not PART_NAME.fullmatch(self.part):
             raise SpecError(f"part {self.part!r} is no part number (letters, digits, '.', '_' and '-')", field="target")
         for factor in (self.reuse_factor, *(factor for _, factor in self.reuse_factors)):
             if factor < 1:
                 raise SpecError(f"reuse_factor {factor} is below 1", field="target")
         if not own.takes_reuse and (self.reuse_factor, self.reuse_factors) != (1, ()):
-            raise SpecError(
-                f"back end {self.backend} has a circuit of its own for every product",
-                field="target",
-                remedy="leave the reuse factor 1",
-            )
+            what = f"back end {self.backend} has a circuit of its own for every product"
+            raise SpecError(what, field="target", remedy="leave the reuse factor 1")
         if not 0.5 <= self.clock_period_ns <= 1000:
             raise SpecError(f"clock_period_ns {self.clock_period_ns} is outside 0.5 to 1000 ns", field="target")
 

@@ -80,11 +80,10 @@ class Table:
 
     def number(self, name: str, low: float, high: float) -> float:
         """Return a number from `low` to below `high`."""
-        value: float = self.take(name, (int, float), f"a number from {low} to below {high}")
+        what = f"a number from {low} to below {high}"
+        value: float = self.take(name, (int, float), what)
         if not low <= value < high:
-            raise SpecError(
-                f"key '{self.key(name)}' is {value}", remedy=f"expected a number from {low} to below {high}"
-            )
+            raise SpecError(f"key '{self.key(name)}' is {value}", remedy=f"expected {what}")
         return float(value)
 
     def text(self, name: str, accepted: tuple[str, ...] = ()) -> str:

@@ -47,7 +47,8 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
     low, high = graph.port_limits()
     pool = rng.integers(low, high, (POOL, *low.shape), endpoint=True)
     corners = corner_inputs(graph)
-    extremes = _spread(_single_extremes(low, high), count // SHARE)
+    ones = np.eye(low.size, dtype=np.int64).reshape(-1, *low.shape)
+    extremes = _spread(np.concatenate([ones * end for end in (low, high) if end.any()]), count // SHARE)
     drivers = _spread(_drivers(graph, pool), count // SHARE)
     edges = _spread(_edge_inputs(graph, np.concatenate([corners, drivers]), rng), count // SHARE)
     chosen = np.concatenate([corners, extremes, drivers, edges])[:count]
@@ -69,12 +70,6 @@ def corner_inputs(graph: IntGraph) -> Codes:
     return np.stack([low, high, zero, np.where(odd, low, high), np.where(odd, high, low), np.where(odd, 0, high), ramp])
 
 
-def _single_extremes(low: Codes, high: Codes) -> Codes:
-    """Return each element alone at its smallest, then at its largest code: (2 * size, *port_shape)."""
-    ones = np.eye(low.size, dtype=np.int64).reshape(-1, *low.shape)
-    return np.concatenate([ones * end for end in (low, high) if end.any()])
-
-
 def _drivers(graph: IntGraph, pool: Codes) -> Codes:
     """Return inputs that push every accumulator up and down.
 
@@ -94,9 +89,7 @@ def _drivers(graph: IntGraph, pool: Codes) -> Codes:
         else:
             response = centred.T @ (sums - sums.mean(axis=0))
             samples += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
-        for sign in (1, -1):
-            towards_max = response.T * sign > 0
-            samples.append(np.where(towards_max, high, low))
+        samples += [np.where(response.T * sign > 0, high, low) for sign in (1, -1)]
     if not samples:
         return np.zeros((0, *graph.port_shape), np.int64)
     return np.concatenate(samples).astype(np.int64).reshape(-1, *graph.port_shape)
@@ -121,9 +114,10 @@ def _edge_inputs(graph: IntGraph, known: Codes, rng: np.random.Generator) -> Cod
     The first generation is what is known, with random, sparse and extreme inputs; each later one changes one element
     of the fittest before it.
     """
+    products = 1 + sum(op.weight.codes.size * math.prod(op.shape[:-1]) for op in graph.ops if isinstance(op, MatMul))
     generation = np.concatenate([known, _first_generation(graph, POOL, rng)])
     fittest, nearest = generation[:0], np.zeros((0,), np.int64)
-    for _ in range(_generations(graph)):
+    for _ in range(max(FEWEST_GENERATIONS, min(GENERATIONS, PRODUCTS // (products * POOL)))):
         distances = _edge_distances(graph, generation)
         champions = distances.argmin(axis=0)
         reached = distances[champions, np.arange(len(champions))]
@@ -136,15 +130,6 @@ def _edge_inputs(graph: IntGraph, known: Codes, rng: np.random.Generator) -> Cod
             break
         generation = _changed(fittest[rng.integers(0, len(fittest), POOL)], graph, rng)
     return np.unique(fittest, axis=0)
-
-
-def _generations(graph: IntGraph) -> int:
-    """Return for how many generations the search may last."""
-    products = 1
-    for op in graph.ops:
-        if isinstance(op, MatMul):
-            products += op.weight.codes.size * (math.prod(op.shape[:-1]))
-    return max(FEWEST_GENERATIONS, min(GENERATIONS, PRODUCTS // (products * POOL)))
 
 
 def _first_generation(graph: IntGraph, count: int, rng: np.random.Generator) -> Codes:
@@ -182,10 +167,8 @@ def _edge_distances(graph: IntGraph, codes: Codes) -> NDArray[np.int64]:
 
     result = run(graph, codes, keep)
     columns = [np.concatenate(chunks) for chunks in parts.values()]
-    for op in graph.ops:
-        if isinstance(op, Lookup):
-            x = result.codes[op.inputs[0]]
-            columns.append(_table_distances(op, _sampled(x)))
+    tables = [op for op in graph.ops if isinstance(op, Lookup)]
+    columns += [_table_distances(op, _sampled(result.codes[op.inputs[0]])) for op in tables]
     return np.concatenate(columns, axis=1) if columns else np.zeros((len(codes), 0), np.int64)
 
 

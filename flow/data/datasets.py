@@ -187,9 +187,9 @@ def _image_set(name: str, images: _ImageSet, download: bool) -> Dataset:
     x_train, y_train, x_test, y_test = (parse_idx(files[file], f"{name}: {file}") for file in _IDX_FILES)
     return Dataset(
         name=name,
-        x_train=_scaled(x_train, shape),
+        x_train=np.asarray(x_train.reshape(shape) / 256, np.float32),
         y_train=y_train.astype(np.int64),
-        x_test=_scaled(x_test, shape),
+        x_test=np.asarray(x_test.reshape(shape) / 256, np.float32),
         y_test=y_test.astype(np.int64),
         class_names=images.class_names,
         source=", ".join(dict.fromkeys(sources)),
@@ -207,14 +207,12 @@ def _idx_file(name: str, images: _ImageSet, file: str, download: bool) -> tuple[
     others = {other.sha256[file] for other in IMAGE_SETS.values()} - {images.sha256[file]}
     for place, source in places:
         for path in (place / f"{file}.gz", place / file):
-            if not path.is_file():
-                continue
-            content = _unpacked(path.read_bytes(), str(path))
-            digest = hashlib.sha256(content).hexdigest()
-            if digest in others:  # FLOW_DATA_DIR holds another set, whose files have the same names
-                continue
-            _check_digest(digest, images.sha256[file], str(path))
-            return content, source
+            if path.is_file():
+                content = _unpacked(path.read_bytes(), str(path))
+                digest = hashlib.sha256(content).hexdigest()
+                if digest not in others:  # FLOW_DATA_DIR may hold another set, whose files have the same names
+                    _check_digest(digest, images.sha256[file], str(path))
+                    return content, source
     tried = "no download was asked for"
     if download:
         errors = []
@@ -237,10 +235,6 @@ def _idx_file(name: str, images: _ImageSet, file: str, download: bool) -> tuple[
     )
 
 
-def _scaled(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.asarray(pixels.reshape(shape) / 256, np.float32)
-
-
 def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
     """Return the array in an IDX file of unsigned bytes (the format is described at the home page of MNIST).
 
@@ -258,11 +252,10 @@ def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
 
 def _lhc_jets(download: bool) -> Dataset:
     features, labels, source = _jets_arff(download)
-    if features.shape[1:] != (16,) or not set(labels.tolist()) <= set(JETS_CLASSES):
-        raise DataError(
-            f"lhc_jets: found shape {features.shape} and classes {sorted(set(labels.tolist()))}; the file is "
-            f"not {JETS_ARFF}"
-        )
+    classes = set(labels.tolist())
+    if features.shape[1:] != (16,) or not classes <= set(JETS_CLASSES):
+        found = f"shape {features.shape} and classes {sorted(classes)}"
+        raise DataError(f"lhc_jets: found {found}; the file is not {JETS_ARFF}")
     codes = np.searchsorted(np.array(JETS_CLASSES), labels).astype(np.int64)
     x_train, x_test, y_train, y_test = _sklearn("model_selection").train_test_split(
         features, codes, test_size=0.2, random_state=SPLIT_SEED
@@ -296,20 +289,16 @@ def _jets_arff(download: bool) -> tuple[NDArray[np.float64], NDArray[np.str_], s
             raise DataError(f"not a readable ARFF file ({error})", file=at_hand) from error
     by_hand = f"put {JETS_ARFF} (openml.org, data set 42468) into a directory and set FLOW_DATA_DIR to it"
     if not download:
-        raise ToolMissingError(
-            "data set 'lhc_jets' is not in FLOW_DATA_DIR and no download was asked for", remedy=by_hand
-        )
+        what = "data set 'lhc_jets' is not in FLOW_DATA_DIR and no download was asked for"
+        raise ToolMissingError(what, remedy=by_hand)
     try:
         bunch = _sklearn("datasets").fetch_openml(
             "hls4ml_lhc_jets_hlf", version=1, data_home=str(cache_dir()), as_frame=False, parser="liac-arff"
         )
     except (OSError, HTTPException, ValueError) as error:  # sklearn's OpenMLError is a ValueError
         raise ToolMissingError(f"data set 'lhc_jets': OpenML's hls4ml_lhc_jets_hlf: {error}", remedy=by_hand) from error
-    return (
-        np.asarray(bunch.data, np.float64),
-        np.asarray(bunch.target).astype(str),
-        "OpenML hls4ml_lhc_jets_hlf, version 1",
-    )
+    features, labels = np.asarray(bunch.data, np.float64), np.asarray(bunch.target).astype(str)
+    return features, labels, "OpenML hls4ml_lhc_jets_hlf, version 1"
 
 
 def _sklearn(module: str, package: str = "sklearn") -> Any:
@@ -337,11 +326,8 @@ def _unpacked(content: bytes, where: str) -> bytes:
 
 def _check_digest(actual: str, expected: str, where: str) -> None:
     if actual != expected:
-        raise DataError(
-            f"SHA-256 of the content is {actual}, expected {expected}",
-            file=where,
-            remedy="the file is damaged, delete it",
-        )
+        what = f"SHA-256 of the content is {actual}, expected {expected}"
+        raise DataError(what, file=where, remedy="the file is damaged, delete it")
 
 
 def _keep(content: bytes, path: Path) -> None:
@@ -358,6 +344,5 @@ def _keep(content: bytes, path: Path) -> None:
                 partial.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise OutputError(
-            f"cannot keep the download ({error})", file=path, remedy="set FLOW_CACHE_DIR to a writable place"
-        ) from error
+        remedy = "set FLOW_CACHE_DIR to a writable place"
+        raise OutputError(f"cannot keep the download ({error})", file=path, remedy=remedy) from error

@@ -51,9 +51,8 @@ class DetectionHead:
 
     def __post_init__(self) -> None:
         if not self.classes or min(self.cell) < 1:
-            raise SpecError(
-                f"detection head: classes {self.classes}, cell {self.cell}", remedy="expected one or more, 1 or more"
-            )
+            what = f"detection head: classes {self.classes}, cell {self.cell}"
+            raise SpecError(what, remedy="expected one or more, 1 or more")
 
     @property
     def channels(self) -> int:
@@ -129,11 +128,8 @@ def decode_values(values: NDArray[np.floating], head: DetectionHead) -> tuple[De
         DataError: the shape is not that of the head.
     """
     if values.ndim != 4 or values.shape[3] != head.channels:
-        raise DataError(
-            f"feature map has shape {values.shape}",
-            remedy=f"expected (samples, rows, columns, {head.channels}): objectness, {len(head.classes)} classes, "
-            "dx, dy, w, h",
-        )
+        channels = f"{head.channels}): objectness, {len(head.classes)} classes, dx, dy, w, h"
+        raise DataError(f"feature map has shape {values.shape}", remedy=f"expected (samples, rows, columns, {channels}")
     return tuple(_decoded(sample.astype(np.float64), head) for sample in values)
 
 
@@ -267,10 +263,7 @@ def average_precision(
 
 
 def mean_average_precision(
-    detections: Sequence[Detections],
-    truths: Sequence[Truth],
-    iou_thresholds: Sequence[float],
-    recalls: str = "kitti",
+    detections: Sequence[Detections], truths: Sequence[Truth], iou_thresholds: Sequence[float], recalls: str = "kitti"
 ) -> float:
     """Return the mean of the average precisions of the classes of which objects count.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.data.images import SUFFIXES, check_style, preprocess, read_cropped
+from flow.data.images import SUFFIXES, check_style, preprocess, read_cropped, read_lines
 from flow.errors import DataError, SpecError
 
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -102,39 +102,26 @@ def load_imagenet_folder(
 def _by_directory(root: Path) -> tuple[list[Path], list[str]]:
     directories = sorted(path for path in root.iterdir() if path.is_dir() and WORDNET_ID.fullmatch(path.name))
     if not directories:
-        raise DataError(
-            "holds no directory named by a WordNet id, like n01440764",
-            file=root,
-            remedy="give the directory above the classes, or a file of labels with `labels`",
-        )
+        remedy = "give the directory above the classes, or a file of labels with `labels`"
+        raise DataError("holds no directory named by a WordNet id, like n01440764", file=root, remedy=remedy)
     files, said = list[Path](), list[str]()
     for directory in directories:
         images = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
         if not images:
-            raise DataError(
-                f"holds no image ({', '.join(SUFFIXES)})", file=directory, remedy="remove the empty class or fill it"
-            )
+            remedy = "remove the empty class or fill it"
+            raise DataError(f"holds no image ({', '.join(SUFFIXES)})", file=directory, remedy=remedy)
         files += images
         said += [directory.name] * len(images)
     return files, said
 
 
 def _by_file(root: Path, path: Path) -> tuple[list[Path], list[str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"not a readable file of labels ({error})", file=path) from error
     files, said = list[Path](), list[str]()
-    for number, line in enumerate(lines, 1):
+    for number, line in read_lines(path):
         words = line.split()
-        if not words:
-            continue
         if len(words) != 2 or not (words[1].isdecimal() or WORDNET_ID.fullmatch(words[1])):
-            raise DataError(
-                f"line {number} is {line[:60]!r}",
-                file=path,
-                remedy="expected a file name and a WordNet id or class number",
-            )
+            remedy = "expected a file name and a WordNet id or class number"
+            raise DataError(f"line {number} is {line[:60]!r}", file=path, remedy=remedy)
         if len(words[1]) > 9 or words[1].isdecimal() != (said or words[1:])[0].isdecimal():
             raise DataError(f"line {number}: class {words[1]!r} is not of the kind of those before it", file=path)
         files.append(root / words[0])
@@ -152,9 +139,8 @@ def _classes(said: Sequence[str], given: Sequence[str] | None, root: Path) -> tu
         labels = np.array([int(word) for word in said], np.int64)
         names = tuple(str(number) for number in range(labels.max() + 1)) if given is None else tuple(given)
         if labels.max() >= len(names):
-            raise DataError(
-                f"class number {labels.max()} is not below {len(names)}, the length of class_names", file=root
-            )
+            what = f"class number {labels.max()} is not below {len(names)}, the length of class_names"
+            raise DataError(what, file=root)
         return names, labels
     names = tuple(sorted(set(said)) if given is None else given)
     if unknown := sorted(set(said) - set(names)):

@@ -26,26 +26,14 @@ INSTALL_COMMAND = "pip install 'po2flow[images]'"
 SUFFIXES = (".jpeg", ".jpg", ".png")
 BGR_MEANS = (103.939, 116.779, 123.68)
 Pixels = NDArray[np.uint8]
-Style = Callable[[Pixels], NDArray[np.float32]]
 
 
-def _caffe(pixels: Pixels) -> NDArray[np.float32]:
-    return np.asarray(pixels[..., ::-1].astype(np.float32) - np.array(BGR_MEANS, np.float32))
-
-
-def _tf(pixels: Pixels) -> NDArray[np.float32]:
-    return np.asarray(pixels / np.float32(127.5) - np.float32(1))
-
-
-def _unit(pixels: Pixels) -> NDArray[np.float32]:
-    return np.asarray(pixels / np.float32(255))
-
-
-def _raw(pixels: Pixels) -> NDArray[np.float32]:
-    return pixels.astype(np.float32)
-
-
-STYLES: Mapping[str, Style] = {"caffe": _caffe, "tf": _tf, "unit": _unit, "raw": _raw}
+STYLES: Mapping[str, Callable[[Pixels], Any]] = {
+    "caffe": lambda pixels: pixels[..., ::-1].astype(np.float32) - np.array(BGR_MEANS, np.float32),
+    "tf": lambda pixels: pixels / np.float32(127.5) - np.float32(1),
+    "unit": lambda pixels: pixels / np.float32(255),
+    "raw": lambda pixels: pixels.astype(np.float32),
+}
 
 
 def preprocess(pixels: Pixels, style: str) -> NDArray[np.float32]:
@@ -66,7 +54,7 @@ def preprocess(pixels: Pixels, style: str) -> NDArray[np.float32]:
         [0.0, 1.0]
     """
     check_style(style)
-    return STYLES[style](pixels)
+    return np.asarray(STYLES[style](pixels))
 
 
 def check_style(style: str) -> None:
@@ -129,15 +117,26 @@ def _open(path: Path) -> Any:
     except FileNotFoundError as error:
         raise DataError("no such file", file=path) from error
     except Exception as error:  # a damaged file fails in many ways: header, stream, size
-        raise DataError(
-            f"not a readable image ({error})", file=path, remedy="replace the file or leave it out"
-        ) from error
+        remedy = "replace the file or leave it out"
+        raise DataError(f"not a readable image ({error})", file=path, remedy=remedy) from error
 
 
 def _pillow() -> Any:
     try:
         return importlib.import_module("PIL.Image")
     except ImportError as error:
-        raise ToolMissingError(
-            f"package 'pillow' cannot be imported ({error})", remedy=f"run: {INSTALL_COMMAND}"
-        ) from error
+        what = f"package 'pillow' cannot be imported ({error})"
+        raise ToolMissingError(what, remedy=f"run: {INSTALL_COMMAND}") from error
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a file of labels that hold something, each with its number.
+
+    Raises:
+        DataError: it is missing, or no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"not a readable file of labels ({error})", file=path) from error
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -65,26 +65,20 @@ def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape])
     Raises:
         DataError: missing, damaged, of another shape, not numbers, not finite; labels of another length or kind.
     """
-    if len(shapes) == 1:
-        values = _checked(inputs, "", _array(inputs), next(iter(shapes.values())))
-    else:
-        values = _joined(inputs, shapes)
+    single = len(shapes) == 1
+    values = _checked(inputs, "", _array(inputs), *shapes.values()) if single else _joined(inputs, shapes)
     return Samples(values=values, labels=None if labels is None else _labels(labels, len(values)), source=inputs.name)
 
 
 def _joined(path: Path, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
     arrays = _archive(path)
     if sorted(arrays) != sorted(shapes):
-        raise DataError(
-            f"holds {', '.join(map(repr, sorted(arrays))) or 'nothing'}",
-            file=path,
-            remedy=f"the model has the inputs {', '.join(map(repr, shapes))}: give an .npz with an array for each",
-        )
+        remedy = f"the model has the inputs {', '.join(map(repr, shapes))}: give an .npz with an array for each"
+        raise DataError(f"holds {', '.join(map(repr, sorted(arrays))) or 'nothing'}", file=path, remedy=remedy)
     parts = [_checked(path, f"'{name}' ", arrays[name], shape) for name, shape in shapes.items()]
     if len({len(part) for part in parts}) != 1:
-        raise DataError(
-            f"its arrays have {', '.join(str(len(part)) for part in parts)} samples", file=path, remedy="give as many"
-        )
+        counts = ", ".join(str(len(part)) for part in parts)
+        raise DataError(f"its arrays have {counts} samples", file=path, remedy="give as many")
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
@@ -92,11 +86,8 @@ def _checked(path: Path, name: str, values: NDArray[Any], shape: Shape) -> NDArr
     if values.dtype.kind not in "fiub":
         raise DataError(f"{name}holds {values.dtype}, not numbers", file=path)
     if values.shape[1:] != shape or values.ndim != len(shape) + 1:
-        raise DataError(
-            f"{name}has shape {values.shape}",
-            file=path,
-            remedy=f"the model takes (samples, {', '.join(map(str, shape))})",
-        )
+        remedy = f"the model takes (samples, {', '.join(map(str, shape))})"
+        raise DataError(f"{name}has shape {values.shape}", file=path, remedy=remedy)
     if not len(values):
         raise DataError(f"{name}holds no samples", file=path)
     values = values.astype(np.float64)
@@ -108,9 +99,8 @@ def _checked(path: Path, name: str, values: NDArray[Any], shape: Shape) -> NDArr
 def _labels(path: Path, samples: int) -> NDArray[np.int64]:
     labels = _array(path)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"labels are {labels.dtype} of shape {labels.shape}", file=path, remedy="expected one integer a sample"
-        )
+        what = f"labels are {labels.dtype} of shape {labels.shape}"
+        raise DataError(what, file=path, remedy="expected one integer a sample")
     if len(labels) != samples:
         raise DataError(f"{len(labels)} labels for {samples} samples", file=path)
     return labels.astype(np.int64)
@@ -126,9 +116,8 @@ def _array(path: Path) -> NDArray[Any]:
 def _archive(path: Path) -> dict[str, NDArray[Any]]:
     arrays = _load(path)
     if not isinstance(arrays, dict):
-        raise DataError(
-            "a single array", file=path, remedy="the model has several inputs: give an .npz with an array for each"
-        )
+        remedy = "the model has several inputs: give an .npz with an array for each"
+        raise DataError("a single array", file=path, remedy=remedy)
     return arrays
 
 
@@ -150,12 +139,10 @@ def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
     Range comes first: where 16 bits do not hold both, fraction bits are dropped and values will be rounded.
     """
     finite = values.astype(np.float64)
-    low, high = float(finite.min()), float(finite.max())
-    signed = low < 0
     exact = exact_within(finite, MAX_INPUT_BITS)
     if exact is not None:
         return exact
-    int_bits = int(np.frexp(max(high, -low))[1])
+    signed, int_bits = bool(finite.min() < 0), int(np.frexp(np.abs(finite).max())[1])
     return FixedFormat(signed, int_bits, MAX_INPUT_BITS - signed - int_bits)
 
 
@@ -166,26 +153,24 @@ def parse_format(text: str) -> FixedFormat:
         DataError: it is neither.
     """
     try:
-        fmt = parse_cpp(text if text.startswith("ap_") else f"ap_{text}").format
+        return parse_cpp(text if text.startswith("ap_") else f"ap_{text}").format
     except ValueError:
         raise DataError(f"input format {text!r} is not like 'ufixed<8,0>' or 'fixed<16,6>'") from None
-    return fmt
 
 
 def to_port(samples: Samples, graph: IntGraph) -> PortInputs:
     """Bring values onto the grids of the ports: rounded half to even and clamped, as the input quantizers do."""
     values = samples.values.reshape(len(samples.values), *graph.port_shape)
-    codes, rounded, clipped = {}, 0, 0
+    parts, rounded, clipped = {}, 0, 0
     for name, part in graph.split_port(values).items():
         op = graph[name]
-        codes[name] = quantize(part, op.cast)
-        changed = to_values(codes[name], op.format) != part
+        parts[name] = quantize(part, op.cast)
+        changed = to_values(parts[name], op.format) != part
         beyond = (part > op.format.max_code * op.format.step) | (part < op.format.min_code * op.format.step)
         clipped += int(np.count_nonzero(beyond & changed))
         rounded += int(np.count_nonzero(changed & ~beyond))
-    return PortInputs(
-        codes=graph.join_port(codes), labels=samples.labels, source=samples.source, rounded=rounded, clipped=clipped
-    )
+    codes, labels, source = graph.join_port(parts), samples.labels, samples.source
+    return PortInputs(codes=codes, labels=labels, source=source, rounded=rounded, clipped=clipped)
 
 
 def no_inputs(graph: IntGraph) -> PortInputs:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.detection import Truth
-from flow.data.images import check_style, preprocess, read_resized
+from flow.data.images import check_style, preprocess, read_lines, read_resized
 from flow.errors import DataError, SpecError, at
 
 DONT_CARE = "DontCare"
@@ -112,9 +112,8 @@ class KittiImages:
             SpecError: there is no such difficulty.
         """
         if difficulty not in DIFFICULTIES:
-            raise SpecError(
-                f"difficulty '{difficulty}' is unknown", remedy=f"expected one of {', '.join(DIFFICULTIES)}"
-            )
+            known = ", ".join(DIFFICULTIES)
+            raise SpecError(f"difficulty '{difficulty}' is unknown", remedy=f"expected one of {known}")
         height, width = self.inputs.shape[1:3]
         return tuple(
             _truth(objects, classes, DIFFICULTIES[difficulty], (height / rows, width / columns))
@@ -123,13 +122,7 @@ class KittiImages:
 
 
 def load_kitti(
-    root: Path | str,
-    *,
-    height: int,
-    width: int,
-    samples: int | None = None,
-    seed: int = 0,
-    style: str = "unit",
+    root: Path | str, *, height: int, width: int, samples: int | None = None, seed: int = 0, style: str = "unit"
 ) -> KittiImages:
     """Load images and labels of KITTI's object detection.
 
@@ -154,9 +147,8 @@ def load_kitti(
     images, labels = Path(root) / "training" / "image_2", Path(root) / "training" / "label_2"
     for directory in (images, labels):
         if not directory.is_dir():
-            raise DataError(
-                "no such directory", file=directory, remedy=f"expected training/image_2 and training/label_2 in {root}"
-            )
+            remedy = f"expected training/image_2 and training/label_2 in {root}"
+            raise DataError("no such directory", file=directory, remedy=remedy)
     files = sorted(images.glob("*.png"))
     count = len(files) if samples is None else samples
     if not files or count > len(files):
@@ -181,14 +173,8 @@ def read_labels(path: Path) -> tuple[KittiObject, ...]:
     Raises:
         DataError: the file is missing, or a line is malformed (the message gives its number).
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"not a readable file of labels ({error})", file=path) from error
     objects = list[KittiObject]()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         with at(file=path, field=f"line {number}"):
             objects.append(_object(line.split()))
     return tuple(objects)

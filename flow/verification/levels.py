@@ -95,9 +95,8 @@ def read_counterexample(path: Path, graph: IntGraph) -> PortInputs:
     if codes is None:
         raise InputError("has no array 'codes'", file=path)
     if codes.dtype.kind not in "iu" or not len(codes):
-        raise DataError(
-            f"'codes' holds {len(codes)} samples of {codes.dtype}", file=path, remedy="give integers, one or more"
-        )
+        what = f"'codes' holds {len(codes)} samples of {codes.dtype}"
+        raise DataError(what, file=path, remedy="give integers, one or more")
     codes = codes.astype(np.int64)
     with at(file=path):
         reference.check_input(graph, codes)
@@ -118,9 +117,8 @@ def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
     try:
         target = Target.from_json(run.manifest()["target"])
     except (KeyError, TypeError, SpecError) as error:
-        raise InputError(
-            f"its manifest names no target ({error})", file=run.path, remedy="run 'flow build' again"
-        ) from error
+        what = f"its manifest names no target ({error})"
+        raise InputError(what, file=run.path, remedy="run 'flow build' again") from error
     return from_json(json.loads((run.path / GRAPH).read_text())), target
 
 
