@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import permutations
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
 from flow.ir.fixed import (
@@ -57,10 +56,11 @@ from flow.ir.sums import Carrier
 
 MOST_AXES = 4
 """Inputs and axes are put into every order up to this many."""
+AnyOp = TypeVar("AnyOp", bound=Op, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Site:
+class Site(Generic[AnyOp]):
     """An op by itself: what it reads, and what a level made of it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Site:
         frac_bits: fraction bits of `exact`.
     """
 
-    op: Op
+    op: AnyOp
     formats: Mapping[str, FixedFormat]
     inputs: Mapping[str, Codes]
     observed: Codes
@@ -93,11 +93,11 @@ class Site:
         return op.cast(self.exact if exact is None else exact, self.frac_bits)
 
 
-Candidate = tuple[str, Callable[[Site], Codes]]
+Candidate = tuple[str, Callable[[Site[Op]], Codes]]
 """What is changed, in words, and the codes that the op then gives."""
 
 
-def site(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes], observed: Codes) -> Site:
+def site(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes], observed: Codes) -> Site[Op]:
     """Return the site of an op."""
     _, exact, frac_bits = alone(op, formats, inputs)
     return Site(op=op, formats=formats, inputs=inputs, observed=observed, exact=exact, frac_bits=frac_bits)
@@ -118,7 +118,7 @@ def alone(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes
     return codes, np.concatenate(parts) if parts else codes, grid[0]
 
 
-def gives(candidate: Candidate, where: Site) -> bool:
+def gives(candidate: Candidate, where: Site[Op]) -> bool:
     """Say whether a candidate gives every observed code; what cannot be computed exactly gives none."""
     try:
         return np.array_equal(candidate[1](where), where.observed)
@@ -126,18 +126,18 @@ def gives(candidate: Candidate, where: Site) -> bool:
         return False
 
 
-def settings(where: Site) -> Iterator[Candidate]:
+def settings(where: Site[Op]) -> Iterator[Candidate]:
     """Yield the op of a site under other settings, in the order that the module states."""
     for candidates in CAUSES[type(where.op)]:
         yield from candidates(where)
 
 
-def changed(op: Op) -> Callable[[Site], Codes]:
+def changed(op: Op) -> Callable[[Site[Op]], Codes]:
     """Return what another op computes at a site."""
     return lambda where: alone(op, where.formats, where.inputs)[0]
 
 
-def _modes(where: Site) -> Iterator[Candidate]:
+def _modes(where: Site[Op]) -> Iterator[Candidate]:
     op = where.op
     modes = [(rounding, overflow) for rounding in Rounding for overflow in Overflow]
     own = (op.cast.rounding, op.cast.overflow)
@@ -148,20 +148,19 @@ def _modes(where: Site) -> Iterator[Candidate]:
         yield f"{' and '.join(new)} instead of {' and '.join(old)}", _cast(op, rounding=rounding, overflow=overflow)
 
 
-def _cast(op: Op, **settings: Any) -> Callable[[Site], Codes]:
+def _cast(op: Op, **settings: Any) -> Callable[[Site[Op]], Codes]:
     other = replace(op, cast=replace(op.cast, **settings))
     coarser = op.format.frac_bits - other.format.frac_bits
     return lambda where: where.cast(other) << coarser
 
 
-def _softmax_modes(where: Site) -> Iterator[Candidate]:
+def _softmax_modes(where: Site[Softmax]) -> Iterator[Candidate]:
     """Yield the quotient rounded otherwise, and with its carry beyond the largest code."""
     op = where.op
-    assert isinstance(op, Softmax)
     exponentials = op.exponentials
 
-    def quotient(rounding: Rounding, overflow: Overflow) -> Callable[[Site], Codes]:
-        def codes(where: Site) -> Codes:
+    def quotient(rounding: Rounding, overflow: Overflow) -> Callable[[Site[Op]], Codes]:
+        def codes(where: Site[Op]) -> Codes:
             x = where.x.astype(np.int64)
             weights = exponentials[x.max(axis=-1, keepdims=True) - x]
             total = weights.sum(axis=-1, keepdims=True)
@@ -176,7 +175,7 @@ def _softmax_modes(where: Site) -> Iterator[Candidate]:
         yield f"{overflow.value} instead of {Overflow.SAT.value}", quotient(own, overflow)
 
 
-def _output_formats(where: Site) -> Iterator[Candidate]:
+def _output_formats(where: Site[Op]) -> Iterator[Candidate]:
     op = where.op
     for fmt in _other_formats(op.format):
         yield f"an output of format {fmt} instead of {op.format}", _cast(op, format=fmt)
@@ -193,7 +192,7 @@ def _other_formats(fmt: FixedFormat) -> Iterator[FixedFormat]:
         yield replace(fmt, signed=not fmt.signed, int_bits=fmt.int_bits + (1 if fmt.signed else -1))
 
 
-def _divisions_first(where: Site) -> Iterator[Candidate]:
+def _divisions_first(where: Site[Op]) -> Iterator[Candidate]:
     """Yield the quotient rounded by itself, before the cast."""
     op = where.op
     if op.cast.divisor != 1:
@@ -201,7 +200,7 @@ def _divisions_first(where: Site) -> Iterator[Candidate]:
             yield f"a division by {op.cast.divisor} that is {mode.value} before the cast", _divided_first(op, mode)
 
 
-def _divisors(where: Site) -> Iterator[Candidate]:
+def _divisors(where: Site[Op]) -> Iterator[Candidate]:
     op = where.op
     if op.cast.divisor != 1:
         powers = (1 << op.cast.divisor.bit_length() - 1, 1 << op.cast.divisor.bit_length())
@@ -210,19 +209,18 @@ def _divisors(where: Site) -> Iterator[Candidate]:
                 yield f"a division by {divisor} instead of {op.cast.divisor}", _cast(op, divisor=divisor)
 
 
-def _divided_first(op: Op, rounding: Rounding) -> Callable[[Site], Codes]:
+def _divided_first(op: Op, rounding: Rounding) -> Callable[[Site[Op]], Codes]:
     whole = replace(op, cast=replace(op.cast, divisor=1))
     return lambda where: where.cast(whole, round_quotient(where.exact, op.cast.divisor, rounding))
 
 
-def _averages(where: Site) -> Iterator[Candidate]:
+def _averages(where: Site[SumPool]) -> Iterator[Candidate]:
     """Yield the averages over all pixels of a window, padding among them, and over the real ones only.
 
     An average is the sum times `weight` over a total, `weight * count` of a full window; where the division is left to
     a later op, only what has the same total can be told.
     """
     op = where.op
-    assert isinstance(op, SumPool)
     counts, fused = op.window.counts(op.shape[:-1]), op.cast.divisor != 1
     total = op.cast.divisor if fused else int((op.weight.codes * counts).max())
     full = np.full_like(counts, op.window.pixels)
@@ -235,25 +233,23 @@ def _averages(where: Site) -> Iterator[Candidate]:
             yield f"an average over {words}", changed(replace(op, weight=constant, cast=cast))
 
 
-def _accumulators(where: Site) -> Iterator[Candidate]:
+def _accumulators(where: Site[MatMul]) -> Iterator[Candidate]:
     op = where.op
-    assert isinstance(op, MatMul)
     if op.accumulator is not None:
         yield from _narrower(where, op.accumulator, "an accumulator")
 
 
-def _exact_widths(where: Site) -> Iterator[Candidate]:
+def _exact_widths(where: Site[Op]) -> Iterator[Candidate]:
     exact = exact_result(where.op, *(where.formats[name] for name in where.op.inputs))
     yield from _narrower(where, exact.format, "a result before the cast")
 
 
-def _merged_widths(where: Site) -> Iterator[Candidate]:
-    assert isinstance(where.op, Merge)
+def _merged_widths(where: Site[Merge]) -> Iterator[Candidate]:
     if where.op.function in ("add", "subtract", "multiply"):
         yield from _exact_widths(where)
 
 
-def _narrower(where: Site, own: FixedFormat, what: str) -> Iterator[Candidate]:
+def _narrower(where: Site[Op], own: FixedFormat, what: str) -> Iterator[Candidate]:
     """Yield narrower sums: without their top bits, or without their last ones."""
     op = where.op
     for width in range(own.width - 1, 1, -1):
@@ -264,15 +260,15 @@ def _narrower(where: Site, own: FixedFormat, what: str) -> Iterator[Candidate]:
         yield f"{what} of {left} fraction bits that truncates, instead of {where.frac_bits},", _truncated(op, dropped)
 
 
-def _wrapped(op: Op, fmt: FixedFormat) -> Callable[[Site], Codes]:
+def _wrapped(op: Op, fmt: FixedFormat) -> Callable[[Site[Op]], Codes]:
     return lambda where: where.cast(op, overflow_to(where.exact, fmt, Overflow.WRAP))
 
 
-def _truncated(op: Op, dropped: int) -> Callable[[Site], Codes]:
+def _truncated(op: Op, dropped: int) -> Callable[[Site[Op]], Codes]:
     return lambda where: where.cast(op, where.exact >> dropped << dropped)
 
 
-def _constant_formats(where: Site) -> Iterator[Candidate]:
+def _constant_formats(where: Site[Op]) -> Iterator[Candidate]:
     """Yield constants that lost their top bits or their last ones on the way into a narrower type."""
     op = where.op
     for name, constant in constants(op).items():
@@ -287,9 +283,8 @@ def _constant_formats(where: Site) -> Iterator[Candidate]:
                 yield f"{name} of format {narrow} instead of {fmt}", changed(replace(op, **values))
 
 
-def _gathered_zeros(where: Site) -> Iterator[Candidate]:
+def _gathered_zeros(where: Site[Gather]) -> Iterator[Candidate]:
     op = where.op
-    assert isinstance(op, Gather)
     if (op.index < 0).any():
         fmt = where.formats[op.inputs[0]]
         raised = where.frac_bits - fmt.frac_bits
@@ -297,9 +292,8 @@ def _gathered_zeros(where: Site) -> Iterator[Candidate]:
             yield words, _filled(op, fill << raised)
 
 
-def _paddings(where: Site) -> Iterator[Candidate]:
+def _paddings(where: Site[Conv | Pool]) -> Iterator[Candidate]:
     op = where.op
-    assert isinstance(op, Conv | Pool)
     if not any(op.window.padding):
         return
     fmt = where.formats[op.inputs[0]]
@@ -320,31 +314,29 @@ def _fills(fmt: FixedFormat, own: int) -> Iterator[tuple[str, int]]:
             yield f"padding filled with {fills[fill]}, {fill}, instead of {own},", fill
 
 
-def _filled(op: Gather, fill: int) -> Callable[[Site], Codes]:
+def _filled(op: Gather, fill: int) -> Callable[[Site[Op]], Codes]:
     return lambda where: where.cast(op, np.where(op.index < 0, fill, where.exact))
 
 
-def _padded_by_hand(op: Conv | Pool, fill: int) -> Callable[[Site], Codes]:
+def _padded_by_hand(op: Conv | Pool, fill: int) -> Callable[[Site[Op]], Codes]:
     bare = replace(op, window=op.window.unpadded())
 
-    def codes(where: Site) -> Codes:
+    def codes(where: Site[Op]) -> Codes:
         wide = np.pad(where.x, [(0, 0), *op.window.pads, (0, 0)], constant_values=fill)
         return alone(bare, where.formats, {op.inputs[0]: wide})[0]
 
     return codes
 
 
-def _merge_functions(where: Site) -> Iterator[Candidate]:
+def _merge_functions(where: Site[Merge]) -> Iterator[Candidate]:
     op = where.op
-    assert isinstance(op, Merge)
     for function in MERGES:
         if function != op.function:
             yield f"{function} instead of {op.function}", changed(replace(op, function=function))
 
 
-def _limits(where: Site) -> Iterator[Candidate]:
+def _limits(where: Site[Relu]) -> Iterator[Candidate]:
     op = where.op
-    assert isinstance(op, Relu)
     yield "the ReLU left away", lambda where: where.cast(op, where.x.astype(np.int64))
     if op.limit is not None:
         yield f"no limit instead of {op.limit}", changed(replace(op, limit=None))
@@ -352,24 +344,23 @@ def _limits(where: Site) -> Iterator[Candidate]:
             yield f"limit {limit} instead of {op.limit}", changed(replace(op, limit=limit))
 
 
-def _no_slope(where: Site) -> Iterator[Candidate]:
+def _no_slope(where: Site[LeakyRelu]) -> Iterator[Candidate]:
     op = where.op
-    assert isinstance(op, LeakyRelu)
     yield "zero instead of the slope", changed(replace(op, slope=Constant.zeros(*op.slope.codes.shape)))
 
 
-def _smallest(where: Site) -> Iterator[Candidate]:
+def _smallest(where: Site[MaxPool]) -> Iterator[Candidate]:
     op = where.op
-    assert isinstance(op, MaxPool)
-    yield "the smallest code of a window", lambda where: ~_largest(op, ~where.x.astype(np.int64))
+
+    def smallest(where: Site[Op]) -> Codes:
+        x = ~where.x.astype(np.int64)
+        fmt = covering(int(x.min()), int(x.max()), op.format.frac_bits)
+        return ~alone(replace(op, cast=replace(op.cast, format=fmt)), {op.inputs[0]: fmt}, {op.inputs[0]: x})[0]
+
+    yield "the smallest code of a window", smallest
 
 
-def _largest(op: MaxPool, x: NDArray[np.int64]) -> Codes:
-    fmt = covering(int(x.min()), int(x.max()), op.format.frac_bits)
-    return alone(replace(op, cast=replace(op.cast, format=fmt)), {op.inputs[0]: fmt}, {op.inputs[0]: x})[0]
-
-
-def _input_orders(where: Site) -> Iterator[Candidate]:
+def _input_orders(where: Site[Op]) -> Iterator[Candidate]:
     op = where.op
     if len(op.inputs) <= MOST_AXES:
         for names in dict.fromkeys(permutations(op.inputs)):
@@ -378,10 +369,9 @@ def _input_orders(where: Site) -> Iterator[Candidate]:
                 yield words, changed(replace(op, inputs=names))
 
 
-def _axis_orders(where: Site) -> Iterator[Candidate]:
+def _axis_orders(where: Site[Gather | Reshape]) -> Iterator[Candidate]:
     """Yield the op with the axes of what it moves in other orders."""
     op = where.op
-    assert isinstance(op, Gather | Reshape)
     if len(op.inputs) == 1:
         shape = where.x.shape[1:]
         for axes in permutations(range(len(shape))) if len(shape) <= MOST_AXES else ():
@@ -398,7 +388,7 @@ def as_gather(op: Gather | Reshape, positions: Codes) -> Gather:
     return Gather(**{**common, "shape": moved.shape, "index": moved})
 
 
-def _input_grids(where: Site) -> Iterator[Candidate]:
+def _input_grids(where: Site[Op]) -> Iterator[Candidate]:
     """Yield the op with one input taken for another grid: what a wrong shift of it does."""
     op = where.op
     for name, fmt in where.formats.items():
@@ -410,12 +400,12 @@ def _input_grids(where: Site) -> Iterator[Candidate]:
                 yield words, _on_grid(op, name, other)
 
 
-def _on_grid(op: Op, name: str, fmt: FixedFormat) -> Callable[[Site], Codes]:
+def _on_grid(op: Op, name: str, fmt: FixedFormat) -> Callable[[Site[Op]], Codes]:
     return lambda where: alone(op, {**where.formats, name: fmt}, where.inputs)[0]
 
 
 _CAST = (_modes, _output_formats, _divisions_first, _divisors)
-CAUSES: Mapping[type[Op], tuple[Callable[[Site], Iterator[Candidate]], ...]] = {
+CAUSES: Mapping[type[Op], tuple[Callable[[Site[Any]], Iterator[Candidate]], ...]] = {
     Input: (),  # its codes are given
     Dense: (*_CAST, _accumulators, _constant_formats, _input_grids),
     Conv: (*_CAST, _accumulators, _constant_formats, _paddings, _input_grids),

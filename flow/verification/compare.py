@@ -173,7 +173,7 @@ def explain(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes
     )
 
 
-def _parts(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes) -> Iterator[Site]:
+def _parts(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes) -> Iterator[Site[Op]]:
     """Yield the op's site, some samples after others, so that a site's arrays stay small."""
     sources = graph.sources(op)
     each = math.prod(op.shape) + sum(math.prod(source.shape) for source in sources)

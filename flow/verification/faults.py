@@ -49,7 +49,7 @@ PRODUCTS, WEIGHTS = 1 << 31, 1 << 22
 """Products that the few samples may take in all, and weights of one batch of changed constants."""
 
 
-def faults(where: Site, wrong: Codes) -> Iterator[Candidate]:
+def faults(where: Site[Op], wrong: Codes) -> Iterator[Candidate]:
     """Yield the op of a site with single numbers changed.
 
     Args:
@@ -105,7 +105,7 @@ _Change = tuple[str, tuple[int, ...], int]
 """Field, position in it, code that stands there instead."""
 
 
-def _constants(where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _constants(where: Site[MatMul | BatchNorm | LeakyRelu], wrong: Codes) -> Iterator[Candidate]:
     """Yield the op with one constant changed in each diverging channel, where each has such constants."""
     lanes = [_lane(where, place) for place in _places(where.op, wrong)]
     if not 1 <= len(lanes) <= MOST_PLACES:
@@ -131,9 +131,8 @@ def _places(op: Op, wrong: Codes) -> list[tuple[int, ...]]:
     return [tuple(index) for index in np.unique(indices, axis=0).tolist()]
 
 
-def _lane(where: Site, place: tuple[int, ...]) -> _Lane:
+def _lane(where: Site[MatMul | BatchNorm | LeakyRelu], place: tuple[int, ...]) -> _Lane:
     op, x = where.op, where.x
-    assert isinstance(op, MatMul | BatchNorm | LeakyRelu)
     if isinstance(op, LeakyRelu):
         acts = np.zeros(op.slope.codes.shape, bool)
         acts[place] = True
@@ -210,10 +209,9 @@ def _with(op: Op, codes_of: Mapping[str, Codes]) -> Op:
 # tables
 
 
-def _table(where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _table(where: Site[Lookup], wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with other values in the diverging runs, or with one of their ends moved."""
     op = where.op
-    assert isinstance(op, Lookup)
     runs = np.searchsorted(op.starts, where.x, side="right") - 1
     diverging = np.unique(runs[wrong]).tolist()
     if len(diverging) > MOST_PLACES:
@@ -234,10 +232,9 @@ def _table(where: Site, wrong: Codes) -> Iterator[Candidate]:
                     yield words_of, changed(replace(op, starts=starts))
 
 
-def _exponentials(where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _exponentials(where: Site[Softmax], wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with one entry changed that every diverging row reads."""
     op = where.op
-    assert isinstance(op, Softmax)
     x = where.x.astype(np.int64)
     rows = (x.max(axis=-1, keepdims=True) - x)[wrong.any(axis=-1)]
     common = set(rows[0].tolist()).intersection(*(set(row.tolist()) for row in rows))
@@ -253,10 +250,9 @@ def _exponentials(where: Site, wrong: Codes) -> Iterator[Candidate]:
 # moved codes
 
 
-def _sources(where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _sources(where: Site[Gather | Reshape], wrong: Codes) -> Iterator[Candidate]:
     """Yield the op with diverging elements read from elsewhere."""
     op = where.op
-    assert isinstance(op, Gather | Reshape)
     places = [tuple(place) for place in np.unique(np.argwhere(wrong)[:, 1:], axis=0).tolist()]
     if len(places) > MOST_PLACES:
         return
@@ -276,7 +272,7 @@ def _sources(where: Site, wrong: Codes) -> Iterator[Candidate]:
     yield " and ".join(words), changed(replace(same, index=index))
 
 
-def _named(op: Op, where: Site, starts: list[int], position: int) -> str:
+def _named(op: Op, where: Site[Op], starts: list[int], position: int) -> str:
     if position < 0:
         return "zero"
     number = int(np.searchsorted(starts, position, side="right")) - 1
@@ -285,16 +281,15 @@ def _named(op: Op, where: Site, starts: list[int], position: int) -> str:
     return f"'{name}' {tuple(int(each) for each in index)}"
 
 
-def _pixels(where: Site, wrong: Codes) -> Iterator[Candidate]:
+def _pixels(where: Site[SumPool], wrong: Codes) -> Iterator[Candidate]:
     """Yield the sum without one pixel of each window."""
     op = where.op
-    assert isinstance(op, SumPool)
     for offset in islice(np.ndindex(op.window.size), MOST_ENTRIES):
         yield f"pixel {offset} of each window left away", _without(op, offset)
 
 
-def _without(op: SumPool, offset: tuple[int, ...]) -> Callable[[Site], Codes]:
-    def codes(where: Site) -> Codes:
+def _without(op: SumPool, offset: tuple[int, ...]) -> Callable[[Site[Op]], Codes]:
+    def codes(where: Site[Op]) -> Codes:
         pixel, _, _ = alone(_one_pixel(op, where.formats[op.inputs[0]], offset), where.formats, where.inputs)
         return where.cast(op, where.exact - pixel * op.weight.codes[..., np.newaxis])
 
@@ -317,7 +312,7 @@ def _one_pixel(op: SumPool, x: FixedFormat, offset: tuple[int, ...]) -> Conv:
     )
 
 
-FAULTS: Mapping[type[Op], Callable[[Site, Codes], Iterator[Candidate]]] = {
+FAULTS: Mapping[type[Op], Callable[[Site[Any], Codes], Iterator[Candidate]]] = {
     Dense: _constants,
     Conv: _constants,
     BatchNorm: _constants,
