@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +208,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace) -> int:
     from flow.pipeline import build
 
-    with _Progress() as progress:
+    with _progress() as progress:
         report = build(arguments.model, read_target(arguments), read_options(arguments), progress)
     return _print_report(report, "json" if arguments.json else "text")
 
@@ -216,7 +217,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     from flow.pipeline import quantize
 
     options = read_quantize_options(arguments)
-    with _Progress() as progress:
+    with _progress() as progress:
         report = quantize(arguments.model, read_target(arguments), options, progress)
     return _print_report(report, "json" if arguments.json else "text")
 
@@ -236,7 +237,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from flow.pipeline import compare_run
 
-    with _Progress() as progress:
+    with _progress() as progress:
         levels = tuple(arguments.levels) if arguments.levels else None
         report = compare_run(arguments.run_dir, progress, levels=levels, inputs=arguments.inputs)
     return _print_report(report, "json" if arguments.json else "text")
@@ -296,7 +297,7 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         return 1 if outcome.is_finding else 0
     if arguments.models < 1:
         raise SpecError(f"--models {arguments.models} is below 1")
-    with _Progress() as progress:
+    with _progress() as progress:
         summary = fuzz(
             arguments.models, arguments.seed, arguments.output, lambda done, of: progress(f"{done} of {of} models")
         )
@@ -311,7 +312,7 @@ def _study(arguments: argparse.Namespace) -> int:
     if arguments.what != "quantizers":
         raise SpecError(f"there is no study '{arguments.what}'", remedy="there is 'quantizers'")
     circuits = find_circuits([name for name in arguments.circuits.split(",") if name])
-    with _Progress() as progress:
+    with _progress() as progress:
         costs = measure(circuits, arguments.output / "build" / "study", announce=progress)
     files = write_study(costs, arguments.output)
     print(f"{len(costs.rows)} requantizers measured: {', '.join(str(path) for path in files)}")
@@ -329,22 +330,18 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 3 if any(finding.required and not finding.ok for finding in findings) else 0
 
 
-class _Progress:
-    """Shows the stage that runs, on stderr if that is a terminal."""
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show the stage that runs, on stderr if that is a terminal."""
 
-    def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
+    def show(words: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __call__(self, stage: str) -> None:
-        if self.shown:
-            print(f"\r\x1b[K{stage} ...", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *error: object) -> None:
-        if self.shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    try:
+        yield lambda stage: show(f"{stage} ...")
+    finally:
+        show("")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
 
 from flow.errors import ToolFailedError, ToolMissingError
 
@@ -49,15 +50,7 @@ def run_tool(command: Sequence[str], directory: Path, timeout_s: float | None = 
     """
     try:
         done = subprocess.run(
-            command,
-            cwd=directory,
-            timeout=timeout_s,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
+            command, cwd=directory, timeout=timeout_s, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, errors="replace"
         )
     except subprocess.TimeoutExpired as error:
         raise ToolFailedError(f"{command[0]} took longer than {timeout_s} s in {directory}") from error
@@ -128,12 +121,7 @@ def _start(command: Sequence[str], directory: Path, log: Path) -> subprocess.Pop
     with log.open("wb") as output:
         try:
             return subprocess.Popen(
-                command,
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                command, cwd=directory, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
             )
         except OSError as error:
             raise ToolFailedError(f"{command[0]} could not be started: {error}") from error

@@ -71,7 +71,10 @@ def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape])
 
 
 def _joined(path: Path, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
-    arrays = _archive(path)
+    arrays = _load(path)
+    if not isinstance(arrays, dict):
+        remedy = "the model has several inputs: give an .npz with an array for each"
+        raise DataError("a single array", file=path, remedy=remedy)
     if sorted(arrays) != sorted(shapes):
         remedy = f"the model has the inputs {', '.join(map(repr, shapes))}: give an .npz with an array for each"
         raise DataError(f"holds {', '.join(map(repr, sorted(arrays))) or 'nothing'}", file=path, remedy=remedy)
@@ -111,14 +114,6 @@ def _array(path: Path) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise DataError("an .npz archive", file=path, remedy="give one .npy file")
     return array
-
-
-def _archive(path: Path) -> dict[str, NDArray[Any]]:
-    arrays = _load(path)
-    if not isinstance(arrays, dict):
-        remedy = "the model has several inputs: give an .npz with an array for each"
-        raise DataError("a single array", file=path, remedy=remedy)
-    return arrays
 
 
 def _load(path: Path) -> Any:

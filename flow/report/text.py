@@ -28,7 +28,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     document = report.document
     project = document["project"]
     lines = [f"{document['model']}: {', '.join(map(str, words.settings(project)))}", "", words.verdict_line(report)]
-    lines += [f"  {line}" for line in (*_verdict_details(document), *_proof_lines(document))]
+    lines += [f"  {line}" for line in _verdict_details(document)]
     lines += [f"  {words.softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
     if document.get("quantization"):
@@ -49,15 +49,6 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     return "\n".join(lines)
 
 
-def _proof_lines(document: Mapping[str, Any]) -> list[str]:
-    """Return how many ops were proved, and over what, in one line; none if nothing was."""
-    scopes = [layer["proof"]["scope"] for layer in document["layers"] if layer.get("proof")]
-    if not scopes:
-        return []
-    counts = [f"{scopes.count(scope)} {said}" for scope, (said, _) in words.SCOPES.items() if scope in scopes]
-    return [f"ops of the Verilog: {', '.join(counts)} (docs/proof.md)"]
-
-
 def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     lines = []
     first = document["verdict"]["first_divergence"]
@@ -75,6 +66,10 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
             f"inputs: {printable(inputs['source'])}; port {words.format_words(inputs['format'])}, "
             f"{inputs['rounded_values']} values rounded and {inputs['clipped_values']} clipped on their way in"
         )
+    scopes = [layer["proof"]["scope"] for layer in document["layers"] if layer.get("proof")]
+    if scopes:
+        counts = [f"{scopes.count(scope)} {said}" for scope, (said, _) in words.SCOPES.items() if scope in scopes]
+        lines.append(f"ops of the Verilog: {', '.join(counts)} (docs/proof.md)")
     return lines
 
 

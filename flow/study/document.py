@@ -93,17 +93,14 @@ def _baseline(costs: Costs, row: Row, circuit: str) -> Row:
     return costs.find(circuit, row.acc_bits, row.out_bits)
 
 
-def _has_baselines(costs: Costs, row: Row) -> bool:
-    measured = {(each.circuit, each.acc_bits, each.out_bits) for each in costs.rows}
-    return all((circuit, row.acc_bits, row.out_bits) in measured for circuit in BASELINES)
-
-
 def _compared(costs: Costs) -> list[Row]:
     """Return the rows to 8 bits, and those to 4 of circuits that have no 8; no decoders, which take no accumulator."""
+    measured = {(row.circuit, row.acc_bits, row.out_bits) for row in costs.rows}
+    whole = [row for row in costs.rows if all((name, row.acc_bits, row.out_bits) in measured for name in BASELINES)]
     rows = []
-    for name in dict.fromkeys(row.circuit for row in costs.rows):
-        mine = [row for row in costs.rows if row.circuit == name and _has_baselines(costs, row)]
-        most = max((row.out_bits for row in mine), default=0)
+    for name in dict.fromkeys(row.circuit for row in whole):
+        mine = [row for row in whole if row.circuit == name]
+        most = max(row.out_bits for row in mine)
         rows += [row for row in mine if row.out_bits == most]
     return rows
 

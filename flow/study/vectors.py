@@ -152,12 +152,12 @@ def _observed(graph: Any, codes: NDArray[Any]) -> dict[str, Codes]:
             taken.setdefault(op.name, []).append(np.asarray(result).astype(np.int64).ravel())
 
     run(graph, codes, observe)
-    return {name: _stretches(np.concatenate(parts)) for name, parts in taken.items()}
-
-
-def _stretches(acc: Codes) -> Codes:
-    starts = np.linspace(0, max(len(acc) - STRETCH, 0), STRETCHES).astype(int)
-    return np.concatenate([acc[start : start + STRETCH] for start in starts])
+    stretches = {}
+    for name, parts in taken.items():
+        acc = np.concatenate(parts)
+        starts = np.linspace(0, max(len(acc) - STRETCH, 0), STRETCHES).astype(int)
+        stretches[name] = np.concatenate([acc[start : start + STRETCH] for start in starts])
+    return stretches
 
 
 def widened(accumulators: Mapping[str, Codes], bits: int, *, zeros: bool = False) -> Codes:

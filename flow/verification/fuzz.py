@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -306,8 +306,17 @@ def replay(path: Path) -> Outcome:
     return outcome
 
 
-def _work(seed: int, models: int, number: int, workers: int, directory: Path) -> None:
-    """Do this worker's share of the models that have no outcome yet."""
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a whole file or none."""
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(document, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run as a worker, SEED MODELS NUMBER WORKERS DIRECTORY: do its share of the models that have no outcome yet."""
+    (seed, models, number, workers), directory = map(int, arguments[:-1]), Path(arguments[-1])
     share = [random_recipe(seed, index) for index in _missing(directory, seed, models)[number::workers]]
     by_name = {recipe.name: recipe for recipe in share}
     for outcome in try_recipes(share):
@@ -317,20 +326,6 @@ def _work(seed: int, models: int, number: int, workers: int, directory: Path) ->
             kept = {"recipe": small.to_json(), "outcome": asdict(found), "graph": describe(small).splitlines()}
             _write(directory / "findings" / f"{recipe.name}.json", kept)
         _write(_path(directory, seed, int(recipe.name.rpartition("_")[2])), {"outcome": asdict(outcome)})
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(part, path)
-
-
-def main(arguments: Iterable[str]) -> int:
-    """Run as a worker: SEED MODELS NUMBER WORKERS DIRECTORY."""
-    seed, models, number, workers, directory = arguments
-    _work(int(seed), int(models), int(number), int(workers), Path(directory))
     return 0
 
 
