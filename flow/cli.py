@@ -12,18 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flow import options
 from flow.commands import WEIGHTS_FILE
 from flow.errors import FlowError, PreflightError, SpecError, ToolFailedError
 from flow.ir.names import printable
-from flow.options import (
-    add_model_options,
-    add_run_options,
-    add_settings,
-    add_target_options,
-    read_options,
-    read_quantize_options,
-    read_target,
-)
 
 if TYPE_CHECKING:
     from flow.report.record import Report
@@ -74,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "list the models that come with their spec")
     show = command("show", _show, "print a model's integer graph")
     show.add_argument("model", type=Path)
-    add_model_options(show)
+    options.add_model_options(show)
     train = command("train", _train, "train a model from its spec with QKeras (needs TensorFlow)")
     train.add_argument("model", type=Path, help="name in models/ or spec file")
     train.add_argument("--epochs", type=int, help="instead of the spec's")
@@ -83,17 +75,17 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "model", type=Path, help="name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
     )
-    add_model_options(build)
-    add_target_options(build)
-    add_run_options(build)
+    options.add_model_options(build)
+    options.add_target_options(build)
+    options.add_run_options(build)
     quantize = command("quantize", _quantize, "turn a float model into a verified project of shifts and its report")
     quantize.add_later = _add_quantize
     check = command(
         "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"
     )
     check.add_argument("model", type=Path, help="as for build")
-    add_model_options(check)
-    add_target_options(check)
+    options.add_model_options(check)
+    options.add_target_options(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON on stdout")
     compare = command("compare", _compare, "simulate a run's project again as it lies on disk, and compare")
     compare.add_argument("run_dir", type=Path, metavar="RUN")
@@ -142,10 +134,10 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", type=Path, help="name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
     )
-    add_settings(parser)
-    add_model_options(parser, WEIGHTS_FILE["quantize"])
-    add_target_options(parser)
-    add_run_options(parser)
+    options.add_settings(parser)
+    options.add_model_options(parser, WEIGHTS_FILE["quantize"])
+    options.add_target_options(parser)
+    options.add_run_options(parser)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -183,7 +175,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from flow.ir.graph import to_text
     from flow.pipeline import load_graph
 
-    print(to_text(load_graph(arguments.model, read_options(arguments))))
+    print(to_text(load_graph(arguments.model, options.read_options(arguments))))
     return 0
 
 
@@ -209,16 +201,16 @@ def _build(arguments: argparse.Namespace) -> int:
     from flow.pipeline import build
 
     with _progress() as progress:
-        report = build(arguments.model, read_target(arguments), read_options(arguments), progress)
+        report = build(arguments.model, options.read_target(arguments), options.read_options(arguments), progress)
     return _print_report(report, "json" if arguments.json else "text")
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
     from flow.pipeline import quantize
 
-    options = read_quantize_options(arguments)
+    asked = options.read_quantize_options(arguments)
     with _progress() as progress:
-        report = quantize(arguments.model, read_target(arguments), options, progress)
+        report = quantize(arguments.model, options.read_target(arguments), asked, progress)
     return _print_report(report, "json" if arguments.json else "text")
 
 
@@ -226,7 +218,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from flow.findings import ERROR, to_text
     from flow.pipeline import check
 
-    findings = check(arguments.model, read_target(arguments), read_options(arguments))
+    findings = check(arguments.model, options.read_target(arguments), options.read_options(arguments))
     if arguments.json:
         print(json.dumps({"schema": 1, "findings": [finding.to_json() for finding in findings]}, indent=1))
     else:

@@ -16,40 +16,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from flow.errors import UnsupportedError
-from flow.ir.fixed import (
-    CODE_BITS,
-    Cast,
-    Codes,
-    Constant,
-    FixedFormat,
-    Overflow,
-    Rounding,
-    covering,
-    overflow_to,
-    round_quotient,
-)
-from flow.ir.graph import (
-    MERGES,
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    IntGraph,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Pool,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-    constants,
-)
+from flow.ir import fixed, ops
+from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding, covering
+from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import common_grid, exact_result
 from flow.ir.reference import run
 from flow.ir.sums import Carrier
@@ -105,7 +74,7 @@ def site(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes]
 
 def alone(op: Op, formats: Mapping[str, FixedFormat], inputs: Mapping[str, Codes]) -> tuple[Codes, Codes, int]:
     """Return the codes of an op for codes of its inputs, its exact result before the cast, and the grid of that."""
-    ports = [Input(name=name, inputs=(), shape=x.shape[1:], cast=Cast(formats[name])) for name, x in inputs.items()]
+    ports = [ops.Input(name=name, inputs=(), shape=x.shape[1:], cast=Cast(formats[name])) for name, x in inputs.items()]
     graph = IntGraph(name="alone", ops=(*ports, op))
     parts: list[Codes] = []
     grid = [op.format.frac_bits]
@@ -154,7 +123,7 @@ def _cast(op: Op, **settings: Any) -> Callable[[Site[Op]], Codes]:
     return lambda where: where.cast(other) << coarser
 
 
-def _softmax_modes(where: Site[Softmax]) -> Iterator[Candidate]:
+def _softmax_modes(where: Site[ops.Softmax]) -> Iterator[Candidate]:
     """Yield the quotient rounded otherwise, and with its carry beyond the largest code."""
     op = where.op
     exponentials = op.exponentials
@@ -164,7 +133,8 @@ def _softmax_modes(where: Site[Softmax]) -> Iterator[Candidate]:
             x = where.x.astype(np.int64)
             weights = exponentials[x.max(axis=-1, keepdims=True) - x]
             total = weights.sum(axis=-1, keepdims=True)
-            return overflow_to(round_quotient(weights << op.format.frac_bits, total, rounding), op.format, overflow)
+            share = fixed.round_quotient(weights << op.format.frac_bits, total, rounding)
+            return fixed.overflow_to(share, op.format, overflow)
 
         return codes
 
@@ -186,7 +156,7 @@ def _other_formats(fmt: FixedFormat) -> Iterator[FixedFormat]:
     for int_bits in (fmt.int_bits, fmt.int_bits - 1, fmt.int_bits - 2, fmt.int_bits + 1):
         for frac_bits in (fmt.frac_bits, fmt.frac_bits - 1, fmt.frac_bits - 2):
             same = (int_bits, frac_bits) == (fmt.int_bits, fmt.frac_bits)
-            if not same and 1 <= fmt.signed + int_bits + frac_bits < CODE_BITS:
+            if not same and 1 <= fmt.signed + int_bits + frac_bits < fixed.CODE_BITS:
                 yield replace(fmt, int_bits=int_bits, frac_bits=frac_bits)
     if fmt.width > 1:
         yield replace(fmt, signed=not fmt.signed, int_bits=fmt.int_bits + (1 if fmt.signed else -1))
@@ -211,10 +181,10 @@ def _divisors(where: Site[Op]) -> Iterator[Candidate]:
 
 def _divided_first(op: Op, rounding: Rounding) -> Callable[[Site[Op]], Codes]:
     whole = replace(op, cast=replace(op.cast, divisor=1))
-    return lambda where: where.cast(whole, round_quotient(where.exact, op.cast.divisor, rounding))
+    return lambda where: where.cast(whole, fixed.round_quotient(where.exact, op.cast.divisor, rounding))
 
 
-def _averages(where: Site[SumPool]) -> Iterator[Candidate]:
+def _averages(where: Site[ops.SumPool]) -> Iterator[Candidate]:
     """Yield the averages over all pixels of a window, padding among them, and over the real ones only.
 
     An average is the sum times `weight` over a total, `weight * count` of a full window; where the division is left to
@@ -233,7 +203,7 @@ def _averages(where: Site[SumPool]) -> Iterator[Candidate]:
             yield f"an average over {words}", changed(replace(op, weight=constant, cast=cast))
 
 
-def _accumulators(where: Site[MatMul]) -> Iterator[Candidate]:
+def _accumulators(where: Site[ops.MatMul]) -> Iterator[Candidate]:
     op = where.op
     if op.accumulator is not None:
         yield from _narrower(where, op.accumulator, "an accumulator")
@@ -244,7 +214,7 @@ def _exact_widths(where: Site[Op]) -> Iterator[Candidate]:
     yield from _narrower(where, exact.format, "a result before the cast")
 
 
-def _merged_widths(where: Site[Merge]) -> Iterator[Candidate]:
+def _merged_widths(where: Site[ops.Merge]) -> Iterator[Candidate]:
     if where.op.function in ("add", "subtract", "multiply"):
         yield from _exact_widths(where)
 
@@ -261,7 +231,7 @@ def _narrower(where: Site[Op], own: FixedFormat, what: str) -> Iterator[Candidat
 
 
 def _wrapped(op: Op, fmt: FixedFormat) -> Callable[[Site[Op]], Codes]:
-    return lambda where: where.cast(op, overflow_to(where.exact, fmt, Overflow.WRAP))
+    return lambda where: where.cast(op, fixed.overflow_to(where.exact, fmt, Overflow.WRAP))
 
 
 def _truncated(op: Op, dropped: int) -> Callable[[Site[Op]], Codes]:
@@ -271,7 +241,7 @@ def _truncated(op: Op, dropped: int) -> Callable[[Site[Op]], Codes]:
 def _constant_formats(where: Site[Op]) -> Iterator[Candidate]:
     """Yield constants that lost their top bits or their last ones on the way into a narrower type."""
     op = where.op
-    for name, constant in constants(op).items():
+    for name, constant in ops.constants(op).items():
         codes, fmt = constant.codes, constant.format
         for int_bits, frac_bits in ((1, 0), (2, 0), (0, 1), (0, 2)):
             if fmt.width <= int_bits + frac_bits:
@@ -279,11 +249,11 @@ def _constant_formats(where: Site[Op]) -> Iterator[Candidate]:
             narrow = replace(fmt, int_bits=fmt.int_bits - int_bits, frac_bits=fmt.frac_bits - frac_bits)
             held = Cast(narrow)(codes, fmt.frac_bits) << frac_bits
             if not np.array_equal(held, codes):
-                values: dict[str, Any] = {name: held if isinstance(op, Lookup) else Constant(held, fmt)}
+                values: dict[str, Any] = {name: held if isinstance(op, ops.Lookup) else Constant(held, fmt)}
                 yield f"{name} of format {narrow} instead of {fmt}", changed(replace(op, **values))
 
 
-def _gathered_zeros(where: Site[Gather]) -> Iterator[Candidate]:
+def _gathered_zeros(where: Site[ops.Gather]) -> Iterator[Candidate]:
     op = where.op
     if (op.index < 0).any():
         fmt = where.formats[op.inputs[0]]
@@ -292,12 +262,12 @@ def _gathered_zeros(where: Site[Gather]) -> Iterator[Candidate]:
             yield words, _filled(op, fill << raised)
 
 
-def _paddings(where: Site[Conv | Pool]) -> Iterator[Candidate]:
+def _paddings(where: Site[ops.Conv | ops.Pool]) -> Iterator[Candidate]:
     op = where.op
     if not any(op.window.padding):
         return
     fmt = where.formats[op.inputs[0]]
-    for words, fill in _fills(fmt, fmt.min_code if isinstance(op, MaxPool) else 0):
+    for words, fill in _fills(fmt, fmt.min_code if isinstance(op, ops.MaxPool) else 0):
         yield words, _padded_by_hand(op, fill)
     swapped = replace(op.window, pads=tuple((after, before) for before, after in op.window.pads))
     if swapped != op.window:
@@ -314,11 +284,11 @@ def _fills(fmt: FixedFormat, own: int) -> Iterator[tuple[str, int]]:
             yield f"padding filled with {fills[fill]}, {fill}, instead of {own},", fill
 
 
-def _filled(op: Gather, fill: int) -> Callable[[Site[Op]], Codes]:
+def _filled(op: ops.Gather, fill: int) -> Callable[[Site[Op]], Codes]:
     return lambda where: where.cast(op, np.where(op.index < 0, fill, where.exact))
 
 
-def _padded_by_hand(op: Conv | Pool, fill: int) -> Callable[[Site[Op]], Codes]:
+def _padded_by_hand(op: ops.Conv | ops.Pool, fill: int) -> Callable[[Site[Op]], Codes]:
     bare = replace(op, window=op.window.unpadded())
 
     def codes(where: Site[Op]) -> Codes:
@@ -328,14 +298,14 @@ def _padded_by_hand(op: Conv | Pool, fill: int) -> Callable[[Site[Op]], Codes]:
     return codes
 
 
-def _merge_functions(where: Site[Merge]) -> Iterator[Candidate]:
+def _merge_functions(where: Site[ops.Merge]) -> Iterator[Candidate]:
     op = where.op
-    for function in MERGES:
+    for function in ops.MERGES:
         if function != op.function:
             yield f"{function} instead of {op.function}", changed(replace(op, function=function))
 
 
-def _limits(where: Site[Relu]) -> Iterator[Candidate]:
+def _limits(where: Site[ops.Relu]) -> Iterator[Candidate]:
     op = where.op
     yield "the ReLU left away", lambda where: where.cast(op, where.x.astype(np.int64))
     if op.limit is not None:
@@ -344,12 +314,12 @@ def _limits(where: Site[Relu]) -> Iterator[Candidate]:
             yield f"limit {limit} instead of {op.limit}", changed(replace(op, limit=limit))
 
 
-def _no_slope(where: Site[LeakyRelu]) -> Iterator[Candidate]:
+def _no_slope(where: Site[ops.LeakyRelu]) -> Iterator[Candidate]:
     op = where.op
     yield "zero instead of the slope", changed(replace(op, slope=Constant.zeros(*op.slope.codes.shape)))
 
 
-def _smallest(where: Site[MaxPool]) -> Iterator[Candidate]:
+def _smallest(where: Site[ops.MaxPool]) -> Iterator[Candidate]:
     op = where.op
 
     def smallest(where: Site[Op]) -> Codes:
@@ -369,7 +339,7 @@ def _input_orders(where: Site[Op]) -> Iterator[Candidate]:
                 yield words, changed(replace(op, inputs=names))
 
 
-def _axis_orders(where: Site[Gather | Reshape]) -> Iterator[Candidate]:
+def _axis_orders(where: Site[ops.Gather | ops.Reshape]) -> Iterator[Candidate]:
     """Yield the op with the axes of what it moves in other orders."""
     op = where.op
     if len(op.inputs) == 1:
@@ -380,12 +350,12 @@ def _axis_orders(where: Site[Gather | Reshape]) -> Iterator[Candidate]:
                 yield f"its input read with axes in the order {axes}", changed(as_gather(op, positions))
 
 
-def as_gather(op: Gather | Reshape, positions: Codes) -> Gather:
+def as_gather(op: ops.Gather | ops.Reshape, positions: Codes) -> ops.Gather:
     """Return an op that moves codes, reading `positions` (flat) of its input instead of all in order."""
-    index = op.index if isinstance(op, Gather) else np.arange(len(positions)).reshape(op.shape)
+    index = op.index if isinstance(op, ops.Gather) else np.arange(len(positions)).reshape(op.shape)
     moved = np.append(positions, -1)[index]
     common = {item.name: getattr(op, item.name) for item in fields(Op)}
-    return Gather(**{**common, "shape": moved.shape, "index": moved})
+    return ops.Gather(**{**common, "shape": moved.shape, "index": moved})
 
 
 def _input_grids(where: Site[Op]) -> Iterator[Candidate]:
@@ -406,22 +376,22 @@ def _on_grid(op: Op, name: str, fmt: FixedFormat) -> Callable[[Site[Op]], Codes]
 
 _CAST = (_modes, _output_formats, _divisions_first, _divisors)
 CAUSES: Mapping[type[Op], tuple[Callable[[Site[Any]], Iterator[Candidate]], ...]] = {
-    Input: (),  # its codes are given
-    Dense: (*_CAST, _accumulators, _constant_formats, _input_grids),
-    Conv: (*_CAST, _accumulators, _constant_formats, _paddings, _input_grids),
-    BatchNorm: (*_CAST, _constant_formats, _input_grids),
-    Relu: (*_CAST, _limits, _input_grids),
-    LeakyRelu: (*_CAST, _constant_formats, _no_slope, _input_grids),
-    Requantize: (*_CAST, _input_grids),
-    Merge: (*_CAST, _merged_widths, _merge_functions, _input_orders, _input_grids),
-    MaxPool: (*_CAST, _paddings, _smallest),
-    SumPool: (
+    ops.Input: (),  # its codes are given
+    ops.Dense: (*_CAST, _accumulators, _constant_formats, _input_grids),
+    ops.Conv: (*_CAST, _accumulators, _constant_formats, _paddings, _input_grids),
+    ops.BatchNorm: (*_CAST, _constant_formats, _input_grids),
+    ops.Relu: (*_CAST, _limits, _input_grids),
+    ops.LeakyRelu: (*_CAST, _constant_formats, _no_slope, _input_grids),
+    ops.Requantize: (*_CAST, _input_grids),
+    ops.Merge: (*_CAST, _merged_widths, _merge_functions, _input_orders, _input_grids),
+    ops.MaxPool: (*_CAST, _paddings, _smallest),
+    ops.SumPool: (
         *(_modes, _output_formats, _divisions_first, _averages, _divisors),
         *(_exact_widths, _constant_formats, _paddings, _input_grids),
     ),
-    Reshape: (*_CAST, _axis_orders),
-    Gather: (*_CAST, _gathered_zeros, _input_orders, _axis_orders, _input_grids),
-    Lookup: (*_CAST, _constant_formats),
-    Softmax: (_softmax_modes, _output_formats, _divisions_first, _divisors),
+    ops.Reshape: (*_CAST, _axis_orders),
+    ops.Gather: (*_CAST, _gathered_zeros, _input_orders, _axis_orders, _input_grids),
+    ops.Lookup: (*_CAST, _constant_formats),
+    ops.Softmax: (_softmax_modes, _output_formats, _divisions_first, _divisors),
 }
 """The settings of an op that are tried, in order."""

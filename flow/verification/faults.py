@@ -14,26 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from flow.ir import ops
 from flow.ir.fixed import Codes, Constant, FixedFormat, covering
-from flow.ir.graph import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Gather,
-    Input,
-    LeakyRelu,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Merge,
-    Op,
-    Relu,
-    Requantize,
-    Reshape,
-    Softmax,
-    SumPool,
-    constants,
-)
+from flow.ir.graph import Op
 from flow.verification.causes import Candidate, Site, alone, as_gather, changed
 
 MOST_PLACES = 4
@@ -89,7 +72,7 @@ class _Lane:
         formats, inputs, observed: as a site has them; the inputs of ops without products have a last axis of 1.
     """
 
-    op: MatMul | BatchNorm | LeakyRelu
+    op: ops.MatMul | ops.BatchNorm | ops.LeakyRelu
     place: tuple[int, ...]
     constants: Mapping[str, Constant]
     formats: Mapping[str, FixedFormat]
@@ -105,14 +88,14 @@ _Change = tuple[str, tuple[int, ...], int]
 """Field, position in it, code that stands there instead."""
 
 
-def _constants(where: Site[MatMul | BatchNorm | LeakyRelu], wrong: Codes) -> Iterator[Candidate]:
+def _constants(where: Site[ops.MatMul | ops.BatchNorm | ops.LeakyRelu], wrong: Codes) -> Iterator[Candidate]:
     """Yield the op with one constant changed in each diverging channel, where each has such constants."""
     lanes = [_lane(where, place) for place in _places(where.op, wrong)]
     if not 1 <= len(lanes) <= MOST_PLACES:
         return
     fitting = [list(_fitting(lane)) for lane in lanes]
     for chosen in islice(product(*fitting), SURVIVORS):
-        changed_codes = {name: constant.codes.copy() for name, constant in constants(where.op).items()}
+        changed_codes = {name: constant.codes.copy() for name, constant in ops.constants(where.op).items()}
         words = []
         for lane, (name, position, code) in zip(lanes, chosen, strict=True):
             index = (*position, *lane.place)
@@ -124,31 +107,31 @@ def _constants(where: Site[MatMul | BatchNorm | LeakyRelu], wrong: Codes) -> Ite
 def _places(op: Op, wrong: Codes) -> list[tuple[int, ...]]:
     """Return the indices of diverging channels; of slopes, those that act on diverging elements."""
     indices = np.argwhere(wrong)[:, 1:]
-    if isinstance(op, LeakyRelu):
+    if isinstance(op, ops.LeakyRelu):
         indices = np.where(np.array(op.slope.codes.shape) == 1, 0, indices[:, indices.shape[1] - op.slope.codes.ndim :])
     else:
         indices = indices[:, -1:]
     return [tuple(index) for index in np.unique(indices, axis=0).tolist()]
 
 
-def _lane(where: Site[MatMul | BatchNorm | LeakyRelu], place: tuple[int, ...]) -> _Lane:
+def _lane(where: Site[ops.MatMul | ops.BatchNorm | ops.LeakyRelu], place: tuple[int, ...]) -> _Lane:
     op, x = where.op, where.x
-    if isinstance(op, LeakyRelu):
+    if isinstance(op, ops.LeakyRelu):
         acts = np.zeros(op.slope.codes.shape, bool)
         acts[place] = True
         mask = np.broadcast_to(acts, op.shape)
         x, observed = x[:, mask][..., np.newaxis], where.observed[:, mask]
     else:
         observed = where.observed[..., place[0]]
-        if isinstance(op, BatchNorm):
+        if isinstance(op, ops.BatchNorm):
             x = x[..., place[0], np.newaxis]
-        elif isinstance(op, Conv) and op.groups > 1:
+        elif isinstance(op, ops.Conv) and op.groups > 1:
             each = op.weight.codes.shape[-2]
             first = place[0] // (op.weight.codes.shape[-1] // op.groups) * each
             x, op = x[..., first : first + each], replace(op, groups=1)
     here = tuple(slice(each, each + 1) for each in place)
-    held = {name: Constant(_last(each.codes, here), each.format) for name, each in constants(op).items()}
-    bare = replace(op, accumulator=None, channel_bits=()) if isinstance(op, MatMul) else op
+    held = {name: Constant(_last(each.codes, here), each.format) for name, each in ops.constants(op).items()}
+    bare = replace(op, accumulator=None, channel_bits=()) if isinstance(op, ops.MatMul) else op
     inputs = {op.inputs[0]: x}
     return _Lane(op=bare, place=place, constants=held, formats=where.formats, inputs=inputs, observed=observed)
 
@@ -188,7 +171,7 @@ def _surviving(lane: _Lane, changes: list[_Change]) -> list[_Change]:
         codes_of[name][position][..., number] = code
     name = lane.op.inputs[0]
     x = lane.inputs[name]
-    if not isinstance(lane.op, MatMul):
+    if not isinstance(lane.op, ops.MatMul):
         x = np.repeat(x, len(changes), axis=-1)
     op = replace(_with(lane.op, codes_of), shape=(*lane.observed.shape[1:], len(changes)))
     codes, _, _ = alone(op, lane.formats, {name: x})
@@ -198,7 +181,7 @@ def _surviving(lane: _Lane, changes: list[_Change]) -> list[_Change]:
 
 def _with(op: Op, codes_of: Mapping[str, Codes]) -> Op:
     """Return an op with other codes in its constants, in formats that hold them."""
-    held = constants(op)
+    held = ops.constants(op)
     values: dict[str, Any] = {
         name: Constant(codes, covering(min(0, int(codes.min())), max(1, int(codes.max())), held[name].format.frac_bits))
         for name, codes in codes_of.items()
@@ -209,7 +192,7 @@ def _with(op: Op, codes_of: Mapping[str, Codes]) -> Op:
 # tables
 
 
-def _table(where: Site[Lookup], wrong: Codes) -> Iterator[Candidate]:
+def _table(where: Site[ops.Lookup], wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with other values in the diverging runs, or with one of their ends moved."""
     op = where.op
     runs = np.searchsorted(op.starts, where.x, side="right") - 1
@@ -232,7 +215,7 @@ def _table(where: Site[Lookup], wrong: Codes) -> Iterator[Candidate]:
                     yield words_of, changed(replace(op, starts=starts))
 
 
-def _exponentials(where: Site[Softmax], wrong: Codes) -> Iterator[Candidate]:
+def _exponentials(where: Site[ops.Softmax], wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with one entry changed that every diverging row reads."""
     op = where.op
     x = where.x.astype(np.int64)
@@ -250,7 +233,7 @@ def _exponentials(where: Site[Softmax], wrong: Codes) -> Iterator[Candidate]:
 # moved codes
 
 
-def _sources(where: Site[Gather | Reshape], wrong: Codes) -> Iterator[Candidate]:
+def _sources(where: Site[ops.Gather | ops.Reshape], wrong: Codes) -> Iterator[Candidate]:
     """Yield the op with diverging elements read from elsewhere."""
     op = where.op
     places = [tuple(place) for place in np.unique(np.argwhere(wrong)[:, 1:], axis=0).tolist()]
@@ -281,14 +264,14 @@ def _named(op: Op, where: Site[Op], starts: list[int], position: int) -> str:
     return f"'{name}' {tuple(int(each) for each in index)}"
 
 
-def _pixels(where: Site[SumPool], wrong: Codes) -> Iterator[Candidate]:
+def _pixels(where: Site[ops.SumPool], wrong: Codes) -> Iterator[Candidate]:
     """Yield the sum without one pixel of each window."""
     op = where.op
     for offset in islice(np.ndindex(op.window.size), MOST_ENTRIES):
         yield f"pixel {offset} of each window left away", _without(op, offset)
 
 
-def _without(op: SumPool, offset: tuple[int, ...]) -> Callable[[Site[Op]], Codes]:
+def _without(op: ops.SumPool, offset: tuple[int, ...]) -> Callable[[Site[Op]], Codes]:
     def codes(where: Site[Op]) -> Codes:
         pixel, _, _ = alone(_one_pixel(op, where.formats[op.inputs[0]], offset), where.formats, where.inputs)
         return where.cast(op, where.exact - pixel * op.weight.codes[..., np.newaxis])
@@ -296,14 +279,14 @@ def _without(op: SumPool, offset: tuple[int, ...]) -> Callable[[Site[Op]], Codes
     return codes
 
 
-def _one_pixel(op: SumPool, x: FixedFormat, offset: tuple[int, ...]) -> Conv:
+def _one_pixel(op: ops.SumPool, x: FixedFormat, offset: tuple[int, ...]) -> ops.Conv:
     """Return the convolution that takes one pixel of each window."""
     channels = op.shape[-1]
     weight = np.zeros((*op.window.size, 1, channels), np.int64)
     weight[offset] = 1
     common = {item.name: getattr(op, item.name) for item in fields(Op)}
     wide = replace(op.cast, format=covering(x.min_code, x.max_code, x.frac_bits), divisor=1)
-    return Conv(
+    return ops.Conv(
         **{**common, "cast": wide},
         weight=Constant(weight, FixedFormat(False, 1, 0)),
         bias=Constant.zeros(channels),
@@ -313,16 +296,16 @@ def _one_pixel(op: SumPool, x: FixedFormat, offset: tuple[int, ...]) -> Conv:
 
 
 FAULTS: Mapping[type[Op], Callable[[Site[Any], Codes], Iterator[Candidate]]] = {
-    Dense: _constants,
-    Conv: _constants,
-    BatchNorm: _constants,
-    LeakyRelu: _constants,
-    SumPool: _pixels,
-    Reshape: _sources,
-    Gather: _sources,
-    Lookup: _table,
-    Softmax: _exponentials,
+    ops.Dense: _constants,
+    ops.Conv: _constants,
+    ops.BatchNorm: _constants,
+    ops.LeakyRelu: _constants,
+    ops.SumPool: _pixels,
+    ops.Reshape: _sources,
+    ops.Gather: _sources,
+    ops.Lookup: _table,
+    ops.Softmax: _exponentials,
 }
 """The single numbers of an op that are tried."""
-WITHOUT_NUMBERS = (Input, Relu, Requantize, Merge, MaxPool)
+WITHOUT_NUMBERS = (ops.Input, ops.Relu, ops.Requantize, ops.Merge, ops.MaxPool)
 """Ops that hold no numbers but settings, which `causes` tries."""
