@@ -88,32 +88,30 @@ def _parser() -> argparse.ArgumentParser:
     options.add_target_options(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON on stdout")
     compare = command("compare", _compare, "simulate a run's project again as it lies on disk, and compare")
-    compare.add_argument("run_dir", type=Path, metavar="RUN")
-    compare.add_argument(
-        "--levels", nargs=2, metavar=("A", "B"), help="two levels, as 'qkeras csim' (default: reference csim)"
-    )
-    compare.add_argument(
-        "--inputs", type=Path, help=".npz of input codes, as counterexample.npz (default: all inputs of the run)"
-    )
-    compare.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    add = compare.add_argument
+    add("run_dir", type=Path, metavar="RUN")
+    add("--levels", nargs=2, metavar=("A", "B"), help="two levels, as 'qkeras csim' (default: reference csim)")
+    add("--inputs", type=Path, help=".npz of input codes, as counterexample.npz (default: all inputs of the run)")
+    add("--json", action="store_true", help="print the report as JSON on stdout")
     report = command("report", _report, "print a run's report and write its page, with vendor reports; or compare runs")
-    report.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="several: side by side on one page")
-    report.add_argument("--format", choices=("text", "markdown", "json"), help="of one run (default: text)")
-    report.add_argument("--output", type=Path, help="page of several runs (default: comparison.html)")
+    add = report.add_argument
+    add("run_dirs", type=Path, nargs="+", metavar="RUN", help="several: side by side on one page")
+    add("--format", choices=("text", "markdown", "json"), help="of one run (default: text)")
+    add("--output", type=Path, help="page of several runs (default: comparison.html)")
     files = "vendor reports from elsewhere: of csynth, Vivado (utilization, hierarchy, timing) or Quartus' fitter"
-    report.add_argument("--vendor", type=Path, nargs="+", default=[], metavar="FILE", help=files)
+    add("--vendor", type=Path, nargs="+", default=[], metavar="FILE", help=files)
     fuzz = command("fuzz", _fuzz, "send random QKeras models the whole way and compare (needs TensorFlow and g++)")
-    fuzz.add_argument("--models", type=int, default=25, help="how many (default: 25)")
-    fuzz.add_argument("--seed", type=int, default=1, help="of the models (default: 1)")
-    fuzz.add_argument("--output", type=Path, default=Path("fuzz"), help="outcomes and findings (default: fuzz)")
-    fuzz.add_argument("--replay", type=Path, metavar="FINDING", help="try the model of a finding again, and no other")
+    add = fuzz.add_argument
+    add("--models", type=int, default=25, help="how many (default: 25)")
+    add("--seed", type=int, default=1, help="of the models (default: 1)")
+    add("--output", type=Path, default=Path("fuzz"), help="outcomes and findings (default: fuzz)")
+    add("--replay", type=Path, metavar="FINDING", help="try the model of a finding again, and no other")
     study = command("study", _study, "measure again what each way to requantize an accumulator costs in gates")
-    study.add_argument("what", metavar="STUDY", help="quantizers, the only study (needs Yosys)")
-    study.add_argument(
-        "--circuits", default="", help="some circuits, as 'shift_constant,dyadic16_runtime' (default: all)"
-    )
+    add = study.add_argument
+    add("what", metavar="STUDY", help="quantizers, the only study (needs Yosys)")
+    add("--circuits", default="", help="some circuits, as 'shift_constant,dyadic16_runtime' (default: all)")
     where = "where table, document and plot go (default: study; '.' in a checkout: in place of those that come along)"
-    study.add_argument("--output", type=Path, default=Path("study"), help=where)
+    add("--output", type=Path, default=Path("study"), help=where)
     command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
     return parser
 
@@ -237,26 +235,20 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from flow.cost.vendor_reports.kinds import read_reports
-    from flow.pipeline import write_page
+    from flow.pipeline import write_comparison, write_page
 
     if len(arguments.run_dirs) > 1:
-        return _report_several(arguments)
+        if arguments.format is not None or arguments.vendor:
+            raise SpecError(f"--format and --vendor are for one run; {len(arguments.run_dirs)} were given")
+        output = arguments.output or Path("comparison.html")
+        write_comparison([_found_report(run_dir) for run_dir in arguments.run_dirs], output)
+        print(f"{len(arguments.run_dirs)} runs side by side: {output}")
+        return 0
     if arguments.output is not None:
         raise SpecError("--output is for several runs; the page of one lies in its directory, as report.html")
     report = _found_report(arguments.run_dirs[0]).with_resources(*read_reports(arguments.vendor))
     write_page(arguments.run_dirs[0], report)
     _print_report(report, arguments.format or "text")
-    return 0
-
-
-def _report_several(arguments: argparse.Namespace) -> int:
-    from flow.pipeline import write_comparison
-
-    if arguments.format is not None or arguments.vendor:
-        raise SpecError(f"--format and --vendor are for one run; {len(arguments.run_dirs)} were given")
-    output = arguments.output or Path("comparison.html")
-    write_comparison([_found_report(run_dir) for run_dir in arguments.run_dirs], output)
-    print(f"{len(arguments.run_dirs)} runs side by side: {output}")
     return 0
 
 

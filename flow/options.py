@@ -23,61 +23,56 @@ SETTING = "setting "
 
 def add_model_options(parser: argparse.ArgumentParser, weights_file: str = WEIGHTS_FILE["build"]) -> None:
     """Add where model and inputs come from and where runs go: fields of `BuildOptions`."""
-    parser.add_argument(weights_file, dest="weights", type=Path, help="weights file for a model given as .json")
-    parser.add_argument(
-        "--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs"
-    )
-    parser.add_argument("--labels", type=Path, help=".npy of class numbers")
-    parser.add_argument("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
-    parser.add_argument("--softmax", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)")
-    parser.add_argument("--output", type=Path, help="where runs go (default: hls_projects)")
+    add = parser.add_argument
+    add(weights_file, dest="weights", type=Path, help="weights file for a model given as .json")
+    add("--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs")
+    add("--labels", type=Path, help=".npy of class numbers")
+    add("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
+    add("--softmax", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)")
+    add("--output", type=Path, help="where runs go (default: hls_projects)")
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     """Add the fields of a `Target`."""
-    default = Target()
-    parser.add_argument(
-        "--backend", default=default.backend, help=f"{', '.join(BACKENDS)} (default: {default.backend})"
-    )
-    parser.add_argument(
+    add, default = parser.add_argument, Target()
+    add("--backend", default=default.backend, help=f"{', '.join(BACKENDS)} (default: {default.backend})")
+    add(
         "--io-type",
         default="",
         help=f"{', '.join(IO_TYPES)} (default: {default.io_type}; rtl: io_stream for convolutions)",
     )
-    parser.add_argument(
-        "--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)"
-    )
-    parser.add_argument(
+    add("--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)")
+    add(
         "--reuse-factor",
         action="append",
         default=[],
         metavar="N|OP=N",
         help="products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)",
     )
-    parser.add_argument(
+    add(
         "--part",
         default="",
         help=f"FPGA part (default: hls4ml's for the back end, {default.part} for {default.backend})",
     )
-    parser.add_argument("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
+    add("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what is run and where to stop: further fields of `BuildOptions`."""
-    parser.add_argument("--samples", type=int, help="run at most this many inputs (default: 2000)")
-    parser.add_argument("--adversarial", type=int, help="adversarial inputs besides (default: 2048)")
-    parser.add_argument("--until", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    add = parser.add_argument
+    add("--samples", type=int, help="run at most this many inputs (default: 2000)")
+    add("--adversarial", type=int, help="adversarial inputs besides (default: 2048)")
+    add("--until", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr")
+    add("--json", action="store_true", help="print the report as JSON on stdout")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add an option for each field of `QuantSettings`; one that is not given is None."""
     from flow.quantization.settings import QuantSettings, types_of
 
-    parser.add_argument(
-        "--calibration", type=Path, help=".npy of 16 samples or more (default: those kept with a named model)"
-    )
-    parser.add_argument("--spec", type=Path, help="TOML file with these settings, and those of single layers")
+    add = parser.add_argument
+    add("--calibration", type=Path, help=".npy of 16 samples or more (default: those kept with a named model)")
+    add("--spec", type=Path, help="TOML file with these settings, and those of single layers")
     types = types_of(QuantSettings)
     settings = [item for item in fields(QuantSettings) if item.name in types]
     for item in sorted(settings, key=lambda item: (int, float, str, bool).index(types[item.name])):
@@ -86,7 +81,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         if kind is not bool:
             metavar = {int: "N", float: "B"}.get(kind, item.name.upper())
             value = {"type": kind, "metavar": item.metadata.get("metavar", metavar)}
-        parser.add_argument(option_of(item), dest=SETTING + item.name, help=item.metadata["help"], **value)
+        add(option_of(item), dest=SETTING + item.name, help=item.metadata["help"], **value)
 
 
 def read_target(arguments: argparse.Namespace) -> Target:

@@ -167,15 +167,15 @@ def _digits() -> Dataset:
     x_train, x_test, y_train, y_test = model_selection.train_test_split(
         (pixels / 16).astype(np.float32), labels, test_size=360, random_state=SPLIT_SEED, stratify=labels
     )
-    return Dataset(
-        name="digits",
-        x_train=x_train,
-        y_train=y_train.astype(np.int64),
-        x_test=x_test,
-        y_test=y_test.astype(np.int64),
-        class_names=tuple("0123456789"),
-        source="scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, test part)",
-    )
+    source = "scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, test part)"
+    arrays = _arrays(x_train, x_test, y_train, y_test)
+    return Dataset(name="digits", **arrays, class_names=tuple("0123456789"), source=source)
+
+
+def _arrays(x_train: Any, x_test: Any, y_train: Any, y_test: Any) -> dict[str, Any]:
+    """Return the arrays of a data set under the names of its fields."""
+    inputs = {"x_train": np.asarray(x_train, np.float32), "x_test": np.asarray(x_test, np.float32)}
+    return {**inputs, "y_train": np.asarray(y_train, np.int64), "y_test": np.asarray(y_test, np.int64)}
 
 
 def _image_set(name: str, images: _ImageSet, download: bool) -> Dataset:
@@ -185,15 +185,8 @@ def _image_set(name: str, images: _ImageSet, download: bool) -> Dataset:
         sources.append(source)
     shape = (-1, 784) if name == "mnist" else (-1, 28, 28, 1)
     x_train, y_train, x_test, y_test = (parse_idx(files[file], f"{name}: {file}") for file in _IDX_FILES)
-    return Dataset(
-        name=name,
-        x_train=np.asarray(x_train.reshape(shape) / 256, np.float32),
-        y_train=y_train.astype(np.int64),
-        x_test=np.asarray(x_test.reshape(shape) / 256, np.float32),
-        y_test=y_test.astype(np.int64),
-        class_names=images.class_names,
-        source=", ".join(dict.fromkeys(sources)),
-    )
+    arrays = _arrays(x_train.reshape(shape) / 256, x_test.reshape(shape) / 256, y_train, y_test)
+    return Dataset(name=name, **arrays, class_names=images.class_names, source=", ".join(dict.fromkeys(sources)))
 
 
 def _idx_file(name: str, images: _ImageSet, file: str, download: bool) -> tuple[bytes, str]:
@@ -262,18 +255,11 @@ def _lhc_jets(download: bool) -> Dataset:
     )
     mean, deviation = x_train.mean(axis=0), x_train.std(axis=0)
 
-    def standardized(values: NDArray[np.float64]) -> NDArray[np.float32]:
-        return np.asarray(np.clip(np.rint((values - mean) / deviation * 1024), -(2**14), 2**14) / 1024, np.float32)
-
-    return Dataset(
-        name="lhc_jets",
-        x_train=standardized(x_train),
-        y_train=y_train,
-        x_test=standardized(x_test),
-        y_test=y_test,
-        class_names=JETS_CLASSES,
-        source=source,
+    x_train, x_test = (
+        np.clip(np.rint((values - mean) / deviation * 1024), -(2**14), 2**14) / 1024 for values in (x_train, x_test)
     )
+    arrays = _arrays(x_train, x_test, y_train, y_test)
+    return Dataset(name="lhc_jets", **arrays, class_names=JETS_CLASSES, source=source)
 
 
 def _jets_arff(download: bool) -> tuple[NDArray[np.float64], NDArray[np.str_], str]:

@@ -75,12 +75,11 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
 
 def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     software, training, here = words.accuracies(document)
-
-    def row(name: str, *shares: float | None, samples: int | None) -> list[str]:
-        return [name, *("-" if share is None else f"{100 * share:.2f} %" for share in shares), str(samples or "-")]
-
-    rows = [] if training[0] is None else [row("at training", *training[:3], samples=training[3])]
-    rows.append(row("this run", *here[:3], samples=here[3]))
+    measured = [("this run", here)] if training[0] is None else [("at training", training), ("this run", here)]
+    rows = [
+        [name, *("-" if share is None else f"{100 * share:.2f} %" for share in shares), str(samples or "-")]
+        for name, (*shares, samples) in measured
+    ]
     return ["", "float", software, "hardware", "samples"], rows
 
 

@@ -22,8 +22,7 @@ FACTOR = 0.7071067811865476
 
 def clamp(values: Codes, out_bits: int) -> Codes:
     """Return values brought into the signed range of `out_bits`."""
-    clamped: Codes = np.clip(values, -(1 << (out_bits - 1)), (1 << (out_bits - 1)) - 1)
-    return clamped
+    return np.clip(values, -(1 << (out_bits - 1)), (1 << (out_bits - 1)) - 1)
 
 
 def round_half_up(values: Codes, shift: Any) -> Codes:
@@ -35,8 +34,7 @@ def round_half_up(values: Codes, shift: Any) -> Codes:
     """
     shift = np.asarray(shift, np.int64)
     half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
-    rounded: Codes = (values + half) >> shift
-    return rounded
+    return np.asarray((values + half) >> shift)
 
 
 def shift_clamp(acc: Codes, parameters: Parameters, out_bits: int) -> Codes:
@@ -84,8 +82,7 @@ def float_scale(acc: Codes, parameters: Parameters, out_bits: int) -> Codes:
     with np.errstate(over="ignore", under="ignore"):
         product = acc.astype(np.float32) * scale
     low, high = -(1 << (out_bits - 1)), (1 << (out_bits - 1)) - 1
-    codes: Codes = np.clip(np.rint(product), low, high).astype(np.int64)
-    return codes
+    return np.asarray(np.clip(np.rint(product), low, high), np.int64)
 
 
 def count_steps(acc: Codes, parameters: Parameters, out_bits: int) -> Codes:
@@ -93,8 +90,7 @@ def count_steps(acc: Codes, parameters: Parameters, out_bits: int) -> Codes:
 
     Thresholds, and the nearest entry of a codebook whose entries rise: the steps are then the points between entries.
     """
-    passed: Codes = np.searchsorted(np.asarray(parameters["steps"]), acc, side="right").astype(np.int64)
-    return passed
+    return np.asarray(np.searchsorted(parameters["steps"], acc, side="right"), np.int64)
 
 
 def look_up(acc: Codes, parameters: Parameters, out_bits: int) -> Codes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flow.cost.requantizers import CONSTANT, QUANTIZERS_JSON, RUNTIME, Costs, FpgaCost, Row, costs_to_json
-from flow.errors import OutputError
+from flow.runs import writing
 from flow.study.circuits import ACC_BITS, CIRCUITS, OUT_BITS
 from flow.study.plot import Mark, plot
 
@@ -78,11 +78,8 @@ def write_study(costs: Costs, directory: Path) -> tuple[Path, ...]:
         Path("docs/images") / SVG: drawn,
     }
     for path, text in texts.items():
-        try:
-            (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            (directory / path).write_text(text)
-        except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror or error})", file=directory / path) from error
+        with writing(directory / path) as file:
+            file.write(text.encode())
     return tuple(directory / path for path in texts)
 
 

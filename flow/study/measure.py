@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from flow.backends.yosys.cells import FAMILIES, count
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, read_statistics, run_scripts, yosys_version
 from flow.cost.requantizers import RUNTIME, Costs, costs_from_json
 from flow.errors import EmitError, SpecError
-from flow.runs import keep, read_kept
+from flow.runs import digest, keep, read_kept
 from flow.study.circuits import CIRCUITS, TOP, Circuit, verilog
 from flow.study.definitions import Codes
 from flow.study.gates import Netlist, Simulation, read_netlist
@@ -224,7 +223,7 @@ def _key(job: Job, library: Library, accumulators: Mapping[str, Codes]) -> str:
         texts += [(resources.files("flow.study") / name).read_text() for name in SOURCES]
         texts.append(library.name if library.path is None else library.path.read_text())
         texts += [sha256(acc.tobytes()).hexdigest() for acc in accumulators.values()]
-    return sha256(json.dumps(texts).encode()).hexdigest()
+    return digest(*texts)
 
 
 def read_delay(log: str) -> float | None:

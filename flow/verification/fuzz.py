@@ -14,11 +14,11 @@ import os
 import re
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from flow.ir.graph import IntGraph, to_text
 from flow.ir.passes import lower
 from flow.project import Project
 from flow.results import SimResult
+from flow.runs import RunDirectory
 from flow.target import Target
 from flow.toolchain import run_all
 from flow.train.random_models import Recipe, random_recipe, smaller
@@ -258,21 +259,12 @@ def fuzz(models: int, seed: int, output: Path, progress: Callable[[int, int], No
     workers = min(os.cpu_count() or 1, before)
     command, place = [sys.executable, "-m", "flow.verification.fuzz"], str(directory.resolve())
     commands = [[*command, *map(str, (seed, models, number, workers)), place] for number in range(workers)]
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            run_all(commands, Path.cwd())
-        except BaseException as error:  # raised again below, in the caller's thread
-            failed.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(1)
-        progress(models - len(_missing(directory, seed, models)), models)
-    if failed:
-        raise failed[0]
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(run_all, commands, Path.cwd())
+        while not work.done():
+            wait([work], timeout=1)
+            progress(models - len(_missing(directory, seed, models)), models)
+    work.result()
     outcomes = tuple(_read_outcome(_path(directory, seed, index)) for index in range(models))
     return Summary(outcomes, time.perf_counter() - started, before)
 
@@ -306,26 +298,19 @@ def replay(path: Path) -> Outcome:
     return outcome
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(part, path)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run as a worker, SEED MODELS NUMBER WORKERS DIRECTORY: do its share of the models that have no outcome yet."""
     (seed, models, number, workers), directory = map(int, arguments[:-1]), Path(arguments[-1])
     share = [random_recipe(seed, index) for index in _missing(directory, seed, models)[number::workers]]
-    by_name = {recipe.name: recipe for recipe in share}
+    by_name, outcomes = {recipe.name: recipe for recipe in share}, RunDirectory(directory)
     for outcome in try_recipes(share):
         recipe = by_name[outcome.name]
         if outcome.is_finding:
             small, found = shrink(recipe, outcome)
             kept = {"recipe": small.to_json(), "outcome": asdict(found), "graph": describe(small).splitlines()}
-            _write(directory / "findings" / f"{recipe.name}.json", kept)
-        _write(_path(directory, seed, int(recipe.name.rpartition("_")[2])), {"outcome": asdict(outcome)})
+            outcomes.write_json(f"findings/{recipe.name}.json", kept)
+        index = int(recipe.name.rpartition("_")[2])
+        outcomes.write_json(_path(directory, seed, index).name, {"outcome": asdict(outcome)})
     return 0
 
 
