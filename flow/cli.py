@@ -72,17 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, help="instead of the spec's")
     train.add_argument("--output", type=Path, help="directory for the trained model (default: beside the spec)")
     build = command("build", _build, "turn a model into a verified HLS project and its report")
-    build.add_argument(
-        "model", type=Path, help="name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
-    )
+    model = "name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
+    build.add_argument("model", type=Path, help=model)
     options.add_model_options(build)
     options.add_target_options(build)
     options.add_run_options(build)
     quantize = command("quantize", _quantize, "turn a float model into a verified project of shifts and its report")
     quantize.add_later = _add_quantize
-    check = command(
-        "check", _check, "say what would fail in conversion or vendor synthesis, before generating anything"
-    )
+    told = "say what would fail in conversion or vendor synthesis, before generating anything"
+    check = command("check", _check, told)
     check.add_argument("model", type=Path, help="as for build")
     options.add_model_options(check)
     options.add_target_options(check)
@@ -129,9 +127,8 @@ class _Command(argparse.ArgumentParser):
 
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", type=Path, help="name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
-    )
+    model = "name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
+    parser.add_argument("model", type=Path, help=model)
     options.add_settings(parser)
     options.add_model_options(parser, WEIGHTS_FILE["quantize"])
     options.add_target_options(parser)

@@ -36,24 +36,13 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     """Add the fields of a `Target`."""
     add, default = parser.add_argument, Target()
     add("--backend", default=default.backend, help=f"{', '.join(BACKENDS)} (default: {default.backend})")
-    add(
-        "--io-type",
-        default="",
-        help=f"{', '.join(IO_TYPES)} (default: {default.io_type}; rtl: io_stream for convolutions)",
-    )
+    io_types = f"{', '.join(IO_TYPES)} (default: {default.io_type}; rtl: io_stream for convolutions)"
+    add("--io-type", default="", help=io_types)
     add("--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)")
-    add(
-        "--reuse-factor",
-        action="append",
-        default=[],
-        metavar="N|OP=N",
-        help="products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)",
-    )
-    add(
-        "--part",
-        default="",
-        help=f"FPGA part (default: hls4ml's for the back end, {default.part} for {default.backend})",
-    )
+    shared = "products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)"
+    add("--reuse-factor", action="append", default=[], metavar="N|OP=N", help=shared)
+    part = f"FPGA part (default: hls4ml's for the back end, {default.part} for {default.backend})"
+    add("--part", default="", help=part)
     add("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
 
 

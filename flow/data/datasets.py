@@ -254,7 +254,6 @@ def _lhc_jets(download: bool) -> Dataset:
         features, codes, test_size=0.2, random_state=SPLIT_SEED
     )
     mean, deviation = x_train.mean(axis=0), x_train.std(axis=0)
-
     x_train, x_test = (
         np.clip(np.rint((values - mean) / deviation * 1024), -(2**14), 2**14) / 1024 for values in (x_train, x_test)
     )
@@ -291,9 +290,8 @@ def _sklearn(module: str, package: str = "sklearn") -> Any:
     try:
         return importlib.import_module(f"{package}.{module}")
     except ImportError as error:
-        raise ToolMissingError(
-            f"package '{package}' cannot be imported ({error})", remedy=f"run: {INSTALL_COMMAND}"
-        ) from error
+        what = f"package '{package}' cannot be imported ({error})"
+        raise ToolMissingError(what, remedy=f"run: {INSTALL_COMMAND}") from error
 
 
 def _download(url: str) -> bytes:
