@@ -11,20 +11,16 @@ from flow.verification.levels import is_software
 
 COUNTS = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k", "uram": "URAM"}
 """Field of a resource entry that counts something of the part -> heading."""
-
 COLUMNS = {**COUNTS, "latency_cycles": "latency, cycles", "initiation_interval_cycles": "interval, cycles"}
 """Field of a resource entry -> heading on a page."""
-
 SCOPES = {
     "proved": ("proved for all inputs", "proved for all inputs"),
     "exhaustive": ("run on all inputs", "run on every possible input"),
     "tested": ("tested on the inputs of this run", "tested"),
 }
 """Scope of a proof -> words in a text, and on the page, where the inputs of the run stand beside them."""
-
 ALTERNATIVES = {"int8": "with 8-bit multipliers", "float32": "in float32"}
 """Other arithmetic for the same sums -> words."""
-
 ACCURACIES = {
     "QKeras": (("float", "qkeras_at_training", None, "samples_at_training"), (None, "qkeras", "hardware", "samples")),
     "quantized": (
@@ -33,7 +29,6 @@ ACCURACIES = {
     ),
 }
 """Software model -> fields of `accuracy` at training, and in this run; None where nothing is measured."""
-
 SOURCES = {
     "static": "static estimate",
     "csynth": "C synthesis",

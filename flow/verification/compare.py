@@ -21,7 +21,6 @@ Differ = Callable[[Codes], NDArray[np.bool_]]
 """Says for each sample of a batch of input codes whether two levels still differ as they did."""
 Rerun = Callable[[Codes], tuple[SimResult, SimResult]]
 """Runs both levels on a batch of input codes."""
-
 SHRINK_ROUNDS = 40
 FIRST_GROUPS = 16
 """Groups into which the non-zero inputs are split at first."""

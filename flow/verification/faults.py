@@ -156,9 +156,8 @@ def _fitting(lane: _Lane) -> Iterator[_Change]:
     products = size * math.prod(lane.observed.shape[1:]) * len(changes)
     few = lane.part(slice(0, max(1, min(64, PRODUCTS // products))))
     batch = max(1, WEIGHTS // size)
-    survivors = (
-        change for start in range(0, len(changes), batch) for change in _surviving(few, changes[start : start + batch])
-    )
+    batches = (changes[start : start + batch] for start in range(0, len(changes), batch))
+    survivors = (change for some in batches for change in _surviving(few, some))
     for change in islice(survivors, SURVIVORS):
         if _surviving(lane, [change]):
             yield change
