@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from flow.cost.cost_rules import SMALL_MEMORY_BITS
-from flow.cost.streams import Kernel, Kind, Process, processes, streams
+from flow.cost.streams import Kind, Process, processes, streams
 from flow.ir.graph import IntGraph
 
 PIPELINE_STEPS = 16
@@ -67,18 +67,13 @@ def fifos(graph: IntGraph) -> tuple[Fifo, ...]:
     network = streams(graph)
     needed = needed_depths(processes(graph, network))
     writers = {name: kernel for kernel in network.kernels for name in kernel.writes}
-    return tuple(_fifo(name, writers[name], graph, depth) for name, depth in needed.items())
-
-
-def _fifo(name: str, kernel: Kernel, graph: IntGraph, needed: int) -> Fifo:
-    op = graph.sources(kernel.op)[0] if kernel.kind is Kind.PAD else kernel.op
-    return Fifo(
-        stream=name,
-        op=op.name,
-        word_bits=kernel.shape[-1] * op.format.width,
-        words=math.prod(kernel.shape[:-1]),
-        needed=needed,
-    )
+    built = []
+    for name, depth in needed.items():
+        kernel = writers[name]
+        op = graph.sources(kernel.op)[0] if kernel.kind is Kind.PAD else kernel.op
+        bits, words = kernel.shape[-1] * op.format.width, math.prod(kernel.shape[:-1])
+        built.append(Fifo(stream=name, op=op.name, word_bits=bits, words=words, needed=depth))
+    return tuple(built)
 
 
 def needed_depths(running: Sequence[Process], pipeline_steps: int = PIPELINE_STEPS) -> dict[str, int]:

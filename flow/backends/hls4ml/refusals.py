@@ -65,8 +65,7 @@ def _forms(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
     out (`conv_2d_buffer_latency_cl` in `nnet_conv2d_stream.h`).
     """
     for op in graph.ops:
-        refused = _refused(op, graph, target)
-        if refused:
+        if refused := _refused(op, graph, target):
             what, remedy = refused
             yield UnsupportedError(f"op '{op.name}' {what}", named=op.name, remedy=remedy)
 
@@ -131,8 +130,7 @@ def _chain_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedErro
             f"several inputs or outputs are not supported for {target.backend}", remedy="use Vitis or Vivado"
         )
     for op in graph.ops:
-        refused = _not_chained(op, graph, target)
-        if refused:
+        if refused := _not_chained(op, graph, target):
             what, remedy = refused
             remedy = f"{remedy}, or back end Vitis or Vivado" if remedy else ""
             yield UnsupportedError(what, op=op.name, remedy=remedy)
