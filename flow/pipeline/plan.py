@@ -70,7 +70,7 @@ class Stage:
         return frozenset(asked | ({self.key} if self.key else set()))
 
 
-class Plan(Mapping[str, Any]):
+class Plan:
     """Values by name: given at the start, or made by a stage when they are first asked for."""
 
     def __init__(self, stages: Sequence[Stage], given: Mapping[str, Any], announce: Announce) -> None:
@@ -81,12 +81,6 @@ class Plan(Mapping[str, Any]):
         if name not in self._values:
             self._values[name] = self._make(self._stages[name])
         return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
     def _call(self, function: Callable[..., Any]) -> Callable[[], Any]:
         """Return a function with its values, which are made now."""
