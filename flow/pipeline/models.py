@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,15 @@ from flow.ir.fixed import FixedFormat
 from flow.ir.graph import IntGraph, slides_windows
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce
-from flow.quantization.stage import Quantization, quantize_stage
-from flow.quantization.widths import Luts
 from flow.results import Resources
 from flow.runs import digest, read_npz, write_npz
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source
 from flow.target import Target
 from flow.verification.preflight import Model, quantizes
+
+if TYPE_CHECKING:  # a build of a quantized model does without them
+    from flow.quantization.stage import Quantization
+    from flow.quantization.widths import Luts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +72,8 @@ def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announc
     Raises:
         FlowError: the model or its samples cannot be found or read, or it cannot be quantized.
     """
+    from flow.quantization.stage import quantize_stage
+
     cache = options.output / ".read"
     source = find_float(model, weights=options.weights, cache=cache)
     calibration = find_calibration(source, options.calibration)

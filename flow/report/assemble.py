@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,14 @@ from flow.ir.fixed import to_values
 from flow.ir.graph import IntGraph, MatMul, Op
 from flow.ir.intervals import accumulation
 from flow.ir.po2 import is_po2, split
-from flow.quantization.stage import Quantization
 from flow.report.record import SCHEMA, Comparison, Report
 from flow.results import EnergyReport, ResourceReport
 from flow.target import Target
 from flow.verification.compare import mismatches
 from flow.verification.levels import REFERENCE, is_software
+
+if TYPE_CHECKING:
+    from flow.quantization.stage import Quantization
 
 CONFUSION_CLASSES = 100
 """Classes up to which the report says which was taken for which."""
