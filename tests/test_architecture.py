@@ -52,7 +52,9 @@ def imports(module: str, *, lazy: bool) -> set[str]:
 def room(module: str) -> str:
     """Return the entry of `ORDER` that a module belongs to."""
     parts = module.removeprefix("flow.").split(".")
-    return next(name for n in range(len(parts), 0, -1) if (name := ".".join(parts[:n])) in RANK)
+    names = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    assert any(name in RANK for name in names), f"{module} is in no room: give it a place in ORDER"
+    return next(name for name in names if name in RANK)
 
 
 def test_every_room_is_there() -> None:

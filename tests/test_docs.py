@@ -124,6 +124,10 @@ def test_files_named_in_the_documents_exist() -> None:
             assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
+DOORS = """Records that every room speaks of; and the doors, through which users come in: `cli`, `options`, `commands`,
+`doctor`."""
+
+
 def _docstring(module: Path) -> str:
     return (ast.get_docstring(ast.parse(module.read_text())) or "").replace("|", "\\|")
 
@@ -146,7 +150,7 @@ def _rooms_in_full() -> str:
         "together.",
     ]
     for name, path in _rooms():
-        words = _docstring(path / "__init__.py") if name else "Records that every room speaks of, and the doors."
+        words = _docstring(path / "__init__.py") if name else DOORS
         lines += ["", f"## `flow/{name}{'/' if name else ''}`", "", words]
         modules = [module for module in sorted(path.glob("*.py")) if module.stem != "__init__"]
         if modules:

@@ -26,11 +26,15 @@ int main(int argc, char** argv) {
 """
 
 
+def refusals(graph: IntGraph, target: Target) -> list[UnsupportedError]:
+    others = [op for op in graph.ops[1:] if not isinstance(op, Dense)]
+    return [UnsupportedError(f"'{op.kind}' is not dense", op=op.name, remedy="use dense layers only") for op in others]
+
+
 def emit(graph: IntGraph, target: Target) -> Project:
     steps = ""
     for op in graph.ops[1:]:
-        if not isinstance(op, Dense):
-            raise UnsupportedError("is no dense layer", op=op.name)
+        assert isinstance(op, Dense), "refused"
         (x,), sums = graph.sources(op), accumulation(op, graph.sources(op)[0].format)
         for j, (column, bias) in enumerate(zip(op.weight.codes.T, op.bias.codes, strict=True)):
             terms = [f"{x.name}[{i}] * {int(w) << sums.shifts[0]}" for i, w in enumerate(column) if w]
@@ -62,4 +66,4 @@ def differences(project: Project, graph: IntGraph, target: Target) -> tuple[str,
     return () if project.files == emit(graph, target).files else ("main.cpp is not what the graph says",)
 
 
-PLAIN = Functions(refusals=lambda graph, target: (), emit=emit, differences=differences, compile=compile_cpp)
+PLAIN = Functions(refusals=refusals, emit=emit, differences=differences, compile=compile_cpp)

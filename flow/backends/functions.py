@@ -48,7 +48,7 @@ class Design:
     """A graph on a target.
 
     Attributes:
-        trained: the QKeras model it was made of; None for a float model, which no inference is compared with.
+        trained: the model it was made of; None for a float model, which no inference is compared with.
         extracted: before any pass.
         lowered: after them.
         target: hardware settings.

@@ -3,7 +3,7 @@
 The kind of a layer is the type of its settings, and the kinds are a closed set. A reader makes a `Network` of its
 framework's own description; nothing behind it knows that description.
 
-    Dense(units=10)                                     weight (inputs, outputs) and bias in `arrays`
+    Dense(units=10)                                     kernel (inputs, outputs) and bias in `arrays`
     Conv(axes=2, strides=(1, 1), padding=Padding.SAME)  kernel (*window, inputs / groups, outputs)
     Merge(function="add")                               several inputs
     Refused(refusal=...)                                what the reader could not express: refused when its turn comes

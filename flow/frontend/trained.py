@@ -1,4 +1,4 @@
-"""TrainedModel: a trained QKeras model as plain data, readable without TensorFlow.
+"""TrainedModel: a trained model as plain data, readable without TensorFlow.
 
 The topology is the Keras configuration as Keras writes it (`model.get_config()`); the weights are the values that the
 layers' own quantizers make of the stored variables, so nothing downstream has to know how a quantizer rounds.

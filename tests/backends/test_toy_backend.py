@@ -8,7 +8,7 @@ import pytest
 from conftest import TESTS, needs_compiler
 
 from flow.backends import base
-from flow.errors import UnsupportedError
+from flow.errors import InputError
 from flow.pipeline import BuildOptions, build, compare_run
 from flow.target import Target
 
@@ -30,7 +30,7 @@ def test_a_toy_back_end_gets_a_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     assert not again.bit_exact and again.document["verdict"]["file_differences"] == [
         "main.cpp is not what the graph says"
     ]
-    with pytest.raises(UnsupportedError, match="conv1"):
+    with pytest.raises(InputError, match="conv1"):
         build("fashion_cnn", Target(backend="plain"), options)
 
 
