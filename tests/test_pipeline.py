@@ -18,10 +18,12 @@ from fixtures_cli import built_digits, copy_of_digits, flow, needs_compiler, ref
 import flow as api
 from flow import runs, sources
 from flow.backends.hls4ml import csim
-from flow.errors import InputError, OutputError, ToolMissingError
+from flow.errors import InputError, ModelFileError, OutputError, SpecError, ToolMissingError
+from flow.frontend.base import front_end
 from flow.frontend.trained import save_trained
 from flow.ir.graph import from_json
 from flow.pipeline import UNTIL, BuildOptions, build, compare_run, load_report
+from flow.pipeline.reporting import key_of_written
 from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, WANTED
 from flow.project import read
 from flow.report.record import Report
@@ -477,3 +479,25 @@ def test_every_stage_that_a_build_may_stop_after_is_known() -> None:
     assert tuple(WANTED) == UNTIL
     for stages, _ in (LISTS["build"], LISTS["quantize"]):
         assert {name for names in WANTED.values() for name in names} <= {stage.makes for stage in stages}
+
+
+def test_a_comparison_reads_the_project_before_it_runs_it(whole: tuple[Path, Report], tmp_path: Path) -> None:
+    shutil.copytree(whole[0], tmp_path / "runs")
+    run, seen = run_directories(tmp_path / "runs")[0], []
+    compare_run(run, seen.append)
+    assert seen == ["readback", "reference", "csim_compile", "csim_run", "compare"]
+    (run / "inputs.npz").unlink()
+    with pytest.raises(SpecError, match="'a' and 'b' are not two of"):
+        compare_run(run, levels=("a", "b"))
+
+
+def test_a_report_of_tools_without_software_is_not_taken_for_whole() -> None:
+    document = {"verdict": {"compared": ["reference", "csim"]}, "quantization": None}
+    assert key_of_written(Report(document), "key") != "key"
+    document["verdict"]["compared"].insert(0, "qkeras")
+    assert key_of_written(Report(document), "key") == "key"
+
+
+def test_an_unknown_front_end_is_refused() -> None:
+    with pytest.raises(ModelFileError, match="front end 'foo' is not known; there are: keras"):
+        front_end("foo")

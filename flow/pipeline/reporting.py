@@ -130,5 +130,5 @@ def run_tools(
         with clock.stage(name):
             taken = tool.run(site, clock.announce)
             report = write_report(run, report.with_resources(taken).with_notes(tool.note(taken)))
-            run.mark_done("report", report_key, REPORT)
+            run.mark_done("report", key_of_written(report, report_key), REPORT)
     return report

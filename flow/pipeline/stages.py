@@ -179,15 +179,17 @@ def run_simulation(site: Site, codes: Codes, clock: Clock, not_simulated: str) -
 
 
 def _run_level(name: str, site: Site, codes: Codes, clock: Clock) -> SimResult:
-    simulates = name in SIMULATIONS
-    with clock.stage(f"{name}_compile" if simulates else name):
+    if name not in SIMULATIONS:
+        with clock.stage(name):
+            return open_level(site, name)(codes)
+    with clock.stage(f"{name}_compile"):
         level = open_level(site, name)
-    with clock.stage(f"{name}_run" if simulates else name):
+    with clock.stage(f"{name}_run"):
         return level(codes)
 
 
-def run_checks(site: Site, codes: Codes, clock: Clock) -> Shown:
-    """Return what the back end's own checks show of the project."""
+def run_checks(site: Site, levels: tuple[SimResult, ...], codes: Codes, clock: Clock) -> Shown:
+    """Return what the back end's own checks show of the project; in a build they come behind its `levels`."""
     shown = Shown()
     for name, check in functions(site.target).checks(site.target).items():
         with clock.stage(name):
@@ -204,7 +206,7 @@ def levels_of_build(
 
 
 def compare_levels(
-    site: Site, inputs: Inputs, levels: tuple[SimResult, ...], shown: Shown, not_simulated: str, all_inputs: bool
+    site: Site, shown: Shown, levels: tuple[SimResult, ...], inputs: Inputs, not_simulated: str, all_inputs: bool
 ) -> Comparison:
     """Return where the levels part, and what else was found; the counterexample replaces that of a run before."""
     if all_inputs:
@@ -255,16 +257,14 @@ def run_two_levels(
     return tuple(_run_level(name, site, codes, clock) for name in names)
 
 
-def check_project(
-    site: Site, levels: tuple[SimResult, ...], level_names: tuple[str, str], codes: Codes, clock: Clock
-) -> Shown:
+def check_project(site: Site, level_names: tuple[str, str], codes: Codes, clock: Clock) -> Shown:
     """Return what the project's files say otherwise than the graph, and what the back end's own checks show of it."""
     if site.target.simulation not in level_names:
         return Shown()
     with clock.stage("readback"):
         project = read(site.project, site.graph.name)
         files = Shown(differences=functions(site.target).differences(project, site.graph, site.target))
-    return files.joined(run_checks(site, codes, clock))
+    return files.joined(run_checks(site, (), codes, clock))
 
 
 # -- the lists
