@@ -7,6 +7,7 @@ the script is our own, the same for what C synthesis wrote and for Verilog proje
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from flow.cost.vendor_reports.kinds import find_reports
@@ -37,18 +38,39 @@ def synthesize(sources: Path, directory: Path, name: str, target: Target, *, clo
     program = command(target)
     if not any(sources.glob("*.v")):
         raise ToolFailedError(f"there is no Verilog in {sources}", remedy="run 'flow build' again")
+    files = {CLOCK: constraints(target, clock_port), SCRIPT: script(name, target)}
+    return run_on_copy(program, sources, directory, files, "vivado", f"utilization of '{name}'")
+
+
+def run_on_copy(
+    program: list[str], sources: Path, directory: Path, files: Mapping[str, str], source: str, what: str
+) -> ResourceReport:
+    """Run a vendor's tool on a copy of what it reads, and return what it reports.
+
+    Args:
+        program: the command, run in the copy.
+        sources: directory that is copied.
+        directory: the copy; it is emptied first.
+        files: what is written beside the sources.
+        source: which of the reports found is asked for.
+        what: that report in words.
+
+    Raises:
+        ToolFailedError: the tool failed, or left no report.
+        OutputError: the copy cannot be written.
+    """
     try:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(sources, directory)
-        (directory / CLOCK).write_text(constraints(target, clock_port))
-        (directory / SCRIPT).write_text(script(name, target))
+        for path, text in files.items():
+            (directory / path).write_text(text)
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
     run_tool(program, directory)
     for report in find_reports(directory):
-        if report.source == "vivado":
+        if report.source == source:
             return report
-    raise ToolFailedError(f"{program[0]} left no utilization of '{name}' in {directory}")
+    raise ToolFailedError(f"{program[0]} left no {what} in {directory}")
 
 
 def command(target: Target) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from flow.cost.vendor_reports.kinds import find_reports
-from flow.errors import OutputError, ToolFailedError
+from flow.backends.vivado import run_on_copy
 from flow.results import ResourceReport
 from flow.target import Target
-from flow.toolchain import find_tool, require_tool, run_tool
+from flow.toolchain import find_tool, require_tool
 
 STEPS = {"reset": 1, "csim": 0, "synth": 1, "cosim": 0, "validation": 0, "export": 0, "vsynth": 0, "fifo_opt": 0}
 """What `build_prj.tcl` of hls4ml is asked to do; that of Vitis reads it from `build_opt.tcl`."""
@@ -23,21 +21,10 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
         ToolFailedError: it failed, or left no report.
         OutputError: the copy cannot be written.
     """
-    program = command(target)
-    directory = run_dir / "csynth"
-    try:
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(run_dir / "project", directory)
-        if target.backend == "Vitis":
-            steps = "".join(f"    {step} {value}\n" for step, value in STEPS.items())
-            (directory / "build_opt.tcl").write_text(f"array set opt {{\n{steps}}}\n")
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
-    run_tool(program, directory)
-    for report in find_reports(directory):
-        if report.source == "csynth":
-            return report
-    raise ToolFailedError(f"{program[0]} left no synthesis report of '{name}' in {directory}")
+    steps = "".join(f"    {step} {value}\n" for step, value in STEPS.items())
+    files = {"build_opt.tcl": f"array set opt {{\n{steps}}}\n"} if target.backend == "Vitis" else {}
+    project, copy = run_dir / "project", run_dir / "csynth"
+    return run_on_copy(command(target), project, copy, files, "csynth", f"synthesis report of '{name}'")
 
 
 def command(target: Target) -> list[str]:
