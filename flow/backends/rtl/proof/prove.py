@@ -24,6 +24,7 @@ from flow.backends.rtl.proof.terms import bitwuzla_version
 from flow.backends.rtl.proof.wiring import WiringError, check_top, op_circuits
 from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.yosys.scripts import quoted, yosys_version
+from flow.errors import ToolFailedError
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
 from flow.runs import keep, read_kept
 from flow.toolchain import run_pool
@@ -40,6 +41,8 @@ READ = ("proc -norom -noopt",)
 TOP = "(top)"
 """Stands for the top module among the ops, none of which can be called so."""
 LIBRARY = "po2flow_stream.v"
+FAILED = " failed"
+"""In an answer: why there is none. No op is called so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +151,11 @@ def prove(
             commands[name] = [sys.executable, "-c", CHILD, str(path), str(path.with_suffix(".answer"))]
 
         def finished(name: str) -> None:
+            answer = json.loads((Path(scratch) / f"{name}.answer").read_text())
+            if FAILED in answer:
+                raise ToolFailedError(answer[FAILED], field=name)
             if name in missing:
-                shown[name] = json.loads((Path(scratch) / f"{name}.answer").read_text())
+                shown[name] = answer
                 keep(cache_dir / f"{name}.json", keys[name], shown[name])
                 announce(f"{name}: {shown[name]['scope']}, {len(missing.keys() - shown.keys())} to go")
 
@@ -199,19 +205,24 @@ def _stated(top: str, name: str, shown: Mapping[str, Any], wires: str, tested: i
 
 def child(job: str, answer: str) -> None:
     """Do one job of `prove`: read files by Yosys, prove an op or check the wires of the top; write what was found."""
+    try:
+        found = _do(json.loads(Path(job).read_text()))
+    except ToolFailedError as error:
+        found = {FAILED: str(error)}
+    Path(answer).write_text(json.dumps(found))
+
+
+def _do(job: Mapping[str, Any]) -> Any:
+    """Return the answer to a job, as JSON types."""
     started = time.monotonic()
-    data = json.loads(Path(job).read_text())
-    graph, stream = from_json(data["graph"]), bool(data["stream"])
-    files = [Path(data["directory"]) / path for path in data["files"] if Path(path).name != LIBRARY]
+    graph, stream = from_json(job["graph"]), bool(job["stream"])
+    files = [Path(job["directory"]) / path for path in job["files"] if Path(path).name != LIBRARY]
     modules = read_verilog(files)
-    if data["op"] == TOP:
-        top = read_instances(graph.name, modules[graph.name])
-        Path(answer).write_text(json.dumps(check_top(graph, top, stream)))
-        return
+    if job["op"] == TOP:
+        return check_top(graph, read_instances(graph.name, modules[graph.name]), stream)
     circuits = {name: read_circuit(name, module) for name, module in modules.items()}
-    shown = prove_op(graph, graph[data["op"]], circuits, stream, data["time_limit_s"])
-    shown |= {"seconds": round(time.monotonic() - started, 3), "time_limit_s": data["time_limit_s"]}
-    Path(answer).write_text(json.dumps(shown))
+    shown = prove_op(graph, graph[job["op"]], circuits, stream, job["time_limit_s"])
+    return shown | {"seconds": round(time.monotonic() - started, 3), "time_limit_s": job["time_limit_s"]}
 
 
 def read_verilog(files: Sequence[Path]) -> dict[str, Any]:
