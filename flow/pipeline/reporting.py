@@ -37,13 +37,19 @@ def estimate_resources(site: Site) -> ResourceReport | str:
 
 def measure_simulation(
     site: Site, inputs: Inputs, simulation: SimResult | None, clock: Clock
-) -> tuple[ResourceReport, EnergyReport] | None:
-    """Return what a simulation without pauses measures, where the back end measures something."""
-    measure = functions(site.target).measure
+) -> tuple[ResourceReport | EnergyReport, ...]:
+    """Return what a simulation without pauses measures, where the back end measures something.
+
+    Of a run without samples that is no energy: inputs made to break things change more bits than a user's.
+    """
+    measure, (port, adversarial) = functions(site.target).measure, inputs
     if measure is None or simulation is None:
-        return None
+        return ()
     with clock.stage("measure"):
-        return measure(site, inputs[0].codes, simulation)
+        if len(port.codes):
+            return measure(site, port.codes, simulation)
+        cycles, _ = measure(site, adversarial, simulation)
+        return (cycles,)
 
 
 def assemble_report(
@@ -55,11 +61,11 @@ def assemble_report(
     software: SimResult | ToolMissingError | None,
     shown: Shown,
     estimated: ResourceReport | str,
-    measured: tuple[ResourceReport, EnergyReport] | None,
+    measured: tuple[ResourceReport | EnergyReport, ...],
     clock: Clock,
 ) -> Report:
     """Return the report of a build; without a comparison of one that was asked to stop before."""
-    manifest, figures = run.manifest(), measured or ()
+    manifest = run.manifest()
     notes = [
         "stopped before simulation: nothing was compared" if comparison is None else "",
         f"software inference was not compared: {software}" if isinstance(software, ToolMissingError) else "",
@@ -75,8 +81,8 @@ def assemble_report(
         project_digest=manifest["stages"].get("emit"),
         comparison=comparison,
         quantization=made.quantization,
-        resources=[report for report in (estimated, *figures) if isinstance(report, ResourceReport)],
-        energy=[static_energy(site.graph), *(report for report in figures if isinstance(report, EnergyReport))],
+        resources=[report for report in (estimated, *measured) if isinstance(report, ResourceReport)],
+        energy=[static_energy(site.graph), *(report for report in measured if isinstance(report, EnergyReport))],
         notes=[*remarks, *filter(None, notes)],
         commands=manifest["commands"],
         versions=manifest["versions"],

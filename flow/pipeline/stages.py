@@ -363,7 +363,7 @@ WANTED: Mapping[str, tuple[str, ...]] = {
 }
 """What is made, in order, for each stage that a build may stop after; its report is the last."""
 STOPPED: Mapping[str, Mapping[str, Any]] = {
-    "emit": {"comparison": None, "software": None, "shown": Shown(), "measured": None},
-    "extract": {"comparison": None, "software": None, "shown": Shown(), "measured": None, "remarks": ()},
+    "emit": {"comparison": None, "software": None, "shown": Shown(), "measured": ()},
+    "extract": {"comparison": None, "software": None, "shown": Shown(), "measured": (), "remarks": ()},
 }
 """What a build that stops before simulation has instead of it; a graph alone is not held against a target either."""
