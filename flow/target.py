@@ -78,6 +78,11 @@ class Target:
         """The level of check that runs its projects: "csim" or "rtlsim"."""
         return find_backend(self.backend).simulation
 
+    @property
+    def clock_uncertainty(self) -> float | None:
+        """The share of the clock period that its tool is told to set aside; None if it is told nothing."""
+        return find_backend(self.backend).clock_uncertainty
+
     def reuse(self, op: str) -> int:
         """Return the reuse factor of an op."""
         return dict(self.reuse_factors).get(op, self.reuse_factor)

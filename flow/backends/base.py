@@ -27,7 +27,9 @@ class Backend:
         io_type: the default; empty for one that follows from the graph (`Target.for_windows`).
         takes_reuse: whether products can share a multiplier.
         simulation: the level of check that runs its projects.
-        clock_uncertainty: share of the clock period that its tool sets aside; None where no estimate asks for it.
+        clock_uncertainty: share of the clock period that its tool is told to set aside, and that the estimate takes
+            off; None where a project says nothing of it.
+        whole_nanoseconds: whether its tool takes no other clock periods.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Backend:
     takes_reuse: bool = True
     simulation: str = "csim"
     clock_uncertainty: float | None = None
+    whole_nanoseconds: bool = False
 
 
 AMD, OTHER, VERILOG = (
@@ -50,14 +53,15 @@ AMD, OTHER, VERILOG = (
 VIRTEX = "xcvu13p-flga2577-2-e"
 
 # Strategies are those that hls4ml 1.3.0 has; for Libero it forgets to transpose the weights of Resource. Parts and
-# clock uncertainties are hls4ml's defaults.
+# clock uncertainties are hls4ml's defaults; 27 % is Vitis HLS' own (UG1399). SmartHLS takes whole nanoseconds
+# (its Constraints Manual, CLOCK_PERIOD).
 ROWS = (
     Backend(name="Vitis", functions=AMD, part=VIRTEX, clock_uncertainty=0.27),
     Backend(name="Vivado", functions=AMD, part=VIRTEX, clock_uncertainty=0.125),
     Backend(name="Quartus", functions=OTHER, part="Arria10", strategies=("Resource",)),
     Backend(name="Catapult", functions=OTHER, part="xcku115-flvb2104-2-i"),
     Backend(name="oneAPI", functions=OTHER, part="Agilex7", strategies=("Resource",)),
-    Backend(name="Libero", functions=OTHER, part="MPF300", strategies=("Latency",)),
+    Backend(name="Libero", functions=OTHER, part="MPF300", strategies=("Latency",), whole_nanoseconds=True),
     Backend(
         name="rtl",
         functions=VERILOG,

@@ -38,8 +38,13 @@ def synthesize(sources: Path, directory: Path, name: str, target: Target, *, clo
     program = command(target)
     if not any(sources.glob("*.v")):
         raise ToolFailedError(f"there is no Verilog in {sources}", remedy="run 'flow build' again")
-    files = {CLOCK: constraints(target, clock_port), SCRIPT: script(name, target)}
+    files = own_files(name, target, clock_port)
     return run_on_copy(program, sources, directory, files, "vivado", f"utilization of '{name}'")
+
+
+def own_files(name: str, target: Target, clock_port: str) -> dict[str, str]:
+    """Return what is written beside the Verilog."""
+    return {CLOCK: constraints(target, clock_port), SCRIPT: script(name, target)}
 
 
 def run_on_copy(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.backends.base import find_backend
 from flow.ir.fixed import Codes, Overflow, Rounding, covering
 from flow.ir.graph import Op
 from flow.parts import Part
@@ -357,9 +356,8 @@ def shift_register_luts(bits: int, depth: int) -> int:
 
 def levels_per_stage(target: Target, part: Part) -> int:
     """Return how many adders or multiplexers in a row fit into a clock period less HLS' margin."""
-    set_aside = find_backend(target.backend).clock_uncertainty
-    assert set_aside is not None, f"{target.backend} has no estimate of a graph alone"
-    usable_ns = target.clock_period_ns * (1 - set_aside)
+    assert target.clock_uncertainty is not None, f"{target.backend} has no estimate of a graph alone"
+    usable_ns = target.clock_period_ns * (1 - target.clock_uncertainty)
     return max(1, int(usable_ns / LEVEL_NS[part.family]))
 
 

@@ -75,7 +75,12 @@ def assemble(
             "quantization": None if quantization is None else dict(quantization.document),
             "resources": [entry.to_json() for entry in resources],
             "energy": [entry.to_json() for entry in energy],
-            "project": {**target.to_json(), "path": str(run_dir / "project"), "digest": project_digest},
+            "project": {
+                **target.to_json(),
+                "clock_uncertainty": target.clock_uncertainty,
+                "path": str(run_dir / "project"),
+                "digest": project_digest,
+            },
             "notes": [*graph.warnings, *notes],
             "provenance": {
                 **trained.provenance,

@@ -43,6 +43,7 @@ SOURCES = {
 
 def settings(project: Mapping[str, Any]) -> list[Any]:
     """Return the settings of a project in words, as in ["Vitis", "io_stream", "Latency", "reuse factor 4", ...]."""
+    set_aside = project.get("clock_uncertainty")  # not in reports of old runs
     own = [f"{op} {factor}" for op, factor in project["reuse_factors"].items()]
     return [
         project["backend"],
@@ -50,7 +51,7 @@ def settings(project: Mapping[str, Any]) -> list[Any]:
         project["strategy"],
         f"reuse factor {', '.join([str(project['reuse_factor']), *own])}",
         project["part"],
-        f"{project['clock_period_ns']:g} ns",
+        f"{project['clock_period_ns']:g} ns" + (f" less {100 * set_aside:g} %" if set_aside else ""),
     ]
 
 

@@ -21,10 +21,19 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
         ToolFailedError: it failed, or left no report.
         OutputError: the copy cannot be written.
     """
+    project, copy, report = run_dir / "project", run_dir / "csynth", f"synthesis report of '{name}'"
+    return run_on_copy(command(target), project, copy, own_files(target), "csynth", report)
+
+
+def own_files(target: Target) -> dict[str, str]:
+    """Return what is written over the files of the project's copy: the steps, where no command line takes them."""
     steps = "".join(f"    {step} {value}\n" for step, value in STEPS.items())
-    files = {"build_opt.tcl": f"array set opt {{\n{steps}}}\n"} if target.backend == "Vitis" else {}
-    project, copy = run_dir / "project", run_dir / "csynth"
-    return run_on_copy(command(target), project, copy, files, "csynth", f"synthesis report of '{name}'")
+    return {"build_opt.tcl": f"array set opt {{\n{steps}}}\n"} if target.backend == "Vitis" else {}
+
+
+def command_line_steps() -> str:
+    """Return the steps as the one argument that Vivado HLS hands to the script."""
+    return " ".join(f"{step}={value}" for step, value in STEPS.items())
 
 
 def command(target: Target) -> list[str]:
@@ -34,7 +43,7 @@ def command(target: Target) -> list[str]:
         ToolMissingError: no tool of the back end is on PATH.
     """
     if target.backend == "Vivado":
-        return [require_tool("vivado_hls"), "-f", "build_prj.tcl", " ".join(f"{k}={v}" for k, v in STEPS.items())]
+        return [require_tool("vivado_hls"), "-f", "build_prj.tcl", command_line_steps()]
     older = find_tool("vitis_hls")  # before 2024.2
     if older is not None and find_tool("vitis-run") is None:
         return [older, "-f", "build_prj.tcl"]

@@ -85,6 +85,9 @@ def emit(graph: IntGraph, target: Target) -> Project:
     files[top] = source.encode()
     if dialect.extended:
         files |= {f"{dialect.sources}/nnet_utils/{header.name}": header.read_bytes() for header in HEADERS}
+    weights = f"{dialect.sources}/weights"
+    if not any(path.startswith(f"{weights}/") for path in files):
+        files[f"{weights}/none.txt"] = b"This network has no weights; scripts name their directory.\n"
     if not dialect.needs:
         files["csim/main.cpp"] = csim_main(graph, target, kinds, source).encode()
     project = Project(graph.name, {**files, **test_bench_data(graph)})

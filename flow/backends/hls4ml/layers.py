@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from flow.backends.base import find_backend
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.kernels import kernel
 from flow.ir import ops
@@ -69,8 +70,7 @@ def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str,
         "ProjectName": graph.name,
         "Backend": target.backend,
         "Part": target.part,
-        "ClockPeriod": target.clock_period_ns,
-        "ClockUncertainty": None,
+        **_clock(target),
         "IOType": target.io_type,
         "TraceOutput": dialect.traces,
         "Stamp": STAMP,
@@ -86,6 +86,13 @@ def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str,
         "WriterConfig": {"Namespace": None, "WriteWeightsTxt": True, "WriteTar": False, "TBOutputStream": "both"},
         **dict(dialect.settings),
     }
+
+
+def _clock(target: Target) -> dict[str, Any]:
+    """Return the clock; hls4ml writes what it is given, and leaves an uncertainty out of scripts that have none."""
+    whole, share = find_backend(target.backend).whole_nanoseconds, target.clock_uncertainty
+    period = int(target.clock_period_ns) if whole else target.clock_period_ns
+    return {"ClockPeriod": period} | ({} if share is None else {"ClockUncertainty": f"{100 * share:g}%"})
 
 
 def _layer_config(op: Op, target: Target) -> dict[str, Any]:

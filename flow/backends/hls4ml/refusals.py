@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from flow.backends.base import find_backend
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.layers import AXES, WITHOUT_LAYER, layer_of, pools
 from flow.cost.streams import streams
@@ -32,7 +33,8 @@ def check(graph: IntGraph, target: Target) -> None:
     Raises:
         UnsupportedError: the first that is refused.
     """
-    for refusal in (*_chain_refusals(graph, target), *reuse_refusals(graph, target), *_forms(graph, target)):
+    reuse = reuse_refusals(graph, target)
+    for refusal in (*_clock_refusals(target), *_chain_refusals(graph, target), *reuse, *_forms(graph, target)):
         raise refusal.at(model=graph.name)
 
 
@@ -41,7 +43,7 @@ def refusals(graph: IntGraph, target: Target) -> list[UnsupportedError]:
 
     Kernels are made only if every op has a form, and connected only if all of them can be made.
     """
-    refused = [*_chain_refusals(graph, target), *_forms(graph, target)]
+    refused = [*_clock_refusals(target), *_chain_refusals(graph, target), *_forms(graph, target)]
     if refused or not DIALECTS[target.backend].extended:
         return refused
     for op in graph.ops:
@@ -55,6 +57,14 @@ def refusals(graph: IntGraph, target: Target) -> list[UnsupportedError]:
         except UnsupportedError as error:
             refused.append(error)
     return refused
+
+
+def _clock_refusals(target: Target) -> Iterator[UnsupportedError]:
+    """Yield that a vendor's tool does not take a clock period."""
+    if find_backend(target.backend).whole_nanoseconds and target.clock_period_ns % 1:
+        what = f"clock_period_ns {target.clock_period_ns:g} is no whole number, and the tool of {target.backend} takes"
+        remedy = f"use --clock-period-ns {max(1, int(target.clock_period_ns))}"
+        yield UnsupportedError(f"{what} no other", remedy=remedy, field="target")
 
 
 def _forms(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
