@@ -238,15 +238,16 @@ def _report(arguments: argparse.Namespace) -> int:
         if arguments.format is not None or arguments.vendor:
             raise SpecError(f"--format and --vendor are for one run; {len(arguments.run_dirs)} were given")
         output = arguments.output or Path("comparison.html")
-        write_comparison([_found_report(run_dir) for run_dir in arguments.run_dirs], output)
+        reports = [_found_report(run_dir) for run_dir in arguments.run_dirs]
+        write_comparison(reports, output)
         print(f"{len(arguments.run_dirs)} runs side by side: {output}")
-        return 0
+        return int(any(report.is_outdated for report in reports))
     if arguments.output is not None:
         raise SpecError("--output is for several runs; the page of one lies in its directory, as report.html")
     report = _found_report(arguments.run_dirs[0]).with_resources(*read_reports(arguments.vendor))
     write_page(arguments.run_dirs[0], report)
     _print_report(report, arguments.format or "text")
-    return 0
+    return int(report.is_outdated)
 
 
 def _found_report(run_dir: Path) -> Report:

@@ -1,7 +1,8 @@
 """Run directories: one per model and target, holding the graph, the project, the inputs and the report.
 
     hls_projects/<model>/<backend>/<digest12>/
-        manifest.json       what was asked, versions, a key for each finished stage, and digests of the files below
+        manifest.json       what was asked, versions, a key for each finished stage, and digests of the files below, of
+                            the project each file's as it was written
         graph.json          the lowered IntGraph
         model/              the model it was made of, and its graph before any pass
         project/            the generated HLS project
@@ -47,7 +48,9 @@ class RunDirectory:
             data = json.loads((self.path / MANIFEST).read_text())
         except (OSError, ValueError):
             return {}
-        whole = isinstance(data, dict) and all(isinstance(data.get(key, {}), dict) for key in ("stages", "files"))
+        whole = isinstance(data, dict) and all(
+            isinstance(data.get(key, {}), dict) for key in ("stages", "files", "project")
+        )
         return data if whole else {}
 
     def is_done(self, stage: str, key: str, *files: str) -> bool:

@@ -18,8 +18,10 @@ from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, STOPPED, WANTED
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
 from flow.report.record import Report
+from flow.report.since import with_changes
 from flow.runs import RunDirectory, open_run, writing
 from flow.target import Target
+from flow.verification.levels import project_changes
 from flow.verification.preflight import check as preflight
 
 
@@ -105,8 +107,9 @@ def compare_run(
 ) -> Report:
     """Run two levels of a run again, as it lies on disk now, and hold them against each other.
 
-    Where C simulation is one of them, the project's files are held against the graph too (types and weights, read
-    back). Either one makes the verdict false.
+    Every file of the project is held against what the build wrote. Where the simulation is one of the levels, they are
+    held against the graph too (types and weights, read back). Any of it makes the verdict false, and what is found
+    stays in the run's own report until a build or a comparison finds it equal.
 
     Args:
         path: run directory.
@@ -120,12 +123,12 @@ def compare_run(
         ToolMissingError: a level needs what is not installed.
     """
     given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
-    report: Report = Plan(COMPARE, given, announce)["recompared"]
+    report: Report = Plan(COMPARE, given, announce)["kept"]
     return report
 
 
 def load_report(path: Path) -> Report:
-    """Return the report of a run directory.
+    """Return the report of a run directory; its verdict is false if the project is no longer as the build wrote it.
 
     Raises:
         InputError: it is none, or its report is missing or was changed.
@@ -133,7 +136,7 @@ def load_report(path: Path) -> Report:
     run = open_run(path)
     if not run.is_intact(REPORT):
         raise InputError(f"{REPORT} is missing or was changed", file=path, remedy="run 'flow build' again")
-    return Report.load(run.path)
+    return with_changes(Report.load(run.path), project_changes(run))
 
 
 def write_page(path: Path, report: Report) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.backends.base import BACKENDS
+from flow.backends.base import BACKENDS, find_backend
 from flow.backends.functions import Level, Site, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import PortInputs
@@ -19,6 +19,7 @@ from flow.errors import DataError, InputError, SpecError, ToolMissingError, at
 from flow.ir import reference
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, from_json, to_json
+from flow.project import Change, changes, read
 from flow.results import Divergence, SimResult
 from flow.runs import RunDirectory, digest, digest_file, read_npz, write_npz
 from flow.sources import Source, keep, kept
@@ -114,20 +115,40 @@ def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
     """
     if not run.is_intact(GRAPH):
         raise InputError(f"{GRAPH} is missing or was changed", file=run.path, remedy="run 'flow build' again")
+    return from_json(json.loads((run.path / GRAPH).read_text())), _target(run)
+
+
+def _target(run: RunDirectory) -> Target:
     try:
-        target = Target.from_json(run.manifest()["target"])
+        return Target.from_json(run.manifest()["target"])
     except (KeyError, TypeError, SpecError) as error:
         what = f"its manifest names no target ({error})"
         raise InputError(what, file=run.path, remedy="run 'flow build' again") from error
-    return from_json(json.loads((run.path / GRAPH).read_text())), target
+
+
+def project_changes(run: RunDirectory) -> list[Change]:
+    """Return which files of a run's project are not as its build wrote them; quick, and the same for all back ends.
+
+    Raises:
+        InputError: the manifest names no target.
+    """
+    manifest, directory = run.manifest(), run.path / "project"
+    leaves = find_backend(_target(run).backend).left_by_tools
+    if "project" in manifest:
+        return changes(directory, manifest["project"], leaves)
+    same = read(directory, "", leaves).digest() == manifest["stages"].get("emit")  # earlier versions kept no more
+    return [] if same else [Change(".", "changed")]
 
 
 def inputs_digest(graph: IntGraph, port: PortInputs, adversarial: int) -> str:
     """Return the key of the input codes of a run."""
     labels = None if port.labels is None else port.labels.tolist()
-    codes = np.ascontiguousarray(port.codes, np.int64)
-    content = hashlib.sha256(codes.tobytes()).hexdigest()
-    return digest(graph.digest(), codes.shape, content, labels, port.source, adversarial)
+    return digest(graph.digest(), codes_digest(port.codes), labels, port.source, adversarial)
+
+
+def codes_digest(codes: Codes) -> str:
+    """Return the SHA-256 of the shape and the codes of some inputs."""
+    return digest(codes.shape, hashlib.sha256(np.ascontiguousarray(codes, np.int64).tobytes()).hexdigest())
 
 
 def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversarial: int) -> None:
