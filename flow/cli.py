@@ -16,15 +16,13 @@ from flow import options
 from flow.commands import WEIGHTS_FILE
 from flow.errors import FlowError, PreflightError, SpecError, ToolFailedError
 from flow.ir.names import printable
-from flow.toolchain import ending_in_order
 
 if TYPE_CHECKING:
     from flow.report.record import Report
 
 INTERRUPTED = 130
 EPILOG = """\
-exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old, 4 a tool failed,
-130 interrupted
+exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old, 4 a tool failed
 """
 
 
@@ -33,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        with ending_in_order():
-            code = int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
     except FlowError as error:
@@ -241,15 +238,16 @@ def _report(arguments: argparse.Namespace) -> int:
         if arguments.format is not None or arguments.vendor:
             raise SpecError(f"--format and --vendor are for one run; {len(arguments.run_dirs)} were given")
         output = arguments.output or Path("comparison.html")
-        write_comparison([_found_report(run_dir) for run_dir in arguments.run_dirs], output)
+        reports = [_found_report(run_dir) for run_dir in arguments.run_dirs]
+        write_comparison(reports, output)
         print(f"{len(arguments.run_dirs)} runs side by side: {output}")
-        return 0
+        return int(any(report.is_outdated for report in reports))
     if arguments.output is not None:
         raise SpecError("--output is for several runs; the page of one lies in its directory, as report.html")
     report = _found_report(arguments.run_dirs[0]).with_resources(*read_reports(arguments.vendor))
     write_page(arguments.run_dirs[0], report)
     _print_report(report, arguments.format or "text")
-    return 0
+    return int(report.is_outdated)
 
 
 def _found_report(run_dir: Path) -> Report:

@@ -28,8 +28,10 @@ from flow.frontend.trained import TrainedModel, load_trained
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, to_values
 from flow.ir.passes import lower
+from flow.project import Change
 from flow.report.assemble import assemble
 from flow.report.record import Comparison, Report
+from flow.report.since import found, with_found
 from flow.report.text import to_text
 from flow.results import ResourceReport, Resources
 from flow.target import Target
@@ -44,7 +46,7 @@ DOCUMENTS = sorted(
 )
 FREE_KEYS = (
     *("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity", "exponents"),
-    "quantization.settings",
+    *("quantization.settings", "found_since[].verdict", "found_since[].project"),
 )
 """Objects whose keys are names of levels, stages, ops, packages or counts; documented as `name.*`."""
 
@@ -285,7 +287,7 @@ def compared() -> Report:
     softmax = {"softmax": to_values(expected.codes["softmax"], graph["softmax"].format).astype(np.float32)}
     qkeras, other = replace(expected, level="qkeras", softmax=softmax), replace(expected, level="csim", codes=changed)
     port = PortInputs(codes=codes[:8], labels=np.zeros(8, np.int64), source="corners", rounded=0, clipped=0)
-    return assemble(
+    report = assemble(
         trained=trained,
         graph=graph,
         target=Target(reuse_factors=(("dense1", 8),)),
@@ -297,6 +299,7 @@ def compared() -> Report:
             reference=expected,
             others=(qkeras, other),
             divergence=first_divergence(graph, expected, other, None),
+            changes=(Change("project.tcl", "changed"),),
             differences=("a file differs",),
             proofs={"dense1": Proof(scope="proved", inputs=None, engine="", seconds=0.0, overflow="").to_json()},
         ),
@@ -309,6 +312,7 @@ def compared() -> Report:
         versions={},
         timings_s={},
     )
+    return with_found(report, [found(report, "2026-11-30T13:29:02+00:00")])
 
 
 def documented() -> dict[str, str]:
@@ -331,6 +335,9 @@ def test_fields_without_a_condition_are_always_there(emitted: Report) -> None:
 
 def test_the_transcript_is_what_a_build_prints(emitted: Report) -> None:
     """The tables of layers and resources: what does not depend on simulation or place."""
-    printed = to_text(emitted).split("\nLayers\n")[1].split("\nNotes\n")[0].rstrip()
+    layers = [{**layer, "mismatches": 0} for layer in emitted.document["layers"]]  # as it is after a comparison
+    printed = (
+        to_text(Report({**emitted.document, "layers": layers})).split("\nLayers\n")[1].split("\nNotes\n")[0].rstrip()
+    )
     shown = "".join(line.removeprefix("    ") for line in README.splitlines(keepends=True))
     assert printed in shown

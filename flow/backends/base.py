@@ -30,6 +30,7 @@ class Backend:
         clock_uncertainty: share of the clock period that its tool is told to set aside, and that the estimate takes
             off; None where a project says nothing of it.
         whole_nanoseconds: whether its tool takes no other clock periods.
+        leaves: patterns of what its tools leave in the directory of a project, besides logs and reports.
     """
 
     name: str
@@ -43,6 +44,12 @@ class Backend:
     simulation: str = "csim"
     clock_uncertainty: float | None = None
     whole_nanoseconds: bool = False
+    leaves: tuple[str, ...] = ()
+
+    @property
+    def left_by_tools(self) -> tuple[str, ...]:
+        """Patterns of all that tools leave in the directory of a project."""
+        return ("*.log", "*.rpt", *self.leaves)
 
 
 AMD, OTHER, VERILOG = (
@@ -51,17 +58,37 @@ AMD, OTHER, VERILOG = (
     "flow.backends.rtl.backend:VERILOG",
 )
 VIRTEX = "xcvu13p-flga2577-2-e"
+XILINX_LEAVES = ("*_prj", ".Xil", "*.jou", "tb_data/*.log")
+"""Of `build_prj.tcl` and `vivado_synth.tcl`, and of Vivado by itself."""
 
 # Strategies are those that hls4ml 1.3.0 has; for Libero it forgets to transpose the weights of Resource. Parts and
 # clock uncertainties are hls4ml's defaults; 27 % is Vitis HLS' own (UG1399). SmartHLS takes whole nanoseconds
 # (its Constraints Manual, CLOCK_PERIOD).
 ROWS = (
-    Backend(name="Vitis", functions=AMD, part=VIRTEX, clock_uncertainty=0.27),
-    Backend(name="Vivado", functions=AMD, part=VIRTEX, clock_uncertainty=0.125),
-    Backend(name="Quartus", functions=OTHER, part="Arria10", strategies=("Resource",)),
-    Backend(name="Catapult", functions=OTHER, part="xcku115-flvb2104-2-i"),
-    Backend(name="oneAPI", functions=OTHER, part="Agilex7", strategies=("Resource",)),
-    Backend(name="Libero", functions=OTHER, part="MPF300", strategies=("Latency",), whole_nanoseconds=True),
+    Backend(name="Vitis", functions=AMD, part=VIRTEX, clock_uncertainty=0.27, leaves=XILINX_LEAVES),
+    Backend(name="Vivado", functions=AMD, part=VIRTEX, clock_uncertainty=0.125, leaves=XILINX_LEAVES),
+    Backend(
+        name="Quartus",
+        functions=OTHER,
+        part="Arria10",
+        strategies=("Resource",),
+        leaves=("*-fpga", "*-fpga.prj", "*.summary"),
+    ),
+    Backend(
+        name="Catapult",
+        functions=OTHER,
+        part="xcku115-flvb2104-2-i",
+        leaves=("*_prj", "*_prj.ccs", "Catapult*", "catapult*"),
+    ),
+    Backend(name="oneAPI", functions=OTHER, part="Agilex7", strategies=("Resource",), leaves=("build",)),
+    Backend(
+        name="Libero",
+        functions=OTHER,
+        part="MPF300",
+        strategies=("Latency",),
+        whole_nanoseconds=True,
+        leaves=("hls_output",),
+    ),
     Backend(
         name="rtl",
         functions=VERILOG,
@@ -72,6 +99,7 @@ ROWS = (
         io_type="",
         takes_reuse=False,
         simulation="rtlsim",
+        leaves=(".Xil", "*.jou"),
     ),
 )
 BACKENDS: Mapping[str, Backend] = {row.name: row for row in ROWS}

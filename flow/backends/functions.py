@@ -14,7 +14,7 @@ from flow.findings import Rule
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
-from flow.project import Project
+from flow.project import Project, read
 from flow.results import EnergyReport, ResourceReport, SimResult
 from flow.target import Target
 
@@ -41,6 +41,10 @@ class Site:
     def project(self) -> Path:
         """Directory of the generated files."""
         return self.path / "project"
+
+    def read(self) -> Project:
+        """Return the project as it lies there now, without what tools left beside it."""
+        return read(self.project, self.graph.name, find_backend(self.target.backend).left_by_tools)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from flow.backends.functions import functions
-from flow.files import writing
+from flow.errors import InputError
 from flow.findings import Finding
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
 from flow.pipeline.models import extract_model, model_to_check
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce, Plan
-from flow.pipeline.reporting import PAGE, read_report
+from flow.pipeline.reporting import PAGE, REPORT
 from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, STOPPED, WANTED
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
 from flow.report.record import Report
-from flow.runs import RunDirectory, open_run
+from flow.report.since import with_changes
+from flow.runs import RunDirectory, open_run, writing
 from flow.target import Target
+from flow.verification.levels import project_changes
 from flow.verification.preflight import check as preflight
 
 
@@ -70,9 +71,8 @@ def build(
     target, options = target or Target(), options or BuildOptions()
     given = {"model": Path(model), "asked": target, "options": options, "announce": announce}
     given |= STOPPED.get(options.until, {})
-    with ExitStack() as held:
-        plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, {**given, "held": held}, announce)
-        made = [plan[name] for name in WANTED[options.until]]
+    plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, given, announce)
+    made = [plan[name] for name in WANTED[options.until]]
     report: Report = made[-1]
     return report
 
@@ -107,8 +107,9 @@ def compare_run(
 ) -> Report:
     """Run two levels of a run again, as it lies on disk now, and hold them against each other.
 
-    Where C simulation is one of them, the project's files are held against the graph too (types and weights, read
-    back). Either one makes the verdict false.
+    Every file of the project is held against what the build wrote. Where the simulation is one of the levels, they are
+    held against the graph too (types and weights, read back). Any of it makes the verdict false, and what is found
+    stays in the run's own report until a build or a comparison finds it equal.
 
     Args:
         path: run directory.
@@ -121,19 +122,21 @@ def compare_run(
         InputError: `path` is no run directory, its build stopped before simulation, or `inputs` is not of its model.
         ToolMissingError: a level needs what is not installed.
     """
-    with RunDirectory(path).held() if path.is_dir() else nullcontext():
-        given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
-        report: Report = Plan(COMPARE, given, announce)["recompared"]
+    given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
+    report: Report = Plan(COMPARE, given, announce)["kept"]
     return report
 
 
 def load_report(path: Path) -> Report:
-    """Return the report of a run directory.
+    """Return the report of a run directory; its verdict is false if the project is no longer as the build wrote it.
 
     Raises:
         InputError: it is none, or its report is missing or was changed.
     """
-    return read_report(open_run(path))
+    run = open_run(path)
+    if not run.is_intact(REPORT):
+        raise InputError(f"{REPORT} is missing or was changed", file=path, remedy="run 'flow build' again")
+    return with_changes(Report.load(run.path), project_changes(run))
 
 
 def write_page(path: Path, report: Report) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from flow.backends.functions import Shown, Site, Tool, functions
 from flow.cost.energy import static_energy
-from flow.errors import ToolMissingError, UnsupportedError
+from flow.errors import OutputError, ToolMissingError, UnsupportedError
 from flow.pipeline.models import Extracted
 from flow.pipeline.options import BuildOptions
 from flow.pipeline.plan import Clock
-from flow.project import Project
+from flow.project import Change, Project
+from flow.report import since
 from flow.report.assemble import assemble
 from flow.report.page import render
 from flow.report.record import Comparison, Report
@@ -25,6 +27,8 @@ from flow.verification.levels import (
 )
 
 REPORT, PAGE = "report.json", "report.html"
+SINCE = ", and a difference found since"
+"""Behind the key of a report: a build makes it again, and so compares again."""
 
 
 def estimate_resources(site: Site) -> ResourceReport | str:
@@ -73,7 +77,7 @@ def assemble_report(
         "" if shown.differences else shown.note,
         estimated if isinstance(estimated, str) else "",
     ]
-    return assemble(
+    report = assemble(
         trained=made.source.trained,
         graph=site.graph,
         target=site.target,
@@ -88,6 +92,35 @@ def assemble_report(
         versions=manifest["versions"],
         timings_s=clock.seconds,
     )
+    return since.with_found(report, since.standing(_found_since(run), report))
+
+
+def _found_since(run: RunDirectory) -> list[Any]:
+    """Return what comparisons found since the last build."""
+    return Report.load(run.path).document["verdict"].get("found_since", []) if run.is_intact(REPORT) else []
+
+
+def keep_comparison(run: RunDirectory, stored: Report, recompared: Report) -> Report:
+    """Return the report of a comparison; if it found a difference or settled one, the run's own report says so too."""
+    before = stored.document["verdict"].get("found_since", [])
+    now = [
+        *since.standing(before, recompared),
+        *([] if recompared.bit_exact is not False else [since.found(recompared, _now())]),
+    ]
+    if now == before:
+        return recompared
+    changes = [Change(**each) for each in recompared.document["project"]["changes"]]
+    try:
+        write_report(run, since.with_found(since.with_changes(stored, changes), now))
+        key = run.manifest()["stages"]["report"].removesuffix(SINCE)
+        run.mark_done("report", f"{key}{SINCE if now else ''}", REPORT)
+    except OutputError as error:
+        return recompared.with_notes(f"what this comparison found is not kept in the run: {error}")
+    return recompared
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def report_key(made: Extracted, project: Project, inputs_key: str) -> str:
@@ -121,18 +154,9 @@ def key_of_written(report: Report, key: str) -> str:
     return key if software or report.document["quantization"] else f"compared {compared}"
 
 
-def read_report(run: RunDirectory) -> Report:
-    """Return the report that lies in a run directory.
-
-    Raises:
-        InputError: it is missing, or was changed.
-    """
-    return Report.read(run.read(REPORT), run.path)
-
-
 def written_report(run: RunDirectory) -> Report:
     """Return the report that an earlier build wrote, with its page as this version draws it."""
-    report = read_report(run)
+    report = Report.load(run.path)
     run.write_text(PAGE, render(report))
     return report
 

@@ -1,14 +1,14 @@
 """The stages of a build and of a comparison, as two lists: reading them is reading what is done.
 
 Each row makes the value of its name from the values that its function's parameters name; `flow.pipeline.plan` runs
-them. What a build is given: `model`, `asked` (a Target), `options`, `announce`, `held`. What a comparison is
-given: `run`, `stored` (the report of the build), `asked_levels`, `asked_inputs`.
+them. What a build is given: `model`, `asked` (a Target), `options`, `announce`. What a comparison is given: `run`,
+`stored` (the report of the build), `asked_levels`, `asked_inputs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from flow.backends.base import find_backend
 from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, tools
 from flow.commands import commands
 from flow.data.inputs import PortInputs, no_inputs, to_port
-from flow.errors import InputError, SpecError, ToolMissingError
+from flow.errors import InputError, SpecError, ToolFailedError, ToolMissingError
 from flow.findings import ERROR, refuse
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows, to_json
@@ -31,6 +31,7 @@ from flow.pipeline.reporting import (
     REPORT,
     assemble_report,
     estimate_resources,
+    keep_comparison,
     key_of_written,
     measure_simulation,
     report_key,
@@ -39,7 +40,7 @@ from flow.pipeline.reporting import (
     write_stopped_report,
     written_report,
 )
-from flow.project import Project, read, write
+from flow.project import Change, Project, write
 from flow.report.assemble import recompared
 from flow.report.record import Comparison
 from flow.results import SimResult
@@ -53,11 +54,14 @@ from flow.verification.levels import (
     SIMULATIONS,
     SOFTWARE,
     Inputs,
+    codes_digest,
     find_divergence,
     inputs_digest,
     known_levels,
     open_level,
+    project_changes,
     read_counterexample,
+    read_inputs,
     store_inputs,
     store_model,
     store_software,
@@ -99,13 +103,12 @@ def find_remarks(made: Extracted, lowered: IntGraph, target: Target) -> list[str
 
 
 def make_run(
-    model: str | Path, made: Extracted, lowered: IntGraph, target: Target, options: BuildOptions, held: ExitStack
+    model: str | Path, made: Extracted, lowered: IntGraph, target: Target, options: BuildOptions
 ) -> RunDirectory:
-    """Return the run directory of a graph and a target, with model and graph in it, and hold it until `held` ends."""
+    """Return the run directory of a graph and a target, with model and graph in it."""
     versions = {"po2flow": version("po2flow"), **_generator(target)}
     key = digest(lowered.digest(), target.to_json(), versions)
     run = RunDirectory(options.output / lowered.name / target.backend / key[:12])
-    held.enter_context(run.held())
     again = commands(model, target, options, trained_here=made.source.dataset is not None)
     facts = {
         "schema": 1,
@@ -137,15 +140,18 @@ def _generator(target: Target) -> dict[str, str]:
         ) from error
 
 
-def project_on_disk(site: Site) -> Project:
-    """Return the project that lies in a run directory; without files if none does."""
-    return read(site.project, site.graph.name)
+def project_on_disk(run: RunDirectory) -> str:
+    """Return the digest of the project in a run directory, if it lies there as it was written; else nothing."""
+    manifest = run.manifest()
+    intact = "project" in manifest and not project_changes(run)
+    return str(manifest["stages"].get("emit", "")) if intact else ""
 
 
-def emit_project(site: Site) -> Project:
+def emit_project(run: RunDirectory, site: Site) -> Project:
     """Write the project of a graph."""
     project = functions(site.target).emit(site.graph, site.target)
     write(project, site.project)
+    run.describe({"project": project.digests()})
     return project
 
 
@@ -154,7 +160,8 @@ def emit_project(site: Site) -> Project:
 
 def make_inputs(run: RunDirectory, lowered: IntGraph, port: PortInputs, options: BuildOptions) -> Inputs:
     """Write the inputs of a run, with adversarial ones, and return them."""
-    return store_inputs(run, lowered, port, options.adversarial)
+    store_inputs(run, lowered, port, options.adversarial)
+    return read_inputs(run)
 
 
 # -- levels, checks and their comparison
@@ -206,7 +213,14 @@ def levels_of_build(
 
 
 def compare_levels(
-    site: Site, shown: Shown, levels: tuple[SimResult, ...], inputs: Inputs, not_simulated: str, all_inputs: bool
+    site: Site,
+    shown: Shown,
+    levels: tuple[SimResult, ...],
+    inputs: Inputs,
+    codes: Codes,
+    changes: tuple[Change, ...],
+    not_simulated: str,
+    all_inputs: bool,
 ) -> Comparison:
     """Return where the levels part, and what else was found; the counterexample replaces that of a run before."""
     if all_inputs:
@@ -217,6 +231,8 @@ def compare_levels(
         reference=levels[0],
         others=levels[1:],
         divergence=find_divergence(site, levels[0], levels[1:]),
+        inputs_digest=codes_digest(codes),
+        changes=changes,
         differences=shown.differences,
         not_simulated=not_simulated,
         proofs=shown.proofs,
@@ -250,27 +266,55 @@ def inputs_to_compare(run: RunDirectory, lowered: IntGraph, asked_inputs: Path |
 
 
 def run_two_levels(
-    site: Site, codes: Codes, level_names: tuple[str, str], not_simulated: str, clock: Clock
-) -> tuple[SimResult, ...]:
-    """Return both levels; the first alone if the second is a simulation that cannot be run."""
-    names = level_names[:1] if not_simulated and level_names[1] in SIMULATIONS else level_names
-    return tuple(_run_level(name, site, codes, clock) for name in names)
+    site: Site,
+    codes: Codes,
+    level_names: tuple[str, str],
+    changes: tuple[Change, ...],
+    not_simulated: str,
+    clock: Clock,
+) -> tuple[tuple[SimResult, ...], Shown]:
+    """Return both levels, without a simulation that cannot be run, and why a changed project fails in one."""
+    levels, shown = [], Shown()
+    for name in level_names:
+        if name not in SIMULATIONS:
+            levels.append(_run_level(name, site, codes, clock))
+        elif not not_simulated:
+            with _broken(changes) as failed:
+                levels.append(_run_level(name, site, codes, clock))
+            shown = shown.joined(Shown(differences=tuple(f"{name} cannot be run: {why}" for why in failed)))
+    return tuple(levels), shown
 
 
-def check_project(site: Site, level_names: tuple[str, str], codes: Codes, clock: Clock) -> Shown:
+def check_project(
+    site: Site, level_names: tuple[str, str], codes: Codes, changes: tuple[Change, ...], clock: Clock
+) -> Shown:
     """Return what the project's files say otherwise than the graph, and what the back end's own checks show of it."""
     if site.target.simulation not in level_names:
         return Shown()
     with clock.stage("readback"):
-        project = read(site.project, site.graph.name)
-        files = Shown(differences=functions(site.target).differences(project, site.graph, site.target))
-    return files.joined(run_checks(site, (), codes, clock))
+        shown = Shown(differences=functions(site.target).differences(site.read(), site.graph, site.target))
+    with _broken(changes) as failed:
+        shown = shown.joined(run_checks(site, (), codes, clock))
+    return shown.joined(Shown(differences=tuple(f"cannot be checked: {why}" for why in failed)))
+
+
+@contextmanager
+def _broken(changes: tuple[Change, ...]) -> Iterator[list[str]]:
+    """Collect why a tool fails on a project that was changed: then that is a finding; else it is an error."""
+    failed: list[str] = []
+    try:
+        yield failed
+    except ToolFailedError as error:
+        if not changes:
+            raise
+        failed.append(error.what.splitlines()[0])
 
 
 # -- the lists
 
 COMPARED = (
     Stage(makes="codes", run=lambda inputs: np.concatenate([inputs[0].codes, inputs[1]])),
+    Stage(makes="changes", run=lambda run: tuple(project_changes(run))),
     Stage(makes="not_simulated", run=lambda target: functions(target).not_simulated(target)),
     Stage(makes="comparison", run=compare_levels, name="compare"),
 )
@@ -282,13 +326,12 @@ BUILT = (
     Stage(makes="run", run=make_run),
     Stage(makes="site", run=lambda run, lowered, target: Site(run.path, lowered, target)),
     Stage(makes="project_on_disk", run=project_on_disk),
-    Stage(makes="digest_on_disk", run=lambda project_on_disk: project_on_disk.digest()),
     Stage(
         makes="project",
         run=emit_project,
         name="emit",
-        key="digest_on_disk",
-        load=lambda project_on_disk: project_on_disk,
+        key="project_on_disk",
+        load=lambda site: site.read(),
         recorded=lambda project, key: project.digest(),
     ),
     Stage(
@@ -296,7 +339,7 @@ BUILT = (
         run=lambda made, lowered: no_inputs(lowered) if made.samples is None else to_port(made.samples, lowered),
     ),
     Stage(makes="inputs_key", run=lambda lowered, port, options: inputs_digest(lowered, port, options.adversarial)),
-    Stage(makes="inputs", run=make_inputs, name="inputs", key="inputs_key", files=(INPUTS,), load=stored_inputs),
+    Stage(makes="inputs", run=make_inputs, name="inputs", key="inputs_key", files=(INPUTS,), load=read_inputs),
     Stage(makes="all_inputs", run=lambda: True),
     Stage(makes="reference", run=lambda site, codes: open_level(site, REFERENCE)(codes), name="reference"),
     Stage(makes="simulation", run=run_simulation),
@@ -348,13 +391,16 @@ COMPARE = (
     Stage(makes="inputs", run=inputs_to_compare),
     Stage(makes="all_inputs", run=lambda asked_inputs: asked_inputs is None),
     Stage(makes="site", run=lambda run, lowered, target: Site(run.path, lowered, target)),
-    Stage(makes="levels", run=run_two_levels),
-    Stage(makes="shown", run=check_project),
+    Stage(makes="checked", run=check_project),
+    Stage(makes="ran", run=run_two_levels),
+    Stage(makes="levels", run=lambda ran: ran[0]),
+    Stage(makes="shown", run=lambda checked, ran: checked.joined(ran[1])),
     *COMPARED,
     Stage(
         makes="recompared",
         run=lambda stored, lowered, comparison, clock: recompared(stored, lowered, comparison, clock.seconds),
     ),
+    Stage(makes="kept", run=keep_comparison),
 )
 WANTED: Mapping[str, tuple[str, ...]] = {
     "extract": ("later", "run", "stopped_report"),

@@ -16,6 +16,7 @@ from flow.ir.graph import IntGraph, MatMul, Op
 from flow.ir.intervals import accumulation
 from flow.ir.po2 import is_po2, split
 from flow.report.record import SCHEMA, Comparison, Report
+from flow.report.since import with_changes
 from flow.results import EnergyReport, ResourceReport
 from flow.target import Target
 from flow.verification.compare import mismatches
@@ -60,13 +61,13 @@ def assemble(
         timings_s: seconds by stage.
     """
     wrong, proofs = _mismatches(graph, comparison), {} if comparison is None else comparison.proofs
-    return Report(
+    report = Report(
         {
             "schema": SCHEMA,
             "model": trained.name,
             "run_dir": str(run_dir),
             "verdict": _verdict(comparison, wrong),
-            "layers": [_layer(op, graph, wrong.get(op.name, 0), proofs.get(op.name)) for op in graph.ops],
+            "layers": [_layer(op, graph, wrong.get(op.name), proofs.get(op.name)) for op in graph.ops],
             "sparsity": _total_sparsity(graph),
             "accuracy": accuracy(graph, comparison, trained, quantization),
             "confusion": confusion(graph, comparison, trained.metrics.get("float_confusion")),
@@ -90,19 +91,21 @@ def assemble(
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
         }
     )
+    return with_changes(report, comparison.changes if comparison else ())
 
 
 def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_s: Mapping[str, float]) -> Report:
     """Return a report with another comparison in it, of the project as it lies on disk now."""
     wrong = _mismatches(graph, comparison)
     layers = [
-        {**layer, "mismatches": wrong.get(layer["name"], 0), "proof": comparison.proofs.get(layer["name"])}
+        {**layer, "mismatches": wrong.get(layer["name"]), "proof": comparison.proofs.get(layer["name"])}
         for layer in report.document["layers"]
     ]
-    return Report(
+    report = Report(
         {
             **report.document,
             "verdict": _verdict(comparison, wrong),
+            "inputs": {**report.document["inputs"], **_source(comparison)},
             "accuracy": {**report.document["accuracy"], **measured_accuracy(graph, comparison)},
             "confusion": confusion(graph, comparison, (report.document.get("confusion") or {}).get("float")),
             "layers": layers,
@@ -110,9 +113,11 @@ def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
         }
     )
+    return with_changes(report, comparison.changes)
 
 
 def _mismatches(graph: IntGraph, comparison: Comparison | None) -> dict[str, int]:
+    """Return, per op that was compared, how many of its output elements differ."""
     total: dict[str, int] = {}
     for other in comparison.others if comparison else ():
         for name, count in mismatches(comparison.reference, other, graph.ops).items():  # type: ignore[union-attr]
@@ -126,30 +131,33 @@ def _verdict(comparison: Comparison | None, wrong: Mapping[str, int]) -> dict[st
             "bit_exact": None,
             "samples": 0,
             "adversarial_samples": 0,
-            "mismatches": 0,
+            "inputs_digest": None,
+            "mismatches": None,
             "compared": [],
             "arithmetic": {},
             "first_divergence": None,
             "file_differences": [],
+            "found_since": [],
             "not_simulated": None,
         }
     levels = [*(other for other in comparison.others if is_software(other.level)), comparison.reference]
     levels += [other for other in comparison.others if not is_software(other.level)]
-    equal = not any(wrong.values()) and not comparison.differences
     return {
-        "bit_exact": None if equal and comparison.not_simulated else equal,
+        "bit_exact": None,  # judged when the report is whole
         "samples": len(comparison.port.codes),
         "adversarial_samples": comparison.adversarial,
-        "mismatches": sum(wrong.values()),
+        "inputs_digest": comparison.inputs_digest,
+        "mismatches": sum(wrong.values()) if comparison.others else None,
         "compared": [result.level for result in levels],
         "arithmetic": {result.level: result.arithmetic for result in levels},
         "first_divergence": None if comparison.divergence is None else comparison.divergence.to_json(),
-        "file_differences": list(comparison.differences),
+        "file_differences": [*map(str, comparison.changes), *comparison.differences],
+        "found_since": [],
         "not_simulated": comparison.not_simulated or None,
     }
 
 
-def _layer(op: Op, graph: IntGraph, wrong: int, proof: Any) -> dict[str, Any]:
+def _layer(op: Op, graph: IntGraph, wrong: int | None, proof: Any) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": op.name,
         "op": op.kind,
@@ -201,10 +209,12 @@ def _inputs(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
         "shape": list(graph.inputs[0].shape),
         "ports": [{"name": op.name, "format": op.format.to_json(), "shape": list(op.shape)} for op in graph.inputs],
     }
-    if comparison is not None:
-        port = comparison.port
-        entry |= {"source": port.source, "rounded_values": port.rounded, "clipped_values": port.clipped}
-    return entry
+    return entry if comparison is None else entry | _source(comparison)
+
+
+def _source(comparison: Comparison) -> dict[str, Any]:
+    port = comparison.port
+    return {"source": port.source, "rounded_values": port.rounded, "clipped_values": port.clipped}
 
 
 # -- what the outputs are worth

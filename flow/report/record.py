@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.data.inputs import PortInputs
+from flow.project import Change
 from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
 
 SCHEMA = 1
@@ -30,6 +31,11 @@ class Report:
     def exit_code(self) -> int:
         """0 if nothing differs, 1 if outputs differ."""
         return 1 if self.bit_exact is False else 0
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the project is no longer the one of this report, or a comparison since found a difference."""
+        return bool(self.document["project"].get("changes") or self.document["verdict"].get("found_since"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, as `report.json` holds it."""
@@ -54,13 +60,13 @@ class Report:
         return Report({**self.document, name: [*kept, *new.values()]})
 
     @classmethod
-    def read(cls, content: bytes, run_dir: Path) -> Report:
+    def load(cls, run_dir: Path) -> Report:
         """Read the `report.json` of a run directory.
 
         Raises:
-            ValueError: it is of another schema.
+            OSError, ValueError: it is missing or damaged.
         """
-        document = json.loads(content)
+        document = json.loads((run_dir / "report.json").read_text())
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ValueError(f"{run_dir}/report.json is not of schema {SCHEMA}")
         project = {**document["project"], "path": str(run_dir / "project")}
@@ -77,6 +83,8 @@ class Comparison:
         reference: codes of the level that the others are held against, the reference but in `flow compare --levels`.
         others: codes of the other levels.
         divergence: where they first part, if they do.
+        inputs_digest: SHA-256 of all input codes.
+        changes: files of the project that are not as they were written.
         differences: what the project's files say otherwise than the graph, in words.
         not_simulated: why the project was not run, if it was not: then it is never called bit exact.
         proofs: op name -> what was proved of it, as JSON.
@@ -87,6 +95,8 @@ class Comparison:
     reference: SimResult
     others: tuple[SimResult, ...]
     divergence: Divergence | None
+    inputs_digest: str = ""
+    changes: tuple[Change, ...] = ()
     differences: tuple[str, ...] = ()
     not_simulated: str = ""
     proofs: Mapping[str, Any] = field(default_factory=dict)

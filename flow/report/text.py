@@ -51,15 +51,18 @@ def _render(report: Report, table: Any, heading: Any) -> str:
 
 def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     lines = []
-    first = document["verdict"]["first_divergence"]
+    first, files = document["verdict"]["first_divergence"], words.differences(document)
     if first is not None:
         lines += [
             f"first at {words.divergence_place(first)}: {words.divergence_codes(first)}",
-            f"cause: {first['cause']}",
+            f"cause: {first['cause']}" + ("; another may fit too: see the files below" if files else ""),
             f"counterexample with {first['nonzero_inputs']} non-zero inputs, from sample {first['sample']}: "
             f"{document['run_dir']}/counterexample.npz",
         ]
-    lines += [f"file: {difference}" for difference in document["verdict"]["file_differences"]]
+    lines += [f"file: {printable(difference)}" for difference in files]
+    lines += [printable(words.found_line(entry)) for entry in document["verdict"].get("found_since", ())]
+    if words.since_words(document):
+        lines.append(words.before_line(Report(document)))
     inputs = document["inputs"]
     if "source" in inputs:
         lines.append(
@@ -94,7 +97,7 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
             str(layer["accumulator_bits"] or "-"),
             str(layer["weights"] or "-"),
             "-" if layer["sparsity"] is None else f"{100 * layer['sparsity']:.1f} %",
-            str(layer["mismatches"]),
+            "-" if layer["mismatches"] is None else str(layer["mismatches"]),
         ]
         for layer in document["layers"]
     ]

@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from flow.project import Change
 from flow.report.record import Report
+from flow.report.since import as_built
 from flow.verification.levels import is_software
 
 COUNTS = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k", "uram": "URAM"}
@@ -40,6 +42,9 @@ SOURCES = {
 }
 """Source -> words; the nearer to the chip, the later. A source that is not here goes by its own name."""
 
+MOST_DIFFERENCES = 20
+"""Differences of files that are printed."""
+
 
 def settings(project: Mapping[str, Any]) -> list[Any]:
     """Return the settings of a project in words, as in ["Vitis", "io_stream", "Latency", "reuse factor 4", ...]."""
@@ -52,6 +57,7 @@ def settings(project: Mapping[str, Any]) -> list[Any]:
         f"reuse factor {', '.join([str(project['reuse_factor']), *own])}",
         project["part"],
         f"{project['clock_period_ns']:g} ns" + (f" less {100 * set_aside:g} %" if set_aside else ""),
+        *(["as built: its files changed since"] if project.get("changes") else []),
     ]
 
 
@@ -62,10 +68,20 @@ def verdict_line(report: Report) -> str:
 
 def verdict_words(report: Report) -> tuple[str, str]:
     """Return the verdict and its scope."""
+    since = since_words(report.document)
+    return ("DIFFERENT", "; ".join(since)) if since else _compared_words(report)
+
+
+def before_line(report: Report) -> str:
+    """Return the verdict before anything came to light since."""
+    return f"before that: {': '.join(_compared_words(as_built(report)))}"
+
+
+def _compared_words(report: Report) -> tuple[str, str]:
     verdict = report.document["verdict"]
     if report.bit_exact is None and not verdict["not_simulated"]:
         return "NOT COMPARED", "the build stopped before simulation"
-    scope = f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
+    scope = _scope(verdict)
     levels = " = ".join(
         f"{level} ({verdict['arithmetic'][level]})" if is_software(level) else level for level in verdict["compared"]
     )
@@ -74,8 +90,61 @@ def verdict_words(report: Report) -> tuple[str, str]:
     if report.bit_exact:
         layers = "every layer but the softmax" if report.document.get("softmax") else "every layer"
         return "BIT EXACT", f"{levels}, {layers}, {scope}"
+    return "DIFFERENT", "; ".join(_difference_words(report.document, scope))
+
+
+def since_words(document: Mapping[str, Any]) -> list[str]:
+    """Return what came to light since the comparison of a report; nothing if its project is still the same."""
+    verdict, changes = document["verdict"], document["project"].get("changes", [])
+    known = [change for change in changes if _change_words(change) in verdict["file_differences"]]
+    later = [f"flow compare found a difference at {entry['at']}" for entry in verdict.get("found_since", ())]
+    return [*([_files_words(len(changes))] if len(known) < len(changes) else []), *later]
+
+
+def found_line(entry: Mapping[str, Any]) -> str:
+    """Return an entry of `verdict.found_since` in one line."""
+    first = entry["verdict"]["first_divergence"]
+    found = _difference_words(entry, f"{_scope(entry['verdict'])} ({entry['inputs']})")
+    found += [f"first at {divergence_place(first)}: {divergence_codes(first)}"] if first else []
+    return f"flow compare at {entry['at']}: {'; '.join(found)}"
+
+
+def differences(document: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong of the project's files and streams, a line each, at most `MOST_DIFFERENCES`."""
+    verdict = document["verdict"]
+    lines = [_change_words(change) for change in document["project"].get("changes", ())]
+    lines += verdict["file_differences"]
+    lines += [line for entry in verdict.get("found_since", ()) for line in entry["verdict"]["file_differences"]]
+    lines = list(dict.fromkeys(lines))
+    more = len(lines) - MOST_DIFFERENCES
+    return lines if more <= 0 else [*lines[:MOST_DIFFERENCES], f"and {more} more, in the JSON form of this report"]
+
+
+def _scope(verdict: Mapping[str, Any]) -> str:
+    return f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
+
+
+def _difference_words(document: Mapping[str, Any], scope: str) -> list[str]:
+    """Return what a comparison found: files that changed, what else is wrong of them, and outputs."""
+    verdict, changes = document["verdict"], document["project"].get("changes", ())
+    findings = len(verdict["file_differences"])
+    words = [_files_words(len(changes))] if changes else []
+    if findings and not changes:
+        words = [f"{findings} {'thing is' if findings == 1 else 'things are'} wrong in the project's files or streams"]
     compared = ", ".join(verdict["compared"])
-    return "DIFFERENT", f"{verdict['mismatches']} output elements differ between {compared}, {scope}"
+    if verdict["mismatches"] is None:
+        return [*words, f"nothing was compared with {compared}"]
+    count = verdict["mismatches"]
+    elements = f"{count or 'no'} output {'elements differ' if count > 1 else 'element differs'}"
+    return [*words, f"{elements} between {compared}, {scope}"]
+
+
+def _files_words(count: int) -> str:
+    return f"{count} {'file' if count == 1 else 'files'} of the project changed since the build wrote it"
+
+
+def _change_words(change: Mapping[str, Any]) -> str:
+    return str(Change(**change))
 
 
 def divergence_place(first: Mapping[str, Any]) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.backends.base import BACKENDS
+from flow.backends.base import BACKENDS, find_backend
 from flow.backends.functions import Level, Site, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import PortInputs
@@ -20,8 +19,9 @@ from flow.errors import DataError, InputError, SpecError, ToolMissingError, at
 from flow.ir import reference
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, from_json, to_json
+from flow.project import Change, changes, read
 from flow.results import Divergence, SimResult
-from flow.runs import RunDirectory, digest, digest_file, digest_tree, read_npz, write_npz
+from flow.runs import RunDirectory, digest, digest_file, read_npz, write_npz
 from flow.sources import Source, keep, kept
 from flow.target import Target
 from flow.verification import compare
@@ -113,25 +113,46 @@ def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
     Raises:
         InputError: they are not there, or not as they were stored.
     """
-    graph = from_json(json.loads(run.read(GRAPH)))
+    if not run.is_intact(GRAPH):
+        raise InputError(f"{GRAPH} is missing or was changed", file=run.path, remedy="run 'flow build' again")
+    return from_json(json.loads((run.path / GRAPH).read_text())), _target(run)
+
+
+def _target(run: RunDirectory) -> Target:
     try:
-        target = Target.from_json(run.manifest()["target"])
+        return Target.from_json(run.manifest()["target"])
     except (KeyError, TypeError, SpecError) as error:
         what = f"its manifest names no target ({error})"
         raise InputError(what, file=run.path, remedy="run 'flow build' again") from error
-    return graph, target
+
+
+def project_changes(run: RunDirectory) -> list[Change]:
+    """Return which files of a run's project are not as its build wrote them; quick, and the same for all back ends.
+
+    Raises:
+        InputError: the manifest names no target.
+    """
+    manifest, directory = run.manifest(), run.path / "project"
+    leaves = find_backend(_target(run).backend).left_by_tools
+    if "project" in manifest:
+        return changes(directory, manifest["project"], leaves)
+    same = read(directory, "", leaves).digest() == manifest["stages"].get("emit")  # earlier versions kept no more
+    return [] if same else [Change(".", "changed")]
 
 
 def inputs_digest(graph: IntGraph, port: PortInputs, adversarial: int) -> str:
     """Return the key of the input codes of a run."""
     labels = None if port.labels is None else port.labels.tolist()
-    codes = np.ascontiguousarray(port.codes, np.int64)
-    content = hashlib.sha256(codes.tobytes()).hexdigest()
-    return digest(graph.digest(), codes.shape, content, labels, port.source, adversarial)
+    return digest(graph.digest(), codes_digest(port.codes), labels, port.source, adversarial)
 
 
-def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversarial: int) -> Inputs:
-    """Write input codes, and so many adversarial ones, to the run directory, and return them."""
+def codes_digest(codes: Codes) -> str:
+    """Return the SHA-256 of the shape and the codes of some inputs."""
+    return digest(codes.shape, hashlib.sha256(np.ascontiguousarray(codes, np.int64).tobytes()).hexdigest())
+
+
+def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversarial: int) -> None:
+    """Write input codes, and so many adversarial ones, to the run directory."""
     arrays: dict[str, NDArray[Any]] = {
         "codes": np.ascontiguousarray(port.codes, np.int64),
         "adversarial": adversarial_inputs(graph, adversarial),
@@ -139,17 +160,12 @@ def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversari
         "source": np.array(port.source),
         "changed": np.array([port.rounded, port.clipped]),
     }
-    run.write_npz(INPUTS, arrays, compress=True)
-    return replace(port, codes=arrays["codes"]), arrays["adversarial"]
+    write_npz(run.path / INPUTS, arrays, compress=True)
 
 
-def stored_inputs(run: RunDirectory) -> Inputs:
-    """Return the inputs and the adversarial input codes of a run.
-
-    Raises:
-        InputError: they are not there, or not as they were stored.
-    """
-    arrays = run.read_npz(INPUTS)
+def read_inputs(run: RunDirectory) -> Inputs:
+    """Return the inputs and the adversarial input codes of a run, as they lie there."""
+    arrays = read_npz(run.path / INPUTS)
     rounded, clipped = arrays["changed"].tolist()
     port = PortInputs(
         codes=arrays["codes"],
@@ -161,20 +177,27 @@ def stored_inputs(run: RunDirectory) -> Inputs:
     return port, arrays["adversarial"]
 
 
+def stored_inputs(run: RunDirectory) -> Inputs:
+    """Return the inputs and the adversarial input codes of a run.
+
+    Raises:
+        InputError: they are not there, or not as they were stored.
+    """
+    if not run.is_intact(INPUTS):
+        raise InputError(f"{INPUTS} is missing or was changed", file=run.path, remedy="run 'flow build' again")
+    return read_inputs(run)
+
+
 def store_software(run: RunDirectory, result: SimResult) -> None:
     """Write what software inference gave."""
     arrays: dict[str, NDArray[Any]] = {f"op/{name}": values for name, values in result.codes.items()}
     arrays |= {f"softmax/{name}": values for name, values in result.softmax.items()}
-    run.write_npz(SOFTWARE, {"arithmetic": np.array(result.arithmetic), **arrays})
+    write_npz(run.path / SOFTWARE, {"arithmetic": np.array(result.arithmetic), **arrays})
 
 
 def stored_software(run: RunDirectory, level: str) -> SimResult:
-    """Return what `store_software` wrote.
-
-    Raises:
-        InputError: it is not there, or not as it was stored.
-    """
-    arrays = run.read_npz(SOFTWARE)
+    """Return what `store_software` wrote."""
+    arrays = read_npz(run.path / SOFTWARE)
     outputs, softmax = (
         {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
         for kind in ("op/", "softmax/")
@@ -184,14 +207,13 @@ def stored_software(run: RunDirectory, level: str) -> SimResult:
 
 def store_model(run: RunDirectory, source: Source, extracted: IntGraph) -> None:
     """Write the model and its extracted graph to the run directory, for software inference on other inputs."""
-    given = [digest_file(path) for path in (source.keras_file, source.weights) if path is not None]
-    key = digest(source.trained.digest(), extracted.digest(), given)
+    files = [digest_file(path) for path in (source.keras_file, source.weights) if path is not None]
+    key = digest(source.trained.digest(), extracted.digest(), files)
     directory = run.path / MODEL
     if not run.is_done(MODEL, f"{key} {digest_file(directory)}"):
-        files = keep(source, directory)
+        keep(source, directory)
         run.write_json(f"{MODEL}/{EXTRACTED}", to_json(extracted))
-        files[EXTRACTED] = run.written[f"{MODEL}/{EXTRACTED}"]
-        run.mark_done(MODEL, f"{key} {digest_tree(files)}")
+        run.mark_done(MODEL, f"{key} {digest_file(directory)}")
 
 
 def stored_model(run: RunDirectory) -> tuple[Source, IntGraph]:

@@ -28,7 +28,8 @@ def test_a_toy_back_end_gets_a_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     source.write_text(source.read_text().replace("+ op_input[", "- op_input[", 1))
     again = compare_run(run)
     assert not again.bit_exact and again.document["verdict"]["file_differences"] == [
-        "main.cpp is not what the graph says"
+        "main.cpp: is not as the build wrote it",
+        "main.cpp is not what the graph says",
     ]
     with pytest.raises(InputError, match="conv1"):
         build("fashion_cnn", Target(backend="plain"), options)

@@ -20,7 +20,7 @@ from flow.cost.estimation import estimate
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.parts import find_part
-from flow.project import Project, read
+from flow.project import Project
 from flow.results import ResourceReport
 from flow.target import Target
 
@@ -47,7 +47,7 @@ def _differences(project: Project, graph: IntGraph, target: Target) -> tuple[str
 def _compile(site: Site) -> Level:
     """Compile the project as it lies on disk, unless that was done before."""
     directory, name = site.project, site.graph.name
-    key = csim.sources_digest(read(directory, name))
+    key = csim.sources_digest(site.read())
     program = csim.compile_project(directory, name, site.path / "csim", key)
     return lambda codes: csim.run(program, directory, site.graph, codes)
 
@@ -57,7 +57,7 @@ def _run_streams(site: Site, codes: Codes, announce: Announce) -> Shown:
     directory, graph = site.project, site.graph
     chosen = codes[np.unique(np.linspace(0, len(codes) - 1, STREAMED_SAMPLES).astype(int))]
     try:
-        program = threaded.compile_threads(read(directory, graph.name), directory, graph, site.path / "csim")
+        program = threaded.compile_threads(site.read(), directory, graph, site.path / "csim")
     except (LookupError, ValueError) as error:  # the text has no longer the form that hls4ml gave it
         return Shown(differences=(f"its streams cannot be run side by side: {error}",))
     return Shown(differences=threaded.complaints(program, directory, graph, chosen), note=STREAMS_RAN)

@@ -13,8 +13,9 @@ import hashlib
 import math
 import os
 import re
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from string import Template
@@ -24,15 +25,14 @@ import numpy as np
 from flow.backends.functions import Level
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.layers import traced
-from flow.errors import ToolFailedError
-from flow.files import made_once, temporary
+from flow.errors import OutputError, ToolFailedError
 from flow.ir.fixed import Codes
 from flow.ir.graph import Input, IntGraph, Op, Reshape
 from flow.ir.reference import code_dtype
 from flow.project import Project, digest_files, write
 from flow.results import SimResult
 from flow.target import Target
-from flow.toolchain import require_tool, run_all, run_tool, tool_version
+from flow.toolchain import require_tool, run_all, run_tool
 
 INCLUDES = ("ap_types", "ac_types", "ac_types/include", "ac_math/include", "ac_simutils/include", "nnet_utils")
 """Where headers lie in the projects of any back end, below `firmware`; g++ passes over those that are not there."""
@@ -50,7 +50,7 @@ CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
 def sources_digest(project: Project) -> str:
     """Return the SHA-256 of what the compiler reads, the compiler and its flags."""
     sources = {path: text for path, text in project.files.items() if re.search(r"\.(h|cpp)$", path)}
-    compiler = tool_version(require_tool("g++"))
+    compiler = run_tool([require_tool("g++"), "--version"], Path.cwd()).splitlines()[0]
     return hashlib.sha256(f"{digest_files(sources)} {compiler} {FLAGS}".encode()).hexdigest()
 
 
@@ -70,13 +70,33 @@ def compile_project(directory: Path, name: str, cache: Path, key: str) -> Path:
     """
     top, main = f"firmware/{name}.cpp", "csim/main.cpp"
 
-    def build(scratch: Path) -> None:
-        compiler = require_tool("g++")
+    def build(compiler: str, scratch: str) -> None:
         objects = [(top, f"{scratch}/top.o"), (main, f"{scratch}/main.o")]
         run_all([[compiler, *FLAGS, "-c", source, "-o", out] for source, out in objects], directory)
         run_tool([compiler, *(out for _, out in objects), "-o", f"{scratch}/csim"], directory)
 
-    return made_once(cache.resolve() / key[:16], "csim", build)
+    return built(cache, key, "csim", build)
+
+
+def built(cache: Path, key: str, name: str, build: Callable[[str, str], None]) -> Path:
+    """Return a program in a cache, made by `build(compiler, scratch)` in a scratch directory unless it is there.
+
+    Raises:
+        ToolMissingError: there is no g++.
+        OutputError: the cache cannot be written.
+    """
+    program = cache.resolve() / key[:16] / name
+    if program.exists():
+        return program
+    compiler = require_tool("g++")
+    try:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
+            build(compiler, scratch)
+            os.replace(f"{scratch}/{name}", program)
+    except OSError as error:
+        raise OutputError(f"cannot be written ({error.strerror})", file=program.parent) from error
+    return program
 
 
 def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimResult:
@@ -96,10 +116,10 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
     """
     started = time.perf_counter()
     parts = [part for part in np.array_split(codes.astype(np.int64), os.cpu_count() or 1) if len(part)]
-    with temporary() as scratch:
+    with tempfile.TemporaryDirectory(prefix="po2flow-csim-") as scratch:
         commands = []
         for number, part in enumerate(parts):
-            out = scratch / str(number)
+            out = Path(scratch) / str(number)
             out.mkdir()
             part.tofile(out / "inputs.bin")
             commands.append([str(program), str(out / "inputs.bin"), str(out)])
@@ -111,7 +131,7 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
             if isinstance(op, Reshape):
                 results[op.name] = results[op.inputs[0]].reshape(len(codes), *op.shape)
             elif not isinstance(op, Input):
-                chunks = [_read(scratch / str(i), op, len(part)) for i, part in enumerate(parts)]
+                chunks = [_read(Path(scratch) / str(i), op, len(part)) for i, part in enumerate(parts)]
                 results[op.name] = np.concatenate(chunks).astype(code_dtype(op.format))
     return SimResult(level="csim", codes=results, arithmetic="ap_fixed", run_s=time.perf_counter() - started)
 

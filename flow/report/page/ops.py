@@ -45,8 +45,8 @@ def diagram(report: Report) -> Html | None:
             name=layer["name"],
             does=does(layer),
             output=f"{shape_words(layer)} · {format_words(layer['output_format'])}",
-            state="" if not compared else "wrong" if layer["mismatches"] else "same",
-            remark=_remark(layer, compared),
+            state="" if not _known(layer, compared) else "wrong" if layer["mismatches"] else "same",
+            remark=_remark(layer, _known(layer, compared)),
             href=f"#op-{index}",
         )
         for index, layer in enumerate(layers)
@@ -54,6 +54,11 @@ def diagram(report: Report) -> Html | None:
     lead = "Each box is one hardware module: what it does, then shape and format of its output."
     picture = network.draw(boxes, {layer["name"]: layer["inputs"] for layer in layers})
     return join([element("p", lead, class_="note"), picture])
+
+
+def _known(layer: Mapping[str, Any], compared: bool) -> bool:
+    """Say whether an op was compared; reports of earlier versions have 0 where it was not."""
+    return compared and layer["mismatches"] is not None
 
 
 def _remark(layer: Mapping[str, Any], compared: bool) -> str:
@@ -78,7 +83,7 @@ def modules(report: Report) -> Html:
             _count(layer["accumulator_bits"], layer["weights"] > 0),
             _count(layer["weights"] or None, False),
             percent(layer["sparsity"], 1) if layer["sparsity"] is not None else Html(),
-            number(layer["mismatches"]) if compared else None,
+            number(layer["mismatches"]) if _known(layer, compared) else None,
         ]
         for index, layer in enumerate(layers)
     ]
@@ -103,7 +108,7 @@ def _module(layer: Mapping[str, Any], index: int, compared: bool, opened: bool) 
         ("weights", _weights(layer)),
         ("zeros", _zeros(layer)),
         ("checked", _checked(layer)),
-        ("differ", f"{layer['mismatches']:,} output elements" if compared else "not compared"),
+        ("differ", f"{layer['mismatches']:,} output elements" if _known(layer, compared) else "not compared"),
     )
     pictures = join([_accumulator(layer), _exponents(layer)])
     title = element("summary", element("h3", layer["name"]), " ", element("span", does(layer), class_="does"))

@@ -19,7 +19,7 @@ def heading(report: Report) -> Html:
 def verdict(report: Report) -> Html:
     """Return the verdict with its scope: which levels, how many inputs, how each op was checked, where they part."""
     document = report.document
-    compared, differences = document["verdict"]["compared"], document["verdict"]["file_differences"]
+    compared, differences = document["verdict"]["compared"], words.differences(document)
     word, rest = words.verdict_words(report)
     state, sign = {True: ("same", "="), False: ("wrong", "≠"), None: ("open", "?")}[report.bit_exact]
     return element(
@@ -29,10 +29,19 @@ def verdict(report: Report) -> Html:
         _levels(document["verdict"]),
         _first_divergence(report),
         join([element("h3", "Files and streams that differ"), items(differences)]) if differences else None,
+        _since(report),
         _scope(document) if compared else None,
         class_=f"verdict {state}",
         aria_labelledby="verdict",
     )
+
+
+def _since(report: Report) -> Html | None:
+    """Return what comparisons found since, and what was compared before."""
+    if not words.since_words(report.document):
+        return None
+    lines = [words.found_line(entry) for entry in report.document["verdict"].get("found_since", ())]
+    return join([element("h3", "Since the build"), items([*lines, words.before_line(report)])])
 
 
 def _levels(outcome: Mapping[str, Any]) -> Html | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -21,12 +22,11 @@ from flow.backends.rtl.synthesis.synth import ModuleFiles, cache_key, module_fil
 from flow.backends.yosys.cells import find_family
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, run_scripts
 from flow.errors import ToolFailedError, ToolMissingError, UnsupportedError
-from flow.files import temporary
 from flow.parts import LATTICE_PACKAGE, Part, find_device
 from flow.results import ResourceReport, Resources
 from flow.runs import keep, read_kept
 from flow.target import Target
-from flow.toolchain import find_tool, run_pool, tool_version
+from flow.toolchain import find_tool, run_pool, run_tool
 
 PROGRAMS = {
     "ECP5": "nextpnr-ecp5",
@@ -111,7 +111,7 @@ def nextpnr(family: str) -> tuple[list[str], str]:
     program = PROGRAMS[family]
     native = find_tool(program)
     if native is not None:
-        return [native], tool_version(native, -1)
+        return [native], run_tool([native, "--version"], Path.cwd()).strip().splitlines()[-1]
     package = f"yowasp-{program}"
     module = package.replace("-", "_")
     if find_spec(module) is None:
@@ -205,7 +205,8 @@ def read_report(path: Path) -> dict[str, Any]:
 def _run(
     directory: Path, top: ModuleFiles, part: Part, program: list[str], announce: Callable[[str], None], timeout_s: float
 ) -> dict[str, Any]:
-    with temporary() as scratch:
+    with tempfile.TemporaryDirectory(prefix="po2flow-pnr-") as text:
+        scratch = Path(text)
         announce(f"synthesizing {top.name} for nextpnr")
         ports = scratch / "ports.json"
         read = f"read_verilog {' '.join(top.files)}"
