@@ -141,6 +141,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # closed even if it is no archive
             return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", file=path) from error
     except Exception as error:  # zip, header and type errors are many
         raise InputError(f"cannot be read ({error})", file=path) from error
 

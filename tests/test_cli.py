@@ -110,6 +110,7 @@ def test_unknown_models_are_refused(name: str, tmp_path: Path, monkeypatch: pyte
     for command in ("build", "show", "train"):
         refused(flow(command, name))
     assert list(tmp_path.iterdir()) == []
+    assert "in models" not in flow("build", name).err, "there is no such folder here"
 
 
 def test_directories_that_are_no_run(tmp_path: Path) -> None:
@@ -120,7 +121,9 @@ def test_directories_that_are_no_run(tmp_path: Path) -> None:
     run = run_directories(tmp_path)[0]
     refused(flow("compare", run), "before its project was written")
     assert flow("build", "digits_mlp", "--until", "emit", "--output", tmp_path).code == 0
-    refused(flow("compare", run), "inputs.npz")
+    refused(flow("compare", run), "inputs.npz", "stopped before its inputs were made")
+    said = refused(flow("compare", run, "--inputs", tmp_path / "none.npz"), "No such file")
+    assert said.count("none.npz") == 1
     assert "NOT COMPARED" in flow("report", run).out
 
 

@@ -261,8 +261,9 @@ def levels_to_compare(site: Site, asked_levels: tuple[str, str] | None) -> tuple
 
 def inputs_to_compare(run: RunDirectory, lowered: IntGraph, asked_inputs: Path | None) -> Inputs:
     """Return the inputs of a run, or those of a file."""
-    own = stored_inputs(run)
-    return own if asked_inputs is None else (read_counterexample(asked_inputs, lowered), own[1][:0])
+    if asked_inputs is None:
+        return stored_inputs(run)
+    return read_counterexample(asked_inputs, lowered), np.zeros((0, *lowered.port_shape), np.int64)
 
 
 def run_two_levels(

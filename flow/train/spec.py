@@ -246,8 +246,11 @@ def find_model_dir(name: str) -> Path:
     for place in model_search_path():
         if NAME.fullmatch(name) and (place / name / SPEC_TOML).is_file():
             return place / name
-    places = ", ".join(str(place) for place in model_search_path())
-    raise SpecError(f"no model '{name}' in {places}", remedy=f"there are: {', '.join(list_models()) or 'none'}")
+    places = ", ".join(str(place) for place in model_search_path() if place.is_dir())
+    raise SpecError(
+        f"no model '{name}'{' in ' if places else ''}{places}",
+        remedy=f"there are: {', '.join(list_models()) or 'none'}",
+    )
 
 
 def list_models() -> tuple[str, ...]:

@@ -162,7 +162,7 @@ def explain(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes
     parts = list(_parts(graph, op, ordered, observed[telling]))
     for candidate in chain(causes.settings(few), faults(parts[0], parts[0].expected() != parts[0].observed)):
         if all(causes.gives(candidate, each) for each in (few, *parts)):
-            scope = f"{len(observed)} inputs" if len(observed) > 1 else "1 input"
+            scope = f"{len(observed)} inputs" if len(observed) > 1 else "1 input, as others may"
             return f"{candidate[0]} gives exactly the observed codes of {scope}"
     channels = np.unique(np.argwhere(wrong)[:, -1])
     return (

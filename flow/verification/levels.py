@@ -183,6 +183,9 @@ def stored_inputs(run: RunDirectory) -> Inputs:
     Raises:
         InputError: they are not there, or not as they were stored.
     """
+    if "inputs" not in run.manifest().get("stages", {}):
+        what = f"this build stopped before its inputs were made (there is no {INPUTS})"
+        raise InputError(what, file=run.path, remedy="run 'flow build' without --until, or give --inputs")
     if not run.is_intact(INPUTS):
         raise InputError(f"{INPUTS} is missing or was changed", file=run.path, remedy="run 'flow build' again")
     return read_inputs(run)

@@ -13,11 +13,13 @@ import pytest
 from fixtures_cli import Outcome, copy_of_digits, flow, needs_compiler, run_directories
 
 from flow.backends.base import BACKENDS
+from flow.errors import InputError
 from flow.pipeline import BuildOptions, build, load_report
+from flow.pipeline.stages import inputs_to_compare
 from flow.project import Change
 from flow.runs import RunDirectory
 from flow.target import Target
-from flow.verification.levels import project_changes
+from flow.verification.levels import project_changes, stored_graph
 
 Edit = Callable[[Path], object]
 
@@ -176,6 +178,15 @@ def test_runs_side_by_side_say_so_too(
     add("project.tcl", "\n")(run / "project")
     assert flow("report", run, run).code == 1
     assert "Different" in Path("comparison.html").read_text()
+
+
+def test_a_run_without_inputs_of_its_own_takes_those_of_a_file(emitted: Callable[[str], Path], tmp_path: Path) -> None:
+    run = RunDirectory(run_directories(emitted("Vitis"))[0])
+    np.savez(tmp_path / "codes.npz", codes=np.ones((3, 64), np.int64))
+    port, adversarial = inputs_to_compare(run, stored_graph(run)[0], tmp_path / "codes.npz")
+    assert len(port.codes) == 3 and adversarial.shape == (0, 64)
+    with pytest.raises(InputError, match="stopped before its inputs were made"):
+        inputs_to_compare(run, stored_graph(run)[0], None)
 
 
 # what a comparison finds
