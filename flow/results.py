@@ -16,7 +16,7 @@ class SimResult:
 
     Attributes:
         level: "reference", "csim" or "qkeras".
-        codes: op name -> int64 (samples, *op.shape).
+        codes: op name -> integers (samples, *op.shape).
         arithmetic: how it was computed, for example "float32" (exact by proof) or "int64".
         run_s: seconds.
         softmax: of level "qkeras": name of each Softmax op -> (samples, *op.shape) float32, which no integer equals.

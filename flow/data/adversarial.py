@@ -1,30 +1,42 @@
 """Inputs chosen to break things: corners, extremes, rounding ties, accumulators and tables driven to their edges.
 
-Nothing here is drawn from data: the inputs are a function of the graph, so anyone gets the same ones.
+Nothing here is drawn from data: the inputs are a function of the graph, so anyone gets the same ones. What is aimed at
+(elements, accumulators, edges of ops) is chosen first, no more of it than inputs are asked for: memory is that of the
+inputs and of some blocks of them, and the work is that of running the graph on a few times as many inputs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.ir.fixed import Codes
 from flow.ir.graph import Input, IntGraph, Lookup, MatMul, Op
-from flow.ir.reference import run
+from flow.ir.reference import port_dtype, run
 from flow.ir.sums import Carrier
 
 SEED = 20190204
 SHARE = 4
 """At most 1/4 of the inputs put single elements at their extremes, 1/4 drive accumulators, 1/4 lie on edges."""
-POOL = 1024
-"""Inputs of one generation of the search for edges; responses are measured on as many random ones."""
+POOL, POOL_PER_INPUT = 1024, 2
+"""Inputs of one generation of the search for edges: at most, and for each input that is asked for; responses are
+measured on as many random ones."""
 GENERATIONS, FEWEST_GENERATIONS, PRODUCTS = 12, 3, 1 << 33
-"""Generations of the search: as many as take about so many products, within these ends."""
+"""Generations of the search behind the first: as many as take about so many products, within these ends."""
 MOST_PLACES, MOST_CHANNELS, MOST_RUNS = 16, 32, 64
 """Positions, channels and table entries of one op that are searched for edges, evenly spread."""
+SORTED = 1024
+"""Inputs found by the search are put in order by so many of their first elements."""
+BLOCK = 1 << 22
+"""Elements of inputs that are worked on at a time."""
 FAR = np.iinfo(np.int64).max
+Aims = Mapping[str, NDArray[np.int64]]
+"""Which edges are searched for: by op, with a suffix for the runs of its table, their numbers among its edges."""
+RUNS = "/runs"
 
 
 def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
@@ -41,23 +53,25 @@ def adversarial_inputs(graph: IntGraph, count: int) -> Codes:
         count: how many, at least 16.
 
     Returns:
-        int64 (count, *port_shape), codes of the inputs' formats.
+        (count, *port_shape), codes of the inputs' formats, in the smallest type that holds them.
     """
     rng = np.random.default_rng(SEED)
-    low, high = graph.port_limits()
-    pool = rng.integers(low, high, (POOL, *low.shape), endpoint=True)
+    pool = _joined(graph, (_random(graph, part, rng) for part in _parts(graph, min(POOL, POOL_PER_INPUT * count))))
     corners = corner_inputs(graph)
-    ones = np.eye(low.size, dtype=np.int64).reshape(-1, *low.shape)
-    extremes = _spread(np.concatenate([ones * end for end in (low, high) if end.any()]), count // SHARE)
-    drivers = _spread(_drivers(graph, pool), count // SHARE)
-    edges = _spread(_edge_inputs(graph, np.concatenate([corners, drivers]), rng), count // SHARE)
-    chosen = np.concatenate([corners, extremes, drivers, edges])[:count]
+    drivers = _drivers(graph, pool, count // SHARE)
+    aims = _aims(graph, corners, count)
+    edges = _edge_inputs(graph, aims, _joined(graph, [corners, drivers]), len(pool), rng)
+    edges = edges[_evenly(len(edges), count // SHARE)]
+    chosen = _joined(graph, [corners, _extremes(graph, count // SHARE), drivers, edges])[:count]
     missing = count - len(chosen)
-    near = _changed(chosen[rng.integers(0, len(chosen), missing // 2)], graph, rng)
-    on_edges = np.count_nonzero(_edge_distances(graph, pool) == 0, axis=1)
-    random = pool[np.argsort(-on_edges, kind="stable")][: missing - len(near)]
-    more = rng.integers(low, high, (missing - len(near) - len(random), *low.shape), endpoint=True)
-    return np.concatenate([chosen, near, random, more])
+    sources = rng.integers(0, len(chosen), missing // 2)
+    near = [_changed(chosen[sources[part]], graph, rng) for part in _parts(graph, len(sources))]
+    on_edges = np.zeros(len(pool), np.int64)
+    for part in _parts(graph, len(pool)):
+        on_edges[part] = np.count_nonzero(_edge_distances(graph, pool[part], aims) == 0, axis=1)
+    random = pool[np.argsort(-on_edges, kind="stable")[: missing - len(sources)]]
+    more = (_random(graph, part, rng) for part in _parts(graph, missing - len(sources) - len(random)))
+    return _joined(graph, [chosen, *near, random, *more])
 
 
 def corner_inputs(graph: IntGraph) -> Codes:
@@ -70,75 +84,154 @@ def corner_inputs(graph: IntGraph) -> Codes:
     return np.stack([low, high, zero, np.where(odd, low, high), np.where(odd, high, low), np.where(odd, 0, high), ramp])
 
 
-def _drivers(graph: IntGraph, pool: Codes) -> Codes:
-    """Return inputs that push every accumulator up and down.
+# -- blocks of inputs
+
+
+def _parts(graph: IntGraph, count: int) -> Iterator[slice]:
+    """Yield `count` inputs block by block."""
+    size = max(1, BLOCK // math.prod(graph.port_shape))
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _joined(graph: IntGraph, blocks: Iterable[Codes]) -> Codes:
+    """Return blocks of inputs as one array, in the smallest type that holds the codes of each input."""
+    empty = np.zeros((0, *graph.port_shape), port_dtype(graph))
+    return np.concatenate([empty, *(block.astype(empty.dtype) for block in blocks)])
+
+
+def _random(graph: IntGraph, part: slice, rng: np.random.Generator) -> Codes:
+    low, high = graph.port_limits()
+    return rng.integers(low, high, (part.stop - part.start, *low.shape), endpoint=True)
+
+
+# -- single elements and accumulators
+
+
+def _extremes(graph: IntGraph, most: int) -> Codes:
+    """Return inputs that are zero but for one element at its smallest or largest code, evenly spread."""
+    size = math.prod(graph.port_shape)
+    ends = np.concatenate([end.reshape(-1) for end in graph.port_limits() if end.any()])
+    places = _evenly(len(ends), most)
+    codes = np.zeros((len(places), size), np.int64)
+    codes[np.arange(len(places)), places % size] = ends[places]
+    return codes.reshape(-1, *graph.port_shape)
+
+
+def _drivers(graph: IntGraph, pool: Codes, most: int) -> Codes:
+    """Return inputs that push accumulators up and down.
 
     Each input element goes to the end that, over the random pool, moved the accumulator the wanted way (the sign of
     the covariance). For an op that reads the input directly that is the sign of its weight: the true extreme. For
     others saturation on the way may turn it round, so the pool's own extremes go along.
     """
     low, high = (limits.reshape(-1) for limits in graph.port_limits())
-    flat = pool.reshape(len(pool), -1).astype(np.float64)
-    centred = flat - flat.mean(axis=0)
-    samples = []
-    for name, sums in _accumulators(graph, pool).items():
-        reader = graph[name]
-        assert isinstance(reader, MatMul)
-        if reader.inputs == (graph.ops[0].name,) and reader.kind == "dense" and len(reader.weight.codes) == low.size:
-            response = reader.weight.codes.astype(np.float64)
+    flat, sums = pool.reshape(len(pool), -1), _accumulators(graph, pool)
+    direct = {
+        op.name: op.weight.codes
+        for op in graph.ops
+        if isinstance(op, MatMul) and op.kind == "dense" and op.inputs == (graph.ops[0].name,)
+        if len(op.weight.codes) == low.size
+    }
+    aims = [
+        (name, end, measured, channel)
+        for name, of_op in sums.items()
+        for measured in ((False,) if name in direct else (True, False))
+        for end in (1, -1)
+        for channel in range(of_op.shape[1])
+    ]
+    aims = [aims[i] for i in _evenly(len(aims), most)]
+    codes = np.zeros((len(aims), low.size), flat.dtype)
+    pushed = []
+    for row, (name, end, measured, channel) in enumerate(aims):
+        if measured:
+            codes[row] = flat[(sums[name][:, channel] * end).argmax()]
+        elif name in direct:
+            codes[row] = np.where(direct[name][:, channel] * end > 0, high, low)
         else:
-            response = centred.T @ (sums - sums.mean(axis=0))
-            samples += [flat[sums.argmax(axis=0)], flat[sums.argmin(axis=0)]]
-        samples += [np.where(response.T * sign > 0, high, low) for sign in (1, -1)]
-    if not samples:
-        return np.zeros((0, *graph.port_shape), np.int64)
-    return np.concatenate(samples).astype(np.int64).reshape(-1, *graph.port_shape)
+            pushed.append(row)
+    if pushed:
+        wanted = np.stack([sums[aims[row][0]][:, aims[row][3]] * aims[row][1] for row in pushed], axis=1)
+        wanted -= wanted.mean(axis=0)
+        for start in range(0, low.size, step := max(1, BLOCK // len(pool))):
+            part = slice(start, start + step)
+            centred = flat[:, part] - flat[:, part].mean(axis=0)
+            codes[pushed, part] = np.where(wanted.T @ centred > 0, high[part], low[part])
+    return codes.reshape(-1, *graph.port_shape)
 
 
 def _accumulators(graph: IntGraph, pool: Codes) -> dict[str, Carrier]:
     """Return each dense or convolution op's exact sums, one position of the output: (samples, channels)."""
     parts: dict[str, list[Carrier]] = {}
 
-    def keep(op: Op, exact: Carrier, frac_bits: int) -> None:
+    def observe(op: Op, exact: Carrier, frac_bits: int) -> None:
         if isinstance(op, MatMul):
             positions = exact.reshape(len(exact), -1, op.shape[-1])
             parts.setdefault(op.name, []).append(positions[:, positions.shape[1] // 2].astype(np.float64))
 
-    run(graph, pool, keep)
-    return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+    run(graph, pool, observe, keep=())
+    return {name: np.concatenate(blocks) for name, blocks in parts.items()}
 
 
-def _edge_inputs(graph: IntGraph, known: Codes, rng: np.random.Generator) -> Codes:
-    """Return the inputs that come nearest to each edge of each op: the fittest of several generations.
+# -- edges
+
+
+def _aims(graph: IntGraph, known: Codes, most: int) -> Aims:
+    """Return which edges are searched for: all of them, or `most` by chance."""
+    counts = {name: distances.shape[1] for name, distances in _distances(graph, known).items()}
+    total = sum(counts.values())
+    chosen = np.arange(total)
+    if total > most:
+        chosen = np.sort(np.random.default_rng(SEED).permutation(total)[:most])
+    ends = np.cumsum(list(counts.values()))
+    starts = np.searchsorted(chosen, ends - list(counts.values()))
+    stops = np.searchsorted(chosen, ends)
+    return {
+        name: chosen[start:stop] - (end - count)
+        for (name, count), end, start, stop in zip(counts.items(), ends, starts, stops, strict=True)
+        if stop > start
+    }
+
+
+def _edge_inputs(graph: IntGraph, aims: Aims, known: Codes, population: int, rng: np.random.Generator) -> Codes:
+    """Return the inputs that come nearest to the edges aimed at: the fittest of several generations, in order.
 
     The first generation is what is known, with random, sparse and extreme inputs; each later one changes one element
     of the fittest before it.
     """
     products = 1 + sum(op.weight.codes.size * math.prod(op.shape[:-1]) for op in graph.ops if isinstance(op, MatMul))
-    generation = np.concatenate([known, _first_generation(graph, POOL, rng)])
-    fittest, nearest = generation[:0], np.zeros((0,), np.int64)
-    for _ in range(max(FEWEST_GENERATIONS, min(GENERATIONS, PRODUCTS // (products * POOL)))):
-        distances = _edge_distances(graph, generation)
+    generations = max(FEWEST_GENERATIONS, min(GENERATIONS, PRODUCTS // (products * population)))
+    edges = sum(map(len, aims.values()))
+    fittest, nearest = np.repeat(known[:1], edges, axis=0), np.full(edges, FAR)
+
+    def meet(codes: Codes) -> None:
+        distances = _edge_distances(graph, codes, aims)
         champions = distances.argmin(axis=0)
-        reached = distances[champions, np.arange(len(champions))]
-        if not len(fittest):
-            fittest, nearest = generation[champions], reached
-        else:
-            better = reached < nearest
-            fittest[better], nearest[better] = generation[champions[better]], reached[better]
-        if not len(fittest):
-            break
-        generation = _changed(fittest[rng.integers(0, len(fittest), POOL)], graph, rng)
-    return np.unique(fittest, axis=0)
+        reached = distances[champions, np.arange(edges)]
+        better = reached < nearest
+        fittest[better], nearest[better] = codes[champions[better]], reached[better]
+
+    if not edges:
+        return fittest
+    for part in _parts(graph, len(known)):
+        meet(known[part])
+    for part in _parts(graph, population):
+        meet(_first_generation(graph, part, rng))
+    for _ in range(generations):
+        for part in _parts(graph, population):
+            meet(_changed(fittest[rng.integers(0, edges, part.stop - part.start)], graph, rng))
+    distinct = {hashlib.sha256(codes.tobytes()).digest(): row for row, codes in enumerate(fittest)}
+    fittest = fittest[list(distinct.values())]
+    return fittest[np.lexsort(fittest.reshape(len(fittest), -1)[:, :SORTED][:, ::-1].T)]
 
 
-def _first_generation(graph: IntGraph, count: int, rng: np.random.Generator) -> Codes:
+def _first_generation(graph: IntGraph, part: slice, rng: np.random.Generator) -> Codes:
     """Return random inputs, in equal parts: any codes, few that are not zero, most at an end."""
     low, high = graph.port_limits()
-    codes = rng.integers(low, high, (count, *low.shape), endpoint=True)
+    codes = _random(graph, part, rng)
     ends = np.where(rng.random(codes.shape) < 0.5, low, high)
     few = rng.random(codes.shape) < 2 / low.size
-    sparse, extreme = np.arange(count) % 3 == 1, np.arange(count) % 3 == 2
+    numbers = np.arange(part.start, part.stop)
+    sparse, extreme = numbers % 3 == 1, numbers % 3 == 2
     codes[sparse] *= few[sparse]
     codes[extreme] = np.where(rng.random(codes[extreme].shape) < 0.8, ends[extreme], codes[extreme])
     return codes
@@ -154,22 +247,27 @@ def _changed(codes: Codes, graph: IntGraph, rng: np.random.Generator) -> Codes:
     places = rng.random(codes.shape) < share
     one = rng.integers(0, low.size, len(codes))
     places.reshape(len(codes), low.size)[np.arange(len(codes)), one] = True
-    return np.where(places, other, codes)
+    return np.where(places, other, codes).astype(codes.dtype)
 
 
-def _edge_distances(graph: IntGraph, codes: Codes) -> NDArray[np.int64]:
-    """Return how far each sample is from each edge of each op: (samples, edges), `FAR` where it is out of reach."""
+def _edge_distances(graph: IntGraph, codes: Codes, aims: Aims) -> NDArray[np.int64]:
+    """Return how far each sample is from each edge aimed at: (samples, edges), `FAR` where it is out of reach."""
+    columns = [distances[:, aims[name]] for name, distances in _distances(graph, codes, aims).items()]
+    return np.concatenate(columns, axis=1) if columns else np.zeros((len(codes), 0), np.int64)
+
+
+def _distances(graph: IntGraph, codes: Codes, aims: Aims | None = None) -> dict[str, NDArray[np.int64]]:
+    """Return the distances from edges of ops and of tables' runs, those that are aimed at: name -> (samples, edges)."""
     parts: dict[str, list[NDArray[np.int64]]] = {}
 
-    def keep(op: Op, exact: Carrier, frac_bits: int) -> None:
-        if not isinstance(op, Input):
+    def observe(op: Op, exact: Carrier, frac_bits: int) -> None:
+        if not isinstance(op, Input) and (aims is None or op.name in aims):
             parts.setdefault(op.name, []).append(_cast_distances(op, _sampled(exact), frac_bits))
 
-    result = run(graph, codes, keep)
-    columns = [np.concatenate(chunks) for chunks in parts.values()]
-    tables = [op for op in graph.ops if isinstance(op, Lookup)]
-    columns += [_table_distances(op, _sampled(result.codes[op.inputs[0]])) for op in tables]
-    return np.concatenate(columns, axis=1) if columns else np.zeros((len(codes), 0), np.int64)
+    tables = [op for op in graph.ops if isinstance(op, Lookup) and (aims is None or op.name + RUNS in aims)]
+    read = run(graph, codes, observe, keep={op.inputs[0] for op in tables}).codes
+    found = {name: np.concatenate(blocks) for name, blocks in parts.items()}
+    return found | {op.name + RUNS: _table_distances(op, _sampled(read[op.inputs[0]])) for op in tables}
 
 
 def _sampled(tensor: Carrier) -> NDArray[np.int64]:
@@ -212,8 +310,3 @@ def _table_distances(op: Lookup, x: NDArray[np.int64]) -> NDArray[np.int64]:
 def _evenly(count: int, most: int) -> NDArray[np.int64]:
     """Return the indices of at most `most` of `count` things, evenly spread."""
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
-
-
-def _spread(codes: Codes, count: int) -> Codes:
-    """Return at most `count` rows, evenly spread."""
-    return codes[_evenly(len(codes), count)]

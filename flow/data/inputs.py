@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from flow.errors import DataError
 from flow.ir.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
 from flow.ir.graph import IntGraph
+from flow.ir.reference import port_dtype
 from flow.ir.windows import Shape
 
 MAX_INPUT_BITS = 16
+BLOCK = 1 << 22
+"""Elements of inputs that are brought onto grids at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,7 +42,7 @@ class PortInputs:
     """Inputs as the port carries them.
 
     Attributes:
-        codes: (samples, *port_shape) int64 of the ports' formats.
+        codes: (samples, *port_shape) integers of the ports' formats.
         labels: (samples,) int64, or None.
         source: where they come from.
         rounded, clipped: how many values changed by rounding, and how many by clamping.
@@ -156,19 +160,22 @@ def parse_format(text: str) -> FixedFormat:
 def to_port(samples: Samples, graph: IntGraph) -> PortInputs:
     """Bring values onto the grids of the ports: rounded half to even and clamped, as the input quantizers do."""
     values = samples.values.reshape(len(samples.values), *graph.port_shape)
-    parts, rounded, clipped = {}, 0, 0
-    for name, part in graph.split_port(values).items():
-        op = graph[name]
-        parts[name] = quantize(part, op.cast)
-        changed = to_values(parts[name], op.format) != part
-        beyond = (part > op.format.max_code * op.format.step) | (part < op.format.min_code * op.format.step)
-        clipped += int(np.count_nonzero(beyond & changed))
-        rounded += int(np.count_nonzero(changed & ~beyond))
-    codes, labels, source = graph.join_port(parts), samples.labels, samples.source
-    return PortInputs(codes=codes, labels=labels, source=source, rounded=rounded, clipped=clipped)
+    codes = np.empty(values.shape, port_dtype(graph))
+    rounded = clipped = 0
+    for start in range(0, len(values), step := max(1, BLOCK // math.prod(graph.port_shape))):
+        block, parts = slice(start, start + step), {}
+        for name, part in graph.split_port(values[block]).items():
+            op = graph[name]
+            parts[name] = quantize(part, op.cast)
+            changed = to_values(parts[name], op.format) != part
+            beyond = (part > op.format.max_code * op.format.step) | (part < op.format.min_code * op.format.step)
+            clipped += int(np.count_nonzero(beyond & changed))
+            rounded += int(np.count_nonzero(changed & ~beyond))
+        codes[block] = graph.join_port(parts)
+    return PortInputs(codes=codes, labels=samples.labels, source=samples.source, rounded=rounded, clipped=clipped)
 
 
 def no_inputs(graph: IntGraph) -> PortInputs:
     """Return an empty set of inputs, for a build on adversarial inputs alone."""
-    codes = np.zeros((0, *graph.port_shape), np.int64)
+    codes = np.zeros((0, *graph.port_shape), port_dtype(graph))
     return PortInputs(codes=codes, labels=None, source="none were given", rounded=0, clipped=0)

@@ -38,6 +38,11 @@ def code_dtype(fmt: FixedFormat) -> type[np.signedinteger[Any]]:
     return np.int16 if fmt.width <= 15 else np.int32 if fmt.width <= 31 else np.int64
 
 
+def port_dtype(graph: IntGraph) -> np.dtype[Any]:
+    """Return the smallest signed integer type that holds every code of a sample."""
+    return np.result_type(*(code_dtype(op.format) for op in graph.inputs))
+
+
 def run(
     graph: IntGraph, codes: Codes, observe: Observer | None = None, keep: Collection[str] | None = None
 ) -> SimResult:
@@ -87,14 +92,15 @@ def run(
         values = {name: each[part] for name, each in ports.items()}
         _batch(steps, values, {name: each[part] for name, each in out.items()}, last_reads, observe)
 
-    if observe is not None:  # in order, one after another
-        steps = [step_of(op, *graph.sources(op)) for op in computed]
-        for start in starts:
-            run_batch(steps, start)
-    else:  # NumPy computes outside the interpreter lock; two layers of threads would wait for each other
-        with sums.one_thread_blas(), ThreadPoolExecutor(max_workers=cores) as pool:
-            steps = list(pool.map(lambda op: step_of(op, *graph.sources(op)), computed))
-            list(pool.map(partial(run_batch, steps), starts))
+    with sums.one_thread_blas():  # threads of BLAS wait for each other, and for those of `pool`
+        if observe is not None:  # in order, one after another
+            steps = [step_of(op, *graph.sources(op)) for op in computed]
+            for start in starts:
+                run_batch(steps, start)
+        else:  # NumPy computes outside the interpreter lock
+            with ThreadPoolExecutor(max_workers=cores) as pool:
+                steps = list(pool.map(lambda op: step_of(op, *graph.sources(op)), computed))
+                list(pool.map(partial(run_batch, steps), starts))
     return SimResult(level="reference", codes=out, run_s=time.perf_counter() - started)
 
 

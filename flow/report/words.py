@@ -204,6 +204,21 @@ def source_words(entry: Mapping[str, Any] | None) -> str:
     return SOURCES.get(source, source)
 
 
+def source_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what two figures must have in common to stand in one row or plot: source, tool, family or unit."""
+    return tuple(str(entry.get(key) or "") for key in ("source", "tool", "family", "unit", "table"))
+
+
+def error_of(entry: Mapping[str, Any], key: str) -> str | None:
+    """Return how far a number of an entry may be off, in short; None of what is no estimate of ours."""
+    if entry["source"] != "static":
+        return None
+    error = (entry.get("error") or {}).get(key)
+    return (
+        f"off by {error['mean']:g} % in the mean, {error['worst']:g} % at worst" if error else "its error is not known"
+    )
+
+
 def error_words(error: Mapping[str, Any]) -> str:
     """Return how far an estimate is off, as words."""
     lut, ff = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ from flow.train.functions import layer_function
 keras: Any
 tf, keras, _ = load_tensorflow()
 
-BATCH = 1024
+BATCH, ELEMENTS = 1024, 1 << 24
+"""Samples at a time, at most, and elements of the largest tensor."""
 Function = Callable[[Any], Any]
 """One call of a layer: a tensor, or a list of them where it reads several, to a tensor."""
 
@@ -64,25 +65,29 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     else:
         what = f"sums need more than {FLOAT64_BITS} bits, so no float can check them"
         raise UnsupportedError(what, model=lowered.name)
-    taps, parts = _taps(lowered, calls), lowered.split_port(codes)
-    inputs = [to_values(parts[op.name], op.format).astype(dtype) for op in lowered.inputs]
+    taps = _taps(lowered, calls)
     single = dtype is np.float32
     functions = _own_functions(model, calls, taps) if single else _double_functions(trained, calls, extracted)
+    results: dict[str, Codes] = lowered.split_port(codes)
+    results |= {name: np.empty((len(codes), *lowered[name].shape), code_dtype(lowered[name].format)) for name in taps}
+    off = dict.fromkeys(taps, 0)
     try:
-        outputs = _outputs(calls, functions, list(taps.values()), inputs)
+        for batch, outputs in _outputs(calls, functions, list(taps.values()), lowered, codes, dtype):
+            for name, values in zip(taps, outputs, strict=True):
+                scaled = np.ldexp(values.astype(np.float64), lowered[name].format.frac_bits)
+                stored = np.rint(scaled)
+                off[name] += np.count_nonzero(stored != scaled)
+                if not off[name]:
+                    results[name][batch] = stored.reshape(-1, *lowered[name].shape)
     except UnsupportedError as error:
         raise UnsupportedError(complaint(error), model=lowered.name) from None  # Keras put its own text around it
     except tf.errors.OpError as error:  # in the graph, where no layer can be named
         raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", model=lowered.name) from None
-    results: dict[str, Codes] = dict(parts)
-    for (name, tap), values in zip(taps.items(), outputs, strict=True):
-        op = lowered[name]
-        scaled = np.ldexp(values.astype(np.float64), op.format.frac_bits)
-        stored = np.rint(scaled)
-        if off := np.count_nonzero(stored != scaled):
-            what = f"QKeras' output of layer '{tap}' is not on the grid of {op.format} ({off} elements, {arithmetic})"
+    for name, count in off.items():
+        if count:
+            where = f"layer '{taps[name]}' is not on the grid of {lowered[name].format}"
+            what = f"QKeras' output of {where} ({count} elements, {arithmetic})"
             raise UnsupportedError(what, model=lowered.name, remedy="please report this model")
-        results[op.name] = stored.astype(code_dtype(op.format)).reshape(len(codes), *op.shape)
     return SimResult(
         level="qkeras",
         codes=results,
@@ -141,22 +146,26 @@ def _before_softmax(op: Softmax, calls: Topology) -> str:
 
 
 def _outputs(
-    calls: Topology, functions: Mapping[str, Function], taps: list[str], inputs: list[NDArray[Any]]
-) -> list[NDArray[Any]]:
-    """Return the outputs of the named calls, batch by batch, as a graph computes them."""
+    calls: Topology, functions: Mapping[str, Function], taps: list[str], graph: IntGraph, codes: Codes, dtype: type[Any]
+) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
+    """Yield batches of input codes with the outputs of the named calls, as a graph computes them."""
     flat: Any = _Flat(calls, functions, taps)
-    flat([tf.constant(values[:1]) for values in inputs], training=False)  # builds what is not built
-    shapes = [[None, *values.shape[1:]] for values in inputs]
+
+    def inputs(batch: slice) -> list[Any]:
+        parts = graph.split_port(codes[batch])
+        return [tf.constant(to_values(parts[op.name], op.format).astype(dtype)) for op in graph.inputs]
+
+    flat(inputs(slice(1)), training=False)  # builds what is not built
+    shapes = [[None, *op.shape] for op in graph.inputs]
 
     def step(*tensors: Any) -> Any:  # `Model.predict` does not know the shapes from its arguments either
         return flat([tf.ensure_shape(*pair) for pair in zip(tensors, shapes, strict=True)], training=False)
 
-    graph = tf.function(step, input_signature=[tf.TensorSpec(None, values.dtype) for values in inputs])
-    parts = []
-    for start in range(0, len(inputs[0]), BATCH):
-        outputs = graph(*(tf.constant(values[start : start + BATCH]) for values in inputs))
-        parts.append([np.asarray(tensor) for tensor in outputs])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    compute = tf.function(step, input_signature=[tf.TensorSpec(None, dtype) for _ in shapes])
+    size = max(1, min(BATCH, ELEMENTS // max(math.prod(op.shape) for op in graph.ops)))
+    for start in range(0, len(codes), size):
+        batch = slice(start, start + size)
+        yield batch, [np.asarray(tensor) for tensor in compute(*inputs(batch))]
 
 
 class _Flat(keras.layers.Layer):  # type: ignore[misc]

@@ -147,14 +147,17 @@ def inputs_digest(graph: IntGraph, port: PortInputs, adversarial: int) -> str:
 
 
 def codes_digest(codes: Codes) -> str:
-    """Return the SHA-256 of the shape and the codes of some inputs."""
-    return digest(codes.shape, hashlib.sha256(np.ascontiguousarray(codes, np.int64).tobytes()).hexdigest())
+    """Return the SHA-256 of the shape and the codes of some inputs, whatever type holds them."""
+    content = hashlib.sha256()
+    for sample in codes:
+        content.update(sample.astype(np.int64).tobytes())
+    return digest(codes.shape, content.hexdigest())
 
 
 def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversarial: int) -> None:
     """Write input codes, and so many adversarial ones, to the run directory."""
     arrays: dict[str, NDArray[Any]] = {
-        "codes": np.ascontiguousarray(port.codes, np.int64),
+        "codes": port.codes,
         "adversarial": adversarial_inputs(graph, adversarial),
         "labels": np.zeros(0, np.int64) if port.labels is None else port.labels,
         "source": np.array(port.source),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import zoo
 from nets import Net, first, s, u
 
-from flow.data.adversarial import POOL, SEED, _edge_distances, adversarial_inputs, corner_inputs
+from flow.data import adversarial
+from flow.data.adversarial import GENERATIONS, POOL, SEED, _aims, _edge_distances, adversarial_inputs, corner_inputs
 from flow.ir import reference
 from flow.ir.graph import IntGraph, Lookup, MatMul, Op
 from flow.ir.intervals import accumulation
 from flow.ir.passes import lower
+from flow.results import SimResult
 
 COUNT = 256
 ROWS = [
@@ -46,7 +50,7 @@ def test_count_range_and_repetition(name: str, count: int) -> None:
     graph = lower(zoo.row(name))
     codes = adversarial_inputs(graph, count)
     low, high = graph.port_limits()
-    assert codes.shape == (count, *graph.port_shape) and codes.dtype == np.int64
+    assert codes.shape == (count, *graph.port_shape) and codes.dtype == np.int16
     assert (low <= codes).all() and (codes <= high).all()
     assert codes.min() == low.min() and codes.max() == high.max()
     assert np.array_equal(codes, adversarial_inputs(lower(zoo.row(name)), count))
@@ -111,7 +115,9 @@ def test_no_edge_of_any_op_is_farther_than_from_as_many_random_inputs(name: str)
     graph, count = lower(zoo.row(name)), 2048
     low, high = graph.port_limits()
     random = np.random.default_rng(0).integers(low, high, (count, *low.shape), endpoint=True)
-    ours, theirs = (_edge_distances(graph, codes).min(axis=0) for codes in (adversarial_inputs(graph, count), random))
+    aims = _aims(graph, corner_inputs(graph), count)
+    sides = (adversarial_inputs(graph, count), random)
+    ours, theirs = (_edge_distances(graph, codes, aims).min(axis=0) for codes in sides)
     assert (ours <= theirs).all()
     assert name not in SEARCHED or (ours < theirs).any()
 
@@ -124,3 +130,44 @@ def test_both_sides_of_each_step_of_a_table_occur() -> None:
     seen = set(reference.run(graph, adversarial_inputs(graph, 2048)).codes[op.inputs[0]].reshape(-1).tolist())
     reached = [start for start in op.starts.tolist()[1:] if min(seen) < start <= max(seen)]
     assert reached and {each for start in reached for each in (start, start - 1)} <= seen
+
+
+def image_net(side: int, depth: int) -> IntGraph:
+    """Return convolutions of an image with 3 channels, the first with a stride of 4."""
+    net = Net((side, side, 3), u(8))
+    for number in range(depth):
+        channels = net.ops[-1].shape[-1]
+        net = net.conv(zoo.ints(3, 3, channels, 4), strides=(4, 4) if number == 0 else (1, 1), padding="same")
+        net = net.relu().requantize(u(4, -2))
+    return lower(net.graph())
+
+
+def peak_bytes(graph: IntGraph, count: int) -> int:
+    tracemalloc.start()
+    try:
+        adversarial_inputs(graph, count)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_grows_no_faster_than_the_input() -> None:
+    small, large = (peak_bytes(image_net(side, 1), 16) for side in (48, 96))
+    assert large < 4.5 * small
+    assert large < 64 << 20, "an identity matrix over the elements would have 5.7 GB"
+
+
+def test_the_work_is_that_of_some_times_the_inputs_whatever_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: list[int] = []
+
+    def counted(graph: IntGraph, codes: np.ndarray, *asked, **named) -> SimResult:
+        samples.append(len(codes))
+        return reference.run(graph, codes, *asked, **named)
+
+    monkeypatch.setattr(adversarial, "run", counted)
+    totals = []
+    for depth in (1, 6):
+        samples.clear()
+        adversarial_inputs(image_net(16, depth), 32)
+        totals.append(sum(samples))
+    assert totals[0] == totals[1] <= 32 * 2 * (GENERATIONS + 4)

@@ -331,6 +331,35 @@ def test_runs_stand_side_by_side() -> None:
     assert "measured on different inputs" in compare([other, variant(hardware=0.5, static=2)])
 
 
+def test_figures_of_different_sources_share_no_row_and_no_plot() -> None:
+    """Two models of estimation are both "static", and Yosys counts other cells for each family."""
+    hls, rtl = variant(hardware=0.97, static=100, yosys=50), variant(hardware=0.96, static=200, yosys=70)
+    static, yosys = rtl.document["resources"]
+    static["tool"], yosys["family"] = "flow model of rtl", "ecp5"
+    page = compare([hls, rtl])
+    plots = [given["aria-label"] for tag, given in Tree(page).tags if tag == "svg"]
+    assert plots == [
+        "accuracy of the hardware, % over LUTs, static estimate, flow static model: run 1: 100, 97.00 %",
+        "accuracy of the hardware, % over LUTs, Yosys, Yosys 0.70, xc7: run 1: 50, 97.00 %",
+        "accuracy of the hardware, % over LUTs, static estimate, flow model of rtl: run 2: 200, 96.00 %",
+        "accuracy of the hardware, % over LUTs, Yosys, Yosys 0.70, ecp5: run 2: 70, 96.00 %",
+    ]
+    rows = re.findall(r"<th scope=row>LUT</th>(.*?)</tr>", page.replace('"', ""))
+    assert [sum(number in row for number in (">100<", ">200<", ">50<", ">70<")) for row in rows] == [1, 1, 1, 1]
+
+
+def test_an_estimate_at_the_head_shows_its_error() -> None:
+    document = full()
+    static = next(entry for entry in document["resources"] if entry["source"] == "static")
+    document["resources"] = [static]
+    summary = render(Report(document)).partition('class="summary"')[2].partition("</dl>")[0]
+    assert "static estimate; its error is not known" in summary
+    errors = {"mean": 14.1, "p95": 40, "worst": 63, "median_ratio": 1.1, "modules": 200}
+    static["error"] = {"lut": errors, "ff": errors, "against": "Yosys"}
+    for page in (render(Report(document)), compare([Report(document)])):
+        assert "static estimate; off by 14.1 % in the mean, 63 % at worst" in page
+
+
 def test_runs_without_numbers_have_no_plot() -> None:
     page = compare([Report(stopped()), Report(stopped())])
     assert "<svg" not in page and "no run has both LUTs and an accuracy" in page

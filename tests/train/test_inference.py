@@ -387,7 +387,7 @@ def test_what_qkeras_itself_cannot_run_is_refused_by_name(tmp_path: Any) -> None
 
 def test_values_off_the_grid_are_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(sequential((4,), dense(3, "a")), tmp_path)
-    monkeypatch.setattr(inference, "_outputs", lambda *given: [np.full((len(given[-1][0]), 3), 1e-9)])
+    monkeypatch.setattr(inference, "_outputs", lambda *given: [(slice(None), [np.full(3, 1e-9)])])
     with pytest.raises(UnsupportedError, match="not on the grid"):
         compare(found, BYTE)
 

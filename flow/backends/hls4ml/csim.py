@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 
@@ -44,6 +45,8 @@ PROGRAM = Path(__file__).parent / "csim_main.cpp"
 PARAMETERS = "firmware/parameters.h"
 TRACE = re.compile(r"namespace nnet \{\nbool trace_enabled.*?\} // namespace nnet\n", re.DOTALL)
 INCLUDE = re.compile(r'#include ["<](?!weights/)[^">]+[">]\n')
+CODE_BYTES, FILES_BYTES = 8, 1 << 28
+"""A code takes so many bytes in the files of the simulation, and those of one process so many in all, about."""
 CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
 
 
@@ -114,33 +117,43 @@ def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimRes
     Raises:
         ToolFailedError: it crashed, complained, or wrote less than it should.
     """
-    started = time.perf_counter()
-    parts = [part for part in np.array_split(codes.astype(np.int64), os.cpu_count() or 1) if len(part)]
-    with tempfile.TemporaryDirectory(prefix="po2flow-csim-") as scratch:
-        commands = []
-        for number, part in enumerate(parts):
-            out = Path(scratch) / str(number)
-            out.mkdir()
-            part.tofile(out / "inputs.bin")
-            commands.append([str(program), str(out / "inputs.bin"), str(out)])
-        for said in run_all(commands, directory):
-            if said.strip():  # hls::stream prints a line when it is read empty, or dropped with words in it
-                raise ToolFailedError(f"csim of {graph.name} complained: {said.strip().splitlines()[0]}")
-        results: dict[str, Codes] = graph.split_port(codes)
-        for op in graph.ops:
-            if isinstance(op, Reshape):
-                results[op.name] = results[op.inputs[0]].reshape(len(codes), *op.shape)
-            elif not isinstance(op, Input):
-                chunks = [_read(Path(scratch) / str(i), op, len(part)) for i, part in enumerate(parts)]
-                results[op.name] = np.concatenate(chunks).astype(code_dtype(op.format))
+    started, cores = time.perf_counter(), os.cpu_count() or 1
+    results: dict[str, Codes] = graph.split_port(codes)
+    written = [op for op in graph.ops if not isinstance(op, Input | Reshape)]
+    results |= {op.name: np.empty((len(codes), *op.shape), code_dtype(op.format)) for op in written}
+    most = max(1, FILES_BYTES // (CODE_BYTES * sum(math.prod(op.shape) for op in (*graph.inputs, *written))))
+    ends = np.linspace(0, len(codes), max(cores, math.ceil(len(codes) / most)) + 1).astype(int).tolist()
+    parts = [slice(*pair) for pair in pairwise(ends) if pair[0] < pair[1]]
+    for first in range(0, len(parts), cores):
+        _run_parts(program, directory, graph, codes, parts[first : first + cores], results)
+    for op in graph.ops:
+        if isinstance(op, Reshape):
+            results[op.name] = results[op.inputs[0]].reshape(len(codes), *op.shape)
     return SimResult(level="csim", codes=results, arithmetic="ap_fixed", run_s=time.perf_counter() - started)
 
 
+def _run_parts(
+    program: Path, directory: Path, graph: IntGraph, codes: Codes, parts: Sequence[slice], results: Mapping[str, Codes]
+) -> None:
+    """Run parts of the samples side by side, and put the codes of ops that the program writes into `results`."""
+    with tempfile.TemporaryDirectory(prefix="po2flow-csim-") as scratch:
+        outs = [Path(scratch) / str(number) for number in range(len(parts))]
+        for out, part in zip(outs, parts, strict=True):
+            out.mkdir()
+            codes[part].astype(np.int64).tofile(out / "inputs.bin")
+        for said in run_all([[str(program), str(out / "inputs.bin"), str(out)] for out in outs], directory):
+            if said.strip():  # hls::stream prints a line when it is read empty, or dropped with words in it
+                raise ToolFailedError(f"csim of {graph.name} complained: {said.strip().splitlines()[0]}")
+        for op in graph.ops:
+            if not isinstance(op, Input | Reshape):
+                for out, part in zip(outs, parts, strict=True):
+                    results[op.name][part] = _read(out, op, part.stop - part.start)
+
+
 def _read(directory: Path, op: Op, samples: int) -> Codes:
-    assert not isinstance(op, Input)
     path = directory / f"{op.name}.bin"
     codes = np.fromfile(path, np.int64) if path.exists() else np.zeros(0, np.int64)
-    expected = samples * int(np.prod(op.shape))
+    expected = samples * math.prod(op.shape)
     if codes.size != expected:
         raise ToolFailedError(f"csim wrote {codes.size} codes of op '{op.name}', not {expected}")
     return codes.reshape(samples, *op.shape)

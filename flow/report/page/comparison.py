@@ -8,7 +8,7 @@ from typing import Any
 from flow.report.page.charts import Point, scatter
 from flow.report.page.html import Html, absent, element, items, number, page, percent, scroll
 from flow.report.record import Report
-from flow.report.words import COLUMNS, source_words, verdict_words
+from flow.report.words import COLUMNS, error_of, error_words, source_of, source_words, verdict_words
 
 Cell = Callable[[Any], str | None]
 
@@ -85,25 +85,38 @@ def _group(title: str, documents: Sequence[Any], rows: Sequence[tuple[str, Cell]
     return element("tbody", head, *lines)
 
 
-def _by_source(documents: Sequence[Any], field: str) -> Iterator[list[Any]]:
-    """Yield, for each source, what it says of each run; an empty entry where it says nothing."""
-    said = [{entry["source"]: entry for entry in reversed(document.get(field) or [])} for document in documents]
-    for source in dict.fromkeys(entry["source"] for document in documents for entry in document.get(field) or []):
-        yield [entries.get(source, {"source": source}) for entries in said]
+def _by_source(documents: Sequence[Any], field: str) -> Iterator[tuple[str, list[Any]]]:
+    """Yield, for each source, its name and what it says of each run; an empty entry where it says nothing.
+
+    One tool that was asked for two families, or two tools of one kind, are two sources, and named so.
+    """
+    said = [{source_of(entry): entry for entry in document.get(field) or []} for document in documents]
+    sources = list(dict.fromkeys(source for entries in said for source in entries))
+    kinds = [kind for kind, *_ in sources]
+    for kind, *others in sources:
+        name = source_words({"source": kind})
+        if kinds.count(kind) > 1:
+            name = ", ".join(filter(None, (name, *others)))
+        yield name, [entries.get((kind, *others), {"source": kind}) for entries in said]
 
 
 def _source_groups(documents: Sequence[Any]) -> list[Html]:
     """Return a group of rows for each source of resources or energy: figures of two sources never share a row."""
     groups = []
-    for entries in _by_source(documents, "resources"):
-        rows = [("said by", _cell("tool")), *((words, _cell(key)) for key, words in COLUMNS.items())]
-        rows += [("reached clock, ns", _cell("estimated_clock_period_ns"))]
+    for name, entries in _by_source(documents, "resources"):
+        rows = [("said by", _cell("tool")), ("family", _cell("family"))]
+        rows += [(words, _cell(key)) for key, words in COLUMNS.items()]
+        rows += [("reached clock, ns", _cell("estimated_clock_period_ns")), ("error", _error)]
         known = [(words, cell) for words, cell in rows if any(cell(entry) is not None for entry in entries)]
-        groups.append(_group(f"Resources: {source_words(entries[0])}", entries, known))
-    for entries in _by_source(documents, "energy"):
+        groups.append(_group(f"Resources: {name}", entries, known))
+    for name, entries in _by_source(documents, "energy"):
         rows = [("unit", _cell("unit")), ("per inference", _cell("per_inference"))]
-        groups.append(_group(f"Energy: {source_words(entries[0])}", entries, rows))
+        groups.append(_group(f"Energy: {name}", entries, rows))
     return groups
+
+
+def _error(entry: Any) -> str | None:
+    return error_words(entry["error"]) if entry.get("error") else None
 
 
 def _cell(key: str) -> Cell:
@@ -117,17 +130,20 @@ def _cell(key: str) -> Cell:
 def _plots(documents: Sequence[Any]) -> Html:
     """Return accuracy of the hardware against LUTs, a plot for each source of LUTs."""
     shown = []
-    for entries in _by_source(documents, "resources"):
+    for words, entries in _by_source(documents, "resources"):
         points = [
             Point(str(place), entry["lut"], document["accuracy"]["hardware"])
             for place, (document, entry) in enumerate(zip(documents, entries, strict=True), 1)
             if entry.get("lut") is not None and document["accuracy"]["hardware"] is not None
         ]
         if points:
-            words = source_words(entries[0])
             left = [str(place) for place in range(1, len(documents) + 1) if str(place) not in {p.name for p in points}]
             without = f"; not measured in {', '.join(left)}" if left else ""
-            caption = element("figcaption", element("b", words), f": each run by its number in the table{without}")
+            off = dict.fromkeys(
+                filter(None, (error_of(entry, "lut") for entry in entries if entry.get("lut") is not None))
+            )
+            name = element("b", "; ".join((words, *off)))
+            caption = element("figcaption", name, f": each run by its number in the table{without}")
             picture = scatter(points, f"LUTs, {words}", "accuracy of the hardware, %")
             shown.append(element("figure", caption, scroll(f"Accuracy against LUTs, {words}", picture)))
     if not shown:

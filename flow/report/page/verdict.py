@@ -101,8 +101,13 @@ def _preferred(document: Mapping[str, Any], key: str) -> Mapping[str, Any] | Non
     return max(known, key=lambda entry: order.index(entry["source"]) if entry["source"] in order else -1, default=None)
 
 
+def _said_by(entry: Mapping[str, Any] | None, key: str) -> str:
+    """Return the source of a number, and how far it may be off."""
+    return "" if entry is None else "; ".join(filter(None, (words.source_words(entry), words.error_of(entry, key))))
+
+
 def summary(report: Report) -> Html:
-    """Return the numbers that are asked for first, each with its source."""
+    """Return the numbers that are asked for first, each with its source, an estimate with its error."""
     document = report.document
     accuracy = document["accuracy"]
     lut, latency = _preferred(document, "lut"), _preferred(document, "latency_cycles")
@@ -111,8 +116,12 @@ def summary(report: Report) -> Html:
     cells = [
         ("accuracy of the hardware", percent(accuracy["hardware"]), labelled),
         ("zero weights", percent(document["sparsity"], 1), f"{weights:,} weights"),
-        ("LUTs", number(lut["lut"] if lut else None), words.source_words(lut)),
-        ("latency", number(latency["latency_cycles"] if latency else None, "cycles"), words.source_words(latency)),
+        ("LUTs", number(lut["lut"] if lut else None), _said_by(lut, "lut")),
+        (
+            "latency",
+            number(latency["latency_cycles"] if latency else None, "cycles"),
+            _said_by(latency, "latency_cycles"),
+        ),
     ]
     return element(
         "dl",
