@@ -16,13 +16,15 @@ from flow import options
 from flow.commands import WEIGHTS_FILE
 from flow.errors import FlowError, PreflightError, SpecError, ToolFailedError
 from flow.ir.names import printable
+from flow.toolchain import ending_in_order
 
 if TYPE_CHECKING:
     from flow.report.record import Report
 
 INTERRUPTED = 130
 EPILOG = """\
-exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old, 4 a tool failed
+exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old, 4 a tool failed,
+130 interrupted
 """
 
 
@@ -31,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        code = int(arguments.run(arguments))
+        with ending_in_order():
+            code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
     except FlowError as error:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from flow.errors import OutputError
+from flow.files import filling, naming
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,21 +59,14 @@ def write(project: Project, directory: Path) -> None:
     Raises:
         OutputError: the directory cannot be written, or the disk is full.
     """
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".writing-") as scratch:
-            new = Path(scratch) / "new"
-            for path, content in project.files.items():
+    with filling(directory) as new:
+        for path, content in project.files.items():
+            with naming(directory / path):
                 target = new / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
                 if content.startswith(b"#!"):
                     target.chmod(0o755)
-            if directory.exists():
-                os.replace(directory, Path(scratch) / "old")
-            os.replace(new, directory)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
 
 
 @dataclass(frozen=True, slots=True)

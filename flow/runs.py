@@ -11,36 +11,45 @@
         qkeras.npz          software inference on those inputs
         report.json, report.md, report.html, counterexample.npz
 
-A stage is done when its key stands in the manifest, and its key is written after its files are whole; so an
-interrupted run goes on where it stopped, and a changed input or a file that was damaged since makes its stage run
-again.
+A stage is done when its key stands in the manifest. It is written after its files are whole, together with the digests
+of the bytes that went into them; so an interrupted run goes on where it stopped, and a changed input or a file that was
+damaged since makes its stage run again. One process at a time builds or compares a run (`flow.files.locked`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-import tempfile
-from collections.abc import Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import InputError, OutputError
+from flow.errors import InputError
+from flow.files import BESIDE, Written, holder, locked, writing
 
 MANIFEST = "manifest.json"
+LEFTOVERS = (*(f"{place}/{BESIDE}*" for place in ("*", "model/*")), "csim/*/tmp*", "rtlsim/*/tmp*")
+"""Scratch files of killed processes below a run directory; the last two are what compilations left until now."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """A run directory on disk."""
+    """A run directory on disk.
+
+    Attributes:
+        path: where it is.
+        written: file -> SHA-256 of the bytes that were written to it through this value.
+    """
 
     path: Path
+    written: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; empty if there is none yet or it is damaged, which makes every stage run again."""
@@ -53,36 +62,79 @@ class RunDirectory:
         )
         return data if whole else {}
 
-    def is_done(self, stage: str, key: str, *files: str) -> bool:
-        """Say whether a stage was finished with this key, and its files are as it left them."""
-        return self.manifest().get("stages", {}).get(stage) == key and self.is_intact(*files)
+    def is_done(self, stage: str, key: str) -> bool:
+        """Say whether a stage was finished with this key; whether its files are as it left them, `read` says."""
+        return bool(self.manifest().get("stages", {}).get(stage) == key)
 
     def mark_done(self, stage: str, key: str, *files: str) -> None:
-        self.describe({"stages": {**self.manifest().get("stages", {}), stage: key}})
-        self.record(*files)
+        """Record a stage, and files that it wrote: key and digests appear together."""
+        manifest = self.manifest()
+        digests = {name: self.written[name] for name in files}
+        stages, recorded = {**manifest.get("stages", {}), stage: key}, {**manifest.get("files", {}), **digests}
+        self.describe({"stages": stages, "files": recorded})
 
-    def is_intact(self, *files: str) -> bool:
-        """Say whether files are as they were when they were recorded."""
-        recorded = self.manifest().get("files", {})
-        paths = {name: self.path / name for name in files}
-        return all(path.is_file() and recorded.get(name) == digest_file(path) for name, path in paths.items())
+    def read(self, name: str) -> bytes:
+        """Return the content of a file, as it was when it was recorded.
+
+        Raises:
+            InputError: it is missing, or was changed.
+        """
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError:
+            content = None
+        if content is None or self.manifest().get("files", {}).get(name) != hashlib.sha256(content).hexdigest():
+            remedy = "run 'flow build' again"
+            if held := holder(self.path):
+                remedy = f"{held} writes there, wait for its end"
+            raise InputError(f"{name} is missing or was changed", file=self.path, remedy=remedy)
+        return content
 
     def record(self, *files: str) -> None:
-        """Put the digests of files into the manifest."""
-        digests = {name: digest_file(self.path / name) for name in files}
-        self.describe({"files": {**self.manifest().get("files", {}), **digests}})
+        """Put the digests of files that were written into the manifest."""
+        self.describe({"files": {**self.manifest().get("files", {}), **{name: self.written[name] for name in files}}})
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add facts to the manifest."""
         self.write_json(MANIFEST, {**self.manifest(), **facts})
 
-    def write_json(self, name: str, data: Any) -> None:
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Written]:
+        """Open a file that appears whole or not at all; the digest of its bytes is kept for `mark_done`."""
         with writing(self.path / name) as file:
-            file.write((json.dumps(data, indent=1) + "\n").encode())
+            yield file
+        self.written[name] = file.digest()
+
+    def write_json(self, name: str, data: Any) -> None:
+        self.write_text(name, json.dumps(data, indent=1) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        with writing(self.path / name) as file:
+        with self.writing(name) as file:
             file.write(text.encode())
+
+    def write_npz(self, name: str, arrays: Mapping[str, NDArray[Any]], *, compress: bool = False) -> None:
+        with self.writing(name) as file:
+            _save(file, arrays, compress)
+
+    def read_npz(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of an `.npz` file, as it was when it was recorded.
+
+        Raises:
+            InputError: it is missing, or was changed.
+        """
+        with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run against every other build and comparison; one that cannot be written needs no lock.
+
+        Raises:
+            OutputError: it cannot be locked.
+        """
+        read_only = self.path.is_dir() and not os.access(self.path, os.W_OK)
+        with nullcontext() if read_only else locked(self.path, *LEFTOVERS):
+            yield
 
 
 def open_run(path: Path) -> RunDirectory:
@@ -96,40 +148,22 @@ def open_run(path: Path) -> RunDirectory:
         remedy = "'flow build' prints where it put one"
         raise InputError(f"not a run directory (no readable {MANIFEST})", file=path, remedy=remedy)
     if "emit" not in run.manifest().get("stages", {}):
+        if held := holder(path):
+            raise InputError("its project is not written yet", file=path, remedy=f"{held} builds it, wait for its end")
         what = "this build was interrupted before its project was written"
         raise InputError(what, file=path, remedy="run 'flow build' again")
     return run
 
 
-@contextmanager
-def writing(path: Path) -> Any:
-    """Open a file that appears whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written, or the disk is full.
-    """
-    scratch = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as file:
-            scratch = file.name
-            opened: BinaryIO = file.file  # type: ignore[assignment]
-            yield opened
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-        scratch = None
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from error
-    finally:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
-
-
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bool = False) -> None:
     """Write arrays as an `.npz` file that appears whole or not at all."""
-    save: Any = np.savez_compressed if compress else np.savez
     with writing(path) as file:
-        save(file, **arrays)
+        _save(file, arrays, compress)
+
+
+def _save(file: Written, arrays: Mapping[str, NDArray[Any]], compress: bool) -> None:
+    save: Any = np.savez_compressed if compress else np.savez
+    save(file, **arrays)
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -154,16 +188,18 @@ def keep(path: Path, key: str, result: Any) -> None:
         OutputError: it cannot be written.
     """
     with writing(path) as file:
-        file.write((json.dumps({"key": key, "result": result}, indent=1) + "\n").encode())
+        document = {"key": key, "digest": digest(result), "result": result}
+        file.write((json.dumps(document, indent=1) + "\n").encode())
 
 
 def read_kept(path: Path, key: str) -> Any:
     """Return what `keep` left in a file under this key; None if there is none, another, or it is damaged."""
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError):
+        result = data["result"]
+        return result if (data["key"], data["digest"]) == (key, digest(result)) else None
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    return data.get("result") if isinstance(data, dict) and data.get("key") == key else None
 
 
 def digest(*parts: Any) -> str:
@@ -175,8 +211,13 @@ def digest_file(path: Path) -> str:
     """Return the SHA-256 of a file, or of all files under a directory with their names."""
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    files = sorted(item for item in path.rglob("*") if item.is_file())
-    return digest([[item.relative_to(path).as_posix(), digest_file(item)] for item in files])
+    files = (item for item in path.rglob("*") if item.is_file())
+    return digest_tree({item.relative_to(path).as_posix(): digest_file(item) for item in files})
+
+
+def digest_tree(files: Mapping[str, str]) -> str:
+    """Return the SHA-256 of all files under a directory, given that of each by its name below it."""
+    return digest([[name, files[name]] for name in sorted(files, key=lambda name: name.split("/"))])
 
 
 def digest_code(package: str) -> str:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from flow.data.inputs import Samples, read_samples
-from flow.errors import DataError, InputError, ModelFileError, OutputError, SpecError, ToolMissingError
+from flow.errors import DataError, InputError, ModelFileError, SpecError, ToolMissingError
+from flow.files import writing
 from flow.frontend.base import Frontend, Inference, front_end, taker
-from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TrainedModel, load_trained, save_trained
+from flow.frontend.trained import (
+    FLOAT_DIR,
+    TRAINED_JSON,
+    TRAINED_NPZ,
+    TrainedModel,
+    load_trained,
+    save_trained,
+    trained_from,
+)
 from flow.ir.graph import IntGraph
-from flow.runs import digest, digest_code, digest_file, read_npz, write_npz
+from flow.runs import RunDirectory, digest, digest_code, digest_file, read_npz, write_npz
 from flow.train.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
+
+READ = "read"
+"""The only stage of what is kept of a Keras file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,36 +123,38 @@ def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path)
             raise ModelFileError("no such file", file=path)
     contents = [digest_file(path) for path in (model, weights) if path is not None]
     code = [digest_code(room) for room in reader.code]  # another version may read it otherwise
-    kept = cache / digest(model.name, contents, code)[:16]
-    if (kept / TRAINED_JSON).exists():
-        try:
-            return load_trained(kept)
-        except ModelFileError:
-            pass  # an interrupted write: read the model again
+    key = digest(model.name, contents, code)
+    kept = RunDirectory(cache / key[:16])
+    if kept.is_done(READ, key):
+        with suppress(InputError):  # damaged: it is read again
+            return trained_from(kept.read(TRAINED_JSON), kept.read(TRAINED_NPZ), kept.path)
     trained = reader.read_file(model, weights)
-    try:
-        save_trained(trained, kept)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=kept) from error
+    kept.written.update(save_trained(trained, kept.path))
+    kept.mark_done(READ, key, TRAINED_JSON, TRAINED_NPZ)
     return trained
 
 
-def keep(source: Source, directory: Path) -> None:
+def keep(source: Source, directory: Path) -> dict[str, str]:
     """Write what software inference needs of a model, without the inputs kept with it.
+
+    Returns:
+        File below the directory -> SHA-256 of what was written to it.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    try:
-        shutil.rmtree(directory, ignore_errors=True)
-        bare = replace(source.trained, verification_inputs=None, verification_labels=None, calibration_inputs=None)
-        save_trained(bare, directory)
-        for role, path in (("keras", source.keras_file), ("weights", source.weights)):
-            if path is not None:
-                (directory / role).mkdir()
-                (shutil.copytree if path.is_dir() else shutil.copyfile)(path, directory / role / path.name)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=directory) from error
+    shutil.rmtree(directory, ignore_errors=True)
+    bare = replace(source.trained, verification_inputs=None, verification_labels=None, calibration_inputs=None)
+    files = save_trained(bare, directory)
+    for role, path in (("keras", source.keras_file), ("weights", source.weights)):
+        if path is not None:
+            for item in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if item.is_file():
+                    name = (Path(role) / path.name / item.relative_to(path)).as_posix()
+                    with item.open("rb") as original, writing(directory / name) as copy:
+                        shutil.copyfileobj(original, copy)
+                    files[name] = copy.digest()
+    return files
 
 
 def kept(directory: Path) -> Source:

@@ -8,12 +8,20 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, STDOUT
+from subprocess import DEVNULL, STDOUT
+from typing import IO, TypeVar
 
-from flow.errors import ToolFailedError, ToolMissingError
+from flow.errors import FlowError, ToolFailedError, ToolMissingError
+from flow.files import naming
+
+SHORTEST_S, LONGEST_S = 0.0005, 0.02
+"""Pauses between two looks at programs that run: at first, and after some time."""
+PATIENCE_S = 2.0
+"""How long a program that is told to end may take for it."""
 
 INSTALL = {
     "g++": "install a C++ compiler (Debian: apt-get install g++)",
@@ -48,22 +56,21 @@ def run_tool(command: Sequence[str], directory: Path, timeout_s: float | None = 
         ToolFailedError: it could not start, took too long, or its exit status was not 0; the message ends with the
             last lines it printed.
     """
-    try:
-        done = subprocess.run(
-            command, cwd=directory, timeout=timeout_s, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, errors="replace"
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ToolFailedError(f"{command[0]} took longer than {timeout_s} s in {directory}") from error
-    except OSError as error:
-        raise ToolFailedError(f"{command[0]} could not be started: {error}") from error
-    if done.returncode != 0:
-        raise _failure(command, done.returncode, directory, done.stdout)
-    return done.stdout
+    said: list[str] = []
+    _run({0: command}, directory, timeout_s, lambda _, text: said.append(text))
+    return said[0]
 
 
-def _failure(command: Sequence[str], status: int, directory: Path, said: str) -> ToolFailedError:
-    tail = "\n".join(said.strip().splitlines()[-15:])
-    return ToolFailedError(f"{Path(command[0]).name} failed with status {status} in {directory}:\n{tail}")
+def tool_version(program: str, line: int = 0) -> str:
+    """Return a line of what a program says of its version.
+
+    Raises:
+        ToolFailedError: it cannot be run, or says nothing.
+    """
+    lines = run_tool([program, "--version"], Path.cwd()).strip().splitlines()
+    if not lines:
+        raise ToolFailedError("says nothing when it is asked for its version", file=program)
+    return lines[line]
 
 
 def run_all(commands: Sequence[Sequence[str]], directory: Path) -> list[str]:
@@ -72,56 +79,133 @@ def run_all(commands: Sequence[Sequence[str]], directory: Path) -> list[str]:
     Raises:
         ToolFailedError: the first that failed.
     """
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda command: run_tool(command, directory), commands))
+    said: dict[int, str] = {}
+    _run(dict(enumerate(commands)), directory, None, said.__setitem__)
+    return [said[number] for number in range(len(commands))]
 
 
 def run_pool(
-    commands: Mapping[str, Sequence[str]], directory: Path, timeout_s: float, finished: Callable[[str], None]
+    commands: Mapping[str, Sequence[str]],
+    directory: Path,
+    timeout_s: float | None,
+    finished: Callable[[str], object],
+    waiting: Callable[[], object] = lambda: None,
 ) -> None:
     """Run long programs side by side, in order, as many at a time as there are processors.
-
-    What still runs is killed with its own children when one fails, `finished` raises, or this process is interrupted.
 
     Args:
         commands: name -> command.
         directory: where they run.
-        timeout_s: how long one of them may take.
+        timeout_s: how long one of them may take; None for as long as it takes.
         finished: called with the name of each that ended well, as it ends.
+        waiting: called about once a second meanwhile.
 
     Raises:
         ToolFailedError: one could not start, took too long, or its exit status was not 0; the message begins with its
             name and ends with the last lines it printed.
     """
-    waiting, running = dict(commands), dict[str, tuple[subprocess.Popen[bytes], float]]()
-    with tempfile.TemporaryDirectory(prefix="po2flow-") as logs:
-        try:
-            while waiting or running:
-                while waiting and len(running) < (os.cpu_count() or 1):
-                    name = next(iter(waiting))
-                    running[name] = (_start(waiting.pop(name), directory, Path(logs) / name), time.monotonic())
-                for name, (process, started) in list(running.items()):
-                    if process.poll() is None and time.monotonic() - started > timeout_s:
-                        raise ToolFailedError(f"{commands[name][0]} took longer than {timeout_s} s", field=name)
-                    if process.poll() is not None:
-                        del running[name]
-                        if process.returncode != 0:
-                            said = (Path(logs) / name).read_text(errors="replace")
-                            raise _failure(commands[name], process.returncode, directory, said).at(field=name)
-                        finished(name)
-                time.sleep(0.02)
-        finally:
-            for process, _ in running.values():
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    _run(commands, directory, timeout_s, lambda name, said: finished(name), waiting)
 
 
-def _start(command: Sequence[str], directory: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a program as the first of a process group of its own."""
-    with log.open("wb") as output:
-        try:
-            return subprocess.Popen(
-                command, cwd=directory, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
-            )
-        except OSError as error:
-            raise ToolFailedError(f"{command[0]} could not be started: {error}") from error
+Name = TypeVar("Name", str, int)
+
+
+def _run(
+    commands: Mapping[Name, Sequence[str]],
+    directory: Path,
+    timeout_s: float | None,
+    finished: Callable[[Name, str], object],
+    waiting: Callable[[], object] = lambda: None,
+) -> None:
+    """Run programs side by side; `finished` gets the name of each that ended well, and what it printed.
+
+    What still runs is ended with its own children when one fails, `finished` raises, or this process is interrupted.
+    """
+    to_do, running, pause_s, told = dict(commands), dict[Name, _Running](), SHORTEST_S, time.monotonic()
+    try:
+        while to_do or running:
+            while to_do and len(running) < (os.cpu_count() or 1):
+                name = next(iter(to_do))
+                running[name] = _start(to_do.pop(name), directory)
+            ended = [name for name, program in running.items() if program.process.poll() is not None]
+            for name in ended:
+                program = running.pop(name)
+                if program.process.returncode != 0:
+                    raise _named(name, program.failure(directory))
+                finished(name, program.said())
+            for name, program in running.items():
+                if timeout_s is not None and time.monotonic() - program.started > timeout_s:
+                    what = f"{program.command[0]} took longer than {timeout_s} s in {directory}"
+                    raise _named(name, ToolFailedError(what))
+            pause_s = SHORTEST_S if ended else min(2 * pause_s, LONGEST_S)
+            time.sleep(0 if ended else pause_s)
+            if time.monotonic() - told > 1:
+                waiting()
+                told = time.monotonic()
+    finally:
+        _end(running.values())
+
+
+def _named(name: str | int, error: FlowError) -> FlowError:
+    return error.at(field=name) if isinstance(name, str) and name else error
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    command: Sequence[str]
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    started: float
+
+    def said(self) -> str:
+        with self.output as output:
+            output.seek(0)
+            return output.read().decode(errors="replace")
+
+    def failure(self, directory: Path) -> ToolFailedError:
+        tail = "\n".join(self.said().strip().splitlines()[-15:])
+        status = self.process.returncode
+        return ToolFailedError(f"{Path(self.command[0]).name} failed with status {status} in {directory}:\n{tail}")
+
+
+def _start(command: Sequence[str], directory: Path) -> _Running:
+    """Start a program as the first of a process group of its own, which a signal to ours does not reach."""
+    with naming(Path(tempfile.gettempdir())):
+        output = tempfile.TemporaryFile()  # noqa: SIM115  (without a name: nothing of it is ever left)
+    try:
+        process = subprocess.Popen(
+            command, cwd=directory, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
+        )
+    except OSError as error:
+        output.close()
+        raise ToolFailedError(f"{command[0]} could not be started: {error}") from error
+    return _Running(command, process, output, time.monotonic())
+
+
+def _end(programs: Collection[_Running]) -> None:
+    """End programs with what they started; those that start others in groups of their own get time to end these."""
+    for sign, patience_s in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, None)):
+        for program in programs:
+            with suppress(ProcessLookupError):
+                os.killpg(program.process.pid, sign)
+        for program in programs:
+            with suppress(subprocess.TimeoutExpired):
+                program.process.wait(patience_s)
+    for program in programs:
+        program.output.close()
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let the signals that end a process raise SystemExit: so what it started ends too, and its scratch files go."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    before = {number: signal.signal(number, end) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -16,7 +16,7 @@ import pytest
 from fixtures_cli import built_digits, copy_of_digits, flow, needs_compiler, refused, run_directories
 
 import flow as api
-from flow import runs, sources
+from flow import files, runs, sources
 from flow.backends.hls4ml import csim
 from flow.errors import InputError, ModelFileError, OutputError, SpecError, ToolMissingError
 from flow.frontend.base import front_end
@@ -281,7 +281,7 @@ def test_a_full_disk_is_one_line_and_the_next_build_is_whole(
 def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.RunDirectory(tmp_path)
     run.write_text("report.md", "whole")
-    with pytest.raises(OutputError, match="No space left"), runs.writing(tmp_path / "report.md") as file:
+    with pytest.raises(OutputError, match="No space left"), files.writing(tmp_path / "report.md") as file:
         file.write(b"ha")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert (tmp_path / "report.md").read_text() == "whole"
@@ -455,8 +455,8 @@ def test_the_api_gives_what_the_command_gives(tmp_path_factory: pytest.TempPathF
 # the lists of stages
 
 LISTS = {
-    "build": (BUILD, {"model", "asked", "options", "announce"}),
-    "quantize": (QUANTIZE, {"model", "asked", "options", "announce"}),
+    "build": (BUILD, {"model", "asked", "options", "announce", "held"}),
+    "quantize": (QUANTIZE, {"model", "asked", "options", "announce", "held"}),
     "compare": (COMPARE, {"run", "stored", "asked_levels", "asked_inputs"}),
 }
 

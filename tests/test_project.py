@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_the_old_project_whole(tmp_path: Path, monkeypatch: p
         return own(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OutputError, match=r"p: cannot be written \(No space left on device\)"):
+    with pytest.raises(OutputError, match=r"p/b\.bin: cannot be written \(No space left on device\)"):
         write(Project("top", {"a.txt": b"new", "b.bin": b"new"}), tmp_path / "p")
     assert read(tmp_path / "p", "top").digest() == old.digest()
     assert [path.name for path in tmp_path.iterdir()] == ["p"]

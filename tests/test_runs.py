@@ -1,16 +1,15 @@
-"""Run directories: files appear whole or not at all, and a stage counts as done only while its files are intact."""
+"""Run directories: a stage counts as done only while its files are as it wrote them."""
 
 from __future__ import annotations
 
 import json
-import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flow.errors import InputError, OutputError
-from flow.runs import RunDirectory, digest, digest_file, open_run, write_npz, writing
+from flow.errors import InputError
+from flow.runs import RunDirectory, digest, digest_file, keep, open_run, read_kept, write_npz
 
 
 def test_a_stage_is_done_for_its_key_alone(tmp_path: Path) -> None:
@@ -31,19 +30,57 @@ def test_a_stage_is_not_done_when_its_file_was_touched(tmp_path: Path, damage: s
     run = RunDirectory(tmp_path)
     run.write_text("out.txt", "whole")
     run.mark_done("stage", "key", "out.txt")
-    assert run.is_done("stage", "key", "out.txt")
+    assert run.is_done("stage", "key") and run.read("out.txt") == b"whole"
     if damage == "gone":
         (tmp_path / "out.txt").unlink()
     else:
         (tmp_path / "out.txt").write_text("wholE")
-    assert not run.is_done("stage", "key", "out.txt")
-    assert not run.is_intact("out.txt")
-    assert run.is_done("stage", "key"), "as far as its other files go"
+    with pytest.raises(InputError, match=r"out\.txt is missing or was changed; run 'flow build' again"):
+        run.read("out.txt")
 
 
-def test_a_file_that_was_never_recorded_is_not_intact(tmp_path: Path) -> None:
+def test_a_record_is_of_what_was_written_not_of_what_lies_there(tmp_path: Path) -> None:
+    """Somebody else writes the file before it is recorded: this run does not take it for its own."""
+    run, other = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    run.write_npz("inputs.npz", {"x": np.arange(3)})
+    other.write_npz("inputs.npz", {"x": np.arange(4)})
+    run.mark_done("inputs", "mine", "inputs.npz")
+    with pytest.raises(InputError, match="was changed"):
+        run.read("inputs.npz")
+    run.write_npz("inputs.npz", {"x": np.arange(3)})
+    assert run.read_npz("inputs.npz")["x"].tolist() == [0, 1, 2]
+
+
+def test_a_file_written_before_a_kill_does_not_pass_for_that_of_the_stage_before(tmp_path: Path) -> None:
+    """Key and digests appear together: until then the file is not what the old key says."""
+    run = RunDirectory(tmp_path)
+    run.write_text("out.txt", "of a")
+    run.mark_done("stage", "a", "out.txt")
+    run.write_text("out.txt", "of b")
+    assert run.is_done("stage", "a")
+    with pytest.raises(InputError, match="was changed"):
+        run.read("out.txt")
+    run.mark_done("stage", "b", "out.txt")
+    assert run.read("out.txt") == b"of b"
+
+
+def test_a_file_that_was_never_recorded_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "stray").write_text("")
-    assert not RunDirectory(tmp_path).is_intact("stray")
+    with pytest.raises(InputError, match="stray is missing or was changed"):
+        RunDirectory(tmp_path).read("stray")
+
+
+def test_what_is_kept_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "of.json"
+    keep(path, "key", {"lut": 3})
+    assert read_kept(path, "key") == {"lut": 3} and read_kept(path, "other") is None
+    whole = path.read_text()
+    for damaged in (whole.replace("3", "4"), whole[:-9], "", "[]", '{"key": "key", "result": {"lut": 3}}'):
+        path.write_text(damaged)
+        assert read_kept(path, "key") is None, damaged
+    path.unlink()
+    path.mkdir()
+    assert read_kept(path, "key") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"stages": 3}', '{"stages": {}, "files": []}', "\x00"])
@@ -64,33 +101,6 @@ def test_a_build_that_never_emitted_is_told_from_no_build(tmp_path: Path) -> Non
     RunDirectory(tmp_path).describe({"model": "m"})
     with pytest.raises(InputError, match="interrupted before its project was written"):
         open_run(tmp_path)
-
-
-def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
-    with writing(path) as file:
-        file.write(b"one")
-        assert not path.exists()
-    assert path.read_bytes() == b"one"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    for error in (KeyboardInterrupt, ValueError):
-        with pytest.raises(error), writing(path) as file:
-            file.write(b"two")
-            raise error
-    assert path.read_bytes() == b"one"
-    assert [each.name for each in path.parent.iterdir()] == ["file"]
-
-
-def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "below", Path("/proc/none/file")):
-        with pytest.raises(OutputError, match=str(path)), writing(path):
-            pass
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "full").write_text("")
-    with pytest.raises(OutputError, match="folder"), writing(tmp_path / "folder"):
-        pass
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_arrays_and_json_read_back(tmp_path: Path) -> None:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from flow import toolchain
 from flow.errors import ToolFailedError, ToolMissingError
-from flow.toolchain import INSTALL, find_tool, require_tool, run_all, run_pool, run_tool
+from flow.toolchain import (
+    INSTALL,
+    ending_in_order,
+    find_tool,
+    require_tool,
+    run_all,
+    run_pool,
+    run_tool,
+    tool_version,
+)
 
 
 @pytest.fixture
@@ -107,8 +121,73 @@ def test_a_pool_that_is_interrupted_leaves_nothing_running(
 
     with pytest.raises(error):
         run_pool({"slow": [slow], "quick": [quick]}, tmp_path, 60, interrupt)
-    status = Path(f"/proc/{int(alive.read_text())}/stat")
-    deadline = time.monotonic() + 5
-    while status.exists() and status.read_text().split()[2] != "Z" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not status.exists() or status.read_text().split()[2] == "Z"
+    assert ends(int(alive.read_text()))
+
+
+def ends(process: int) -> bool:
+    """Say whether a process ends within 5 seconds; one that nobody waits for stays as a zombie."""
+    status, deadline = Path(f"/proc/{process}/stat"), time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if status.read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.02)
+                continue
+        return True
+    return False
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from flow.toolchain import ending_in_order, run_all, run_pool, run_tool
+command = ["/bin/sh", "-c", f"/bin/sleep 60 & echo $! > {sys.argv[2]}; wait"]
+with ending_in_order():
+    here = Path.cwd()
+    {"one": lambda: run_tool(command, here), "all": lambda: run_all([command] * 9, here),
+     "pool": lambda: run_pool({"x": command}, here, None, print)}[sys.argv[1]]()
+"""
+
+
+@pytest.mark.parametrize("how", ["one", "all", "pool"])
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + 15)])
+def test_a_signal_to_this_process_alone_ends_what_it_started(
+    tmp_path: Path, how: str, sign: signal.Signals, status: int
+) -> None:
+    """As `kill` sends it, not a terminal, which tells all processes; nothing that was to come is started."""
+    alive = tmp_path / "alive"
+    command = [sys.executable, "-c", INTERRUPTED, how, str(alive)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not alive.exists() or not alive.read_text().strip():
+            time.sleep(0.02)
+        process.send_signal(sign)
+        assert process.wait(10) == status
+    assert ends(int(alive.read_text()))
+
+
+def test_a_program_that_does_not_listen_is_killed(fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "PATIENCE_S", 0.1)
+    deaf = fake("deaf", "trap '' TERM; while :; do :; done")
+    started = time.perf_counter()
+    with pytest.raises(ToolFailedError, match=r"deaf took longer than 0\.2 s in"):
+        run_tool([deaf], tmp_path, timeout_s=0.2)
+    assert time.perf_counter() - started < 10
+
+
+def test_the_version_of_a_program(fake) -> None:
+    assert tool_version(fake("talks", "echo; echo one; echo two")) == "one"
+    assert tool_version(fake("talks", "echo; echo one; echo two"), -1) == "two"
+    with pytest.raises(ToolFailedError, match="mute: says nothing when it is asked for its version"):
+        tool_version(fake("mute", "exit 0"))
+
+
+def test_a_signal_that_was_ignored_before_is_ignored_still() -> None:
+    """As under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_in_order():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            with pytest.raises(SystemExit, match="143"):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -19,6 +19,7 @@ In the npz, verification and calibration inputs are float32 as they are, or uint
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import ModelFileError
+from flow.files import writing
 from flow.findings import Hit
 from flow.frontend.base import read
 
@@ -101,8 +103,12 @@ class TrainedModel:
         return sha.hexdigest()
 
 
-def save_trained(model: TrainedModel, directory: Path) -> None:
-    """Write `trained.json` and `trained.npz` into a directory."""
+def save_trained(model: TrainedModel, directory: Path) -> dict[str, str]:
+    """Write `trained.json` and `trained.npz` into a directory; return the SHA-256 of both by their names.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     document = {
         "name": model.name,
         "frontend": model.frontend,
@@ -121,10 +127,12 @@ def save_trained(model: TrainedModel, directory: Path) -> None:
         "calibration/inputs": _packed(model.calibration_inputs),
     }
     arrays |= {key: array for key, array in samples.items() if array is not None}
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / TRAINED_JSON).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    with (directory / TRAINED_NPZ).open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    with writing(directory / TRAINED_NPZ) as npz:
+        np.savez_compressed(npz, **arrays)  # type: ignore[arg-type]
+    document["npz_sha256"] = npz.digest()
+    with writing(directory / TRAINED_JSON) as file:
+        file.write((json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+    return {TRAINED_NPZ: npz.digest(), TRAINED_JSON: file.digest()}
 
 
 def load_trained(directory: Path) -> TrainedModel:
@@ -134,8 +142,23 @@ def load_trained(directory: Path) -> TrainedModel:
         ModelFileError: a file is missing or damaged.
     """
     try:
-        document = json.loads((directory / TRAINED_JSON).read_text())
-        with (directory / TRAINED_NPZ).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        text, packed = (directory / TRAINED_JSON).read_bytes(), (directory / TRAINED_NPZ).read_bytes()
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    return trained_from(text, packed, directory)
+
+
+def trained_from(text: bytes, packed: bytes, directory: Path) -> TrainedModel:
+    """Return the model of a `trained.json` and a `trained.npz`.
+
+    Raises:
+        ModelFileError: one is damaged, or they were not written together.
+    """
+    try:
+        document = json.loads(text)
+        if document.get("npz_sha256") not in (None, hashlib.sha256(packed).hexdigest()):
+            raise ValueError(f"{TRAINED_NPZ} and {TRAINED_JSON} were not written together")
+        with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         weights: dict[str, dict[str, NDArray[np.float32]]] = {}
         for path, array in arrays.items():
@@ -158,8 +181,12 @@ def load_trained(directory: Path) -> TrainedModel:
             provenance=document["provenance"],
         )
     except Exception as error:  # a damaged file fails in many ways: zip, JSON, keys, types
-        remedy = "run 'flow train' again"
-        raise ModelFileError(f"not a readable trained model ({error})", file=directory, remedy=remedy) from error
+        raise _unreadable(directory, error) from error
+
+
+def _unreadable(directory: Path, error: Exception) -> ModelFileError:
+    remedy = "run 'flow train' again"
+    return ModelFileError(f"not a readable trained model ({error})", file=directory, remedy=remedy)
 
 
 def _packed(inputs: NDArray[np.float32] | None) -> NDArray[Any] | None:
@@ -188,5 +215,4 @@ def load_metrics(directory: Path) -> dict[str, float]:
         names = ("float", "qkeras", "sparsity", "reconstruction_mse")
         return {name: float(metrics[name]) for name in names if name in metrics}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "run 'flow train' again"
-        raise ModelFileError(f"not a readable trained model ({error})", file=directory, remedy=remedy) from error
+        raise _unreadable(directory, error) from error

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from flow.backends.functions import functions
-from flow.errors import InputError
+from flow.files import writing
 from flow.findings import Finding
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
 from flow.pipeline.models import extract_model, model_to_check
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce, Plan
-from flow.pipeline.reporting import PAGE, REPORT
+from flow.pipeline.reporting import PAGE, read_report
 from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, STOPPED, WANTED
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
 from flow.report.record import Report
 from flow.report.since import with_changes
-from flow.runs import RunDirectory, open_run, writing
+from flow.runs import RunDirectory, open_run
 from flow.target import Target
 from flow.verification.levels import project_changes
 from flow.verification.preflight import check as preflight
@@ -71,8 +72,9 @@ def build(
     target, options = target or Target(), options or BuildOptions()
     given = {"model": Path(model), "asked": target, "options": options, "announce": announce}
     given |= STOPPED.get(options.until, {})
-    plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, given, announce)
-    made = [plan[name] for name in WANTED[options.until]]
+    with ExitStack() as held:
+        plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, {**given, "held": held}, announce)
+        made = [plan[name] for name in WANTED[options.until]]
     report: Report = made[-1]
     return report
 
@@ -122,8 +124,9 @@ def compare_run(
         InputError: `path` is no run directory, its build stopped before simulation, or `inputs` is not of its model.
         ToolMissingError: a level needs what is not installed.
     """
-    given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
-    report: Report = Plan(COMPARE, given, announce)["kept"]
+    with RunDirectory(path).held() if path.is_dir() else nullcontext():
+        given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
+        report: Report = Plan(COMPARE, given, announce)["kept"]
     return report
 
 
@@ -134,9 +137,7 @@ def load_report(path: Path) -> Report:
         InputError: it is none, or its report is missing or was changed.
     """
     run = open_run(path)
-    if not run.is_intact(REPORT):
-        raise InputError(f"{REPORT} is missing or was changed", file=path, remedy="run 'flow build' again")
-    return with_changes(Report.load(run.path), project_changes(run))
+    return with_changes(read_report(run), project_changes(run))
 
 
 def write_page(path: Path, report: Report) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from flow.errors import InputError
 from flow.runs import RunDirectory
 
 Announce = Callable[[str], None]
@@ -49,7 +50,8 @@ class Stage:
         announced: whether it is announced and timed.
         key: name of the value that says what its files were made of; empty if it is run in each build.
         files: which files of the run directory it leaves.
-        load: reads its value from those files, from the values that its parameters name.
+        load: reads its value from those files, from the values that its parameters name; raises InputError if they are
+            no longer as they were left, and then it is run again.
         recorded: (value, key) -> the key that is recorded; None for a value that is not to be found again.
     """
 
@@ -91,8 +93,10 @@ class Plan:
         key = self[stage.key] if stage.key else ""
         if stage.load is not None:
             run: RunDirectory = self["run"]
-            if run.is_done(stage.name, key, *stage.files):
-                return self._call(stage.load)()
+            if run.is_done(stage.name, key):
+                load = self._call(stage.load)
+                with suppress(InputError):
+                    return load()
         compute = self._call(stage.run)
         with self["clock"].stage(stage.name) if stage.name and stage.announced else nullcontext():
             value = compute()

@@ -8,7 +8,7 @@ from typing import Any
 
 from flow.backends.functions import Shown, Site, Tool, functions
 from flow.cost.energy import static_energy
-from flow.errors import OutputError, ToolMissingError, UnsupportedError
+from flow.errors import InputError, OutputError, ToolMissingError, UnsupportedError
 from flow.pipeline.models import Extracted
 from flow.pipeline.options import BuildOptions
 from flow.pipeline.plan import Clock
@@ -97,7 +97,11 @@ def assemble_report(
 
 def _found_since(run: RunDirectory) -> list[Any]:
     """Return what comparisons found since the last build."""
-    return Report.load(run.path).document["verdict"].get("found_since", []) if run.is_intact(REPORT) else []
+    try:
+        found: list[Any] = read_report(run).document["verdict"].get("found_since", [])
+    except InputError:  # there is no report yet, or it was changed
+        return []
+    return found
 
 
 def keep_comparison(run: RunDirectory, stored: Report, recompared: Report) -> Report:
@@ -154,9 +158,18 @@ def key_of_written(report: Report, key: str) -> str:
     return key if software or report.document["quantization"] else f"compared {compared}"
 
 
+def read_report(run: RunDirectory) -> Report:
+    """Return the report that lies in a run directory.
+
+    Raises:
+        InputError: it is missing, or was changed.
+    """
+    return Report.read(run.read(REPORT), run.path)
+
+
 def written_report(run: RunDirectory) -> Report:
     """Return the report that an earlier build wrote, with its page as this version draws it."""
-    report = Report.load(run.path)
+    report = read_report(run)
     run.write_text(PAGE, render(report))
     return report
 

@@ -1,14 +1,14 @@
 """The stages of a build and of a comparison, as two lists: reading them is reading what is done.
 
 Each row makes the value of its name from the values that its function's parameters name; `flow.pipeline.plan` runs
-them. What a build is given: `model`, `asked` (a Target), `options`, `announce`. What a comparison is given: `run`,
-`stored` (the report of the build), `asked_levels`, `asked_inputs`.
+them. What a build is given: `model`, `asked` (a Target), `options`, `announce`, `held`. What a comparison is
+given: `run`, `stored` (the report of the build), `asked_levels`, `asked_inputs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,6 @@ from flow.verification.levels import (
     open_level,
     project_changes,
     read_counterexample,
-    read_inputs,
     store_inputs,
     store_model,
     store_software,
@@ -103,12 +102,13 @@ def find_remarks(made: Extracted, lowered: IntGraph, target: Target) -> list[str
 
 
 def make_run(
-    model: str | Path, made: Extracted, lowered: IntGraph, target: Target, options: BuildOptions
+    model: str | Path, made: Extracted, lowered: IntGraph, target: Target, options: BuildOptions, held: ExitStack
 ) -> RunDirectory:
-    """Return the run directory of a graph and a target, with model and graph in it."""
+    """Return the run directory of a graph and a target, with model and graph in it, and hold it until `held` ends."""
     versions = {"po2flow": version("po2flow"), **_generator(target)}
     key = digest(lowered.digest(), target.to_json(), versions)
     run = RunDirectory(options.output / lowered.name / target.backend / key[:12])
+    held.enter_context(run.held())
     again = commands(model, target, options, trained_here=made.source.dataset is not None)
     facts = {
         "schema": 1,
@@ -160,8 +160,7 @@ def emit_project(run: RunDirectory, site: Site) -> Project:
 
 def make_inputs(run: RunDirectory, lowered: IntGraph, port: PortInputs, options: BuildOptions) -> Inputs:
     """Write the inputs of a run, with adversarial ones, and return them."""
-    store_inputs(run, lowered, port, options.adversarial)
-    return read_inputs(run)
+    return store_inputs(run, lowered, port, options.adversarial)
 
 
 # -- levels, checks and their comparison
@@ -340,7 +339,7 @@ BUILT = (
         run=lambda made, lowered: no_inputs(lowered) if made.samples is None else to_port(made.samples, lowered),
     ),
     Stage(makes="inputs_key", run=lambda lowered, port, options: inputs_digest(lowered, port, options.adversarial)),
-    Stage(makes="inputs", run=make_inputs, name="inputs", key="inputs_key", files=(INPUTS,), load=read_inputs),
+    Stage(makes="inputs", run=make_inputs, name="inputs", key="inputs_key", files=(INPUTS,), load=stored_inputs),
     Stage(makes="all_inputs", run=lambda: True),
     Stage(makes="reference", run=lambda site, codes: open_level(site, REFERENCE)(codes), name="reference"),
     Stage(makes="simulation", run=run_simulation),

@@ -60,13 +60,13 @@ class Report:
         return Report({**self.document, name: [*kept, *new.values()]})
 
     @classmethod
-    def load(cls, run_dir: Path) -> Report:
+    def read(cls, content: bytes, run_dir: Path) -> Report:
         """Read the `report.json` of a run directory.
 
         Raises:
-            OSError, ValueError: it is missing or damaged.
+            ValueError: it is of another schema.
         """
-        document = json.loads((run_dir / "report.json").read_text())
+        document = json.loads(content)
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ValueError(f"{run_dir}/report.json is not of schema {SCHEMA}")
         project = {**document["project"], "path": str(run_dir / "project")}

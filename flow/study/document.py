@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flow.cost.requantizers import CONSTANT, QUANTIZERS_JSON, RUNTIME, Costs, FpgaCost, Row, costs_to_json
-from flow.runs import writing
+from flow.files import writing
 from flow.study.circuits import ACC_BITS, CIRCUITS, OUT_BITS
 from flow.study.plot import Mark, plot
 

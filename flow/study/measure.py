@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +17,7 @@ from flow.backends.yosys.cells import FAMILIES, count
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, read_statistics, run_scripts, yosys_version
 from flow.cost.requantizers import RUNTIME, Costs, costs_from_json
 from flow.errors import EmitError, SpecError
+from flow.files import temporary
 from flow.runs import digest, keep, read_kept
 from flow.study.circuits import CIRCUITS, TOP, Circuit, verilog
 from flow.study.definitions import Codes
@@ -185,8 +185,7 @@ def _results(
     keys = {job.name: _key(job, library, accumulators) for job in jobs}
     found = {name: read_kept(cache / f"{name}.json", key) for name, key in keys.items()}
     waiting = [name for name in by_name if found[name] is None]
-    with tempfile.TemporaryDirectory(prefix="po2flow-study-") as scratch:
-        directory = Path(scratch)
+    with temporary() as directory:
         if library.path is not None:
             shutil.copyfile(library.path, directory / "cells.lib")
         for job in jobs:

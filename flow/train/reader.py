@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 import h5py
 
 from flow.errors import FlowError, ModelFileError, UnsupportedError, at
+from flow.files import temporary
 from flow.frontend.keras import LAYERS
 from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
 from flow.frontend.keras.topology import MAX_DEPTH, MODELS, as_keras_2, topology
@@ -267,8 +267,8 @@ def _load(config: Mapping[str, Any], weights: Path) -> Any:
     if not weights.is_file():  # the checkpoint of a SavedModel: several files of which this is the prefix
         model.load_weights(weights).assert_existing_objects_matched()
         return model
-    with tempfile.TemporaryDirectory() as scratch:
-        named = _named_for_keras(weights, Path(scratch), room)
+    with temporary() as scratch:
+        named = _named_for_keras(weights, scratch, room)
         _refuse_unusual_numbers(named, room)
         model.load_weights(named)
     return model

@@ -13,12 +13,10 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from flow.backends.functions import functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
 from flow.errors import InputError, ToolFailedError, ToolMissingError, UnsupportedError
+from flow.files import BESIDE, locked, temporary
 from flow.frontend.extraction import extract
 from flow.ir import reference
 from flow.ir.fixed import Codes
@@ -36,7 +35,7 @@ from flow.project import Project
 from flow.results import SimResult
 from flow.runs import RunDirectory
 from flow.target import Target
-from flow.toolchain import run_all
+from flow.toolchain import ending_in_order, run_pool
 from flow.train.random_models import Recipe, random_recipe, smaller
 from flow.verification.compare import mismatches
 
@@ -148,10 +147,10 @@ def _simulated(ready: Sequence[_Ready]) -> list[Outcome]:
         return []
     compile_together = functions(ready[0].target).compile_together
     assert compile_together is not None, f"{ready[0].target.backend} has no common compilation"
-    with tempfile.TemporaryDirectory(prefix="po2flow-fuzz-") as scratch:
+    with temporary() as scratch:
         try:
             projects, graphs = [each.project for each in ready], [each.graph for each in ready]
-            simulations = compile_together(projects, graphs, Path(scratch))
+            simulations = compile_together(projects, graphs, scratch)
         except ToolFailedError as error:
             if len(ready) == 1:
                 return [Outcome(name=ready[0].recipe.name, status=CRASHED, reason=str(error))]
@@ -258,13 +257,15 @@ def fuzz(models: int, seed: int, output: Path, progress: Callable[[int, int], No
     before, started = len(_missing(directory, seed, models)), time.perf_counter()
     workers = min(os.cpu_count() or 1, before)
     command, place = [sys.executable, "-m", "flow.verification.fuzz"], str(directory.resolve())
-    commands = [[*command, *map(str, (seed, models, number, workers)), place] for number in range(workers)]
-    with ThreadPoolExecutor(1) as pool:
-        work = pool.submit(run_all, commands, Path.cwd())
-        while not work.done():
-            wait([work], timeout=1)
-            progress(models - len(_missing(directory, seed, models)), models)
-    work.result()
+    commands = {
+        f"worker {number}": [*command, *map(str, (seed, models, number, workers)), place] for number in range(workers)
+    }
+
+    def tell(*ended: str) -> None:
+        progress(models - len(_missing(directory, seed, models)), models)
+
+    with locked(directory, f"findings/{BESIDE}*"):
+        run_pool(commands, Path.cwd(), None, tell, tell)
     outcomes = tuple(_read_outcome(_path(directory, seed, index)) for index in range(models))
     return Summary(outcomes, time.perf_counter() - started, before)
 
@@ -315,4 +316,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with ending_in_order():
+        sys.exit(main(sys.argv[1:]))

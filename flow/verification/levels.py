@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, from_json, to_json
 from flow.project import Change, changes, read
 from flow.results import Divergence, SimResult
-from flow.runs import RunDirectory, digest, digest_file, read_npz, write_npz
+from flow.runs import RunDirectory, digest, digest_file, digest_tree, read_npz, write_npz
 from flow.sources import Source, keep, kept
 from flow.target import Target
 from flow.verification import compare
@@ -113,9 +114,7 @@ def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
     Raises:
         InputError: they are not there, or not as they were stored.
     """
-    if not run.is_intact(GRAPH):
-        raise InputError(f"{GRAPH} is missing or was changed", file=run.path, remedy="run 'flow build' again")
-    return from_json(json.loads((run.path / GRAPH).read_text())), _target(run)
+    return from_json(json.loads(run.read(GRAPH))), _target(run)
 
 
 def _target(run: RunDirectory) -> Target:
@@ -154,8 +153,8 @@ def codes_digest(codes: Codes) -> str:
     return digest(codes.shape, content.hexdigest())
 
 
-def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversarial: int) -> None:
-    """Write input codes, and so many adversarial ones, to the run directory."""
+def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversarial: int) -> Inputs:
+    """Write input codes, and so many adversarial ones, to the run directory, and return them."""
     arrays: dict[str, NDArray[Any]] = {
         "codes": port.codes,
         "adversarial": adversarial_inputs(graph, adversarial),
@@ -163,21 +162,8 @@ def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversari
         "source": np.array(port.source),
         "changed": np.array([port.rounded, port.clipped]),
     }
-    write_npz(run.path / INPUTS, arrays, compress=True)
-
-
-def read_inputs(run: RunDirectory) -> Inputs:
-    """Return the inputs and the adversarial input codes of a run, as they lie there."""
-    arrays = read_npz(run.path / INPUTS)
-    rounded, clipped = arrays["changed"].tolist()
-    port = PortInputs(
-        codes=arrays["codes"],
-        labels=arrays["labels"] if len(arrays["labels"]) else None,
-        source=str(arrays["source"]),
-        rounded=rounded,
-        clipped=clipped,
-    )
-    return port, arrays["adversarial"]
+    run.write_npz(INPUTS, arrays, compress=True)
+    return replace(port, codes=arrays["codes"]), arrays["adversarial"]
 
 
 def stored_inputs(run: RunDirectory) -> Inputs:
@@ -189,21 +175,32 @@ def stored_inputs(run: RunDirectory) -> Inputs:
     if "inputs" not in run.manifest().get("stages", {}):
         what = f"this build stopped before its inputs were made (there is no {INPUTS})"
         raise InputError(what, file=run.path, remedy="run 'flow build' without --until, or give --inputs")
-    if not run.is_intact(INPUTS):
-        raise InputError(f"{INPUTS} is missing or was changed", file=run.path, remedy="run 'flow build' again")
-    return read_inputs(run)
+    arrays = run.read_npz(INPUTS)
+    rounded, clipped = arrays["changed"].tolist()
+    port = PortInputs(
+        codes=arrays["codes"],
+        labels=arrays["labels"] if len(arrays["labels"]) else None,
+        source=str(arrays["source"]),
+        rounded=rounded,
+        clipped=clipped,
+    )
+    return port, arrays["adversarial"]
 
 
 def store_software(run: RunDirectory, result: SimResult) -> None:
     """Write what software inference gave."""
     arrays: dict[str, NDArray[Any]] = {f"op/{name}": values for name, values in result.codes.items()}
     arrays |= {f"softmax/{name}": values for name, values in result.softmax.items()}
-    write_npz(run.path / SOFTWARE, {"arithmetic": np.array(result.arithmetic), **arrays})
+    run.write_npz(SOFTWARE, {"arithmetic": np.array(result.arithmetic), **arrays})
 
 
 def stored_software(run: RunDirectory, level: str) -> SimResult:
-    """Return what `store_software` wrote."""
-    arrays = read_npz(run.path / SOFTWARE)
+    """Return what `store_software` wrote.
+
+    Raises:
+        InputError: it is not there, or not as it was stored.
+    """
+    arrays = run.read_npz(SOFTWARE)
     outputs, softmax = (
         {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
         for kind in ("op/", "softmax/")
@@ -213,13 +210,14 @@ def stored_software(run: RunDirectory, level: str) -> SimResult:
 
 def store_model(run: RunDirectory, source: Source, extracted: IntGraph) -> None:
     """Write the model and its extracted graph to the run directory, for software inference on other inputs."""
-    files = [digest_file(path) for path in (source.keras_file, source.weights) if path is not None]
-    key = digest(source.trained.digest(), extracted.digest(), files)
+    given = [digest_file(path) for path in (source.keras_file, source.weights) if path is not None]
+    key = digest(source.trained.digest(), extracted.digest(), given)
     directory = run.path / MODEL
     if not run.is_done(MODEL, f"{key} {digest_file(directory)}"):
-        keep(source, directory)
+        files = keep(source, directory)
         run.write_json(f"{MODEL}/{EXTRACTED}", to_json(extracted))
-        run.mark_done(MODEL, f"{key} {digest_file(directory)}")
+        files[EXTRACTED] = run.written[f"{MODEL}/{EXTRACTED}"]
+        run.mark_done(MODEL, f"{key} {digest_tree(files)}")
 
 
 def stored_model(run: RunDirectory) -> tuple[Source, IntGraph]:

@@ -13,9 +13,8 @@ import hashlib
 import math
 import os
 import re
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,14 +25,15 @@ import numpy as np
 from flow.backends.functions import Level
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.backends.hls4ml.layers import traced
-from flow.errors import OutputError, ToolFailedError
+from flow.errors import ToolFailedError
+from flow.files import made_once, temporary
 from flow.ir.fixed import Codes
 from flow.ir.graph import Input, IntGraph, Op, Reshape
 from flow.ir.reference import code_dtype
 from flow.project import Project, digest_files, write
 from flow.results import SimResult
 from flow.target import Target
-from flow.toolchain import require_tool, run_all, run_tool
+from flow.toolchain import require_tool, run_all, run_tool, tool_version
 
 INCLUDES = ("ap_types", "ac_types", "ac_types/include", "ac_math/include", "ac_simutils/include", "nnet_utils")
 """Where headers lie in the projects of any back end, below `firmware`; g++ passes over those that are not there."""
@@ -53,7 +53,7 @@ CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
 def sources_digest(project: Project) -> str:
     """Return the SHA-256 of what the compiler reads, the compiler and its flags."""
     sources = {path: text for path, text in project.files.items() if re.search(r"\.(h|cpp)$", path)}
-    compiler = run_tool([require_tool("g++"), "--version"], Path.cwd()).splitlines()[0]
+    compiler = tool_version(require_tool("g++"))
     return hashlib.sha256(f"{digest_files(sources)} {compiler} {FLAGS}".encode()).hexdigest()
 
 
@@ -73,33 +73,13 @@ def compile_project(directory: Path, name: str, cache: Path, key: str) -> Path:
     """
     top, main = f"firmware/{name}.cpp", "csim/main.cpp"
 
-    def build(compiler: str, scratch: str) -> None:
+    def build(scratch: Path) -> None:
+        compiler = require_tool("g++")
         objects = [(top, f"{scratch}/top.o"), (main, f"{scratch}/main.o")]
         run_all([[compiler, *FLAGS, "-c", source, "-o", out] for source, out in objects], directory)
         run_tool([compiler, *(out for _, out in objects), "-o", f"{scratch}/csim"], directory)
 
-    return built(cache, key, "csim", build)
-
-
-def built(cache: Path, key: str, name: str, build: Callable[[str, str], None]) -> Path:
-    """Return a program in a cache, made by `build(compiler, scratch)` in a scratch directory unless it is there.
-
-    Raises:
-        ToolMissingError: there is no g++.
-        OutputError: the cache cannot be written.
-    """
-    program = cache.resolve() / key[:16] / name
-    if program.exists():
-        return program
-    compiler = require_tool("g++")
-    try:
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-            build(compiler, scratch)
-            os.replace(f"{scratch}/{name}", program)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", file=program.parent) from error
-    return program
+    return made_once(cache.resolve() / key[:16], "csim", build)
 
 
 def run(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> SimResult:
@@ -136,8 +116,8 @@ def _run_parts(
     program: Path, directory: Path, graph: IntGraph, codes: Codes, parts: Sequence[slice], results: Mapping[str, Codes]
 ) -> None:
     """Run parts of the samples side by side, and put the codes of ops that the program writes into `results`."""
-    with tempfile.TemporaryDirectory(prefix="po2flow-csim-") as scratch:
-        outs = [Path(scratch) / str(number) for number in range(len(parts))]
+    with temporary() as scratch:
+        outs = [scratch / str(number) for number in range(len(parts))]
         for out, part in zip(outs, parts, strict=True):
             out.mkdir()
             codes[part].astype(np.int64).tofile(out / "inputs.bin")

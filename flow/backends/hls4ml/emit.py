@@ -11,7 +11,6 @@ import contextlib
 import io
 import math
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +36,7 @@ from flow.backends.hls4ml.wiring import wire
 from flow.cost.fifos import fifos
 from flow.data.adversarial import corner_inputs
 from flow.errors import EmitError
+from flow.files import temporary
 from flow.ir import reference
 from flow.ir.fixed import Values, to_values
 from flow.ir.graph import IntGraph
@@ -101,8 +101,8 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
     `ModelGraph.from_layer_list` would take a layer with several outputs as that many ports.
     """
     wiring, extended = wire(graph, target), DIALECTS[target.backend].extended
-    with tempfile.TemporaryDirectory(prefix="po2flow-") as scratch:
-        output = Path(scratch) / "project"
+    with temporary() as scratch:
+        output = scratch / "project"
         config = HLSConfig(layers.configuration(graph, target, str(output)))
         register()
         with quiet() as said:

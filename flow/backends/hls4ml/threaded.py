@@ -10,19 +10,19 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import tempfile
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from flow.backends.hls4ml.csim import FLAGS, built, sources_digest
+from flow.backends.hls4ml.csim import FLAGS, sources_digest
 from flow.backends.hls4ml.project_text import DEPTH, read_text
+from flow.files import made_once, temporary
 from flow.ir import reference
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.project import Project
-from flow.toolchain import run_tool
+from flow.toolchain import require_tool, run_tool
 
 HERE = Path(__file__).parent / "threads"
 OWN_FLAGS = ("-O0", "-pthread", f"-I{HERE}")
@@ -94,12 +94,12 @@ def compile_threads(project: Project, directory: Path, graph: IntGraph, cache: P
     own = (source, (HERE / "hls_stream.h").read_text(), sources_digest(project))
     key = hashlib.sha256(repr(own).encode()).hexdigest()
 
-    def build(compiler: str, scratch: str) -> None:
-        (Path(scratch) / "threads.cpp").write_text(source)
-        command = [compiler, *OWN_FLAGS, *(flag for flag in FLAGS if not flag.startswith("-O"))]
+    def build(scratch: Path) -> None:
+        (scratch / "threads.cpp").write_text(source)
+        command = [require_tool("g++"), *OWN_FLAGS, *(flag for flag in FLAGS if not flag.startswith("-O"))]
         run_tool([*command, f"{scratch}/threads.cpp", "-o", f"{scratch}/threads"], directory)
 
-    return built(cache, key, "threads", build)
+    return made_once(cache.resolve() / key[:16], "threads", build)
 
 
 def complaints(program: Path, directory: Path, graph: IntGraph, codes: Codes) -> tuple[str, ...]:
@@ -117,8 +117,8 @@ def complaints(program: Path, directory: Path, graph: IntGraph, codes: Codes) ->
     Raises:
         ToolFailedError: it crashed.
     """
-    with tempfile.TemporaryDirectory(prefix="po2flow-threads-") as scratch:
-        inputs, outputs = Path(scratch) / "inputs.bin", Path(scratch) / "outputs.bin"
+    with temporary() as scratch:
+        inputs, outputs = scratch / "inputs.bin", scratch / "outputs.bin"
         codes.astype(np.int64).tofile(inputs)
         said = run_tool([str(program), str(inputs), str(outputs)], directory)
         if said.strip():

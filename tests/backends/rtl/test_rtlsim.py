@@ -266,7 +266,8 @@ def test_a_design_is_built_once(tmp_path: Path, cache: Path, monkeypatch: pytest
         whole(tmp_path, cache, "2 * x", "4 * x")
     with pytest.raises(ZeroDivisionError):
         built(WHOLE_VERILOG, dataclasses.replace(WHOLE, outputs=("dense_1",)), "io_parallel", tmp_path, cache)
-    assert len(runs) == 2 and [path.name for path in first.design.parent.iterdir()] == ["design.bin"]
+    assert len(runs) == 2
+    assert sorted(path.name for path in first.design.parent.iterdir()) == ["design.bin", "design.bin.sha256"]
 
 
 def test_tools_that_are_missing(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +286,7 @@ def test_tools_that_are_missing(tmp_path: Path, cache: Path, monkeypatch: pytest
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(OutputError, match="cache: cannot be written"):
+    with pytest.raises(OutputError, match=r"cache/simulator-\w+: cannot be written"):
         whole(tmp_path, tmp_path / "cache")
 
 

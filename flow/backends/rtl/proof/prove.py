@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from flow.backends.rtl.proof.wiring import WiringError, check_top, op_circuits
 from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.yosys.scripts import quoted, yosys_version
 from flow.errors import ToolFailedError
+from flow.files import temporary
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
 from flow.runs import keep, read_kept
 from flow.toolchain import run_pool
@@ -141,17 +141,17 @@ def prove(
         for name, result in kept.items()
         if result is not None and (result["scope"] != TESTED or result["time_limit_s"] >= time_limit_s)
     }
-    with tempfile.TemporaryDirectory(prefix="po2flow-proof-") as scratch:
+    with temporary() as scratch:
         job = {"graph": to_json(graph), "directory": str(project_dir.resolve()), "stream": io_type == "io_stream"}
         missing = {name: module for name, module in modules.items() if name not in shown}
         commands, files_of = {}, {name: module.files for name, module in missing.items()}
         for name, files in {TOP: (verilog[graph.name][0],), **files_of}.items():
-            path = Path(scratch) / f"{name}.job"
+            path = scratch / f"{name}.job"
             path.write_text(json.dumps({**job, "op": name, "files": files, "time_limit_s": time_limit_s}))
             commands[name] = [sys.executable, "-c", CHILD, str(path), str(path.with_suffix(".answer"))]
 
         def finished(name: str) -> None:
-            answer = json.loads((Path(scratch) / f"{name}.answer").read_text())
+            answer = json.loads((scratch / f"{name}.answer").read_text())
             if FAILED in answer:
                 raise ToolFailedError(answer[FAILED], field=name)
             if name in missing:
@@ -160,7 +160,7 @@ def prove(
                 announce(f"{name}: {shown[name]['scope']}, {len(missing.keys() - shown.keys())} to go")
 
         run_pool(commands, project_dir, BESIDE_SOLVER_S + time_limit_s, finished)
-        wires = json.loads((Path(scratch) / f"{TOP}.answer").read_text())
+        wires = json.loads((scratch / f"{TOP}.answer").read_text())
     late = _late(graph, shown, wires) if io_type != "io_stream" else {}
     return {
         name: _stated(graph.name, name, shown[name], wires[name][0] or late.get(name, ""), tested) for name in modules
@@ -233,8 +233,8 @@ def read_verilog(files: Sequence[Path]) -> dict[str, Any]:
     from pyosys import libyosys
 
     design = libyosys.Design()
-    with tempfile.TemporaryDirectory(prefix="po2flow-proof-") as scratch:
-        path = Path(scratch) / "modules.json"
+    with temporary() as scratch:
+        path = scratch / "modules.json"
         read = [f"read_verilog {quoted(file)}" for file in files]
         for command in (*read, *READ, f"write_json {quoted(path)}"):
             libyosys.run_pass(command, design)

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,13 +31,14 @@ from flow.backends.rtl.verilog.emit import axis_port
 from flow.backends.rtl.verilog.op_modules import words
 from flow.backends.rtl.verilog.stages import leading_padding
 from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
-from flow.errors import EmitError, OutputError
+from flow.errors import EmitError
+from flow.files import made_once, temporary
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, Op
 from flow.ir.reference import code_dtype
 from flow.project import digest_files
 from flow.results import SimResult
-from flow.toolchain import require_tool, run_all, run_tool
+from flow.toolchain import require_tool, run_all, run_tool, tool_version
 
 MAIN = "rtlsim_main.cpp"
 FLAGS = ("-O3", "-std=c++17")
@@ -106,36 +106,29 @@ def compile_rtl(project_dir: Path, graph: IntGraph, io_type: str, build_dir: Pat
     sources = {path.name: path.read_bytes() for path in sorted((project_dir / "rtl").glob("*.v"))}
     ops = [(op.name, op.shape, op.format) for op in graph.ops]
     what = [digest_files(own), digest_files(sources), graph.name, ops, graph.outputs, io_type, yosys_version()]
-    design = build_dir.resolve() / hashlib.sha256(repr(what).encode()).hexdigest()[:16] / "design.bin"
-    try:
-        simulator = _simulator(build_dir.resolve(), own[MAIN])
-        if not design.exists():
-            design.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=design.parent) as scratch:
-                netlist, directory = Path(scratch) / "netlist.json", project_dir.resolve() / "rtl"
-                read = [f"read_verilog {quoted(directory / name)}" for name in sources]
-                script = [*read, f"hierarchy -check -top {graph.name}", *SCRIPT, f"write_json {quoted(netlist)}"]
-                run_scripts({"rtlsim": script}, Path(scratch))
-                module = json.loads(netlist.read_bytes())["modules"][graph.name]
-                _described(module, graph, io_type).tofile(f"{scratch}/design.bin")
-                os.replace(f"{scratch}/design.bin", design)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", file=build_dir) from error
+    entry = build_dir.resolve() / hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+    def build(scratch: Path) -> None:
+        netlist, directory = scratch / "netlist.json", project_dir.resolve() / "rtl"
+        read = [f"read_verilog {quoted(directory / name)}" for name in sources]
+        script = [*read, f"hierarchy -check -top {graph.name}", *SCRIPT, f"write_json {quoted(netlist)}"]
+        run_scripts({"rtlsim": script}, scratch)
+        module = json.loads(netlist.read_bytes())["modules"][graph.name]
+        _described(module, graph, io_type).tofile(scratch / "design.bin")
+
+    simulator, design = _simulator(build_dir.resolve(), own[MAIN]), made_once(entry, "design.bin", build)
     return RtlProgram(simulator=simulator, design=design, io_type=io_type)
 
 
 def _simulator(build_dir: Path, source: bytes) -> Path:
     compiler = require_tool("g++")
-    version = run_tool([compiler, "--version"], Path.cwd()).splitlines()[0]
-    key = hashlib.sha256(source + f"{version} {FLAGS}".encode()).hexdigest()
-    program = build_dir / f"simulator-{key[:16]}" / "rtlsim"
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-            (Path(scratch) / MAIN).write_bytes(source)
-            run_tool([compiler, *FLAGS, MAIN, "-o", "rtlsim"], Path(scratch))
-            os.replace(f"{scratch}/rtlsim", program)
-    return program
+    key = hashlib.sha256(source + f"{tool_version(compiler)} {FLAGS}".encode()).hexdigest()
+
+    def build(scratch: Path) -> None:
+        (scratch / MAIN).write_bytes(source)
+        run_tool([compiler, *FLAGS, MAIN, "-o", "rtlsim"], scratch)
+
+    return made_once(build_dir / f"simulator-{key[:16]}", "rtlsim", build)
 
 
 def _described(module: Mapping[str, Any], graph: IntGraph, io_type: str) -> NDArray[np.int64]:
@@ -246,8 +239,8 @@ def run_rtl(
     idle = leading_padding(graph) if program.io_type == "io_stream" and stalls is None else 0
     count = max(1, min(os.cpu_count() or 1, len(codes) // (LANES * FEWEST)))
     parts = np.array_split(codes.astype(np.int64), count)
-    with tempfile.TemporaryDirectory(prefix="po2flow-rtlsim-") as scratch:
-        directories = [Path(scratch) / str(number) for number in range(count)]
+    with temporary() as scratch:
+        directories = [scratch / str(number) for number in range(count)]
         commands = []
         for number, (part, directory) in enumerate(zip(parts, directories, strict=True)):
             directory.mkdir()
@@ -257,7 +250,7 @@ def run_rtl(
             settings = [len(part), _per_simulation(len(part)), seed, patience_cycles, int(toggles), idle]
             files = [program.design, directory, directory]
             commands.append([str(program.simulator), *map(str, files), *map(str, settings)])
-        for number, said in enumerate(run_all(commands, Path(scratch))):
+        for number, said in enumerate(run_all(commands, scratch)):
             if said:
                 first = sum(len(part) for part in parts[:number])
                 raise EmitError(f"rtlsim of {graph.name}: {_explained(said, graph, first)}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,11 +21,12 @@ from flow.backends.rtl.synthesis.synth import ModuleFiles, cache_key, module_fil
 from flow.backends.yosys.cells import find_family
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, run_scripts
 from flow.errors import ToolFailedError, ToolMissingError, UnsupportedError
+from flow.files import temporary
 from flow.parts import LATTICE_PACKAGE, Part, find_device
 from flow.results import ResourceReport, Resources
 from flow.runs import keep, read_kept
 from flow.target import Target
-from flow.toolchain import find_tool, run_pool, run_tool
+from flow.toolchain import find_tool, run_pool, tool_version
 
 PROGRAMS = {
     "ECP5": "nextpnr-ecp5",
@@ -111,7 +111,7 @@ def nextpnr(family: str) -> tuple[list[str], str]:
     program = PROGRAMS[family]
     native = find_tool(program)
     if native is not None:
-        return [native], run_tool([native, "--version"], Path.cwd()).strip().splitlines()[-1]
+        return [native], tool_version(native, -1)
     package = f"yowasp-{program}"
     module = package.replace("-", "_")
     if find_spec(module) is None:
@@ -205,8 +205,7 @@ def read_report(path: Path) -> dict[str, Any]:
 def _run(
     directory: Path, top: ModuleFiles, part: Part, program: list[str], announce: Callable[[str], None], timeout_s: float
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="po2flow-pnr-") as text:
-        scratch = Path(text)
+    with temporary() as scratch:
         announce(f"synthesizing {top.name} for nextpnr")
         ports = scratch / "ports.json"
         read = f"read_verilog {' '.join(top.files)}"

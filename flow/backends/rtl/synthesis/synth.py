@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +17,7 @@ from pathlib import Path
 from flow.backends.yosys.cells import Family, count, find_family
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, read_statistics, run_scripts, yosys_version
 from flow.errors import EmitError, at
+from flow.files import temporary
 from flow.parts import find_device
 from flow.results import ResourceReport, Resources
 from flow.runs import keep, read_kept
@@ -149,16 +149,16 @@ def _cells(
     keys = {module.name: cache_key(module, script(module, family)) for module in modules}
     counted = {name: read_kept(cache / f"{name}.json", key) for name, key in keys.items()}
     missing = {module.name: module for module in modules if counted[module.name] is None}
-    with tempfile.TemporaryDirectory(prefix="po2flow-synth-") as scratch:
+    with temporary() as scratch:
 
         def finished(name: str) -> None:
-            counted[name] = read_statistics(Path(scratch) / f"{name}.json")
+            counted[name] = read_statistics(scratch / f"{name}.json")
             keep(cache / f"{name}.json", keys[name], counted[name])
             missing.pop(name)
             announce(f"synthesized {name}, {len(missing)} to go")
 
         scripts = {
-            name: (*script(module, family), f"tee -q -o {quoted(Path(scratch) / f'{name}.json')} stat -json")
+            name: (*script(module, family), f"tee -q -o {quoted(scratch / f'{name}.json')} stat -json")
             for name, module in missing.items()
         }
         run_scripts(scripts, directory, finished, timeout_s)
