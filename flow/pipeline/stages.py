@@ -19,7 +19,7 @@ from flow.backends.base import find_backend
 from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, tools
 from flow.commands import commands
 from flow.data.inputs import PortInputs, no_inputs, to_port
-from flow.errors import InputError, SpecError, ToolFailedError, ToolMissingError
+from flow.errors import EmitError, InputError, SpecError, ToolFailedError, ToolMissingError
 from flow.findings import ERROR, refuse
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows, to_json
@@ -300,11 +300,11 @@ def check_project(
 
 @contextmanager
 def _broken(changes: tuple[Change, ...]) -> Iterator[list[str]]:
-    """Collect why a tool fails on a project that was changed: then that is a finding; else it is an error."""
+    """Collect why a project that was changed fails, in a tool or by itself: then that is a finding, else an error."""
     failed: list[str] = []
     try:
         yield failed
-    except ToolFailedError as error:
+    except (EmitError, ToolFailedError) as error:
         if not changes:
             raise
         failed.append(error.what.splitlines()[0])

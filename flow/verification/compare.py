@@ -24,6 +24,7 @@ Rerun = Callable[[Codes], tuple[SimResult, SimResult]]
 SHRINK_ROUNDS = 40
 FIRST_GROUPS = 16
 """Groups into which the non-zero inputs are split at first."""
+ONLY_BEHIND_OTHERS = "alone this input differs no more: a level computes with what the inputs before it left"
 FEW, ELEMENTS = 32, 1 << 22
 """Samples that a cause is tried on first, and elements that an op is computed on at a time."""
 
@@ -44,7 +45,7 @@ def first_divergence(graph: IntGraph, first: SimResult, second: SimResult, rerun
         graph: the graph of both.
         first, second: codes of the two levels on the same inputs.
         rerun: runs both levels on other inputs, to shrink the counterexample: then op, element and codes are those of
-            the shrunk input. None leaves it as it is.
+            the shrunk input. None leaves it as it is, and so does an input on which they differ behind others only.
     """
     counts = mismatches(first, second, graph.ops)
     name = next((name for name, count in counts.items() if count), None)
@@ -53,8 +54,12 @@ def first_divergence(graph: IntGraph, first: SimResult, second: SimResult, rerun
     inputs = graph.join_port(first.codes)
     sample = _simplest(inputs, first.codes[name] != second.codes[name])
     counterexample, codes = inputs[sample], [each.codes[name][sample] for each in (first, second)]
-    if rerun is not None:
-        counterexample = shrink(counterexample, _differs_first_at(name, graph, rerun))
+    cause = _cause(graph, graph[name], inputs, first, second)
+    differ = None if rerun is None else _differs_first_at(name, graph, rerun)
+    if differ is not None and not differ(counterexample[None]).any():
+        cause = f"{ONLY_BEHIND_OTHERS}; {cause}"
+    elif rerun is not None and differ is not None:
+        counterexample = shrink(counterexample, differ)
         codes = [each.codes[name][0] for each in rerun(counterexample[None])]
     where = tuple(int(i) for i in np.argwhere(codes[0] != codes[1])[0])
     return Divergence(
@@ -63,7 +68,7 @@ def first_divergence(graph: IntGraph, first: SimResult, second: SimResult, rerun
         sample=sample,
         index=where,
         codes=(int(codes[0][where]), int(codes[1][where])),
-        cause=_cause(graph, graph[name], inputs, first, second),
+        cause=cause,
         nonzero_inputs=int(np.count_nonzero(counterexample)),
         counterexample=counterexample,
     )

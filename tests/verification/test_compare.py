@@ -170,6 +170,23 @@ def test_shrinking_a_real_divergence_reproduces_it() -> None:
         assert not differ(fewer[None]).any(), "one more input could be zero"
 
 
+def test_a_level_that_remembers_inputs() -> None:
+    """A difference that an input shows only behind others keeps that input as it is, and says so."""
+    mine, theirs = graph(), graph(Rounding.TRN)
+
+    def rerun(codes: Codes) -> tuple[SimResult, SimResult]:
+        other = run(theirs, codes)
+        first_codes = {name: reference.run(mine, codes[:1]).codes[name] for name in other.codes}
+        kept = {name: np.concatenate([first_codes[name], array[1:]]) for name, array in other.codes.items()}
+        return reference.run(mine, codes), replace(other, codes=kept)
+
+    divergence = first_divergence(mine, *rerun(CODES), rerun)
+    assert divergence is not None and divergence.op == "dense_1" and divergence.sample > 0
+    assert np.array_equal(divergence.counterexample, CODES[divergence.sample])
+    assert divergence.codes[0] != divergence.codes[1]
+    assert divergence.cause.startswith("alone this input differs no more")
+
+
 def test_ops_without_arithmetic() -> None:
     pooled = lower(Net((2, 2, 1), u(4)).pool((2, 2)).flatten().graph())
     codes = inputs(pooled, 50)
