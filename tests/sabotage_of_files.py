@@ -377,14 +377,18 @@ ALL: Mapping[str, Mapping[str, Sabotage]] = {
 """Every kind of sabotage, by table."""
 
 
-def plots() -> list[tuple[str, str, str, Sabotage]]:
-    """Return (place, table, name, sabotage) of every change of every project that it is made in."""
-    return [
-        (place, table, name, crime)
-        for table, rows in ALL.items()
-        for name, crime in rows.items()
-        for place in crime.places
-    ]
+def plots(*, alternating: bool = False) -> list[tuple[str, str, str, Sabotage]]:
+    """Return (place, table, name, sabotage) of every change of every project that it is made in.
+
+    Args:
+        alternating: make what can be done to Vitis and to Vivado to one of them, in turns.
+    """
+    found = []
+    for table, rows in ALL.items():
+        for turn, (name, crime) in enumerate(rows.items()):
+            places = (HLS[turn % 2],) if alternating and crime.places == HLS else crime.places
+            found += [(place, table, name, crime) for place in places]
+    return found
 
 
 def planted(project: Project, crime: Sabotage) -> Project:

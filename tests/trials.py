@@ -6,13 +6,20 @@ A trial never raises for what the flow does wrong: that is its outcome. Tests as
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fixtures_cli import Outcome, flow
+from hostile_inputs import FILE, GOOD, MODEL, RUN, Bad
 from sabotage import Sabotage
 
 from flow.frontend.trained import TrainedModel
@@ -39,15 +46,18 @@ class Verdict:
         reason: what the command line said.
         attributed: of sabotage, whether the op or the file that was changed is named.
         simulated: of sabotage, whether simulation gave other codes as well.
+        seconds: that it took.
     """
 
     status: str
     reason: str = ""
     attributed: bool = False
     simulated: bool = False
+    seconds: float = 0.0
 
 
 CAUGHT, MISSED, CRASHED = "caught", "missed", "crashed"
+EXACT, REFUSED, ACCEPTED, RESUMED, WRONG, HUNG = ("exact", "refused", "accepted", "resumed", "wrong", "hung")
 
 
 def run_of(graph: IntGraph, target: Target, output: Path) -> Report:
@@ -67,7 +77,7 @@ def clean(outcome: Outcome) -> str:
         return "traceback: " + outcome.err.strip().splitlines()[-1]
     if outcome.code not in (0, 1, 2, 3, 4):
         return f"exit code {outcome.code}"
-    if outcome.code >= 2 and not outcome.err.startswith("flow: error: "):
+    if outcome.code >= 2 and not outcome.err.startswith(("flow: error: ", "usage: flow ")):  # the latter is argparse's
         return f"exit code {outcome.code} without an error: {outcome.err[:200]!r}"
     return ""
 
@@ -103,7 +113,7 @@ def _judged(outcome: Outcome, names: set[str]) -> Verdict:
     said = "; ".join([*found["file_differences"], *([f"op '{divergence['op']}'"] if divergence else [])])
     exact = found["bit_exact"] is not False or outcome.code != 1
     status = MISSED if exact else CAUGHT
-    return Verdict(status=status, reason=said, attributed=_named(names, said), simulated=found["mismatches"] > 0)
+    return Verdict(status=status, reason=said, attributed=_named(names, said), simulated=bool(found["mismatches"]))
 
 
 def _named(names: set[str], text: str) -> bool:
@@ -120,3 +130,110 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         return outcome.report()
     except ValueError:
         return {}
+
+
+# -- models
+
+
+def build(arguments: Sequence[object], place: Path) -> Verdict:
+    """Build a model for Vitis and as Verilog; exact is exact for both, and QKeras must have been compared."""
+    for backend in ("Vitis", "rtl"):
+        outcome = flow("build", *arguments, "--backend", backend, "--adversarial", SAMPLES, "--output", place, "--json")
+        wrong = clean(outcome)
+        if wrong:
+            return Verdict(status=CRASHED, reason=f"{backend}: {wrong}")
+        if outcome.code == 2:
+            return Verdict(status=REFUSED, reason=outcome.err.removeprefix("flow: error: ").strip())
+        document = _document(outcome)
+        verdict = document.get("verdict", {})
+        if outcome.code or verdict.get("bit_exact") is not True or len(verdict["compared"]) != 3:
+            said = outcome.err or f"{verdict.get('mismatches')} outputs differ, of {verdict.get('compared')}"
+            return Verdict(status=WRONG, reason=f"{backend}: {said}")
+    return Verdict(status=EXACT)
+
+
+# -- bad files and arguments
+
+
+def hostile(bad: Bad, model: Path, run: Path, place: Path) -> Verdict:
+    """Give a command a bad file or argument, in an empty directory of its own."""
+    copy, file = place / "run" / run.name, place / f"bad{bad.suffix}"
+    if RUN in bad.arguments:
+        shutil.copytree(run, copy, symlinks=True)
+    if bad.harm is not None:
+        bad.harm(copy)
+    if isinstance(bad.content, bytes):
+        file.write_bytes(bad.content)
+    elif bad.content is not None:
+        bad.content(file)
+    np.save(place / "good.npy", GOOD)
+    words = {MODEL: model, RUN: copy, FILE: file}
+    with contextlib.chdir(place):
+        outcome = flow(*(words.get(argument, argument) for argument in bad.arguments))
+    wrong = clean(outcome)
+    if wrong:
+        return Verdict(status=CRASHED, reason=wrong)
+    status = {0: ACCEPTED, 1: CAUGHT}.get(outcome.code, REFUSED) if outcome.code in bad.codes else WRONG
+    return Verdict(status=status, reason=f"exit code {outcome.code}: {outcome.err.strip()}")
+
+
+# -- kills
+
+BUILT = ("build", "digits_mlp", "--samples", 100, "--adversarial", 64, "--json")
+BY_ITSELF = """
+import os, signal, sys
+from pathlib import Path
+from flow.pipeline import BuildOptions, build
+from flow.target import Target
+def announce(stage):
+    if stage == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(stage, flush=True)
+options = BuildOptions(samples=100, adversarial=64, output=Path(sys.argv[3]))
+build("digits_mlp", Target(backend=sys.argv[2]), options, announce)
+"""
+LEFT = (".writing-*", "tmp*", "*.tmp", "new", "old")
+
+
+def stages(backend: str, output: Path) -> tuple[str, ...]:
+    """Build digits_mlp without an end, and return the stages that it went through."""
+    done = subprocess.run(
+        [sys.executable, "-c", BY_ITSELF, "", backend, str(output)], capture_output=True, text=True, check=True
+    )
+    return tuple(dict.fromkeys(done.stdout.split()))
+
+
+def killed_at(stage: str, backend: str, expected: Any, place: Path) -> Verdict:
+    """Kill a build as a stage begins; the same build must then go on and end as if nothing had been."""
+    command = [sys.executable, "-c", BY_ITSELF, stage, backend, str(place)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    return _goes_on(backend, expected, place)
+
+
+def killed_after(seconds: float, backend: str, expected: Any, place: Path) -> Verdict:
+    """The same, wherever the build is by then; what it had started goes on alone."""
+    command = [sys.executable, "-c", BY_ITSELF, "", backend, str(place)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.kill()
+    process.wait()
+    return _goes_on(backend, expected, place)
+
+
+def lasting(document: Mapping[str, Any]) -> Any:
+    """Return what of a report is the same in every build."""
+    proofs = [layer | {"proof": layer["proof"] and layer["proof"] | {"seconds": 0}} for layer in document["layers"]]
+    kept = {key: value for key, value in document.items() if key not in ("timings_s", "run_dir", "provenance")}
+    return kept | {"layers": proofs, "project": document["project"] | {"path": ""}}
+
+
+def _goes_on(backend: str, expected: Any, place: Path) -> Verdict:
+    outcome = flow(*BUILT, "--backend", backend, "--output", place)
+    wrong = clean(outcome)
+    if wrong or outcome.code:
+        return Verdict(status=CRASHED, reason=wrong or f"exit code {outcome.code}: {outcome.err}")
+    if lasting(outcome.report()) != expected:
+        return Verdict(status=WRONG, reason="another report than without the kill")
+    left = [str(path.relative_to(place)) for pattern in LEFT for path in place.rglob(pattern)]
+    return Verdict(status=WRONG, reason=f"left: {', '.join(left)}") if left else Verdict(status=RESUMED)
