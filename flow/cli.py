@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flow import options
 from flow.commands import WEIGHTS_FILE
-from flow.errors import FlowError, PreflightError, SpecError, ToolFailedError
+from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError
 from flow.ir.names import printable
 from flow.toolchain import ending_in_order
 
@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"flow: error: {printable(str(error.filename or 'file'))}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"flow: error: {printable(str(error.filename or 'standard output'))}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         return 2
 
 
@@ -248,7 +251,10 @@ def _report(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         raise SpecError("--output is for several runs; the page of one lies in its directory, as report.html")
     report = _found_report(arguments.run_dirs[0]).with_resources(*read_reports(arguments.vendor))
-    write_page(arguments.run_dirs[0], report)
+    try:
+        write_page(arguments.run_dirs[0], report)
+    except OutputError as error:  # a run that is only read can be reported all the same
+        report = report.with_notes(f"its page is not written again: {error}")
     _print_report(report, arguments.format or "text")
     return int(report.is_outdated)
 

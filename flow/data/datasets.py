@@ -20,7 +20,6 @@ import hashlib
 import importlib
 import math
 import os
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import DataError, OutputError, SpecError, ToolMissingError
+from flow.files import BESIDE, sweep, writing
 
 INSTALL_COMMAND = "pip install 'po2flow[train]'"
 DOWNLOAD_TIMEOUT_S = 30
@@ -317,16 +317,9 @@ def _check_digest(actual: str, expected: str, where: str) -> None:
 def _keep(content: bytes, path: Path) -> None:
     """Write a verified download under a temporary name and rename it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
-            partial = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-    except OSError as error:
+        sweep(path.parent, f"{BESIDE}*")
+        with writing(path) as file:
+            file.write(content)
+    except OutputError as error:
         remedy = "set FLOW_CACHE_DIR to a writable place"
-        raise OutputError(f"cannot keep the download ({error})", file=path, remedy=remedy) from error
+        raise OutputError(f"cannot keep the download ({error.what})", file=path, remedy=remedy) from error

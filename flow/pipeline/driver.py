@@ -7,6 +7,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from flow.backends.functions import functions
+from flow.errors import InputError
 from flow.files import writing
 from flow.findings import Finding
 from flow.ir.graph import IntGraph
@@ -125,6 +126,8 @@ def compare_run(
         ToolMissingError: a level needs what is not installed.
     """
     with RunDirectory(path).held() if path.is_dir() else nullcontext():
+        if (project := path / "project").exists() and not project.is_dir():
+            raise InputError("is not a directory", file=project, remedy="run 'flow build' again")
         given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
         report: Report = Plan(COMPARE, given, announce)["kept"]
     return report

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flow.backends.functions import functions
 from flow.data.inputs import Samples, derive_format
 from flow.errors import DataError, InputError, UnsupportedError
+from flow.files import BESIDE, sweep
 from flow.findings import refuse
 from flow.frontend.base import front_end
 from flow.frontend.extraction import Evaluate, attempt, quantizes_its_input
@@ -50,13 +51,20 @@ class Extracted:
     quantization: Quantization | None = None
 
 
+def open_cache(output: Path) -> Path:
+    """Return the directory of what was read, searched and evaluated before, without what killed processes left."""
+    cache = output / ".read"
+    sweep(cache, f"{BESIDE}*", f"*/{BESIDE}*")
+    return cache
+
+
 def extract_model(model: Path, options: BuildOptions) -> Extracted:
     """Return the graph of a quantized model.
 
     Raises:
         FlowError: the model cannot be found or read, or has no exact integer form.
     """
-    cache = options.output / ".read"
+    cache = open_cache(options.output)
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
     fmt, evaluate = _input_format(source, options, samples), evaluated(source, cache)
@@ -74,7 +82,7 @@ def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announc
     """
     from flow.quantization.stage import quantize_stage
 
-    cache = options.output / ".read"
+    cache = open_cache(options.output)
     source = find_float(model, weights=options.weights, cache=cache)
     calibration = find_calibration(source, options.calibration)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
@@ -110,7 +118,7 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
     Raises:
         FlowError: the model or its inputs cannot be found or read.
     """
-    cache = options.output / ".read"
+    cache = open_cache(options.output)
     source = find_source(model, weights=options.weights, cache=cache)
     fmt, samples = options.port_format(), None
     derived = fmt is None and not quantizes(source.trained)

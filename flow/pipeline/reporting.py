@@ -74,6 +74,7 @@ def assemble_report(
         "stopped before simulation: nothing was compared" if comparison is None else "",
         f"software inference was not compared: {software}" if isinstance(software, ToolMissingError) else "",
         f"not simulated: {comparison.not_simulated}" if comparison and comparison.not_simulated else "",
+        comparison.note if comparison else "",
         "" if shown.differences else shown.note,
         estimated if isinstance(estimated, str) else "",
     ]

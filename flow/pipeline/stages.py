@@ -47,7 +47,6 @@ from flow.results import SimResult
 from flow.runs import RunDirectory, digest
 from flow.target import Target
 from flow.verification.levels import (
-    COUNTEREXAMPLE,
     GRAPH,
     INPUTS,
     REFERENCE,
@@ -57,6 +56,7 @@ from flow.verification.levels import (
     codes_digest,
     find_divergence,
     inputs_digest,
+    keep_counterexample,
     known_levels,
     open_level,
     project_changes,
@@ -222,14 +222,14 @@ def compare_levels(
     all_inputs: bool,
 ) -> Comparison:
     """Return where the levels part, and what else was found; the counterexample replaces that of a run before."""
-    if all_inputs:
-        (site.path / COUNTEREXAMPLE).unlink(missing_ok=True)
+    divergence = find_divergence(site, levels[0], levels[1:])
     return Comparison(
         port=inputs[0],
         adversarial=len(inputs[1]),
         reference=levels[0],
         others=levels[1:],
-        divergence=find_divergence(site, levels[0], levels[1:]),
+        divergence=divergence,
+        note=keep_counterexample(site, divergence, settled=all_inputs),
         inputs_digest=codes_digest(codes),
         changes=changes,
         differences=shown.differences,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flow.cost.requantizers import load_costs, requantization_cost
 from flow.data.inputs import Samples, to_port
 from flow.errors import InputError
+from flow.files import locked
 from flow.frontend.base import Evaluate, front_end
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
@@ -84,17 +85,18 @@ def quantize_stage(
     key = digest(trained.digest(), settings.to_json(), str(input_format), _content(drawn), version("po2flow"), code)
     approximate = front_end(trained.frontend).approximate
     memory = _Memory(cache / f"quantize-{key[:16]}")
-    model = quantize(
-        trained,
-        drawn,
-        settings,
-        input_format=input_format,
-        softmax=softmax,
-        functions=approximate,
-        luts=luts,
-        memory=memory,
-        progress=lambda done, of, name: announce(progress_line(done, of, name)),
-    )
+    with locked(memory.directory):  # a second process finds what the first one searched
+        model = quantize(
+            trained,
+            drawn,
+            settings,
+            input_format=input_format,
+            softmax=softmax,
+            functions=approximate,
+            luts=luts,
+            memory=memory,
+            progress=lambda done, of, name: announce(progress_line(done, of, name)),
+        )
     announce("measure")
     measured = {} if samples is None else _measure(model, samples, approximate)
     document = {

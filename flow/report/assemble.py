@@ -113,7 +113,7 @@ def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
         }
     )
-    return with_changes(report, comparison.changes)
+    return with_changes(report, comparison.changes).with_notes(comparison.note)
 
 
 def _mismatches(graph: IntGraph, comparison: Comparison | None) -> dict[str, int]:

@@ -88,6 +88,7 @@ class Comparison:
         differences: what the project's files say otherwise than the graph, in words.
         not_simulated: why the project was not run, if it was not: then it is never called bit exact.
         proofs: op name -> what was proved of it, as JSON.
+        note: what a report says of it besides; empty for nothing.
     """
 
     port: PortInputs
@@ -100,3 +101,4 @@ class Comparison:
     differences: tuple[str, ...] = ()
     not_simulated: str = ""
     proofs: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""

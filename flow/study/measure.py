@@ -17,7 +17,7 @@ from flow.backends.yosys.cells import FAMILIES, count
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, read_statistics, run_scripts, yosys_version
 from flow.cost.requantizers import RUNTIME, Costs, costs_from_json
 from flow.errors import EmitError, SpecError
-from flow.files import temporary
+from flow.files import locked, temporary
 from flow.runs import digest, keep, read_kept
 from flow.study.circuits import CIRCUITS, TOP, Circuit, verilog
 from flow.study.definitions import Codes
@@ -132,7 +132,8 @@ def measure(
     ]
     jobs.sort(key=lambda job: (job.kind != CELLS, job.storage_bits, -job.acc_bits))
     accumulators = model_accumulators()
-    found = _results(jobs, cache, library, accumulators, announce, timeout_s)
+    with locked(cache):
+        found = _results(jobs, cache, library, accumulators, announce, timeout_s)
     rows = [_row(job, found, library) for job in jobs if job.kind == CELLS]
     order = {name: index for index, name in enumerate(CIRCUITS)}
     rows.sort(key=lambda row: (order[row["circuit"]], -row["acc_bits"], -row["out_bits"]))

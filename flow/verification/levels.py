@@ -16,7 +16,8 @@ from flow.backends.base import BACKENDS, find_backend
 from flow.backends.functions import Level, Site, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import PortInputs
-from flow.errors import DataError, InputError, SpecError, ToolMissingError, at
+from flow.errors import DataError, InputError, OutputError, SpecError, ToolMissingError, at
+from flow.files import naming
 from flow.ir import reference
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, from_json, to_json
@@ -65,16 +66,38 @@ def open_level(site: Site, name: str) -> Level:
 
 
 def find_divergence(site: Site, expected: SimResult, others: Sequence[SimResult]) -> Divergence | None:
-    """Return the first divergence of the first level that has one; its counterexample is left in the run directory."""
+    """Return the first divergence of the first level that has one."""
     for other in others:
         if not any(compare.mismatches(expected, other, site.graph.ops).values()):
             continue
         divergence = compare.first_divergence(site.graph, expected, other, _rerun(site, expected, other))
         assert divergence is not None
-        facts = {"op": np.array(divergence.op), "levels": np.array(divergence.levels)}
-        write_npz(site.path / COUNTEREXAMPLE, {"codes": divergence.counterexample[None], **facts})
         return divergence
     return None
+
+
+def keep_counterexample(site: Site, divergence: Divergence | None, *, settled: bool) -> str:
+    """Leave the counterexample of a divergence in the run directory.
+
+    Args:
+        site: the run.
+        divergence: None if nothing differs.
+        settled: nothing differs on any input of the run: then that of a comparison before is removed.
+
+    Returns:
+        Why the run directory is as before, in words; nothing if all went well.
+    """
+    path = site.path / COUNTEREXAMPLE
+    try:
+        if divergence is not None:
+            facts = {"op": np.array(divergence.op), "levels": np.array(divergence.levels)}
+            write_npz(path, {"codes": divergence.counterexample[None], **facts})
+        elif settled and path.exists():
+            with naming(path):
+                path.unlink()
+    except OutputError as error:
+        return f"{COUNTEREXAMPLE} is not of this comparison: {error}"
+    return ""
 
 
 def _rerun(site: Site, *results: SimResult) -> compare.Rerun | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shlex
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +206,41 @@ def test_a_users_model_is_compared_after_its_file_is_gone(tmp_path: Path) -> Non
     outcome = flow("compare", run, "--levels", "qkeras", "reference", "--json")
     assert outcome.code == 0 and outcome.report()["verdict"]["bit_exact"] is True
     assert (run / "model" / "keras" / "model.h5").exists()
+
+
+# -- a run that is only read
+
+
+@pytest.fixture
+def read_only(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run on a disk that takes no writes."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    return run
+
+
+def test_a_finished_run_that_is_only_read_is_reported_and_compared(read_only: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in read_only.rglob("*")}
+    told = flow("report", read_only)
+    assert told.code == 0 and "BIT EXACT" in told.out
+    assert f"its page is not written again: {read_only}/report.html: cannot be written (Read-only file" in told.out
+    alone = flow("compare", read_only)
+    assert alone.code == 0 and "BIT EXACT" in alone.out and alone.err == ""
+    assert {path: path.stat().st_mtime_ns for path in read_only.rglob("*")} == before
+
+
+def test_a_difference_in_a_run_that_is_only_read_is_told_all_the_same(read_only: Path) -> None:
+    break_weight(read_only)
+    told = flow("compare", read_only)
+    assert told.code == 1 and "DIFFERENT" in told.out
+    assert "counterexample.npz is not of this comparison" in told.out and "is not kept in the run" in told.out
+
+
+def test_a_project_that_is_a_file(run: Path) -> None:
+    shutil.rmtree(run / "project")
+    (run / "project").write_text("")
+    refused(flow("compare", run), f"{run}/project: is not a directory; run 'flow build' again")

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from flow.errors import ToolFailedError, ToolMissingError, at
-from flow.toolchain import run_pool
+from flow.toolchain import import_error, run_pool
 
 CHILD = """
 import sys
@@ -28,18 +28,22 @@ def yosys_version() -> str:
     """Return the name and version of the installed Yosys.
 
     Raises:
-        ToolMissingError: it is not installed.
+        ToolMissingError: it is not installed, or does not import.
 
     Example:
         >>> yosys_version()
         'Yosys 0.70 (pyosys)'
     """
     try:
-        return f"Yosys {version('pyosys')} (pyosys)"
+        installed = version("pyosys")
     except PackageNotFoundError as error:
         raise ToolMissingError(
             "Yosys is not installed", remedy="pip install 'po2flow[rtl]' brings it (pyosys)"
         ) from error
+    if reason := import_error("pyosys.libyosys"):
+        what = f"Yosys {installed} (pyosys) does not import: {reason}"
+        raise ToolMissingError(what, remedy="run: pip install --force-reinstall pyosys")
+    return f"Yosys {installed} (pyosys)"
 
 
 def run_scripts(
