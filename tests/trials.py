@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from fixtures_cli import Outcome, flow
@@ -24,10 +25,10 @@ from sabotage import Sabotage
 
 from flow.frontend.trained import TrainedModel
 from flow.ir.graph import IntGraph
+from flow.pipeline import driver
 from flow.pipeline.models import Extracted
 from flow.pipeline.options import BuildOptions
-from flow.pipeline.plan import Plan
-from flow.pipeline.stages import BUILD, WANTED
+from flow.pipeline.plan import Stage
 from flow.project import read, write
 from flow.report.record import Report
 from flow.sources import Source
@@ -63,12 +64,14 @@ EXACT, REFUSED, ACCEPTED, RESUMED, WRONG, HUNG = ("exact", "refused", "accepted"
 def run_of(graph: IntGraph, target: Target, output: Path) -> Report:
     """Build a graph, as `flow build` builds one that a front end read; there is no software to compare with."""
     trained = TrainedModel(name=graph.name, class_name="Functional", config={}, weights={})
-    options = BuildOptions(output=output, adversarial=SAMPLES)
     made = Extracted(Source(trained=trained), None, graph)
-    given = {"model": Path(graph.name), "asked": target, "options": options, "announce": lambda stage: None}
-    plan = Plan(BUILD, {**given, "made": made, "software": None, "remarks": ()}, lambda stage: None)
-    report: Report = [plan[name] for name in WANTED["report"]][-1]
-    return report
+    stages = (
+        Stage(makes="made", run=lambda: made),
+        Stage(makes="software", run=lambda: None),
+        Stage(makes="remarks", run=lambda: ()),
+    )
+    with patch.object(driver, "BUILD", (*driver.BUILD, *stages)):
+        return driver.build(graph.name, target, BuildOptions(output=output, adversarial=SAMPLES))
 
 
 def clean(outcome: Outcome) -> str:
