@@ -130,6 +130,11 @@ def _entries(directory: Path, leaves: Sequence[str]) -> Iterator[str]:
         yield from (path.as_posix() for path in paths if not is_left(path, leaves))
 
 
+def left_by_tools(directory: Path, leaves: Sequence[str]) -> list[str]:
+    """Return what tools left in the directory of a project; of a folder its name."""
+    return sorted(path.relative_to(directory).as_posix() for pattern in leaves for path in directory.glob(pattern))
+
+
 def is_left(path: PurePosixPath | Path, leaves: Sequence[str]) -> bool:
     """Say whether a path, relative to a project, is one that tools leave: each of its parts fits the pattern's.
 

@@ -23,7 +23,7 @@ from flow.report.record import Report
 from flow.report.since import with_changes
 from flow.runs import RunDirectory, open_run
 from flow.target import Target
-from flow.verification.levels import project_changes
+from flow.verification.levels import project_changes, tools_note
 from flow.verification.preflight import check as preflight
 
 
@@ -128,9 +128,10 @@ def compare_run(
     with RunDirectory(path).held() if path.is_dir() else nullcontext():
         if (project := path / "project").exists() and not project.is_dir():
             raise InputError("is not a directory", file=project, remedy="run 'flow build' again")
-        given = {"run": open_run(path), "stored": load_report(path), "asked_levels": levels, "asked_inputs": inputs}
+        run = open_run(path)
+        given = {"run": run, "stored": _as_it_lies(run), "asked_levels": levels, "asked_inputs": inputs}
         report: Report = Plan(COMPARE, given, announce)["kept"]
-    return report
+        return report.with_notes(tools_note(run))
 
 
 def load_report(path: Path) -> Report:
@@ -140,6 +141,10 @@ def load_report(path: Path) -> Report:
         InputError: it is none, or its report is missing or was changed.
     """
     run = open_run(path)
+    return _as_it_lies(run).with_notes(tools_note(run))
+
+
+def _as_it_lies(run: RunDirectory) -> Report:
     return with_changes(read_report(run), project_changes(run))
 
 

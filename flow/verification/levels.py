@@ -21,7 +21,7 @@ from flow.files import naming
 from flow.ir import reference
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, from_json, to_json
-from flow.project import Change, changes, read
+from flow.project import Change, changes, left_by_tools, read
 from flow.results import Divergence, SimResult
 from flow.runs import RunDirectory, digest, digest_file, digest_tree, read_npz, write_npz
 from flow.sources import Source, keep, kept
@@ -154,12 +154,21 @@ def project_changes(run: RunDirectory) -> list[Change]:
     Raises:
         InputError: the manifest names no target.
     """
-    manifest, directory = run.manifest(), run.path / "project"
-    leaves = find_backend(_target(run).backend).left_by_tools
+    manifest, directory, leaves = run.manifest(), run.path / "project", _leaves(run)
     if "project" in manifest:
         return changes(directory, manifest["project"], leaves)
     same = read(directory, "", leaves).digest() == manifest["stages"].get("emit")  # earlier versions kept no more
     return [] if same else [Change(".", "changed")]
+
+
+def tools_note(run: RunDirectory) -> str:
+    """Return what tools left in the directory of a run's project, in words; empty if nothing."""
+    left = left_by_tools(run.path / "project", _leaves(run))
+    return f"not of the project, left in its directory by tools: {', '.join(left)}" if left else ""
+
+
+def _leaves(run: RunDirectory) -> tuple[str, ...]:
+    return find_backend(_target(run).backend).left_by_tools
 
 
 def inputs_digest(graph: IntGraph, port: PortInputs, adversarial: int) -> str:

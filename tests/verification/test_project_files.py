@@ -150,7 +150,9 @@ def test_what_tools_leave_is_no_change_and_survives_a_build(
     for path in LEFT[backend]:
         (run / "project" / path).parent.mkdir(parents=True, exist_ok=True)
         (run / "project" / path).write_text("")
-    assert changed(run) == []
+    assert changed(run) == [] and load_report(run).bit_exact is None
+    note = load_report(run).document["notes"][-1]
+    assert all(path.partition("/")[0] in note for path in LEFT[backend]) and "left in its directory by tools" in note
     build("digits_mlp", Target(backend=backend), options(tmp_path / "runs"))
     assert all((run / "project" / path).exists() for path in LEFT[backend])
 

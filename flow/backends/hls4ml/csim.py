@@ -52,7 +52,7 @@ CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
 
 def sources_digest(project: Project) -> str:
     """Return the SHA-256 of what the compiler reads, the compiler and its flags."""
-    sources = {path: text for path, text in project.files.items() if re.search(r"\.(h|cpp)$", path)}
+    sources = {path: text for path, text in project.files.items() if re.search(r"\.(h|hpp|cpp|tb)$", path)}
     compiler = tool_version(require_tool("g++"))
     return hashlib.sha256(f"{digest_files(sources)} {compiler} {FLAGS}".encode()).hexdigest()
 
