@@ -1,6 +1,7 @@
 """Training a spec: the quantized model and its float twin, pruned on the same schedule, then frozen and saved.
 
-A float spec's model is trained as it is, nothing pruned and nothing quantized.
+A float spec's model is trained as it is, nothing pruned and nothing quantized. A training that was interrupted, or
+killed, goes on behind its last whole epoch (`flow.train.checkpoints`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from flow.errors import DataError, OutputError, SpecError
 from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
 from flow.train.build import Wrap, build_float, build_quantized, build_topology
+from flow.train.checkpoints import DIRECTORY, Checkpoint, GoOn, training_key
 from flow.train.freeze import custom_objects, freeze, quantized_weights, sparsity
 from flow.train.layers import FixedBatchNormalization
 from flow.train.spec import Conv2DSpec, DenseSpec, FloatSpec, LayerSpec, ModelSpec
@@ -52,11 +54,12 @@ def train(
 ) -> TrainedModel:
     """Train a model, and write `trained.json` and `trained.npz`; of a quantized one the float twin's too, in `float/`.
 
-    The same spec, data, versions and machine give the same model, bit for bit.
+    The same spec, data, versions and machine give the same model, bit for bit; so does a training that was interrupted
+    when it is begun again with the same arguments.
 
     Args:
         spec: the model.
-        directory: where to write; nothing is written before training has ended.
+        directory: where to write. Before training has ended that is only what it goes on from, in `.training/`.
         epochs: instead of those of the spec; the pruning schedule is scaled with them.
         dataset: instead of the one that the spec names.
         progress: show a bar on stderr if that is a terminal.
@@ -82,15 +85,25 @@ def train(
     shape = spec.input_shape if isinstance(spec, FloatSpec) else spec.input.shape
     if (found := data.x_train.shape[1:]) != shape:
         raise DataError(f"inputs of '{data.name}' have shape {found}, not {shape}", model=spec.name)
+    kept, key = directory / DIRECTORY, training_key(spec, epochs, data, _versions())
     if isinstance(spec, FloatSpec):
-        models = _fit_float(spec, data, epochs, progress)
+        checkpoint = Checkpoint(path=kept / "float.npz", key=key)
+        models = _fit_float(spec, data, epochs, checkpoint, progress)
     else:
-        models = _fit_quantized(spec, data, epochs, progress)
+        twin, quantized = (Checkpoint(path=kept / f"{name}.npz", key=key) for name in ("float_twin", "quantized"))
+        models = _fit_quantized(spec, data, epochs, twin, quantized, progress)
     write(models, directory)
+    shutil.rmtree(kept, ignore_errors=True)
     return models[""]
 
 
-def _fit_float(spec: FloatSpec, data: Dataset, epochs: int, progress: bool) -> dict[str, TrainedModel]:
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}
+
+
+def _fit_float(
+    spec: FloatSpec, data: Dataset, epochs: int, checkpoint: Checkpoint, progress: bool
+) -> dict[str, TrainedModel]:
     seeded(spec.train.seed)
     model = build_topology(spec, len(data.class_names))
     optimizer = cosine_adam(spec, data, epochs)
@@ -99,19 +112,25 @@ def _fit_float(spec: FloatSpec, data: Dataset, epochs: int, progress: bool) -> d
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     else:
         model.compile(optimizer, keras.losses.MeanSquaredError())
-    with epoch_bar(spec.name, epochs, progress) as advance:
-        options = {"batch_size": spec.train.batch_size, "epochs": epochs, "callbacks": [advance], "verbose": 0}
-        model.fit(data.x_train, data.y_train if classifies else data.x_train, **options)
+    with epoch_bar(spec.name, epochs, progress, done := checkpoint.epochs_done()) as advance:
+        callbacks = [advance, GoOn(checkpoint, done)]
+        options = {"batch_size": spec.train.batch_size, "epochs": epochs, "callbacks": callbacks, "verbose": 0}
+        if done < epochs:
+            model.fit(data.x_train, data.y_train if classifies else data.x_train, **options)
+        else:
+            checkpoint.restore(model)
     return {"": float_artefact(model, spec, data, epochs)}
 
 
-def _fit_quantized(spec: ModelSpec, data: Dataset, epochs: int, progress: bool) -> dict[str, TrainedModel]:
+def _fit_quantized(
+    spec: ModelSpec, data: Dataset, epochs: int, of_twin: Checkpoint, of_quantized: Checkpoint, progress: bool
+) -> dict[str, TrainedModel]:
     """Return the quantized model, and in `FLOAT_DIR` its float twin."""
     count = len(data.class_names)
     if (units := getattr(spec.layers[-1], "units", count)) != count:
         raise DataError(f"{units} units in the last layer, but '{data.name}' has {count} classes", model=spec.name)
-    twin = _fit_pruned(build_float, f"{spec.name} float twin", spec, data, epochs, progress)
-    model = _fit_pruned(build_quantized, f"{spec.name} quantized", spec, data, epochs, progress)
+    twin = _fit_pruned(build_float, f"{spec.name} float twin", spec, data, epochs, of_twin, progress)
+    model = _fit_pruned(build_quantized, f"{spec.name} quantized", spec, data, epochs, of_quantized, progress)
     weights = freeze(model, data.x_test)
     float_twin = float_artefact(twin, spec, data, epochs)
     accuracy = float(np.mean(classes(model, data) == data.y_test))
@@ -126,15 +145,21 @@ def _fit_quantized(spec: ModelSpec, data: Dataset, epochs: int, progress: bool) 
 
 
 def _fit_pruned(
-    build: Callable[[ModelSpec, Wrap], Any], title: str, spec: ModelSpec, data: Dataset, epochs: int, progress: bool
+    build: Callable[[ModelSpec, Wrap], Any],
+    title: str,
+    spec: ModelSpec,
+    data: Dataset,
+    epochs: int,
+    checkpoint: Checkpoint,
+    progress: bool,
 ) -> Any:
     """Build, train and prune a model; return it without the pruning wrappers."""
     seeded(spec.train.seed)
     model = build(spec, lambda layer, layer_spec: _pruned(layer, layer_spec, spec, data, epochs))
     optimizer = cosine_adam(spec, data, epochs)
     unfrozen = epochs - spec.train.frozen_epochs * epochs // spec.train.epochs
-    with epoch_bar(title, epochs, progress) as advance:
-        callbacks = [load_pruning().UpdatePruningStep(), advance]
+    with epoch_bar(title, epochs, progress, done := checkpoint.epochs_done()) as advance:
+        callbacks = [load_pruning().UpdatePruningStep(), advance, GoOn(checkpoint, done)]
         options = {"batch_size": spec.train.batch_size, "callbacks": callbacks, "verbose": 0}
         for first, last in ((0, unfrozen), (unfrozen, epochs)):
             for layer in model.layers:
@@ -142,7 +167,10 @@ def _fit_pruned(
                     layer.use_moving_statistics = first > 0
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile(optimizer, loss, metrics=["accuracy"])
-            model.fit(data.x_train, data.y_train, initial_epoch=first, epochs=last, **options)
+            if done < epochs:
+                model.fit(data.x_train, data.y_train, initial_epoch=first, epochs=last, **options)
+    if done == epochs:
+        checkpoint.restore(model)
     with keras.utils.custom_object_scope(custom_objects()):
         return load_pruning().strip_pruning(model)
 
@@ -181,13 +209,20 @@ def cosine_adam(spec: ModelSpec | FloatSpec, data: Dataset, epochs: int) -> Any:
 
 
 @contextmanager
-def epoch_bar(title: str, epochs: int, progress: bool) -> Iterator[Any]:
-    """Show a bar of epochs on stderr, if `progress` and that is a terminal; gives the callback that moves it."""
-    with tqdm(total=epochs, desc=title, unit="epoch", disable=not (progress and sys.stderr.isatty())) as bar:
+def epoch_bar(title: str, epochs: int, progress: bool, done: int = 0) -> Iterator[Any]:
+    """Show a bar of epochs, some of which are done, on stderr, if `progress` and that is a terminal.
+
+    Gives the callback that moves it.
+    """
+    if 0 < done < epochs:
+        title = f"{title}, going on at epoch {done + 1}"
+    shown = progress and sys.stderr.isatty()
+    with tqdm(total=epochs, initial=done, desc=title, unit="epoch", disable=not shown) as bar:
 
         def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
-            bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
-            bar.update()
+            if epoch >= done:
+                bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
+                bar.update()
 
         yield keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 
@@ -230,7 +265,7 @@ def float_artefact(model: Any, spec: ModelSpec | FloatSpec, data: Dataset, epoch
             "train_samples": len(data.x_train),
             "test_samples": len(data.x_test),
             "python": platform.python_version(),
-            "versions": {package: version(package) for package in PACKAGES},
+            "versions": _versions(),
         },
     )
 

@@ -19,7 +19,7 @@ from flow.errors import DataError, ModelFileError, OutputError, SpecError, ToolM
 from flow.frontend.trained import FLOAT_DIR, TrainedModel, load_metrics, load_trained
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, quantize
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.spec import TASK_OF_TOPOLOGY, FloatSpec, FloatTrainSpec, ModelSpec, load_spec
+from flow.train.spec import TASK_OF_TOPOLOGY, FloatSpec, FloatTrainSpec, ModelSpec, PruneSpec, load_spec
 
 try:
     load_tensorflow()
@@ -27,6 +27,7 @@ except ToolMissingError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 from flow.train.build import TOPOLOGIES, build_float, build_quantized, build_topology
+from flow.train.checkpoints import Checkpoint, training_key
 from flow.train.fit import train
 from flow.train.freeze import custom_objects, freeze, keras_model, quantized_weights, sparsity
 from flow.train.layers import EPSILON, FixedBatchNormalization
@@ -289,7 +290,55 @@ def test_weights_that_do_not_fit(trained: TrainedModel) -> None:
         keras_model(dataclasses.replace(trained, weights=weights))
 
 
-def test_interrupted_training_leaves_nothing(
+def test_an_interrupted_training_ends_in_the_same_weights(
+    spec: ModelSpec, stand_in: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in the float twin, and in the quantized model before its last epoch, whose statistics are frozen."""
+    epochs, stops = 3, [1, 5]
+    layers, settings = (*spec.layers[:3], spec.layers[-1]), dataclasses.replace(spec.train, epochs=3, frozen_epochs=1)
+    spec = dataclasses.replace(spec, layers=layers, train=settings, prune=PruneSpec(begin_epoch=0, end_epoch=2))
+    whole = train(spec, tmp_path / "whole", epochs=epochs, dataset=stand_in)
+    saved, save = list[tuple[str, int]](), Checkpoint.save
+
+    def interrupted(self: Checkpoint, model: object, done: int) -> None:
+        save(self, model, done)
+        saved.append((self.path.stem, done))
+        if len(saved) in stops:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", interrupted)
+    directory = tmp_path / "parts"
+    for _ in stops:
+        with pytest.raises(KeyboardInterrupt):
+            train(spec, directory, epochs=epochs, dataset=stand_in)
+        assert [path.name for path in directory.iterdir()] == [".training"]
+    found = train(spec, directory, epochs=epochs, dataset=stand_in)
+    assert saved == [(name, epoch) for name in ("float_twin", "quantized") for epoch in range(1, epochs + 1)]
+    assert found.digest() == whole.digest() and found.metrics == whole.metrics
+    assert sorted(path.name for path in directory.iterdir()) == ["float", "trained.json", "trained.npz"]
+
+
+def test_a_checkpoint_belongs_to_one_training(spec: ModelSpec, stand_in: Dataset, tmp_path: Path) -> None:
+    versions = {"numpy": "1"}
+    other = dataclasses.replace(stand_in, x_train=stand_in.x_train + 1)
+    key = training_key(spec, 2, stand_in, versions)
+    assert key == training_key(dataclasses.replace(spec), 2, stand_in, {"numpy": "1"})
+    seed = dataclasses.replace(spec, train=dataclasses.replace(spec.train, seed=spec.train.seed + 1))
+    keys = {training_key(seed, 2, stand_in, versions), training_key(spec, 3, stand_in, versions)}
+    keys |= {training_key(spec, 2, other, versions), training_key(spec, 2, stand_in, {}), key}
+    assert len(keys) == 5
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    checkpoint = Checkpoint(path=tmp_path / "model.npz", key=key)
+    assert checkpoint.epochs_done() == 0
+    checkpoint.save(model, 1)
+    assert checkpoint.epochs_done() == 1
+    assert [Checkpoint(path=checkpoint.path, key=each).epochs_done() for each in keys - {key}] == [0] * 4
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-100])
+    assert checkpoint.epochs_done() == 0, "a damaged one begins anew"
+
+
+def test_training_interrupted_while_it_writes_leaves_only_what_it_goes_on_from(
     spec: ModelSpec, stand_in: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(model: TrainedModel, directory: Path) -> None:
@@ -300,7 +349,7 @@ def test_interrupted_training_leaves_nothing(
     monkeypatch.setattr("flow.train.fit.save_trained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(spec, tmp_path, epochs=1, dataset=stand_in)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".training"]
 
 
 def test_wrong_use_of_train(spec: ModelSpec, stand_in: Dataset, tmp_path: Path) -> None:
