@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from flow import options
 from flow.commands import WEIGHTS_FILE
-from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError
+from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, shown
 from flow.ir.names import printable
 from flow.toolchain import ending_in_order
 
 if TYPE_CHECKING:
     from flow.report.record import Report
 
-INTERRUPTED = 130
+BUG, INTERRUPTED = 4, 130
 EPILOG = """\
-exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old, 4 a tool failed,
-130 interrupted
+exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old,
+4 a tool failed or a bug, 130 interrupted
 """
 
 
@@ -53,6 +55,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except Exception as error:  # none of the tree: a bug, which must not look like outputs that differ
+        print(f"flow: error: {printable(_kept(error))}", file=sys.stderr)
+        return BUG
+
+
+def _kept(error: Exception) -> str:
+    """Keep the traceback of a bug in a file, and return what is said of it."""
+    what = "memory ran out" if isinstance(error, MemoryError) else "this is a bug in flow"
+    said = f"{what} ({type(error).__name__}: {shown(error)})"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="flow-bug-", suffix=".txt", delete=False, errors="replace"
+        ) as file:
+            file.write(f"{' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}")
+    except OSError:
+        return f"{said}; its traceback could not be kept"
+    return f"{said}; its traceback is in {file.name}: please report it"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -284,8 +303,8 @@ def _fuzz(arguments: argparse.Namespace) -> int:
 
     if arguments.replay is not None:
         outcome = replay(arguments.replay)
-        print(f"{outcome.name}: {outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
-        return 1 if outcome.is_finding else 0
+        print(printable(f"{outcome.name}: {outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""), "\n"))
+        return _exit_code([outcome.status])
     if arguments.models < 1:
         raise SpecError(f"--models {arguments.models} is below 1")
     with _progress() as progress:
@@ -293,7 +312,14 @@ def _fuzz(arguments: argparse.Namespace) -> int:
             arguments.models, arguments.seed, arguments.output, lambda done, of: progress(f"{done} of {of} models")
         )
     print(printable(summary.to_text(), "\n"))
-    return 1 if summary.findings else 0
+    return _exit_code([outcome.status for outcome in summary.outcomes])
+
+
+def _exit_code(statuses: Sequence[str]) -> int:
+    """Return 1 if the outputs of a model differ, else 4 if one crashed."""
+    from flow.verification.fuzz import CRASHED, DIFFERS
+
+    return 1 if DIFFERS in statuses else BUG if CRASHED in statuses else 0
 
 
 def _study(arguments: argparse.Namespace) -> int:

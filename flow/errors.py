@@ -18,8 +18,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+LONGEST_SHOWN = 120
+"""Most characters of a foreign value in a message: a file may name a layer in 100,000."""
 PRINTED_ALONE = ("file", "table", "model", "field", "tool")
 """Kinds of places whose name says enough."""
+
+
+def shown(value: object) -> str:
+    """Return a foreign value for a message: as Python writes it, an error as it says itself, cut where it is long.
+
+    Example:
+        >>> shown("two\\nlines"), len(shown([0] * 100_000))
+        ("'two\\\\nlines'", 143)
+    """
+    try:
+        text = " ".join(str(value).split()) if isinstance(value, Exception) else repr(value)
+    except (ValueError, RecursionError):  # Python writes no integer of more than 4300 digits
+        return f"a value of type {type(value).__name__} that is too long to write"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """Return a foreign text, cut where it is long."""
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[:LONGEST_SHOWN]}... ({len(text)} characters)"
 
 
 class FlowError(Exception):
@@ -68,9 +91,10 @@ class FlowError(Exception):
         parts: list[str] = []
         for kind, name in self.where:
             if kind == "class_name":
-                parts[-1] += f" ({name})"
+                parts[-1] += f" ({shortened(str(name))})"
             elif kind not in left_out:
-                parts.append(str(name) if kind in PRINTED_ALONE else f"{kind} '{name}'")
+                said = str(name) if kind == "file" else shortened(str(name))
+                parts.append(said if kind in PRINTED_ALONE else f"{kind} '{said}'")
         return ": ".join([*parts, self.what])
 
     def __str__(self) -> str:

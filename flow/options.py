@@ -25,8 +25,8 @@ def add_model_options(parser: argparse.ArgumentParser, weights_file: str = WEIGH
     """Add where model and inputs come from and where runs go: fields of `BuildOptions`."""
     add = parser.add_argument
     add(weights_file, dest="weights", type=Path, help="weights file for a model given as .json")
-    add("--inputs", type=Path, help=".npy of inputs (samples, ...); .npz of arrays by name for several inputs")
-    add("--labels", type=Path, help=".npy of class numbers")
+    add("--inputs", type=Path, help=".npy (samples, ...), .csv (a sample a row) or .npz (for several inputs: by name)")
+    add("--labels", type=Path, help=".npy or .csv of class numbers, the first class 0")
     add("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
     add("--softmax", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)")
     add("--output", type=Path, help="where runs go (default: hls_projects)")
@@ -60,7 +60,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     from flow.quantization.settings import QuantSettings, types_of
 
     add = parser.add_argument
-    add("--calibration", type=Path, help=".npy of 16 samples or more (default: those kept with a named model)")
+    add("--calibration", type=Path, help="as --inputs, 16 samples or more (default: those kept with a named model)")
     add("--spec", type=Path, help="TOML file with these settings, and those of single layers")
     types = types_of(QuantSettings)
     settings = [item for item in fields(QuantSettings) if item.name in types]

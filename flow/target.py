@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from flow.backends.base import find_backend
-from flow.errors import SpecError
+from flow.errors import SpecError, shown
+from flow.toml_table import Table
 
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource")
@@ -54,12 +55,14 @@ class Target:
         ):
             if value not in accepted:
                 use = f"use one of {', '.join(accepted)}"
-                raise SpecError(f"{name} {value!r} is not known", field="target", remedy=use)
+                raise SpecError(f"{name} {shown(value)} is not known", field="target", remedy=use)
         if self.strategy not in own.strategies:
-            what = f"back end {self.backend} has no strategy {self.strategy!r}"
+            what = f"back end {self.backend} has no strategy {shown(self.strategy)}"
             raise SpecError(what, field="target", remedy=f"use {' or '.join(own.strategies)}")
         if not PART_NAME.fullmatch(self.part):
-            raise SpecError(f"part {self.part!r} is no part number (letters, digits, '.', '_' and '-')", field="target")
+            raise SpecError(
+                f"part {shown(self.part)} is no part number (letters, digits, '.', '_' and '-')", field="target"
+            )
         for factor in (self.reuse_factor, *(factor for _, factor in self.reuse_factors)):
             if factor < 1:
                 raise SpecError(f"reuse_factor {factor} is below 1", field="target")
@@ -93,5 +96,13 @@ class Target:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Target:
-        """Return the target that `to_json` wrote."""
-        return cls(**{**data, "reuse_factors": tuple(data["reuse_factors"].items())})
+        """Return the target that `to_json` wrote.
+
+        Raises:
+            SpecError: a value is missing, unknown or of another kind.
+        """
+        table = Table(data, "target")
+        factors = table.table("reuse_factors")
+        own = tuple((op, factors.integer(op, 1, 1 << 31)) for op in factors.data)
+        texts = dict.fromkeys(("backend", "io_type", "strategy", "part"), str)
+        return cls(reuse_factors=own, **table.optional({**texts, "reuse_factor": int, "clock_period_ns": float}))

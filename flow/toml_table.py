@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flow.errors import SpecError
+from flow.errors import SpecError, shortened, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """Names of models and layers: they become names of directories and of C++ variables."""
 KINDS: Mapping[type, tuple[type | tuple[type, ...], str]] = {
     int: (int, "an integer"),
@@ -36,8 +36,8 @@ def read_toml(path: Path) -> Table:
         return Table(tomllib.loads(path.read_text(encoding="utf-8")), "")
     except FileNotFoundError:
         raise SpecError("no such file", file=path) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecError(f"not a readable TOML file ({error})", file=path) from error
+    except (OSError, ValueError, RecursionError) as error:  # tomllib reports too long numbers and too deep lists so
+        raise SpecError(f"not a readable TOML file ({shown(error)})", file=path) from error
 
 
 class Table:
@@ -57,7 +57,7 @@ class Table:
             raise SpecError(f"key '{self.key(name)}' is missing", remedy=f"expected {what}")
         value = self.data[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise SpecError(f"key '{self.key(name)}' is {value!r}", remedy=f"expected {what}")
+            raise SpecError(f"key '{self.key(name)}' is {shown(value)}", remedy=f"expected {what}")
         return value
 
     def has(self, name: str) -> bool:
@@ -75,7 +75,9 @@ class Table:
         """Return an integer from `low` to `high`."""
         value: int = self.take(name, int, f"an integer from {low} to {high}")
         if not low <= value <= high:
-            raise SpecError(f"key '{self.key(name)}' is {value}", remedy=f"expected an integer from {low} to {high}")
+            raise SpecError(
+                f"key '{self.key(name)}' is {shown(value)}", remedy=f"expected an integer from {low} to {high}"
+            )
         return value
 
     def number(self, name: str, low: float, high: float) -> float:
@@ -83,21 +85,26 @@ class Table:
         what = f"a number from {low} to below {high}"
         value: float = self.take(name, (int, float), what)
         if not low <= value < high:
-            raise SpecError(f"key '{self.key(name)}' is {value}", remedy=f"expected {what}")
+            raise SpecError(f"key '{self.key(name)}' is {shown(value)}", remedy=f"expected {what}")
         return float(value)
 
     def text(self, name: str, accepted: tuple[str, ...] = ()) -> str:
         """Return a string, one of `accepted` if that is given."""
         value: str = self.take(name, str, f"one of {', '.join(accepted)}" if accepted else "a string")
         if accepted and value not in accepted:
-            raise SpecError(f"key '{self.key(name)}' is '{value}'", remedy=f"expected one of {', '.join(accepted)}")
+            raise SpecError(
+                f"key '{self.key(name)}' is {shown(value)}", remedy=f"expected one of {', '.join(accepted)}"
+            )
         return value
 
     def name(self, name: str) -> str:
         """Return an identifier: lower-case letters, digits and underscores."""
         value = self.text(name)
         if not NAME.fullmatch(value):
-            raise SpecError(f"key '{self.key(name)}' is '{value}'", remedy="expected lower-case letters, digits and _")
+            raise SpecError(
+                f"key '{self.key(name)}' is {shown(value)}",
+                remedy="expected lower-case letters, digits and _, at most 64",
+            )
         return value
 
     def integers(self, name: str, lengths: tuple[int, ...]) -> tuple[int, ...]:
@@ -105,7 +112,7 @@ class Table:
         what = f"{' or '.join(str(length) for length in lengths)} positive integers in brackets"
         values = self.take(name, list, what)
         if len(values) not in lengths or any(type(value) is not int or value < 1 for value in values):
-            raise SpecError(f"key '{self.key(name)}' is {values!r}", remedy=f"expected {what}")
+            raise SpecError(f"key '{self.key(name)}' is {shown(values)}", remedy=f"expected {what}")
         return tuple(values)
 
     def table(self, name: str) -> Table:
@@ -116,11 +123,13 @@ class Table:
         """Return an array of tables."""
         rows = self.take(name, list, f"an array of tables, written [[{name}]]")
         if not rows or not all(isinstance(row, dict) for row in rows):
-            raise SpecError(f"key '{self.key(name)}' is {rows!r}", remedy=f"expected tables, written [[{name}]]")
+            raise SpecError(f"key '{self.key(name)}' is {shown(rows)}", remedy=f"expected tables, written [[{name}]]")
         return tuple(Table(row, f"{self.key(name)}[{index}]") for index, row in enumerate(rows))
 
     def close(self) -> None:
         """Complain of the first key that nobody asked for."""
         for name in self.data:
             if name not in self.asked:
-                raise SpecError(f"key '{self.key(name)}' is unknown", remedy=f"accepted are {', '.join(self.asked)}")
+                raise SpecError(
+                    f"key '{shortened(self.key(name))}' is unknown", remedy=f"accepted are {', '.join(self.asked)}"
+                )

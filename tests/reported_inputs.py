@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from fixtures_keras import bias, bits, dense, layers, po2, qkeras, save, wired
 
-from flow.train.reader import QConv2DTranspose
+from flow.train.deserialize import QConv2DTranspose
 
 Build = Callable[..., Any]
 Shape = tuple[int, ...]

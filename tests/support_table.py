@@ -16,7 +16,7 @@ from flow.backends.base import BACKENDS
 from flow.backends.functions import Design, functions
 from flow.backends.hls4ml.dialects import DIALECTS
 from flow.data.inputs import parse_format
-from flow.errors import UnsupportedError
+from flow.errors import ModelFileError, UnsupportedError
 from flow.findings import ERROR
 from flow.frontend.extraction import extract
 from flow.frontend.keras import LAYERS
@@ -73,7 +73,7 @@ def _keras_model(row: Row) -> KerasModel:
     """Return the model; one that Keras itself cannot make must be refused by its configuration."""
     try:
         return from_recipe(row.recipe)
-    except (TypeError, ValueError, AttributeError):
+    except ModelFileError:
         config = row.recipe.config
         trained = TrainedModel(name=row.recipe.name, class_name="Functional", config=config, weights={})
         extract(trained, evaluate=evaluate)

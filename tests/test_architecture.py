@@ -110,3 +110,26 @@ def test_only_back_ends_know_which_back_end_it_is() -> None:
             if name.startswith(("flow.backends.hls4ml", "flow.backends.rtl"))
         ]
     assert asked == []
+
+
+MAKERS = {
+    *("load_model", "model_from_json", "model_from_config", "model_from_yaml", "clone_model", "from_config"),
+    *("deserialize", "deserialize_keras_object", "get_quantizer", "safe_eval", "load"),
+}
+"""What of Keras, QKeras and TensorFlow makes an object of a configuration, imports what it names or evaluates it."""
+
+
+def test_one_place_makes_keras_objects_of_configurations() -> None:
+    """`flow.train.deserialize`, which checks them first: `json.load` and `np.load` read data and are no such calls."""
+    found = []
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            reads = isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "json.load", "Report.load")
+            if name in MAKERS and not reads:
+                found.append((module, name))
+    assert sorted(found) == [
+        ("flow.train.deserialize", "from_config"),
+        ("flow.train.deserialize", "get_quantizer"),
+        ("flow.train.deserialize", "model_from_json"),
+    ]

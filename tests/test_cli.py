@@ -7,10 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fixtures_cli import built_digits, flow, needs_compiler, refused, run_directories
 
@@ -253,6 +253,24 @@ def test_errors_of_the_file_system_are_one_line(monkeypatch: pytest.MonkeyPatch)
     assert flow("list").err == "flow: error: /some\\nwhere: Permission denied\n"
 
 
+@pytest.mark.parametrize("error", [ValueError("odd\x1b[31m\nlines" + "n" * 10_000), KeyError("x"), MemoryError()])
+def test_a_bug_is_one_line_and_its_traceback_is_kept(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_list", fail)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    said = refused(
+        flow("list"), "memory ran out" if isinstance(error, MemoryError) else "this is a bug in flow", code=4
+    )
+    (kept,) = tmp_path.iterdir()
+    assert str(kept) in said and "in fail" in kept.read_text() and len(said) < 400
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    refused(flow("list"), "could not be kept", code=4)
+
+
 @needs_compiler
 def test_a_reader_that_goes_away_is_no_error(tmp_path_factory: pytest.TempPathFactory) -> None:
     run = run_directories(built_digits(tmp_path_factory)[0])[0]
@@ -297,19 +315,33 @@ def test_everything_after_training_works_without_tensorflow(tmp_path: Path) -> N
         assert (done.returncode, done.stderr) == (0, ""), done
 
 
+def needs_keras(place: Path) -> tuple[object, ...]:
+    """Write a model that is read as far as can be without Keras, and return how it is given."""
+    layer = {"class_name": "QActivation", "config": {"name": "q", "activation": "quantized_relu(4,1)"}}
+    config = {"name": "m", "build_input_shape": [None, 3], "layers": [layer]}
+    (place / "m.json").write_text(json.dumps({"class_name": "Sequential", "config": config}))
+    (place / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    return place / "m.json", "--weights", place / "w.h5"
+
+
 def test_what_needs_tensorflow_says_so(tmp_path: Path) -> None:
-    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    for command in (("train", "digits_mlp", "--output", tmp_path), ("build", tmp_path / "m.h5", "--output", tmp_path)):
+    model = needs_keras(tmp_path)
+    for command in (("train", "digits_mlp", "--output", tmp_path), ("build", *model, "--output", tmp_path)):
         done = without_tensorflow(*command)
         assert done.returncode == 3, done
         assert done.stderr.count("\n") == 1
         assert "pip install 'po2flow[train]'" in done.stderr
 
 
+def test_what_is_no_model_is_refused_without_tensorflow(tmp_path: Path) -> None:
+    """In no time: the text of a file says so, whatever its name."""
+    (tmp_path / "m.h5").write_text("hello")
+    done = without_tensorflow("build", tmp_path / "m.h5", "--output", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "not a Keras model" in done.stderr
+
+
 def test_keras_3_before_us_is_a_clear_error(tmp_path: Path) -> None:
     """Whatever Keras TensorFlow took first, it keeps; a stand-in for the module says that it took Keras 3."""
-    np.save(tmp_path / "x.npy", np.zeros((1, 4)))
-    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     code = """
 import os, sys, types
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
@@ -327,7 +359,7 @@ importlib.import_module = fake
 from flow.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-    done = python("-c", code, "build", str(tmp_path / "m.h5"), "--output", str(tmp_path))
+    done = python("-c", code, "build", *map(str, needs_keras(tmp_path)), "--output", str(tmp_path))
     assert done.returncode == 3, done
     assert "TF_USE_LEGACY_KERAS=1" in done.stderr
     assert done.stderr.count("\n") == 1

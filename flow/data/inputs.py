@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import DataError
+from flow.data.array_files import TABLE, read_arrays
+from flow.errors import DataError, shown
 from flow.ir.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
 from flow.ir.graph import IntGraph
 from flow.ir.reference import port_dtype
@@ -20,6 +21,8 @@ from flow.ir.windows import Shape
 MAX_INPUT_BITS = 16
 BLOCK = 1 << 22
 """Elements of inputs that are brought onto grids at a time."""
+MOST_NAMED = 8
+"""Arrays of a wrong archive that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,11 +59,12 @@ class PortInputs:
 
 
 def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape]) -> Samples:
-    """Read the inputs of a model: a `.npy` file, or for several inputs an `.npz` with an array for each, by its name.
+    """Read the inputs of a model.
 
     Args:
-        inputs: the file.
-        labels: `.npy` of class numbers.
+        inputs: a file of one array, for several inputs an `.npz` with an array for each, by its name. A `.csv` has the
+            values of a sample in a row, in the order of the array.
+        labels: a file of class numbers.
         shapes: shape of each input by its name, in the model's order.
 
     Returns:
@@ -70,18 +74,28 @@ def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape])
         DataError: missing, damaged, of another shape, not numbers, not finite; labels of another length or kind.
     """
     single = len(shapes) == 1
-    values = _checked(inputs, "", _array(inputs), *shapes.values()) if single else _joined(inputs, shapes)
+    values = _single(inputs, *shapes.items()) if single else _joined(inputs, shapes)
     return Samples(values=values, labels=None if labels is None else _labels(labels, len(values)), source=inputs.name)
 
 
+def _single(path: Path, port: tuple[str, Shape]) -> NDArray[np.float64]:
+    name, shape = port
+    array = _array(path, name)
+    if path.suffix.lower() == TABLE and array.shape[1:] == (math.prod(shape),):
+        array = array.reshape(len(array), *shape)
+    return _checked(path, "", array, shape)
+
+
 def _joined(path: Path, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
-    arrays = _load(path)
-    if not isinstance(arrays, dict):
+    arrays = read_arrays(path)
+    if isinstance(arrays, np.ndarray):
         remedy = "the model has several inputs: give an .npz with an array for each"
         raise DataError("a single array", file=path, remedy=remedy)
     if sorted(arrays) != sorted(shapes):
         remedy = f"the model has the inputs {', '.join(map(repr, shapes))}: give an .npz with an array for each"
-        raise DataError(f"holds {', '.join(map(repr, sorted(arrays))) or 'nothing'}", file=path, remedy=remedy)
+        raise DataError(
+            f"holds {', '.join(map(shown, sorted(arrays)[:MOST_NAMED])) or 'nothing'}", file=path, remedy=remedy
+        )
     parts = [_checked(path, f"'{name}' ", arrays[name], shape) for name, shape in shapes.items()]
     if len({len(part) for part in parts}) != 1:
         counts = ", ".join(str(len(part)) for part in parts)
@@ -105,6 +119,8 @@ def _checked(path: Path, name: str, values: NDArray[Any], shape: Shape) -> NDArr
 
 def _labels(path: Path, samples: int) -> NDArray[np.int64]:
     labels = _array(path)
+    if path.suffix.lower() == TABLE and labels.shape[1:] == (1,) and (labels == np.floor(labels)).all():
+        labels = np.clip(labels[:, 0], -1, 1 << 53).astype(np.int64)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         what = f"labels are {labels.dtype} of shape {labels.shape}"
         raise DataError(what, file=path, remedy="expected one integer a sample")
@@ -113,23 +129,31 @@ def _labels(path: Path, samples: int) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def _array(path: Path) -> NDArray[Any]:
-    array = _load(path)
-    if not isinstance(array, np.ndarray):
-        raise DataError("an .npz archive", file=path, remedy="give one .npy file")
-    return array
+def _array(path: Path, name: str = "") -> NDArray[Any]:
+    """Return the array of a file, or of an archive that holds one alone, or one of this name."""
+    found = read_arrays(path)
+    if isinstance(found, np.ndarray):
+        return found
+    if name not in found and len(found) != 1:
+        remedy = f"give one array{f', or one that is called {name!r}' if name else ''}"
+        raise DataError(f"an .npz archive of {len(found)} arrays", file=path, remedy=remedy)
+    return found[name] if name in found else next(iter(found.values()))
 
 
-def _load(path: Path) -> Any:
-    """Return the array of a `.npy` file, or the arrays of an `.npz` by name."""
-    try:
-        with path.open("rb") as file:  # np.load leaves a damaged archive open
-            content = np.load(file, allow_pickle=False)
-            return content if isinstance(content, np.ndarray) else {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise DataError("no such file", file=path) from None
-    except Exception as error:  # NumPy reports damage, pickles and other formats in many ways
-        raise DataError(f"not a readable .npy file ({error})", file=path) from error
+def check_labels(labels: NDArray[np.int64], path: Path, graph: IntGraph) -> None:
+    """Refuse labels that are no classes of a model: those are the numbers of its outputs, from 0.
+
+    Raises:
+        DataError: one is below 0, or there is no output of its number.
+    """
+    low, high, classes = int(labels.min()), int(labels.max()), math.prod(graph.output.shape)
+    if low >= 0 and high < classes:
+        return
+    what = f"labels are {low} to {high}, but the classes of the model are 0 to {classes - 1}"
+    remedy = "subtract 1 from each" if (low, high) == (1, classes) else "number the classes from 0, as its outputs"
+    if classes == 1:
+        what, remedy = "the model has one output, which tells no classes apart", "leave --labels out"
+    raise DataError(what, file=path, remedy=remedy)
 
 
 def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
@@ -154,7 +178,7 @@ def parse_format(text: str) -> FixedFormat:
     try:
         return parse_cpp(text if text.startswith("ap_") else f"ap_{text}").format
     except ValueError:
-        raise DataError(f"input format {text!r} is not like 'ufixed<8,0>' or 'fixed<16,6>'") from None
+        raise DataError(f"input format {shown(text)} is not like 'ufixed<8,0>' or 'fixed<16,6>'") from None
 
 
 def to_port(samples: Samples, graph: IntGraph) -> PortInputs:

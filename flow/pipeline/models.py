@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.backends.functions import functions
-from flow.data.inputs import Samples, derive_format
+from flow.data.inputs import Samples, check_labels, derive_format
 from flow.errors import DataError, InputError, UnsupportedError
 from flow.files import BESIDE, sweep
 from flow.findings import refuse
@@ -27,7 +27,7 @@ from flow.results import Resources
 from flow.runs import digest, read_npz, write_npz
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source
 from flow.target import Target
-from flow.verification.preflight import Model, quantizes
+from flow.verification.preflight import NO_FORMAT, Model, quantizes
 
 if TYPE_CHECKING:  # a build of a quantized model does without them
     from flow.quantization.stage import Quantization
@@ -71,7 +71,14 @@ def extract_model(model: Path, options: BuildOptions) -> Extracted:
     made = attempt(source.trained, fmt, softmax=options.softmax_format(), evaluate=evaluate)
     if made.refusals and isinstance(made.refusals[0], UnsupportedError):
         refuse(source.trained.name, made.refusals)
-    return Extracted(source, samples, made.checked())
+    graph = made.checked()
+    _check_labels(samples, options, graph)
+    return Extracted(source, samples, graph)
+
+
+def _check_labels(samples: Samples | None, options: BuildOptions, graph: IntGraph) -> None:
+    if samples is not None and samples.labels is not None and options.labels is not None:
+        check_labels(samples.labels, options.labels, graph)
 
 
 def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announce: Announce) -> Extracted:
@@ -97,6 +104,7 @@ def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announc
         announce,
         _luts(asked),
     )
+    _check_labels(samples, options, quantization.model.extracted)
     return Extracted(source, samples, quantization.model.extracted, quantization)
 
 
@@ -126,13 +134,16 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
         samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
     if derived and samples is not None:
         fmt = derive_format(samples.values)
-    return Model(
+    found = Model(
         trained=source.trained,
         input_format=fmt,
         derived=derived and samples is not None,
         softmax=options.softmax_format(),
         evaluate=evaluated(source, cache),
-    )
+    ).extracted()
+    if found.made is not None and found.made.graph is not None:
+        _check_labels(samples, options, found.made.graph)
+    return found
 
 
 def _input_format(source: Source, options: BuildOptions, samples: Samples | None) -> FixedFormat | None:
@@ -142,11 +153,7 @@ def _input_format(source: Source, options: BuildOptions, samples: Samples | None
     if quantizes_its_input(source.trained):
         return None
     if samples is None:
-        raise DataError(
-            "the model does not quantize its input",
-            model=source.trained.name,
-            remedy="give --input-format, or --inputs to derive the format from",
-        )
+        raise DataError(NO_FORMAT.reason, model=source.trained.name, remedy=NO_FORMAT.remedy)
     return derive_format(samples.values)
 
 

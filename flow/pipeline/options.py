@@ -20,7 +20,7 @@ class BuildOptions:
 
     Attributes:
         weights: weights file for a model given as `.json`.
-        inputs, labels: `.npy` files; without them a named model's test set, or the inputs kept with it, is used.
+        inputs, labels: files of arrays; without them a named model's test set, or the inputs kept with it, is used.
         input_format: port format for models that do not quantize their input, like "ufixed<8,0>".
         softmax: format of the outputs of a final softmax, like "ufixed<8,0>", or "off" to leave it off the hardware.
         samples: at most this many inputs are run.
@@ -66,7 +66,7 @@ class QuantizeOptions(BuildOptions):
     """What the build of a float model does besides its target.
 
     Attributes:
-        calibration: `.npy` of samples to calibrate with; without it the training samples kept with a named model.
+        calibration: file of samples to calibrate with; without it the training samples kept with a named model.
         settings: how it is quantized.
         spec: the TOML file that the settings of single layers come from; only named in the report.
     """

@@ -14,13 +14,14 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
-from flow.errors import ToolMissingError
+from flow.errors import FlowError, InputError, ToolMissingError, UnsupportedError
 
 INSTALL_COMMAND = "pip install 'po2flow[train]'"
 _AROUND = ("Exception encountered when calling", "Graph execution error", "Detected at node")
@@ -96,6 +97,30 @@ def complaint(error: Exception) -> str:
         text = text.splitlines()[-1].strip()
     said = [line for line in text.splitlines() if not line.startswith((" ", "\t", *_AROUND))]
     return re.sub(r"\{\{function_node.*?\}\}|\[Op:.*", "", " ".join(said)).strip()[:300] or type(error).__name__
+
+
+@contextmanager
+def keras_errors(what: str, refusal: type[InputError] = UnsupportedError) -> Iterator[None]:
+    """Turn whatever QKeras, Keras, TensorFlow or HDF5 raises inside into a refusal; where it is, its caller says.
+
+    An error that comes from lines of ours alone is no refusal of theirs, and stays what it is.
+
+    Args:
+        what: what they cannot do.
+        refusal: class of the refusal.
+
+    Raises:
+        InputError: they failed.
+    """
+    try:
+        yield
+    except (FlowError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+        if all(name.partition(".")[0] in ("flow", "contextlib") for name in frames):
+            raise
+        raise refusal(f"{what}: {complaint(error)}") from error
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TRAINED_NPZ, TrainedM
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
 from flow.train.build import Wrap, build_float, build_quantized, build_topology
 from flow.train.checkpoints import DIRECTORY, Checkpoint, GoOn, training_key
-from flow.train.freeze import custom_objects, freeze, quantized_weights, sparsity
+from flow.train.deserialize import custom_objects
+from flow.train.freeze import freeze, quantized_weights, sparsity
 from flow.train.layers import FixedBatchNormalization
 from flow.train.spec import Conv2DSpec, DenseSpec, FloatSpec, LayerSpec, ModelSpec
 

@@ -6,19 +6,18 @@ arrays are those of the table in `flow.frontend.trained`.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import ModelFileError, UnsupportedError, at
+from flow.errors import FlowError, ModelFileError, UnsupportedError, at, shown
 from flow.findings import Hit
 from flow.frontend.trained import TrainedModel
-from flow.train import load_tensorflow, quiet_warnings
+from flow.train import keras_errors, load_tensorflow, quiet_warnings
+from flow.train.deserialize import keras_model_of
 from flow.train.layers import FixedBatchNormalization
-from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
 tf, keras, qkeras = load_tensorflow()
 
@@ -47,7 +46,8 @@ def quantized_weights(model: Any) -> Weights:
     weights = {}
     for path, layer in layers_by_path(model).items():
         with at(model=model.name, layer=path):
-            group = _arrays(layer)
+            with keras_errors("QKeras itself cannot run it"):
+                group = _arrays(layer)
             for key, array in group.items():
                 if not np.isfinite(array).all():
                     raise UnsupportedError(f"{key} holds NaN or infinite values")
@@ -115,14 +115,6 @@ def freeze(model: Any, inputs: NDArray[np.float32]) -> Weights:
     return weights
 
 
-def custom_objects() -> dict[str, Any]:
-    """Return every class that a model may name: QKeras', one that its list forgets, and ours, by name."""
-    objects: dict[str, Any] = {}
-    qkeras.utils._add_supported_quantized_objects(objects)  # QKeras' own list; there is no public name for it
-    ours = (quantized_po2_zero, quantized_grid, FixedBatchNormalization, qkeras.quantizers.quantized_hswish)
-    return {**objects, **{item.__name__: item for item in ours}}
-
-
 @quiet_warnings()
 def keras_model(trained: TrainedModel) -> Any:
     """Return a Keras model that computes what the trained model says.
@@ -136,17 +128,17 @@ def keras_model(trained: TrainedModel) -> Any:
     Raises:
         ModelFileError: configuration and weights do not make a model.
     """
-    kind = keras.Sequential if trained.class_name == "Sequential" else keras.Model
     try:
-        with keras.utils.custom_object_scope(custom_objects()):
-            model = kind.from_config(copy.deepcopy(dict(trained.config)))
+        model = keras_model_of(trained.class_name, trained.config)
         weights = {
             name: {key: np.asarray(a, np.float32) for key, a in g.items()} for name, g in trained.weights.items()
         }
         set_quantized_weights(model, weights)
+    except FlowError as error:
+        raise error.at(model=trained.name) from None
     except Exception as error:  # Keras fails in many ways: types, keys, shapes, names
         raise ModelFileError(
-            f"configuration and weights do not make a Keras model: {error}", model=trained.name
+            f"configuration and weights do not make a Keras model: {shown(error)}", model=trained.name
         ) from error
     return model
 

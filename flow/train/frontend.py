@@ -25,6 +25,9 @@ def read_file(path: Path, weights: Path | None) -> TrainedModel:
     Raises:
         FlowError: as `flow.train.reader.read_keras`.
     """
+    from flow.train.configuration import read_configuration
+
+    read_configuration(path, weights)  # what is refused there is refused before TensorFlow is loaded, in no time
     from flow.train.reader import read_keras
 
     return read_keras(path, weights).trained

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import UnsupportedError
+from flow.errors import UnsupportedError, at, shown
 from flow.frontend.keras import quantizers
-from flow.train import complaint, load_tensorflow, quiet_warnings
-from flow.train.quantizers import quantized_po2_zero
+from flow.frontend.keras.arguments import check_arguments
+from flow.train import keras_errors, load_tensorflow, quiet_warnings
+from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
 tf, keras, qkeras = load_tensorflow()
 
@@ -73,10 +74,8 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
     what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
     for start in range(0, len(values), CHUNK):
         part = values[start : start + CHUNK]
-        try:
+        with at(field=what), keras_errors("QKeras itself cannot run it"):
             outputs, alone = np.asarray(at_once(part)), _one_by_one(few, part, copies)
-        except tf.errors.OpError as error:
-            raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", field=what) from None
         if not np.isfinite(outputs).all():
             where, remedy = part[~np.isfinite(outputs)][0], "quantize the input to a smaller range"
             raise UnsupportedError(f"the value at {where:g} is not finite", field=what, remedy=remedy)
@@ -152,23 +151,22 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
 
 
 def made_quantizer(quantizer: quantizers.QuantizerConfig) -> Any:
-    """Return the quantizer object that a configuration describes; its name is one of `POSITIONAL`.
+    """Return the quantizer object that a configuration describes; its name is one of `ARGUMENTS`.
 
     Raises:
         UnsupportedError: its class does not take these arguments, or it looks at more than one element.
     """
+    check_arguments(quantizer.name, quantizer.args, "quantizer")
     for key, value in quantizer.args.items():
         if (isinstance(value, str) and key in ("alpha", "threshold")) or isinstance(value, list | tuple | dict):
             raise UnsupportedError(
-                f"quantizer {quantizer.name!r} with {key}={value!r} looks at more than one element",
+                f"quantizer {quantizer.name!r} with {key}={shown(value)} looks at more than one element",
                 remedy="give a number",
             )
     args = {key: value for key, value in quantizer.args.items() if key not in ("var_name", "use_variables")}
     if quantizer.name == "quantized_hswish":
         args.pop("keep_negative", None)  # QKeras writes it and does not take it back
-    ours = quantizer.name == "quantized_po2_zero"
-    cls = quantized_po2_zero if ours else getattr(qkeras.quantizers, quantizer.name)
-    try:
+    ours = {"quantized_po2_zero": quantized_po2_zero, "quantized_grid": quantized_grid}
+    cls = ours.get(quantizer.name) or getattr(qkeras.quantizers, quantizer.name)
+    with keras_errors(f"quantizer {quantizer.name!r} does not take its arguments"):
         return cls(**args)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UnsupportedError(f"quantizer {quantizer.name!r} does not take its arguments ({error})") from None

@@ -24,7 +24,8 @@ from flow.ir.graph import Input, IntGraph, LeakyRelu, Softmax
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
 from flow.ir.reference import code_dtype
 from flow.results import SimResult
-from flow.train import complaint, load_tensorflow, quiet_warnings
+from flow.train import complaint, keras_errors, load_tensorflow, quiet_warnings
+from flow.train.deserialize import keras_layer_of
 from flow.train.freeze import layers_by_path
 from flow.train.functions import layer_function
 
@@ -72,17 +73,16 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     results |= {name: np.empty((len(codes), *lowered[name].shape), code_dtype(lowered[name].format)) for name in taps}
     off = dict.fromkeys(taps, 0)
     try:
-        for batch, outputs in _outputs(calls, functions, list(taps.values()), lowered, codes, dtype):
-            for name, values in zip(taps, outputs, strict=True):
-                scaled = np.ldexp(values.astype(np.float64), lowered[name].format.frac_bits)
-                stored = np.rint(scaled)
-                off[name] += np.count_nonzero(stored != scaled)
-                if not off[name]:
-                    results[name][batch] = stored.reshape(-1, *lowered[name].shape)
+        with keras_errors("QKeras itself cannot run it"):  # in the graph, where no layer can be named
+            for batch, outputs in _outputs(calls, functions, list(taps.values()), lowered, codes, dtype):
+                for name, values in zip(taps, outputs, strict=True):
+                    scaled = np.ldexp(values.astype(np.float64), lowered[name].format.frac_bits)
+                    stored = np.rint(scaled)
+                    off[name] += np.count_nonzero(stored != scaled)
+                    if not off[name]:
+                        results[name][batch] = stored.reshape(-1, *lowered[name].shape)
     except UnsupportedError as error:
         raise UnsupportedError(complaint(error), model=lowered.name) from None  # Keras put its own text around it
-    except tf.errors.OpError as error:  # in the graph, where no layer can be named
-        raise UnsupportedError(f"QKeras itself cannot run it: {complaint(error)}", model=lowered.name) from None
     for name, count in off.items():
         if count:
             where = f"layer '{taps[name]}' is not on the grid of {lowered[name].format}"
@@ -184,11 +184,8 @@ def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[st
     for call in calls.calls:
         if call.class_name != "InputLayer":
             read = [tensors[name] for name in call.inputs]
-            try:
+            with keras_errors(f"layer '{call.name}': QKeras itself cannot run it"):  # Keras keeps the text alone
                 tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
-            except tf.errors.OpError as error:
-                what = f"layer '{call.name}': QKeras itself cannot run it: {complaint(error)}"
-                raise UnsupportedError(what) from None  # Keras makes another error of it, and takes the text alone
     return [tensors[name] for name in taps]
 
 
@@ -263,7 +260,7 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return _composed(weighted, _double_activation(call))
     if "AveragePooling" in class_name:
         return _composed(_pooled(class_name, config, arrays), _double_activation(call))
-    layer = getattr(keras.layers, class_name).from_config({**config, **DOUBLE})
+    layer = keras_layer_of(class_name, {**config, **DOUBLE})
     return _with_weights(layer, [arrays["slope"]] if "slope" in arrays else [])
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.frontend.keras.quantizers import parse_quantizer
 from flow.train import load_tensorflow
-from flow.train.quantizers import quantized_grid, quantized_po2_zero
+from flow.train.functions import made_quantizer
 
 keras: Any
-tf, keras, qkeras = load_tensorflow()
+tf, keras, _ = load_tensorflow()
 
 EPSILON = 2.0**-10
 """A power of two, so that `(1 - EPSILON) + EPSILON == 1` in float32 and a folded layer is reproduced exactly."""
@@ -90,6 +91,5 @@ class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 def _quantizer(identifier: Any) -> Any:
     if not isinstance(identifier, Mapping):
         return identifier
-    ours: dict[str, Any] = {"quantized_po2_zero": quantized_po2_zero, "quantized_grid": quantized_grid}
-    name = identifier["class_name"]
-    return (ours[name] if name in ours else getattr(qkeras, name)).from_config(identifier["config"])
+    quantizer = parse_quantizer(identifier)
+    return None if quantizer is None else made_quantizer(quantizer)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flow.toml_table import Table
 from flow.train.random_layers import Draft, block, join
 
 
@@ -42,8 +43,18 @@ class Recipe:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that `to_json` wrote."""
-        return cls(**data)
+        """Return the recipe that `to_json` wrote.
+
+        Raises:
+            SpecError: a value is missing, unknown or of another kind.
+        """
+        table = Table({key: value for key, value in data.items() if value is not None}, "")
+        return cls(
+            name=table.text("name"),
+            config=table.take("config", dict, "a Keras configuration"),
+            seed=table.integer("seed", 0, 2**64),
+            **table.optional(dict.fromkeys(("input_format", "io_type", "strategy", "backend"), str)),
+        )
 
 
 def random_recipe(seed: int, index: int) -> Recipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 from zlib import crc32
 
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 
 from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.freeze import custom_objects, layers_by_path, quantized_weights
+from flow.train.deserialize import keras_model_of
+from flow.train.freeze import layers_by_path, quantized_weights
 from flow.train.random_layers import EPSILON
 from flow.train.random_models import Recipe
-from flow.train.reader import READERS, KerasModel
+from flow.train.reader import KerasModel
 
 keras = load_tensorflow().keras
 
@@ -28,11 +28,11 @@ def from_recipe(recipe: Recipe) -> KerasModel:
     """Return the model of a recipe, as `read_keras` returns a user's.
 
     Raises:
-        UnsupportedError: a quantizer makes no fixed weights.
+        ModelFileError: it describes no model, or holds code.
+        UnsupportedError: a layer is unknown, or a quantizer makes no fixed weights.
     """
     config = copy.deepcopy(dict(recipe.config))
-    text = json.dumps({"class_name": "Functional", "config": config})
-    model = keras.models.model_from_json(text, custom_objects={**custom_objects(), **READERS})
+    model = keras_model_of("Functional", config)
     for layer in layers_by_path(model).values():
         layer.set_weights([_values(recipe.seed, layer, variable) for variable in layer.weights])
     trained = TrainedModel(name=recipe.name, class_name="Functional", config=config, weights=quantized_weights(model))

@@ -24,7 +24,7 @@ from typing import Any
 from flow.backends.functions import functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
-from flow.errors import InputError, ToolFailedError, ToolMissingError, UnsupportedError
+from flow.errors import InputError, SpecError, ToolFailedError, ToolMissingError, UnsupportedError, at, shown
 from flow.files import BESIDE, locked, temporary
 from flow.frontend.extraction import extract
 from flow.ir import reference
@@ -289,12 +289,16 @@ def replay(path: Path) -> Outcome:
     """Try the recipe of a finding again.
 
     Raises:
-        InputError: the file holds no recipe.
+        InputError: the file holds no recipe, or one of a model that Keras must not see.
     """
-    try:
-        recipe = Recipe.from_json(json.loads(path.read_text())["recipe"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"holds no recipe ({error})", file=path) from error
+    from flow.train.configuration import checked
+
+    with at(file=path):
+        try:
+            recipe = Recipe.from_json(json.loads(path.read_text())["recipe"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, SpecError) as error:
+            raise InputError(f"holds no recipe ({shown(error)})") from error
+        checked({"class_name": "Functional", "config": recipe.config})
     (outcome,) = try_recipes([recipe])
     return outcome
 

@@ -73,11 +73,19 @@ class Model:
         return replace(self, made=attempt(self.trained, fmt, softmax=self.softmax, evaluate=self.evaluate))
 
 
+NO_FORMAT = Hit(
+    "",
+    "the model does not quantize its input, so its port has no format",
+    "give --input-format, or --inputs to derive it from, or begin with a QActivation; "
+    "a float model is quantized by 'flow quantize'",
+)
+"""What a build and a check say of ports without a format."""
+
+
 def _no_input_format(model: Model) -> Iterator[Hit]:
     """The model does not quantize its input, and nothing says which format its port has."""
     if model.input_format is None and not quantizes(model.trained):
-        reason = "the model does not quantize its input, so its port has no format"
-        yield Hit("", reason, "give --input-format, or --inputs to derive it from, or begin with a QActivation")
+        yield NO_FORMAT
 
 
 def _derived_input_format(model: Model) -> Iterator[Hit]:
@@ -193,7 +201,7 @@ def check(model: Model, target: Target) -> tuple[Finding, ...]:
     Raises:
         SpecError: the part is not known.
     """
-    model = model.extracted()
+    model = model if model.made is not None else model.extracted()
     assert model.made is not None
     found = tuple(finding for rule in MODEL_RULES for finding in rule.apply(model))
     if any(finding.severity == ERROR for finding in found):

@@ -11,7 +11,16 @@ from fixtures_cli import flow, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow.data.inputs import MAX_INPUT_BITS, Samples, derive_format, no_inputs, parse_format, read_samples, to_port
+from flow.data.inputs import (
+    MAX_INPUT_BITS,
+    Samples,
+    check_labels,
+    derive_format,
+    no_inputs,
+    parse_format,
+    read_samples,
+    to_port,
+)
 from flow.errors import DataError, UnsupportedError
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, to_values
 from flow.ir.graph import Input, IntGraph
@@ -108,7 +117,7 @@ def test_files_that_are_no_array_are_refused(tmp_path: Path) -> None:
     command = ("build", "digits_mlp", "--output", tmp_path / "runs", "--inputs")
     np.save(tmp_path / "whole.npy", np.zeros((3, 64)))
     whole = (tmp_path / "whole.npy").read_bytes()
-    np.savez(tmp_path / "x.npz", x=np.zeros((3, 64)))
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 64)), y=np.zeros((3, 64)))
     header = whole.replace(b"(3, 64)", b"(9**9,)")
     bad = {
         "empty": b"",
@@ -121,13 +130,80 @@ def test_files_that_are_no_array_are_refused(tmp_path: Path) -> None:
     for name, content in bad.items():
         (tmp_path / f"{name}.npy").write_bytes(content)
         refused(flow(*command, tmp_path / f"{name}.npy"), f"{name}.npy: not a readable .npy file")
-    refused(flow(*command, tmp_path / "x.npz"), "an .npz archive")
+    refused(flow(*command, tmp_path / "x.npz"), "an .npz archive of 2 arrays; give one array, or one that is called")
     refused(flow(*command, tmp_path / "none.npy"), "no such file")
     refused(flow(*command, tmp_path), "not a readable .npy file")
     refused(flow("build", "digits_mlp", "--labels", tmp_path / "whole.npy"), "labels were given without inputs")
 
 
+def test_tables_and_archives_are_read_as_arrays_are(tmp_path: Path) -> None:
+    """A row of a table is a sample, whatever its shape; an archive has one array, or one called like the input."""
+    values = np.arange(12.0).reshape(3, 2, 2) / 4
+    rows = "\n".join(",".join(map(str, row)) for row in values.reshape(3, 4).tolist())
+    (tmp_path / "y.csv").write_text("class\n2\n0\n1\n")
+    for name, text in {
+        "plain": rows,
+        "named": f"\ufeffa,b,c,d\n{rows}\n\n",
+        "quoted": f'"a","b","c","d"\n{rows}',
+    }.items():
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+        found = read_samples(tmp_path / f"{name}.csv", tmp_path / "y.csv", {"image": (2, 2)})
+        assert found.values.tolist() == values.tolist()
+        assert found.labels is not None and found.labels.tolist() == [2, 0, 1]
+    np.savez(tmp_path / "one.npz", anything=values)
+    np.savez_compressed(tmp_path / "two.npz", image=values, other=np.zeros(3))
+    for name in ("one", "two"):
+        assert read_samples(tmp_path / f"{name}.npz", None, {"image": (2, 2)}).values.tolist() == values.tolist()
+
+
+BAD_TABLES = {
+    "text": ("a,b\n1,x\n", "not a table of numbers (could not convert string 'x'"),
+    "ragged": ("1,2\n1\n", "not a table of numbers (the number of columns changed"),
+    "semicolons": ("1;2\n3;4\n", "not a table of numbers"),
+    "names alone": ("a,b\n", "holds no row of numbers"),
+    "empty": ("", "holds no row of numbers"),
+    "counted columns": ("0,1,2,3\n1,2,3,4\n", "its first row counts 0, 1, 2, ...: names of columns, or a sample?"),
+    "an index": (",0,1\n0,5,6\n", "not a table of numbers (could not convert string ''"),
+    "half a name": ("1,x\n1,2\n", "not a table of numbers (could not convert string 'x'"),
+    "columns": ("1,2,3\n", "has shape (1, 3); the model takes (samples, 2)"),
+    "nan": ("nan,2\n", "1 values are NaN"),
+    "not UTF-8": (b"\xff\xfe1,2\n", "not a table of numbers"),
+    "null": ("1,\0\n", "not a table of numbers"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_TABLES)
+def test_tables_that_are_none_are_refused(tmp_path: Path, what: str) -> None:
+    text, words = BAD_TABLES[what]
+    (tmp_path / "x.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError) as caught:
+        read_samples(tmp_path / "x.csv", None, {"x": (2,)})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([1, 2, 3], "labels are 1 to 3, but the classes of the model are 0 to 2; subtract 1 from each"),
+        ([0, 1, 7], "labels are 0 to 7, but the classes of the model are 0 to 2; number the classes from 0"),
+        ([-1, 0, 1], "labels are -1 to 1"),
+        ([0, 0, 2**63], "labels are -9223372036854775808 to 0"),
+    ],
+)
+def test_labels_are_classes_of_the_model(labels: list[int], words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_labels(
+            np.array(labels, np.uint64 if max(labels) > 9 else None).astype(np.int64), Path("y.npy"), port(BYTE, (3,))
+        )
+    assert words in str(caught.value)
+    check_labels(np.array([0, 1, 2]), Path("y.npy"), port(BYTE, (3,)))
+    with pytest.raises(DataError, match="one output, which tells no classes apart; leave --labels out"):
+        check_labels(np.array([0, 1]), Path("y.npy"), port(BYTE, (1,)))
+
+
 # port formats
+
+BYTE = FixedFormat(False, 8, 0)
 
 
 @pytest.mark.parametrize(

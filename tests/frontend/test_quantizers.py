@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flow.errors import UnsupportedError
+from flow.frontend.keras.arguments import ARGUMENTS, check_arguments
 from flow.frontend.keras.quantizers import (
     POSITIONAL,
     QuantizerConfig,
@@ -54,6 +55,14 @@ def test_entries_are_read(entry: Any, expected: tuple[str, dict[str, Any]] | Non
         ("unheard_of(1)", "^quantizer 'unheard_of' is not supported; use one of 'quantized_bits'"),
         ("relu(6)", "^quantizer 'relu' is not supported; use one of 'quantized_bits'"),
         ("bernoulli(0.5)", "^quantizer 'bernoulli' is random at inference; use 'binary' or 'ternary'"),
+        ("quantized_bits(4,(1))", "QKeras reads only decimal numbers"),
+        ("quantized_bits(4,0x1)", "QKeras reads only decimal numbers"),
+        ("quantized_bits(4,0,alpha=(1.0,2.0))", "QKeras reads only decimal numbers"),
+        ("quantized_bits(4,0,keep_negative=False )", "QKeras reads only decimal numbers"),
+        (["4wEA" * 1000, None, None], "is a Python lambda, which is code; it is not run"),
+        ({"value": ["4wEA" * 1000, None, None]}, "is a Python lambda, which is code"),
+        ({"class_name": "__lambda__", "config": {}}, "is a Python lambda, which is code"),
+        ([0] * 100_000, "quantizer \\[0, 0.* characters\\) is neither a name nor a configuration"),
         ("quantized_po2(4, None)", "QKeras cannot read None in a text; leave that argument out"),
         ("(" * 5000 + ")" * 5000, "cannot be read"),
         (3, "neither a name nor a configuration"),
@@ -88,7 +97,6 @@ def test_the_cast_of_each_activation_quantizer() -> None:
     unsigned = cast("quantized_bits", bits=4, integer=1, keep_negative=0, symmetric=True)
     assert (unsigned.format, unsigned.overflow) == (FixedFormat(False, 1, 3), Overflow.SAT)
     assert cast("quantized_bits").format == FixedFormat(True, 0, 7), "QKeras' defaults"
-    assert cast("quantized_relu", bits=3, integer=-2).format == FixedFormat(False, -2, 5)
     assert cast("quantized_relu", bits=6, integer=2, relu_upper_bound=6.0, is_quantized_clip=True) == relu
 
 
@@ -143,8 +151,9 @@ def test_what_is_no_cast_is_left_to_a_table(name: str, args: dict[str, Any]) -> 
         ("quantized_bits", {"integer": 100}, "is not a whole number of bits"),
         ("quantized_bits", {"bits": float("nan")}, "is not a whole number of bits"),
         ("quantized_bits", {"bits": float("inf")}, "is not a whole number of bits"),
-        ("quantized_relu", {"bits": 64}, "outside 1 to 63 bits"),
-        ("quantized_relu", {"bits": 0}, "outside 1 to 63 bits"),
+        ("quantized_relu", {"bits": 64}, "bits=64 is not a whole number of bits from 1 to 30"),
+        ("quantized_relu", {"bits": 0}, "bits=0 is not a whole number of bits from 1 to 30"),
+        ("quantized_relu", {"bits": 3, "integer": -2}, "integer=-2 is not a whole number of bits from 0 to 30"),
     ],
 )
 def test_what_has_no_fixed_values_is_refused(name: str, args: dict[str, Any], message: str) -> None:
@@ -152,9 +161,55 @@ def test_what_has_no_fixed_values_is_refused(name: str, args: dict[str, Any], me
         cast(name, **args)
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("quantized_po2", {"bits": 40}, "bits=40 is not a whole number of bits from 1 to 12"),
+        ("quantized_po2", {"bits": 1}, "bits=1 are a sign and no exponent"),
+        ("quantized_po2", {"bits": 1, "max_value": 4}, "bits=1 are a sign and no exponent"),
+        ("quantized_po2", {"max_value": 0}, "max_value=0 is not a number above 0, within 2..64, or None"),
+        ("quantized_po2", {"max_value": float("nan")}, "max_value=nan is not"),
+        ("quantized_po2", {"max_value": 10**400}, "max_value=1000.*401 characters. is not"),
+        ("quantized_po2", {"max_value": 10**5000}, "max_value=a value of type int that is too long to write is not"),
+        ("quantized_po2", {"log2_rounding": "ceil"}, "log2_rounding='ceil' is not 'rnd' or 'floor'"),
+        ("quantized_po2", {"command": "x"}, "quantizer 'quantized_po2' has no argument 'command'; it takes bits"),
+        ("quantized_bits", {"keep_negative": 2}, "keep_negative=2 is not True, False, 1 or 0"),
+        ("quantized_bits", {"symmetric": 3}, "symmetric=3 is not True, False, 1 or 0"),
+        ("quantized_bits", {"symmetric": None}, "symmetric=None is not"),
+        ("quantized_bits", {"integer": -3}, "integer=-3 is not a whole number of bits from 0 to 30"),
+        ("quantized_bits", {"integer": 31}, "integer=31 is not"),
+        ("quantized_bits", {"integer": 1.0}, "integer=1.0 is not"),
+        (
+            "quantized_bits",
+            {"alpha": "other"},
+            "alpha='other' is not a number within 2..64, 'auto' or 'auto_po2', or None",
+        ),
+        ("quantized_bits", {"alpha": [[0.5], ["x"]]}, "is not a number within"),
+        ("quantized_bits", {"scale_axis": "last"}, "scale_axis='last' is not an axis"),
+        ("quantized_bits", {"use_ste": "yes"}, "use_ste='yes' is not True"),
+        ("quantized_relu", {"negative_slope": 0.3}, "negative_slope=0.3 is not 0 or a power of two"),
+        ("quantized_relu", {"negative_slope": -0.5}, "negative_slope=-0.5 is not"),
+        ("quantized_relu", {"bits": 31}, "bits=31 is not"),
+        ("quantized_relu", {"relu_upper_bound": -1}, "relu_upper_bound=-1 is not a number from 0 to 2..64"),
+        ("quantized_ulaw", {"u": 255}, "u=255 is not a number above 0.001 with a decimal point"),
+        ("quantized_hswish", {"relu_shift": 0}, "relu_shift=0 is not a number above 0"),
+        ("ternary", {"number_of_unrolls": 2**40}, "number_of_unrolls=1099511627776 is not a whole number from 1 to 64"),
+        ("ternary", {"threshold": "auto"}, "threshold='auto' is not a number within"),
+        ("quantized_po2_zero", {"min_exp": -200}, "min_exp=-200 is not a whole number from -126 to 127"),
+    ],
+)
+def test_arguments_are_held_against_their_meaning(name: str, args: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        check_arguments(name, args, "kernel_quantizer")
+    with pytest.raises(UnsupportedError, match=message):
+        check_weight_quantizer(QuantizerConfig(name, args), "kernel")
+
+
 def test_weight_quantizers() -> None:
     for name in (*POSITIONAL, "quantized_po2_zero"):
-        check_weight_quantizer(QuantizerConfig(name, {"use_stochastic_rounding": True, "alpha": "auto_po2"}), "kernel")
+        args = {"use_stochastic_rounding": True, "alpha": "auto_po2"}
+        own = {key: value for key, value in args.items() if key in ARGUMENTS[name]}
+        check_weight_quantizer(QuantizerConfig(name, own), "kernel")
     check_weight_quantizer(None, "kernel")
     for name, args, message in (
         ("bernoulli", {}, "kernel quantizer 'bernoulli' is random at inference"),
@@ -175,6 +230,8 @@ def test_positional_arguments_have_the_order_of_qkeras() -> None:
         init = next(f for f in classes[name].body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
         arguments = tuple(argument.arg for argument in init.args.args[1:])
         assert arguments[: len(POSITIONAL[name])] == POSITIONAL[name]
+        assert [key for key in ARGUMENTS[name] if key in arguments] == list(arguments)
+        assert set(ARGUMENTS[name]) - set(arguments) == ({"keep_negative"} if name == "quantized_hswish" else set())
 
 
 def test_short_name() -> None:

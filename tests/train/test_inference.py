@@ -30,10 +30,11 @@ from flow.ir.graph import IntGraph, Softmax
 from flow.ir.intervals import inexact_in
 from flow.ir.passes import lower
 from flow.train import inference, quiet_warnings
+from flow.train.deserialize import QConv2DTranspose
 from flow.train.freeze import layers_by_path
 from flow.train.functions import evaluate
 from flow.train.inference import softmax_values
-from flow.train.reader import KerasModel, QConv2DTranspose, read_keras
+from flow.train.reader import KerasModel, read_keras
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
 BYTE = FixedFormat(True, 0, 7)

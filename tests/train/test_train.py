@@ -28,8 +28,9 @@ except ToolMissingError as error:
 
 from flow.train.build import TOPOLOGIES, build_float, build_quantized, build_topology
 from flow.train.checkpoints import Checkpoint, training_key
+from flow.train.deserialize import custom_objects
 from flow.train.fit import train
-from flow.train.freeze import custom_objects, freeze, keras_model, quantized_weights, sparsity
+from flow.train.freeze import freeze, keras_model, quantized_weights, sparsity
 from flow.train.layers import EPSILON, FixedBatchNormalization
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
 

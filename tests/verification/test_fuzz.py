@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TESTS, needs_compiler
@@ -80,3 +81,27 @@ def test_a_file_without_a_recipe(tmp_path: Path) -> None:
         fuzz.replay(path)
     assert main(["fuzz", "--replay", str(path)]) == 2
     assert main(["fuzz", "--models", "0"]) == 2
+
+
+def test_a_replayed_model_goes_through_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file names is refused as in a user's file, before Keras sees it."""
+    monkeypatch.setattr(fuzz, "try_recipes", lambda recipes: pytest.fail("it was tried"))
+    recipe = random_recipe(5, 0).to_json()
+    path = tmp_path / "finding.json"
+
+    def replayed(**changed: Any) -> str:
+        path.write_text(json.dumps({"recipe": {**recipe, **changed}}))
+        with pytest.raises(InputError) as caught:
+            fuzz.replay(path)
+        return str(caught.value)
+
+    def with_layer(class_name: str, **config: Any) -> str:
+        entry = {"class_name": class_name, "name": "evil", "config": {"name": "evil", **config}, "inbound_nodes": []}
+        return replayed(config={**recipe["config"], "layers": [*recipe["config"]["layers"], entry]})
+
+    assert "holds a Lambda layer, which is code" in with_layer("Lambda", function=["4wEA", None, None])
+    assert "system is not supported" in with_layer("os>system", command="true")
+    assert "quantized_po2: bits=40 is not" in with_layer("QActivation", activation="quantized_po2(40)")
+    assert "key 'seed' is -1" in replayed(seed=-1)
+    assert "key 'config' is [1]" in replayed(config=[1])
+    assert "key 'command' is unknown" in replayed(command="true")

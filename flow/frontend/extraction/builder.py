@@ -71,7 +71,8 @@ def _weight_codes(layer: Layer[Any], key: str, quantizer: str) -> Constant:
     if constant.format.width > WEIGHT_BITS:
         raise UnsupportedError(
             f"{key} needs {constant.format.width} bits to be exact, more than {WEIGHT_BITS}",
-            remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2",
+            remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2; "
+            "a float model is quantized by 'flow quantize'",
         )
     return constant
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flow.errors import UnsupportedError
+from flow.errors import UnsupportedError, shown
+from flow.frontend.keras.arguments import check_arguments
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 
 _COMMON = ("use_stochastic_rounding", "scale_axis", "qnoise_factor", "var_name", "use_ste", "use_variables")
@@ -43,6 +45,14 @@ FUNCTIONS = (
     *("gelu", "swish", "silu", "mish", "relu6", *QKERAS_ONLY),
 )
 """Element-wise activations of Keras and QKeras that are no quantizers."""
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_WORD = r"(True|False|'[^'\"(),=\s]*'|\"[^'\"(),=\s]*\")"
+_ARGUMENT = rf"\s*(({_NUMBER}|{_WORD})\s*|\w+\s*=\s*({_NUMBER}\s*|{_WORD}))"
+CALL = re.compile(rf"\s*\w+(\(({_ARGUMENT}(,{_ARGUMENT})*|\s*)\)\s*)?")
+"""What QKeras' `safe_eval` reads as Python does: no `0x10`, no parentheses inside (it leaves off what comes behind
+them), no space behind `keep_negative=False` (it takes that for a text, which is true)."""
+WIDEST_CAST = 24
+"""Bits without the sign of the widest cast that QKeras' float32 computes: of more, its largest value is rounded."""
 TIES_TO_EVEN = Rounding.RND_CONV
 """How QKeras rounds activations: by `tf.round`."""
 
@@ -63,14 +73,24 @@ def parse_quantizer(entry: Any) -> QuantizerConfig | None:
     """
     if entry is None or entry in ("linear", ""):
         return None
+    if _is_lambda(entry):
+        remedy = "it is not run, and has no exact integer form: use a quantizer or an activation by its name"
+        raise UnsupportedError("its activation or quantizer is a Python lambda, which is code", remedy=remedy)
     if isinstance(entry, Mapping) and isinstance(entry.get("class_name"), str):
         args = entry.get("config") or {}
         if not isinstance(args, Mapping):
-            raise UnsupportedError(f"quantizer {entry['class_name']!r} has no readable configuration")
+            raise UnsupportedError(f"quantizer {shown(entry['class_name'])} has no readable configuration")
         return QuantizerConfig(short_name(entry["class_name"]), args)
     if not isinstance(entry, str):
-        raise UnsupportedError(f"quantizer {entry!r} is neither a name nor a configuration")
+        raise UnsupportedError(f"quantizer {shown(entry)} is neither a name nor a configuration")
     return _parse_text(entry)
+
+
+def _is_lambda(entry: Any) -> bool:
+    """Say whether an entry is how Keras writes a function: its code, its defaults and what it closes over."""
+    held = entry.get("value") if isinstance(entry, Mapping) else entry
+    named = isinstance(entry, Mapping) and entry.get("class_name") == "__lambda__"
+    return named or (isinstance(held, list) and len(held) == 3 and isinstance(held[0], str))
 
 
 def short_name(class_name: str) -> str:
@@ -81,15 +101,15 @@ def short_name(class_name: str) -> str:
 def _parse_text(text: str) -> QuantizerConfig:
     try:
         if "None" in text:
-            raise UnsupportedError(
-                f"quantizer {text[:80]!r} cannot be read: QKeras cannot read None in a text",
-                remedy="leave that argument out",
-            )
+            what = f"quantizer {shown(text)} cannot be read: QKeras cannot read None in a text"
+            raise UnsupportedError(what, remedy="leave that argument out")
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):
             return QuantizerConfig(node.id, {})
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
             raise ValueError("not a call")
+        if not CALL.fullmatch(text):
+            raise ValueError("QKeras reads only decimal numbers, True, False and texts, each alone")
         name = node.func.id
         positional = [ast.literal_eval(arg) for arg in node.args]
         named = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
@@ -97,9 +117,12 @@ def _parse_text(text: str) -> QuantizerConfig:
             _check_name(name, "quantizer")
         if len(positional) > len(POSITIONAL.get(name, ())):
             raise ValueError("more arguments than are known")
+        given = dict(zip(POSITIONAL.get(name, ()), positional, strict=False))
+        if given.keys() & named.keys():
+            raise ValueError("an argument is given twice")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UnsupportedError(f"quantizer {text[:80]!r} cannot be read: {error}") from None
-    return QuantizerConfig(name, {**dict(zip(POSITIONAL.get(name, ()), positional, strict=False)), **named})
+        raise UnsupportedError(f"quantizer {shown(text)} cannot be read: {shown(error)}") from None
+    return QuantizerConfig(name, {**given, **named})
 
 
 def check_weight_quantizer(quantizer: QuantizerConfig | None, what: str) -> None:
@@ -121,20 +144,20 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> Cast | None:
     alpha = args.get("alpha")
     if isinstance(alpha, str | list | tuple) or (alpha is not None and not _is_po2(alpha)):
         raise UnsupportedError(
-            f"{what} {quantizer.name!r} with alpha={alpha!r} is not supported: its scale depends on the data "
+            f"{what} '{quantizer.name}' with alpha={shown(alpha)} is not supported: its scale depends on the data "
             "or is no power of two",
             remedy="use alpha=1 or another power of two",
         )
     if quantizer.name not in ("quantized_relu", "quantized_bits"):
         return None
-    bits, integer = _whole(args, "bits", 8, what), _whole(args, "integer", 0, what)
+    bits, integer = int(args.get("bits", 8)), int(args.get("integer", 0))
     if has_relu(quantizer):
         bounded = args.get("relu_upper_bound") and not args.get("is_quantized_clip", True)
-        if args.get("use_sigmoid") or args.get("negative_slope") or bounded:
+        if args.get("use_sigmoid") or args.get("negative_slope") or bounded or bits > WIDEST_CAST:
             return None
         return Cast(FixedFormat(False, integer, bits - integer), TIES_TO_EVEN, Overflow.SAT)
     signed = bool(args.get("keep_negative", True))
-    if bits - signed < 1 or alpha not in (None, 1, 1.0):
+    if not 1 <= bits - signed <= WIDEST_CAST or alpha not in (None, 1, 1.0):
         return None
     overflow = Overflow.SAT_SYM if args.get("symmetric") and signed else Overflow.SAT
     return Cast(FixedFormat(signed, integer, bits - signed - integer), TIES_TO_EVEN, overflow)
@@ -159,16 +182,10 @@ def _check_name(name: str, what: str) -> None:
 
 def _check_known(quantizer: QuantizerConfig, what: str) -> None:
     _check_name(quantizer.name, f"{what} quantizer")
+    check_arguments(quantizer.name, quantizer.args, what)
     if quantizer.args.get("qnoise_factor", 1.0) not in (1, 1.0):
         raise UnsupportedError(
             f"{what} quantizer {quantizer.name!r} has qnoise_factor={quantizer.args['qnoise_factor']!r}: its "
             "output is only partly quantized",
             remedy="set it to 1.0",
         )
-
-
-def _whole(args: Mapping[str, Any], name: str, default: int, what: str) -> int:
-    value = args.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -64 <= value <= 64 or value != int(value):
-        raise UnsupportedError(f"{name}={value!r} is not a whole number of bits", field=what)
-    return int(value)

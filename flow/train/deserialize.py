@@ -1,0 +1,76 @@
+"""Configurations become Keras objects here and nowhere else, after they were checked: one gate for every way in.
+
+A user's file of any form, a finding of `flow fuzz`, a model kept in a directory: Keras would import modules, evaluate
+texts and run functions that a configuration names, so it sees none that `flow.train.configuration` has not let through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flow.errors import ModelFileError
+from flow.train import keras_errors, load_tensorflow
+from flow.train.configuration import checked
+from flow.train.layers import FixedBatchNormalization
+from flow.train.quantizers import quantized_grid, quantized_po2_zero
+
+qkeras: Any
+tf, keras, qkeras = load_tensorflow()
+
+
+def keras_model_of(class_name: str, config: Mapping[str, Any]) -> Any:
+    """Return the Keras model that a configuration describes, with numbers of Keras' choice.
+
+    Raises:
+        ModelFileError: it is no model's, holds code, or Keras cannot make a model of it.
+        UnsupportedError: a layer or a quantizer that we do not know.
+    """
+    entry = json.dumps(checked({"class_name": class_name, "config": config}))
+    with keras_errors("Keras 2 cannot load this model", ModelFileError):
+        return keras.models.model_from_json(entry, custom_objects=custom_objects())
+
+
+def keras_layer_of(class_name: str, config: Mapping[str, Any]) -> Any:
+    """Return the layer of Keras that a checked configuration describes."""
+    return getattr(keras.layers, class_name).from_config(config)
+
+
+def custom_objects() -> dict[str, Any]:
+    """Return every class that a model may name: QKeras', those that it forgets or cannot run, and ours, by name."""
+    objects: dict[str, Any] = {}
+    qkeras.utils._add_supported_quantized_objects(objects)  # QKeras' own list; there is no public name for it
+    ours = (
+        quantized_po2_zero,
+        quantized_grid,
+        FixedBatchNormalization,
+        qkeras.quantizers.quantized_hswish,
+        QConv2DTranspose,
+    )
+    return {**objects, **{item.__name__: item for item in ours}, "QActivation": _QActivation}
+
+
+class _QActivation(qkeras.QActivation):  # type: ignore[misc]
+    """Makes the quantizer that a configuration describes; QKeras' own leaves it a dictionary and cannot be called."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        activation = config.get("activation")
+        if isinstance(activation, Mapping):
+            activation = qkeras.get_quantizer(dict(activation))
+        return qkeras.QActivation(**{**config, "activation": activation})
+
+
+class QConv2DTranspose(qkeras.QConv2DTranspose):  # type: ignore[misc]
+    """Computes what QKeras' own says, which calls a function that TensorFlow no longer has."""
+
+    def call(self, inputs: Any) -> Any:
+        kernel = self.kernel_quantizer_internal(self.kernel) if self.kernel_quantizer else self.kernel
+        shape = tf.concat([tf.shape(inputs)[:1], self.compute_output_shape(inputs.shape)[1:]], 0)
+        geometry = {"strides": self.strides, "padding": self.padding, "dilation_rate": self.dilation_rate}
+        outputs = keras.backend.conv2d_transpose(inputs, kernel, shape, data_format=self.data_format, **geometry)
+        if self.use_bias:
+            bias = self.bias_quantizer_internal(self.bias) if self.bias_quantizer else self.bias
+            outputs = keras.backend.bias_add(outputs, bias, data_format=self.data_format)
+        return outputs if self.activation is None else self.activation(outputs)
