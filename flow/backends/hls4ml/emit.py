@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hls4ml.model.flow import get_flow
 from hls4ml.model.graph import HLSConfig, ModelGraph
+from hls4ml.model.optimizer import optimize_model
 from hls4ml.writer.catapult_writer import CatapultWriter
 from hls4ml.writer.libero_writer import LiberoWriter
 from hls4ml.writer.oneapi_writer import OneAPIWriter
@@ -108,8 +110,8 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
         with quiet() as said:
             model = ModelGraph(config, [op.name for op in graph.inputs], list(wiring.ports))
             model._make_graph([dict(layer) for layer in wiring.layers])
-            for passes in model.config.flows:
-                model.apply_flow(passes)
+            for flow in model.config.flows:
+                _apply(model, flow, set())
             if extended and target.strategy == "Resource":
                 store_exponents(model, graph)
             if extended and target.io_type == "io_stream":
@@ -124,6 +126,33 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
         raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
     ports = (*model.get_input_variables(), *model.get_output_variables())
     return generated, [variable.type.name for variable in ports]
+
+
+REWRITES = frozenset(
+    {
+        "remove_nop_batch_normalization",
+        "fuse_consecutive_batch_normalization",
+        "fuse_batch_normalization",
+        "eliminate_linear_activation",
+        "merge_linear_activation",
+    }
+)
+"""Passes of hls4ml that would drop or merge ops: a normalization or a cast that changes nothing is an op all the same.
+
+What the other passes rewrite is not in a layer list of ours (constants, transposes, quantizers, proxies, softmax), is
+asked for (padding, clones, pointwise convolutions), or is refused before (a final reshape): each was read, and
+`tests/backends/test_passes.py` lists them.
+"""
+
+
+def _apply(model: Any, name: str, applied: set[str]) -> None:
+    """Apply a flow of hls4ml after those that it requires, as `ModelGraph.apply_flow` does, without `REWRITES`."""
+    flow = get_flow(name)
+    for required in flow.requires:
+        if required not in applied:
+            _apply(model, required, applied)
+    optimize_model(model, [each for each in flow.optimizers if each not in REWRITES])
+    applied.add(name)
 
 
 @contextlib.contextmanager
