@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from flow import options
 from flow.commands import WEIGHTS_FILE
 from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, shown
 from flow.ir.names import printable
+from flow.json_text import json_text
 from flow.toolchain import ending_in_order
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     findings = check(arguments.model, options.read_target(arguments), options.read_options(arguments))
     if arguments.json:
-        print(json.dumps({"schema": 1, "findings": [finding.to_json() for finding in findings]}, indent=1))
+        print(json_text({"schema": 1, "findings": [finding.to_json() for finding in findings]}))
     else:
         print(printable(to_text(findings), "\n"))
     return 2 if any(finding.severity == ERROR for finding in findings) else 0
@@ -292,7 +292,7 @@ def _print_report(report: Report, form: str) -> int:
     from flow.report.text import to_markdown, to_text
 
     if form == "json":
-        print(json.dumps(report.to_json(), indent=1))
+        print(json_text(report.to_json()))
     else:
         print(to_markdown(report) if form == "markdown" else to_text(report))
     return report.exit_code

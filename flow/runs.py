@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from flow.errors import InputError
 from flow.files import BESIDE, Written, holder, locked, writing
+from flow.json_text import json_text
 
 MANIFEST = "manifest.json"
 LEFTOVERS = (*(f"{place}/{BESIDE}*" for place in ("*", "model/*")), "csim/*/tmp*", "rtlsim/*/tmp*")
@@ -106,7 +107,7 @@ class RunDirectory:
         self.written[name] = file.digest()
 
     def write_json(self, name: str, data: Any) -> None:
-        self.write_text(name, json.dumps(data, indent=1) + "\n")
+        self.write_text(name, json_text(data) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         with self.writing(name) as file:
@@ -189,7 +190,7 @@ def keep(path: Path, key: str, result: Any) -> None:
     """
     with writing(path) as file:
         document = {"key": key, "digest": digest(result), "result": result}
-        file.write((json.dumps(document, indent=1) + "\n").encode())
+        file.write((json_text(document) + "\n").encode())
 
 
 def read_kept(path: Path, key: str) -> Any:

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from flow.errors import SpecError, UnsupportedError
+from flow.json_text import json_text
 
 QUANTIZERS_JSON = "quantizers.json"
 CONSTANT, RUNTIME = "constant", "runtime"
@@ -159,8 +160,8 @@ def costs_to_json(costs: Costs) -> str:
     """Return the table as the text of a JSON object, a line for each row."""
     document = {"schema": 1, **asdict(costs)}
     rows = document.pop("rows")
-    head = json.dumps(document, indent=1).removesuffix("\n}")
-    return head + ',\n "rows": [\n' + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n ]\n}\n"
+    head = json_text(document).removesuffix("\n}")
+    return head + ',\n "rows": [\n' + ",\n".join(f"  {json_text(row, indent=None)}" for row in rows) + "\n ]\n}\n"
 
 
 @cache

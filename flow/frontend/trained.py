@@ -34,6 +34,7 @@ from flow.errors import ModelFileError
 from flow.files import writing
 from flow.findings import Hit
 from flow.frontend.base import read
+from flow.json_text import json_text
 
 Arrays = Mapping[str, NDArray[np.float32]]
 TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
@@ -131,7 +132,7 @@ def save_trained(model: TrainedModel, directory: Path) -> dict[str, str]:
         np.savez_compressed(npz, **arrays)  # type: ignore[arg-type]
     document["npz_sha256"] = npz.digest()
     with writing(directory / TRAINED_JSON) as file:
-        file.write((json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+        file.write((json_text(document, sort_keys=True) + "\n").encode())
     return {TRAINED_NPZ: npz.digest(), TRAINED_JSON: file.digest()}
 
 

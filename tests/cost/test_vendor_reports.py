@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from flow.cost.vendor_reports.vivado import (
     read_vivado_timing,
     read_vivado_utilization,
 )
-from flow.errors import ToolFailedError
+from flow.errors import InputError, ToolFailedError
 from flow.results import Resources
 
 REPORTS = TESTS / "data" / "reports"
@@ -361,3 +362,64 @@ def test_real_reports() -> None:
     assert [(layer.dsp, layer.lut, layer.latency_cycles) for layer in rpt.layers] == [(73, 2134, 7), (0, 256, 2)]
     synthesis = read_vivado_utilization(REAL / "vivado_hls_vivado_synth.rpt")
     assert synthesis.total == Resources(name="myproject", lut=1526, ff=2428, dsp=66, bram_18k=0)
+
+
+NUMBERS = ("9" * 5000, "1e999", "-5.00", "1" + "0" * 13)
+"""Too long for Python's integers, beyond its floats, negative, more than any chip has."""
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number[:8])
+@pytest.mark.parametrize(
+    ("name", "reader", "old", "field"),
+    [
+        ("vitis_hls_csynth.xml", read_csynth, "<LUT>5300<", "LUT"),
+        ("vitis_hls_csynth.xml", read_csynth, "<Interval-max>110<", "Interval-max"),
+        ("vitis_hls_csynth.xml", read_csynth, "<TargetClockPeriod>5.00<", "TargetClockPeriod"),
+        ("vitis_hls_csynth.rpt", read_csynth, "5.00 ns|", "Target clock period"),
+        ("vivado_utilization_ultrascale.rpt", read_vivado_utilization, " 4321 |", "CLB LUTs"),
+        ("vivado_timing.rpt", read_vivado_timing, " 5.000  ", "Period(ns)"),
+        ("quartus_pro.fit.summary", read_quartus_fit, "5,477 /", "Logic utilization (in ALMs)"),
+    ],
+)
+def test_numbers_that_no_design_has_are_refused(
+    tmp_path: Path, name: str, reader: Reader, old: str, field: str, number: str
+) -> None:
+    text = (REPORTS / name).read_text(encoding="utf-8")
+    assert old in text
+    damaged = tmp_path / name
+    written = re.sub(r"[\d.,]+", number, old, count=1)
+    damaged.write_text(text.replace(old, written), encoding="utf-8")
+    with pytest.raises((InputError, ToolFailedError)) as caught:
+        reader(damaged)
+    said = str(caught.value)
+    assert f"{damaged}:" in said and len(said) < 400
+    assert field in said or "expected" in said
+    assert isinstance(caught.value, ToolFailedError) == ("expected" in said)
+
+
+def test_a_slack_may_be_negative_and_longer_than_the_period(tmp_path: Path) -> None:
+    text = (REPORTS / "vivado_timing.rpt").read_text(encoding="utf-8")
+    for slack, reached in (("-0.621", 5.621), ("7.000", None)):
+        path = tmp_path / "timing.rpt"
+        path.write_text(text.replace(" 1.379  ", f" {slack}  ", 1), encoding="utf-8")
+        assert read_vivado_timing(path).reached_ns == reached
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r":1: expected a csynth report"),
+        ("<profile>\n</profile>\n".encode("utf-16"), r":1: expected a csynth report"),
+        (b"\xff\xfe\x00" * 100, r":1: expected a csynth report"),
+        (b'<!DOCTYPE p [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>\n<profile>\n&b;</profile>', "without a document type"),
+        (b"<profile>\n" + b"<a>" * 3000, "expected well-formed XML"),
+        (b"| " + b" " * 20_000 + b"\n", r":1: a line of a report has at most 10,000 characters"),
+        (b"<profile>\n" * 7_000_000, "a report has at most 64 MB"),
+    ],
+    ids=("empty", "utf-16", "bytes", "entities", "deep", "wide", "large"),
+)
+def test_files_that_are_no_reports(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "csynth.xml"
+    path.write_bytes(content)
+    with pytest.raises((InputError, ToolFailedError), match=said):
+        read_reports([path])

@@ -84,7 +84,7 @@ def _counts(report: ReportText, table: Table, row: Row) -> dict[str, Any]:
     """Return the resources of one row of a utilization table."""
     dsp = "DSP48E" if "DSP48E" in table.header else "DSP"
     columns = ["BRAM_18K", dsp, "FF", "LUT", *(["URAM"] if "URAM" in table.header else [])]
-    return {COLUMNS[name]: report.count(row.line, report.cell(table, row, name)) for name in columns}
+    return {COLUMNS[name]: report.count(row.line, name, report.cell(table, row, name)) for name in columns}
 
 
 def _cycles(report: ReportText, table: Table, row: Row) -> dict[str, Any]:
@@ -94,8 +94,8 @@ def _cycles(report: ReportText, table: Table, row: Row) -> dict[str, Any]:
         raise report.layout(table.line, f"columns {' '.join(numbers)} (latency, absolute latency, interval)")
     report.check_width(table, row)
     return {
-        "latency_cycles": report.count(row.line, row.cells[-6]),
-        "initiation_interval_cycles": report.count(row.line, row.cells[-2]),
+        "latency_cycles": report.count(row.line, "latency", row.cells[-6]),
+        "initiation_interval_cycles": report.count(row.line, "interval", row.cells[-2]),
     }
 
 
@@ -104,11 +104,13 @@ def _nanoseconds(report: ReportText, table: Table, column: str) -> float:
     cell = report.cell(table, row, column)
     if not cell.endswith("ns"):
         raise report.layout(row.line, f"nanoseconds under {column!r}, not {cell!r}")
-    return float(report.decimal(row.line, cell[:-2].strip()))
+    return float(report.decimal(row.line, f"{column} clock period", cell[:-2].strip()))
 
 
 def _xml(report: ReportText) -> ResourceReport:
     """Read the XML report; it does not name the tool, but only Vivado HLS counts `DSP48E`."""
+    if declared := re.search("<![^-]", report.text):  # an entity may stand for gigabytes
+        raise report.layout(report.line_of(declared[0]), "XML without a document type, so without entities of its own")
     try:
         root = ElementTree.fromstring(report.text)
     except ElementTree.ParseError as error:
@@ -130,16 +132,16 @@ def _xml(report: ReportText) -> ResourceReport:
         if missing:
             raise report.layout(report.line_of(f"<{where}>"), f"elements {', '.join(sorted(missing))} in <{where}>")
         return {
-            COLUMNS[name]: report.count(report.line_of(f"<{where}>", f"<{name}>"), cell)
+            COLUMNS[name]: report.count(report.line_of(f"<{where}>", f"<{name}>"), name, cell)
             for name, cell in elements.items()
             if name in COLUMNS
         }
 
     def cycles(name: str) -> int | None:
-        return report.count(report.line_of(f"<{name}>"), get(overall, name))
+        return report.count(report.line_of(f"<{name}>"), name, get(overall, name))
 
     def nanoseconds(elements: Mapping[str, str], name: str) -> float:
-        return float(report.decimal(report.line_of(f"<{name}>"), get(elements, name)))
+        return float(report.decimal(report.line_of(f"<{name}>"), name, get(elements, name)))
 
     return ResourceReport(
         source="csynth",

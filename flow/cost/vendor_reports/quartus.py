@@ -44,7 +44,7 @@ def read_quartus_fit(path: Path) -> ResourceReport:
     line, status = _line(report, summary, "Fitter Status")
     if not status.startswith("Successful"):
         raise ToolFailedError(f"{path}:{line}: the fit did not succeed: {status}")
-    numbers = {name: _used(report, *summary[label]) for name, label in CAPACITIES.items() if label in summary}
+    numbers = {name: _used(report, label, *summary[label]) for name, label in CAPACITIES.items() if label in summary}
     if "alm" not in numbers:
         raise report.layout(report.end, f"a line {CAPACITIES['alm']!r}: other logic than ALMs is not read")
     registers = next((label for label in REGISTERS if label in summary), REGISTERS[0])
@@ -57,7 +57,7 @@ def read_quartus_fit(path: Path) -> ResourceReport:
         total=Resources(
             name=_line(report, summary, "Top-level Entity Name")[1],
             lut=layers[0].lut if layers else None,
-            ff=_whole(report, count, text),
+            ff=_whole(report, count, registers, text),
             dsp=numbers["dsp"][0] if "dsp" in numbers else None,
             detail={name: used for name, (used, _) in numbers.items() if name != "dsp"},
         ),
@@ -85,18 +85,17 @@ def _line(report: ReportText, summary: Summary, label: str) -> tuple[int, str]:
     return summary[label]
 
 
-def _used(report: ReportText, line: int, text: str) -> tuple[int, int]:
+def _used(report: ReportText, label: str, line: int, text: str) -> tuple[int, int]:
     """Read `17,269 / 32,070 ( 54 % )`."""
     counts = re.fullmatch(r"([\d,]+) / ([\d,]+) \(.*\)", text)
     if counts is None:
         raise report.layout(line, f"'<used> / <available> ( <percent> )', not {text!r}")
-    return _whole(report, line, counts[1]), _whole(report, line, counts[2])
+    return _whole(report, line, label, counts[1]), _whole(report, line, label, counts[2])
 
 
-def _whole(report: ReportText, line: int, text: str) -> int:
-    if not re.fullmatch(r"\d+|\d{1,3}(,\d{3})+", text):
-        raise report.layout(line, f"a whole number, not {text!r}")
-    return int(text.replace(",", ""))
+def _whole(report: ReportText, line: int, name: str, text: str) -> int:
+    """Read a whole number with commas between its thousands, or without any."""
+    return report.whole(line, name, text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text)
 
 
 def _entities(report: ReportText, box: Table | None) -> tuple[Resources, ...]:
@@ -123,7 +122,7 @@ def _entity(report: ReportText, table: Table, row: Row) -> Resources:
         "memory_bits": "Block Memory Bits",
     }
     counts: dict[str, Any] = {
-        field: _whole(report, row.line, report.cell(table, row, name).partition(" (")[0])
+        field: _whole(report, row.line, name, report.cell(table, row, name).partition(" (")[0])
         for field, name in names.items()
     }
     detail = {name: counts.pop(name) for name in ("ram_blocks", "memory_bits")}

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
-from flow.errors import ToolFailedError
+from flow.errors import InputError, ToolFailedError
 
+MOST_BYTES, MOST_COLUMNS = 64 << 20, 10_000
+"""Of a report and of a line of it; those of large designs have a few megabytes and some hundred columns."""
+MOST_COUNT, MOST_NS = 10**12, 10**6
+"""Of resources and cycles, and of periods and slacks in nanoseconds."""
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,9})?")
 UNKNOWN = ("-", "?", "undef", "NA", "N/A", "inf", "")
 """How the tools write a number that they do not have."""
 
@@ -63,11 +68,21 @@ class ReportText:
 
         Raises:
             ToolFailedError: the file cannot be read.
+            InputError: it is too large to be a report, or a line of it is.
         """
         try:
-            return cls(path, path.read_text(encoding="utf-8", errors="replace"))
+            with path.open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise ToolFailedError(f"the report cannot be read: {error.strerror or error}", file=path) from error
+        if len(content) > MOST_BYTES:
+            raise InputError(f"a report has at most {MOST_BYTES >> 20} MB, this one has more", file=path)
+        report = cls(path, content.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n"))
+        for line, text in enumerate(report.text.splitlines(), 1):
+            if len(text) > MOST_COLUMNS:
+                what = f"a line of a report has at most {MOST_COLUMNS:,} characters, this one has {len(text):,}"
+                raise InputError(what, file=f"{path}:{line}")
+        return report
 
     @property
     def end(self) -> int:
@@ -93,22 +108,34 @@ class ReportText:
             place = max(place, self.text.find(text, place))
         return self.text.count("\n", 0, place) + 1
 
-    def count(self, line: int, cell: str) -> int | None:
+    def count(self, line: int, name: str, cell: str) -> int | None:
         """Return a whole number, or None if the tool does not know it."""
-        if cell in UNKNOWN:
-            return None
-        if not cell.isdecimal():
-            raise self.layout(line, f"a whole number, not {cell!r}")
-        return int(cell)
+        return None if cell in UNKNOWN else self.whole(line, name, cell)
 
-    def decimal(self, line: int, cell: str) -> Decimal:
-        """Return a number as it is written."""
-        try:
-            number = Decimal(cell)
-        except InvalidOperation as error:
-            raise self.layout(line, f"a number, not {cell!r}") from error
-        if not number.is_finite():
-            raise self.layout(line, f"a number, not {cell!r}")
+    def whole(self, line: int, name: str, cell: str) -> int:
+        """Return a count of what `name` says, from 0 to `MOST_COUNT`.
+
+        Raises:
+            ToolFailedError: it is no whole number.
+            InputError: it is none that a design can have.
+        """
+        if not re.fullmatch("[0-9]+", cell):
+            raise self.layout(line, f"a whole number, not {_short(cell)}")
+        return int(self.decimal(line, name, cell, most=MOST_COUNT))
+
+    def decimal(self, line: int, name: str, cell: str, *, least: int = 0, most: int = MOST_NS) -> Decimal:
+        """Return a number as it is written; the one gate of numbers that reports hold.
+
+        Raises:
+            ToolFailedError: it is no number.
+            InputError: it is outside `least` to `most`.
+        """
+        if not NUMBER.fullmatch(cell):
+            raise self.layout(line, f"a number, not {_short(cell)}")
+        number = Decimal(cell)
+        if not least <= number <= most:
+            what = f"{name} is {_short(cell)}, which no design has: it is outside {least:,} to {most:,}"
+            raise InputError(what, file=f"{self.path}:{line}", remedy="give the report as the tool wrote it")
         return number
 
     def cell(self, table: Table, row: Row, column: str) -> str:
@@ -168,6 +195,10 @@ class ReportText:
             elif line.startswith("* ") and line.endswith(":"):
                 star = line[2:].rstrip(":")
         return tables
+
+
+def _short(cell: str) -> str:
+    return repr(cell if len(cell) <= 40 else f"{cell[:20]}... ({len(cell):,} characters)")
 
 
 def _row(number: int, line: str, mark: str) -> Row:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from flow.cost.vendor_reports.text import UNKNOWN, ReportText
+from flow.cost.vendor_reports.text import MOST_COUNT, MOST_NS, UNKNOWN, ReportText
 from flow.errors import ToolFailedError
 from flow.results import ResourceReport, Resources
 
@@ -43,8 +43,10 @@ class Timing:
 
     @property
     def reached_ns(self) -> float | None:
-        """The shortest period that the worst path allows."""
-        return None if self.period_ns is None or self.slack_ns is None else float(self.period_ns - self.slack_ns)
+        """The shortest period that the worst path allows; None where that path takes several (its slack is longer)."""
+        if self.period_ns is None or self.slack_ns is None or self.slack_ns > self.period_ns:
+            return None
+        return float(self.period_ns - self.slack_ns)
 
 
 def read_vivado(utilization: Path, hierarchy: Path | None = None, timing: Path | None = None) -> ResourceReport:
@@ -91,8 +93,8 @@ def read_vivado_utilization(path: Path) -> ResourceReport:
         if not rows:
             raise report.layout(report.end, f"a row {' or '.join(map(repr, labels))} in a table of site types")
         table, row = rows[0]
-        used[name] = _scaled(report, row.line, report.cell(table, row, "Used"), factor)
-        capacity[name] = _scaled(report, row.line, report.cell(table, row, "Available"), factor)
+        used[name] = _scaled(report, row.line, row.cells[0], report.cell(table, row, "Used"), factor)
+        capacity[name] = _scaled(report, row.line, row.cells[0], report.cell(table, row, "Available"), factor)
     version, design = _head(report)
     part = report.field(r"^\| Device\s*: (\S+)", "Device")
     state = report.field(r"^\| Design State\s*: (.+?)\s*$", "Design State")
@@ -127,7 +129,7 @@ def read_vivado_hierarchy(path: Path) -> tuple[Resources, ...]:
         if row.indent != top.indent + 2 or row.cells[0].startswith("("):
             continue
         counts = {
-            name: report.count(row.line, report.cell(table, row, name))
+            name: report.count(row.line, name, report.cell(table, row, name))
             for name in ("Total LUTs", "FFs", "RAMB36", "RAMB18", dsp, *(["URAM"] if "URAM" in table.header else []))
         }
         blocks, halves = counts["RAMB36"], counts["RAMB18"]
@@ -159,7 +161,9 @@ def read_vivado_timing(path: Path) -> Timing:
     numbers, rule = lines[slack].split(), lines[slack - 1].split()
     if len(numbers) != len(rule):
         raise report.layout(slack + 1, f"{len(rule)} numbers, WNS first")
-    return Timing(_period(report, lines), None if numbers[0] in UNKNOWN else report.decimal(slack + 1, numbers[0]))
+    if numbers[0] in UNKNOWN:
+        return Timing(_period(report, lines), None)
+    return Timing(_period(report, lines), report.decimal(slack + 1, "WNS(ns)", numbers[0], least=-MOST_NS))
 
 
 def _period(report: ReportText, lines: Sequence[str]) -> Decimal | None:
@@ -172,7 +176,7 @@ def _period(report: ReportText, lines: Sequence[str]) -> Decimal | None:
         raise report.layout(first + 1, "a clock with {waveform}, period and frequency")
     if first + 1 == len(lines) or lines[first + 1].strip():
         raise report.layout(first + 2, "an empty line after the one clock")
-    return report.decimal(first + 1, clock[1])
+    return report.decimal(first + 1, "Period(ns)", clock[1])
 
 
 def _below(report: ReportText, lines: Sequence[str], title: str, header: str) -> int | None:
@@ -210,9 +214,9 @@ def _check_same(first: Path, other: Path) -> None:
         )
 
 
-def _scaled(report: ReportText, line: int, cell: str, factor: int) -> int:
+def _scaled(report: ReportText, line: int, name: str, cell: str, factor: int) -> int:
     """Return `cell * factor`, which must be whole (2.5 block RAM tiles are 5 of 18 kbit)."""
-    value = report.decimal(line, cell) * factor
+    value = report.decimal(line, name, cell, most=MOST_COUNT) * factor
     if value != int(value):
         raise report.layout(line, f"a multiple of 1/{factor}, not {cell!r}")
     return int(value)

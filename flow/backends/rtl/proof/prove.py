@@ -26,6 +26,7 @@ from flow.backends.yosys.scripts import quoted, yosys_version
 from flow.errors import ToolFailedError
 from flow.files import temporary
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
+from flow.json_text import json_text
 from flow.runs import keep, read_kept
 from flow.toolchain import run_pool
 
@@ -147,7 +148,7 @@ def prove(
         commands, files_of = {}, {name: module.files for name, module in missing.items()}
         for name, files in {TOP: (verilog[graph.name][0],), **files_of}.items():
             path = scratch / f"{name}.job"
-            path.write_text(json.dumps({**job, "op": name, "files": files, "time_limit_s": time_limit_s}))
+            path.write_text(json_text({**job, "op": name, "files": files, "time_limit_s": time_limit_s}, indent=None))
             commands[name] = [sys.executable, "-c", CHILD, str(path), str(path.with_suffix(".answer"))]
 
         def finished(name: str) -> None:
@@ -209,7 +210,7 @@ def child(job: str, answer: str) -> None:
         found = _do(json.loads(Path(job).read_text()))
     except ToolFailedError as error:
         found = {FAILED: str(error)}
-    Path(answer).write_text(json.dumps(found))
+    Path(answer).write_text(json_text(found, indent=None))
 
 
 def _do(job: Mapping[str, Any]) -> Any:

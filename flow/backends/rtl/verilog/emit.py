@@ -10,7 +10,6 @@ or meet, a branch has a further FIFO, whose depth is computed (`depths`).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -23,6 +22,7 @@ from flow.backends.rtl.verilog.printer import assign, concat, declare, declare_s
 from flow.backends.rtl.verilog.stages import stream_module
 from flow.errors import UnsupportedError
 from flow.ir.graph import Input, IntGraph, Op
+from flow.json_text import json_text
 from flow.project import Project
 from flow.target import Target
 
@@ -65,7 +65,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
         "top_needs": needs(graph, modules).to_json(),
         "timing": timing(graph, modules),
     }
-    files[DESIGN] = (json.dumps(design, indent=1, sort_keys=True) + "\n").encode()
+    files[DESIGN] = (json_text(design, sort_keys=True) + "\n").encode()
     return Project(graph.name, files)
 
 
