@@ -279,7 +279,7 @@ def run_two_levels(
         if name not in SIMULATIONS:
             levels.append(_run_level(name, site, codes, clock))
         elif not not_simulated:
-            with _broken(changes) as failed:
+            with broken(changes) as failed:
                 levels.append(_run_level(name, site, codes, clock))
             shown = shown.joined(Shown(differences=tuple(f"{name} cannot be run: {why}" for why in failed)))
     return tuple(levels), shown
@@ -293,13 +293,13 @@ def check_project(
         return Shown()
     with clock.stage("readback"):
         shown = Shown(differences=functions(site.target).differences(site.read(), site.graph, site.target))
-    with _broken(changes) as failed:
+    with broken(changes) as failed:
         shown = shown.joined(run_checks(site, (), codes, clock))
     return shown.joined(Shown(differences=tuple(f"cannot be checked: {why}" for why in failed)))
 
 
 @contextmanager
-def _broken(changes: tuple[Change, ...]) -> Iterator[list[str]]:
+def broken(changes: tuple[Change, ...]) -> Iterator[list[str]]:
     """Collect why a project that was changed fails, in a tool or by itself: then that is a finding, else an error."""
     failed: list[str] = []
     try:
@@ -307,7 +307,8 @@ def _broken(changes: tuple[Change, ...]) -> Iterator[list[str]]:
     except (EmitError, ToolFailedError) as error:
         if not changes:
             raise
-        failed.append(error.what.splitlines()[0])
+        first, *lines = error.what.splitlines()
+        failed.append(" ".join([first, *[line.strip() for line in lines if "error" in line.lower()][:1]]))
 
 
 # -- the lists

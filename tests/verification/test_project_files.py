@@ -13,9 +13,9 @@ import pytest
 from fixtures_cli import Outcome, copy_of_digits, flow, needs_compiler, run_directories
 
 from flow.backends.base import BACKENDS
-from flow.errors import InputError
+from flow.errors import InputError, ToolFailedError
 from flow.pipeline import BuildOptions, build, load_report
-from flow.pipeline.stages import inputs_to_compare
+from flow.pipeline.stages import broken, inputs_to_compare
 from flow.project import Change
 from flow.runs import RunDirectory
 from flow.target import Target
@@ -179,7 +179,8 @@ def test_runs_side_by_side_say_so_too(
     assert flow("report", run, run).code == 0
     add("project.tcl", "\n")(run / "project")
     assert flow("report", run, run).code == 1
-    assert "Different" in Path("comparison.html").read_text()
+    page = Path("comparison.html").read_text()
+    assert "Different" in page and "Shown as built, but files of the project changed since: 1, 2." in page
 
 
 def test_a_run_without_inputs_of_its_own_takes_those_of_a_file(emitted: Callable[[str], Path], tmp_path: Path) -> None:
@@ -228,6 +229,15 @@ def test_a_project_that_cannot_be_run_any_more_is_different(
     assert verdict["mismatches"] is None and verdict["compared"] == ["reference"]
     assert any(line.startswith("csim cannot be run: ") for line in verdict["file_differences"])
     assert any(line == str(Change(path, "missing")) for line in verdict["file_differences"]) or path == "firmware"
+
+
+def test_a_tool_that_fails_on_an_unchanged_project_is_an_error() -> None:
+    error = ToolFailedError("g++ failed with status 1:\n  in file x\n  a.cpp:1: error: no y\n   ^")
+    with broken((Change("a.cpp", "changed"),)) as failed:
+        raise error
+    assert failed == ["g++ failed with status 1: a.cpp:1: error: no y"]
+    with pytest.raises(ToolFailedError), broken(()):
+        raise error
 
 
 def differs(outcome: Outcome) -> dict[str, Any]:

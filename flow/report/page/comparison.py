@@ -156,8 +156,10 @@ def _notes(documents: Sequence[Any]) -> Html | None:
     measured = [document for document in documents if document["accuracy"]["hardware"] is not None]
     inputs = {(document["inputs"].get("source"), document["accuracy"]["samples"]) for document in measured}
     parts = {document["project"]["part"] for document in documents}
+    changed = [str(place) for place, document in enumerate(documents, 1) if document["project"].get("changes")]
     lines = [
         "The accuracies were measured on different inputs, or on different numbers of them." if len(inputs) > 1 else "",
         "The runs are for different parts, whose LUTs may differ." if len(parts) > 1 else "",
+        f"Shown as built, but files of the project changed since: {', '.join(changed)}." if changed else "",
     ]
     return items([line for line in lines if line]) if any(lines) else None
