@@ -242,14 +242,13 @@ def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
     """Return the ops of an extracted graph whose results floats with `bits` significant bits may not hold exactly.
 
     A quantizer is `x + (xq - x)` in QKeras, so its input must fit on the grid of its output too; a quotient must be
-    further from a tie than its rounding; and tables are functions of float32.
+    further from a tie than its rounding. Step functions are of float32: of what they read, rounded to it.
     """
     formats = {op.name: op.format for op in graph.ops}
     inexact = []
     for op in graph.ops:
         exact = exact_result(op, *(formats[name] for name in op.inputs))
         finer = max(0, op.format.frac_bits - exact.frac_bits + (op.cast.divisor != 1))
-        beyond = isinstance(op, ops.Lookup) and formats[op.inputs[0]].width > FLOAT32_BITS
-        if beyond or exact.bound << finer >= 1 << bits:
+        if exact.bound << finer >= 1 << bits:
             inexact.append(op)
     return tuple(inexact)

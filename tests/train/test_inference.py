@@ -370,6 +370,12 @@ def test_the_arithmetic_follows_from_the_intervals(tmp_path: Any) -> None:
     assert compare(broad)[0] == "float64"
 
 
+def test_functions_behind_sums_beyond_24_bits_read_them_rounded_to_float32(tmp_path: Any) -> None:
+    steps = qkeras.QActivation("quantized_relu(6,0,negative_slope=0.25)", name="steps")
+    found = read(sequential((4,), *wide(16).layers, steps), tmp_path)
+    assert compare(found)[0] == "float64"
+
+
 def test_sums_beyond_53_bits_are_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(wide(16), tmp_path)
     monkeypatch.setattr(inference, "FLOAT64_BITS", 20)
