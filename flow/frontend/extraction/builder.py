@@ -220,7 +220,9 @@ class Builder:
         assert evaluate is not None
 
         def values(codes: Codes, sources: Sequence[Any] = sources) -> NDArray[np.float32]:
-            return evaluate(sources, (np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor).astype(np.float32))
+            return evaluate(
+                sources, (np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor).astype(np.float32)
+            )
 
         if fmt.width <= TABLE_INPUT_BITS:
             codes = np.arange(fmt.min_code, fmt.max_code + 1)
