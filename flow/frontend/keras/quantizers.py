@@ -123,7 +123,7 @@ def _parse_text(text: str) -> QuantizerConfig:
         if len(positional) > len(POSITIONAL.get(name, ())):
             raise ValueError("more arguments than are known")
         given = dict(zip(POSITIONAL.get(name, ()), positional, strict=False))
-        if given.keys() & named.keys():
+        if given.keys() & named.keys() or len(named) < len(node.keywords):
             raise ValueError("an argument is given twice")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnsupportedError(f"quantizer {shown(text)} cannot be read: {shown(error)}") from None
