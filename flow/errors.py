@@ -38,9 +38,11 @@ def shown(value: object) -> str:
     return shortened(text)
 
 
-def shortened(text: str, longest: int = LONGEST_SHOWN) -> str:
+def shortened(text: str) -> str:
     """Return a foreign text, cut where it is long."""
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[:LONGEST_SHOWN]}... ({len(text)} characters)"
 
 
 class FlowError(Exception):

@@ -161,11 +161,17 @@ def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
 
     Range comes first: where 16 bits do not hold both, fraction bits are dropped and values will be rounded.
     """
-    finite = values.astype(np.float64)
-    exact = exact_within(finite, MAX_INPUT_BITS)
-    if exact is not None:
-        return exact
-    signed, int_bits = bool(finite.min() < 0), int(np.frexp(np.abs(finite).max())[1])
+    flat, distinct = values.reshape(-1), list[NDArray[np.float64]]()
+    for start in range(0, len(flat), BLOCK):  # at most 2**16 values of a block lie on a grid that is fine enough
+        distinct.append(np.unique(flat[start : start + BLOCK].astype(np.float64)))
+        if exact_within(distinct[-1], MAX_INPUT_BITS) is None:
+            break
+    else:
+        exact = exact_within(np.concatenate(distinct), MAX_INPUT_BITS)
+        if exact is not None:
+            return exact
+    low, high = float(values.min()), float(values.max())
+    signed, int_bits = low < 0, int(np.frexp(max(-low, high))[1])
     return FixedFormat(signed, int_bits, MAX_INPUT_BITS - signed - int_bits)
 
 
