@@ -11,11 +11,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flow import options
 from flow.commands import WEIGHTS_FILE
-from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, shown
+from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, shortened, shown
 from flow.ir.names import printable
 from flow.json_text import json_text
 from flow.toolchain import ending_in_order
@@ -78,7 +78,7 @@ def _kept(error: Exception) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Command(
         prog="flow",
         description="Neural networks with power-of-two weights to FPGAs, bit for bit.",
         epilog=EPILOG,
@@ -153,6 +153,9 @@ class _Command(argparse.ArgumentParser):
             add(self)
         return super().parse_known_args(args, namespace)
 
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(shortened(message, 600)))
+
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
     model = "name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
@@ -203,12 +206,15 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from flow.train.spec import find_model_dir, load_spec
+    from flow.train.spec import MAX_EPOCHS, find_model_dir, load_spec
 
     spec_file = arguments.model
     if spec_file.suffix != ".toml":
         spec_file = find_model_dir(str(arguments.model)) / "spec.toml"
     spec = load_spec(spec_file)
+    if arguments.epochs is not None and not 1 <= arguments.epochs <= MAX_EPOCHS:
+        what = f"epochs is {shown(arguments.epochs)}"
+        raise SpecError(what, model=spec.name, remedy=f"expected 1 to {MAX_EPOCHS}")
     directory = arguments.output or spec_file.parent
     progress = sys.stderr.isatty()
     from flow.train.fit import train
@@ -308,8 +314,9 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         outcome = replay(arguments.replay)
         print(printable(f"{outcome.name}: {outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""), "\n"))
         return _exit_code([outcome.status])
-    if arguments.models < 1:
-        raise SpecError(f"--models {arguments.models} is below 1")
+    for option, value, low, high in (("models", arguments.models, 1, 10**6), ("seed", arguments.seed, 0, 1 << 63)):
+        if not low <= value <= high:
+            raise SpecError(f"--{option} {shown(value)} is not within {low} to {high}")
     with _progress() as progress:
         summary = fuzz(
             arguments.models, arguments.seed, arguments.output, lambda done, of: progress(f"{done} of {of} models")

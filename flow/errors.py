@@ -38,11 +38,9 @@ def shown(value: object) -> str:
     return shortened(text)
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST_SHOWN) -> str:
     """Return a foreign text, cut where it is long."""
-    if len(text) <= LONGEST_SHOWN:
-        return text
-    return f"{text[:LONGEST_SHOWN]}... ({len(text)} characters)"
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
 
 class FlowError(Exception):

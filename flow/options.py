@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flow.backends.base import BACKENDS
 from flow.commands import WEIGHTS_FILE, option_of
-from flow.errors import SpecError
+from flow.errors import SpecError, shown
 from flow.target import IO_TYPES, STRATEGIES, Target
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:
     for text in given:
         op, _, number = text.rpartition("=")
         if not number.isdecimal():
-            raise SpecError(f"--reuse-factor {text!r} is neither N nor OP=N")
+            raise SpecError(f"--reuse-factor {shown(text)} is neither N nor OP=N")
         if op:
             own.append((op, int(number)))
         else:

@@ -19,7 +19,7 @@ import difflib
 import re
 from dataclasses import dataclass
 
-from flow.errors import SpecError
+from flow.errors import SpecError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def find_part(text: str) -> Part:
     names = [part.name for part in PARTS]
     close = difflib.get_close_matches(spelled.split("-")[0], names, n=3)
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-    raise SpecError(f"part {text!r} is not known{hint}", remedy=f"known devices: {', '.join(names)}")
+    raise SpecError(f"part {shown(text)} is not known{hint}", remedy=f"known devices: {', '.join(names)}")
 
 
 def find_device(text: str) -> Part:

@@ -56,7 +56,7 @@ class RunDirectory:
         """Return the manifest; empty if there is none yet or it is damaged, which makes every stage run again."""
         try:
             data = json.loads((self.path / MANIFEST).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         whole = isinstance(data, dict) and all(
             isinstance(data.get(key, {}), dict) for key in ("stages", "files", "project")

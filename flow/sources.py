@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from flow.frontend.trained import (
     trained_from,
 )
 from flow.ir.graph import IntGraph
-from flow.runs import RunDirectory, digest, digest_code, digest_file, read_npz, write_npz
+from flow.runs import digest, digest_code, digest_file, read_kept, read_npz, write_npz
+from flow.runs import keep as keep_result
 from flow.train.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
 
-READ = "read"
-"""The only stage of what is kept of a Keras file."""
+DIGESTS = "digests.json"
+"""Beside what is kept of a Keras file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,13 +126,13 @@ def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path)
     contents = [digest_file(path) for path in (model, weights) if path is not None]
     code = [digest_code(room) for room in reader.code]  # another version may read it otherwise
     key = digest(model.name, contents, code)
-    kept = RunDirectory(cache / key[:16])
-    if kept.is_done(READ, key):
-        with suppress(InputError):  # damaged: it is read again
-            return trained_from(kept.read(TRAINED_JSON), kept.read(TRAINED_NPZ), kept.path)
+    kept = cache / key[:16]
+    with suppress(OSError, ModelFileError):  # not there yet, or damaged: it is read again
+        content = {name: (kept / name).read_bytes() for name in (TRAINED_JSON, TRAINED_NPZ)}
+        if read_kept(kept / DIGESTS, key) == {name: sha256(each).hexdigest() for name, each in content.items()}:
+            return trained_from(content[TRAINED_JSON], content[TRAINED_NPZ], kept)
     trained = reader.read_file(model, weights)
-    kept.written.update(save_trained(trained, kept.path))
-    kept.mark_done(READ, key, TRAINED_JSON, TRAINED_NPZ)
+    keep_result(kept / DIGESTS, key, save_trained(trained, kept))
     return trained
 
 

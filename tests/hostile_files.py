@@ -557,6 +557,61 @@ ARCHIVES: Mapping[str, Callable[[Path], None]] = {
 """Of the chain's `.keras`."""
 
 
+def _kernel(name: str, **config: Any) -> Callable[[Config], Config]:
+    return setting("conv", kernel_quantizer={"class_name": name, "config": config})
+
+
+def _cast(text: str) -> Callable[[Config], Config]:
+    return setting("quantize", activation=text)
+
+
+QUANTIZERS: Mapping[str, Callable[[Config], Any]] = {
+    **{
+        f"po2, {bits} bits": _kernel("quantized_po2", bits=bits)
+        for bits in (-1, 0, 1, 13, 40, 4.5, 10**9, "4", None, True)
+    },
+    **{
+        f"bits, integer {integer}": _kernel("quantized_bits", integer=integer)
+        for integer in (-3, 31, 64, 1.0, "1", [1])
+    },
+    **{f"keep_negative {flag}": _kernel("quantized_bits", keep_negative=flag) for flag in (2, -1, 0.5, "False", None)},
+    **{f"symmetric {flag}": _kernel("quantized_bits", symmetric=flag) for flag in (3, "x", None, [0])},
+    **{f"alpha {alpha}": _kernel("quantized_bits", alpha=alpha) for alpha in ("other", 1e300, {"a": 1}, [["x"]], True)},
+    **{f"max_value {top}": _kernel("quantized_po2", max_value=top) for top in (0, -1, 1e300, "1", [1])},
+    **{f"slope {slope}": _cast(f"quantized_relu(4,1,0,{slope})") for slope in (0.3, -0.5, 3, "'x'", "True")},
+    **{f"relu, {bits} bits": _cast(f"quantized_relu({bits})") for bits in (-4, 0, 31, 64, 4.0, "'4'")},
+    **{f"upper bound {top}": _cast(f"quantized_relu(4,1,relu_upper_bound={top})") for top in (-1, "1e30", "'x'")},
+    **{
+        text: _cast(text)
+        for text in (
+            *("quantized_bits(4,0x1)", "quantized_bits(4,(1))", "quantized_bits(0b100)", "quantized_bits(4,0,b'1')"),
+            *("quantized_bits(4,0,keep_negative=False )", "quantized_bits(4,bits=5)", "quantized_bits(bits=4,bits=5)"),
+            *("quantized_bits(4,0,alpha=(1.0,2.0))", "quantized_bits(4,0,alpha=[1])", "quantized_bits(*[4])"),
+            *("quantized_bits(**{'bits': 4})", "quantized_bits(4)(5)", "quantized_relu(4,1);", "quantized_relu(4)#x"),
+            *(
+                "quantized_relu(4,lambda: 0)",
+                "quantized_relu(4,1 if 1 else 2)",
+                "quantized_relu(f'4')",
+                "ternary(None)",
+            ),
+        )
+    },
+    "noise 2": _kernel("quantized_bits", qnoise_factor=2),
+    "unrolls -1": _kernel("ternary", alpha="auto", number_of_unrolls=-1),
+    "u 255": _cast("quantized_ulaw(4,0,0,255)"),
+    "shift 0": _kernel("quantized_hswish", relu_shift=0),
+    "exponents": _kernel("quantized_po2_zero", min_exp=5, max_exp=-5),
+    "a lambda": setting("quantize", activation={"value": ["4wEA" * 1000, None, None]}),
+    "a list": setting("quantize", activation=[1] * 100_000),
+    "a name of 100,000": setting("quantize", name="n" * 100_000),
+    "a quantizer of 100,000": setting("quantize", activation="q" * 100_000),
+    "a class of 100,000": entry("quantize", class_name="Q" * 100_000),
+    "an argument of 100,000": _kernel("quantized_bits", **{"n" * 100_000: 1}),
+    "terminal codes": _kernel("quantized_bits", **{"\x1b[2J\n": "\x1b[31m"}),
+}
+"""Of the chain: arguments and texts of quantizers that QKeras computes otherwise than they say, or not at all."""
+
+
 def attacks() -> dict[str, tuple[str, str, Callable[[Files, Path], Files]]]:
     """Return name -> (model, form, how its files are made)."""
 
@@ -576,6 +631,7 @@ def attacks() -> dict[str, tuple[str, str, Callable[[Files, Path], Files]]]:
         ("size", "chain", "h5", SIZES),
         ("wires", "branches", "h5", WIRES),
         ("text", "chain", "json", TEXTS),
+        ("quantizer", "chain", "json", QUANTIZERS),
     ):
         found.update({f"{what}: {name}": (model, form, configured(change)) for name, change in table.items()})
     for what, form, tables in (("weights", "h5", WEIGHTS), ("archive", "keras", ARCHIVES)):

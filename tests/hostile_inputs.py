@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_inputs
 
 REPORTS = Path(__file__).parent / "data" / "reports"
 MODEL, RUN, FILE = "MODEL", "RUN", "FILE"
@@ -293,4 +294,43 @@ KINDS: Mapping[str, Mapping[str, Bad]] = {
         }.items()
     },
 }
-"""Every bad file and argument, by kind and name."""
+"""Every bad file and argument, by kind and name; below, those that are only odd, of `odd_inputs`."""
+BUILD_DIGITS = ("build", "digits_mlp", "--until", "emit", "--output", "runs")
+
+
+def _beside_samples(name: str, content: bytes) -> Callable[[Path], object]:
+    """Return what writes a file of labels, if it has a name, and samples beside it."""
+
+    def write(path: Path) -> None:
+        (path.parent / "x.npy").write_bytes(odd_inputs.saved(odd_inputs.ONES))
+        if name:
+            path.write_bytes(content)
+
+    return write
+
+
+ODD: Mapping[str, Mapping[str, Bad]] = {
+    "odd samples": {
+        name: Bad((*BUILD_DIGITS, "--inputs", FILE), content, Path(file).suffix, codes=(0,) if fine else REFUSED)
+        for name, (file, content) in odd_inputs.ARRAYS.items()
+        for fine in [name in odd_inputs.FINE_ARRAYS]
+    },
+    "odd labels": {
+        name: Bad(
+            (*BUILD_DIGITS, "--inputs", "x.npy", "--labels", FILE),
+            _beside_samples(file, content),
+            Path(file).suffix,
+            codes=(0,) if name in odd_inputs.FINE_LABELS else REFUSED,
+        )
+        for name, (file, content) in odd_inputs.LABELS.items()
+    },
+    "odd documents": {
+        name: Bad(
+            tuple(FILE if word == "{file}" else word for word in command),
+            text if isinstance(text, bytes) else text.encode(),
+            ".json" if name.startswith("replay") else ".toml",
+        )
+        for name, (command, text) in odd_inputs.DOCUMENTS.items()
+    },
+}
+KINDS = {**KINDS, **ODD}

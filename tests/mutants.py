@@ -320,12 +320,14 @@ def _moves(op: Gather, total: int) -> Iterator[Mutant]:
 
 
 def _starts(op: Lookup, x: FixedFormat) -> Iterator[Mutant]:
-    for run in range(1, len(op.starts)):
+    for place in np.ndindex(op.starts.shape):
         for by in (1, -1):
             starts = op.starts.copy()
-            starts[run] += by
-            if (np.diff(starts) > 0).all() and starts[-1] <= x.max_code:
-                yield Mutant("start", f"run {run} from {starts[run]} for {op.starts[run]}", replace(op, starts=starts))
+            starts[place] += by
+            own = starts if starts.ndim == 1 else starts[place[0]]
+            if place[-1] and (np.diff(own) > 0).all() and own[-1] <= x.max_code:
+                words = f"run {place} from {starts[place]} for {op.starts[place]}"
+                yield Mutant("start", words, replace(op, starts=starts))
 
 
 def _entries(op: Softmax) -> Iterator[Mutant]:

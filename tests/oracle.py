@@ -126,7 +126,8 @@ def _apply(op: Op, graph: IntGraph, x: Exact, *others: Exact) -> Exact:
         out.reshape(-1)[:] = [joined[i] if i >= 0 else Fraction(0) for i in op.index.reshape(-1).tolist()]
         return out
     if isinstance(op, Lookup):
-        return np.vectorize(lambda value: _looked_up(op, graph, value), otypes=[object])(x)
+        flat = x.reshape(-1, x.shape[-1])
+        return np.array([[_looked_up(op, graph, *pair) for pair in enumerate(row)] for row in flat]).reshape(x.shape)
     if isinstance(op, Softmax):
         return np.stack([_softmax(op, graph, row) for row in x.reshape(-1, x.shape[-1])]).reshape(x.shape)
     if isinstance(op, Reshape):
@@ -157,10 +158,11 @@ def _conv(op: Conv, x: Exact) -> Exact:
     return np.stack(rows).reshape(op.shape)
 
 
-def _looked_up(op: Lookup, graph: IntGraph, value: Fraction) -> Fraction:
+def _looked_up(op: Lookup, graph: IntGraph, channel: int, value: Fraction) -> Fraction:
     code = value * Fraction(2) ** graph[op.inputs[0]].format.frac_bits
-    runs = [run for run, start in enumerate(op.starts.tolist()) if start <= code]
-    return int(op.values[runs[-1]]) * Fraction(2) ** -op.format.frac_bits
+    starts, values = (each if each.ndim == 1 else each[channel] for each in (op.starts, op.values))
+    runs = [run for run, start in enumerate(starts.tolist()) if start <= code]
+    return int(values[runs[-1]]) * Fraction(2) ** -op.format.frac_bits
 
 
 def _softmax(op: Softmax, graph: IntGraph, row: Exact) -> Exact:

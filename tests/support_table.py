@@ -222,7 +222,8 @@ ACTIVATION_HEAD = """\
 ## Activation quantizers
 
 In a `QActivation`, and so as the `activation` of any layer. A cast is fused into the dense, convolution or merge before
-it; a table holds QKeras' own result for each code of its input, which has at most {bits} bits."""
+it; a table holds QKeras' own result for each code of its input, behind more than {bits}
+bits as thresholds."""
 
 FUNCTION_HEAD = """\
 ## Functions

@@ -127,6 +127,31 @@ def test_directories_that_are_no_run(tmp_path: Path) -> None:
     assert "NOT COMPARED" in flow("report", run).out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "digits_mlp", "--epochs=-1"), "epochs is -1; expected 1 to 9999"),
+        (
+            ("train", "digits_mlp", "--epochs=99999999999999999999"),
+            "epochs is 99999999999999999999; expected 1 to 9999",
+        ),
+        (("quantize", "digits_mlp", "--seed=-1"), "seed: -1 is not within 0 to 2**63 - 1"),
+        (("fuzz", "--seed=-1"), "--seed -1 is not within 0 to"),
+        (("fuzz", "--models=99999999999999999999"), "--models 99999999999999999999 is not within 1 to 1000000"),
+    ],
+)
+def test_numbers_beyond_all_bounds_are_refused_at_once(arguments: tuple[str, ...], words: str) -> None:
+    refused(flow(*arguments), words)
+
+
+@pytest.mark.parametrize(
+    "option", ["--samples={}", "--reuse-factor={}", "--backend={}", "--part={}", "--no-such={}", "{}"]
+)
+def test_foreign_text_is_cut_and_cannot_move_the_cursor(option: str) -> None:
+    outcome = flow("build", "digits_mlp", option.format("\x1b[2J" + "n" * 100_000))
+    assert outcome.code == 2 and len(outcome.err) < 2500 and "\x1b" not in outcome.err, outcome.err[:3000]
+
+
 def test_training_options_are_checked(tmp_path: Path) -> None:
     refused(flow("train", "digits_mlp", "--epochs", "0", "--output", tmp_path), "epochs")
     refused(flow("train", tmp_path / "none.toml", "--output", tmp_path), "none.toml")

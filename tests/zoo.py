@@ -415,6 +415,32 @@ ROWS: dict[str, Callable[[], Net]] = {
     "lookup_many_wide_runs": lambda: Net((4,), s(13)).lookup(
         [-4096, -3999, -1001, 0, 777, 4095], [-3, -2, -1, 1, 2, 3], s(3)
     ),
+    "lookup_of_a_sum": lambda: (
+        Net((4,), s(8)).dense(1000 * ints(4, 3), frac=4).lookup([-(1 << 22), -70000, 1, 3333], [-2, -1, 1, 2], s(3, 1))
+    ),
+    "lookup_of_many_steps": lambda: (
+        Net((6,), s(8)).dense(37 * ints(6, 3)).lookup([-(1 << 17), *range(-3000, 3000, 411), 9001], range(-8, 9), s(5))
+    ),
+    "lookup_of_forty_bits": lambda: Net((3,), s(40)).lookup(
+        [-(1 << 39), -(1 << 38) + 7, -1, 0, 12345678901], [-3, -2, 0, 1, 3], s(3)
+    ),
+    "lookup_clamped": lambda: Net((4,), s(34)).lookup([-(1 << 33), *range(0, 64 << 8, 512)], [0, *range(32)], u(5)),
+    "lookup_per_channel": lambda: Net((2, 3), s(6)).lookup(
+        [[-32, -5, 7, 9], [-32, 0, 0, 0], [-32, -32, -32, -32]], [[-2, 0, 1, 3], [3, -1, -1, -1], [2, 2, 2, 2]], s(3)
+    ),
+    "lookup_per_channel_of_a_sum": lambda: (
+        Net((5, 5, 2), s(6))
+        .conv(900 * ints(3, 3, 2, 3), frac=3)
+        .lookup([[-(1 << 22), -9000], [-(1 << 22), 0], [-(1 << 22), 123456]], [[0, 1], [1, 0], [0, 1]], u(1))
+        .dense(po2(3, 2))
+    ),
+    "thresholds_behind_batchnorm": lambda: (
+        Net((4,), s(6))
+        .dense(ints(4, 3), frac=2)
+        .batchnorm([70001, -30003, 0], [12345, -9, 77], frac=9, offset_frac=5)
+        .lookup([-(1 << 27), -(1 << 20), -3000, 1, 77777, 1 << 22], [-2, -1, 0, 1, 2, 3], s(3))
+        .dense(po2(3, 2))
+    ),
     "lookup_constant": lambda: Net((4,), s(4)).lookup([-8], [3], u(2)),
     "softmax": lambda: Net((6,), s(5, 2)).dense(po2(6, 5)).requantize(s(6, 2)).softmax(u(8, 8)),
     "softmax_on_rows": lambda: Net((3, 4), u(4, 1)).softmax(FixedFormat(False, 1, 6)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flow.errors import SpecError
+from flow.errors import SpecError, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,5 +112,7 @@ def find_backend(name: str) -> Backend:
         SpecError: there is none of that name.
     """
     if name not in BACKENDS:
-        raise SpecError(f"backend {name!r} is not known", field="target", remedy=f"use one of {', '.join(BACKENDS)}")
+        raise SpecError(
+            f"backend {shown(name)} is not known", field="target", remedy=f"use one of {', '.join(BACKENDS)}"
+        )
     return BACKENDS[name]

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.ir.fixed import Codes, Overflow, Rounding, covering
-from flow.ir.graph import Op
+from flow.ir.graph import Lookup, Op
+from flow.ir.tables import TABLE_INPUT_BITS, Table, smallest_table
 from flow.parts import Part
 from flow.results import Resources
 from flow.target import Target
@@ -314,6 +315,26 @@ def comparisons(bits: int, runs: int, out_bits: int) -> Logic:
     """
     compared = (runs - 1) * math.ceil(bits / 2)
     return Logic(lut=compared + multiplexer_luts(runs, out_bits), levels=1 + tree_levels(runs))
+
+
+def search(bits: int, runs: int, out_bits: int) -> Logic:
+    """Return a step function as a binary search: in each level one comparison, with a start that a table gives.
+
+    A comparison takes a LUT per two bits of the carry chain; the tables of starts and of values 64 x 1 bits per LUT.
+    """
+    levels = (runs - 1).bit_length()
+    starts = sum(bits * math.ceil((1 << level) / 64) for level in range(1, levels))
+    compared = levels * math.ceil(bits / 2)
+    return Logic(lut=compared + starts + bool(levels) * out_bits * math.ceil(runs / 64), levels=2 * levels)
+
+
+def cheapest_table(op: Lookup, bits: int) -> Table | None:
+    """Return the table of a step function of codes of `bits`, or None where it is compared with its steps instead."""
+    table = smallest_table(op)
+    if table is None or bits <= TABLE_INPUT_BITS:
+        return table
+    searched = search(bits, op.starts.shape[-1], op.format.width)
+    return table if lookup_table(bits - table.shift, len(table.values), op.format.width).lut <= searched.lut else None
 
 
 def divider(bits: int, divisor_bits: int) -> Logic:

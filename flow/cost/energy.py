@@ -13,13 +13,21 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from flow.cost.cost_rules import adder_tree, code_bits, even_tree_bits, range_bits, signed_digits, tree_levels
+from flow.cost.cost_rules import (
+    adder_tree,
+    cheapest_table,
+    code_bits,
+    even_tree_bits,
+    range_bits,
+    signed_digits,
+    tree_levels,
+)
 from flow.cost.matmul_costs import leaves
 from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import Accumulation, Range, common_grid, exact_result
-from flow.ir.tables import smallest_table
+from flow.ir.tables import searches
 from flow.results import EnergyReport
 
 ADD_8, ADD_32, MULTIPLY_8, MULTIPLY_32 = 0.03, 0.1, 0.2, 3.1
@@ -229,10 +237,14 @@ def _beyond_first(op: ops.Pool) -> int:
 
 
 def _lookup(op: ops.Lookup, exact: Range, x: FixedFormat) -> Work:
-    """Return an entry of a table, or where none is small enough a comparison with each start."""
-    later, codes = len(op.starts) - 1, math.prod(op.shape)
-    if later and smallest_table(op) is None:
-        return codes * later * _addition(x.width) + _results(op, exact)
+    """Return an entry of a table, or where none is small enough comparisons, in a search with starts of a table."""
+    later, codes = int(op.starts.shape[-1]) - 1, math.prod(op.shape)
+    if later and cheapest_table(op, x.width) is None:
+        if not searches(op, x):
+            return codes * later * _addition(x.width) + _results(op, exact)
+        levels = later.bit_length()
+        read = Work(table_bits=codes * ((levels - 1) * x.width + op.format.width))
+        return codes * levels * _addition(x.width) + read + _results(op, exact)
     return Work(table_bits=codes * op.format.width * bool(later)) + _results(op, exact)
 
 

@@ -27,7 +27,7 @@ from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import Range, common_grid, exact_result
-from flow.ir.tables import smallest_table
+from flow.ir.tables import searches
 from flow.parts import Part, find_part
 from flow.results import ResourceReport
 from flow.target import Target
@@ -244,9 +244,10 @@ def _window_sums(op: ops.SumPool, exact: Range, target: Target, part: Part, x: F
 
 
 def _lookup(op: ops.Lookup, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
-    codes, table = _positions(op, target) * op.shape[-1], smallest_table(op)
+    codes, table = _positions(op, target) * op.shape[-1], rules.cheapest_table(op, x.width)
     if table is None:
-        return codes * rules.comparisons(x.width, len(op.starts), op.format.width)
+        compared = rules.search if searches(op, x) else rules.comparisons
+        return codes * compared(x.width, op.starts.shape[-1], op.format.width)
     return codes * rules.lookup_table(x.width - table.shift, len(table.values), op.format.width)
 
 

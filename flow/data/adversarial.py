@@ -302,9 +302,11 @@ def _cast_distances(op: Op, exact: NDArray[np.int64], frac_bits: int) -> NDArray
 
 def _table_distances(op: Lookup, x: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the distances of codes from the first and the last code of a table's runs: (samples, edges)."""
-    starts = op.starts[_evenly(len(op.starts), MOST_RUNS)]
-    flat = x.reshape(len(x), -1)
-    return np.stack([np.abs(flat - edge).min(axis=1) for start in starts for edge in (start, start - 1)], axis=1)
+    starts = op.starts[..., _evenly(op.starts.shape[-1], MOST_RUNS)].T
+    if op.starts.ndim > 1:
+        starts = starts[:, _evenly(starts.shape[1], MOST_CHANNELS)]
+    edges = [edge for start in starts for edge in (start, start - 1)]
+    return np.stack([np.abs(x - edge).min(axis=(1, 2)) for edge in edges], axis=1)
 
 
 def _evenly(count: int, most: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import ModelFileError
+from flow.errors import ModelFileError, shown
 from flow.frontend.layers import Network
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
@@ -71,7 +71,7 @@ def front_end(name: str) -> Frontend:
         ModelFileError: there is none: the model is of another version, or was changed by hand.
     """
     if name not in FRONTENDS:
-        raise ModelFileError(f"its front end {name!r} is not known", remedy=f"there are: {', '.join(FRONTENDS)}")
+        raise ModelFileError(f"its front end {shown(name)} is not known", remedy=f"there are: {', '.join(FRONTENDS)}")
     value: Frontend = import_module(FRONTENDS[name]).FRONTEND
     return value
 

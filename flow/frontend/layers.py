@@ -50,11 +50,14 @@ class Function:
         name: what a report calls it.
         source: how the framework is asked for it: what `flow.frontend.base.Evaluate` takes.
         divisor: of an average of that many tensors; 1 for any other function.
+        falters: of a function that never falls: by how many units in the last place its float32 values may; None for
+            one that falls.
     """
 
     name: str
     source: Any
     divisor: int = 1
+    falters: int | None = None
 
 
 # -- activations: what a layer does to each element at its end

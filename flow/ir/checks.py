@@ -105,8 +105,10 @@ def _gather_shape(op: ops.Gather, *inputs: Op) -> Shape | None:
 
 
 def _lookup_shape(op: ops.Lookup, x: Op) -> Shape:
-    assert op.starts.shape == op.values.shape and op.starts[0] == x.format.min_code, op.name
-    assert (np.diff(op.starts) > 0).all(), f"{op.name}: runs are not in order"
+    assert op.starts.shape == op.values.shape and (op.starts[..., 0] == x.format.min_code).all(), op.name
+    assert op.starts.ndim == 1 or len(op.starts) == x.shape[-1], f"{op.name}: another number of channels"
+    repeated = np.zeros((), bool) if op.starts.ndim == 1 else op.starts[:, 1:] == op.starts[:, -1:]
+    assert ((np.diff(op.starts) > 0) | repeated).all(), f"{op.name}: runs are not in order"
     return x.shape
 
 

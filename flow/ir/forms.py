@@ -132,7 +132,7 @@ TEXTS: Mapping[type[Op], Callable[..., list[str]]] = {
     ops.SumPool: _kind_text,
     ops.Reshape: _kind_text,
     ops.Gather: _kind_text,
-    ops.Lookup: lambda op: [op.kind, f"{len(op.starts)} runs"],
+    ops.Lookup: lambda op: [op.kind, f"{op.starts.shape[-1]} runs" + " a channel" * (op.starts.ndim > 1)],
     ops.Softmax: _kind_text,
 }
 """What an op is in the text of a graph: a word, and what it holds."""

@@ -238,18 +238,33 @@ def casts_exactly(op: Op, *inputs: FixedFormat) -> bool:
     return op.cast.lowest_code <= exact.low << shift and exact.high << shift <= op.format.max_code
 
 
+def _to_odd(graph: IntGraph) -> set[str]:
+    """Return the batch normalizations that one quantizer alone reads, and that quantizer."""
+    found = set()
+    for op in graph.ops:
+        readers = graph.readers(op.name)
+        if isinstance(op, ops.BatchNorm) and len(readers) == 1 and op.name not in graph.outputs:
+            (reader,) = readers
+            casts = isinstance(reader, ops.Requantize) and reader.cast.divisor == 1
+            if (casts or isinstance(reader, ops.Lookup)) and reader.format.width <= FLOAT64_BITS - 3:
+                found |= {op.name, reader.name}
+    return found
+
+
 def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
     """Return the ops of an extracted graph whose results floats with `bits` significant bits may not hold exactly.
 
     A quantizer is `x + (xq - x)` in QKeras, so its input must fit on the grid of its output too; a quotient must be
-    further from a tie than its rounding; and tables are functions of float32.
+    further from a tie than its rounding. Step functions are of float32: of what they read, rounded to it. In float64
+    a batch normalization that only a quantizer reads is rounded to odd, which that cannot tell from the exact result.
     """
     formats = {op.name: op.format for op in graph.ops}
-    inexact = []
+    inexact, odd = [], _to_odd(graph) if bits == FLOAT64_BITS else set()
     for op in graph.ops:
+        if op.name in odd:
+            continue
         exact = exact_result(op, *(formats[name] for name in op.inputs))
         finer = max(0, op.format.frac_bits - exact.frac_bits + (op.cast.divisor != 1))
-        beyond = isinstance(op, ops.Lookup) and formats[op.inputs[0]].width > FLOAT32_BITS
-        if beyond or exact.bound << finer >= 1 << bits:
+        if exact.bound << finer >= 1 << bits:
             inexact.append(op)
     return tuple(inexact)

@@ -9,7 +9,8 @@
             | SumPool                                 sum of each window, weighted by its padding; cast
             | MaxPool | Reshape                       choose or reorder codes; the format stays
             | Gather                                  codes and zeros at any place, from any of its inputs; exact
-            | Lookup                                  a step function: the value of the run in which the code lies
+            | Lookup                                  a step function: the value of the run in which the code lies, of
+                                                      all codes or of each channel
             | Softmax                                 exponentials from a table over their sum; round half up
 
 Every tensor is integer codes of one FixedFormat. A product of codes has `x.frac_bits + weight.frac_bits` fraction
@@ -26,9 +27,10 @@ images (height, width, channels). Windows are given per axis of these (ir.window
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.ir.fixed import Cast, Codes, Constant, FixedFormat
 from flow.ir.windows import Shape, Window
@@ -216,13 +218,39 @@ class Lookup(Op):
     """A step function of the input code: run i holds the codes from starts[i] up to the next start.
 
     Attributes:
-        starts: int64 (runs,), ascending; the first is the input format's smallest code.
-        values: int64 (runs,), codes of `format`.
+        starts: int64 (runs,), ascending; the first is the input format's smallest code. With a function for each
+            channel (channels, runs): those that have fewer runs repeat their last.
+        values: int64, the same shape, codes of `format`.
     """
 
     kind: ClassVar[str] = "lookup"
     starts: Codes
     values: Codes
+
+    def of_channel(self, channel: int) -> tuple[Codes, Codes]:
+        """Return starts and values of a channel, without repeated runs."""
+        if self.starts.ndim == 1:
+            return self.starts, self.values
+        starts, values = self.starts[channel], self.values[channel]
+        runs = int(np.searchsorted(starts, starts[-1])) + 1
+        return starts[:runs], values[:runs]
+
+    def run_of(self, x: NDArray[Any]) -> Codes:
+        """Return which run of its function each code (..., channels) lies in."""
+        if self.starts.ndim == 1:
+            return np.asarray(np.searchsorted(self.starts, x, side="right") - 1)
+        runs, channel = self.starts.shape[1], np.arange(len(self.starts))
+        run, half = np.zeros(x.shape, np.int64), 1 << (runs - 1).bit_length() >> 1
+        while half:
+            further = np.minimum(run + half, runs - 1)
+            run = np.where(x >= self.starts[channel, further], further, run)
+            half >>= 1
+        return run
+
+    def value_of(self, x: NDArray[Any]) -> Codes:
+        """Return the value of the function of each code (..., channels)."""
+        run = self.run_of(x)
+        return self.values[run] if self.starts.ndim == 1 else self.values[np.arange(len(self.values)), run]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

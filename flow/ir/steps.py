@@ -252,14 +252,14 @@ def added_pads(op: ops.Gather, inputs: tuple[Op, ...]) -> tuple[tuple[int, int],
 
 
 def _lookup(op: ops.Lookup, x: Op) -> Step:
-    exact, starts, values = exact_result(op, x.format), op.starts, op.values
-    if x.format.width <= TABLE_INPUT_BITS:  # a value for each code
-        values = values[np.searchsorted(starts, np.arange(x.format.min_code, x.format.max_code + 1), side="right") - 1]
+    exact, first, values = exact_result(op, x.format), x.format.min_code, op.values
+    if op.starts.ndim == 1 and x.format.width <= TABLE_INPUT_BITS:  # a value for each code
+        values = op.value_of(np.arange(first, x.format.max_code + 1))
 
     def apply(place: Place, x: Carrier) -> Carrier:
-        if len(values) > len(starts):
-            return np.asarray(np.take(values, x[place].astype(np.intp) - starts[0]))
-        return np.asarray(values[np.searchsorted(starts, x[place], side="right") - 1])
+        if len(values) > len(op.starts):
+            return np.asarray(np.take(values, x[place].astype(np.intp) - first))
+        return op.value_of(x[place])
 
     return Step(op, exact, sums.carrier(exact.bound), apply, _row_bytes(op), chooses=True)
 

@@ -7,10 +7,12 @@ the bits below it select nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flow.ir.fixed import Codes
+from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import Lookup
 
 TABLE_INPUT_BITS = 16
@@ -28,14 +30,21 @@ class Table:
     values: Codes
 
 
-def runs(codes: Codes, values: Codes) -> tuple[Codes, Codes]:
+def searches(op: Lookup, x: FixedFormat) -> bool:
+    """Say whether a step function without a table is a binary search of its steps: of wide codes, or per channel."""
+    return op.starts.ndim > 1 or x.width > TABLE_INPUT_BITS
+
+
+def runs(codes: Codes, values: NDArray[Any]) -> tuple[Codes, NDArray[Any]]:
     """Return the first code and the value of each run of equal values: `starts` and `values` of a `Lookup`."""
     first = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
     return codes[first], values[first]
 
 
 def smallest_table(op: Lookup) -> Table | None:
-    """Return the smallest table of a step function, or None if it has more than `TABLE_ENTRIES`."""
+    """Return the smallest table of a step function, or None if it has more than `TABLE_ENTRIES`, or one a channel."""
+    if op.starts.ndim > 1:
+        return None
     steps = op.starts[1:]
     if not len(steps):
         return Table(0, 0, op.values)

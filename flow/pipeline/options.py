@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flow.backends.functions import TOOLS
 from flow.data.inputs import parse_format
-from flow.errors import SpecError
+from flow.errors import SpecError, shown
 from flow.ir.fixed import FixedFormat
 from flow.quantization.settings import QuantSettings
 
@@ -44,7 +44,9 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.until not in UNTIL:
-            raise SpecError(f"{self.until!r} is not a stage", field="until", remedy=f"use one of {', '.join(UNTIL)}")
+            raise SpecError(
+                f"{shown(self.until)} is not a stage", field="until", remedy=f"use one of {', '.join(UNTIL)}"
+            )
         if self.samples < 1:
             raise SpecError(f"{self.samples} is below 1", field="samples")
         if self.adversarial < 16:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from flow.errors import SpecError, at
+from flow.errors import SpecError, at, shown
 from flow.ir.fixed import Rounding
 from flow.toml_table import Table, read_toml
 
@@ -120,6 +120,8 @@ class QuantSettings:
         _check_one_of("sweeps", self.sweeps, (1, 2))
         if not 1 <= self.candidates <= 16:
             raise SpecError(f"{self.candidates} is not within 1 to 16", field="candidates")
+        if not 0 <= self.seed < 1 << 63:
+            raise SpecError(f"{shown(self.seed)} is not within 0 to 2**63 - 1", field="seed")
         if not MIN_SAMPLES <= self.calibration_samples <= MAX_SAMPLES:
             raise SpecError(
                 f"calibration samples: {self.calibration_samples} is not within {MIN_SAMPLES} to {MAX_SAMPLES}"

@@ -20,14 +20,15 @@ from flow.frontend.keras.quantizers import FUNCTIONS, activation_cast, parse_qua
 from flow.frontend.keras.topology import Call, Topology, topology
 from flow.frontend.trained import Arrays, TrainedModel
 from flow.ir.fixed import Cast, Codes, Overflow, Rounding, to_values
-from flow.ir.graph import Input, IntGraph, LeakyRelu, Softmax
-from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
+from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Op, Softmax
+from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, exact_result, inexact_in
 from flow.ir.reference import code_dtype
 from flow.results import SimResult
 from flow.train import complaint, keras_errors, load_tensorflow, quiet_warnings
 from flow.train.deserialize import keras_layer_of
 from flow.train.freeze import layers_by_path
 from flow.train.functions import layer_function
+from flow.train.sticky import scaled_to_odd
 
 keras: Any
 tf, keras, _ = load_tensorflow()
@@ -226,9 +227,10 @@ def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -
 
     Sums, merges, pooling and reshaping are Keras' own layers; quantizers that are casts are QKeras' formulas (its
     `quantized_relu` casts its input to float32, so it cannot be used as it is); batch normalization uses its float32
-    constants; element-wise functions, which the graph holds as tables, are float32.
+    constants, and rounds to odd where float64 does not hold its result; element-wise functions, which the graph holds
+    as tables, are float32.
     """
-    exact = {name for op in graph.ops if isinstance(op, LeakyRelu) for name in op.layers}
+    exact = {name for op in graph.ops if isinstance(op, LeakyRelu) or _held(op, graph) for name in op.layers}
     layers: dict[tuple[str, bool], Function] = {}
     functions = {}
     for call in calls.calls:
@@ -240,12 +242,25 @@ def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -
     return functions
 
 
+def _held(op: Op, graph: IntGraph) -> bool:
+    """Say whether an op is a batch normalization whose results float64 holds."""
+    if not isinstance(op, BatchNorm):
+        return False
+    return exact_result(op, *(x.format for x in graph.sources(op))).bound < 1 << FLOAT64_BITS
+
+
 def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
     """Return one layer in float64; slopes that are no op of the graph but part of a table are float32."""
     class_name, config = call.class_name.removeprefix("Q"), dict(call.config)
     if "scale" in arrays:
         scale, offset = arrays["scale"].astype(np.float64), arrays["offset"].astype(np.float64)
-        return lambda x: x * scale + offset
+        if exact:
+            return lambda x: x * scale + offset
+
+        def scaled(x: Any) -> Any:
+            return tf.ensure_shape(tf.numpy_function(scaled_to_odd, [x, scale, offset], tf.float64), x.shape)
+
+        return scaled
     if class_name == "Activation":
         return _double_activation(call)
     sloping = class_name == "LeakyReLU" or (class_name == "ReLU" and bool(config.get("negative_slope")))

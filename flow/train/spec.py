@@ -18,6 +18,7 @@ from flow.ir.fixed import FixedFormat
 from flow.toml_table import NAME, Table, read_toml
 
 SPEC_TOML = "spec.toml"
+MAX_EPOCHS = 9999
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
 TASKS = ("classification", "reconstruction")
 TASK_OF_TOPOLOGY = {"resnet8": "classification", "mobile": "classification", "autoencoder": "reconstruction"}
@@ -270,9 +271,9 @@ def _model(table: Table) -> ModelSpec:
         ),
         layers=tuple(_layer(row) for row in table.tables("layers")),
         prune=PruneSpec(
-            begin_epoch=prune.integer("begin_epoch", 0, 9999), end_epoch=prune.integer("end_epoch", 1, 9999)
+            begin_epoch=prune.integer("begin_epoch", 0, MAX_EPOCHS), end_epoch=prune.integer("end_epoch", 1, MAX_EPOCHS)
         ),
-        train=TrainSpec(**_schedule(train), frozen_epochs=train.integer("frozen_epochs", 0, 9999)),
+        train=TrainSpec(**_schedule(train), frozen_epochs=train.integer("frozen_epochs", 0, MAX_EPOCHS)),
     )
     for part in (table, train, prune, entry):
         part.close()
@@ -298,7 +299,7 @@ def _float_model(table: Table) -> FloatSpec:
 def _schedule(train: Table) -> dict[str, Any]:
     """Return what both kinds of `[train]` hold."""
     return {
-        "epochs": train.integer("epochs", 1, 9999),
+        "epochs": train.integer("epochs", 1, MAX_EPOCHS),
         "batch_size": train.integer("batch_size", 1, 65536),
         "learning_rate": train.number("learning_rate", 1e-6, 1.0),
         "seed": train.integer("seed", 0, 2**31 - 1),

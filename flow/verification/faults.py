@@ -194,24 +194,35 @@ def _with(op: Op, codes_of: Mapping[str, Codes]) -> Op:
 def _table(where: Site[ops.Lookup], wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with other values in the diverging runs, or with one of their ends moved."""
     op = where.op
-    runs = np.searchsorted(op.starts, where.x, side="right") - 1
-    diverging = np.unique(runs[wrong]).tolist()
+    entry_of = op.run_of(where.x)
+    if op.starts.ndim > 1:
+        entry_of = entry_of + op.starts.shape[1] * np.arange(len(op.starts))
+    diverging = np.unique(entry_of[wrong]).tolist()
     if len(diverging) > MOST_PLACES:
         return
     values, words = op.values.copy(), []
-    for run in diverging:
-        values[run] = where.observed[runs == run].flat[0]
-        words.append(f"entry {run} (codes from {op.starts[run]}) of {values[run]} instead of {op.values[run]}")
-    yield " and ".join(words), lambda site: values[np.searchsorted(op.starts, site.x, side="right") - 1]
+    for entry in diverging:
+        place = np.unravel_index(entry, values.shape)
+        values[place] = where.observed[entry_of == entry].flat[0]
+        named = f"entry {_entry(place)} (codes from {op.starts[place]})"
+        words.append(f"{named} of {values[place]} instead of {op.values[place]}")
+    yield " and ".join(words), lambda site: replace(op, values=values).value_of(site.x)
     if len(diverging) == 1:
-        codes, run = where.x[wrong], diverging[0]
+        codes = where.x[wrong]
+        *channel, run = np.unravel_index(diverging[0], values.shape)
         for moved, start in ((run, int(codes.max()) + 1), (run + 1, int(codes.min()))):
-            if 0 < moved < len(op.starts):
-                starts = op.starts.copy()
-                starts[moved] = start
-                if (np.diff(starts) > 0).all():
-                    words_of = f"entry {moved} that begins at code {start} instead of {op.starts[moved]}"
+            if 0 < moved < op.starts.shape[-1]:
+                starts, place = op.starts.copy(), (*channel, moved)
+                starts[place] = start
+                if (np.diff(starts[tuple(channel)]) > 0).all():
+                    words_of = f"entry {_entry(place)} that begins at code {start} instead of {op.starts[place]}"
                     yield words_of, changed(replace(op, starts=starts))
+
+
+def _entry(place: tuple[Any, ...]) -> str:
+    """Return which run a place is, and of which channel if there are several."""
+    *channel, run = map(int, place)
+    return f"{run} of channel {channel[0]}" if channel else f"{run}"
 
 
 def _exponentials(where: Site[ops.Softmax], wrong: Codes) -> Iterator[Candidate]:

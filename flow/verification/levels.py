@@ -16,7 +16,7 @@ from flow.backends.base import BACKENDS, find_backend
 from flow.backends.functions import Level, Site, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import PortInputs
-from flow.errors import DataError, InputError, OutputError, SpecError, ToolMissingError, at
+from flow.errors import DataError, InputError, OutputError, SpecError, ToolMissingError, at, shown
 from flow.files import naming
 from flow.ir import reference
 from flow.ir.fixed import Codes
@@ -137,14 +137,19 @@ def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
     Raises:
         InputError: they are not there, or not as they were stored.
     """
-    return from_json(json.loads(run.read(GRAPH))), _target(run)
+    try:
+        graph = from_json(json.loads(run.read(GRAPH)))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        what = f"{GRAPH} holds no graph ({shown(error)})"
+        raise InputError(what, file=run.path, remedy="run 'flow build' again") from error
+    return graph, _target(run)
 
 
 def _target(run: RunDirectory) -> Target:
     try:
         return Target.from_json(run.manifest()["target"])
     except (KeyError, TypeError, SpecError) as error:
-        what = f"its manifest names no target ({error})"
+        what = f"its manifest names no target ({shown(error)})"
         raise InputError(what, file=run.path, remedy="run 'flow build' again") from error
 
 

@@ -13,7 +13,7 @@ from nets import Net, first, inputs, s, u
 
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Cast, Constant, FixedFormat, Overflow, Rounding
-from flow.ir.graph import BatchNorm, Dense, IntGraph, MatMul, Op, Relu, verify
+from flow.ir.graph import BatchNorm, Dense, IntGraph, Lookup, MatMul, Op, Relu, verify
 from flow.ir.passes import fold_batchnorm, fuse_requantize, infer_accumulators, lower, rewrite
 from flow.ir.passes.fold_batchnorm import _fold, narrowed
 from flow.ir.passes.fuse_requantize import _fuse
@@ -96,6 +96,29 @@ def test_a_unified_module_has_the_cast_of_its_requantization() -> None:
     assert op.fused == ("dense", "relu", "requantize")
     op = first(lower(dense().relu().graph()))
     assert not op.format.signed and op.cast.overflow is Overflow.SAT
+
+
+def test_a_batch_norm_and_the_step_function_behind_it_are_thresholds_of_each_channel() -> None:
+    rng = np.random.default_rng(11)
+    every = np.broadcast_to(np.arange(-128, 128)[:, None], (256, 5))
+    for trial in range(40):
+        scale, offset = rng.integers(-30000, 30000, 5) * (rng.random(5) < 0.9), rng.integers(-90000, 90000, 5)
+        net = Net((5,), s(8)).batchnorm([*scale[:4], 65000], offset, offset_frac=trial % 3)
+        fmt = net.last.format
+        within = rng.integers(fmt.min_code + 1, fmt.max_code, 6) >> rng.choice([0, 3, 12])
+        starts = [fmt.min_code, *np.unique(within)]
+        graph = net.lookup(starts, rng.integers(-8, 8, len(starts)), s(4)).graph()
+        lowered = lower(graph)
+        op = first(lowered, Lookup)
+        assert isinstance(op, Lookup) and op.fused == ("batchnorm", "lookup") and len(op.starts) == 5
+        assert np.array_equal(run_output(lowered, every), run_output(graph, every))
+
+
+def test_a_batch_norm_before_a_table_is_folded_as_ever() -> None:
+    assert kinds(lower(dense().batchnorm([4, -2], [1, 3]).lookup([-256, 0], [-1, 1], s(2)).graph())) == [
+        "dense",
+        "lookup",
+    ]
 
 
 def test_a_relu_that_rounds_is_not_fused() -> None:

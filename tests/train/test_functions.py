@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures_keras import keras, layers, qkeras
+from keras_configs import layer, model, port
 
 from flow.errors import UnsupportedError
+from flow.frontend.extraction import extract
 from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import Lookup
 from flow.train import functions, quiet_warnings
 from flow.train.functions import evaluate
 
@@ -59,6 +63,46 @@ TEXTS = (
 @pytest.mark.parametrize("text", TEXTS)
 def test_quantizers_and_functions_are_what_keras_predicts(text: str) -> None:
     np.testing.assert_array_equal(evaluate([activation(text)], GRID), predicted(qkeras.QActivation(text)))
+
+
+WIDE = (
+    *("quantized_bits(1,0)", "quantized_bits(4,1,alpha=0.5)", "quantized_relu(5,1,0,0.25)", "quantized_relu(4,1,1)"),
+    *("quantized_po2(4)", "quantized_relu_po2(4,3,0.25)", "quantized_tanh(8)", "quantized_sigmoid(6)"),
+    *("quantized_tanh(4,use_real_tanh=True)", "binary()", "ternary()", "stochastic_ternary()", "stochastic_binary()"),
+    *("tanh", "elu", "softplus"),
+)
+
+
+def test_functions_of_wide_sums_are_what_qkeras_gives_on_both_sides_of_each_step() -> None:
+    checked_steps("quantized_relu(5,1,0,0.25)", FixedFormat(True, 9, 10), 1000)
+    checked_steps("quantized_relu_po2(4,3,0.25)", FixedFormat(True, 19, 20), 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fmt", [FixedFormat(True, 6, 10), FixedFormat(True, 10, 13), FixedFormat(True, 19, 20)], ids=str
+)
+@pytest.mark.parametrize("text", WIDE)
+def test_functions_of_wide_sums(text: str, fmt: FixedFormat) -> None:
+    checked_steps(text, fmt, 100_000)
+
+
+def checked_steps(text: str, fmt: FixedFormat, count: int) -> None:
+    """Hold the steps of a function against QKeras at random codes of every magnitude, and next to each step."""
+    entries = [layer("QActivation", "act", activation=text)]
+    if text in FUNCTIONS:
+        entries.append(layer("QActivation", "cast", activation="quantized_bits(6,1,alpha=1)"))
+    op = extract(model(port(3), *entries), fmt, evaluate=evaluate).output
+    assert isinstance(op, Lookup)
+    rng = np.random.default_rng(5)
+    near = op.starts[1:, None] + rng.integers(-300, 300, (len(op.starts) - 1, 1 + 10 * count // 1000))
+    codes = np.concatenate([rng.integers(fmt.min_code, fmt.max_code, count), near.reshape(-1)])
+    codes = np.concatenate(
+        [codes >> rng.integers(0, fmt.width, codes.size), near.reshape(-1), op.starts, op.starts[1:] - 1]
+    )
+    codes = np.clip(codes, fmt.min_code, fmt.max_code)
+    wanted = evaluate(entries, np.ldexp(codes.astype(np.float32), -fmt.frac_bits))
+    np.testing.assert_array_equal(np.ldexp(op.value_of(codes), -op.format.frac_bits), wanted)
 
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in functions.QKERAS_FUNCTIONS[1:]])

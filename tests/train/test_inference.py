@@ -26,8 +26,8 @@ from flow.errors import UnsupportedError
 from flow.frontend.extraction import extract
 from flow.ir import reference
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, quantize, to_values
-from flow.ir.graph import IntGraph, Softmax
-from flow.ir.intervals import inexact_in
+from flow.ir.graph import BatchNorm, IntGraph, Softmax
+from flow.ir.intervals import exact_result, inexact_in
 from flow.ir.passes import lower
 from flow.train import inference, quiet_warnings
 from flow.train.deserialize import QConv2DTranspose
@@ -368,6 +368,27 @@ def test_the_arithmetic_follows_from_the_intervals(tmp_path: Any) -> None:
     assert inexact_in(extract(broad.trained), 24)
     assert compare(narrow)[0] == "float32"
     assert compare(broad)[0] == "float64"
+
+
+def test_functions_behind_sums_beyond_24_bits_read_them_rounded_to_float32(tmp_path: Any) -> None:
+    steps = qkeras.QActivation("quantized_relu(6,0,negative_slope=0.25)", name="steps")
+    found = read(sequential((4,), *wide(16).layers, steps), tmp_path)
+    assert compare(found)[0] == "float64"
+
+
+@pytest.mark.parametrize("quantizer", ["quantized_relu(10,2)", "quantized_bits(6,1,alpha=1)", "binary"])
+def test_a_batch_norm_beyond_53_bits_is_compared_rounded_to_odd(quantizer: str, tmp_path: Any) -> None:
+    """What a quantizer makes of it is what it makes of the exact number."""
+    norm = layers.BatchNormalization(name="norm")
+    model = sequential((4,), *wide(16).layers, norm, qkeras.QActivation(quantizer, name="q"))
+    statistics = [0.9, 1.31, 0.7], [0.1, -0.1, 0.3], [0.1, 0.2, -0.1], [0.7, 0.3, 1.9]
+    norm.set_weights([np.float32(each) for each in statistics])
+    found = read(model, tmp_path)
+    graph = extract(found.trained, evaluate=evaluate)
+    op = next(op for op in graph.ops if isinstance(op, BatchNorm))
+    assert exact_result(op, graph[op.inputs[0]].format).bound >= 1 << 53
+    assert not inexact_in(graph, 53)
+    assert compare(found)[0] == "float64"
 
 
 def test_sums_beyond_53_bits_are_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,8 +255,33 @@ def build(files: Files) -> Any:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks(bases: Any, name: str, tmp_path: Path) -> None:
     model, form, make = ATTACKS[name]
-    outcome = build(make(bases[model][form], tmp_path))
+    outcome = build(files := make(bases[model][form], tmp_path))
     assert (outcome.code == 0) == (name in HARMLESS), outcome
+    if name.startswith("quantizer"):
+        assert checked(files) == said(outcome), outcome
+
+
+def said(outcome: Any) -> tuple[int, str]:
+    """Return the exit code of a command and what it refused, without the name of the model in front."""
+    return outcome.code, outcome.err.removeprefix("flow: error: ").removeprefix("model: ").strip()
+
+
+def checked(files: Files) -> tuple[int, str]:
+    """Return the same of a check; what it finds it prints, with what to do in a line of its own."""
+    path, weights = files
+    outcome = flow("check", path, *(() if weights is None else ("--weights", weights)), "--output", "runs")
+    found = re.findall(r"^error    \S+: (.*)\n         way out: (.*)$", outcome.out, re.M)
+    return (outcome.code, "; ".join(found[0])) if len(found) == 1 else said(outcome)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not name.startswith("quantizer")])
+def test_a_check_refuses_what_a_build_refuses(bases: Any, name: str, tmp_path: Path) -> None:
+    model, form, make = ATTACKS[name]
+    files = make(bases[model][form], tmp_path)
+    code, error = said(build(files))
+    found = checked(files)
+    assert found[0] == code and (not code or found[1] == error or "things are in the way" in error)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flow.cost.cost_rules import cheapest_table
 from flow.cost.schedules import gather_places, gather_schedule, pool_schedule
 from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Codes, reciprocal
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import common_grid, exact_result
-from flow.ir.tables import smallest_table
+from flow.ir.tables import searches
 
 CONFIG = "@config@"
 """Stands in a configuration where its name goes, which hls4ml numbers."""
@@ -202,12 +203,20 @@ def _batchnorm(config: _Config, op: ops.BatchNorm, graph: IntGraph, stream: bool
 
 
 def _lookup(config: _Config, op: ops.Lookup, graph: IntGraph, stream: bool) -> None:
-    table = smallest_table(op)
+    x = graph.sources(op)[0].format
+    table = cheapest_table(op, x.width)
     if table is not None:
         _map(config, op, "table")
         config.constant(first=table.first, last=table.first + len(table.values) - 1)
         config.size(shift=table.shift)
         config.table(values=table.values)
+    elif searches(op, x):
+        channels = np.atleast_2d(op.starts), np.atleast_2d(op.values)
+        runs = 1 << (op.starts.shape[-1] - 1).bit_length()
+        starts, values = (np.pad(each, ((0, 0), (0, runs - each.shape[1])), "edge") for each in channels)
+        _map(config, op, "search")
+        config.size(n_chan=len(starts), n_runs=runs)
+        config.table(starts=starts.reshape(-1), values=values.reshape(-1))
     else:
         _map(config, op, "runs")
         config.size(n_runs=len(op.starts))

@@ -127,10 +127,13 @@ template <class CONFIG_T> struct scale_and_offset {
 template <class CONFIG_T> struct table {
     template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
         #pragma HLS INLINE
-        int place = (code_of(x) >> CONFIG_T::shift).to_int();
-        place = place < CONFIG_T::first ? CONFIG_T::first : place;
-        place = place > CONFIG_T::last ? CONFIG_T::last : place;
-        const ap_int<y_T::width + 1> code = CONFIG_T::values[place - CONFIG_T::first];
+        const ap_int<x_T::width + 1> first = CONFIG_T::first, last = CONFIG_T::last;
+        ap_int<x_T::width + 1> place = code_of(x) >> CONFIG_T::shift;
+        if (place < first)
+            place = first;
+        else if (place > last)
+            place = last;
+        const ap_int<y_T::width + 1> code = CONFIG_T::values[(place - first).to_int()];
         y_T y;
         y.range() = code;
         return y;
@@ -148,6 +151,24 @@ template <class CONFIG_T> struct runs {
             if (code >= ap_int<x_T::width + 1>(CONFIG_T::starts[run]))
                 found = CONFIG_T::values[run];
         }
+        y_T y;
+        y.range() = found;
+        return y;
+    }
+};
+
+// A step function of each channel, or of all, as a binary search for the run that holds the code.
+template <class CONFIG_T> struct search {
+    template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
+        #pragma HLS INLINE
+        const ap_int<x_T::width + 1> code = code_of(x);
+        unsigned run = position % CONFIG_T::n_chan * CONFIG_T::n_runs;
+        for (unsigned half = CONFIG_T::n_runs / 2; half > 0; half /= 2) {
+            #pragma HLS UNROLL
+            if (code >= ap_int<x_T::width + 1>(CONFIG_T::starts[run + half]))
+                run += half;
+        }
+        const ap_int<y_T::width + 1> found = CONFIG_T::values[run];
         y_T y;
         y.range() = found;
         return y;

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.errors import FlowError, UnsupportedError
 from flow.frontend.base import Evaluate
+from flow.frontend.extraction.steps import find_steps
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding
-from flow.ir.fixed import CODE_BITS, Cast, Constant, FixedFormat, exact_codes
+from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes
 from flow.ir.graph import IntGraph, Lookup, Op, Requantize
 from flow.ir.intervals import exact_result
 from flow.ir.names import identifier
@@ -189,28 +192,44 @@ class Builder:
         return self.add(Requantize, layer, [tensor], x.shape, cast, suffix="_halved")
 
     def lookup(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
-        """Append a table of the functions that wait on a tensor: QKeras' own results for every code.
+        """Append the step function that the functions waiting on a tensor are: QKeras' own results for every code.
 
         Raises:
-            UnsupportedError: too many codes, values on no grid, or nothing to evaluate with.
+            UnsupportedError: values on no grid, nothing to evaluate with, or too many codes for what is no step
+                function that only rises.
         """
         x = self.op(tensor)
         names = ", ".join(function.name for function in tensor.functions)
-        if x.format.width > TABLE_INPUT_BITS:
-            remedy = f"tables have at most {TABLE_INPUT_BITS}: quantize its input first"
+        if x.format.width > TABLE_INPUT_BITS and any(function.falters is None for function in tensor.functions):
+            remedy = f"functions that fall somewhere have at most {TABLE_INPUT_BITS}: quantize its input first"
             raise UnsupportedError(f"{names} of {x.format.width} bits", remedy=remedy)
         if self.evaluate is None:
             remedy = "pass evaluate=flow.train.functions.evaluate"
             raise UnsupportedError(f"{names} is a table that QKeras fills", remedy=remedy)
-        codes = np.arange(x.format.min_code, x.format.max_code + 1)
-        reals = np.ldexp(codes.astype(np.float32), -x.format.frac_bits) / np.float32(tensor.divisor)
-        table = exact_codes(self.evaluate([function.source for function in tensor.functions], reals.astype(np.float32)))
+        starts, found = self._steps(x.format, tensor, names)
+        table = exact_codes(found)
         if table.format.width > TABLE_VALUE_BITS:
             remedy = "put a quantizer (QActivation) behind it"
             raise UnsupportedError(f"the values of {names} lie on no grid", remedy=remedy)
-        starts, values = runs(codes, table.codes)
         cast = Cast(table.format)
-        return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=(names,))
+        return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=table.codes, fused=(names,))
+
+    def _steps(self, fmt: FixedFormat, tensor: Tensor, names: str) -> tuple[Codes, NDArray[np.float32]]:
+        """Return the runs of the functions that wait on a tensor of a format: of all codes, or found by bisection."""
+        evaluate, sources = self.evaluate, [function.source for function in tensor.functions]
+        assert evaluate is not None
+
+        def values(codes: Codes, sources: Sequence[Any] = sources) -> NDArray[np.float32]:
+            return evaluate(
+                sources, (np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor).astype(np.float32)
+            )
+
+        if fmt.width <= TABLE_INPUT_BITS:
+            codes = np.arange(fmt.min_code, fmt.max_code + 1)
+            return runs(codes, values(codes))
+        *before, _ = tensor.functions
+        before_last = sum(function.falters or 0 for function in before)
+        return find_steps(values, fmt, partial(values, sources=sources[:-1]), before_last, names)
 
 
 Handler = Callable[[Builder, Layer[Any], Sequence[Tensor]], Tensor]

@@ -53,6 +53,11 @@ CALL = re.compile(rf"\s*\w+(\(({_ARGUMENT}(,{_ARGUMENT})*|\s*)\)\s*)?")
 them), no space behind `keep_negative=False` (it takes that for a text, which is true)."""
 WIDEST_CAST = 24
 """Bits without the sign of the widest cast that QKeras' float32 computes: of more, its largest value is rounded."""
+APPROXIMATED = ("tanh", "sigmoid", "elu", "selu", "softplus", "softsign", "exponential", "ELU")
+FALLING = ("gelu", "swish", "silu", "mish", "quantized_hswish")
+"""Functions that TensorFlow computes by approximations, and those that fall somewhere."""
+FALTERS = 16
+"""Units in the last place that an approximation is trusted to be right to: those of TensorFlow are within 4 or so."""
 TIES_TO_EVEN = Rounding.RND_CONV
 """How QKeras rounds activations: by `tf.round`."""
 
@@ -118,7 +123,7 @@ def _parse_text(text: str) -> QuantizerConfig:
         if len(positional) > len(POSITIONAL.get(name, ())):
             raise ValueError("more arguments than are known")
         given = dict(zip(POSITIONAL.get(name, ()), positional, strict=False))
-        if given.keys() & named.keys():
+        if given.keys() & named.keys() or len(named) < len(node.keywords):
             raise ValueError("an argument is given twice")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnsupportedError(f"quantizer {shown(text)} cannot be read: {shown(error)}") from None

@@ -6,10 +6,11 @@ In: a graph with one op per step of the model. Out: a graph of unified modules, 
 from flow.ir.graph import IntGraph
 from flow.ir.passes.fold_batchnorm import fold_batchnorm
 from flow.ir.passes.fuse_requantize import fuse_requantize
+from flow.ir.passes.fuse_thresholds import fuse_thresholds
 from flow.ir.passes.hoist_casts import hoist_casts
 from flow.ir.passes.infer_accumulators import infer_accumulators
 
-PASSES = (fold_batchnorm, hoist_casts, fuse_requantize, infer_accumulators)
+PASSES = (fuse_thresholds, fold_batchnorm, hoist_casts, fuse_requantize, infer_accumulators)
 
 
 def lower(graph: IntGraph) -> IntGraph:

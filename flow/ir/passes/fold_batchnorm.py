@@ -9,17 +9,15 @@ import numpy as np
 from flow.errors import UnsupportedError
 from flow.ir.fixed import CODE_BITS, narrowed
 from flow.ir.graph import BatchNorm, IntGraph, MatMul, Op
-from flow.ir.intervals import casts_exactly
+from flow.ir.intervals import accumulation, casts_exactly
 from flow.ir.passes.rewrite import merge_pairs
 
 
 def fold_batchnorm(graph: IntGraph) -> IntGraph:
     """Multiply weights and bias by the batch norm's scale, exactly; power-of-two scales keep power-of-two weights.
 
-    Only where the product's result reaches the batch norm unrounded and unclamped, and no other op reads it.
-
-    Raises:
-        UnsupportedError: a folded weight or bias would need more than 63 bits.
+    Only where the product's result reaches the batch norm unrounded and unclamped, no other op reads it, and codes hold
+    folded weights and their sums.
     """
     return merge_pairs(graph, _fold)
 
@@ -30,7 +28,7 @@ def _fold(first: Op, second: Op, graph: IntGraph) -> Op | None:
     if not casts_exactly(first, graph[first.inputs[0]].format):
         return None
     if _reach(first, second) >= 2.0 ** (CODE_BITS - 1):
-        raise UnsupportedError(f"folding '{second.name}' takes more than {CODE_BITS} bits", op=first.name)
+        return None
     scale, offset = second.scale, second.offset
     product_frac = first.bias.format.frac_bits + scale.format.frac_bits
     bias_frac = max(product_frac, offset.format.frac_bits)
@@ -38,7 +36,12 @@ def _fold(first: Op, second: Op, graph: IntGraph) -> Op | None:
     bias = product + (offset.codes << (bias_frac - offset.format.frac_bits))
     weight_frac = first.weight.format.frac_bits + scale.format.frac_bits
     weight = narrowed(first.weight.codes * scale.codes, weight_frac)
-    return replace(first, weight=weight, bias=narrowed(bias, bias_frac), cast=second.cast)
+    folded = replace(first, weight=weight, bias=narrowed(bias, bias_frac), cast=second.cast)
+    try:
+        accumulation(folded, graph[first.inputs[0]].format)
+    except UnsupportedError:
+        return None
+    return folded
 
 
 def _reach(first: MatMul, second: BatchNorm) -> float:

@@ -236,7 +236,7 @@ def _scaled_outputs(op: ops.BatchNorm, formats: Sequence[FixedFormat], key: Key)
 
 def _single_outputs(op: Op, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     (x,) = formats
-    return [Output((i,), (1,), 0, x.frac_bits, 1 << x.width) for i in range(channels_of(op))]
+    return [Output((i,), (1,), 0, x.frac_bits, 1 << x.width, i) for i in range(channels_of(op))]
 
 
 def _leaky_outputs(op: ops.LeakyRelu, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
@@ -367,7 +367,8 @@ DEFINITIONS: Mapping[type[Op], Definition] = {
     ),
     ops.Gather: Definition(_gather_outputs, _cast_code),
     ops.Lookup: Definition(
-        _single_outputs, lambda op, output, algebra, values: algebra.steps(values[0], op.starts, op.values)
+        _single_outputs,
+        lambda op, output, algebra, values: algebra.steps(values[0], *op.of_channel(output.place)),
     ),
     ops.Softmax: Definition(_softmax_outputs, _softmax_code),
 }

@@ -18,12 +18,14 @@ import numpy as np
 
 from flow.backends.rtl.netlists import arithmetic
 from flow.backends.rtl.netlists.netlist import Netlist
+from flow.cost.cost_rules import cheapest_table
 from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import accumulation, common_grid, exact_result
 from flow.ir.reference import code_dtype
+from flow.ir.tables import Table, searches
 
 Formats = Sequence[FixedFormat]
 OUTSIDE: tuple[type[Op], ...] = (ops.Input,)
@@ -31,7 +33,7 @@ OUTSIDE: tuple[type[Op], ...] = (ops.Input,)
 LEAF_BITS = 6
 """A table of so many input bits is one lookup table of the FPGA per output bit."""
 TABLE_INPUT_BITS = 16
-"""Tables, and softmax's exponentials, are built for inputs of at most so many bits."""
+"""Softmax's exponentials are built for inputs of at most so many bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,8 +143,8 @@ class Places:
 
 
 PLACES: Mapping[type[Op], Places] = {
-    **dict.fromkeys((ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge), Places(_pixels)),
-    **dict.fromkeys((ops.Lookup, ops.Softmax), Places(_pixels, table_bits=lambda sources: sources[0].format.width)),
+    **dict.fromkeys((ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge, ops.Lookup), Places(_pixels)),
+    ops.Softmax: Places(_pixels, table_bits=lambda sources: sources[0].format.width),
     ops.LeakyRelu: Places(
         _pixels, lambda op, sources: np.broadcast_to(op.slope.codes, op.shape).reshape(-1, op.shape[-1])
     ),
@@ -273,10 +275,38 @@ def _leaky_relu_netlist(op: ops.LeakyRelu, formats: Formats, constants: Codes) -
 def _lookup_netlist(op: ops.Lookup, formats: Formats, constants: Codes) -> Netlist:
     (x,) = formats
     net, codes = _start(_channels(op), x)
-    lengths = np.diff(np.append(op.starts, x.max_code + 1))
-    values = np.repeat(op.values, lengths)
-    net.outputs = [_table(net, code, values) for code in codes]
+    table = cheapest_table(op, x.width)
+    if not searches(op, x):
+        lengths = np.diff(np.append(op.starts, x.max_code + 1))
+        values = np.repeat(op.values, lengths)
+        net.outputs = [_table(net, code, values) for code in codes]
+    elif table is not None:
+        net.outputs = [_clamped_table(net, code, table) for code in codes]
+    else:
+        net.outputs = [_search(net, code, *op.of_channel(channel)) for channel, code in enumerate(codes)]
     return net
+
+
+def _clamped_table(net: Netlist, code: int, table: Table) -> int:
+    """Add the value of a table that covers a part of the codes, widened to a power of two of them."""
+    shifted = net.shr(code, table.shift)
+    (low, high), size = net.range(shifted), 1 << (len(table.values) - 1).bit_length()
+    first = max(low, min(table.first, high - size + 1))
+    entries = np.clip(np.arange(first, first + size) - table.first, 0, len(table.values) - 1)
+    place = net.sub(net.clamp(shifted, first, first + size - 1), net.const(first))
+    return _table(net, place, table.values[entries])
+
+
+def _search(net: Netlist, code: int, starts: Codes, values: Codes) -> int:
+    """Add the value of the run that holds a code: in each step one comparison, with the start in the middle."""
+    runs = int(np.searchsorted(starts, net.range(code)[1], side="right"))  # those that a code can lie in
+    levels = (runs - 1).bit_length()
+    starts, values = (np.pad(each, (0, (1 << levels) - len(each)), "edge") for each in (starts[:runs], values[:runs]))
+    run = net.const(0)
+    for level in range(levels - 1, -1, -1):
+        below = _table(net, run, starts[1 << level :: 2 << level] - 1)
+        run = net.add(run, net.less(below, code), 1, 0)
+    return _table(net, run, values)
 
 
 def _table(net: Netlist, code: int, values: Codes) -> int:

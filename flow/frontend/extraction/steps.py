@@ -1,0 +1,101 @@
+"""Step functions of more codes than can be listed: where they step, found by bisection and tried around each step.
+
+What stands between an integer sum and a quantizer is a step function of the sum. A front end says which functions never
+fall (`layers.Function.falters`): between two codes of the same value nothing happens then, and between others bisection
+finds every step. In float32 a sum, a product, a rounding or a clamp keeps that order, since it is rounded correctly;
+tanh, exponentials and logarithms are approximations that may falter by some units in the last place. So the floats
+around each step are tried, and where those end such a function must have moved by more than it falters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import UnsupportedError
+from flow.ir.fixed import Codes, FixedFormat
+from flow.ir.intervals import FLOAT32_BITS
+
+Floats = NDArray[np.float32]
+Values = Callable[[Codes], Floats]
+"""What a function gives for codes, each rounded to a float32."""
+
+MOST_STEPS = 1 << 10
+"""A function of more steps is not built of comparisons."""
+FIRST, ROUND = 1 << 10, 1 << 13
+"""Codes that are tried first, and about as many as in each round of bisection."""
+AROUND, FEWEST_AROUND, MOST_AROUND = 1 << 15, 64, 1 << 10
+"""Floats that are tried around all steps; at least and at most on each side of one."""
+
+
+def find_steps(values: Values, fmt: FixedFormat, rising: Values, falters: int, what: str) -> tuple[Codes, Floats]:
+    """Return the first code of each run of equal values, and these values, of a function that never falls.
+
+    Args:
+        values: the function.
+        fmt: format of its codes.
+        rising: what it is a quantizer of; this never falls but for
+        falters: so many units in the last place; 0 if not at all.
+        what: the function, for errors.
+
+    Returns:
+        int64 (runs,) and float32 (runs,).
+
+    Raises:
+        UnsupportedError: it falls somewhere, steps too often, or is too flat around a step.
+    """
+    codes = _first_codes(fmt)
+    found = values(codes)
+    while True:
+        steps = np.flatnonzero(found[1:] != found[:-1])
+        if (np.diff(found) < 0).any():
+            raise UnsupportedError(f"{what} of {fmt.width} bits falls somewhere", remedy="quantize its input first")
+        if len(steps) > MOST_STEPS:
+            remedy = "quantize its input first, or its output to fewer bits"
+            raise UnsupportedError(f"{what} of {fmt.width} bits has more than {MOST_STEPS} steps", remedy=remedy)
+        wide = steps[codes[steps + 1] - codes[steps] > 1]
+        if not len(wide):
+            break
+        new = np.setdiff1d(_between(codes[wide], codes[wide + 1]), codes)
+        codes, found = np.concatenate([codes, new]), np.concatenate([found, values(new)])
+        order = np.argsort(codes)
+        codes, found = codes[order], found[order]
+    first = np.r_[0, steps + 1]
+    starts, kept = codes[first], found[first]
+    tried, ends = _around(starts[1:], fmt)
+    if (values(tried) != kept[np.searchsorted(starts, tried, side="right") - 1]).any():
+        raise UnsupportedError(f"{what} of {fmt.width} bits falters around a step", remedy="quantize its input first")
+    if falters and len(starts) > 1:
+        at, beyond = (rising(np.asarray(each)) for each in (np.repeat(starts[1:], 2), ends))
+        outside = (ends == fmt.min_code) | (ends == fmt.max_code)
+        if (np.abs(beyond - at) <= falters * np.spacing(np.maximum(np.abs(at), np.abs(beyond))))[~outside].any():
+            what = f"{what} of {fmt.width} bits is too flat at a step to tell on which side codes lie"
+            raise UnsupportedError(what, remedy="quantize its input first, or its output to fewer bits")
+    return starts, kept
+
+
+def _first_codes(fmt: FixedFormat) -> Codes:
+    """Return some codes, both ends among them: evenly spread, and powers of two with their neighbours."""
+    powers = np.int64(1) << np.arange(fmt.width - fmt.signed)
+    near = np.concatenate([powers - 1, powers, powers + 1])
+    spread = np.linspace(fmt.min_code, fmt.max_code, FIRST).astype(np.int64)  # its ends are beyond 2**53
+    codes = np.concatenate([near, -near, spread, [fmt.min_code, fmt.max_code]])
+    return np.unique(codes[(codes >= fmt.min_code) & (codes <= fmt.max_code)])
+
+
+def _between(low: Codes, high: Codes) -> Codes:
+    """Return codes that divide each gap into equal parts."""
+    parts = max(2, ROUND // len(low))
+    part, (whole, rest) = np.arange(1, parts), np.divmod((high - low)[:, None], parts)
+    return np.unique(low[:, None] + whole * part + rest * part // parts)
+
+
+def _around(steps: Codes, fmt: FixedFormat) -> tuple[Codes, Codes]:
+    """Return the codes of the floats around each step, and the outermost, two of each step."""
+    count = min(max(AROUND // (2 * max(1, len(steps))), FEWEST_AROUND), MOST_AROUND)
+    apart = np.int64(1) << np.maximum(np.frexp(np.abs(steps).astype(float))[1] - FLOAT32_BITS, 0)
+    codes = steps[:, None] + apart[:, None] * np.arange(-count, count + 1)
+    codes = np.clip(codes, fmt.min_code, fmt.max_code)
+    return np.unique(np.r_[codes.reshape(-1), steps - (len(steps) > 0)]), codes[:, [0, -1]].reshape(-1)
