@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flow.errors import SpecError, shown
+from flow.part_names import parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Part:
         name: device, the beginning of every full part number of it.
         family: "7-series" (Zynq-7000 too), "UltraScale" or "UltraScale+"; "ECP5", "iCE40 HX", "iCE40 LP" or
             "iCE40 UltraPlus".
-        lut, ff, dsp, bram_18k, uram: counts.
+        lut, ff, dsp, bram_18k, uram: counts; all 0 for a device that the table does not list.
     """
 
     name: str
@@ -42,7 +44,9 @@ class Part:
     uram: int
 
     def capacity(self) -> dict[str, int]:
-        """Return the counts under the names that a ResourceReport uses."""
+        """Return the counts under the names that a ResourceReport uses; nothing if they are not known."""
+        if not self.lut:
+            return {}
         return {"lut": self.lut, "ff": self.ff, "dsp": self.dsp, "bram_18k": self.bram_18k, "uram": self.uram}
 
 
@@ -106,10 +110,99 @@ LATTICE_PARTS: tuple[Part, ...] = (
     Part("iCE40UP5K", "iCE40 UltraPlus", 5_280, 5_280, 8, 0, 0),  # iCEBreaker, UPduino
 )
 
+PACKAGES: Mapping[str, str] = {
+    "xc7z010": "clg225 clg400",
+    "xc7z020": "clg400 clg484",
+    "xc7z030": "fbg484 sbg485 fbg676 ffg676",
+    "xc7z045": "fbg676 ffg676 ffg900",
+    "xc7z100": "ffg900 ffg1156",
+    "xc7a35t": "cpg236 csg324 csg325 ftg256 fgg484",
+    "xc7a50t": "cpg236 csg324 csg325 ftg256 fgg484",
+    "xc7a100t": "csg324 ftg256 fgg484 fgg676",
+    "xc7a200t": "sbg484 fbg484 fbg676 ffg1156",
+    "xc7k70t": "fbg484 fbg676",
+    "xc7k160t": "fbg484 fbg676 ffg676",
+    "xc7k325t": "fbg676 ffg676 fbg900 ffg900",
+    "xc7k410t": "fbg676 ffg676 fbg900 ffg900",
+    "xc7vx485t": "ffg1157 ffg1158 ffg1761 ffg1927 ffg1930",
+    "xc7vx690t": "ffg1157 ffg1158 ffg1761 ffg1926 ffg1927 ffg1930",
+    "xcku040": "ffva1156 fbva676 sfva784",
+    "xcku060": "ffva1156 ffva1517",
+    "xcku115": "flvb2104 flva1517 flvd1517 flvb1760 flvd1924 flvf1924 flva2104",
+    "xcku3p": "ffvb676 ffva676 sfvb784 ffvd900",
+    "xcku5p": "ffvb676 ffva676 sfvb784 ffvd900",
+    "xcku15p": "ffve1517 ffva1156 ffva1760 ffve1760",
+    "xcvu9p": "flga2104 flgb2104 flgc2104 flga2577 fsgd2104",
+    "xcvu13p": "flga2577 fhga2104 fhgb2104 fhgc2104 figd2104 fsga2577",
+    "xcvu37p": "fsvh2892",
+    "xczu3eg": "sbva484 sfva625 sfvc784",
+    "xczu5ev": "sfvc784 fbvb900",
+    "xczu7ev": "ffvc1156 fbvb900 ffvf1517",
+    "xczu9eg": "ffvb1156 ffvc900",
+    "xck26": "sfvc784",
+    "xczu28dr": "ffvg1517 ffve1156 fsvg1517 fsve1156",
+    "xczu48dr": "ffvg1517 ffve1156 fsvg1517 fsve1156",
+    "xczu49dr": "ffvf1760 fsvf1760",
+    "xcu50": "fsvh2104",
+    "xcu55c": "fsvh2892",
+    "xcu200": "fsgd2104",
+    "xcu250": "figd2104",
+    "xcu280": "fsvh2892",
+}
+"""Packages to propose, from the same tables; others are legal too."""
+GRADES = {
+    "7-series": ("-1", "-2", "-3"),
+    "UltraScale": ("-2-e", "-2-i"),
+    "UltraScale+": ("-2-e", "-2-i", "-1-e", "-3-e"),
+}
+OWN_GRADES = {"xck26": ("-2LV-c", "-2LVI-i"), **dict.fromkeys(("xcu55c", "xcu250", "xcu280"), ("-2L-e",))}
+"""Speed and temperature grades to propose: of a family, and of devices that have others."""
+
+
 PACKAGE = re.compile(r"(-?[a-z]{3,6}\d{3,4}(-.+)?)?")
 """What may follow the device: nothing, or package and pins, then speed and temperature grade."""
 LATTICE_PACKAGE = re.compile(r"(-(?P<speed>[6-8])?(?P<package>[a-z]{2,4}\d{1,3})[a-z]*)?")
 """The same for Lattice: ECP5 has the speed grade before the package."""
+
+
+def complete_part(text: str) -> str:
+    """Return a complete part number of AMD: device, package, speed grade and, but for 7 series, temperature grade.
+
+    A device that the table does not list is taken if its name is made like one.
+
+    Raises:
+        SpecError: something is missing or misspelled; it says what, and the nearest complete names.
+
+    Example:
+        >>> complete_part("XC7Z020CLG400-1")
+        'xc7z020clg400-1'
+    """
+    naming, spelled, wrong = parsed(text.strip().lower())
+    if naming is not None and not wrong:
+        return spelled
+    near = " or ".join(nearest_names(text))
+    raise SpecError(
+        f"part {shown(text)} {wrong}", remedy=f"use a complete name, like {near}; docs/estimates.md lists devices"
+    )
+
+
+def nearest_names(text: str) -> list[str]:
+    """Return the three complete names of listed devices that are nearest to a text, the nearest first."""
+    spelled = text.strip().lower()[:40]
+    devices = [part for part in PARTS if spelled.startswith(part.name)]
+    if devices:
+        names = complete_names(max(devices, key=lambda part: len(part.name)))
+        return difflib.get_close_matches(spelled, names, n=3, cutoff=0.0)
+    names = [name for part in PARTS for name in complete_names(part)]
+    usual = ["xc7z020clg400-1", "xczu9eg-ffvb1156-2-e", "xcvu13p-flga2577-2-e"]
+    return difflib.get_close_matches(spelled, names, n=3) or usual
+
+
+def complete_names(part: Part) -> list[str]:
+    """Return complete names of a listed device, a usual one first."""
+    dash = "" if part.family == "7-series" else "-"
+    grades = OWN_GRADES.get(part.name, GRADES[part.family])
+    return [f"{part.name}{dash}{package}{grade}" for grade in grades for package in PACKAGES[part.name].split()]
 
 
 def find_part(text: str) -> Part:
@@ -120,7 +213,7 @@ def find_part(text: str) -> Part:
             `7z020clg400-1` (Vivado's reports leave the `xc` off), upper or lower case, or the device alone.
 
     Raises:
-        SpecError: no known device; the message lists the closest ones, then all.
+        SpecError: no device; the message lists the nearest names.
 
     Example:
         >>> find_part("xc7z020clg400-1").dsp
@@ -131,10 +224,11 @@ def find_part(text: str) -> Part:
     for part in PARTS:
         if spelled.startswith(part.name) and PACKAGE.fullmatch(spelled[len(part.name) :]):
             return part
-    names = [part.name for part in PARTS]
-    close = difflib.get_close_matches(spelled.split("-")[0], names, n=3)
-    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-    raise SpecError(f"part {shown(text)} is not known{hint}", remedy=f"known devices: {', '.join(names)}")
+    naming, _, _ = parsed(spelled)
+    device = re.match(naming.device, spelled) if naming is not None else None
+    if naming is not None and device is not None and (spelled == device[0] or not parsed(spelled)[2]):
+        return Part(device[0], naming.family, 0, 0, 0, 0, 0)
+    raise SpecError(f"part {shown(text)} is not known", remedy=f"the nearest are {' or '.join(nearest_names(spelled))}")
 
 
 def find_device(text: str) -> Part:
@@ -157,5 +251,6 @@ def find_device(text: str) -> Part:
     try:
         return find_part(text)
     except SpecError as error:
-        names = ", ".join(part.name for part in LATTICE_PARTS)
-        raise SpecError(error.what, remedy=f"{error.remedy}; of Lattice: {names}") from error
+        names = difflib.get_close_matches(wanted[:40], [part.name.lower() for part in LATTICE_PARTS], n=3, cutoff=0.0)
+        near = [part.name for part in LATTICE_PARTS if part.name.lower() in names]
+        raise SpecError(error.what, remedy=f"{error.remedy}; of Lattice {' or '.join(near)}") from error

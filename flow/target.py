@@ -9,6 +9,7 @@ from typing import Any
 
 from flow.backends.base import find_backend
 from flow.errors import SpecError, shown
+from flow.part_names import canonical
 from flow.toml_table import Table
 
 IO_TYPES = ("io_parallel", "io_stream")
@@ -46,7 +47,7 @@ class Target:
 
     def __post_init__(self) -> None:
         own = find_backend(self.backend)
-        object.__setattr__(self, "part", self.part or own.part)
+        object.__setattr__(self, "part", canonical(self.part) or own.part)
         object.__setattr__(self, "io_type", self.io_type or own.io_type)
         object.__setattr__(self, "strategy", self.strategy or own.strategies[0])
         for name, value, accepted in (

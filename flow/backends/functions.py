@@ -124,7 +124,7 @@ class Functions:
     """What a back end does.
 
     Attributes:
-        check_part: raises SpecError if a part is one that it should know and does not.
+        check_part: raises SpecError if its tool would not take the part of a target.
         refusals: what of a graph it cannot compute exactly.
         emit: writes the project of a lowered graph, as data.
         differences: what a project's files say otherwise than the graph, in words.
@@ -141,7 +141,7 @@ class Functions:
         rules: what its tools are known to fail at, for the preflight.
     """
 
-    check_part: Callable[[str], object] = lambda part: None
+    check_part: Callable[[Target], object] = lambda target: None
     refusals: Callable[[IntGraph, Target], Iterable[UnsupportedError]]
     emit: Callable[[IntGraph, Target], Project]
     differences: Callable[[Project, IntGraph, Target], tuple[str, ...]]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flow.cost.vendor_reports.kinds import find_reports
 from flow.errors import OutputError, ToolFailedError, UnsupportedError
+from flow.parts import complete_part
 from flow.results import ResourceReport
 from flow.target import Target
 from flow.toolchain import require_tool, run_tool
@@ -89,6 +90,7 @@ def command(target: Target) -> list[str]:
         raise UnsupportedError(
             f"Vivado has no part {target.part!r}", remedy="give --part one of AMD's, like xc7z020clg400-1"
         )
+    complete_part(target.part)
     return [require_tool("vivado"), "-mode", "batch", "-nojournal", "-source", SCRIPT]
 
 

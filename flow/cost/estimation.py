@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from flow.cost import cost_rules as rules
-from flow.cost.cost_rules import Cost, Logic
+from flow.cost.cost_rules import LEVEL_NS, Cost, Logic
 from flow.cost.fifos import fifos
 from flow.cost.matmul_costs import line_buffer, matmul_cost
 from flow.cost.schedules import gather_places, gather_schedule
+from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import IntGraph, Op
@@ -42,9 +43,12 @@ def estimate(graph: IntGraph, target: Target) -> ResourceReport:
 
     Raises:
         SpecError: the part is not in the table of flow.parts.
-        UnsupportedError: an accumulator would need more than 62 bits, or a stream is read by nothing.
+        UnsupportedError: an accumulator would need more than 62 bits, a stream is read by nothing, or the family of
+            the part has no estimate.
     """
     part = find_part(target.part)
+    if part.family not in LEVEL_NS:
+        raise UnsupportedError(f"there is no static estimate for family {part.family!r}")
     costing = [op for op in graph if type(op) not in FREE]
     costs = {op.name: COSTS[type(op)](op, graph.sources(op), target, part) for op in costing}
     if target.io_type == "io_stream":

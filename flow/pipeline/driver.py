@@ -92,7 +92,7 @@ def check(model: str | Path, target: Target | None = None, options: BuildOptions
         FlowError: the model, its inputs or the part cannot be found or read.
     """
     target, options = target or Target(), options or BuildOptions()
-    functions(target).check_part(target.part)
+    functions(target).check_part(target)
     return preflight(model_to_check(Path(model), options), target)
 
 

@@ -79,7 +79,7 @@ def later_tools(asked: Target, options: BuildOptions) -> Mapping[str, Tool]:
     Raises:
         FlowError: the part is not known, or a tool is missing or cannot take the target.
     """
-    functions(asked).check_part(asked.part)
+    functions(asked).check_part(asked)
     later = tools(options.until, asked)
     for tool in later.values():
         tool.check(asked)

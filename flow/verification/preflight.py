@@ -8,6 +8,7 @@ weaker than one thinks, or the hardware is not what was meant. docs/preflight.md
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from flow.backends.functions import Design, functions
@@ -20,7 +21,7 @@ from flow.ir.fixed import FixedFormat
 from flow.ir.graph import Op
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
 from flow.ir.passes import lower
-from flow.parts import PARTS
+from flow.parts import PARTS, complete_names
 from flow.target import Target
 
 STAND_IN = FixedFormat(False, 0, 8)
@@ -36,6 +37,7 @@ ORDER = (
     "stream-width",
     "fifo-depth",
     "part-too-small",
+    "part-not-listed",
     "wide-type",
     "float32-inexact",
     "verilog-size",
@@ -140,9 +142,16 @@ def _small_part(subject: Design) -> Iterator[Hit]:
         words = ", ".join(f"{needed[key]} {key} of {subject.resources.capacity[key]}" for key in short)
         fitting = (part for part in PARTS if all(part.capacity()[key] >= count for key, count in needed.items()))
         part = min(fitting, key=lambda part: part.lut, default=None)
-        larger = f"--part {part.name}" if part else "fewer weights (no known part holds it)"
+        larger = f"--part {complete_names(part)[0]}" if part else "fewer weights (no known part holds it)"
         remedy = f"use {larger}, or --strategy Resource with a larger reuse factor"
         yield Hit("", f"the static estimate takes {words} on {subject.target.part}", remedy)
+
+
+def _unlisted_part(subject: Design) -> Iterator[Hit]:
+    """The part is none of those whose capacity is known."""
+    if subject.resources is not None and not subject.resources.capacity:
+        reason = f"part {subject.target.part} is not in our table, so nothing says whether the design fits"
+        yield Hit("", reason, "compare the estimate with its data sheet")
 
 
 def _inexact_floats(subject: Design) -> Iterator[Hit]:
@@ -181,6 +190,7 @@ DESIGN_RULES: tuple[Rule[Design], ...] = (
     Rule("back-end", ERROR, "writers and headers of hls4ml 1.3.0, docs/numerics.md", _back_end_refusals),
     Rule("float64-inexact", ERROR, "IEEE 754 binary64, docs/numerics.md, Carriers", _uncheckable_sums),
     Rule("part-too-small", WARNING, "static estimate against the vendor's tables, docs/estimates.md", _small_part),
+    Rule("part-not-listed", WARNING, "the vendor's tables, docs/estimates.md, Parts", _unlisted_part),
     Rule("float32-inexact", WARNING, "IEEE 754 binary32, docs/numerics.md, Carriers", _inexact_floats),
     Rule("pruned-weights-lost", WARNING, "quantized_po2 of QKeras 0.9.0, docs/numerics.md, Zero", _revived_weights),
 )
@@ -223,5 +233,6 @@ def examine(subject: Design) -> tuple[Finding, ...]:
         return errors
     static = functions(subject.target).estimate
     if subject.resources is None and static is not None:
-        subject = replace(subject, resources=static(subject.lowered, subject.target))
+        with suppress(UnsupportedError):  # a build says why there is no estimate
+            subject = replace(subject, resources=static(subject.lowered, subject.target))
     return tuple(finding for rule in rules if rule.severity != ERROR for finding in rule.apply(subject))

@@ -19,7 +19,8 @@ from flow.backends.hls4ml.refusals import refusals
 from flow.cost.estimation import estimate
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
-from flow.parts import find_part
+from flow.part_names import check_intel, check_microchip
+from flow.parts import complete_part
 from flow.project import Project
 from flow.results import ResourceReport
 from flow.target import Target
@@ -70,9 +71,15 @@ def _vivado(site: Site, announce: Announce) -> ResourceReport:
     return vivado.synthesize(verilog, site.path / "vivado", name, site.target, clock_port="ap_clk")
 
 
+PART_CHECKS = {
+    "Quartus": check_intel,
+    "Catapult": complete_part,
+    "oneAPI": check_intel,
+    "Libero": check_microchip,
+}
 VERILOG_ONLY = dict.fromkeys(("synth", "pnr"), refused(reads_only_verilog))
 AMD = Functions(
-    check_part=find_part,
+    check_part=lambda target: complete_part(target.part),
     refusals=refusals,
     emit=_emit,
     differences=_differences,
@@ -92,6 +99,7 @@ AMD = Functions(
     },
 )
 OTHER = Functions(
+    check_part=lambda target: PART_CHECKS[target.backend](target.part),
     refusals=refusals,
     emit=_emit,
     differences=_differences,

@@ -134,7 +134,7 @@ def _large_verilog(subject: Design) -> Iterator[Hit]:
 
 
 VERILOG = Functions(
-    check_part=find_device,
+    check_part=lambda target: find_device(target.part),
     refusals=lambda graph, target: kernels.refusals(graph),
     emit=emit,
     differences=lambda project, graph, target: tuple(findings(project, graph, target)),

@@ -1,0 +1,150 @@
+"""Part numbers as their vendors write them: what a complete one is made of, and what is wrong with another.
+
+AMD's are those that Vivado lists (`get_parts`), by the overviews of its families: DS180 and DS190 (7 series), DS890
+(UltraScale, UltraScale+), DS950 (Versal). Intel's are the families and ordering codes that `i++ -march` and `icpx
+-Xstarget` take, Microchip's the devices of SmartHLS' `set_project`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from flow.errors import SpecError, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How complete part numbers of a family are made: a device, and in order what must follow.
+
+    Attributes:
+        family: as in `flow.parts`.
+        device: pattern of devices.
+        pieces: (name, pattern, example); the last one may be empty.
+    """
+
+    family: str
+    device: str
+    pieces: tuple[tuple[str, str, str], ...]
+
+
+_PACKAGE = "-[a-z]{4}[0-9]{3,4}"
+_TEMPERATURE = ("temperature grade", "-[ceimq]", "-e")
+_ENGINEERING = "(-es[0-9])?"
+NAMINGS = (
+    Naming(
+        "7-series",
+        "x[acq]7(z(007s|012s|014s|[0-9]{3})|[ask][0-9]{1,3}t?|v[0-9]{3,4}t|v[xh][0-9]{3,4}t)",
+        (
+            ("package", "i?[a-z]{3,4}[0-9]{3,4}", "clg400"),
+            ("speed grade", "-[123][lgh]?[ceiqm]?", "-1"),
+            ("end", "", ""),
+        ),
+    ),
+    Naming(
+        "UltraScale",
+        "x[cq](ku|vu)[0-9]{3}",
+        (
+            ("package", _PACKAGE, "-ffva1156"),
+            ("speed grade", "-[123][a-z]{0,3}", "-2"),
+            _TEMPERATURE,
+            ("end", _ENGINEERING, ""),
+        ),
+    ),
+    Naming(
+        "UltraScale+",
+        "x[acq]((ku|vu|au|su)[0-9]{1,3}p|zu[0-9]{1,2}[a-z]{2,3}|k[0-9]{2}|ux?[0-9]{2,3}[a-z]?)",
+        (
+            ("package", _PACKAGE, "-ffvb676"),
+            ("speed grade", "-[123][a-z]{0,3}", "-2"),
+            _TEMPERATURE,
+            ("end", _ENGINEERING, ""),
+        ),
+    ),
+    Naming(
+        "Versal",
+        "x[acq](v[cehmpr][0-9]{4}|2v[emp][0-9]{4})",
+        (
+            ("package", _PACKAGE, "-vsva2197"),
+            ("speed grade", "-[123][a-z]{2,4}", "-2MP"),
+            _TEMPERATURE,
+            ("end", f"(-[slh])?{_ENGINEERING}", ""),
+        ),
+    ),
+)
+"""AMD's, as `get_parts` of Vivado lists them: 7 series in one word and a grade, the others in words with dashes."""
+UPPER = ("speed grade",)
+INTEL = re.compile(
+    "(Arria10|ArriaV|ArriaVGZ|Cyclone10GX|CycloneV|MAX10|Stratix10|StratixV|Agilex[357]?)"
+    "|(10[ACM]|1S|5[ACS]|A[35]|AG)[A-Z0-9]{6,}",
+    re.IGNORECASE,
+)
+"""Families of Quartus and oneAPI, or an ordering code of one."""
+INTEL_FAMILIES = (
+    *("Arria10", "ArriaV", "ArriaVGZ", "Cyclone10GX", "CycloneV", "MAX10", "Stratix10", "StratixV"),
+    *("Agilex", "Agilex3", "Agilex5", "Agilex7"),
+)
+MICROCHIP = re.compile("MPF(050|100|200|300|500)(T|TS|TL|TLS)?", re.IGNORECASE)
+"""Devices of PolarFire."""
+
+
+def parsed(text: str) -> tuple[Naming | None, str, str]:
+    """Return of a part number in lower case how it is named, its canonical text, and what is wrong with it."""
+    for naming in NAMINGS:
+        device = re.match(naming.device, text)
+        if device is None:
+            continue
+        canonical, place = device[0], device.end()
+        for position, (name, pattern, example) in enumerate(naming.pieces):
+            piece = re.compile(pattern).match(text, place)
+            if piece is None and place == len(text):
+                missing = [name for name, _, like in naming.pieces[position:] if like]
+                return naming, canonical, f"has no {' and no '.join(missing)}"
+            if piece is None:
+                return naming, canonical, f"has {shown(text[place:])} where a {name} like {example!r} belongs"
+            canonical += piece[0].upper() if name in UPPER else piece[0]
+            place = piece.end()
+        rest = text[place:]
+        static = (
+            re.sub("-[slh](?=$|-es)", lambda power: power[0].upper(), canonical) if naming.family == "Versal" else ""
+        )
+        return naming, static or canonical, f"has {shown(rest)} behind its last grade" if rest else ""
+    return None, text, "is none of AMD's"
+
+
+def canonical(text: str) -> str:
+    """Return a part number as its vendor writes it; what is none stays as it is, but for blanks.
+
+    Example:
+        >>> canonical(" XCK26-SFVC784-2lv-C ")
+        'xck26-sfvc784-2LV-c'
+    """
+    naming, spelled, wrong = parsed(text.strip().lower())
+    if naming is not None and not wrong:
+        return spelled
+    named = {family.lower(): family for family in INTEL_FAMILIES}
+    return named.get(text.strip().lower(), text.strip())
+
+
+def check_intel(text: str) -> None:
+    """Hold a part against what Intel's compilers take: a family, or an ordering code.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    if not INTEL.fullmatch(text):
+        families = ", ".join(difflib.get_close_matches(text[:40], INTEL_FAMILIES, n=3, cutoff=0.0))
+        raise SpecError(
+            f"part {shown(text)} is none of Intel's", remedy=f"use a family like {families}, or an ordering code"
+        )
+
+
+def check_microchip(text: str) -> None:
+    """Hold a part against the devices of PolarFire.
+
+    Raises:
+        SpecError: it is none.
+    """
+    if not MICROCHIP.fullmatch(text):
+        raise SpecError(f"part {shown(text)} is none of PolarFire's", remedy="use MPF100, MPF200, MPF300 or MPF500")
