@@ -21,7 +21,7 @@ from flow.ir.fixed import FixedFormat
 from flow.ir.graph import Op
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, inexact_in
 from flow.ir.passes import lower
-from flow.parts import PARTS, complete_names
+from flow.parts import PARTS, complete_names, find_part
 from flow.target import Target
 
 STAND_IN = FixedFormat(False, 0, 8)
@@ -149,7 +149,7 @@ def _small_part(subject: Design) -> Iterator[Hit]:
 
 def _unlisted_part(subject: Design) -> Iterator[Hit]:
     """The part is none of those whose capacity is known."""
-    if subject.resources is not None and not subject.resources.capacity:
+    if functions(subject.target).estimate is not None and not find_part(subject.target.part).capacity():
         reason = f"part {subject.target.part} is not in our table, so nothing says whether the design fits"
         yield Hit("", reason, "compare the estimate with its data sheet")
 

@@ -146,9 +146,9 @@ CASES: dict[str, tuple[Callable[[], tuple[Finding, ...]], str, tuple[str, ...]]]
         ("lut of 17600", "on xc7z010clg400-1", "--part xc"),
     ),
     "part-not-listed": (
-        lambda: on(matrix(2, 2), part="xcvu19p-fsva3824-1-e"),
+        lambda: on(matrix(2, 2), part="xcvc1902-vsva2197-2MP-e-S"),
         "",
-        ("xcvu19p-fsva3824-1-e is not in our table", "data sheet"),
+        ("xcvc1902-vsva2197-2MP-e-S is not in our table", "data sheet"),
     ),
     "wide-type": (
         lambda: on(shifted(2**32), **RESOURCE),
