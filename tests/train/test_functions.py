@@ -69,7 +69,7 @@ WIDE = (
     *("quantized_bits(1,0)", "quantized_bits(4,1,alpha=0.5)", "quantized_relu(5,1,0,0.25)", "quantized_relu(4,1,1)"),
     *("quantized_po2(4)", "quantized_relu_po2(4,3,0.25)", "quantized_tanh(8)", "quantized_sigmoid(6)"),
     *("quantized_tanh(4,use_real_tanh=True)", "binary()", "ternary()", "stochastic_ternary()", "stochastic_binary()"),
-    *("tanh", "elu", "softplus"),
+    *("tanh", "elu"),
 )
 
 

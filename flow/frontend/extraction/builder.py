@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -118,6 +117,7 @@ class Builder:
         input_format: format of the input ports that the model does not quantize itself.
         softmax: format of the outputs of a final softmax; None leaves it off.
         evaluate: evaluates element-wise functions as the network's framework does.
+        approximate: the same where the last bit does not matter.
         ops: ops so far, by name.
         tensors: outputs so far, by the name of the call.
         warnings: what a report must say.
@@ -130,6 +130,7 @@ class Builder:
     input_format: FixedFormat | None
     softmax: FixedFormat | None
     evaluate: Evaluate | None
+    approximate: Evaluate | None = None
     ops: dict[str, Op] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -216,20 +217,25 @@ class Builder:
 
     def _steps(self, fmt: FixedFormat, tensor: Tensor, names: str) -> tuple[Codes, NDArray[np.float32]]:
         """Return the runs of the functions that wait on a tensor of a format: of all codes, or found by bisection."""
-        evaluate, sources = self.evaluate, [function.source for function in tensor.functions]
-        assert evaluate is not None
+        sources = [function.source for function in tensor.functions]
 
-        def values(codes: Codes, sources: Sequence[Any] = sources) -> NDArray[np.float32]:
-            return evaluate(
-                sources, (np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor).astype(np.float32)
-            )
+        def reals(codes: Codes) -> NDArray[np.float32]:
+            return np.asarray(np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor, np.float32)
+
+        def values(codes: Codes) -> NDArray[np.float32]:
+            assert self.evaluate is not None
+            return self.evaluate(sources, reals(codes))
+
+        def rising(codes: Codes) -> NDArray[np.float32]:
+            assert self.approximate is not None
+            return self.approximate(sources[:-1], reals(codes))
 
         if fmt.width <= TABLE_INPUT_BITS:
             codes = np.arange(fmt.min_code, fmt.max_code + 1)
             return runs(codes, values(codes))
         *before, _ = tensor.functions
         before_last = sum(function.falters or 0 for function in before)
-        return find_steps(values, fmt, partial(values, sources=sources[:-1]), before_last, names)
+        return find_steps(values, fmt, rising, before_last, names)
 
 
 Handler = Callable[[Builder, Layer[Any], Sequence[Tensor]], Tensor]

@@ -17,7 +17,7 @@ from typing import Any
 
 from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend import layers
-from flow.frontend.base import Evaluate, read
+from flow.frontend.base import Evaluate, front_end, read
 from flow.frontend.extraction import activations, moves, products
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
@@ -91,7 +91,7 @@ def attempt(
         network = read(model)
     except FlowError as error:
         return Extraction(name=model.name, refusals=(error,))
-    made = walk(Builder(network, input_format, softmax, evaluate))
+    made = walk(Builder(network, input_format, softmax, evaluate, front_end(model.frontend).approximate))
     if made.graph is not None and input_format is not None and _quantizes(network):
         reason = "the model quantizes its own input, so its port has that format"
         return Extraction(name=model.name, refusals=(UnsupportedError(reason, remedy="drop --input-format"),))
