@@ -123,6 +123,7 @@ ROWS: dict[str, Callable[[], Net]] = {
     "cast_wraps_after_relu": lambda: (
         Net((4,), s(5)).dense(ints(4, 3), [9, 0, -9]).relu().requantize(u(4), Rounding.TRN, Overflow.WRAP)
     ),
+    "cast_rounds_to_minus_two": lambda: Net((2,), u(2)).dense([[-4], [1]]).requantize(s(3, -3)),
     "cast_signed_after_relu": lambda: Net((4,), s(5)).dense(ints(4, 3), [9, 0, -9]).relu().requantize(s(6, -1)),
     "cast_one_signed_bit_after_relu": lambda: Net((4,), s(5)).dense(ints(4, 3)).relu().requantize(s(1, -2)),
     **{f"cast_{rounding.name.lower()}": _rounding(rounding, overflow) for rounding, overflow in MODES.items()},

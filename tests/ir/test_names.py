@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import keyword
 import re
+import subprocess
 import unicodedata
 
 import pytest
+from conftest import needs_compiler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow.ir.names import GENERATED, MAX_LENGTH, RESERVED, identifier, printable
+from flow.ir.names import (
+    GENERATED,
+    KEYWORDS,
+    MAX_LENGTH,
+    RESERVED,
+    SYSTEM_VERILOG,
+    VERILOG,
+    VHDL,
+    identifier,
+    printable,
+)
 
 
 @given(st.text(max_size=80), st.sets(st.sampled_from(["dense", "op", "a", "op_int", "dense_2"])))
@@ -24,10 +36,30 @@ def test_every_text_becomes_an_identifier(name: str, taken: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["int", "main", "module", "INPUT", "nnet", "layer2_out", "w2", "result_t", "config3", "2nd"]
+    "name",
+    [
+        *("int", "main", "module", "INPUT", "nnet", "layer2_out", "w2", "result_t", "config3", "2nd"),
+        *("inside", "Design", "within", "co_await", "design", "po2flow_fifo", "defines", "parameters"),
+    ],
 )
 def test_names_of_the_generated_files_are_not_taken(name: str) -> None:
     assert identifier(name, ()).startswith("op_")
+
+
+def test_keywords_are_those_of_the_standards() -> None:
+    assert (len(VERILOG), len(SYSTEM_VERILOG), len(VHDL)) == (124, 248, 117)
+    assert all(word == word.lower() for word in KEYWORDS)
+
+
+@needs_compiler
+def test_no_macro_is_a_name() -> None:
+    """A layer called `linux` would be the number 1."""
+    headers = (f"-include{name}" for name in ("algorithm", "cassert", "cmath", "cstdio", "cstdlib", "iostream", "map"))
+    command = ["g++", "-E", "-dM", "-x", "c++", *headers, "/dev/null"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    macros = re.findall(r"^#define ([a-z]\w*) ", text, re.M)
+    assert "linux" in macros or "unix" in macros
+    assert [name for name in macros if identifier(name, ()) == name] == []
 
 
 @pytest.mark.parametrize(

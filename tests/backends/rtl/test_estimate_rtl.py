@@ -19,9 +19,10 @@ from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, est
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.cost.estimation import estimate
 from flow.errors import UnsupportedError
+from flow.ir.passes import lower
 from flow.report.words import error_words
 from flow.results import ResourceReport
-from flow.target import Target
+from flow.target import IO_TYPES, Target
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 CHECKED = (1, 6, 20)
@@ -167,6 +168,29 @@ def test_memories_of_a_stream_stand_in_the_total() -> None:
     found = report(net, io_type="io_stream")
     assert found.total.lut > sum(each.lut for each in found.layers) > 0
     assert found.total.initiation_interval_cycles == 144 < found.total.latency_cycles
+
+
+@pytest.mark.parametrize("io_type", IO_TYPES)
+def test_ops_stand_in_the_order_of_the_data_with_their_cycles(io_type: str) -> None:
+    net = Net((12, 12, 2), u(4)).conv(np.ones((3, 3, 2, 4), int)).requantize(u(4)).pool((2, 2)).flatten()
+    graph = lower(net.dense(np.ones((100, 3), int)).requantize(s(9)).graph())
+    target = Target(backend="rtl", io_type=io_type, part="xc7z020clg400-1")
+    design = emit(graph, target).files[DESIGN]
+    found = estimate_rtl(graph, target, design)
+    assert (
+        [op.name for op in found.layers] == [op.name for op in graph.ops[1:]] != sorted(op.name for op in graph.ops[1:])
+    )
+    cycles = [(op.latency_cycles, op.initiation_interval_cycles) for op in found.layers]
+    if io_type == "io_parallel":
+        assert sum(latency for latency, _ in cycles) == found.total.latency_cycles
+        assert {interval for _, interval in cycles} == {1}
+    else:
+        assert [interval for _, interval in cycles] == [144, 100, 25, 1]
+        assert found.total.initiation_interval_cycles == 144
+        assert all(latency >= interval for latency, interval in cycles)
+    earlier = json.loads(design)
+    del earlier["op_timing"]
+    assert {op.latency_cycles for op in estimate_rtl(graph, target, json.dumps(earlier).encode()).layers} == {None}
 
 
 def test_other_families_are_refused() -> None:

@@ -139,7 +139,7 @@ SMALL = {
 
 
 def mutants(text: str) -> Iterator[str]:
-    """Yield a module with one thing changed: a constant, an operator, a wire, a shift, a register, a sign."""
+    """Yield a module with one thing changed: a constant, an operator, a wire, a shift, a slice, a register, a sign."""
     for match in re.finditer(r"(\d+)'d(\d+)", text):
         width, value = int(match[1]), int(match[2])
         for bit in {0, width - 1}:
@@ -147,8 +147,14 @@ def mutants(text: str) -> Iterator[str]:
     for found, instead in ((" + ", " - "), (" - ", " + "), (" < ", " > "), (" > ", " < "), (" & ", " | ")):
         for match in re.finditer(re.escape(found), text):
             yield text[: match.start()] + instead + text[match.end() :]
-    for match in re.finditer(r"(<<<|>>>) (\d+)", text):
-        yield f"{text[: match.start()]}{match[1]} {int(match[2]) + 1}{text[match.end() :]}"
+    for match in re.finditer(r", (\d+)'d0}", text):
+        yield f"{text[: match.start()]}, {int(match[1]) + 1}'d0}}{text[match.end() :]}"
+    for match in re.finditer(r"(n\w+)\[(\d+)(?::(\d+))?\]", text):
+        bits = [int(bit) for bit in match.groups()[1:] if bit]
+        if min(bits) > 0:
+            yield f"{text[: match.start()]}{match[1]}[{':'.join(str(bit - 1) for bit in bits)}]{text[match.end() :]}"
+    for match in re.finditer(r"\$signed\(", text):
+        yield text[: match.start()] + "(" + text[match.end() :]
     for match in re.finditer(r"x\[(\d+) \+: (\d+)\]", text):
         other = 0 if int(match[1]) else int(match[2])
         yield f"{text[: match.start()]}x[{other} +: {match[2]}]{text[match.end() :]}"
@@ -240,7 +246,7 @@ def refuted(row: str, io_type: str, file: str, old: str, new: str, directory: Pa
         ("conv_same", "io_stream", "_conv_1", ".x(window)", ".x({window[70:0], window[71]})", "conv_1", "the input of"),
         ("merge_subtract", "io_parallel", "", ".x({c_data, b_data, port_data})", ".x({c_data, port_data, b_data})",
          "merge_3", "its input 0 is not the output of 'port'"),
-        ("residual", "io_stream", "", ".x1_data(conv_1_to_merge_9_1_data)", ".x1_data(conv_4_to_conv_7_0_data)",
+        ("residual", "io_stream", "", ".x1_data(conv_1__merge_9__x1_data)", ".x1_data(conv_4__conv_7__x0_data)",
          "merge_9", "its input 1 is not the output of 'conv_1'"),
     ],
 )  # fmt: skip

@@ -125,7 +125,7 @@ class Forms:
         if len(core) == len(bits):
             while len(core) > 1 and core[-1] == core[-2] and core[-1] not in (0, 1):
                 core, as_signed = core[:-1], True
-        if as_signed and not signed and len(core) < len(bits):
+        if as_signed and not signed and len(core) < len(bits) and (modulo is None or len(bits) < modulo):
             return None  # copies of the sign, read as a magnitude
         return self._joined(core, as_signed, modulo is not None and len(core) >= modulo)
 

@@ -136,7 +136,8 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
         design: `design.json` of the project, which says what each module needs.
 
     Returns:
-        Source "static". The total has the FIFOs and delays between ops besides; it alone has cycles.
+        Source "static". The total has the FIFOs and delays between ops besides. The cycles of an op are those that it
+        takes by itself.
 
     Raises:
         UnsupportedError: the part is not known, or the estimate does not know its family.
@@ -153,15 +154,21 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
     told = json.loads(design)
     needs = {name: Needs.from_json(of_op) for name, of_op in told["needs"].items()}
     total = sum(needs.values(), Needs.from_json(told["top_needs"]))
-    latency_cycles, interval_cycles = told["timing"]
-    design_resources = _resources(graph.name, total, part.family)
+    cycles = told.get("op_timing", {})  # runs of earlier versions have none
+
+    def resources(name: str, of_module: Needs, timing: Sequence[int | None]) -> Resources:
+        latency, interval = timing
+        counted = _resources(name, of_module, part.family)
+        return replace(counted, latency_cycles=latency, initiation_interval_cycles=interval)
+
+    ops = [op.name for op in graph.ops if op.name in needs]
     return ResourceReport(
         source="static",
         tool="flow static model of rtl projects, see docs/estimates.md",
         part=target.part,
         clock_period_ns=target.clock_period_ns,
-        total=replace(design_resources, latency_cycles=latency_cycles, initiation_interval_cycles=interval_cycles),
-        layers=tuple(_resources(name, of_op, part.family) for name, of_op in needs.items()),
+        total=resources(graph.name, total, told["timing"]),
+        layers=tuple(resources(name, needs[name], cycles.get(name, (None, None))) for name in ops),
         capacity=part.capacity(),
         error=fitted()["error"],
     )

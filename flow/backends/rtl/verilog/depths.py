@@ -54,6 +54,13 @@ def stream_timing(graph: IntGraph, modules: Mapping[str, OpModule]) -> tuple[int
     return int(ends[0]), int(ends[-1] - ends[-2])
 
 
+def op_timing(op: Op, graph: IntGraph, module: OpModule) -> tuple[int, int]:
+    """Return latency and initiation interval of an op in a stream by itself, were its inputs to come in every cycle."""
+    arrivals = [np.arange(FRAMES * words(x.shape), dtype=np.int64) for x in graph.sources(op)]
+    ends = _schedule(op, graph, module, arrivals)[1].reshape(FRAMES, -1)[:, -1]
+    return int(ends[0]), int(ends[-1] - ends[-2])
+
+
 def _rest(graph: IntGraph, modules: Mapping[str, OpModule]) -> int:
     """Return cycles after which a word has no effect any more."""
     cycles = sum(module.depth for module in modules.values()) + 4 * len(graph.ops)

@@ -15,13 +15,24 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from flow.backends.rtl.netlists.needs import Needs, fifo_needs, held
-from flow.backends.rtl.verilog.depths import Edge, edge_depths, readers, stream_timing
+from flow.backends.rtl.verilog.depths import Edge, edge_depths, op_timing, readers, stream_timing
 from flow.backends.rtl.verilog.kernels import refusals
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
-from flow.backends.rtl.verilog.printer import assign, concat, declare, declare_stream, instance, module, port, stream
+from flow.backends.rtl.verilog.printer import (
+    assign,
+    concat,
+    declare,
+    declare_stream,
+    instance,
+    literal,
+    module,
+    port,
+    stream,
+)
 from flow.backends.rtl.verilog.stages import stream_module
 from flow.errors import UnsupportedError
 from flow.ir.graph import Input, IntGraph, Op
+from flow.ir.names import KEYWORDS
 from flow.json_text import json_text
 from flow.project import Project
 from flow.target import Target
@@ -38,12 +49,12 @@ def emit(graph: IntGraph, target: Target) -> Project:
     """Return the Verilog project of a lowered graph.
 
     Raises:
-        UnsupportedError: an op has no netlist, or two modules would have one name.
+        UnsupportedError: an op has no netlist, two modules would have one name, or one that of a keyword.
         ToolMissingError: alkaid is not installed.
     """
     for refusal in refusals(graph):
         raise refusal.at(model=graph.name)
-    module_of, top, needs, timing = FORMS[target.io_type]
+    module_of, top, needs, timing, timing_of = FORMS[target.io_type]
     modules = {
         op.name: module_of(op, graph, target.clock_period_ns, f"{graph.name}_{op.name}")
         for op in graph.ops
@@ -55,6 +66,10 @@ def emit(graph: IntGraph, target: Target) -> Project:
         path = f"rtl/{name}.v"
         if path in files:
             raise UnsupportedError(f"two modules would be called '{name}'", remedy="rename a layer of the model")
+        if name in KEYWORDS:  # such as 'first_match', of a model and its op
+            raise UnsupportedError(
+                f"a module would be called '{name}', a keyword", remedy="rename a layer of the model"
+            )
         files[path] = text.encode()
     design = {
         "top": graph.name,
@@ -64,6 +79,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
         "needs": {name: module.needs.to_json() for name, module in modules.items()},
         "top_needs": needs(graph, modules).to_json(),
         "timing": timing(graph, modules),
+        "op_timing": {name: timing_of(graph[name], graph, module) for name, module in modules.items()},
     }
     files[DESIGN] = (json_text(design, sort_keys=True) + "\n").encode()
     return Project(graph.name, files)
@@ -142,6 +158,11 @@ def parallel_timing(graph: IntGraph, modules: Mapping[str, OpModule]) -> tuple[i
     return max(1, *pipeline_times(graph, modules)[1].values()), 1
 
 
+def parallel_op_timing(op: Op, graph: IntGraph, module: OpModule) -> tuple[int, int]:
+    """Return latency and initiation interval in cycles of an op by itself."""
+    return module.depth, 1
+
+
 def parallel_needs(graph: IntGraph, modules: Mapping[str, OpModule]) -> Needs:
     """Return what the top needs: its valid bits, and registers of the shorter ways."""
     starts, done = pipeline_times(graph, modules)
@@ -158,9 +179,9 @@ def parallel_needs(graph: IntGraph, modules: Mapping[str, OpModule]) -> Needs:
 def parallel_top(graph: IntGraph, modules: Mapping[str, OpModule]) -> str:
     """Return the top module."""
     depth = max(1, *pipeline_times(graph, modules)[1].values())
-    valid = {**CLOCKED, "ce": "advance", "x": "all_valid", "y": "holds"}
+    valid = {**CLOCKED, "ce": "advance", "x": "enters", "y": "holds"}
     body = (
-        declare("advance", "all_valid")
+        declare("advance", "enters")
         + declare("holds", width=depth)
         + instance("po2flow_valid", "stages", valid, parameters={"DEPTH": depth})
         + _ops(graph, modules)
@@ -171,30 +192,30 @@ def parallel_top(graph: IntGraph, modules: Mapping[str, OpModule]) -> str:
 
 
 def _ops(graph: IntGraph, modules: Mapping[str, OpModule]) -> str:
-    """Return the ops' wires, the ops, which stage of the pipeline has each result, and the delays between ops."""
+    """Return the ops' wires, the ops with the delays before them, and which stage of the pipeline has each result."""
     starts, done = pipeline_times(graph, modules)
-    wires, ops, flags, delays = "", "", "", ""
+    wires, ops, flags = "", "", ""
     for op in graph.ops:
         name = op.name
         wires += declare(f"{name}_data", width=tensor_bits(op)) + declare(f"{name}_valid", f"{name}_ready")
-        flags += assign(f"{name}_valid", f"holds[{done[name] - 1}]" if done[name] else "all_valid")
+        flags += assign(f"{name}_valid", f"holds[{done[name] - 1}]" if done[name] else "enters")
         flags += assign(f"{name}_ready", "advance")
         if isinstance(op, Input):
             continue
         inputs = []
         for number, x in enumerate(graph.sources(op)):
-            late, delayed = starts[name] - done[x.name], f"{name}_x{number}_data"
+            late, delayed = starts[name] - done[x.name], f"{name}__x{number}"
             inputs.append(delayed if late else f"{x.name}_data")
-            delays += _delay(tensor_bits(x), late, f"{x.name}_data", delayed)
+            ops += _delay(tensor_bits(x), late, f"{x.name}_data", delayed)
         ports = {"clk": "aclk", "ce": "advance", "x": concat(inputs), "y": f"{name}_data"}
         ops += instance(modules[name].name, f"{name}_inst", ports)
-    return wires + ops + flags + delays
+    return wires + ops + flags
 
 
 def _sample_in(graph: IntGraph) -> str:
     """Return how the inputs enter: all in the same cycle."""
     names = [axis_port(graph, op, "s") for op in graph.inputs]
-    text = assign("all_valid", " & ".join(f"{name}_tvalid" for name in names))
+    text = assign("enters", " & ".join(f"{name}_tvalid" for name in names))
     for op, name in zip(graph.inputs, names, strict=True):
         others = [f"{other}_tvalid" for other in names if other != name]
         text += assign(f"{name}_tready", " & ".join(["advance", *others]))
@@ -273,7 +294,7 @@ def _words_in(graph: IntGraph, op: Op) -> str:
 def _op_and_fifo(op: Op, module: str) -> str:
     """Return the use of an op's module, and the FIFO behind it."""
     inputs = [stream(f"x{number}", _branch(x, op.name, number)) for number, x in enumerate(op.inputs)]
-    out, width = f"{op.name}_out", word_bits(op)
+    out, width = f"{op.name}__out", word_bits(op)
     return (
         declare_stream(out, width)
         + instance(module, f"{op.name}_inst", CLOCKED, *inputs, stream("y", out), framed=True)
@@ -283,7 +304,7 @@ def _op_and_fifo(op: Op, module: str) -> str:
 
 def _branch(x: str, reader: str, number: int) -> str:
     """Return the name of the wires from an op to input `number` of one that reads it."""
-    return f"{x}_to_{reader}_{number}"
+    return f"{x}__{reader}__x{number}"
 
 
 def _fifo(width: int, depth: int, x: str, y: str, name: str) -> str:
@@ -301,7 +322,7 @@ def _branches(op: Op, graph: IntGraph, depths: Mapping[Edge, int]) -> str:
     for edge in edges:
         name = taker = _branch(*edge)
         if edge in depths:
-            taker = f"{name}_in"
+            taker = f"{name}__in"
             text += declare_stream(taker, word_bits(op)) + _fifo(
                 word_bits(op), depths[edge], taker, name, f"{name}_fifo"
             )
@@ -333,18 +354,20 @@ def _words_out(graph: IntGraph, op: Op) -> str:
     data = assign(f"{name}_tdata", padded(word_bits(op), f"{op.name}_data"))
     if count == 1:
         return data + assign(f"{name}_tlast", "1'b1")
+    bits = (count - 1).bit_length()
     return (
         data
-        + declare(f"{name}_word", width=max(1, (count - 1).bit_length()), kind="reg")
-        + assign(f"{name}_tlast", f"{name}_word == {count - 1}")
+        + declare(f"{name}_word", width=bits, kind="reg")
+        + assign(f"{name}_tlast", f"{name}_word == {literal(count - 1, bits)}")
         + f"    always @(posedge aclk)\n        if (~aresetn) {name}_word <= 0;\n"
         f"        else if ({name}_tvalid & {name}_tready) {name}_word <= {name}_tlast ? 0 : {name}_word + 1'b1;\n"
     )
 
 
 FORMS = {
-    "io_parallel": (tensor_module, parallel_top, parallel_needs, parallel_timing),
-    "io_stream": (stream_module, stream_top, stream_needs, stream_timing),
+    "io_parallel": (tensor_module, parallel_top, parallel_needs, parallel_timing, parallel_op_timing),
+    "io_stream": (stream_module, stream_top, stream_needs, stream_timing, op_timing),
 }
-"""By io_type: what makes an op's module of the op, its graph, the clock period in ns and a name; and, of a graph and
-its ops' modules: the top module, what that needs beside them, latency and initiation interval in cycles."""
+"""By io_type: what makes an op's module of the op, its graph, the clock period in ns and a name; of a graph and its
+ops' modules, the top module, what that needs beside them, latency and initiation interval in cycles; and these two of
+an op, its graph and its module."""

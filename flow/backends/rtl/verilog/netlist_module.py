@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from flow.backends.rtl.netlists.netlist import Netlist, Node, Pipeline, reached
-from flow.backends.rtl.verilog.printer import declare, literal, module, port
+from flow.backends.rtl.verilog.printer import concat, declare, literal, module, port, repeated
 from flow.ir.fixed import FixedFormat
 
 BLOCK = 32
@@ -25,12 +25,14 @@ def netlist_module(name: str, net: Netlist, pipe: Pipeline, inputs: Sequence[Fix
     for place, node in enumerate(net.nodes):
         if node.kind == "input":
             width = inputs[node.data].width
-            body += _wire(node, f"n{place}", f"x[{offset} +: {width}]")
+            body += _wire(node, f"n{place}", f"x[{offset} +: {width}]") if place in writer.used else ""
             offset += width
+    registers, advance = writer.registers()
+    body += registers  # which the lines below read
     body += "".join(LINES[net.nodes[place].kind](writer, place, net.nodes[place]) for place in writer.used)
     results = [fit(writer.at(place, pipe.depth), net.nodes[place], output.width) for place in net.outputs]
     listed = ",\n        ".join(reversed(results))
-    body += f"{writer.registers()}    assign y = {{\n        {listed}\n    }};\n"
+    body += f"{advance}    assign y = {{\n        {listed}\n    }};\n"
     x, y = port("input", "x", max(offset, 1)), port("output", "y", len(results) * output.width)
     return module(name, [port("input", "clk"), port("input", "ce"), x, y], body)
 
@@ -44,7 +46,7 @@ class _Writer:
 
     def __init__(self, net: Netlist, pipe: Pipeline) -> None:
         self.net, self.pipe = net, pipe
-        self.used = sorted(reached(net) | {place for place, node in enumerate(net.nodes) if node.kind == "input"})
+        self.used = sorted(reached(net))
         self.last = self._last_stages()
 
     def _last_stages(self) -> dict[int, int]:
@@ -61,8 +63,7 @@ class _Writer:
         """Return the name of a node's value in a stage."""
         node = self.net.nodes[place]
         if node.kind == "const":
-            value = literal(node.low, node.width)
-            return f"$signed({value})" if node.signed else value
+            return literal(node.low, node.width)
         later = stage - self.pipe.stages[place]
         return f"n{place}_{later}" if later else f"n{place}"
 
@@ -70,18 +71,24 @@ class _Writer:
         """Return the first node that another reads."""
         return self.net.nodes[node.args[0]]
 
-    def signed(self, place: int, stage: int) -> str:
-        """Return the name as a signed operand."""
-        name = self.at(place, stage)
-        return name if self.net.nodes[place].signed else f"$signed({{1'b0, {name}}})"
+    def fitted(self, place: int, stage: int, width: int, shift: int = 0) -> str:
+        """Return a value, `shift` bits further up, with exactly `width` bits."""
+        return fit(self.at(place, stage), self.net.nodes[place], width, shift)
 
-    def alike(self, places: Sequence[int], stage: int, result: Node) -> list[str]:
-        """Return operands of one signedness, so that Verilog extends them by their own signs."""
-        any_signed = result.signed or any(self.net.nodes[place].signed for place in places)
-        return [(self.signed if any_signed else self.at)(place, stage) for place in places]
+    def numbers(self, places: Sequence[int], stage: int, width: int = 0) -> list[str]:
+        """Return values with their signs and one width, at least `width`: what Verilog compares and multiplies."""
+        nodes = [self.net.nodes[place] for place in places]
+        signed = any(node.signed for node in nodes)
+        width = max(width, *(node.width + (signed and not node.signed) for node in nodes))
+        texts = [self.fitted(place, stage, width) for place in places]
+        as_declared = [node.signed == signed and node.width == width and node.kind != "const" for node in nodes]
+        return [
+            text if declared or not signed else f"$signed({text})"
+            for text, declared in zip(texts, as_declared, strict=True)
+        ]
 
-    def registers(self) -> str:
-        """Return the registers between stages."""
+    def registers(self) -> tuple[str, str]:
+        """Return the declarations of the registers between stages, and how they advance."""
         declared, advanced = "", list[str]()
         for place in self.used:
             node = self.net.nodes[place]
@@ -92,22 +99,23 @@ class _Writer:
                 declared += declare(name, width=node.width, kind="reg", signed=node.signed)
                 advanced.append(f"            {name} <= {before};\n")
         blocks = ("".join(advanced[start : start + BLOCK]) for start in range(0, len(advanced), BLOCK))
-        return declared + "".join(
+        return declared, "".join(
             f"    always @(posedge clk) begin\n        if (ce) begin\n{block}        end\n    end\n" for block in blocks
         )
 
 
-def fit(name: str, node: Node, width: int) -> str:
-    """Return the value of a node, of which `name` is the name, with exactly `width` bits."""
-    if node.kind == "const":
-        return literal(node.low, width)
-    missing = width - node.width
-    if missing == 0:
-        return name
-    if missing < 0:
-        return f"{name}[{width - 1}:0]"
-    fill = f"{{{missing}{{{name}[{node.width - 1}]}}}}" if node.signed else f"{missing}'d0"
-    return f"{{{fill}, {name}}}"
+def fit(name: str, node: Node, width: int, shift: int = 0) -> str:
+    """Return the value of a node, of which `name` is the name, `shift` bits further up, with exactly `width` bits."""
+    kept = width - shift
+    if node.kind == "const" or kept <= 0:
+        return literal(node.low << shift, width)
+    above = []
+    if kept > node.width:
+        above = [
+            repeated(f"{name}[{node.width - 1}]", kept - node.width) if node.signed else literal(0, kept - node.width)
+        ]
+    value = f"{name}[{kept - 1}:0]" if kept < node.width else name
+    return concat([*([literal(0, shift)] if shift else []), value, *above])
 
 
 def _table(writer: _Writer, place: int, node: Node) -> str:
@@ -128,24 +136,43 @@ def _value(writer: _Writer, place: int, node: Node) -> str:
 
 
 def _sum(writer: _Writer, node: Node, stage: int) -> str:
-    operands = zip(writer.alike(node.args, stage, node), node.data, strict=True)
-    left, right = (f"({name} <<< {shift})" if shift else name for name, shift in operands)
-    return f"{left} {'+' if node.kind == 'add' else '-'} {right}"
+    """Return a sum or difference; of a negative constant, the other one of its magnitude."""
+    (a, b), (sa, sb), minus = node.args, node.data, node.kind == "sub"
+    left, second = writer.fitted(a, stage, node.width, sa), writer.net.nodes[b]
+    if second.kind == "const" and second.low < 0:
+        right, minus = literal(-second.low << sb, node.width), not minus
+    else:
+        right = writer.fitted(b, stage, node.width, sb)
+    return f"{left} {'-' if minus else '+'} {right}"
+
+
+def _shr(writer: _Writer, node: Node, stage: int) -> str:
+    name, width = writer.at(node.args[0], stage), writer.argument(node).width
+    lowest = min(node.data, width - 1)  # of a shift by more bits than there are, the sign is left
+    return f"{name}[{lowest + node.width - 1}:{lowest}]"
 
 
 def _even(writer: _Writer, node: Node, stage: int) -> str:
-    n, name, width = node.data, writer.at(node.args[0], stage), writer.argument(node).width
+    n, name, source = node.data, writer.at(node.args[0], stage), writer.argument(node)
     last = f"{name}[{n}] & (|{name}[{n - 1}:0])"
-    return f"{{{name}[{width - 1}:{n + 1}], {last}}}" if width > n + 1 else last
+    if node.width == 1:
+        return last
+    top = source.width - 1
+    # -1, made even, is -2: of two bits, the upper one is the sign
+    return concat([last, f"{name}[{top}:{n + 1}]" if top > n else f"{name}[{top}]"])
+
+
+def _less(writer: _Writer, node: Node, stage: int) -> str:
+    return " < ".join(writer.numbers(node.args, stage))
 
 
 def _max(writer: _Writer, node: Node, stage: int) -> str:
-    a, b = writer.alike(node.args, stage, node)
-    return f"({a} > {b}) ? {a} : {b}"
+    a, b = (writer.fitted(place, stage, node.width) for place in node.args)
+    return f"({' > '.join(writer.numbers(node.args, stage))}) ? {a} : {b}"
 
 
 def _mux(writer: _Writer, node: Node, stage: int) -> str:
-    a, b = writer.alike(node.args[1:], stage, node)
+    a, b = (writer.fitted(place, stage, node.width) for place in node.args[1:])
     return f"{writer.at(node.args[0], stage)} ? {a} : {b}"
 
 
@@ -153,8 +180,7 @@ def _clamp(writer: _Writer, node: Node, stage: int) -> str:
     """Return the clamp of a value. Ends at powers of two are tested by bits, which takes no carry chain."""
     name, source, (least, most) = writer.at(node.args[0], stage), writer.argument(node), node.data
     top, width, bits = source.width - 1, node.width, most.bit_length()
-    high, low = literal(most, width), literal(least, width)
-    kept = f"{name}[{width - 1}:0]" if width <= source.width else name
+    high, low, kept = literal(most, width), literal(least, width), writer.fitted(node.args[0], stage, width)
     all_ones = most == (1 << bits) - 1 and bits > 0
     if source.low >= least and all_ones:  # only the upper end can be passed
         sign = f"~{name}[{top}] & " if source.signed else ""
@@ -165,21 +191,21 @@ def _clamp(writer: _Writer, node: Node, stage: int) -> str:
         return f"{name}[{top}] ? {low} : {above}{kept}"
     if least == -most - 1 and all_ones and source.signed and source.high > most:
         beyond = f"(|{name}[{top}:{bits}]) & ~(&{name}[{top}:{bits}])"
-        return f"({beyond}) ? {{{name}[{top}], {{{bits}{{~{name}[{top}]}}}}}} : {kept}"
-    bits = max(source.width, least.bit_length(), most.bit_length())
-    compared = writer.signed(node.args[0], stage)
-    ends = [f"$signed({literal(end, bits + 1)})" for end in (least, most)]
-    return f"({compared} < {ends[0]}) ? {low} : ({compared} > {ends[1]}) ? {high} : {kept}"
+        return f"({beyond}) ? {{{name}[{top}], {repeated(f'~{name}[{top}]', bits)}}} : {kept}"
+    bits = 1 + max(source.width, least.bit_length(), most.bit_length())
+    value = f"$signed({writer.fitted(node.args[0], stage, bits)})"
+    below, above = (f"{value} {sign} $signed({literal(end, bits)})" for sign, end in (("<", least), (">", most)))
+    return f"({below}) ? {low} : ({above}) ? {high} : {kept}"
 
 
 VALUES: Mapping[str, Callable[[_Writer, Node, int], str]] = {
     **dict.fromkeys(("add", "sub"), _sum),
-    "mul": lambda writer, node, stage: " * ".join(writer.alike(node.args, stage, node)),
-    "less": lambda writer, node, stage: " < ".join(writer.alike(node.args, stage, node)),
+    "mul": lambda writer, node, stage: " * ".join(writer.numbers(node.args, stage, node.width)),
+    "less": _less,
     "both": lambda writer, node, stage: " & ".join(writer.at(arg, stage) for arg in node.args),
-    "shl": lambda writer, node, stage: f"{writer.at(node.args[0], stage)} <<< {node.data}",
-    "shr": lambda writer, node, stage: f"{writer.at(node.args[0], stage)} >>> {node.data}",
-    "wrap": lambda writer, node, stage: fit(writer.at(node.args[0], stage), writer.argument(node), node.width),
+    "shl": lambda writer, node, stage: writer.fitted(node.args[0], stage, node.width, node.data),
+    "shr": _shr,
+    "wrap": lambda writer, node, stage: writer.fitted(node.args[0], stage, node.width),
     "any": lambda writer, node, stage: (
         f"|{writer.at(node.args[0], stage)}[{min(node.data, writer.argument(node).width) - 1}:0]"
     ),

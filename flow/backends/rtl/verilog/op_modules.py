@@ -17,7 +17,7 @@ from flow.backends.rtl.netlists.needs import Needs
 from flow.backends.rtl.netlists.netlist import Pipeline, pipeline
 from flow.backends.rtl.verilog.kernels import PlacedNetlist, kernels
 from flow.backends.rtl.verilog.netlist_module import netlist_module
-from flow.backends.rtl.verilog.printer import assign, instance, literal, module, port
+from flow.backends.rtl.verilog.printer import assign, concat, instance, literal, module, port, repeated
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import IntGraph, Op
 from flow.ir.windows import Shape
@@ -91,8 +91,7 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
                 literal(kernel.fill, fmt.width) if start is None else f"x[{start} +: {fmt.width}]"
                 for start, fmt in zip(starts, formats, strict=True)
             ]
-            x = f"{{{', '.join(reversed(read))}}}"
-            body += instance(inner, f"at_{place}", {"clk": "clk", "ce": "ce", "x": x, "y": y})
+            body += instance(inner, f"at_{place}", {"clk": "clk", "ce": "ce", "x": concat(read), "y": y})
     total = sum(tensor_bits(x) for x in sources)
     ports = [port("input", "clk"), port("input", "ce"), port("input", "x", total), port("output", "y", tensor_bits(op))]
     return OpModule(name, {**texts, name: module(name, ports, body)}, depth, needs)
@@ -124,9 +123,8 @@ def _wire(kernel: PlacedNetlist, starts: Sequence[int | None], formats: Sequence
     if node.kind == "const":
         return literal(node.low << shift, fmt.width)
     (start,), (x,) = starts, formats
-    below = [f"{shift}'d0"] if shift else []
-    missing = fmt.width - x.width - shift
+    below, missing = [literal(0, shift)] if shift else [], fmt.width - x.width - shift
     if start is None:
-        return f"{{{', '.join([literal(kernel.fill, x.width + missing), *below])}}}"
-    sign = f"{{{missing}{{x[{start + x.width - 1}]}}}}" if x.signed else f"{missing}'d0"
-    return f"{{{', '.join([*([sign] if missing else []), f'x[{start} +: {x.width}]', *below])}}}"
+        return concat([*below, literal(kernel.fill, x.width + missing)])
+    sign = repeated(f"x[{start + x.width - 1}]", missing) if x.signed else literal(0, missing)
+    return concat([*below, f"x[{start} +: {x.width}]", *([sign] if missing else [])])

@@ -88,6 +88,16 @@ def concat(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{{{', '.join(reversed(parts))}}}"
 
 
+def repeated(bit: str, count: int) -> str:
+    """Return a signal so many times side by side.
+
+    Example:
+        >>> repeated("x[7]", 3)
+        '{3{x[7]}}'
+    """
+    return bit if count == 1 else f"{{{count}{{{bit}}}}}"
+
+
 def literal(value: int, width: int) -> str:
     """Return an integer as a constant of `width` bits, its two's complement if negative.
 

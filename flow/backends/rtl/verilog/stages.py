@@ -18,7 +18,7 @@ from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
 from flow.backends.rtl.verilog.kernels import OUTSIDE, PLACES, pixel_netlist
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
-from flow.backends.rtl.verilog.printer import assign, concat, declare, instance, literal, stage, stream
+from flow.backends.rtl.verilog.printer import assign, concat, declare, instance, literal, repeated, stage, stream
 from flow.ir import ops
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import common_grid
@@ -34,11 +34,11 @@ def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
 def _advance(depth: int, valid: str, y: str = "y") -> str:
     """Return the control of a pipeline behind `ce`: it advances unless a word waits at its end, the stream `y`."""
     if depth == 0:
-        return assign(f"{y}_valid", valid) + declare("ce", value=f"{y}_ready")
+        return assign(f"{y}_valid", valid) + assign("ce", f"{y}_ready")
     ports = {**CLOCKED, "ce": "ce", "x": valid, "y": "valid"}
     return (
         declare("valid", width=depth)
-        + declare("ce", value=f"{y}_ready | ~{y}_valid")
+        + assign("ce", f"{y}_ready | ~{y}_valid")
         + assign(f"{y}_valid", f"valid[{depth - 1}]")
         + instance("po2flow_valid", "stages", ports, parameters={"DEPTH": depth})
     )
@@ -66,7 +66,7 @@ def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_perio
         formats = [source.format for source in sources for _ in range(source.shape[-1])]
         depth, texts[inner] = pipe.depth, netlist_module(inner, net, pipe, formats, op.format)
         needs, compute = _stage_needs(op, net, pipe, 0), _compute(inner, "kernel", x, "y_data")
-    body = declare("x_ready", value="ce")
+    body = declare("ce") + declare("x_ready", value="ce")
     for i in range(len(sources)):  # all inputs pass at once
         others = [f"x{k}_valid" for k in range(len(sources)) if k != i]
         body += assign(f"x{i}_ready", " & ".join(["x_ready", *others]))
@@ -144,16 +144,16 @@ def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock_period_ns: float, n
     settings = window_settings(op, x)
     pixels = settings["KR"] * settings["KC"]
     fill = PLACES[type(op)].fill(op)
-    filled = f"{{{x.shape[-1]}{{{literal(fill, x.format.width)}}}}}"
+    filled = repeated(literal(fill, x.format.width), x.shape[-1])
     buffer = instance(
         "po2flow_window",
-        "buffer",
+        "line_buffer",
         {**CLOCKED, "ce": "ce", **stream("x", "x0")},
         {"y_data": "window", "y_valid": "window_valid"},
         framed=True,
         parameters={**settings, "FILL": filled},
     )
-    wires = declare("window", width=pixels * word_bits(x)) + declare("window_valid")
+    wires = declare("ce", "window_valid") + declare("window", width=pixels * word_bits(x))
     body = wires + buffer + _advance(pipe.depth, "window_valid") + _compute(inner, "kernel", "window", "y_data")
     kernel_text = netlist_module(inner, net, pipe, [x.format] * (pixels * x.shape[-1]), op.format)
     window = window_needs(footprint(net, pipe, op.format.width, {}).waits, settings, x.shape[-1])
@@ -195,10 +195,10 @@ def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpMod
     sources, count = graph.sources(op), words(op.shape)
     inner = tensor_module(op, graph, clock_period_ns, f"{name}_whole")
     valid = [f"frame{i}_valid" for i in range(len(sources))]
-    body = declare("x_ready", "f_valid", "f_ready")
+    body = declare("ce", "f_valid", "f_ready", *valid)
     for i, x in enumerate(sources):
-        ready = " & ".join(["x_ready", *(other for other in valid if other != valid[i])])
-        body += declare(f"frame{i}", width=tensor_bits(x)) + declare(valid[i])
+        ready = " & ".join(["ce", *(other for other in valid if other != valid[i])])
+        body += declare(f"frame{i}", width=tensor_bits(x))
         body += instance(
             "po2flow_collect",
             f"collect{i}",
@@ -208,7 +208,7 @@ def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpMod
             parameters={"WIDTH": word_bits(x), "COUNT": words(x.shape)},
         )
     frames = concat([f"frame{i}" for i in range(len(sources))])
-    body += declare("f_data", width=tensor_bits(op)) + assign("x_ready", "ce")
+    body += declare("f_data", width=tensor_bits(op))
     body += _advance(inner.depth, " & ".join(valid), "f") + _compute(inner.name, "whole", frames, "f_data")
     if count == 1:
         body += assign("y_data", "f_data") + assign("y_valid", "f_valid") + assign("f_ready", "y_ready")
