@@ -32,20 +32,22 @@ import trials
 from fixtures_cli import run_directories
 from hostile_files import base_models
 from hostile_inputs import KINDS, Bad
-from reliability_document import record, tables
+from kills import Undisturbed, undisturbed
+from reliability_document import is_good, record, tables
 from reported_inputs import REPORTED, Reported
 from sabotage import Sabotage
 from sabotage_of_files import PLACES, plots, victim
 from trials import ACCEPTED, CRASHED, HUNG, REFUSED, WRONG, Verdict
 
 from flow.runs import digest, digest_file, keep, read_kept
+from flow.toolchain import run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 300.0
 """A trial that takes longer is a hang."""
 KILLED = ("Vitis", "rtl")
-"""Back ends whose builds are killed: each as a stage begins, and at so many moments."""
-MOMENTS = 6
+"""Back ends whose builds are killed: at every write, and in between after each of so many parts of their time."""
+PARTS = 5
 Trial = Callable[[Path], Verdict]
 """Takes an empty directory."""
 
@@ -79,18 +81,16 @@ class Bases:
             assert done.code == 0, done
         return run_directories(output)[0]
 
-    def uninterrupted(self, backend: str) -> dict[str, Any]:
-        """Return the stages and the seconds of a build that nobody kills, and what of its report lasts."""
-        path = self.path / f"uninterrupted-{backend}.json"
+    def undisturbed(self, backend: str) -> tuple[Undisturbed, float]:
+        """Return a build that nobody kills, and how many seconds it takes."""
+        output, path = self.path / "undisturbed" / backend, self.path / f"undisturbed-{backend}.json"
         if not path.exists():
-            with tempfile.TemporaryDirectory() as scratch:
-                started = time.perf_counter()
-                stages = trials.stages(backend, Path(scratch))
-                seconds = time.perf_counter() - started
-                report = trials.flow(*trials.BUILT, "--backend", backend, "--output", scratch).report()
-            found = {"stages": stages, "seconds": seconds, "report": trials.lasting(report)}
-            path.write_text(json.dumps(found))
-        return dict(json.loads(path.read_text()))
+            started = time.perf_counter()
+            whole = undisturbed(output, "--backend", backend)
+            seconds = time.perf_counter() - started
+            path.write_text(json.dumps({"report": whole.report, "moments": whole.moments, "seconds": seconds}))
+        known = json.loads(path.read_text())
+        return Undisturbed(output=output, report=known["report"], moments=known["moments"]), known["seconds"]
 
 
 @cache
@@ -116,24 +116,22 @@ def _sabotage(bases: Bases) -> dict[str, Trial]:
         return trials.sabotage(bases.victim(where), crime, place)
 
     return {
-        f"{table} | {where} | {name}": partial(trial, where, crime)
-        for where, table, name, crime in plots(alternating=True)
+        f"{table} | {where} | {name}": partial(trial, where, crime) for where, table, name, crime in plots(fewer=True)
     }
 
 
 def _kills(bases: Bases) -> dict[str, Trial]:
-    def trial(kill: Callable[..., Verdict], when: Any, backend: str, expected: Any, place: Path) -> Verdict:
-        return kill(when, backend, expected, place)
+    def trial(do: Callable[..., Verdict], whole: Undisturbed, when: float, backend: str, place: Path) -> Verdict:
+        return do(whole, when, backend, place)
 
     found: dict[str, Trial] = {}
     for backend in KILLED:
-        known = bases.uninterrupted(backend)
-        for stage in known["stages"]:
-            found[f"{backend} | at {stage}"] = partial(trial, trials.killed_at, stage, backend, known["report"])
-        for moment in range(1, MOMENTS + 1):
-            seconds = known["seconds"] * moment / (MOMENTS + 1)
-            own = partial(trial, trials.killed_after, seconds, backend, known["report"])
-            found[f"{backend} | after {moment} of {MOMENTS + 1} parts"] = own
+        whole, seconds = bases.undisturbed(backend)
+        for moment in range(1, whole.moments + 1):
+            found[f"{backend} | write {moment}"] = partial(trial, trials.killed, whole, moment, backend)
+        for part in range(1, PARTS):
+            after = partial(trial, trials.killed_after, whole, seconds * part / PARTS, backend)
+            found[f"{backend} | after {part} of {PARTS} parts"] = after
     return found
 
 
@@ -180,10 +178,17 @@ def code_key() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Verdicts that are kept, and claims of workers on rows, in a directory."""
+    """Verdicts that are kept, and claims of workers on rows, in a directory.
+
+    Attributes:
+        path: the directory.
+        key: of the code.
+        older: whether a verdict on earlier code stands, if it is as it should be.
+    """
 
     path: Path
     key: str
+    older: bool
 
     @property
     def bases(self) -> Bases:
@@ -194,7 +199,18 @@ class Ledger:
 
     def verdict(self, section: str, name: str) -> Verdict | None:
         kept = read_kept(self._place(section, name), self.key)
-        return None if kept is None else Verdict(**kept)
+        if kept is not None:
+            return Verdict(**kept)
+        older = self._older(section, name)
+        return older if older is not None and is_good(section, older) else None
+
+    def _older(self, section: str, name: str) -> Verdict | None:
+        path = self._place(section, name)
+        return Verdict(**json.loads(path.read_text())["result"]) if self.older and path.exists() else None
+
+    def is_older(self, section: str, name: str) -> bool:
+        """Say whether a verdict is one on earlier code."""
+        return read_kept(self._place(section, name), self.key) is None
 
     def keep(self, section: str, name: str, verdict: Verdict) -> None:
         keep(self._place(section, name), self.key, asdict(verdict))
@@ -229,10 +245,13 @@ class Ledger:
 
 
 def work(ledger: Ledger, sections: Sequence[str]) -> None:
-    """Do rows that nobody does or did, one after another."""
+    """Do rows that nobody does or did, one after another, while there is somebody who counts them."""
+    parent = os.getppid()
     _models(ledger.bases.path)  # TensorFlow starts before any trial, and in none of their seconds
     for section in sections:
         for name, trial in SECTIONS[section](ledger.bases).items():
+            if os.getppid() != parent:
+                return
             if not ledger.claim(section, name):
                 continue
             faulthandler.dump_traceback_later(LIMIT_S, exit=True)
@@ -259,7 +278,8 @@ def measure(ledger: Ledger, sections: Sequence[str], workers: int) -> dict[str, 
     """Return the verdict on every row, by section."""
     ledger.prepare(sections)
     rows = [(section, name) for section in sections for name in SECTIONS[section](ledger.bases)]
-    command = [sys.executable, __file__, "--worker", ledger.key, "--build", ledger.path, "--sections", *sections]
+    options = ["--build", ledger.path, *(["--older"] if ledger.older else [])]
+    command = [sys.executable, __file__, "--worker", ledger.key, *options, "--sections", *sections]
     running: list[subprocess.Popen[bytes]] = []
     with (ledger.path / "log").open("wb") as log:
         while missing := [row for row in rows if ledger.verdict(*row) is None]:
@@ -296,19 +316,33 @@ def _bar(done: int, of: int) -> None:
     print(f"\r[{'#' * filled}{'.' * (40 - filled)}] {done} of {of} trials", end=end, file=sys.stderr, flush=True)
 
 
+def _of_what(ledger: Ledger, verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """Return which code the verdicts are on."""
+    commit = run_tool(["git", "describe", "--always"], ROOT).strip()
+    rows = [(section, name) for section, own in verdicts.items() for name in own]
+    older = sum(ledger.is_older(*row) for row in rows)
+    return f"{len(rows)} trials of commit {commit}" + (
+        f"; {older} of them were made some commits before." if older else "."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", nargs="+", default=list(SECTIONS), choices=SECTIONS, metavar="NAME")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "reliability", metavar="DIR")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--older", action="store_true", help="let verdicts on earlier code stand that are as they should be"
+    )
     parser.add_argument("--record", action="store_true", help="write the tables of docs/reliability.md")
     parser.add_argument("--worker", metavar="KEY", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    ledger = Ledger(arguments.build.resolve(), arguments.worker or code_key())
+    ledger = Ledger(arguments.build.resolve(), arguments.worker or code_key(), arguments.older)
     if arguments.worker is not None:
         work(ledger, arguments.sections)
         return
-    text = tables(measure(ledger, arguments.sections, arguments.workers))
+    verdicts = measure(ledger, arguments.sections, arguments.workers)
+    text = f"{_of_what(ledger, verdicts)}\n\n{tables(verdicts)}"
     print(text)
     if arguments.record:
         record(text)

@@ -27,6 +27,13 @@ GOOD: Mapping[str, tuple[str, ...]] = {
 """The verdicts of each section that are as they should be."""
 
 
+def is_good(section: str, verdict: Verdict) -> bool:
+    """Say whether a verdict is as it should be."""
+    named = section != "sabotage" or verdict.attributed
+    quick = section not in ("models", "files") or verdict.seconds <= LONG_S
+    return verdict.status in GOOD[section] and named and quick
+
+
 def record(text: str) -> None:
     """Write tables into docs/reliability.md, between its marks."""
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
@@ -127,13 +134,10 @@ def _short(reason: str) -> str:
 def _failures(found: Mapping[str, Verdicts]) -> Iterator[str]:
     """Yield every row that is not as it should be."""
     yield "## What was not as it should be\n"
-    said = []
-    for section, verdicts in found.items():
-        for name, verdict in verdicts.items():
-            if verdict.status not in GOOD[section]:
-                said.append(f"- {section}, {name}: {verdict.status}: {_short(verdict.reason)}")
-            elif section == "sabotage" and not verdict.attributed:
-                said.append(f"- {section}, {name}: caught, but neither op nor file is named: {_short(verdict.reason)}")
-            elif section in ("models", "files") and verdict.seconds > LONG_S:
-                said.append(f"- {section}, {name}: {verdict.seconds:.0f} s")
+    said = [
+        f"- {section}, {name}: {verdict.status}, {verdict.seconds:.0f} s: {_short(verdict.reason)}"
+        for section, verdicts in found.items()
+        for name, verdict in verdicts.items()
+        if not is_good(section, verdict)
+    ]
     yield "\n".join(said) or "Nothing."

@@ -12,15 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from fixtures_cli import Outcome, flow
 from hostile_inputs import FILE, GOOD, MODEL, RUN, Bad
+from kills import BUILT, Undisturbed, kill, lasting, leftovers
 from sabotage import Sabotage
 
 from flow.frontend.trained import TrainedModel
@@ -182,61 +184,23 @@ def hostile(bad: Bad, model: Path, run: Path, place: Path) -> Verdict:
 
 # -- kills
 
-BUILT = ("build", "digits_mlp", "--samples", 100, "--adversarial", 64, "--json")
-BY_ITSELF = """
-import os, signal, sys
-from pathlib import Path
-from flow.pipeline import BuildOptions, build
-from flow.target import Target
-def announce(stage):
-    if stage == sys.argv[1]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    print(stage, flush=True)
-options = BuildOptions(samples=100, adversarial=64, output=Path(sys.argv[3]))
-build("digits_mlp", Target(backend=sys.argv[2]), options, announce)
-"""
-LEFT = (".writing-*", "tmp*", "*.tmp", "new", "old")
+
+def killed(whole: Undisturbed, moment: int, backend: str, place: Path) -> Verdict:
+    """Kill a build before its how many-th file has its name; the same build must then go on as if nothing had been."""
+    wrong = kill(whole, moment, signal.SIGKILL, place, "--backend", backend, compiled=True)
+    return Verdict(status=WRONG if wrong else RESUMED, reason=wrong)
 
 
-def stages(backend: str, output: Path) -> tuple[str, ...]:
-    """Build digits_mlp without an end, and return the stages that it went through."""
-    done = subprocess.run(
-        [sys.executable, "-c", BY_ITSELF, "", backend, str(output)], capture_output=True, text=True, check=True
-    )
-    return tuple(dict.fromkeys(done.stdout.split()))
-
-
-def killed_at(stage: str, backend: str, expected: Any, place: Path) -> Verdict:
-    """Kill a build as a stage begins; the same build must then go on and end as if nothing had been."""
-    command = [sys.executable, "-c", BY_ITSELF, stage, backend, str(place)]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
-    return _goes_on(backend, expected, place)
-
-
-def killed_after(seconds: float, backend: str, expected: Any, place: Path) -> Verdict:
-    """The same, wherever the build is by then; what it had started goes on alone."""
-    command = [sys.executable, "-c", BY_ITSELF, "", backend, str(place)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def killed_after(whole: Undisturbed, seconds: float, backend: str, place: Path) -> Verdict:
+    """The same wherever a build from nothing is by then; a compiler that it started goes on alone."""
+    command = [*BUILT, str(place), "--backend", backend]
+    process = subprocess.Popen([sys.executable, "-m", "flow.cli", *command], stdout=DEVNULL, stderr=DEVNULL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     process.kill()
     process.wait()
-    return _goes_on(backend, expected, place)
-
-
-def lasting(document: Mapping[str, Any]) -> Any:
-    """Return what of a report is the same in every build."""
-    proofs = [layer | {"proof": layer["proof"] and layer["proof"] | {"seconds": 0}} for layer in document["layers"]]
-    kept = {key: value for key, value in document.items() if key not in ("timings_s", "run_dir", "provenance")}
-    return kept | {"layers": proofs, "project": document["project"] | {"path": ""}}
-
-
-def _goes_on(backend: str, expected: Any, place: Path) -> Verdict:
-    outcome = flow(*BUILT, "--backend", backend, "--output", place)
-    wrong = clean(outcome)
-    if wrong or outcome.code:
-        return Verdict(status=CRASHED, reason=wrong or f"exit code {outcome.code}: {outcome.err}")
-    if lasting(outcome.report()) != expected:
-        return Verdict(status=WRONG, reason="another report than without the kill")
-    left = [str(path.relative_to(place)) for pattern in LEFT for path in place.rglob(pattern)]
-    return Verdict(status=WRONG, reason=f"left: {', '.join(left)}") if left else Verdict(status=RESUMED)
+    again = flow(*command)
+    if clean(again) or again.code:
+        return Verdict(status=CRASHED, reason=f"exit code {again.code}: {again.err}")
+    same, left = lasting(again.report()) == whole.report, leftovers(place)
+    return Verdict(status=RESUMED if same and not left else WRONG, reason=f"the same report: {same}; left: {left}")

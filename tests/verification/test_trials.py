@@ -11,22 +11,20 @@ from conftest import needs_compiler
 from fixtures_cli import flow, run_directories
 from fixtures_keras import conv_parts, save, sequential
 from hostile_inputs import KINDS, RUN
+from kills import undisturbed
 from reported_inputs import REPORTED
 from sabotage_of_files import ALL, PLACES, planted, plots, victim
 from trials import (
     ACCEPTED,
-    BUILT,
     CAUGHT,
     REFUSED,
     RESUMED,
     SAMPLES,
     build,
     hostile,
-    killed_at,
-    lasting,
+    killed_after,
     run_of,
     sabotage,
-    stages,
 )
 
 from flow.backends.functions import functions
@@ -132,8 +130,8 @@ def test_bad_files_and_arguments(kind: str, name: str, model: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["Vitis", "rtl"])
-def test_a_killed_build_goes_on(backend: str, tmp_path: Path) -> None:
-    own = stages(backend, tmp_path / "whole")
-    expected = lasting(flow(*BUILT, "--backend", backend, "--output", tmp_path / "whole").report())
-    for stage in own:
-        assert killed_at(stage, backend, expected, tmp_path / stage).status == RESUMED, stage
+def test_a_build_that_was_killed_while_it_computes_goes_on(backend: str, tmp_path: Path) -> None:
+    whole = undisturbed(tmp_path / "whole", "--backend", backend)
+    for seconds in (2.0, 8.0):
+        verdict = killed_after(whole, seconds, backend, tmp_path / f"{seconds}")
+        assert verdict.status == RESUMED, verdict
