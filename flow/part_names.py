@@ -64,7 +64,7 @@ NAMINGS = (
     ),
     Naming(
         "Versal",
-        "x[acq](v[cehmpr][0-9]{4}|2v[emp][0-9]{4})",
+        "x[acq](v[cehmpr][0-9]{4}|2v[emp][0-9]{4}|v80)",
         (
             ("package", _PACKAGE, "-vsva2197"),
             ("speed grade", "-[123][a-z]{2,4}", "-2MP"),

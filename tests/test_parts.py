@@ -86,6 +86,7 @@ def test_names_that_are_not_complete(text: str, said: str) -> None:
         "xck26-sfvc784-2LV-c",
         "xcvc1902-vsva2197-2MP-e-S",
         "xc2ve3858-ssva2112-2MP-e-S",
+        "xcv80-lsva4737-2MHP-e-S",
     ],
 )
 def test_complete_names(name: str) -> None:

@@ -127,7 +127,8 @@ class Functions:
         check_part: raises SpecError if its tool would not take the part of a target.
         refusals: what of a graph it cannot compute exactly.
         emit: writes the project of a lowered graph, as data.
-        differences: what a project's files say otherwise than the graph, in words.
+        differences: what a project's files say otherwise than the graph, in words; nothing where the simulation reads
+            the very files that are synthesized.
         not_simulated: why its projects are not simulated here; empty if they are.
         compile: builds the simulation of a project as it lies on disk.
         compile_together: builds the simulations of many projects, of one io_type and below one directory, at once; None
@@ -144,7 +145,7 @@ class Functions:
     check_part: Callable[[Target], object] = lambda target: None
     refusals: Callable[[IntGraph, Target], Iterable[UnsupportedError]]
     emit: Callable[[IntGraph, Target], Project]
-    differences: Callable[[Project, IntGraph, Target], tuple[str, ...]]
+    differences: Callable[[Project, IntGraph, Target], tuple[str, ...]] = lambda project, graph, target: ()
     not_simulated: Callable[[Target], str] = lambda target: ""
     compile: Callable[[Site], Level]
     compile_together: Callable[[Sequence[Project], Sequence[IntGraph], Path], list[Level]] | None = None

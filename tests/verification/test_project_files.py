@@ -231,6 +231,14 @@ def test_a_project_that_cannot_be_run_any_more_is_different(
     assert any(line == str(Change(path, "missing")) for line in verdict["file_differences"]) or path == "firmware"
 
 
+def test_a_changed_module_is_named_once(emitted: Callable[[str], Path], tmp_path: Path) -> None:
+    run = copied(emitted("rtl"), tmp_path)
+    add("rtl/digits_mlp.v", "// mine\n")(run / "project")
+    np.savez(tmp_path / "codes.npz", codes=np.ones((1, 64), np.int64))
+    verdict = differs(flow("compare", run, "--json", "--inputs", tmp_path / "codes.npz"))
+    assert verdict["file_differences"] == [str(Change("rtl/digits_mlp.v", "changed"))] and verdict["mismatches"] == 0
+
+
 def test_a_tool_that_fails_on_an_unchanged_project_is_an_error() -> None:
     error = ToolFailedError("g++ failed with status 1:\n  in file x\n  a.cpp:1: error: no y\n   ^")
     with broken((Change("a.cpp", "changed"),)) as failed:

@@ -12,7 +12,7 @@ from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
 from flow.backends.rtl.synthesis import pnr, synth
 from flow.backends.rtl.synthesis.estimate import estimate_rtl
 from flow.backends.rtl.verilog import kernels
-from flow.backends.rtl.verilog.emit import DESIGN, emit, findings
+from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.backends.yosys.cells import find_family
 from flow.backends.yosys.scripts import yosys_version
 from flow.errors import EmitError, UnsupportedError
@@ -137,7 +137,6 @@ VERILOG = Functions(
     check_part=lambda target: find_device(target.part),
     refusals=lambda graph, target: kernels.refusals(graph),
     emit=emit,
-    differences=lambda project, graph, target: tuple(findings(project, graph, target)),
     compile=_compile,
     checks=lambda target: {"prove": _prove},
     measure=_measure,

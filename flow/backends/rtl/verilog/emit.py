@@ -85,16 +85,6 @@ def emit(graph: IntGraph, target: Target) -> Project:
     return Project(graph.name, files)
 
 
-def findings(project: Project, graph: IntGraph, target: Target) -> list[str]:
-    """Return which files of a project are not what `emit` writes for the graph."""
-    expected, given = emit(graph, target).files, project.files
-    return [
-        f"{path}: {'is not there' if path not in given else 'is not what this version writes for the graph'}"
-        for path, text in sorted(expected.items())
-        if given.get(path) != text
-    ]
-
-
 def library() -> bytes:
     """Return the Verilog that streams and pipelines share."""
     return (resources.files("flow.backends.rtl.verilog") / LIBRARY).read_bytes()
