@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -36,10 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    code = 0
     try:
         with ending_in_order():
             code = int(arguments.run(arguments))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as `>&-` leaves it
+            sys.stdout.flush()
         return code
     except FlowError as error:
         kept = "\n" if isinstance(error, ToolFailedError | PreflightError) else ""  # a tool's lines, or one per finding
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
     except OSError as error:
         print(
             f"flow: error: {printable(str(error.filename or 'standard output'))}: {error.strerror or error}",
@@ -300,10 +302,11 @@ def _found_report(run_dir: Path) -> Report:
 def _print_report(report: Report, form: str) -> int:
     from flow.report.text import to_markdown, to_text
 
-    if form == "json":
-        print(json_text(report.to_json()))
-    else:
-        print(to_markdown(report) if form == "markdown" else to_text(report))
+    with suppress(BrokenPipeError):  # who read has seen enough; the verdict stands
+        if form == "json":
+            print(json_text(report.to_json()))
+        else:
+            print(to_markdown(report) if form == "markdown" else to_text(report))
     return report.exit_code
 
 
