@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
@@ -48,6 +49,7 @@ LIMIT_S = 300.0
 KILLED = ("Vitis", "rtl")
 """Back ends whose builds are killed: at every write, and in between after each of so many parts of their time."""
 PARTS = 5
+Verdicts = dict[str, dict[str, Verdict | None]]
 Trial = Callable[[Path], Verdict]
 """Takes an empty directory."""
 
@@ -274,15 +276,15 @@ def _tried(trial: Trial, scratch: Path) -> Verdict:
         return Verdict(status=CRASHED, reason=f"{type(error).__name__}: {error}"[:1000])
 
 
-def measure(ledger: Ledger, sections: Sequence[str], workers: int) -> dict[str, dict[str, Verdict]]:
-    """Return the verdict on every row, by section."""
+def measure(ledger: Ledger, sections: Sequence[str], workers: int, until: float) -> Verdicts:
+    """Return the verdict on every row, by section; None on those that were not tried until then, by `time.time`."""
     ledger.prepare(sections)
     rows = [(section, name) for section in sections for name in SECTIONS[section](ledger.bases)]
     options = ["--build", ledger.path, *(["--older"] if ledger.older else [])]
     command = [sys.executable, __file__, "--worker", ledger.key, *options, "--sections", *sections]
     running: list[subprocess.Popen[bytes]] = []
     with (ledger.path / "log").open("wb") as log:
-        while missing := [row for row in rows if ledger.verdict(*row) is None]:
+        while (missing := [row for row in rows if ledger.verdict(*row) is None]) and time.time() < until:
             _bar(len(rows) - len(missing), len(rows))
             if any(process.poll() for process in running):
                 _judge_the_dead(ledger, missing)
@@ -293,13 +295,12 @@ def measure(ledger: Ledger, sections: Sequence[str], workers: int) -> dict[str, 
             ]
             time.sleep(1)
     for process in running:
+        process.kill()
         process.wait()
-    _bar(len(rows), len(rows))
-    verdicts: dict[str, dict[str, Verdict]] = {section: {} for section in sections}
+    _bar(len(rows) - len(missing), len(rows))
+    verdicts: Verdicts = {section: {} for section in sections}
     for section, name in rows:
-        verdict = ledger.verdict(section, name)
-        assert verdict is not None
-        verdicts[section][name] = verdict
+        verdicts[section][name] = ledger.verdict(section, name)
     return verdicts
 
 
@@ -316,14 +317,19 @@ def _bar(done: int, of: int) -> None:
     print(f"\r[{'#' * filled}{'.' * (40 - filled)}] {done} of {of} trials", end=end, file=sys.stderr, flush=True)
 
 
-def _of_what(ledger: Ledger, verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
-    """Return which code the verdicts are on."""
+def _of_what(ledger: Ledger, verdicts: Verdicts) -> str:
+    """Return which code the verdicts are on, and how many rows have none."""
     commit = run_tool(["git", "describe", "--always"], ROOT).strip()
-    rows = [(section, name) for section, own in verdicts.items() for name in own]
-    older = sum(ledger.is_older(*row) for row in rows)
-    return f"{len(rows)} trials of commit {commit}" + (
-        f"; {older} of them were made some commits before." if older else "."
-    )
+    rows = [(section, name, one) for section, own in verdicts.items() for name, one in own.items()]
+    made = [row for row in rows if row[2] is not None]
+    older = sum(ledger.is_older(section, name) for section, name, _ in made)
+    said = f"{len(made)} of {len(rows)} trials, of commit {commit}"
+    left = Counter(section for section, _, one in rows if one is None)
+    if older:
+        said += f"; {older} of them were made some commits before"
+    if left:
+        said += f"; not tried for want of time: {', '.join(f'{count} of {section}' for section, count in left.items())}"
+    return f"{said}."
 
 
 def main() -> None:
@@ -331,6 +337,7 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", default=list(SECTIONS), choices=SECTIONS, metavar="NAME")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "reliability", metavar="DIR")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="try nothing more after so many")
     parser.add_argument(
         "--older", action="store_true", help="let verdicts on earlier code stand that are as they should be"
     )
@@ -341,8 +348,9 @@ def main() -> None:
     if arguments.worker is not None:
         work(ledger, arguments.sections)
         return
-    verdicts = measure(ledger, arguments.sections, arguments.workers)
-    text = f"{_of_what(ledger, verdicts)}\n\n{tables(verdicts)}"
+    verdicts = measure(ledger, arguments.sections, arguments.workers, time.time() + 60 * arguments.minutes)
+    made = {section: {name: one for name, one in own.items() if one is not None} for section, own in verdicts.items()}
+    text = f"{_of_what(ledger, verdicts)}\n\n{tables({section: own for section, own in made.items() if own})}"
     print(text)
     if arguments.record:
         record(text)

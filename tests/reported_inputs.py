@@ -184,7 +184,6 @@ REPORTED: Mapping[str, Reported] = {
         url=f"{HLS4ML}437",
         what="a QDense without a quantizer for its bias predicted at random",
         build=lambda x: qkeras.QDense(3, kernel_quantizer=po2(4, 1))(port(x)),
-        becomes=REFUSED,
     ),
     "power-of-two activations": Reported(
         url=f"{HLS4ML}385",
@@ -207,7 +206,6 @@ REPORTED: Mapping[str, Reported] = {
         what="quantized_po2 of 12 bits and a large max_value in a QConv1D did not compile",
         build=lambda x: end(act(conv1d(2, 3, po2(12, 4095))(port(x)), "quantized_relu(12,12)")),
         shapes=(SEQUENCE,),
-        becomes=REFUSED,
     ),
     "no alpha": Reported(
         url=f"{QKERAS}129",
@@ -218,7 +216,6 @@ REPORTED: Mapping[str, Reported] = {
         url=f"{QKERAS}134",
         what="nobody could say how a scale of alpha='auto' gets into hardware",
         build=_first(bits(5, 1, alpha="auto")),
-        becomes=REFUSED,
     ),
     "alpha='auto_po2'": Reported(
         url="https://github.com/fastmachinelearning/hls4ml/pull/531",
@@ -229,7 +226,6 @@ REPORTED: Mapping[str, Reported] = {
         url="https://github.com/fastmachinelearning/hls4ml/pull/806",
         what="a shift by many bits was given more bits than a vendor's tool takes",
         build=_first(po2(6, 2**12)),
-        becomes=REFUSED,
     ),
     "more than 10 bits": Reported(
         url=f"{QKERAS}60",

@@ -278,10 +278,12 @@ def otherwise(directive: str) -> Sabotage:
 
 VERILOG: Mapping[str, Sabotage] = {
     # what a kernel computes
-    "a sum for a difference": changed(DENSE_KERNEL, first(r"(n\d+ = n\d+) - (n\d+);"), r"\1\2 + \3;", "rtl", op=DENSE),
-    "a shift by one more": changed(CONV_KERNEL, first(r"<<< 1\b"), r"\1<<< 2", *RTL, op=CONV),
-    "an offset": changed(NORM_KERNEL, r"\+ 3'd5;", "+ 3'd4;", *RTL, op=NORM),
-    "a sign": changed(NORM_KERNEL, r"\$signed\(4'd10\)", "$signed(4'd6)", *RTL, op=NORM),
+    "a sum for a difference": changed(
+        DENSE_KERNEL, first(r"(n\d+ = \{[^;]*\}) - (\{[^;]*;)"), r"\1\2 + \3", "rtl", op=DENSE
+    ),
+    "a shift by one more": changed(CONV_KERNEL, first(r"\{(n\d+)\[3\], n\d+, 1'd0\}"), r"\1{\2, 2'd0}", *RTL, op=CONV),
+    "an offset": changed(NORM_KERNEL, r"\+ 7'd5;", "+ 7'd4;", *RTL, op=NORM),
+    "a sign": changed(NORM_KERNEL, r"- 7'd6;", "+ 7'd6;", *RTL, op=NORM),
     "the smaller for the larger": changed(POOL_KERNEL, first(r"\((n\d+) > (n\d+)\)"), r"\1(\2 < \3)", *RTL, op=POOL),
     "a tie": changed(DENSE_KERNEL, first(r"& \(\|n"), r"\1& (&n", "rtl", op=DENSE),
     "a limit": changed(DENSE_KERNEL, first(r"8'd255"), r"\g<1>8'd127", "rtl", op=DENSE),
@@ -301,7 +303,7 @@ VERILOG: Mapping[str, Sabotage] = {
     "an initial value": changed(NORM_KERNEL, r"    always @", "    initial n7_1 = 7'd1;\n    always @", *RTL, op=NORM),
     "no reset": changed(TOP_V, r"(conv_1_inst \(\s*\.clk\(aclk\), \.rst\()~aresetn\)", r"\g<1>1'b0)", "rtl"),
     "reset upside down": changed(TOP_V, r"(po2flow_valid [^;]*)~aresetn", r"\1aresetn", "rtl, parallel"),
-    "a reset of one FIFO": changed(TOP_V, r"(dense_7_out_fifo \(\.clk\(aclk\), \.rst\()~aresetn", r"\g<1>1'b0", "rtl"),
+    "a reset of one FIFO": changed(TOP_V, r"(dense_7_+out_fifo \(\.clk\(aclk\), \.rst\()~aresetn", r"\g<1>1'b0", "rtl"),
     "an asynchronous reset": changed(
         STREAM,
         first(r"@\(posedge clk\)\n        if \(rst\)"),
@@ -309,9 +311,9 @@ VERILOG: Mapping[str, Sabotage] = {
         *RTL,
     ),
     # streams
-    "a FIFO of another depth": changed(TOP_V, r"DEPTH\(2\)\) conv_1_out_fifo", "DEPTH(4)) conv_1_out_fifo", "rtl"),
-    "a FIFO of one word": changed(TOP_V, r"DEPTH\(2\)\) dense_7_out_fifo", "DEPTH(1)) dense_7_out_fifo", "rtl"),
-    "a FIFO too narrow": changed(TOP_V, r"WIDTH\(32\)(, \.DEPTH\(2\)\) dense_7_out)", r"WIDTH(31)\1", "rtl"),
+    "a FIFO of another depth": changed(TOP_V, r"DEPTH\(2\)(\) conv_1_+out_fifo)", r"DEPTH(4)\1", "rtl"),
+    "a FIFO of one word": changed(TOP_V, r"DEPTH\(2\)(\) dense_7_+out_fifo)", r"DEPTH(1)\1", "rtl"),
+    "a FIFO too narrow": changed(TOP_V, r"WIDTH\(32\)(, \.DEPTH\(2\)\) dense_7_+out)", r"WIDTH(31)\1", "rtl"),
     "always ready": changed(TOP_V, r"assign s_axis_tready = \w+;", "assign s_axis_tready = 1'b1;", *RTL),
     "never waiting for a reader": changed(CONV_V, r"ce = y_ready \| ~y_valid", "ce = 1'b1", "rtl", op=CONV),
     "an end that is none": changed(TOP_V, r"m_axis_tlast = 1'b1", "m_axis_tlast = 1'b0", *RTL),
@@ -322,10 +324,8 @@ VERILOG: Mapping[str, Sabotage] = {
     "a window moved": changed(CONV_V, r"\.TOP\(1\)", ".TOP(0)", "rtl", op=CONV),
     "another padding": changed(CONV_V, r"\.FILL\(\{2\{4'd0\}\}\)", ".FILL({2{4'd1}})", "rtl", op=CONV),
     "another stride": changed(POOL_V, r"\.SC\(2\)", ".SC(1)", "rtl", op=POOL),
-    "words in another order": changed(
-        STREAM, r"words <= \{x_data, words\} >> WIDTH", "words <= {words, x_data}", "rtl"
-    ),
-    "a FIFO that forgets": changed(STREAM, r"count <= count \+ write - read", "count <= count + write", "rtl"),
+    "words in another order": changed(STREAM, r"line = \{x_data, words\}", "line = {words, x_data}", "rtl"),
+    "a FIFO that forgets": changed(STREAM, r"(count <= count \+ [^;]*) - [^;]*;", r"\1;", "rtl"),
     "a FIFO that wraps late": changed(
         STREAM, r"LAST = DEPTH - 1;\n    reg \[WIDTH-1:0\] words", "LAST = DEPTH;\n    reg [WIDTH-1:0] words", "rtl"
     ),
@@ -372,8 +372,11 @@ VERILOG: Mapping[str, Sabotage] = {
 """Of the back end rtl."""
 
 ALL: Mapping[str, Mapping[str, Sabotage]] = {
-    "read back": SABOTAGE, "Vitis and Vivado": VITIS, "other back ends": OTHERS, "Verilog": VERILOG
-}  # fmt: skip
+    "Verilog": VERILOG,
+    "other back ends": OTHERS,
+    "Vitis and Vivado": VITIS,
+    "read back": SABOTAGE,
+}
 """Every kind of sabotage, by table."""
 
 
