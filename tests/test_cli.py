@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from fixtures_cli import built_digits, flow, needs_compiler, refused, run_directories
+from fixtures_cli import built_digits, copy_of_digits, flow, needs_compiler, refused, run_directories
 
 from flow import cli
 from flow.errors import EmitError, FlowError, OutputError, ToolFailedError, ToolMissingError
@@ -397,3 +397,22 @@ def test_output_that_is_full_is_named() -> None:
         command = [sys.executable, "-m", "flow.cli", "list"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "flow: error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_verdict_stands_when_nobody_reads_it(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, form: str
+) -> None:
+    run = copy_of_digits(tmp_path_factory, tmp_path)
+    (run / "project/project.tcl").unlink()
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "flow.cli", "report", str(run), "--format", form]
+    with open(write, "w") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_no_standard_output_at_all_is_none_of_our_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["list"]) == 0
