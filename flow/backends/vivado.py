@@ -7,7 +7,7 @@ the script is our own, the same for what C synthesis wrote and for Verilog proje
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flow.cost.vendor_reports.kinds import find_reports
@@ -31,7 +31,7 @@ def synthesize(sources: Path, directory: Path, name: str, target: Target, *, clo
         clock_port: what the top module calls its clock.
 
     Raises:
-        UnsupportedError: the part is not AMD's.
+        SpecError: the part is no complete name of AMD's.
         ToolMissingError: Vivado is not on PATH.
         ToolFailedError: it failed, or left no report, or there is no Verilog.
         OutputError: the directory cannot be written.
@@ -49,7 +49,13 @@ def own_files(name: str, target: Target, clock_port: str) -> dict[str, str]:
 
 
 def run_on_copy(
-    program: list[str], sources: Path, directory: Path, files: Mapping[str, str], source: str, what: str
+    program: list[str],
+    sources: Path,
+    directory: Path,
+    files: Mapping[str, str],
+    source: str,
+    what: str,
+    leaves: Sequence[str] = (),
 ) -> ResourceReport:
     """Run a vendor's tool on a copy of what it reads, and return what it reports.
 
@@ -60,6 +66,7 @@ def run_on_copy(
         files: what is written beside the sources.
         source: which of the reports found is asked for.
         what: that report in words.
+        leaves: patterns of names that are not copied: what an earlier run of the tool left there is not of this one.
 
     Raises:
         ToolFailedError: the tool failed, or left no report.
@@ -67,7 +74,7 @@ def run_on_copy(
     """
     try:
         shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(sources, directory)
+        shutil.copytree(sources, directory, ignore=shutil.ignore_patterns(*leaves))
         for path, text in files.items():
             (directory / path).write_text(text)
     except OSError as error:
@@ -83,13 +90,9 @@ def command(target: Target) -> list[str]:
     """Return the command that synthesizes in the directory of the script.
 
     Raises:
-        UnsupportedError: the part is not AMD's.
+        SpecError: the part is no complete name of AMD's.
         ToolMissingError: Vivado is not on PATH.
     """
-    if not target.part.lower().startswith("xc"):
-        raise UnsupportedError(
-            f"Vivado has no part {target.part!r}", remedy="give --part one of AMD's, like xc7z020clg400-1"
-        )
     complete_part(target.part)
     return [require_tool("vivado"), "-mode", "batch", "-nojournal", "-source", SCRIPT]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,4 +87,10 @@ def test_a_tool_that_fails_or_leaves_no_report_is_an_error(
         synthesize(run_dir, "tiny", Target())
     install(monkeypatch, tmp_path, "vitis-run", "true")
     with pytest.raises(ToolFailedError, match="left no synthesis report"):
+        synthesize(run_dir, "tiny", Target())
+    install(monkeypatch, tmp_path, "vitis-run", WRITE_REPORT.format(report=REPORTS / "vitis_hls_csynth.rpt"))
+    assert synthesize(run_dir, "tiny", Target()).source == "csynth"
+    shutil.copytree(run_dir / "csynth/tiny_prj", run_dir / "project/tiny_prj")
+    install(monkeypatch, tmp_path, "vitis-run", "true")
+    with pytest.raises(ToolFailedError, match="left no synthesis report"):  # that of an earlier run is none of this
         synthesize(run_dir, "tiny", Target())

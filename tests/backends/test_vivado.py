@@ -94,6 +94,14 @@ def test_says_that_vivado_is_missing_or_of_no_use(monkeypatch: pytest.MonkeyPatc
         check("vivado", Target(backend="Quartus"))
 
 
+@pytest.mark.parametrize("backend", ["Vitis", "rtl"])
+def test_takes_every_part_of_amd_and_no_other(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, "vivado", "true")
+    check("vivado", Target(backend=backend, part="xa7z020clg400-1Q"))
+    with pytest.raises(SpecError, match="is none of AMD's"):
+        check("vivado", Target(backend=backend, part="iCE40HX8K"))
+
+
 def test_what_goes_wrong(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, "vivado", "echo 'ERROR: [Common 17-345] no license'; exit 1")
     with pytest.raises(ToolFailedError, match="no license"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flow.backends.base import find_backend
 from flow.backends.vivado import run_on_copy
 from flow.results import ResourceReport
 from flow.target import Target
@@ -22,7 +23,8 @@ def synthesize(run_dir: Path, name: str, target: Target) -> ResourceReport:
         OutputError: the copy cannot be written.
     """
     project, copy, report = run_dir / "project", run_dir / "csynth", f"synthesis report of '{name}'"
-    return run_on_copy(command(target), project, copy, own_files(target), "csynth", report)
+    leaves = find_backend(target.backend).left_by_tools
+    return run_on_copy(command(target), project, copy, own_files(target), "csynth", report, leaves)
 
 
 def own_files(target: Target) -> dict[str, str]:
