@@ -48,7 +48,7 @@ def tables(found: Mapping[str, Verdicts]) -> str:
 
 
 def _inputs(found: Verdicts) -> Iterator[str]:
-    yield "## Inputs\n"
+    yield "### Inputs\n"
     header = ["kinds", "exact", "refused", "anything else", "longest, s"]
     yield markdown_table(header, [_counts(list(found.values()), EXACT, REFUSED)]) + "\n"
     yield "| kind | reported | what went wrong there | here |\n|---|---|---|---|"
@@ -61,7 +61,7 @@ def _inputs(found: Verdicts) -> Iterator[str]:
 
 
 def _sabotage(found: Verdicts) -> Iterator[str]:
-    yield "## Changed projects\n"
+    yield "### Changed projects\n"
     header = [
         "project of",
         "changes",
@@ -91,19 +91,19 @@ def _sabotage(found: Verdicts) -> Iterator[str]:
 
 
 def _kills(found: Verdicts) -> Iterator[str]:
-    yield "## Kills\n"
+    yield "### Kills\n"
     header = ["build for", "killed", "went on to the same report", "anything else", "longest, s"]
     yield markdown_table(header, [[name, *_counts(group, RESUMED)] for name, group in _groups(found)]) + "\n"
 
 
 def _models(found: Verdicts) -> Iterator[str]:
-    yield "## Hostile models\n"
+    yield "### Hostile models\n"
     header = ["what is wrong", "tried", "refused", "became a project", "anything else", "longest, s"]
     yield markdown_table(header, [[name, *_counts(group, REFUSED, ACCEPTED)] for name, group in _groups(found)]) + "\n"
 
 
 def _files(found: Verdicts) -> Iterator[str]:
-    yield "## Hostile files and arguments\n"
+    yield "### Hostile files and arguments\n"
     header = ["what is wrong", "tried", "refused", "a difference", "as if it were whole", "anything else", "longest, s"]
     lines = [[name, *_counts(group, REFUSED, CAUGHT, ACCEPTED)] for name, group in _groups(found)]
     yield markdown_table(header, lines) + "\n"
@@ -133,11 +133,11 @@ def _short(reason: str) -> str:
 
 def _failures(found: Mapping[str, Verdicts]) -> Iterator[str]:
     """Yield every row that is not as it should be."""
-    yield "## What was not as it should be\n"
+    yield "### What was not as it should be\n"
     said = [
         f"- {section}, {name}: {verdict.status}, {verdict.seconds:.0f} s: {_short(verdict.reason)}"
         for section, verdicts in found.items()
         for name, verdict in verdicts.items()
         if not is_good(section, verdict)
     ]
-    yield "\n".join(said) or "Nothing."
+    yield "\n".join(said) or "Nothing of what was tried."
