@@ -151,8 +151,8 @@ def open_run(path: Path) -> RunDirectory:
     if "emit" not in run.manifest().get("stages", {}):
         if held := holder(path):
             raise InputError("its project is not written yet", file=path, remedy=f"{held} builds it, wait for its end")
-        what = "this build was interrupted before its project was written"
-        raise InputError(what, file=path, remedy="run 'flow build' again")
+        what = "it has no project: its build was interrupted, or asked to stop, before it wrote one"
+        raise InputError(what, file=path, remedy="run 'flow build' again, to a later stage")
     return run
 
 

@@ -99,7 +99,7 @@ def test_a_build_that_never_emitted_is_told_from_no_build(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="not a run directory"):
         open_run(tmp_path / "none")
     RunDirectory(tmp_path).describe({"model": "m"})
-    with pytest.raises(InputError, match="interrupted before its project was written"):
+    with pytest.raises(InputError, match="interrupted, or asked to stop, before it wrote one"):
         open_run(tmp_path)
 
 

@@ -32,10 +32,14 @@ def standing(entries: Sequence[Mapping[str, Any]], report: Report) -> list[Mappi
     def is_settled(entry: Mapping[str, Any]) -> bool:
         levels, inputs = set(entry["verdict"]["compared"]), entry["verdict"]["inputs_digest"]
         again = levels <= set(verdict["compared"]) and inputs == verdict["inputs_digest"]
-        restored = entry["project"]["changes"] and not project["changes"]
-        return bool(again or restored or entry["project"]["digest"] != project["digest"])
+        return again or not _lies_there(entry, project["changes"]) or entry["project"]["digest"] != project["digest"]
 
     return [entry for entry in entries if not is_settled(entry)]
+
+
+def _lies_there(entry: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether the files that a difference was found with are still the changed ones, if any were changed."""
+    return entry["project"]["changes"] in ([], changes)
 
 
 def with_found(report: Report, entries: Sequence[Mapping[str, Any]]) -> Report:
@@ -45,9 +49,14 @@ def with_found(report: Report, entries: Sequence[Mapping[str, Any]]) -> Report:
 
 
 def with_changes(report: Report, changes: Sequence[Change]) -> Report:
-    """Return a run's report with the files of the project that are no longer as the build wrote them."""
-    project = {**report.document["project"], "changes": [{"path": each.path, "how": each.how} for each in changes]}
-    return judged(Report({**report.document, "project": project}))
+    """Return a run's report with the files of the project that are no longer as the build wrote them.
+
+    What comparisons found of other changes than these is left out.
+    """
+    now = [{"path": each.path, "how": each.how} for each in changes]
+    document = {**report.document, "project": {**report.document["project"], "changes": now}}
+    entries = document["verdict"].get("found_since", [])
+    return with_found(Report(document), [entry for entry in entries if _lies_there(entry, now)])
 
 
 def as_built(report: Report) -> Report:

@@ -56,7 +56,7 @@ def settings(project: Mapping[str, Any]) -> list[Any]:
         project["strategy"],
         f"reuse factor {', '.join([str(project['reuse_factor']), *own])}",
         project["part"],
-        f"{project['clock_period_ns']:g} ns" + (f" less {100 * set_aside:g} %" if set_aside else ""),
+        f"{project['clock_period_ns']:g} ns" + (f" less {100 * set_aside:g} % uncertainty" if set_aside else ""),
         *(["as built: its files changed since"] if project.get("changes") else []),
     ]
 
@@ -97,7 +97,9 @@ def since_words(document: Mapping[str, Any]) -> list[str]:
     """Return what came to light since the comparison of a report; nothing if its project is still the same."""
     verdict, changes = document["verdict"], document["project"].get("changes", [])
     known = [change for change in changes if _change_words(change) in verdict["file_differences"]]
-    later = [f"flow compare found a difference at {entry['at']}" for entry in verdict.get("found_since", ())]
+    times = [entry["at"] for entry in verdict.get("found_since", ())]
+    often = f"{len(times)} differences, the last" if len(times) > 1 else "a difference"
+    later = [f"flow compare found {often} at {times[-1]}"] if times else []
     return [*([_files_words(len(changes))] if len(known) < len(changes) else []), *later]
 
 

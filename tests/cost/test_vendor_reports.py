@@ -299,7 +299,7 @@ def test_cut_short_is_refused_or_complete(tmp_path: Path, path: Path) -> None:
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_absent_file(tmp_path: Path, reader: Reader) -> None:
-    with pytest.raises(ToolFailedError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         reader(tmp_path / "absent.rpt")
 
 

@@ -90,3 +90,12 @@ def test_a_headline_says_what_differs() -> None:
     streams = "DIFFERENT: 1 thing is wrong in the project's files or streams; "
     assert words(file_differences=["deadlock"]) == f"{streams}no output element differs"
     assert words(file_differences=["deadlock"], mismatches=2) == f"{streams}2 output elements differ"
+
+
+def test_a_difference_found_with_changed_files_goes_when_they_are_restored() -> None:
+    entry = found(compared(*OWN, changes=EDITED), AT)
+    report = with_found(compared(*OWN), [entry])
+    assert with_changes(report, EDITED).document["verdict"]["found_since"] == [entry]
+    for changes in ((), (Change("build_prj.tcl", "changed"),)):
+        assert str(EDITED[0]) not in to_text(with_changes(report, changes))
+    assert with_changes(report, ()).bit_exact is True

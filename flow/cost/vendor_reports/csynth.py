@@ -26,7 +26,7 @@ def read_csynth(path: Path) -> ResourceReport:
     top function).
 
     Raises:
-        ToolFailedError: the file cannot be read, is cut short, or has another layout; it names file and line.
+        ToolFailedError: the file is cut short, or has another layout; it names file and line.
     """
     report = ReportText.read(path)
     return _xml(report) if path.suffix == ".xml" else _rpt(report)

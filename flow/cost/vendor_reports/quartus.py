@@ -35,7 +35,7 @@ def read_quartus_fit(path: Path) -> ResourceReport:
     Only the latter has layers (the entities in the top entity) and the number of combinational ALUTs.
 
     Raises:
-        ToolFailedError: the file cannot be read, is cut short or has another layout, or the fit failed; it names file
+        ToolFailedError: the file is cut short or has another layout, or the fit failed; it names file
             and line.
     """
     report = ReportText.read(path)

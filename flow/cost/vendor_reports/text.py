@@ -67,14 +67,13 @@ class ReportText:
         """Read a report.
 
         Raises:
-            ToolFailedError: the file cannot be read.
-            InputError: it is too large to be a report, or a line of it is.
+            InputError: the file cannot be read, it is too large to be a report, or a line of it is.
         """
         try:
             with path.open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
         except OSError as error:
-            raise ToolFailedError(f"the report cannot be read: {error.strerror or error}", file=path) from error
+            raise InputError(f"the report cannot be read: {error.strerror or error}", file=path) from error
         if len(content) > MOST_BYTES:
             raise InputError(f"a report has at most {MOST_BYTES >> 20} MB, this one has more", file=path)
         report = cls(path, content.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n"))

@@ -59,7 +59,7 @@ def read_vivado(utilization: Path, hierarchy: Path | None = None, timing: Path |
         timing: text of `report_timing_summary`: gives the target clock, and period minus slack as the reached one.
 
     Raises:
-        ToolFailedError: a file cannot be read, is cut short, has another layout, or is of another design or version
+        ToolFailedError: a file is cut short, has another layout, or is of another design or version
             of Vivado than the first; it names file and line.
     """
     report = read_vivado_utilization(utilization)
@@ -80,7 +80,7 @@ def read_vivado_utilization(path: Path) -> ResourceReport:
     `bram_18k` is twice the block RAM tiles. 7-series reports have no UltraRAM row: `uram` is None.
 
     Raises:
-        ToolFailedError: the file cannot be read, is cut short, or has another layout; it names file and line.
+        ToolFailedError: the file is cut short, or has another layout; it names file and line.
     """
     report = ReportText.read(path)
     tables = [table for table in report.tables() if table.header[:2] == ("Site Type", "Used")]
@@ -113,7 +113,7 @@ def read_vivado_hierarchy(path: Path) -> tuple[Resources, ...]:
     The top module's own logic is not among them.
 
     Raises:
-        ToolFailedError: the file cannot be read, is cut short, or has another layout; it names file and line.
+        ToolFailedError: the file is cut short, or has another layout; it names file and line.
     """
     report = ReportText.read(path)
     tables = [table for table in report.tables() if table.section == HIERARCHY]
@@ -150,7 +150,7 @@ def read_vivado_timing(path: Path) -> Timing:
     """Return clock and worst setup slack, from the text of `report_timing_summary`.
 
     Raises:
-        ToolFailedError: the file cannot be read, is cut short, has another layout, or more than one clock; it names
+        ToolFailedError: the file is cut short, has another layout, or more than one clock; it names
             file and line.
     """
     report = ReportText.read(path)
