@@ -119,7 +119,7 @@ def test_directories_that_are_no_run(tmp_path: Path) -> None:
         refused(flow(command, tmp_path), "not a run directory")
     flow("build", "digits_mlp", "--until", "extract", "--output", tmp_path)
     run = run_directories(tmp_path)[0]
-    refused(flow("compare", run), "before its project was written")
+    refused(flow("compare", run), "before it wrote one")
     assert flow("build", "digits_mlp", "--until", "emit", "--output", tmp_path).code == 0
     refused(flow("compare", run), "inputs.npz", "stopped before its inputs were made")
     said = refused(flow("compare", run, "--inputs", tmp_path / "none.npz"), "No such file")

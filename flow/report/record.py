@@ -42,8 +42,14 @@ class Report:
         return dict(self.document)
 
     def with_resources(self, *more: ResourceReport) -> Report:
-        """Return the report with further columns of resources; one source stands once."""
-        return self._with("resources", more)
+        """Return the report with further columns of resources; one source stands once.
+
+        A note says which are of another part than the run.
+        """
+        part = self.document["project"]["part"]
+        others = (each for each in more if each.part and not _is_same_part(each.part, part))
+        notes = (f"{each.source} ({each.tool}) is of part {each.part}, the run of {part}" for each in others)
+        return self._with("resources", more).with_notes(*notes)
 
     def with_energy(self, *more: EnergyReport) -> Report:
         """Return the report with the energy of one inference by further sources; one source stands once."""
@@ -71,6 +77,12 @@ class Report:
             raise ValueError(f"{run_dir}/report.json is not of schema {SCHEMA}")
         project = {**document["project"], "path": str(run_dir / "project")}
         return cls({**document, "run_dir": str(run_dir), "project": project})  # wherever the directory lies by now
+
+
+def _is_same_part(one: str, other: str) -> bool:
+    """Say whether two names are of one part: Vivado leaves out dashes, and some reports the end of a name."""
+    first, second = (name.replace("-", "").lower() for name in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -147,7 +147,9 @@ def test_libero_is_told_its_part_and_whole_nanoseconds(tmp_path: Path, monkeypat
 
 
 def make(directory: Path) -> str:
-    return subprocess.run(["make"], cwd=directory, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["make", "--no-print-directory"], cwd=directory, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not on PATH")

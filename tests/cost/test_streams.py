@@ -353,7 +353,8 @@ def test_a_build_says_that_its_streams_ran(tmp_path: Path) -> None:
     compared = flow("compare", run, "--json")
     verdict = compared.report()["verdict"]
     assert (compared.code, verdict["bit_exact"], verdict["mismatches"]) == (1, False, 0)
-    shallow, deadlock = verdict["file_differences"]
+    changed, shallow, deadlock = verdict["file_differences"]
+    assert changed == f"firmware/{source.name}: is not as the build wrote it"
     assert re.search(r"the depth of the FIFO layer\w+ is 1, the graph says at least \d+", shallow)
     assert re.search(r"deadlock: .*'clone_\w+' waits for room in 'layer\w+' \(depth 1\)", deadlock)
     assert "deadlock: " in flow("compare", run).out

@@ -271,6 +271,17 @@ def test_one_source_of_resources_stands_once(report: Report) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("part", "is_other"),
+    [("xczu7ev-ffvc1156-2-e", True), ("xcvu13pflga2577-2", False), ("XCVU13P-FLGA2577-2-E", False), (None, False)],
+)
+def test_resources_of_another_part_are_told(report: Report, part: str | None, is_other: bool) -> None:
+    csynth = ResourceReport(source="csynth", tool="Vitis HLS", part=part, total=Resources(name="digits_mlp", lut=9))
+    told = f"csynth (Vitis HLS) is of part {part}, the run of xcvu13p-flga2577-2-e"
+    assert (told in report.with_resources(csynth).document["notes"]) is is_other
+
+
+@needs_compiler
 def test_names_cannot_break_the_tables(report: Report) -> None:
     document = {**report.document, "notes": ["layer 'a\n# Title\x1b[2J\ud800' is odd"]}
     for form in (to_text(Report(document)), to_markdown(Report(document))):

@@ -361,7 +361,7 @@ def test_wrong_use_of_train(spec: ModelSpec, stand_in: Dataset, tmp_path: Path) 
     with pytest.raises(DataError, match="5 units in the last layer, but 'stand-in' has 6 classes"):
         train(spec, tmp_path, dataset=dataclasses.replace(stand_in, class_names=tuple("abcdef")))
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         train(spec, tmp_path / "file", epochs=1, dataset=stand_in)
 
 

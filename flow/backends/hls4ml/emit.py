@@ -141,7 +141,7 @@ REWRITES = frozenset(
 
 What the other passes rewrite is not in a layer list of ours (constants, transposes, quantizers, proxies, softmax), is
 asked for (padding, clones, pointwise convolutions), or is refused before (a final reshape): each was read, and
-`tests/backends/test_passes.py` lists them.
+`tests/backends/test_generator_passes.py` lists them.
 """
 
 
