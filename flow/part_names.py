@@ -21,7 +21,7 @@ class Naming:
     Attributes:
         family: as in `flow.parts`.
         device: pattern of devices.
-        pieces: (name, pattern, example); the last one may be empty.
+        pieces: (name, pattern, example); one without an example may be missing.
     """
 
     family: str
@@ -31,7 +31,8 @@ class Naming:
 
 _PACKAGE = "-[a-z]{4}[0-9]{3,4}"
 _TEMPERATURE = ("temperature grade", "-[ceimq]", "-e")
-_ENGINEERING = "(-es[0-9])?"
+_END = ("end", "(-es[0-9])?", "")
+_ULTRASCALE = (("speed grade", "-[123][a-z]{0,3}", "-2"), _TEMPERATURE, _END)
 NAMINGS = (
     Naming(
         "7-series",
@@ -39,28 +40,17 @@ NAMINGS = (
         (
             ("package", "i?[a-z]{3,4}[0-9]{3,4}", "clg400"),
             ("speed grade", "-[123][lgh]?[ceiqm]?", "-1"),
-            ("end", "", ""),
         ),
     ),
     Naming(
         "UltraScale",
         "x[cq](ku|vu)[0-9]{3}",
-        (
-            ("package", _PACKAGE, "-ffva1156"),
-            ("speed grade", "-[123][a-z]{0,3}", "-2"),
-            _TEMPERATURE,
-            ("end", _ENGINEERING, ""),
-        ),
+        (("package", _PACKAGE, "-ffva1156"), *_ULTRASCALE),
     ),
     Naming(
         "UltraScale+",
         "x[acq]((ku|vu|au|su)[0-9]{1,3}p|zu[0-9]{1,2}[a-z]{2,3}|k[0-9]{2}|ux?[0-9]{2,3}[a-z]?)",
-        (
-            ("package", _PACKAGE, "-ffvb676"),
-            ("speed grade", "-[123][a-z]{0,3}", "-2"),
-            _TEMPERATURE,
-            ("end", _ENGINEERING, ""),
-        ),
+        (("package", _PACKAGE, "-ffvb676"), *_ULTRASCALE),
     ),
     Naming(
         "Versal",
@@ -69,22 +59,19 @@ NAMINGS = (
             ("package", _PACKAGE, "-vsva2197"),
             ("speed grade", "-[123][a-z]{2,4}", "-2MP"),
             _TEMPERATURE,
-            ("end", f"(-[slh])?{_ENGINEERING}", ""),
+            ("static power grade", "(-[slh])?", ""),
+            _END,
         ),
     ),
 )
 """AMD's, as `get_parts` of Vivado lists them: 7 series in one word and a grade, the others in words with dashes."""
-UPPER = ("speed grade",)
-INTEL = re.compile(
-    "(Arria10|ArriaV|ArriaVGZ|Cyclone10GX|CycloneV|MAX10|Stratix10|StratixV|Agilex[357]?)"
-    "|(10[ACM]|1S|5[ACS]|A[35]|AG)[A-Z0-9]{6,}",
-    re.IGNORECASE,
-)
-"""Families of Quartus and oneAPI, or an ordering code of one."""
+UPPER = ("speed grade", "static power grade")
 INTEL_FAMILIES = (
     *("Arria10", "ArriaV", "ArriaVGZ", "Cyclone10GX", "CycloneV", "MAX10", "Stratix10", "StratixV"),
     *("Agilex", "Agilex3", "Agilex5", "Agilex7"),
 )
+INTEL = re.compile(f"{'|'.join(INTEL_FAMILIES)}|(10[ACM]|1S|5[ACS]|A[35]|AG)[A-Z0-9]{{6,}}", re.IGNORECASE)
+"""Families of Quartus and oneAPI, or an ordering code of one."""
 MICROCHIP = re.compile("MPF(050|100|200|300|500)(T|TS|TL|TLS)?", re.IGNORECASE)
 """Devices of PolarFire."""
 
@@ -106,10 +93,7 @@ def parsed(text: str) -> tuple[Naming | None, str, str]:
             canonical += piece[0].upper() if name in UPPER else piece[0]
             place = piece.end()
         rest = text[place:]
-        static = (
-            re.sub("-[slh](?=$|-es)", lambda power: power[0].upper(), canonical) if naming.family == "Versal" else ""
-        )
-        return naming, static or canonical, f"has {shown(rest)} behind its last grade" if rest else ""
+        return naming, canonical, f"has {shown(rest)} behind its last grade" if rest else ""
     return None, text, "is none of AMD's"
 
 
@@ -125,6 +109,17 @@ def canonical(text: str) -> str:
         return spelled
     named = {family.lower(): family for family in INTEL_FAMILIES}
     return named.get(text.strip().lower(), text.strip())
+
+
+def is_same_part(one: str, other: str) -> bool:
+    """Say whether two names are of one part: Vivado's reports leave out `xc` and dashes, and some the end of a name.
+
+    Example:
+        >>> is_same_part("7z020clg400-1", "XC7Z020CLG400-1"), is_same_part("7z020clg400-1", "xc7z020clg400-2")
+        (True, False)
+    """
+    first, second = (name.lower().removeprefix("xc").replace("-", "") for name in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 def check_intel(text: str) -> None:

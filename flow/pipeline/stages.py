@@ -18,7 +18,7 @@ import numpy as np
 from flow.backends.base import find_backend
 from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, tools
 from flow.commands import commands
-from flow.data.inputs import PortInputs, no_inputs, to_port
+from flow.data.inputs import no_inputs, to_port
 from flow.errors import EmitError, InputError, SpecError, ToolFailedError, ToolMissingError
 from flow.findings import ERROR, refuse
 from flow.ir.fixed import Codes
@@ -153,14 +153,6 @@ def emit_project(run: RunDirectory, site: Site) -> Project:
     write(project, site.project)
     run.describe({"project": project.digests()})
     return project
-
-
-# -- inputs
-
-
-def make_inputs(run: RunDirectory, lowered: IntGraph, port: PortInputs, options: BuildOptions) -> Inputs:
-    """Write the inputs of a run, with adversarial ones, and return them."""
-    return store_inputs(run, lowered, port, options.adversarial)
 
 
 # -- levels, checks and their comparison
@@ -340,7 +332,14 @@ BUILT = (
         run=lambda made, lowered: no_inputs(lowered) if made.samples is None else to_port(made.samples, lowered),
     ),
     Stage(makes="inputs_key", run=lambda lowered, port, options: inputs_digest(lowered, port, options.adversarial)),
-    Stage(makes="inputs", run=make_inputs, name="inputs", key="inputs_key", files=(INPUTS,), load=stored_inputs),
+    Stage(
+        makes="inputs",
+        run=lambda run, lowered, port, options: store_inputs(run, lowered, port, options.adversarial),
+        name="inputs",
+        key="inputs_key",
+        files=(INPUTS,),
+        load=stored_inputs,
+    ),
     Stage(makes="all_inputs", run=lambda: True),
     Stage(makes="reference", run=lambda site, codes: open_level(site, REFERENCE)(codes), name="reference"),
     Stage(makes="simulation", run=run_simulation),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.data.inputs import PortInputs
+from flow.part_names import is_same_part
 from flow.project import Change
 from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
 
@@ -47,7 +48,7 @@ class Report:
         A note says which are of another part than the run.
         """
         part = self.document["project"]["part"]
-        others = (each for each in more if each.part and not _is_same_part(each.part, part))
+        others = (each for each in more if each.part and not is_same_part(each.part, part))
         notes = (f"{each.source} ({each.tool}) is of part {each.part}, the run of {part}" for each in others)
         return self._with("resources", more).with_notes(*notes)
 
@@ -77,12 +78,6 @@ class Report:
             raise ValueError(f"{run_dir}/report.json is not of schema {SCHEMA}")
         project = {**document["project"], "path": str(run_dir / "project")}
         return cls({**document, "run_dir": str(run_dir), "project": project})  # wherever the directory lies by now
-
-
-def _is_same_part(one: str, other: str) -> bool:
-    """Say whether two names are of one part: Vivado leaves out dashes, and some reports the end of a name."""
-    first, second = (name.replace("-", "").lower() for name in (one, other))
-    return first.startswith(second) or second.startswith(first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

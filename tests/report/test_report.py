@@ -273,7 +273,13 @@ def test_one_source_of_resources_stands_once(report: Report) -> None:
 @needs_compiler
 @pytest.mark.parametrize(
     ("part", "is_other"),
-    [("xczu7ev-ffvc1156-2-e", True), ("xcvu13pflga2577-2", False), ("XCVU13P-FLGA2577-2-E", False), (None, False)],
+    [
+        ("xczu7ev-ffvc1156-2-e", True),
+        ("xcvu13pflga2577-2", False),
+        ("XCVU13P-FLGA2577-2-E", False),
+        ("vu13p-flga2577-2-e", False),
+        (None, False),
+    ],
 )
 def test_resources_of_another_part_are_told(report: Report, part: str | None, is_other: bool) -> None:
     csynth = ResourceReport(source="csynth", tool="Vitis HLS", part=part, total=Resources(name="digits_mlp", lut=9))
