@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from flow.errors import EmitError, UnsupportedError
 from flow.ir import reference
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, to_values
 from flow.ir.graph import OPS, Conv, Input, IntGraph, MatMul, from_json, to_json
-from flow.ir.names import identifier
+from flow.ir.names import CPP, KEYWORDS, VHDL, identifier
 from flow.ir.passes import lower
 from flow.project import Project
 from flow.target import IO_TYPES, STRATEGIES, Target
@@ -253,3 +254,34 @@ def test_convolutions_of_one_pixel_are_pointwise_calls() -> None:
     lowered = graph("conv_pointwise")
     assert isinstance(first(lowered), Conv)
     assert "nnet::pointwise_conv_2d_cl<" in emit(lowered, Target()).text(f"firmware/{lowered.name}.cpp")
+
+
+def words(text: str) -> set[str]:
+    """Return the names of C++ text: not its comments, its directives, or members of the vendor's types."""
+    text = re.sub(r"//.*|^ *#(?!pragma).*|^ *#pragma HLS \w+( variable=)?", "", text, flags=re.M)
+    return set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", text))
+
+
+@pytest.mark.parametrize("header", emit_module.HEADERS, ids=lambda path: path.name)
+def test_our_names_are_no_keywords(header: Path) -> None:
+    """Vendors' tools make names of Verilog and VHDL of the arguments, variables and tables of C++."""
+    assert not {word for word in words(header.read_text()) if word.lower() in KEYWORDS - CPP}
+
+
+@pytest.mark.parametrize("io_type", IO_TYPES)
+def test_names_of_configurations_and_ports_are_no_keywords(io_type: str) -> None:
+    project = emit(branches(), Target(io_type=io_type))
+    configured = re.findall(r"^struct config\d+ \{.*?^\};", project.text("firmware/parameters.h"), re.M | re.S)
+    assert len(configured) >= 7 and not words("".join(configured)) & (KEYWORDS - CPP)
+    header = project.text("firmware/branches.h")
+    assert "port_in" in header and not words(header) & (KEYWORDS - CPP)
+
+
+@pytest.mark.parametrize("backend", DIALECTS)
+def test_an_input_called_like_a_keyword_of_vhdl_is_a_port_of_another_name(backend: str) -> None:
+    net = Net((3,), s(4), "process")
+    assert net.here in VHDL
+    project = emit(lower(net.dense(zoo.po2(3, 2)).requantize(s(4)).graph()), Target(backend=backend))
+    sources = DIALECTS[backend].sources
+    assert re.search(r"\bport_in(_fifo)?\b|\bPortInPipe\b", project.text(f"{sources}/process.h"))
+    assert not re.search(r"\bport\b(?!=)", project.text(f"{sources}/process.cpp"))

@@ -153,7 +153,7 @@ def test_a_stream_read_twice_is_found() -> None:
     graph = branches()
     project = emit(graph, STREAM)
     text = project.text("firmware/branches.cpp")
-    clones = re.search(r"clone_stream<[^>]*>\(port, (\w+), (\w+)\)", text).groups()  # type: ignore[union-attr]
+    clones = re.search(r"clone_stream<[^>]*>\(port_in, (\w+), (\w+)\)", text).groups()  # type: ignore[union-attr]
     lines = [line for line in text.splitlines() if f"{clones[1]}, " in line or f", {clones[1]})" in line]
     assert len(lines) == 2  # the clone writes it, a merge reads it
     crossed = edit(project, "firmware/branches.cpp", re.escape(lines[1]), lines[1].replace(clones[1], clones[0]))
@@ -192,12 +192,12 @@ def test_a_stream_of_many_readers(simulate: Simulate) -> None:
 
 def test_a_step_function_is_a_table_or_comparisons() -> None:
     for starts, function in (
-        ([0, 5], "table"),
-        ([0, 1, TABLE_ENTRIES - 1], "table"),
+        ([0, 5], "clamped_table"),
+        ([0, 1, TABLE_ENTRIES - 1], "clamped_table"),
         ([0, 1, 1 + TABLE_ENTRIES], "runs"),
     ):
         graph = lower(Net((2,), u(12)).lookup(starts, range(len(starts)), u(2)).graph())
-        assert f"nnet::flow::{function}<config2> function" in emit(graph, Target()).text("firmware/parameters.h")
+        assert f"nnet::flow::{function}<config2> operation" in emit(graph, Target()).text("firmware/parameters.h")
 
 
 def test_refusals() -> None:

@@ -224,18 +224,18 @@ def _with_weights(project: Project, text: str) -> str:
 # -- the program around a project
 
 
-def csim_main(graph: IntGraph, target: Target, kinds: Sequence[str], source: str) -> str:
+def csim_main(graph: IntGraph, target: Target, ports: Sequence[tuple[str, str]], source: str) -> str:
     """Return the program.
 
     Args:
         graph: what the project computes.
         target: what the project is for.
-        kinds: C++ types of the top function's ports, inputs first.
+        ports: C++ types and names of the top function's ports, inputs first.
         source: text of the top function.
     """
     outputs = [graph[name] for name in graph.outputs]
     extended = DIALECTS[target.backend].extended
-    calls = _ports(graph, outputs, kinds, target) if extended else _sample(graph, target)
+    calls = _ports(graph, outputs, ports, target) if extended else _sample(graph, ports[0][1], target)
     text = Template(PROGRAM.read_text()).substitute(
         top=graph.name,
         taps=", ".join(f'{{"{op.name}", {math.prod(op.shape)}, {op.format.frac_bits}}}' for op in traced(graph)),
@@ -248,12 +248,12 @@ def csim_main(graph: IntGraph, target: Target, kinds: Sequence[str], source: str
     return text + "".join(f"{kind} {variable}[{size}];\n" for kind, size, variable in loaded)
 
 
-def _ports(graph: IntGraph, outputs: Sequence[Op], kinds: Sequence[str], target: Target) -> list[str]:
+def _ports(graph: IntGraph, outputs: Sequence[Op], types: Sequence[tuple[str, str]], target: Target) -> list[str]:
     """Return how a sample runs through any number of ports, arrays or streams, which go through `real`."""
     stream = target.io_type == "io_stream"
     before, after, names, start = [], [], [], 0
     ports = [*((f"x{i}", op) for i, op in enumerate(graph.inputs)), *((f"y{i}", op) for i, op in enumerate(outputs))]
-    for (name, op), kind in zip(ports, kinds, strict=True):
+    for (name, op), (kind, _) in zip(ports, types, strict=True):
         size = math.prod(op.shape)
         names.append(name)
         before.append(f"hls::stream<{kind}> {name};" if stream else f"{kind} {name}[{size}];")
@@ -272,10 +272,10 @@ def _ports(graph: IntGraph, outputs: Sequence[Op], kinds: Sequence[str], target:
     return [*before, f"{graph.name}({', '.join(names)});", *after]
 
 
-def _sample(graph: IntGraph, target: Target) -> list[str]:
+def _sample(graph: IntGraph, name: str, target: Target) -> list[str]:
     """Return how a sample runs through a project with one input and one output."""
     port, n_in = graph.inputs[0], math.prod(graph.port_shape)
-    values = {"n_in": n_in, "n_out": math.prod(graph.output.shape), "port": port.name, "top": graph.name}
+    values = {"n_in": n_in, "n_out": math.prod(graph.output.shape), "port": name, "top": graph.name}
     return [
         f"to_values(sample.data(), {n_in}, {port.format.frac_bits}, real.data());",
         *(Template(line).substitute(values) for line in SAMPLE[target.backend, target.io_type]),
@@ -284,9 +284,9 @@ def _sample(graph: IntGraph, target: Target) -> list[str]:
 
 SAMPLE: Mapping[tuple[str, str], Sequence[str]] = {
     ("Quartus", "io_parallel"): (
-        "input_data x;",
-        "nnet::convert_data<double, input_t, $n_in>(real.data(), x.$port);",
-        "$top(x);",
+        "input_data inputs;",
+        "nnet::convert_data<double, input_t, $n_in>(real.data(), $port);",
+        "$top(inputs);",
     ),
     ("Quartus", "io_stream"): (
         "stream_in<input_t> x;",

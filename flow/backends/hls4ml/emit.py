@@ -36,12 +36,14 @@ from flow.backends.hls4ml.readback import check_project
 from flow.backends.hls4ml.refusals import check
 from flow.backends.hls4ml.wiring import wire
 from flow.cost.fifos import fifos
+from flow.cost.streams import unused
 from flow.data.adversarial import corner_inputs
 from flow.errors import EmitError
 from flow.files import temporary
 from flow.ir import reference
 from flow.ir.fixed import Values, to_values
 from flow.ir.graph import IntGraph
+from flow.ir.names import VHDL
 from flow.project import Project, read
 from flow.target import Target
 
@@ -80,7 +82,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
     """
     check(graph, target)
     dialect = DIALECTS[target.backend]
-    generated, kinds = _generated(graph, target)
+    generated, ports = _generated(graph, target)
     files = {path: text for path, text in generated.files.items() if not re.search(dialect.left_out, path)}
     top = f"{dialect.sources}/{graph.name}.cpp"
     source = _mended(files[top].decode(), graph, target)
@@ -91,14 +93,14 @@ def emit(graph: IntGraph, target: Target) -> Project:
     if not any(path.startswith(f"{weights}/") for path in files):
         files[f"{weights}/none.txt"] = b"This network has no weights; scripts name their directory.\n"
     if not dialect.needs:
-        files["csim/main.cpp"] = csim_main(graph, target, kinds, source).encode()
+        files["csim/main.cpp"] = csim_main(graph, target, ports, source).encode()
     project = Project(graph.name, {**files, **test_bench_data(graph)})
     check_project(project, graph, target)
     return project
 
 
-def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
-    """Return what hls4ml writes, and the types of the top function's ports.
+def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[tuple[str, str]]]:
+    """Return what hls4ml writes, and the types and names of the top function's ports.
 
     `ModelGraph.from_layer_list` would take a layer with several outputs as that many ports.
     """
@@ -110,6 +112,7 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
         with quiet() as said:
             model = ModelGraph(config, [op.name for op in graph.inputs], list(wiring.ports))
             model._make_graph([dict(layer) for layer in wiring.layers])
+            _name_ports(model, graph)
             for flow in model.config.flows:
                 _apply(model, flow, set())
             if extended and target.strategy == "Resource":
@@ -125,7 +128,15 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[str]]:
     if complaints:
         raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
     ports = (*model.get_input_variables(), *model.get_output_variables())
-    return generated, [variable.type.name for variable in ports]
+    return generated, [(variable.type.name, variable.name) for variable in ports]
+
+
+def _name_ports(model: Any, graph: IntGraph) -> None:
+    """Rename the variables of inputs that are called like keywords of VHDL: vendors' tools make ports of them."""
+    taken = {op.name for op in graph.ops}
+    for variable in model.get_input_variables():
+        if variable.name in VHDL:
+            variable.name = unused(f"{variable.name}_in", taken)
 
 
 REWRITES = frozenset(

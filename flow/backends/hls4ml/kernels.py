@@ -153,7 +153,7 @@ def divide(low: int, high: int, denominator: int) -> Division:
 
 def _map(config: _Config, op: Op, function: str) -> None:
     config.size(n_elem=math.prod(op.shape))
-    config.alias("function", f"{function}<{CONFIG}>")
+    config.alias("operation", f"{function}<{CONFIG}>")
 
 
 def _requantize(config: _Config, op: Op, graph: IntGraph, stream: bool) -> None:
@@ -206,7 +206,7 @@ def _lookup(config: _Config, op: ops.Lookup, graph: IntGraph, stream: bool) -> N
     x = graph.sources(op)[0].format
     table = cheapest_table(op, x.width)
     if table is not None:
-        _map(config, op, "table")
+        _map(config, op, "clamped_table")
         config.constant(first=table.first, last=table.first + len(table.values) - 1)
         config.size(shift=table.shift)
         config.table(values=table.values)
@@ -226,7 +226,7 @@ def _lookup(config: _Config, op: ops.Lookup, graph: IntGraph, stream: bool) -> N
 def _merge(config: _Config, op: ops.Merge, graph: IntGraph, stream: bool) -> None:
     formats = [source.format for source in graph.sources(op)]
     config.size(n_elem=math.prod(op.shape))
-    config.alias("function", op.function)
+    config.alias("operation", op.function)
     config.table(raise_=exact_result(op, *formats).shifts)
     # products are exact on the sum of the grids, without a shift
     held = [(x.min_code, x.max_code) for x in formats]
@@ -270,14 +270,14 @@ def _pool(config: _Config, op: ops.Pool, graph: IntGraph, stream: bool) -> None:
 
 def _max_pool(config: _Config, op: ops.MaxPool, graph: IntGraph, stream: bool) -> None:
     _pool(config, op, graph, stream)
-    config.alias("function", f"largest<{CONFIG}>")
+    config.alias("operation", f"largest<{CONFIG}>")
     _cast(config, op, graph)
 
 
 def _sum_pool(config: _Config, op: ops.SumPool, graph: IntGraph, stream: bool) -> None:
     x = graph.sources(op)[0].format
     _pool(config, op, graph, stream)
-    config.alias("function", f"weighted_sum<{CONFIG}>")
+    config.alias("operation", f"weighted_sum<{CONFIG}>")
     config.width(factor_bits=bits_of(*op.weight.codes.reshape(-1).tolist()))
     config.table(weight=op.weight.codes.reshape(-1))
     _cast(config, op, graph, x.min_code, x.max_code)

@@ -124,7 +124,7 @@ template <class CONFIG_T> struct scale_and_offset {
 };
 
 // A step function as a table from its first to its last step; codes beyond share the outermost entries.
-template <class CONFIG_T> struct table {
+template <class CONFIG_T> struct clamped_table {
     template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
         #pragma HLS INLINE
         const ap_int<x_T::width + 1> first = CONFIG_T::first, last = CONFIG_T::last;
@@ -202,7 +202,7 @@ template <class CONFIG_T, unsigned P, class x_T, class exact_T> void merge_one(c
     #pragma HLS INLINE
     exact_T code = code_of(x);
     code <<= CONFIG_T::raise[P];
-    exact = P == 0 ? code : CONFIG_T::function::apply(exact, code);
+    exact = P == 0 ? code : CONFIG_T::operation::apply(exact, code);
 }
 
 template <class CONFIG_T, unsigned P, class exact_T> void merge_arrays(exact_T *exact) {}
@@ -244,21 +244,21 @@ void gather_arrays(res_T *res, data_T *data, rest_T *...rest) {
 }
 
 template <class CONFIG_T, unsigned P, class code_T>
-void gather_words(unsigned long long step, unsigned *turn, code_T buffer[][CONFIG_T::n_column]) {}
+void gather_words(unsigned long long step, unsigned *turn, code_T store[][CONFIG_T::n_column]) {}
 
 template <class CONFIG_T, unsigned P, class code_T, class data_T, class... rest_T>
-void gather_words(unsigned long long step, unsigned *turn, code_T buffer[][CONFIG_T::n_column], hls::stream<data_T> &data,
+void gather_words(unsigned long long step, unsigned *turn, code_T store[][CONFIG_T::n_column], hls::stream<data_T> &data,
                   hls::stream<rest_T> &...rest) {
     #pragma HLS INLINE
     if (step >> P & 1) {
         const data_T word = data.read();
         for (unsigned i = 0; i < data_T::size; i++) {
             #pragma HLS UNROLL
-            buffer[CONFIG_T::first_row[P] + turn[P]][i] = word[i];
+            store[CONFIG_T::first_row[P] + turn[P]][i] = word[i];
         }
         turn[P] = turn[P] + 1 == unsigned(CONFIG_T::n_row[P]) ? 0 : turn[P] + 1;
     }
-    gather_words<CONFIG_T, P + 1>(step, turn, buffer, rest...);
+    gather_words<CONFIG_T, P + 1>(step, turn, store, rest...);
 }
 
 // What a pooling does with the pixels of a window, and with the result of window `k`.
@@ -311,7 +311,7 @@ void map_codes(data_T data[CONFIG_T::n_elem], res_T res[CONFIG_T::n_elem]) {
     #pragma HLS PIPELINE
     for (unsigned i = 0; i < CONFIG_T::n_elem; i++) {
         #pragma HLS UNROLL
-        res[i] = CONFIG_T::function::template apply<data_T, res_T>(data[i], i);
+        res[i] = CONFIG_T::operation::template apply<data_T, res_T>(data[i], i);
     }
 }
 
@@ -319,13 +319,13 @@ template <class data_T, class res_T, typename CONFIG_T> void map_codes(hls::stre
     for (unsigned k = 0; k < CONFIG_T::n_elem / data_T::size; k++) {
         #pragma HLS PIPELINE
         const data_T word = data.read();
-        res_T out;
+        res_T result;
         for (unsigned i = 0; i < data_T::size; i++) {
             #pragma HLS UNROLL
-            out[i] = CONFIG_T::function::template apply<typename data_T::value_type, typename res_T::value_type>(
+            result[i] = CONFIG_T::operation::template apply<typename data_T::value_type, typename res_T::value_type>(
                 word[i], k * data_T::size + i);
         }
-        res.write(out);
+        res.write(result);
     }
 }
 
@@ -349,12 +349,12 @@ void merge_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
         typename CONFIG_T::cast::exact_t exact[res_T::size];
         #pragma HLS ARRAY_PARTITION variable=exact complete
         flow::merge_words<CONFIG_T, 0>(exact, data...);
-        res_T out;
+        res_T result;
         for (unsigned i = 0; i < res_T::size; i++) {
             #pragma HLS UNROLL
-            out[i] = CONFIG_T::cast::template apply<typename res_T::value_type>(exact[i]);
+            result[i] = CONFIG_T::cast::template apply<typename res_T::value_type>(exact[i]);
         }
-        res.write(out);
+        res.write(result);
     }
 }
 
@@ -374,8 +374,8 @@ template <class res_T, typename CONFIG_T, class... data_T> void gather_codes(res
 // wait in rows of a buffer, circular for each input and as long as the longest wait; `row` is -1 for a zero.
 template <class res_T, typename CONFIG_T, class... data_T>
 void gather_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
-    typename res_T::value_type buffer[CONFIG_T::n_rows][CONFIG_T::n_column];
-    #pragma HLS ARRAY_PARTITION variable=buffer complete dim=2
+    typename res_T::value_type store[CONFIG_T::n_rows][CONFIG_T::n_column];
+    #pragma HLS ARRAY_PARTITION variable=store complete dim=2
     unsigned turn[CONFIG_T::n_input];
     #pragma HLS ARRAY_PARTITION variable=turn complete
     for (unsigned p = 0; p < CONFIG_T::n_input; p++) {
@@ -386,18 +386,18 @@ void gather_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
     for (unsigned t = 0; t < CONFIG_T::n_step; t++) {
         #pragma HLS PIPELINE
         const unsigned long long step = CONFIG_T::step[t];
-        flow::gather_words<CONFIG_T, 0>(step, turn, buffer, data...);
+        flow::gather_words<CONFIG_T, 0>(step, turn, store, data...);
         if (step >> CONFIG_T::n_input & 1) {
-            res_T out;
+            res_T result;
             for (unsigned i = 0; i < res_T::size; i++) {
                 #pragma HLS UNROLL
                 const int row = CONFIG_T::row[k * res_T::size + i];
                 if (row < 0)
-                    out[i] = 0;
+                    result[i] = 0;
                 else
-                    out[i] = buffer[row][CONFIG_T::column[k * res_T::size + i]];
+                    result[i] = store[row][CONFIG_T::column[k * res_T::size + i]];
             }
-            res.write(out);
+            res.write(result);
             k++;
         }
     }
@@ -419,11 +419,11 @@ void pool_codes(data_T data[CONFIG_T::n_in * CONFIG_T::n_chan], res_T res[CONFIG
                 const int pixel = CONFIG_T::pixel[k * CONFIG_T::n_window + p];
                 if (pixel >= 0) {
                     const typename CONFIG_T::cast::exact_t code = flow::code_of(data[pixel * CONFIG_T::n_chan + c]);
-                    exact = first ? code : CONFIG_T::function::apply(exact, code);
+                    exact = first ? code : CONFIG_T::operation::apply(exact, code);
                     first = false;
                 }
             }
-            res[k * CONFIG_T::n_chan + c] = CONFIG_T::cast::template apply<res_T>(CONFIG_T::function::finish(exact, k));
+            res[k * CONFIG_T::n_chan + c] = CONFIG_T::cast::template apply<res_T>(CONFIG_T::operation::finish(exact, k));
         }
     }
 }
@@ -432,8 +432,8 @@ void pool_codes(data_T data[CONFIG_T::n_in * CONFIG_T::n_chan], res_T res[CONFIG
 // the window's first pixel, 2 * row if not, -1 for none. Windows wait in rows of a circular buffer until they are
 // written; in each step a word is read (bit 0), or written (bit 1), or both.
 template <class data_T, class res_T, typename CONFIG_T> void pool_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
-    typename CONFIG_T::cast::exact_t buffer[CONFIG_T::n_row][CONFIG_T::n_chan];
-    #pragma HLS ARRAY_PARTITION variable=buffer complete dim=2
+    typename CONFIG_T::cast::exact_t store[CONFIG_T::n_row][CONFIG_T::n_chan];
+    #pragma HLS ARRAY_PARTITION variable=store complete dim=2
     unsigned pixel = 0;
     unsigned k = 0;
     unsigned turn = 0;
@@ -449,21 +449,21 @@ template <class data_T, class res_T, typename CONFIG_T> void pool_codes(hls::str
                     for (unsigned c = 0; c < CONFIG_T::n_chan; c++) {
                         #pragma HLS UNROLL
                         const typename CONFIG_T::cast::exact_t code = flow::code_of(word[c]);
-                        const typename CONFIG_T::cast::exact_t before = buffer[target >> 1][c];
-                        buffer[target >> 1][c] = target & 1 ? code : CONFIG_T::function::apply(before, code);
+                        const typename CONFIG_T::cast::exact_t earlier = store[target >> 1][c];
+                        store[target >> 1][c] = target & 1 ? code : CONFIG_T::operation::apply(earlier, code);
                     }
                 }
             }
             pixel++;
         }
         if (step & 2) {
-            res_T out;
+            res_T result;
             for (unsigned c = 0; c < CONFIG_T::n_chan; c++) {
                 #pragma HLS UNROLL
-                out[c] = CONFIG_T::cast::template apply<typename res_T::value_type>(
-                    CONFIG_T::function::finish(buffer[turn][c], k));
+                result[c] = CONFIG_T::cast::template apply<typename res_T::value_type>(
+                    CONFIG_T::operation::finish(store[turn][c], k));
             }
-            res.write(out);
+            res.write(result);
             turn = turn + 1 == CONFIG_T::n_row ? 0 : turn + 1;
             k++;
         }
@@ -486,9 +486,9 @@ void softmax_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
     for (unsigned k = 0; k < CONFIG_T::n_elem / CONFIG_T::n_chan; k++) {
         #pragma HLS PIPELINE
         const data_T word = data.read();
-        res_T out;
-        flow::softmax_one<CONFIG_T>(word.data, out.data);
-        res.write(out);
+        res_T result;
+        flow::softmax_one<CONFIG_T>(word.data, result.data);
+        res.write(result);
     }
 }
 
@@ -505,21 +505,21 @@ template <class data_T, class res_T, unsigned N, unsigned COMMON> void copy_code
 template <class data_T, class res_T, unsigned N, unsigned COMMON>
 void copy_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
     data_T word;
-    res_T out;
-    unsigned from = 0;
-    unsigned to = 0;
+    res_T result;
+    unsigned read_place = 0;
+    unsigned write_place = 0;
     for (unsigned k = 0; k < N / COMMON; k++) {
         #pragma HLS PIPELINE
-        if (from == 0)
+        if (read_place == 0)
             word = data.read();
         for (unsigned i = 0; i < COMMON; i++) {
             #pragma HLS UNROLL
-            out[to + i] = word[from + i];
+            result[write_place + i] = word[read_place + i];
         }
-        from = from + COMMON == data_T::size ? 0 : from + COMMON;
-        to = to + COMMON == res_T::size ? 0 : to + COMMON;
-        if (to == 0)
-            res.write(out);
+        read_place = read_place + COMMON == data_T::size ? 0 : read_place + COMMON;
+        write_place = write_place + COMMON == res_T::size ? 0 : write_place + COMMON;
+        if (write_place == 0)
+            res.write(result);
     }
 }
 

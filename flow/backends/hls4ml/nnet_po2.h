@@ -24,22 +24,22 @@ template <int EXP_BITS, int MIN_EXP> struct po2_weight {
 };
 
 #ifndef __SYNTHESIS__
-template <int EXP_BITS, int MIN_EXP> std::istream &operator>>(std::istream &in, po2_weight<EXP_BITS, MIN_EXP> &weight) {
+template <int EXP_BITS, int MIN_EXP> std::istream &operator>>(std::istream &text, po2_weight<EXP_BITS, MIN_EXP> &weight) {
     unsigned stored;
-    in >> stored;
+    text >> stored;
     weight = po2_weight<EXP_BITS, MIN_EXP>(stored);
-    return in;
+    return text;
 }
 #endif
 
 template <class x_T, int EXP_BITS, int MIN_EXP> struct po2_product {
     static const int span = (1 << EXP_BITS) - 1; // largest stored exponent
     static const int width = x_T::width + 2 + span;
-    typedef ap_fixed<width, x_T::iwidth + 2 + span + MIN_EXP> type;
+    typedef ap_fixed<width, x_T::iwidth + 2 + span + MIN_EXP> exact_t;
 };
 
 template <class x_T, int EXP_BITS, int MIN_EXP>
-typename po2_product<x_T, EXP_BITS, MIN_EXP>::type operator*(const x_T &x, const po2_weight<EXP_BITS, MIN_EXP> &weight) {
+typename po2_product<x_T, EXP_BITS, MIN_EXP>::exact_t operator*(const x_T &x, const po2_weight<EXP_BITS, MIN_EXP> &weight) {
     #pragma HLS INLINE
     typedef po2_product<x_T, EXP_BITS, MIN_EXP> product;
     const ap_fixed<x_T::width + 1, x_T::iwidth + 1> widened = x; // one bit more, so that unsigned inputs keep their value
@@ -51,7 +51,7 @@ typename po2_product<x_T, EXP_BITS, MIN_EXP>::type operator*(const x_T &x, const
         shifted = -shifted;
     if (weight.code[EXP_BITS + 1] == 0)
         shifted = 0;
-    typename product::type result;
+    typename product::exact_t result;
     result.range() = shifted;
     return result;
 }

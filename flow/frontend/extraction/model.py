@@ -24,7 +24,7 @@ from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import Input, IntGraph
-from flow.ir.names import identifier
+from flow.ir.names import VHDL, identifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,7 +126,7 @@ def _graph(builder: Builder) -> IntGraph:
     if all(isinstance(op, Input) for op in ops):
         raise UnsupportedError("the model computes nothing after its input")
     return builder.graph_type(
-        name=identifier(network.name, ()),
+        name=identifier(network.name, VHDL),  # the top of a project
         ops=ops,
         outputs=tuple(outputs),
         warnings=(*network.warnings, *builder.warnings),

@@ -5,18 +5,18 @@
 
 
 void branches(
-    input_t port[4*4*2], input2_t other[2*2*2],
+    input_t port_in[4*4*2], input2_t other[2*2*2],
     layer12_t layer12_out[4*4*2], layer13_t layer13_out[2*2*4], layer14_t layer14_out[2*2*4], layer11_t layer11_out[2*8]
 ) {
 
     // hls-fpga-machine-learning insert IO
-    #pragma HLS ARRAY_RESHAPE variable=port complete dim=0
+    #pragma HLS ARRAY_RESHAPE variable=port_in complete dim=0
     #pragma HLS ARRAY_RESHAPE variable=other complete dim=0
     #pragma HLS ARRAY_PARTITION variable=layer12_out complete dim=0
     #pragma HLS ARRAY_PARTITION variable=layer13_out complete dim=0
     #pragma HLS ARRAY_PARTITION variable=layer14_out complete dim=0
     #pragma HLS ARRAY_PARTITION variable=layer11_out complete dim=0
-    #pragma HLS INTERFACE ap_vld port=port,other,layer12_out,layer13_out,layer14_out,layer11_out 
+    #pragma HLS INTERFACE ap_vld port=port_in,other,layer12_out,layer13_out,layer14_out,layer11_out 
     #pragma HLS PIPELINE
 
     // hls-fpga-machine-learning insert load weights
@@ -53,7 +53,7 @@ void branches(
     #pragma HLS ARRAY_PARTITION variable=layer9_out complete dim=0
 
     auto& layer10_out = layer9_out;
-    nnet::pool_codes<input_t, layer3_t, config3>(port, layer3_out); // sumpool_2
+    nnet::pool_codes<input_t, layer3_t, config3>(port_in, layer3_out); // sumpool_2
 #ifndef __SYNTHESIS__
     nnet::save_layer_output<layer3_t>(layer3_out, "sumpool_2", 2*2*2);
 #endif
@@ -68,7 +68,7 @@ void branches(
     nnet::save_layer_output<layer5_t>(layer5_out, "leaky_relu_5", 2*2*2);
 #endif
 
-    nnet::pooling2d_cl<input_t, layer6_t, config6>(port, layer6_out); // maxpool_6
+    nnet::pooling2d_cl<input_t, layer6_t, config6>(port_in, layer6_out); // maxpool_6
 #ifndef __SYNTHESIS__
     nnet::save_layer_output<layer6_t>(layer6_out, "maxpool_6", 2*2*2);
 #endif
@@ -93,7 +93,7 @@ void branches(
     nnet::save_layer_output<layer11_t>(layer11_out, "softmax_11", 2*8);
 #endif
 
-    nnet::copy_codes<input_t, layer12_t, 32, 2>(port, layer12_out); // port_port
+    nnet::copy_codes<input_t, layer12_t, 32, 2>(port_in, layer12_out); // port_port
 
     nnet::copy_codes<layer8_t, layer13_t, 16, 4>(layer8_out, layer13_out); // requantize_8_port
 

@@ -22,7 +22,7 @@ struct config3 {
     static const unsigned n_chan = 2;
     static const unsigned n_window = 9;
     static const int pixel[36];
-    typedef nnet::flow::weighted_sum<config3> function;
+    typedef nnet::flow::weighted_sum<config3> operation;
     static const unsigned factor_bits = 5;
     static const int weight[4];
     static const unsigned exact_bits = 10;
@@ -43,7 +43,7 @@ const int config3::weight[4] = {4, 6, 6, 9};
 // merge_4
 struct config4 {
     static const unsigned n_elem = 8;
-    typedef nnet::flow::subtract function;
+    typedef nnet::flow::subtract operation;
     static const int raise[2];
     static const unsigned exact_bits = 7;
     static const int exact_frac = 2;
@@ -54,7 +54,7 @@ const int config4::raise[2] = {0, 2};
 // leaky_relu_5
 struct config5 {
     static const unsigned n_elem = 8;
-    typedef nnet::flow::leaky_relu<config5> function;
+    typedef nnet::flow::leaky_relu<config5> operation;
     static const int raise = 3;
     static const unsigned n_slope = 1;
     static const unsigned factor_bits = 2;
@@ -104,7 +104,7 @@ const int config7::place[16] = {0, 1, 4, 5, 2, 3, 6, 7, 4, 5, 0, 1, 6, 7, 2, 3};
 // requantize_8
 struct config8 {
     static const unsigned n_elem = 16;
-    typedef nnet::flow::requantize<config8> function;
+    typedef nnet::flow::requantize<config8> operation;
     static const unsigned exact_bits = 10;
     static const int exact_frac = 5;
     typedef nnet::flow::shift_cast<config8> cast;
@@ -113,7 +113,7 @@ struct config8 {
 // lookup_9
 struct config9 {
     static const unsigned n_elem = 16;
-    typedef nnet::flow::table<config9> function;
+    typedef nnet::flow::clamped_table<config9> operation;
     static const int first = 2;
     static const int last = 9;
     static const unsigned shift = 0;

@@ -5,12 +5,12 @@
 
 
 void branches(
-    hls::stream<input_t> &port, hls::stream<input3_t> &other,
+    hls::stream<input_t> &port_in, hls::stream<input3_t> &other,
     hls::stream<layer14_t> &layer14_out, hls::stream<layer10_t> &layer10_cpy2, hls::stream<layer10_t> &layer10_cpy3, hls::stream<layer13_t> &layer13_out
 ) {
 
     // hls-fpga-machine-learning insert IO
-    #pragma HLS INTERFACE axis port=port,other,layer14_out,layer10_cpy2,layer10_cpy3,layer13_out 
+    #pragma HLS INTERFACE axis port=port_in,other,layer14_out,layer10_cpy2,layer10_cpy3,layer13_out 
     #pragma HLS DATAFLOW
 
     // hls-fpga-machine-learning insert load weights
@@ -61,7 +61,7 @@ void branches(
     hls::stream<layer12_t> layer12_out("layer12_out");
     #pragma HLS STREAM variable=layer12_out depth=2
 
-    nnet::clone_stream<input_t, layer2_t, 32>(port, layer2_cpy1, layer2_cpy2, layer2_cpy3); // clone_port
+    nnet::clone_stream<input_t, layer2_t, 32>(port_in, layer2_cpy1, layer2_cpy2, layer2_cpy3); // clone_port
 
     nnet::pool_codes<layer2_t, layer4_t, config4>(layer2_cpy1, layer4_out); // sumpool_2
 #ifndef __SYNTHESIS__

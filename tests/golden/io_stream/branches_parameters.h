@@ -26,7 +26,7 @@ struct config4 {
     static const unsigned n_target = 4;
     static const int step[16];
     static const int target[64];
-    typedef nnet::flow::weighted_sum<config4> function;
+    typedef nnet::flow::weighted_sum<config4> operation;
     static const unsigned factor_bits = 5;
     static const int weight[4];
     static const unsigned exact_bits = 10;
@@ -48,7 +48,7 @@ const int config4::weight[4] = {4, 6, 6, 9};
 // merge_4
 struct config5 {
     static const unsigned n_elem = 8;
-    typedef nnet::flow::subtract function;
+    typedef nnet::flow::subtract operation;
     static const int raise[2];
     static const unsigned exact_bits = 7;
     static const int exact_frac = 2;
@@ -59,7 +59,7 @@ const int config5::raise[2] = {0, 2};
 // leaky_relu_5
 struct config6 {
     static const unsigned n_elem = 8;
-    typedef nnet::flow::leaky_relu<config6> function;
+    typedef nnet::flow::leaky_relu<config6> operation;
     static const int raise = 3;
     static const unsigned n_slope = 1;
     static const unsigned factor_bits = 2;
@@ -119,7 +119,7 @@ const int config8::column[16] = {0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1}
 // requantize_8
 struct config9 {
     static const unsigned n_elem = 16;
-    typedef nnet::flow::requantize<config9> function;
+    typedef nnet::flow::requantize<config9> operation;
     static const unsigned exact_bits = 10;
     static const int exact_frac = 5;
     typedef nnet::flow::shift_cast<config9> cast;
@@ -128,7 +128,7 @@ struct config9 {
 // lookup_9
 struct config11 {
     static const unsigned n_elem = 16;
-    typedef nnet::flow::table<config11> function;
+    typedef nnet::flow::clamped_table<config11> operation;
     static const int first = 2;
     static const int last = 9;
     static const unsigned shift = 0;

@@ -5,12 +5,12 @@
 
 
 void tiny(
-    hls::stream<input_t> &port,
+    hls::stream<input_t> &port_in,
     hls::stream<result_t> &layer4_out
 ) {
 
     // hls-fpga-machine-learning insert IO
-    #pragma HLS INTERFACE axis port=port,layer4_out 
+    #pragma HLS INTERFACE axis port=port_in,layer4_out 
     #pragma HLS DATAFLOW
 
     // hls-fpga-machine-learning insert load weights
@@ -33,7 +33,7 @@ void tiny(
     #pragma HLS STREAM variable=layer2_out depth=9
 
     auto& layer3_out = layer2_out;
-    nnet::conv_2d_cl<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // conv_1
+    nnet::conv_2d_cl<input_t, layer2_t, config2>(port_in, layer2_out, w2, b2); // conv_1
 #ifndef __SYNTHESIS__
     nnet::save_layer_output<layer2_t>(layer2_out, "conv_1", 3*3*2);
 #endif

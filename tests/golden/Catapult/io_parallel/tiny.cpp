@@ -8,14 +8,14 @@
 #pragma hls_design top
 // hls-fpga-machine-learning insert IFSynPragmas
 void CCS_BLOCK(tiny)(
-    input_t port[4*4*1] /* reshape */,
+    input_t port_in[4*4*1] /* reshape */,
     result_t layer4_out[2] /* partition */
 ) {
 
     // hls-fpga-machine-learning insert IO
-    // #pragma HLS ARRAY_RESHAPE variable=port complete dim=0
+    // #pragma HLS ARRAY_RESHAPE variable=port_in complete dim=0
     // #pragma HLS ARRAY_PARTITION variable=layer4_out complete dim=0
-    // #pragma HLS INTERFACE ap_vld port=port,layer4_out 
+    // #pragma HLS INTERFACE ap_vld port=port_in,layer4_out 
     // #pragma HLS PIPELINE 
 
 #ifndef __SYNTHESIS__
@@ -39,7 +39,7 @@ void CCS_BLOCK(tiny)(
     
     layer2_t layer2_out[3*3*2] /* partition */; 
     // #pragma HLS ARRAY_PARTITION variable=layer2_out complete dim=0
-    nnet::conv_2d_cl<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // conv_1
+    nnet::conv_2d_cl<input_t, layer2_t, config2>(port_in, layer2_out, w2, b2); // conv_1
 #ifndef __SYNTHESIS__
     nnet::save_layer_output<layer2_t>(layer2_out, "conv_1", 3*3*2);
 #endif

@@ -9,7 +9,7 @@
 
 // Prototype of top level function for C-synthesis
 void tiny(
-    input_t port[4*4*1] /* reshape */,
+    input_t port_in[4*4*1] /* reshape */,
     result_t layer4_out[2] /* partition */
 );
 

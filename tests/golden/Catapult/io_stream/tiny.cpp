@@ -7,15 +7,15 @@
 
 #pragma hls_design top
 // hls-fpga-machine-learning insert IFSynPragmas
-#pragma hls_resource port:rsc variables="port" map_to_module="ccs_ioport.ccs_in_wait"
+#pragma hls_resource port_in:rsc variables="port_in" map_to_module="ccs_ioport.ccs_in_wait"
 #pragma hls_resource layer4_out:rsc variables="layer4_out" map_to_module="ccs_ioport.ccs_out_wait"
 void CCS_BLOCK(tiny)(
-    ac_channel<input_t> &port,
+    ac_channel<input_t> &port_in,
     ac_channel<result_t> &layer4_out
 ) {
 
     // hls-fpga-machine-learning insert IO
-    // #pragma HLS INTERFACE axis port=port,layer4_out 
+    // #pragma HLS INTERFACE axis port=port_in,layer4_out 
     // #pragma HLS DATAFLOW 
 
 #ifndef __SYNTHESIS__
@@ -39,7 +39,7 @@ void CCS_BLOCK(tiny)(
     
     static ac_channel<layer2_t> layer2_out/*("layer2_out")*/; 
     
-    nnet::conv_2d_cl<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // conv_1
+    nnet::conv_2d_cl<input_t, layer2_t, config2>(port_in, layer2_out, w2, b2); // conv_1
 #ifndef __SYNTHESIS__
     nnet::save_layer_output<layer2_t>(layer2_out, "conv_1", 3*3*2);
 #endif

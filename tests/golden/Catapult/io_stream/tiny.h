@@ -9,7 +9,7 @@
 
 // Prototype of top level function for C-synthesis
 void tiny(
-    ac_channel<input_t> &port,
+    ac_channel<input_t> &port_in,
     ac_channel<result_t> &layer4_out
 );
 

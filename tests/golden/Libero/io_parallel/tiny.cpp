@@ -5,12 +5,12 @@
 
 
 void tiny(
-    hls::FIFO<input_array_t> &port_fifo,
+    hls::FIFO<input_array_t> &port_in_fifo,
     hls::FIFO<result_array_t> &layer3_out_fifo
 ) {
     #pragma HLS function top
     #pragma HLS interface control type(simple)
-    #pragma HLS interface argument(port_fifo) type(simple)
+    #pragma HLS interface argument(port_in_fifo) type(simple)
     #pragma HLS interface argument(layer3_out_fifo) type(simple)
     #pragma HLS function pipeline
 
@@ -25,18 +25,18 @@ void tiny(
         loaded_weights = true;
     }
 #endif
-    #pragma HLS memory partition variable(port) type(complete) dim(0)
-    input_t port[6];
-    input_array_t port_struct = port_fifo.read();
+    #pragma HLS memory partition variable(port_in) type(complete) dim(0)
+    input_t port_in[6];
+    input_array_t port_in_struct = port_in_fifo.read();
     for (unsigned i = 0; i < 6; i++) {
-        port[i] = port_struct.data[i];
+        port_in[i] = port_in_struct.data[i];
     }
 
     // hls-fpga-machine-learning insert layers
 
     #pragma HLS memory partition variable(layer2_out) type(complete) dim(0)
     layer2_t layer2_out[18];
-    nnet::dense_latency<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // dense_1
+    nnet::dense_latency<input_t, layer2_t, config2>(port_in, layer2_out, w2, b2); // dense_1
 
     #pragma HLS memory partition variable(layer3_out) type(complete) dim(0)
     result_t layer3_out[2];

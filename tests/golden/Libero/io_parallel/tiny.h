@@ -10,7 +10,7 @@
 
 // Prototype of top level function for C-synthesis
 void tiny(
-    hls::FIFO<input_array_t> &port_fifo,
+    hls::FIFO<input_array_t> &port_in_fifo,
     hls::FIFO<result_array_t> &layer3_out_fifo
 );
 

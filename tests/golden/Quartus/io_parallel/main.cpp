@@ -64,9 +64,9 @@ int main(int argc, char **argv) {
     std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
         to_values(sample.data(), 16, 0, real.data());
-        input_data x;
-        nnet::convert_data<double, input_t, 16>(real.data(), x.port);
-        tiny(x);
+        input_data inputs;
+        nnet::convert_data<double, input_t, 16>(real.data(), inputs.port_in);
+        tiny(inputs);
         for (size_t i = 0; i < n_taps; i++) {
             for (size_t j = 0; j < taps[i].size; j++) {
                 const double code = std::ldexp(values[i][j], taps[i].frac_bits);

@@ -59,7 +59,7 @@ component output_data tiny(
 // hls-fpga-machine-learning insert layers
 
     layer2_t layer2_out[3*3*2] hls_register;
-    nnet::conv_2d_cl<input_t, layer2_t, config2>(inputs.port, layer2_out, w2, b2); // conv_1
+    nnet::conv_2d_cl<input_t, layer2_t, config2>(inputs.port_in, layer2_out, w2, b2); // conv_1
 #ifndef HLS_SYNTHESIS
     nnet::save_layer_output<layer2_t>(layer2_out, "conv_1", 18);
 #endif

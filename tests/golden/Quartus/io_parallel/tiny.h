@@ -19,7 +19,7 @@
 // If using io_stream, no inputs/outputs are initialised, as they are passed by reference to the top-level function
 // hls-fpga-machine-learning insert inputs
 struct input_data { 
-    input_t port[4*4*1];
+    input_t port_in[4*4*1];
 };
 // hls-fpga-machine-learning insert outputs
 struct output_data { 

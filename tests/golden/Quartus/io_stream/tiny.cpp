@@ -14,7 +14,7 @@
  * Therefore, layer inputs/output (connections betweenn individual layers) are declared here
  */
 // hls-fpga-machine-learning insert inter-task streams
-stream<input_t> port;
+stream<input_t> port_in;
 stream<layer2_t> layer2_out;
 auto& layer3_out = layer2_out;
 stream<result_t> layer4_out;
@@ -34,7 +34,7 @@ stream<result_t> layer4_out;
 */
 // hls-fpga-machine-learning instantiate GCC top-level
 void tiny(
-   stream_in<input_t> &port_stream,
+   stream_in<input_t> &port_in_stream,
    stream_out<result_t> &layer4_out_stream
 ) {
 #else
@@ -48,7 +48,7 @@ hls_scheduler_target_fmax_mhz(200)
  */
 // hls-fpga-machine-learning instantiate HLS top-level
 component void tiny(
-   stream_in<input_t> &port_stream,
+   stream_in<input_t> &port_in_stream,
    stream_out<result_t> &layer4_out_stream
 ) {
 #endif
@@ -56,8 +56,8 @@ component void tiny(
 // If using io_stream, no output is initialised, as it is passed by reference to the top-level function
 // hls-fpga-machine-learning initialize input/output
    for (size_t i = 0; i < 4*4*1 / input_t::size; i++) {
-     input_t tmp = port_stream.read();
-     port.write(tmp);
+     input_t tmp = port_in_stream.read();
+     port_in.write(tmp);
    }
 
 // ****************************************
@@ -66,7 +66,7 @@ component void tiny(
 
 // hls-fpga-machine-learning insert layers
 
-    nnet::conv_2d_cl<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // conv_1
+    nnet::conv_2d_cl<input_t, layer2_t, config2>(port_in, layer2_out, w2, b2); // conv_1
 #ifndef HLS_SYNTHESIS
     nnet::save_layer_output<layer2_t>(layer2_out, "conv_1", 18);
 #endif

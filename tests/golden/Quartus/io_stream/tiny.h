@@ -35,7 +35,7 @@
 */
 // hls-fpga-machine-learning instantiate GCC top-level
 void tiny(
-    stream_in<input_t> &port_stream,
+    stream_in<input_t> &port_in_stream,
     stream_out<result_t> &layer4_out_stream
 );
 #else
@@ -49,7 +49,7 @@ hls_scheduler_target_fmax_mhz(200)
  */
 // hls-fpga-machine-learning instantiate HLS top-level
 component void tiny(
-    stream_in<input_t> &port_stream,
+    stream_in<input_t> &port_in_stream,
     stream_out<result_t> &layer4_out_stream
 );
 #endif

@@ -19,14 +19,14 @@ void Tiny::operator()() const {
     // ****************************************
 
     // hls-fpga-machine-learning read in
-    auto port = PortPipe::read();
+    auto port_in = PortInPipe::read();
 
     // hls-fpga-machine-learning declare task sequences
 
     // hls-fpga-machine-learning insert layers
 
     [[intel::fpga_register]] layer2_t layer2_out;
-    nnet::conv_2d_cl<input_t, layer2_t, config2>(port, layer2_out, w2, b2); // conv_1
+    nnet::conv_2d_cl<input_t, layer2_t, config2>(port_in, layer2_out, w2, b2); // conv_1
     auto& layer3_out = layer2_out;
     [[intel::fpga_register]] result_t layer4_out;
     nnet::dense_resource<layer2_t, result_t, config4>(layer3_out, layer4_out, w4, b4); // dense_5

@@ -25,7 +25,7 @@ void Tiny::operator()() const {
     // hls-fpga-machine-learning read in
 
     // hls-fpga-machine-learning declare task sequences
-    task_sequence<nnet::conv_2d_cl_stream<PortPipe, Layer2OutPipe, config2>> conv_1;
+    task_sequence<nnet::conv_2d_cl_stream<PortInPipe, Layer2OutPipe, config2>> conv_1;
     task_sequence<nnet::repack_stream<Layer2OutPipe, Layer3OutPipe, 18>> reshape_4;
     task_sequence<nnet::dense_resource_stream<Layer3OutPipe, Layer4OutPipe, config4>> dense_5;
 

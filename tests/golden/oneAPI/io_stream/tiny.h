@@ -11,8 +11,8 @@ using PipeProps = decltype(sycl::ext::oneapi::experimental::properties(sycl::ext
 // Need to declare the input and output pipes
 
 // hls-fpga-machine-learning insert inputs
-class PortPipeID;
-using PortPipe = sycl::ext::intel::experimental::pipe<PortPipeID, input_t, 0, PipeProps>;
+class PortInPipeID;
+using PortInPipe = sycl::ext::intel::experimental::pipe<PortInPipeID, input_t, 0, PipeProps>;
 // hls-fpga-machine-learning insert outputs
 class Layer4OutPipeID;
 using Layer4OutPipe = sycl::ext::intel::experimental::pipe<Layer4OutPipeID, result_t, 0, PipeProps>;
