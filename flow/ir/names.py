@@ -82,8 +82,8 @@ OTHER_WORDS = _words(
 )
 """Words of the C library and its macros, of the vendors' headers, and of the files that are generated besides."""
 RESERVED = SYSTEM_VERILOG | CPP | OTHER_WORDS
-"""What no op is called. Keywords of VHDL alone may be: no project has an op's name alone, but for its ports, which an HLS
-project renames. What is called like a top takes care of them itself."""
+"""What no op is called. Keywords of VHDL alone may be: only its inputs and its top give a project names as they are,
+and either gets another one there."""
 GENERATED = re.compile(r"(layer|config|input|result|w|b|s|x|y|po2flow)\d*(_.*)?|.*_t")
 """Shapes of the names that hls4ml makes itself: variables like `layer2_out` and `w2`, types like `result_t`."""
 
