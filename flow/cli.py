@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from flow.report.record import Report
 
 BUG, INTERRUPTED = 4, 130
+LOG_EVERY_S = 10.0
+"""Seconds between two lines that say what a command does, where stderr is no terminal."""
 GOES_ON = frozenset({"train", "build", "quantize", "fuzz", "study"})
 """Commands that keep what they have done until they are asked again; the others are short."""
 EPILOG = """\
@@ -48,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flow: error: {printable(str(error), kept)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        how = "the same command goes on where it stopped" if arguments.goes_on else "the same command begins again"
+        kept = "what is finished stays, and the same command goes on from there"
+        how = kept if arguments.goes_on else "the same command begins again"
         print(f"flow: interrupted; {how}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
@@ -218,10 +223,10 @@ def _train(arguments: argparse.Namespace) -> int:
         what = f"epochs is {shown(arguments.epochs)}"
         raise SpecError(what, model=spec.name, remedy=f"expected 1 to {MAX_EPOCHS}")
     directory = arguments.output or spec_file.parent
-    progress = sys.stderr.isatty()
     from flow.train.fit import train
 
-    trained = train(spec, directory, epochs=arguments.epochs, progress=progress)
+    with _progress() as progress:
+        trained = train(spec, directory, epochs=arguments.epochs, announce=progress)
     if directory.resolve() != spec_file.parent.resolve():
         shutil.copyfile(spec_file, directory / "spec.toml")  # so that the directory is a model of its own
     print(f"{spec.name}: {_measured(trained.metrics)}; written to {directory}")
@@ -362,15 +367,29 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Show the stage that runs, on stderr if that is a terminal."""
+    """Say on stderr what is done: on a terminal in one line that changes, elsewhere in a line every `LOG_EVERY_S`."""
+    stream, doing, ended, started = sys.stderr, ["begins ..."], threading.Event(), time.monotonic()
 
     def show(words: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
+        doing[0] = words
+        if on_terminal:
+            print(f"\r\x1b[K{words}", end="", file=stream, flush=True)
 
+    def log() -> None:
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            while not ended.wait(LOG_EVERY_S):
+                print(f"flow: {time.monotonic() - started:.0f} s: {doing[0]}", file=stream, flush=True)
+
+    on_terminal = stream is not None and stream.isatty()
+    logger = threading.Thread(target=log, daemon=True)
+    if stream is not None and not on_terminal:
+        logger.start()
     try:
         yield lambda stage: show(f"{stage} ...")
     finally:
+        ended.set()
+        if logger.is_alive():
+            logger.join()
         show("")
 
 

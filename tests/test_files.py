@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Holder
 
 from flow import files
 from flow.errors import OutputError, ToolFailedError
@@ -125,28 +126,6 @@ def test_a_tool_that_writes_nothing_is_named(tmp_path: Path) -> None:
 
 
 # -- one process at a time
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from flow.files import locked
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
-print("free", flush=True)
-"""
-
-
-class Holder(subprocess.Popen[str]):
-    """A process that holds a folder; it prints "held", and "free" after some seconds."""
-
-    def __init__(self, directory: Path, seconds: float) -> None:
-        command = [sys.executable, "-c", HOLD, str(directory), str(seconds)]
-        super().__init__(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def line(self) -> str:
-        assert self.stdout is not None
-        return self.stdout.readline().strip()
 
 
 @pytest.fixture

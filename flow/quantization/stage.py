@@ -32,8 +32,6 @@ CIRCUITS = ("shift_constant", "dyadic16_constant", "float32_constant")
 """Ways to requantize that a report tells the cost of: ours, and two that need a multiplier."""
 LARGEST_SUM, CODE_BITS = 32, 8
 """Widest accumulator of the table, and the width of codes that it has for every circuit."""
-BAR = 24
-"""Characters of a progress bar."""
 PART = 256
 """Samples that the float network runs at a time."""
 
@@ -95,7 +93,7 @@ def quantize_stage(
             functions=approximate,
             luts=luts,
             memory=memory,
-            progress=lambda done, of, name: announce(progress_line(done, of, name)),
+            progress=lambda done, of, name: announce(f"search: {done} of {of} modules, {name}"),
         )
     announce("measure")
     measured = {} if samples is None else _measure(model, samples, approximate)
@@ -118,12 +116,6 @@ def draw(values: NDArray[Any], settings: QuantSettings) -> NDArray[np.float32]:
     count = min(len(values), settings.calibration_samples)
     chosen = np.sort(np.random.default_rng(settings.seed).choice(len(values), count, replace=False))
     return np.ascontiguousarray(values[chosen], np.float32)
-
-
-def progress_line(done: int, of: int, name: str) -> str:
-    """Return a bar for a terminal: how many modules are done."""
-    filled = BAR * done // of
-    return f"search [{'#' * filled}{'.' * (BAR - filled)}] {done} of {of} modules, {name}"
 
 
 def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from flow.data.datasets import Dataset, load_dataset
 from flow.errors import DataError, OutputError, SpecError
+from flow.files import locked, sweep
 from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
 from flow.train.build import Wrap, build_float, build_quantized, build_topology
@@ -41,6 +39,9 @@ CALIBRATION_SAMPLES = 128
 """Of the training split, drawn without regard to their class; all of them, in another order, if there are fewer."""
 BATCH_SIZE = 1024
 """Of predictions; it changes no result."""
+PARTIAL = ".partial-"
+"""Names of directories that hold models on their way into place begin so."""
+Announce = Callable[[str], None]
 PACKAGES = ("tensorflow", "tf-keras", "qkeras", "tensorflow-model-optimization", "numpy", "scikit-learn")
 
 
@@ -51,19 +52,19 @@ def train(
     *,
     epochs: int | None = None,
     dataset: Dataset | None = None,
-    progress: bool = True,
+    announce: Announce = lambda words: None,
 ) -> TrainedModel:
     """Train a model, and write `trained.json` and `trained.npz`; of a quantized one the float twin's too, in `float/`.
 
     The same spec, data, versions and machine give the same model, bit for bit; so does a training that was interrupted
-    when it is begun again with the same arguments.
+    when it is begun again with the same arguments. One process at a time trains into a directory: a second one waits.
 
     Args:
         spec: the model.
         directory: where to write. Before training has ended that is only what it goes on from, in `.training/`.
         epochs: instead of those of the spec; the pruning schedule is scaled with them.
         dataset: instead of the one that the spec names.
-        progress: show a bar on stderr if that is a terminal.
+        announce: called with what was reached, in words, after each epoch.
 
     Returns:
         The model as data, as written.
@@ -86,15 +87,20 @@ def train(
     shape = spec.input_shape if isinstance(spec, FloatSpec) else spec.input.shape
     if (found := data.x_train.shape[1:]) != shape:
         raise DataError(f"inputs of '{data.name}' have shape {found}, not {shape}", model=spec.name)
+    count = len(data.class_names)
+    if isinstance(spec, ModelSpec) and (units := getattr(spec.layers[-1], "units", count)) != count:
+        raise DataError(f"{units} units in the last layer, but '{data.name}' has {count} classes", model=spec.name)
     kept, key = directory / DIRECTORY, training_key(spec, epochs, data, _versions())
-    if isinstance(spec, FloatSpec):
-        checkpoint = Checkpoint(path=kept / "float.npz", key=key)
-        models = _fit_float(spec, data, epochs, checkpoint, progress)
-    else:
-        twin, quantized = (Checkpoint(path=kept / f"{name}.npz", key=key) for name in ("float_twin", "quantized"))
-        models = _fit_quantized(spec, data, epochs, twin, quantized, progress)
-    write(models, directory)
-    shutil.rmtree(kept, ignore_errors=True)
+    with locked(kept):
+        sweep(directory, f"{PARTIAL}*", older_than_s=0)
+        if isinstance(spec, FloatSpec):
+            checkpoint = Checkpoint(path=kept / "float.npz", key=key)
+            models = _fit_float(spec, data, epochs, checkpoint, announce)
+        else:
+            twin, quantized = (Checkpoint(path=kept / f"{name}.npz", key=key) for name in ("float_twin", "quantized"))
+            models = _fit_quantized(spec, data, epochs, twin, quantized, announce)
+        write(models, directory)
+        shutil.rmtree(kept, ignore_errors=True)
     return models[""]
 
 
@@ -103,7 +109,7 @@ def _versions() -> dict[str, str]:
 
 
 def _fit_float(
-    spec: FloatSpec, data: Dataset, epochs: int, checkpoint: Checkpoint, progress: bool
+    spec: FloatSpec, data: Dataset, epochs: int, checkpoint: Checkpoint, announce: Announce
 ) -> dict[str, TrainedModel]:
     seeded(spec.train.seed)
     model = build_topology(spec, len(data.class_names))
@@ -113,25 +119,22 @@ def _fit_float(
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     else:
         model.compile(optimizer, keras.losses.MeanSquaredError())
-    with epoch_bar(spec.name, epochs, progress, done := checkpoint.epochs_done()) as advance:
-        callbacks = [advance, GoOn(checkpoint, done)]
-        options = {"batch_size": spec.train.batch_size, "epochs": epochs, "callbacks": callbacks, "verbose": 0}
-        if done < epochs:
-            model.fit(data.x_train, data.y_train if classifies else data.x_train, **options)
-        else:
-            checkpoint.restore(model)
+    done = checkpoint.epochs_done()
+    callbacks = [told(spec.name, epochs, done, announce), GoOn(checkpoint, done)]
+    options = {"batch_size": spec.train.batch_size, "epochs": epochs, "callbacks": callbacks, "verbose": 0}
+    if done < epochs:
+        model.fit(data.x_train, data.y_train if classifies else data.x_train, **options)
+    else:
+        checkpoint.restore(model)
     return {"": float_artefact(model, spec, data, epochs)}
 
 
 def _fit_quantized(
-    spec: ModelSpec, data: Dataset, epochs: int, of_twin: Checkpoint, of_quantized: Checkpoint, progress: bool
+    spec: ModelSpec, data: Dataset, epochs: int, of_twin: Checkpoint, of_quantized: Checkpoint, announce: Announce
 ) -> dict[str, TrainedModel]:
     """Return the quantized model, and in `FLOAT_DIR` its float twin."""
-    count = len(data.class_names)
-    if (units := getattr(spec.layers[-1], "units", count)) != count:
-        raise DataError(f"{units} units in the last layer, but '{data.name}' has {count} classes", model=spec.name)
-    twin = _fit_pruned(build_float, f"{spec.name} float twin", spec, data, epochs, of_twin, progress)
-    model = _fit_pruned(build_quantized, f"{spec.name} quantized", spec, data, epochs, of_quantized, progress)
+    twin = _fit_pruned(build_float, f"{spec.name} float twin", spec, data, epochs, of_twin, announce)
+    model = _fit_pruned(build_quantized, f"{spec.name} quantized", spec, data, epochs, of_quantized, announce)
     weights = freeze(model, data.x_test)
     float_twin = float_artefact(twin, spec, data, epochs)
     accuracy = float(np.mean(classes(model, data) == data.y_test))
@@ -152,24 +155,24 @@ def _fit_pruned(
     data: Dataset,
     epochs: int,
     checkpoint: Checkpoint,
-    progress: bool,
+    announce: Announce,
 ) -> Any:
     """Build, train and prune a model; return it without the pruning wrappers."""
     seeded(spec.train.seed)
     model = build(spec, lambda layer, layer_spec: _pruned(layer, layer_spec, spec, data, epochs))
     optimizer = cosine_adam(spec, data, epochs)
     unfrozen = epochs - spec.train.frozen_epochs * epochs // spec.train.epochs
-    with epoch_bar(title, epochs, progress, done := checkpoint.epochs_done()) as advance:
-        callbacks = [load_pruning().UpdatePruningStep(), advance, GoOn(checkpoint, done)]
-        options = {"batch_size": spec.train.batch_size, "callbacks": callbacks, "verbose": 0}
-        for first, last in ((0, unfrozen), (unfrozen, epochs)):
-            for layer in model.layers:
-                if isinstance(layer, FixedBatchNormalization):
-                    layer.use_moving_statistics = first > 0
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(optimizer, loss, metrics=["accuracy"])
-            if done < epochs:
-                model.fit(data.x_train, data.y_train, initial_epoch=first, epochs=last, **options)
+    done = checkpoint.epochs_done()
+    callbacks = [load_pruning().UpdatePruningStep(), told(title, epochs, done, announce), GoOn(checkpoint, done)]
+    options = {"batch_size": spec.train.batch_size, "callbacks": callbacks, "verbose": 0}
+    for first, last in ((0, unfrozen), (unfrozen, epochs)):
+        for layer in model.layers:
+            if isinstance(layer, FixedBatchNormalization):
+                layer.use_moving_statistics = first > 0
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, metrics=["accuracy"])
+        if done < epochs:
+            model.fit(data.x_train, data.y_train, initial_epoch=first, epochs=last, **options)
     if done == epochs:
         checkpoint.restore(model)
     with keras.utils.custom_object_scope(custom_objects()):
@@ -209,23 +212,15 @@ def cosine_adam(spec: ModelSpec | FloatSpec, data: Dataset, epochs: int) -> Any:
     return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(spec.train.learning_rate, steps))
 
 
-@contextmanager
-def epoch_bar(title: str, epochs: int, progress: bool, done: int = 0) -> Iterator[Any]:
-    """Show a bar of epochs, some of which are done, on stderr, if `progress` and that is a terminal.
+def told(title: str, epochs: int, done: int, announce: Announce) -> Any:
+    """Return the callback that announces each epoch, but for those that are `done`."""
 
-    Gives the callback that moves it.
-    """
-    if 0 < done < epochs:
-        title = f"{title}, going on at epoch {done + 1}"
-    shown = progress and sys.stderr.isatty()
-    with tqdm(total=epochs, initial=done, desc=title, unit="epoch", disable=not shown) as bar:
+    def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
+        if epoch >= done:
+            measured = ", ".join(f"{name} {value:.3f}" for name, value in logs.items())
+            announce(f"{title}: epoch {epoch + 1} of {epochs}, {measured}")
 
-        def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
-            if epoch >= done:
-                bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
-                bar.update()
-
-        yield keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
+    return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 
 
 # -- what training leaves: models as data, what was measured of them, files that appear whole or not at all
@@ -305,7 +300,7 @@ def write(models: Mapping[str, TrainedModel], directory: Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=directory, prefix=".partial-"))
+        partial = Path(tempfile.mkdtemp(dir=directory, prefix=PARTIAL))
         try:
             for below, model in models.items():
                 save_trained(model, partial / below)

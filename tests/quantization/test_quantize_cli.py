@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fixtures_cli import flow, needs_compiler, refused, run_directories
 from float_models import float_model, inputs
+from processes import Holder
 
 import flow as package
 from flow.ir.fixed import Rounding
@@ -40,6 +41,17 @@ def user_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(place / "x.npy", inputs("residual", 48))
     np.save(place / "y.npy", labels[:48])
     return place
+
+
+def test_a_second_search_of_the_same_model_waits_for_the_first(tmp_path: Path) -> None:
+    asked = ("quantize", "digits_mlp", "--until", "extract", "--output", tmp_path)
+    assert flow(*asked).code == 0
+    (searched,) = (tmp_path / ".read").glob("quantize-*")
+    with Holder(searched, 0.5) as first:
+        assert first.line() == "held"
+        again = flow(*asked)
+    assert again.code == 0
+    assert again.err.startswith(f"flow: waiting for {searched}, held by process {first.pid} on ")
 
 
 def settings_of(*words: object) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from processes import Holder
 
 from flow.data.datasets import Dataset
 from flow.errors import DataError, ModelFileError, OutputError, SpecError, ToolMissingError, UnsupportedError
@@ -411,6 +412,18 @@ def test_a_float_model_is_written_as_it_is(tmp_path: Path) -> None:
     assert stored.input_shape() == (12, 12, 1)
     outputs = keras_model(stored).predict(data.x_test, verbose=0)
     assert np.mean(outputs.argmax(axis=1) == data.y_test) == stored.metrics["float"]
+
+
+def test_a_second_training_waits_for_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, place = pictures((48,)), tmp_path / ".training"
+    (tmp_path / ".partial-killed").mkdir()
+    with Holder(place, 0.5) as first:
+        assert first.line() == "held"
+        said = list[str]()
+        train(float_spec("autoencoder", (48,)), tmp_path, dataset=data, announce=said.append)
+    assert capsys.readouterr().err.startswith(f"flow: waiting for {place}, held by process {first.pid} on ")
+    assert [words.partition(",")[0] for words in said] == ["little: epoch 1 of 2", "little: epoch 2 of 2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trained.json", "trained.npz"]
 
 
 def test_an_autoencoder_is_measured_by_its_error(tmp_path: Path) -> None:
