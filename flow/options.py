@@ -32,6 +32,10 @@ def add_model_options(parser: argparse.ArgumentParser, weights_file: str = WEIGH
     add("--output", type=Path, help="where runs go (default: hls_projects)")
 
 
+NEAREST = "nearest:"
+"""Before a reuse factor: of an op that cannot have it, the nearest one that it can have."""
+
+
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     """Add the fields of a `Target`."""
     add, default = parser.add_argument, Target()
@@ -40,7 +44,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     add("--io-type", default="", help=io_types)
     add("--strategy", default="", help=f"{', '.join(STRATEGIES)} (default: the first that the back end has)")
     shared = "products that share one multiplier or shifter, for all ops or one; may be repeated (default: 1)"
-    add("--reuse-factor", action="append", default=[], metavar="N|OP=N", help=shared)
+    add("--reuse-factor", action="append", default=[], metavar="N|nearest:N|OP=N", help=shared)
     part = f"FPGA part (default: hls4ml's for the back end, {default.part} for {default.backend})"
     add("--part", default="", help=part)
     add("--clock-period-ns", type=float, default=default.clock_period_ns, help="(default: 5)")
@@ -79,17 +83,19 @@ def read_target(arguments: argparse.Namespace) -> Target:
 
 
 def _reuse_factors(given: Sequence[str]) -> dict[str, Any]:
-    """Read ["4", "conv1=3"] as the two fields of a Target."""
-    common, own = 1, []
+    """Read ["nearest:4", "conv1=3"] as the fields of a Target."""
+    common, own, nearest = 1, [], False
     for text in given:
         op, _, number = text.rpartition("=")
+        if not op and number.startswith(NEAREST):
+            number, nearest = number.removeprefix(NEAREST), True
         if not number.isdecimal():
-            raise SpecError(f"--reuse-factor {shown(text)} is neither N nor OP=N")
+            raise SpecError(f"--reuse-factor {shown(text)} is neither N nor {NEAREST}N nor OP=N")
         if op:
             own.append((op, int(number)))
         else:
             common = int(number)
-    return {"reuse_factor": common, "reuse_factors": tuple(own)}
+    return {"reuse_factor": common, "reuse_factors": tuple(own), "reuse_nearest": nearest}
 
 
 def read_options(arguments: argparse.Namespace) -> BuildOptions:

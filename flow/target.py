@@ -30,6 +30,7 @@ class Target:
         reuse_factor: how many products share one multiplier or shifter.
         reuse_factors: (op name, factor) for ops that differ from that. With strategy Resource a factor must divide an
             op's products as hls4ml asks; `flow build` lists the legal ones when it does not.
+        reuse_nearest: whether an op that cannot have `reuse_factor` takes the nearest one that it can.
         part: FPGA part; without it the one that hls4ml takes for the back end.
         clock_period_ns: target clock period, nanoseconds.
 
@@ -42,6 +43,7 @@ class Target:
     strategy: str = ""
     reuse_factor: int = 1
     reuse_factors: tuple[tuple[str, int], ...] = ()
+    reuse_nearest: bool = False
     part: str = ""
     clock_period_ns: float = 5.0
 
@@ -92,8 +94,10 @@ class Target:
         return dict(self.reuse_factors).get(op, self.reuse_factor)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        return {**asdict(self), "reuse_factors": dict(self.reuse_factors)}
+        """Return the fields as JSON types: of one whose reuse factors are settled, so never `reuse_nearest`."""
+        fields = {**asdict(self), "reuse_factors": dict(self.reuse_factors)}
+        del fields["reuse_nearest"]
+        return fields
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from flow.errors import UnsupportedError
 from flow.findings import Rule
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Codes
-from flow.ir.graph import IntGraph
+from flow.ir.graph import IntGraph, slides_windows
 from flow.project import Project, read
 from flow.results import EnergyReport, ResourceReport, SimResult
 from flow.target import Target
@@ -125,6 +125,8 @@ class Functions:
 
     Attributes:
         check_part: raises SpecError if its tool would not take the part of a target.
+        nearest_reuse: of a graph and a target with `reuse_nearest`, the reuse factors of ops that cannot have the
+            common one.
         refusals: what of a graph it cannot compute exactly.
         emit: writes the project of a lowered graph, as data.
         differences: what a project's files say otherwise than the graph, in words; nothing where the simulation reads
@@ -143,6 +145,7 @@ class Functions:
     """
 
     check_part: Callable[[Target], object] = lambda target: None
+    nearest_reuse: Callable[[IntGraph, Target], Mapping[str, int]] = lambda graph, target: {}
     refusals: Callable[[IntGraph, Target], Iterable[UnsupportedError]]
     emit: Callable[[IntGraph, Target], Project]
     differences: Callable[[Project, IntGraph, Target], tuple[str, ...]] = lambda project, graph, target: ()
@@ -162,6 +165,13 @@ def functions(target: Target) -> Functions:
     module, _, name = find_backend(target.backend).functions.partition(":")
     found: Functions = getattr(import_module(module), name)
     return found
+
+
+def settled(target: Target, graph: IntGraph) -> Target:
+    """Return a target with what follows from a graph: the io_type if none was given, the nearest reuse factors."""
+    own = functions(target).nearest_reuse(graph, target) if target.reuse_nearest else {}
+    factors = (*target.reuse_factors, *own.items())
+    return replace(target.for_windows(slides_windows(graph)), reuse_factors=factors, reuse_nearest=False)
 
 
 def tools(until: str, target: Target) -> dict[str, Tool]:

@@ -119,8 +119,9 @@ def _checked(path: Path, name: str, values: NDArray[Any], shape: Shape) -> NDArr
 
 def _labels(path: Path, samples: int) -> NDArray[np.int64]:
     labels = _array(path)
-    if path.suffix.lower() == TABLE and labels.shape[1:] == (1,) and (labels == np.floor(labels)).all():
-        labels = np.clip(labels[:, 0], -1, 1 << 53).astype(np.int64)
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+    if path.suffix.lower() == TABLE and labels.ndim == 1 and (labels == np.floor(labels)).all():
+        labels = np.clip(labels, -1, 1 << 53).astype(np.int64)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         what = f"labels are {labels.dtype} of shape {labels.shape}"
         raise DataError(what, file=path, remedy="expected one integer a sample")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.backends.functions import functions
+from flow.backends.functions import functions, settled
 from flow.data.inputs import Samples, check_labels, derive_format
 from flow.errors import DataError, InputError, UnsupportedError
 from flow.files import BESIDE, sweep
@@ -20,7 +20,7 @@ from flow.findings import refuse
 from flow.frontend.base import front_end
 from flow.frontend.extraction import Evaluate, attempt, quantizes_its_input
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import IntGraph, slides_windows
+from flow.ir.graph import IntGraph
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce
 from flow.results import Resources
@@ -115,7 +115,7 @@ def _luts(target: Target) -> Luts | None:
         return None
 
     def luts(graph: IntGraph) -> tuple[Resources, ...]:
-        return estimate(graph, target.for_windows(slides_windows(graph))).layers
+        return estimate(graph, settled(target, graph)).layers
 
     return luts
 

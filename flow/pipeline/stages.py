@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from flow.backends.base import find_backend
-from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, tools
+from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, settled, tools
 from flow.commands import commands
 from flow.data.inputs import no_inputs, to_port
 from flow.errors import EmitError, InputError, SpecError, ToolFailedError, ToolMissingError
 from flow.findings import ERROR, refuse
 from flow.ir.fixed import Codes
-from flow.ir.graph import IntGraph, slides_windows, to_json
+from flow.ir.graph import IntGraph, to_json
 from flow.ir.passes import lower
 from flow.pipeline.models import Extracted, extract_model, quantize_model
 from flow.pipeline.options import BuildOptions
@@ -89,8 +89,8 @@ def later_tools(asked: Target, options: BuildOptions) -> Mapping[str, Tool]:
 # -- graph and project
 
 
-def find_remarks(made: Extracted, lowered: IntGraph, target: Target) -> list[str]:
-    """Return what the preflight warns of and the graph does not.
+def find_remarks(made: Extracted, lowered: IntGraph, asked: Target, target: Target) -> list[str]:
+    """Return what the preflight warns of and the graph does not, and reuse factors other than the one asked for.
 
     Raises:
         UnsupportedError, PreflightError: it found errors.
@@ -98,7 +98,10 @@ def find_remarks(made: Extracted, lowered: IntGraph, target: Target) -> list[str
     trained = made.source.trained if made.quantization is None else None
     found = examine(Design(trained=trained, extracted=made.graph, lowered=lowered, target=target))
     refuse(lowered.name, [finding.refusal for finding in found if finding.severity == ERROR])
-    return [f"{finding.rule}: {finding}" for finding in found if str(finding) not in lowered.warnings]
+    warned = [f"{finding.rule}: {finding}" for finding in found if str(finding) not in lowered.warnings]
+    settled_here = target.reuse_factors[len(asked.reuse_factors) :]
+    nearest = f"the legal one nearest to {asked.reuse_factor}"
+    return [*(f"op '{op}' has reuse factor {factor}, {nearest}" for op, factor in settled_here), *warned]
 
 
 def make_run(
@@ -314,7 +317,7 @@ COMPARED = (
 BUILT = (
     Stage(makes="later", run=later_tools),
     Stage(makes="lowered", run=lambda made: lower(made.graph)),
-    Stage(makes="target", run=lambda asked, lowered: asked.for_windows(slides_windows(lowered))),
+    Stage(makes="target", run=lambda asked, lowered: settled(asked, lowered)),
     Stage(makes="remarks", run=find_remarks),
     Stage(makes="run", run=make_run),
     Stage(makes="site", run=lambda run, lowered, target: Site(run.path, lowered, target)),

@@ -113,6 +113,14 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, what: str) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_labels_may_have_an_axis_of_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    np.save(tmp_path / "y.npy", np.array([2, 0, 1]).reshape(shape))
+    found = read_samples(tmp_path / "x.npy", tmp_path / "y.npy", {"x": (2,)})
+    assert found.labels is not None and found.labels.tolist() == [2, 0, 1]
+
+
 def test_files_that_are_no_array_are_refused(tmp_path: Path) -> None:
     command = ("build", "digits_mlp", "--output", tmp_path / "runs", "--inputs")
     np.save(tmp_path / "whole.npy", np.zeros((3, 64)))

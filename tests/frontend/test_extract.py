@@ -28,7 +28,7 @@ from flow.findings import Hit
 from flow.frontend.extraction import extract, quantizes_its_input
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
-from flow.ir.graph import BatchNorm, Conv, Dense, Gather, Lookup, MaxPool, Merge, Relu, Requantize, Reshape
+from flow.ir.graph import BatchNorm, Conv, Dense, Gather, Input, Lookup, MaxPool, Merge, Relu, Requantize, Reshape
 from flow.ir.passes import lower
 from flow.ir.reference import run
 
@@ -178,6 +178,23 @@ def test_an_average_of_three_is_a_table_behind_its_quantizer() -> None:
     for total in sums:
         found = values(graph, [total, total, 0, 0, 0, 0]).tolist()
         assert found == [np.clip(np.rint(np.float32(total / 4) / 3 * 4), -8, 7) / 4] * 2
+
+
+def test_a_model_that_only_quantizes() -> None:
+    act = layer("QActivation", "act", activation="quantized_relu(4,2)")
+    graph = extract(model(port(3), act))
+    assert [(type(op), op.layers) for op in graph.ops] == [(Input, ("in", "act")), (Requantize, ("act",))]
+    assert graph.output.format == graph.inputs[0].format == FixedFormat(False, 2, 2)
+
+    told = extract(model(port(3), act), s(3, 3))
+    assert [(type(op), op.layers) for op in told.ops] == [(Input, ("in",)), (Requantize, ("act",))]
+    assert values(told, [-4, 1, 3]).tolist() == [0, 0, 0.5]  # 1 and 3 of 8 are ties
+
+
+def test_a_model_that_does_nothing() -> None:
+    graph = extract(model(port(3), layer("Dropout", "drop", rate=0.5)), s(3, 3))
+    assert [type(op) for op in graph.ops] == [Input, Requantize]
+    assert values(graph, [-4, 1, 3]).tolist() == [-0.5, 0.125, 0.375]
 
 
 def test_several_outputs() -> None:
@@ -350,7 +367,6 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
         "padding 'full' is not supported; use 'valid' or 'same'",
     ),
     "no layers": (model(), "m: the model has no layers"),
-    "nothing computed": (model(port(3)), "m: the model computes nothing after its input"),
     "unknown layer": (
         model(port(3), layer("LSTM", "l")),
         r"layer 'l': LSTM is not supported; use one of InputLayer, QDense",

@@ -15,7 +15,7 @@ from flow.backends import vivado
 from flow.backends.functions import Announce, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
 from flow.backends.hls4ml import csim, csynth, dialects, limits, threaded
 from flow.backends.hls4ml.csim import compile_together
-from flow.backends.hls4ml.refusals import refusals
+from flow.backends.hls4ml.refusals import nearest_reuse, refusals
 from flow.cost.estimation import estimate
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
@@ -80,6 +80,7 @@ PART_CHECKS = {
 VERILOG_ONLY = dict.fromkeys(("synth", "pnr"), refused(reads_only_verilog))
 AMD = Functions(
     check_part=lambda target: complete_part(target.part),
+    nearest_reuse=nearest_reuse,
     refusals=refusals,
     emit=_emit,
     differences=_differences,
@@ -100,6 +101,7 @@ AMD = Functions(
 )
 OTHER = Functions(
     check_part=lambda target: PART_CHECKS[target.backend](target.part),
+    nearest_reuse=nearest_reuse,
     refusals=refusals,
     emit=_emit,
     differences=_differences,

@@ -172,11 +172,16 @@ def _not_one_bit(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
 
 def _dense(op: ops.Dense, graph: IntGraph, target: Target) -> Refusal | None:
     backend, reuse = target.backend, target.reuse(op.name)
-    padded = DIALECTS[backend].dense == "dense_resource" and op.weight.codes.size > LARGE and math.log2(reuse) % 1
-    if padded and op.format.width > 1:
+    if _padded(op, target, reuse) and op.format.width > 1:
         what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
         return f"{what}, or back end Vitis or Vivado", ""
     return _not_one_bit(op, graph, target)
+
+
+def _padded(op: ops.MatMul, target: Target, reuse: int) -> bool:
+    """Say whether a back end pads the weights of a dense op to another reuse factor."""
+    dense = isinstance(op, ops.Dense) and DIALECTS[target.backend].dense == "dense_resource"
+    return dense and op.weight.codes.size > LARGE and math.log2(reuse) % 1 != 0
 
 
 def _relu(op: ops.Relu, graph: IntGraph, target: Target) -> Refusal | None:
@@ -249,8 +254,20 @@ def reuse_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError
             yield UnsupportedError(
                 f"op '{name}' ({n_in} x {n_out}) cannot have reuse_factor {target.reuse(name)} with strategy Resource",
                 named=name,
-                remedy=f"give it one of its own, --reuse-factor {name}=N, with N one of {legal}",
+                remedy=f"take --reuse-factor nearest:{target.reuse_factor}, or give it one of its own, "
+                f"--reuse-factor {name}=N, with N one of {legal}",
             )
+
+
+def nearest_reuse(graph: IntGraph, target: Target) -> dict[str, int]:
+    """Return the legal reuse factor that is nearest to the common one, of each op that cannot have that."""
+    chosen, nearest = target.reuse_factor, {}
+    for op in graph.ops:
+        if target.strategy == "Resource" and isinstance(op, ops.MatMul) and op.name not in dict(target.reuse_factors):
+            legal = [factor for factor in legal_reuse_factors(*op.matrix().shape) if not _padded(op, target, factor)]
+            if chosen not in legal:
+                nearest[op.name] = min(legal, key=lambda factor: abs(factor - chosen))
+    return nearest
 
 
 def legal_reuse_factors(n_in: int, n_out: int) -> Sequence[int]:

@@ -23,7 +23,7 @@ from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
-from flow.ir.graph import Input, IntGraph
+from flow.ir.graph import Input, IntGraph, Requantize
 from flow.ir.names import VHDL, identifier
 
 
@@ -83,7 +83,7 @@ def attempt(
     Args:
         model: the trained model.
         input_format: format of the input ports; needed when the model's first layer is no quantizer, and refused when
-            it is one (the port then has the quantizer's format).
+            it is one (the port then has the quantizer's format) and not the last one too.
         softmax: unsigned format of the outputs of a final softmax; None leaves the softmax off.
         evaluate: fills the tables of functions that are no casts; needed for models with such functions only.
     """
@@ -91,8 +91,9 @@ def attempt(
         network = read(model)
     except FlowError as error:
         return Extraction(name=model.name, refusals=(error,))
-    made = walk(Builder(network, input_format, softmax, evaluate, front_end(model.frontend).approximate))
-    if made.graph is not None and input_format is not None and _quantizes(network):
+    builder = Builder(network, input_format, softmax, evaluate, front_end(model.frontend).approximate)
+    made = walk(builder)
+    if made.graph is not None and input_format is not None and len(builder.absorbed) == len(network.ports):
         reason = "the model quantizes its own input, so its port has that format"
         return Extraction(name=model.name, refusals=(UnsupportedError(reason, remedy="drop --input-format"),))
     return made
@@ -101,7 +102,7 @@ def attempt(
 def walk(builder: Builder) -> Extraction:
     """Return what a builder makes of its network, layer by layer."""
     network = builder.network
-    builder.absorbed = _quantizing_readers(network)
+    builder.absorbed = _absorbed(network, builder.input_format)
     refusals: list[FlowError] = []
     for layer in network.layers:
         if not all(name in builder.tensors for name in layer.inputs):
@@ -122,12 +123,11 @@ def walk(builder: Builder) -> Extraction:
 def _graph(builder: Builder) -> IntGraph:
     network = builder.network
     outputs = [_output(builder, network[name]) for name in network.outputs]
-    ops = tuple(builder.ops.values())
-    if all(isinstance(op, Input) for op in ops):
-        raise UnsupportedError("the model computes nothing after its input")
+    if all(isinstance(op, Input) for op in builder.ops.values()):
+        outputs = [_passed_on(builder, network[name]) for name in network.outputs]
     return builder.graph_type(
         name=identifier(network.name, VHDL),  # the top of a project
-        ops=ops,
+        ops=tuple(builder.ops.values()),
         outputs=tuple(outputs),
         warnings=(*network.warnings, *builder.warnings),
     )
@@ -163,6 +163,17 @@ def quantizes_its_input(model: TrainedModel) -> bool:
 
 def _quantizes(network: Network) -> bool:
     return set(_quantizing_readers(network)) == {port.name for port in network.ports}
+
+
+def _absorbed(network: Network, input_format: FixedFormat | None) -> dict[str, Layer[Any]]:
+    """Return, by name of the input, the cast that its port does.
+
+    A cast that is all there is between an input and an output stays an op where the port is told another format.
+    """
+    readers = _quantizing_readers(network)
+    if input_format is None:
+        return readers
+    return {port: layer for port, layer in readers.items() if layer.name not in network.outputs}
 
 
 def _quantizing_readers(network: Network) -> dict[str, Layer[Any]]:
@@ -206,6 +217,15 @@ def _output(builder: Builder, layer: Layer[Any]) -> str:
     tensor = builder.tensors[layer.name]
     with at(output=layer.name, class_name=layer.source):
         return tensor.op if tensor.softmax is not None else builder.plain(layer, tensor).op
+
+
+def _passed_on(builder: Builder, layer: Layer[Any]) -> str:
+    """Return an op behind a port that is an output of the model: hardware has at least one."""
+    tensor = builder.tensors[layer.name]
+    port = builder.op(tensor)
+    out = builder.op(builder.add(Requantize, layer, [tensor], port.shape, port.cast, suffix="_out"))
+    builder.ops[out.name] = replace(out, layers=(layer.name,))
+    return out.name
 
 
 def _port(builder: Builder, layer: Layer[layers.Port], inputs: Sequence[Tensor]) -> Tensor:
