@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,19 +61,27 @@ def _run(number: int, moment: int, output: Path, *more: str) -> subprocess.Compl
 
 
 def undisturbed(output: Path, *more: str) -> Undisturbed:
-    """Return a build from nothing."""
+    """Return a build from nothing; its moments are those of another one that finds the simulations compiled."""
     done = _run(0, NEVER, output, *more)
     assert done.returncode == 0, done.stderr
-    return Undisturbed(
-        output=output, report=lasting(json.loads(done.stdout)), moments=int(done.stderr.splitlines()[-1])
-    )
+    with tempfile.TemporaryDirectory() as again:
+        _copy_simulations(output, Path(again))
+        moments = int(_run(0, NEVER, Path(again), *more).stderr.splitlines()[-1])
+    return Undisturbed(output=output, report=lasting(json.loads(done.stdout)), moments=moments)
+
+
+def _copy_simulations(of: Path, to: Path) -> None:
+    for cache in (*of.rglob("csim"), *of.rglob("rtlsim")):
+        if cache.is_dir() and cache.parent.name != "project":
+            shutil.copytree(cache, to / cache.relative_to(of))
 
 
 def lasting(document: Mapping[str, Any]) -> Any:
-    """Return what of a report is the same in every build."""
-    return {
+    """Return what of a report is the same in every build: all but times and places."""
+    told = {
         key: value for key, value in document.items() if key not in ("timings_s", "run_dir", "provenance", "project")
     }
+    return json.loads(json.dumps(told), object_hook=lambda each: {k: v for k, v in each.items() if k != "seconds"})
 
 
 def kill(whole: Undisturbed, moment: int, sign: signal.Signals, output: Path, *more: str, compiled: bool) -> str:
@@ -86,15 +96,15 @@ def kill(whole: Undisturbed, moment: int, sign: signal.Signals, output: Path, *m
         compiled: the simulations of `whole` are there already, which saves their compilation.
     """
     if compiled:
-        for cache in (*whole.output.rglob("csim"), *whole.output.rglob("rtlsim")):
-            if cache.is_dir() and cache.parent.name != "project":
-                shutil.copytree(cache, output / cache.relative_to(whole.output))
+        _copy_simulations(whole.output, output)
     ended = _run(sign, moment, output, *more)
     expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[sign]
     if ended.returncode != expected or "Traceback" in ended.stderr:
         return f"ended with status {ended.returncode}, not {expected}: {ended.stderr}"
     if sign != signal.SIGKILL and (left := leftovers(output)):
         return f"left by a process that could tidy up: {left}"
+    for path in output.rglob(".writing-*"):  # where several processes write, one may not be claimed for a minute yet
+        os.utime(path, (0, 0))
     again = flow(*BUILT, output, *more)
     if again.code != 0:
         return f"the next build ended with status {again.code}: {again.err}"
