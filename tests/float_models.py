@@ -82,6 +82,12 @@ def _merges(x: Any) -> Any:
     return L.Dense(3)(L.Concatenate()(parts))
 
 
+def _products(x: Any) -> Any:
+    x = L.Dense(4)(x)
+    x = L.Dot((2, 1))([L.Dot(2)([x, L.Dense(4)(x)]), x])
+    return L.Dense(3)(L.GlobalAveragePooling1D()(x))
+
+
 def _two_heads(x: Any) -> Any:
     x = L.Dense(8, activation="relu")(x)
     return [L.Dense(2, name="first")(x), L.Dense(3, activation="softmax", name="second")(x)]
@@ -148,6 +154,7 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "functions": (VECTOR, _functions),
     "leaky": (VECTOR, _leaky),
     "merges": (VECTOR, _merges),
+    "products": (SEQUENCE, _products),
     "two_heads": (VECTOR, _two_heads),
     "sequence_1": (SEQUENCE, lambda x: _chain(x, "Conv1D", "MaxPooling1D", "ZeroPadding1D", "DepthwiseConv1D")),
     "sequence_2": (SEQUENCE, lambda x: _chain(x, "SeparableConv1D", "UpSampling1D", "Cropping1D", "Conv1DTranspose")),

@@ -172,6 +172,18 @@ def _softmax(note: str) -> Row:
     return Row(name="Softmax", label=label, recipe=made)
 
 
+def _matrices() -> Row:
+    """Return a row of the product of two matrices that are computed."""
+    label = "`Dot`, of two matrices"
+    entries = [
+        activation("quantize", PORT),
+        reads(activation("other", "quantized_relu(3,1)"), "quantize"),
+        reads(layer("Dot", "subject", axes=[2, 2], normalize=False), "quantize", "other"),
+        activation("act", ACT),
+    ]
+    return Row(name="Dot", label=label, recipe=recipe(label, [named("port", *SEQUENCE)], entries, ["act"]))
+
+
 LAYER_ROWS: Sequence[Row] = (
     replace(
         row("InputLayer", VECTOR, "not quantized by the model (`--input-format`)"),
@@ -265,6 +277,8 @@ LAYER_ROWS: Sequence[Row] = (
     *(merge(name) for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")),
     merge("Average", "of three", 3),
     merge("Concatenate", axis=-1),
+    merge("Dot", "of two vectors", axes=1, normalize=False),
+    _matrices(),
     row("Flatten", IMAGE, "a dense behind it", last=True, then=[_dense("end"), activation("act", ACT)]),
     row("Flatten", IMAGE, "no dense behind it"),
     row("Reshape", SEQUENCE, "channels 2 to 4", target_shape=[3, 4]),

@@ -236,6 +236,16 @@ class Merge(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dot(Settings):
+    """Products of two tensors, summed along an axis of each, counted with the batch.
+
+    What is left of the first comes before what is left of the second; of two vectors one number is left.
+    """
+
+    axes: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Concatenate(Settings):
     """Several tensors side by side, along an axis of one sample."""
 

@@ -342,6 +342,22 @@ def concatenate(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tens
     return draft.add("Concatenate", [source, other], (*source.shape[:-1], source.shape[-1] + other.shape[-1]), axis=-1)
 
 
+def product(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+    """Multiply with a tensor of as many axes, itself perhaps, summed along an axis of one size of each."""
+    others = [tensor for tensor in (*earlier, source) if len(tensor.shape) == len(source.shape) < 3]
+    pairs = [
+        (other, own + 1, its + 1)
+        for other in others
+        for own, size in enumerate(source.shape)
+        for its, same in enumerate(other.shape)
+        if size == same
+    ]
+    other, own, its = draft.pick(pairs)
+    left = source.shape[: own - 1] + source.shape[own:]
+    shape = (left + other.shape[: its - 1] + other.shape[its:]) or (1,)
+    return draft.add("Dot", [source, other], shape, axes=[own, its], normalize=False)
+
+
 def join(draft: Draft, tensors: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
     """Bring the last tensor and those made of the other inputs into one vector."""
     read = {source[0] for entry in draft.entries for node in entry["inbound_nodes"] for source in node}
@@ -401,8 +417,8 @@ Block = Callable[[Draft, Tensor, Sequence[Tensor]], Tensor]
 _SPATIAL: tuple[Block, ...] = (conv, conv, separable, pool, pool, move, reshape)
 BLOCKS: Mapping[str, tuple[Block, ...]] = {
     "any": (dense, dense, merge, residual, concatenate, shared, nested, batchnorm),
-    "rank 1": (fold, dense, merge),
-    "rank 2": (*_SPATIAL, fold),
+    "rank 1": (fold, dense, merge, product),
+    "rank 2": (*_SPATIAL, fold, product),
     "rank 3": (*_SPATIAL, conv_batchnorm, depthwise, transposed),
 }
 """What may be added to a tensor of any rank, and to one of so many axes; what stands twice is drawn twice as often.

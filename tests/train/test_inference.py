@@ -165,6 +165,16 @@ def merges(x: Any, y: Any) -> Any:
     return layers.Concatenate(name="all")(sides)
 
 
+def products(x: Any, y: Any) -> Any:
+    """Every pair of axes that fits, between a sequence and a line."""
+    x, y = port(x, "px"), port(y, "py")
+    sides = [layers.Dot(axes, name=f"dot{n}")([x, x]) for n, axes in enumerate([1, 2, (-1, -1)])]
+    sides.append(layers.Dot((1, 2), name="left")([x, cast("q1")(layers.Permute((2, 1), name="turn")(x))]))
+    sides.append(layers.Dot((1, 1), name="line")([y, x]))
+    sides.append(layers.Dot(1, name="number")([y, y]))
+    return layers.Concatenate(name="all")([layers.Flatten(name=f"f{n}")(side) for n, side in enumerate(sides)])
+
+
 def two_outputs(x: Any) -> Any:
     x = cast("q", "quantized_relu(4,1)")(dense(5, "trunk")(port(x)))
     return [dense(3, "left")(x), cast("ends")(dense(2, "right")(x))]
@@ -318,6 +328,7 @@ def functions(x: Any) -> Any:
 WIRED: dict[str, tuple[Any, tuple[tuple[int, ...], ...], tuple[str, ...]]] = {
     "residual": (residual, ((6, 5, 2),), ()),
     "merges": (merges, ((4,), (4,)), ("merge",)),
+    "products": (products, ((5, 3), (5,)), ("gather", "merge", "sumpool", "reshape")),
     "two outputs": (two_outputs, ((6,),), ()),
     "shared layer": (sharing, ((4,), (4,)), ()),
     "nested": (nested, ((4,),), ()),

@@ -18,7 +18,7 @@ from typing import Any
 from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend import layers
 from flow.frontend.base import Evaluate, front_end, read
-from flow.frontend.extraction import activations, moves, products
+from flow.frontend.extraction import activations, contractions, moves, products
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
@@ -247,6 +247,7 @@ def _refused(builder: Builder, layer: Layer[layers.Refused], inputs: Sequence[Te
 LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.Port: _port,
     **products.LAYERS,
+    **contractions.LAYERS,
     **activations.LAYERS,
     **moves.LAYERS,
     layers.Identity: lambda builder, layer, inputs: inputs[0],

@@ -271,6 +271,14 @@ def _average(source: _Source) -> Settings:
     return layers.Merge(function="add", average=average)
 
 
+def _dot(source: _Source) -> Settings:
+    if source.config.get("normalize"):
+        raise UnsupportedError("normalize=True divides by a root", remedy="normalize before it, or train without")
+    axes = source.config["axes"]
+    first, second = (axes, axes) if isinstance(axes, int) else axes
+    return layers.Dot(axes=(int(first), int(second)))
+
+
 def _concatenate(source: _Source) -> Settings:
     axis = int(source.config.get("axis", -1))
     if axis == 0:
@@ -323,6 +331,7 @@ LAYERS: Mapping[str, Reading] = {
     **dict.fromkeys(("Add", "Subtract", "Multiply"), _merge),
     "Average": _average,
     **dict.fromkeys(("Maximum", "Minimum"), _merge),
+    "Dot": _dot,
     "Concatenate": _concatenate,
     "Flatten": lambda source: layers.Reshape(shape=None),
     "Reshape": lambda source: layers.Reshape(shape=tuple(int(size) for size in source.config["target_shape"])),
