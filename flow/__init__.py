@@ -1,21 +1,59 @@
 """po2flow: neural networks with power-of-two weights to FPGAs, bit for bit.
 
     import flow
-    report = flow.build("digits_mlp", target=flow.Target(io_type="io_stream"))
+    report = flow.build(model, x=x_test, y=y_test)      # a QKeras model, or a name, or a file; arrays
     print(flow.to_text(report))
+    report.predict(x_new)                               # what the hardware gives
 
 Names are loaded when they are first used: `import flow` takes milliseconds and imports neither TensorFlow nor hls4ml.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what a type checker sees of the names below
+    from flow.backends.functions import emit as emit
+    from flow.cost.estimation import estimate as estimate
+    from flow.data.adversarial import adversarial_inputs as adversarial_inputs
+    from flow.data.datasets import load_dataset as load_dataset
+    from flow.data.imagenet import load_imagenet_folder as load_imagenet_folder
+    from flow.data.kitti import load_kitti as load_kitti
+    from flow.errors import FlowError as FlowError
+    from flow.frontend.extraction import extract as extract
+    from flow.frontend.trained import TrainedModel as TrainedModel
+    from flow.frontend.trained import load_trained as load_trained
+    from flow.ir import reference
+    from flow.ir.fixed import FixedFormat as FixedFormat
+    from flow.ir.fixed import Overflow as Overflow
+    from flow.ir.fixed import Rounding as Rounding
+    from flow.ir.graph import IntGraph as IntGraph
+    from flow.ir.passes import lower as lower
+    from flow.pipeline import BuildOptions as BuildOptions
+    from flow.pipeline import QuantizeOptions as QuantizeOptions
+    from flow.pipeline import build as build
+    from flow.pipeline import check as check
+    from flow.pipeline import compare_run as compare_run
+    from flow.pipeline import load_report as load_report
+    from flow.pipeline import quantize as quantize
+    from flow.quantization.settings import QuantSettings as QuantSettings
+    from flow.report.text import to_markdown as to_markdown
+    from flow.report.text import to_text as to_text
+    from flow.target import Target as Target
+    from flow.train import fit
+    from flow.train.reader import read_keras as read_keras
+    from flow.train.spec import list_models as list_models
+    from flow.train.spec import load_spec as load_spec
+
+    run_reference, train_model = reference.run, fit.train
 
 _WHERE = {
     "build": "flow.pipeline",
     "quantize": "flow.pipeline",
     "QuantizeOptions": "flow.pipeline",
     "QuantSettings": "flow.quantization.settings",
+    "check": "flow.pipeline",
     "compare_run": "flow.pipeline",
+    "load_report": "flow.pipeline",
     "BuildOptions": "flow.pipeline",
     "to_text": "flow.report.text",
     "to_markdown": "flow.report.text",
@@ -35,7 +73,7 @@ _WHERE = {
     "run_reference": "flow.ir.reference",
     "adversarial_inputs": "flow.data.adversarial",
     "estimate": "flow.cost.estimation",
-    "emit": "flow.backends.hls4ml.emit",
+    "emit": "flow.backends.functions",
     "Target": "flow.target",
     "train_model": "flow.train.fit",
     "read_keras": "flow.train.reader",

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import shlex
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -204,7 +205,7 @@ def _python_blocks() -> Iterator[str]:
 
 def test_python_examples_import_what_exists() -> None:
     blocks = list(_python_blocks())
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("flow"):
@@ -222,6 +223,19 @@ def test_the_python_example_of_a_build_runs(
     block = next(block for block in _python_blocks() if "flow.build" in block)
     exec(compile(block, "README.md", "exec"), {})
     assert "NOT COMPARED" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_python_example_of_a_live_model_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained, _, live = _python_blocks()
+    done: dict[str, Any] = {}
+    from flow.train import quiet_warnings
+
+    with quiet_warnings(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as a user's session would print them
+        exec(compile(trained + live, "README.md", "exec"), done)
+    assert done["report"].bit_exact and done["report"].predict(done["x"][1400:]).shape == (397, 10)
 
 
 MODULES_WITH_EXAMPLES = [

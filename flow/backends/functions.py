@@ -167,6 +167,16 @@ def functions(target: Target) -> Functions:
     return found
 
 
+def emit(graph: IntGraph, target: Target) -> Project:
+    """Return the project of a lowered graph, found to say what the graph says.
+
+    Raises:
+        UnsupportedError: what the back end of the target cannot compute exactly, or a setting it cannot take.
+        EmitError: its generator wrote something other than the graph.
+    """
+    return functions(target).emit(graph, target)
+
+
 def settled(target: Target, graph: IntGraph) -> Target:
     """Return a target with what follows from a graph: the io_type if none was given, the nearest reuse factors."""
     own = functions(target).nearest_reuse(graph, target) if target.reuse_nearest else {}

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.array_files import TABLE, read_arrays
-from flow.errors import DataError, shown
+from flow.errors import DataError, at, shown
 from flow.ir.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
 from flow.ir.graph import IntGraph
 from flow.ir.reference import port_dtype
 from flow.ir.windows import Shape
 
 MAX_INPUT_BITS = 16
+Arrays = NDArray[Any] | Mapping[str, NDArray[Any]]
 BLOCK = 1 << 22
 """Elements of inputs that are brought onto grids at a time."""
 MOST_NAMED = 8
@@ -73,52 +74,57 @@ def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape])
     Raises:
         DataError: missing, damaged, of another shape, not numbers, not finite; labels of another length or kind.
     """
-    single = len(shapes) == 1
-    values = _single(inputs, *shapes.items()) if single else _joined(inputs, shapes)
+    with at(file=inputs):
+        arrays = read_arrays(inputs)
+        if len(shapes) == 1:
+            arrays = _only(arrays, *shapes.items(), table=inputs.suffix.lower() == TABLE)
+        values = checked_values(arrays, shapes)
     return Samples(values=values, labels=None if labels is None else _labels(labels, len(values)), source=inputs.name)
 
 
-def _single(path: Path, port: tuple[str, Shape]) -> NDArray[np.float64]:
-    name, shape = port
-    array = _array(path, name)
-    if path.suffix.lower() == TABLE and array.shape[1:] == (math.prod(shape),):
-        array = array.reshape(len(array), *shape)
-    return _checked(path, "", array, shape)
+def checked_values(arrays: Any, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
+    """Return values of the only input, or of all inputs flattened and joined in order.
 
+    Args:
+        arrays: (samples, *shape); of several inputs a mapping by their names.
+        shapes: shape of each input by its name, in the model's order.
 
-def _joined(path: Path, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
-    arrays = read_arrays(path)
-    if isinstance(arrays, np.ndarray):
-        remedy = "the model has several inputs: give an .npz with an array for each"
-        raise DataError("a single array", file=path, remedy=remedy)
+    Raises:
+        DataError: of another shape, not numbers, not finite, or not of these inputs.
+    """
+    if len(shapes) == 1 and not isinstance(arrays, Mapping):
+        return _checked("", np.asarray(arrays), *shapes.values())
+    if not isinstance(arrays, Mapping):
+        remedy = "the model has several inputs: give an .npz (in Python a dict) with an array for each"
+        raise DataError("a single array", remedy=remedy)
     if sorted(arrays) != sorted(shapes):
-        remedy = f"the model has the inputs {', '.join(map(repr, shapes))}: give an .npz with an array for each"
-        raise DataError(
-            f"holds {', '.join(map(shown, sorted(arrays)[:MOST_NAMED])) or 'nothing'}", file=path, remedy=remedy
-        )
-    parts = [_checked(path, f"'{name}' ", arrays[name], shape) for name, shape in shapes.items()]
+        names = ", ".join(map(repr, shapes))
+        remedy = f"the model has the inputs {names}: give an .npz (in Python a dict) with an array for each"
+        raise DataError(f"holds {', '.join(map(shown, sorted(arrays)[:MOST_NAMED])) or 'nothing'}", remedy=remedy)
+    parts = [_checked(f"'{name}' ", np.asarray(arrays[name]), shape) for name, shape in shapes.items()]
     if len({len(part) for part in parts}) != 1:
         counts = ", ".join(str(len(part)) for part in parts)
-        raise DataError(f"its arrays have {counts} samples", file=path, remedy="give as many")
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+        raise DataError(f"its arrays have {counts} samples", remedy="give as many")
+    return parts[0] if len(parts) == 1 else np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
-def _checked(path: Path, name: str, values: NDArray[Any], shape: Shape) -> NDArray[np.float64]:
+def _checked(name: str, values: NDArray[Any], shape: Shape) -> NDArray[np.float64]:
     if values.dtype.kind not in "fiub":
-        raise DataError(f"{name}holds {values.dtype}, not numbers", file=path)
+        raise DataError(f"{name}holds {values.dtype}, not numbers")
     if values.shape[1:] != shape or values.ndim != len(shape) + 1:
         remedy = f"the model takes (samples, {', '.join(map(str, shape))})"
-        raise DataError(f"{name}has shape {values.shape}", file=path, remedy=remedy)
+        raise DataError(f"{name}has shape {values.shape}", remedy=remedy)
     if not len(values):
-        raise DataError(f"{name}holds no samples", file=path)
+        raise DataError(f"{name}holds no samples")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise DataError(f"{name}{np.count_nonzero(~np.isfinite(values))} values are NaN or infinite", file=path)
+        raise DataError(f"{name}{np.count_nonzero(~np.isfinite(values))} values are NaN or infinite")
     return values
 
 
 def _labels(path: Path, samples: int) -> NDArray[np.int64]:
-    labels = _array(path)
+    with at(file=path):
+        labels = _array(read_arrays(path))
     labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
     if path.suffix.lower() == TABLE and labels.ndim == 1 and (labels == np.floor(labels)).all():
         labels = np.clip(labels, -1, 1 << 53).astype(np.int64)
@@ -130,14 +136,19 @@ def _labels(path: Path, samples: int) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def _array(path: Path, name: str = "") -> NDArray[Any]:
+def _only(arrays: Arrays, port: tuple[str, Shape], *, table: bool) -> NDArray[Any]:
+    """Return the array of a file for the only input; a row of a table is a sample."""
+    array = _array(arrays, port[0])
+    return array.reshape(len(array), *port[1]) if table and array.shape[1:] == (math.prod(port[1]),) else array
+
+
+def _array(found: Arrays, name: str = "") -> NDArray[Any]:
     """Return the array of a file, or of an archive that holds one alone, or one of this name."""
-    found = read_arrays(path)
     if isinstance(found, np.ndarray):
         return found
     if name not in found and len(found) != 1:
         remedy = f"give one array{f', or one that is called {name!r}' if name else ''}"
-        raise DataError(f"an .npz archive of {len(found)} arrays", file=path, remedy=remedy)
+        raise DataError(f"an .npz archive of {len(found)} arrays", remedy=remedy)
     return found[name] if name in found else next(iter(found.values()))
 
 

@@ -7,11 +7,13 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from flow.backends.functions import functions
+from flow.data.session import Data
 from flow.errors import InputError
 from flow.files import writing
 from flow.findings import Finding
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
+from flow.pipeline.live import Model, as_files
 from flow.pipeline.models import extract_model, model_to_check
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce, Plan
@@ -28,17 +30,23 @@ from flow.verification.preflight import check as preflight
 
 
 def quantize(
-    model: str | Path,
+    model: Model,
     target: Target | None = None,
     options: QuantizeOptions | None = None,
     announce: Announce = lambda stage: None,
+    *,
+    calibration: Data = None,
+    x: Data = None,
+    y: Data = None,
 ) -> Report:
     """Quantize a float model and build it: restructure, search, then emit, simulate, compare, estimate, report.
 
     Args:
-        model: a name in `models/` (a float model, or the float twin of a quantized one), a spec file, or a Keras model.
-        target, announce: as of `build`.
+        model: a name in `models/` (a float model, or the float twin of a quantized one), a spec file, or a Keras model:
+            a file, or an object of Keras 2 or 3.
+        target, announce, x, y: as of `build`.
         options: calibration samples, settings, inputs and stages.
+        calibration: samples to calibrate with, as `x`, if `options` name no file of them.
 
     Returns:
         The report, as `build` gives it; `quantization` says what was chosen.
@@ -46,22 +54,31 @@ def quantize(
     Raises:
         FlowError: one of the tree in flow.errors.
     """
-    return build(model, target, options or QuantizeOptions(), announce)
+    options = options or QuantizeOptions()
+    with as_files(model, options, x=x, y=y, calibration=calibration) as (path, kept):
+        return _build(path, target or Target(), kept, announce)
 
 
 def build(
-    model: str | Path,
+    model: Model,
     target: Target | None = None,
     options: BuildOptions | None = None,
     announce: Announce = lambda stage: None,
+    *,
+    x: Data = None,
+    y: Data = None,
 ) -> Report:
     """Build a model: extract, emit, simulate, compare, estimate, report.
 
     Args:
-        model: a name in `models/`, a spec file, or a Keras model (`.h5`, `.keras`, SavedModel, `.json` with weights).
+        model: a name in `models/`, a spec file, or a Keras model: a file (`.h5`, `.keras`, SavedModel, `.json` with
+            weights) or an object of tf-keras, compiled or not.
         target: hardware settings.
         options: inputs and stages; `QuantizeOptions` for a float model.
         announce: called with the name of each stage as it begins.
+        x: inputs to run, (samples, *shape), if `options` name no file of them: an array, a pandas frame, a batched
+            `tf.data.Dataset` (its labels are `y`), or arrays by the names of the model's inputs.
+        y: labels of `x`, (samples,).
 
     Returns:
         The report; also in the run directory as `report.json`, `report.md` and `report.html`. A difference between
@@ -70,8 +87,12 @@ def build(
     Raises:
         FlowError: one of the tree in flow.errors.
     """
-    target, options = target or Target(), options or BuildOptions()
-    given = {"model": Path(model), "asked": target, "options": options, "announce": announce}
+    with as_files(model, options or BuildOptions(), x=x, y=y) as (path, kept):
+        return _build(path, target or Target(), kept, announce)
+
+
+def _build(model: Path, target: Target, options: BuildOptions, announce: Announce) -> Report:
+    given = {"model": model, "asked": target, "options": options, "announce": announce}
     given |= STOPPED.get(options.until, {})
     with ExitStack() as held:
         plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, {**given, "held": held}, announce)
@@ -80,20 +101,23 @@ def build(
     return report
 
 
-def check(model: str | Path, target: Target | None = None, options: BuildOptions | None = None) -> tuple[Finding, ...]:
+def check(
+    model: Model, target: Target | None = None, options: BuildOptions | None = None, *, x: Data = None, y: Data = None
+) -> tuple[Finding, ...]:
     """Say what would fail in a build or in the vendor's synthesis, before anything is generated.
 
     Args:
-        model: as `build` takes it.
+        model, x, y: as `build` takes them.
         target: hardware settings.
         options: inputs and formats; stages and numbers of inputs do not matter.
 
     Raises:
         FlowError: the model, its inputs or the part cannot be found or read.
     """
-    target, options = target or Target(), options or BuildOptions()
+    target = target or Target()
     functions(target).check_part(target)
-    return preflight(model_to_check(Path(model), options), target)
+    with as_files(model, options or BuildOptions(), x=x, y=y) as (path, kept):
+        return preflight(model_to_check(path, kept), target)
 
 
 def load_graph(model: Path, options: BuildOptions) -> IntGraph:

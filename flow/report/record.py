@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from flow.data.inputs import PortInputs
+from flow.data.session import Data
+from flow.errors import SpecError, ToolMissingError, shown
 from flow.part_names import is_same_part
 from flow.project import Change
 from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
+from flow.verification.levels import REFERENCE
+from flow.verification.prediction import outputs
 
 SCHEMA = 1
+FRAMES = ("layers", "resources", "accuracy")
+"""Parts of the document that are tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,68 @@ class Report:
     def is_outdated(self) -> bool:
         """Whether the project is no longer the one of this report, or a comparison since found a difference."""
         return bool(self.document["project"].get("changes") or self.document["verdict"].get("found_since"))
+
+    def predict(self, x: Data, *, codes: bool = False, level: str = REFERENCE) -> Any:
+        """Return what the hardware gives for inputs.
+
+        Args:
+            x: (samples, *shape), as `flow.build` takes it.
+            codes: return integers on the grid of the output's format, instead of values.
+            level: what computes them: "reference", which is the fastest, or the simulation of the run's back end,
+                "csim" or "rtlsim".
+
+        Returns:
+            (samples, *shape) float64, or int64 codes; of several outputs a mapping by their names.
+
+        Raises:
+            DataError: `x` does not fit the model.
+            FlowError: as of `flow.verification.prediction.outputs`.
+
+        Example:
+            report = flow.build(model, x=x_test, y=y_test)
+            classes = report.predict(x_new).argmax(-1)
+        """
+        return outputs(self.run_dir, x, level=level, codes=codes)
+
+    def trace(self, x: Data, *, codes: bool = False, level: str = REFERENCE) -> Mapping[str, NDArray[Any]]:
+        """Return what each op of the hardware gives, by its name; arguments as of `predict`."""
+        found: Mapping[str, NDArray[Any]] = outputs(self.run_dir, x, level=level, codes=codes, every_op=True)
+        return found
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory of the run."""
+        return Path(self.document["run_dir"])
+
+    def frame(self, part: str) -> Any:
+        """Return a part of the report as a pandas frame.
+
+        Args:
+            part: "layers", a row per op; "resources", a row per source; or "accuracy", one row.
+
+        Raises:
+            SpecError: there is no such part.
+            ToolMissingError: pandas is not installed.
+        """
+        if part not in FRAMES:
+            raise SpecError(f"{shown(part)} is no part", field="part", remedy=f"use one of {', '.join(FRAMES)}")
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise ToolMissingError(
+                "package 'pandas' is not installed", remedy="run: pip install 'po2flow[frames]'"
+            ) from error
+        rows = self.document[part] if isinstance(self.document[part], list) else [self.document[part]]
+        return pandas.DataFrame([{k: v for k, v in row.items() if k != "layers"} for row in rows])
+
+    def __repr__(self) -> str:
+        verdict = {True: "BIT EXACT", False: "DIFFERENT", None: "not compared"}[self.bit_exact]
+        return f"<Report of {self.document['model']}: {verdict}, {self.run_dir}>"
+
+    def _repr_html_(self) -> str:
+        """Show the page of the report in a notebook."""
+        page = import_module("flow.report.page").render(self)
+        return f'<iframe srcdoc="{escape(page)}" width="100%" height="600" frameborder="0"></iframe>'
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, as `report.json` holds it."""

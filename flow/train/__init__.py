@@ -28,6 +28,10 @@ _AROUND = ("Exception encountered when calling", "Graph execution error", "Detec
 _STACK = r"(tensorflow|tf_keras|qkeras|tensorflow_model_optimization|pyparsing|h5py)\b"
 
 
+class OtherKerasError(ToolMissingError):
+    """This process uses TensorFlow with Keras 3 already."""
+
+
 class TensorFlowModules(NamedTuple):
     """The modules that training needs.
 
@@ -50,7 +54,8 @@ def load_tensorflow() -> TensorFlowModules:
         The modules; the same object at every call.
 
     Raises:
-        ToolMissingError: a package is missing, or TensorFlow's Keras 3 was in use before.
+        ToolMissingError: a package is missing.
+        OtherKerasError: TensorFlow's Keras 3 was in use before.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -60,7 +65,7 @@ def load_tensorflow() -> TensorFlowModules:
         tf = _import("tensorflow")
         # `tensorflow` settles at its first import what `tensorflow.keras` is, whatever `tf.keras` says later
         if not _import("tensorflow.keras").layers.Layer.__module__.startswith("tf_keras"):
-            raise ToolMissingError(
+            raise OtherKerasError(
                 "TensorFlow was imported with Keras 3, but QKeras needs Keras 2",
                 remedy="set TF_USE_LEGACY_KERAS=1 in the environment before Python starts, or import flow.train before "
                 "tensorflow",

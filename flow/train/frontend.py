@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from flow.frontend.base import Evaluate, Frontend, Inference
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.frontend.base import Frontend, Inference
 from flow.frontend.keras import read
 from flow.frontend.trained import TrainedModel
+from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
+from flow.results import SimResult
+from flow.train import OtherKerasError
+from flow.train.apart import with_keras_2
 
 SUFFIXES = (".h5", ".hdf5", ".keras", ".json")
 
@@ -19,6 +27,7 @@ def takes(path: Path) -> bool:
     return saved_model or path.suffix in SUFFIXES or (path.is_file() and path.suffix != ".toml")
 
 
+@with_keras_2
 def read_file(path: Path, weights: Path | None) -> TrainedModel:
     """Return a user's model as data.
 
@@ -33,9 +42,20 @@ def read_file(path: Path, weights: Path | None) -> TrainedModel:
     return read_keras(path, weights).trained
 
 
-def element_wise(name: str) -> Evaluate:
-    """Return a function of `flow.train.functions`, which is loaded when it is called."""
-    return lambda functions, values: getattr(import_module("flow.train.functions"), name)(functions, values)
+@with_keras_2
+def evaluate(functions: Sequence[Any], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `flow.train.functions.evaluate`, loaded when it is called."""
+    from flow.train.functions import evaluate
+
+    return evaluate(functions, values)
+
+
+@with_keras_2
+def approximate(functions: Sequence[Any], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `flow.train.functions.approximate`, loaded when it is called."""
+    from flow.train.functions import approximate
+
+    return approximate(functions, values)
 
 
 def inference(
@@ -46,6 +66,27 @@ def inference(
     Raises:
         ToolMissingError: TensorFlow or QKeras is not installed.
     """
+    try:
+        return _inference(trained, file, weights, extracted, lowered)
+    except OtherKerasError:
+        return lambda codes: _infer(trained, file, weights, extracted, lowered, codes)
+
+
+@with_keras_2
+def _infer(
+    trained: TrainedModel,
+    file: Path | None,
+    weights: Path | None,
+    extracted: IntGraph,
+    lowered: IntGraph,
+    codes: Codes,
+) -> SimResult:
+    return _inference(trained, file, weights, extracted, lowered)(codes)
+
+
+def _inference(
+    trained: TrainedModel, file: Path | None, weights: Path | None, extracted: IntGraph, lowered: IntGraph
+) -> Inference:
     if file is not None:
         from flow.train.reader import read_keras
 
@@ -66,7 +107,7 @@ FRONTEND = Frontend(
     takes=takes,
     read_file=read_file,
     read=read,
-    evaluate=element_wise("evaluate"),
-    approximate=element_wise("approximate"),
+    evaluate=evaluate,
+    approximate=approximate,
     inference=inference,
 )
