@@ -2,7 +2,8 @@
 
     python benchmarks/large.py [--quick] [--only image]
 
-Each case is `flow build` of a QKeras model with random weights, every level run and compared, in a process of its own.
+Each case is `flow build` of a QKeras model with random weights, images as streams, every level run and compared, in a
+process of its own.
 Neither that nor any that it starts may have more than 4 GB. Seconds are those of the processor, of all of them; memory
 is that of the largest. Within a family one size grows: the last columns say how many times larger it is than in the row
 before, and how many times more seconds and memory that took. Needs `po2flow[train]` and g++.
@@ -131,11 +132,13 @@ def build_case(case: Case, directory: Path) -> dict[str, Any]:
     codes = rng.integers(0, 256, (case.samples, *case.shape), dtype=np.uint8)
     np.save(directory / "x.npy", codes.astype(np.float32) / 256)
     from flow.pipeline import BuildOptions, build
+    from flow.target import Target
 
     options = BuildOptions(
         inputs=directory / "x.npy", output=directory / "runs", samples=case.samples, adversarial=case.adversarial
     )
-    report = build(directory / "model.h5", options=options)
+    target = Target(io_type="io_stream" if len(case.shape) > 1 else "io_parallel")
+    report = build(directory / "model.h5", target, options)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
         "seconds": sum(each.ru_utime + each.ru_stime for each in used),
