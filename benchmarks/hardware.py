@@ -369,7 +369,7 @@ def _key(what: str, depends: Sequence[Any]) -> str:
 
 def _reference_outputs(graph: IntGraph, data: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the codes of the test inputs, and the logits that the reference makes of them."""
-    codes = to_port(Samples(values=data.x_test, labels=data.y_test, source=data.source), graph).codes
+    codes = to_port(Samples(values=data.x_test, labels=None, source=data.source), graph).codes
     return codes, to_values(reference.run_output(graph, codes), graph.output.format)
 
 

@@ -26,7 +26,8 @@ def add_model_options(parser: argparse.ArgumentParser, weights_file: str = WEIGH
     add = parser.add_argument
     add(weights_file, dest="weights", type=Path, help="weights file for a model given as .json")
     add("--inputs", type=Path, help=".npy (samples, ...), .csv (a sample a row) or .npz (for several inputs: by name)")
-    add("--labels", type=Path, help=".npy or .csv of class numbers, the first class 0")
+    labels = ".npy or .csv: classes from 0, or floats to be measured against; of several outputs .npz or .csv by name"
+    add("--labels", type=Path, help=labels)
     add("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
     add("--softmax", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)")
     add("--output", type=Path, help="where runs go (default: hls_projects)")

@@ -9,7 +9,11 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flow.data.inputs import Samples, read_samples
+from flow.data.labels import Given
 from flow.errors import DataError, InputError, ModelFileError, SpecError, ToolMissingError
 from flow.files import writing
 from flow.frontend.base import Frontend, Inference, front_end, taker
@@ -177,20 +181,19 @@ def find_samples(source: Source, inputs: Path | None, labels: Path | None, count
         OutputError: the cache cannot be written.
     """
     if inputs is not None:
-        samples = read_samples(inputs, labels, source.trained.input_shapes())
-        kept_labels = None if samples.labels is None else samples.labels[:count]
-        return replace(samples, values=samples.values[:count], labels=kept_labels)
+        return read_samples(inputs, labels, source.trained.input_shapes()).first(count)
     if source.dataset is None:
         return None
+    kept = source.trained.verification_labels
     try:
-        return _test_split(source.dataset, count, cache)
+        split = _test_split(source.dataset, count, cache)
+        return replace(split, labels=None) if kept is None else split  # what gives its input again tells no classes
     except ToolMissingError:
         if source.trained.verification_inputs is None:
             raise
-        kept = source.trained.verification_labels
         return Samples(
             values=source.trained.verification_inputs[:count],
-            labels=None if kept is None else kept[:count],
+            labels=None if kept is None else _of_dataset(kept[:count], source.dataset),
             source=f"verification inputs kept with the model (the {source.dataset} test set is not at hand)",
         )
 
@@ -218,10 +221,14 @@ def _test_split(dataset: str, count: int, cache: Path) -> Samples:
     kept = cache / f"{dataset}-test-{count}-{version('po2flow')}.npz"
     try:
         arrays = read_npz(kept)
-        return Samples(values=arrays["values"], labels=arrays["labels"], source=source)
+        return Samples(values=arrays["values"], labels=_of_dataset(arrays["labels"], dataset), source=source)
     except InputError:  # not there yet, or damaged: it is made again
         data = load_dataset(dataset, download=False)
     values, labels = data.x_test[:count], data.y_test[:count]
     if dataset in KNOWN_CONTENT:
         write_npz(kept, {"values": values, "labels": labels})
-    return Samples(values=values, labels=labels, source=source)
+    return Samples(values=values, labels=_of_dataset(labels, dataset), source=source)
+
+
+def _of_dataset(labels: NDArray[np.int64], dataset: str) -> Given:
+    return Given(arrays={"": labels}, source=Path(dataset))

@@ -159,7 +159,7 @@ LABELS: Mapping[str, tuple[str, bytes]] = {
     "npz": ("y.npz", archive({"y.npy": saved([0, 1, 2])})),
     "csv": ("y.csv", b"label\n0\n1\n9\n"),
 }
-FINE_LABELS = {"npz", "csv"}
+FINE_LABELS = {"npz", "csv", "one hot", "a column"}
 _SPEC = (Path(__file__).parent.parent / "models/digits_mlp/spec.toml").read_text()
 _TRAIN = ("train", "{file}", "--output", "trained")
 _REPLAY = ("fuzz", "--replay", "{file}")

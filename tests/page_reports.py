@@ -207,6 +207,21 @@ def stopped() -> Document:
     return document | {"confusion": None, "energy": [], "resources": [], "softmax": [], "notes": [], "timings_s": {}}
 
 
+def headed() -> Document:
+    """Return a report of a model with two heads, one of classes and one of targets."""
+    document = full()
+    known = {"float": None, "quantized": None, "qkeras": 0.9722, "hardware": 0.9694}
+    none = {"accuracy": None, "mean_absolute_error": None, "mean_squared_error": None, "confusion": None}
+    counted = {"classes": 10, "qkeras": confusion(9), "hardware": confusion(9)}
+    document["heads"] = [
+        {"output": "digit", "op": "logits", "labels": "classes", "samples": 359, **none, "accuracy": known}
+        | {"confusion": counted},
+        {"output": "angle", "op": "left", "labels": "targets", "samples": 359, **none}
+        | {"mean_absolute_error": {**known, "hardware": 0.04321}, "mean_squared_error": {**known, "hardware": 0.00257}},
+    ]
+    return document
+
+
 def variant(**changes: Any) -> Report:
     """Return the full report with other numbers: `hardware` and, by source, LUTs."""
     document = full()

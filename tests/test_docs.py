@@ -25,6 +25,7 @@ from flow.backends.rtl.proof.prove import Proof
 from flow.cli import _parser, main
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import PortInputs
+from flow.data.labels import Labels
 from flow.frontend.trained import TrainedModel, load_trained
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, to_values
@@ -300,7 +301,9 @@ def compared() -> Report:
     changed["dense2"][3, 1] += 1
     softmax = {"softmax": to_values(expected.codes["softmax"], graph["softmax"].format).astype(np.float32)}
     qkeras, other = replace(expected, level="qkeras", softmax=softmax), replace(expected, level="csim", codes=changed)
-    port = PortInputs(codes=codes[:8], labels=np.zeros(8, np.int64), source="corners", rounded=0, clipped=0)
+    given = np.zeros(8, np.int64), np.zeros((8, 10))  # classes, and targets for fields of both
+    labels = tuple(Labels(output="logits", index=0, values=values) for values in given)
+    port = PortInputs(codes=codes[:8], labels=labels, source="corners", rounded=0, clipped=0)
     report = assemble(
         trained=trained,
         graph=graph,
@@ -338,7 +341,8 @@ def documented() -> dict[str, str]:
 
 def test_every_field_of_the_report_is_documented(emitted: Report, quantized: Report) -> None:
     found = paths(emitted.to_json()) | paths(compared().to_json()) | paths(quantized.to_json())
-    parents = {"verdict.first_divergence", "confusion", "quantization"}
+    measured = ("confusion", "accuracy", "mean_absolute_error", "mean_squared_error")
+    parents = {"verdict.first_divergence", "confusion", "quantization", *(f"heads[].{name}" for name in measured)}
     assert found - parents == set(documented()) - parents
 
 

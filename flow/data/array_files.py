@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,26 @@ UNPACKED_BYTES = 4 << 30
 """Most bytes that an archive may unpack to: a megabyte can declare terabytes."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """A `.csv`: float64 (samples, columns), and the names of the columns; none if the first row has numbers."""
+
+    values: NDArray[np.float64]
+    columns: tuple[str, ...]
+
+
 def read_arrays(path: Path) -> NDArray[Any] | Mapping[str, NDArray[Any]]:
     """Return the array of a file, or the arrays of an archive by name.
+
+    Raises:
+        DataError: as of `read_content`.
+    """
+    content = read_content(path)
+    return content.values if isinstance(content, Table) else content
+
+
+def read_content(path: Path) -> NDArray[Any] | Mapping[str, NDArray[Any]] | Table:
+    """Return the array of a file, the arrays of an archive by name, or a table with the names of its columns.
 
     Raises:
         DataError: missing, damaged, of no known form, too large, or with Python objects in it.
@@ -78,7 +97,7 @@ def _archive(path: Path) -> Mapping[str, NDArray[Any]]:
     return dict(arrays)
 
 
-def _table(path: Path) -> NDArray[np.float64]:
+def _table(path: Path) -> Table:
     remedy = "one sample a row, commas between; a first row without numbers names the columns"
     try:
         with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
@@ -87,14 +106,15 @@ def _table(path: Path) -> NDArray[np.float64]:
             if len(first) >= COUNTING and first == [str(number) for number in range(len(first))]:
                 what = "its first row counts 0, 1, 2, ...: names of columns, or a sample?"
                 raise DataError(what, file=path, remedy="leave it out, or write the numbers with a decimal point")
-            if any(map(_is_number, first)):
+            named = not any(map(_is_number, first))
+            if not named:
                 file.seek(0)
             table = np.loadtxt(file, delimiter=",", comments=None, quotechar='"', ndmin=2)
     except ValueError as error:  # UnicodeDecodeError too
         raise DataError(f"not a table of numbers ({shown(error)})", file=path, remedy=remedy) from error
     if not table.size:
         raise DataError("holds no row of numbers", file=path, remedy=remedy)
-    return table
+    return Table(table, tuple(first) if named else ())
 
 
 def _is_number(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.array_files import TABLE, read_arrays
+from flow.data.labels import MOST_NAMED, Given, Labels, read_labels
 from flow.errors import DataError, at, shown
 from flow.ir.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
 from flow.ir.graph import IntGraph
@@ -22,8 +23,6 @@ MAX_INPUT_BITS = 16
 Arrays = NDArray[Any] | Mapping[str, NDArray[Any]]
 BLOCK = 1 << 22
 """Elements of inputs that are brought onto grids at a time."""
-MOST_NAMED = 8
-"""Arrays of a wrong archive that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,13 +31,18 @@ class Samples:
 
     Attributes:
         values: (samples, *shape), finite; several inputs are flattened and joined in order.
-        labels: (samples,) int64, or None.
+        labels: as they are given, or None.
         source: where they come from, for people.
     """
 
     values: NDArray[np.floating[Any]]
-    labels: NDArray[np.int64] | None
+    labels: Given | None
     source: str
+
+    def first(self, count: int) -> Samples:
+        """Return the first samples."""
+        labels = None if self.labels is None else self.labels.first(count)
+        return replace(self, values=self.values[:count], labels=labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,16 +51,16 @@ class PortInputs:
 
     Attributes:
         codes: (samples, *port_shape) integers of the ports' formats.
-        labels: (samples,) int64, or None.
         source: where they come from.
         rounded, clipped: how many values changed by rounding, and how many by clamping.
+        labels: of each output that has some.
     """
 
     codes: Codes
-    labels: NDArray[np.int64] | None
     source: str
     rounded: int
     clipped: int
+    labels: tuple[Labels, ...] = ()
 
 
 def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape]) -> Samples:
@@ -65,21 +69,22 @@ def read_samples(inputs: Path, labels: Path | None, shapes: Mapping[str, Shape])
     Args:
         inputs: a file of one array, for several inputs an `.npz` with an array for each, by its name. A `.csv` has the
             values of a sample in a row, in the order of the array.
-        labels: a file of class numbers.
+        labels: a file of labels, or None.
         shapes: shape of each input by its name, in the model's order.
 
     Returns:
         Values of the only input, or of all inputs flattened and joined in order.
 
     Raises:
-        DataError: missing, damaged, of another shape, not numbers, not finite; labels of another length or kind.
+        DataError: missing, damaged, of another shape, not numbers, not finite; labels of another length.
     """
     with at(file=inputs):
         arrays = read_arrays(inputs)
         if len(shapes) == 1:
             arrays = _only(arrays, *shapes.items(), table=inputs.suffix.lower() == TABLE)
         values = checked_values(arrays, shapes)
-    return Samples(values=values, labels=None if labels is None else _labels(labels, len(values)), source=inputs.name)
+    given = None if labels is None else read_labels(labels, len(values))
+    return Samples(values=values, labels=given, source=inputs.name)
 
 
 def checked_values(arrays: Any, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
@@ -122,50 +127,20 @@ def _checked(name: str, values: NDArray[Any], shape: Shape) -> NDArray[np.float6
     return values
 
 
-def _labels(path: Path, samples: int) -> NDArray[np.int64]:
-    with at(file=path):
-        labels = _array(read_arrays(path))
-    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
-    if path.suffix.lower() == TABLE and labels.ndim == 1 and (labels == np.floor(labels)).all():
-        labels = np.clip(labels, -1, 1 << 53).astype(np.int64)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        what = f"labels are {labels.dtype} of shape {labels.shape}"
-        raise DataError(what, file=path, remedy="expected one integer a sample")
-    if len(labels) != samples:
-        raise DataError(f"{len(labels)} labels for {samples} samples", file=path)
-    return labels.astype(np.int64)
-
-
 def _only(arrays: Arrays, port: tuple[str, Shape], *, table: bool) -> NDArray[Any]:
     """Return the array of a file for the only input; a row of a table is a sample."""
     array = _array(arrays, port[0])
     return array.reshape(len(array), *port[1]) if table and array.shape[1:] == (math.prod(port[1]),) else array
 
 
-def _array(found: Arrays, name: str = "") -> NDArray[Any]:
+def _array(found: Arrays, name: str) -> NDArray[Any]:
     """Return the array of a file, or of an archive that holds one alone, or one of this name."""
     if isinstance(found, np.ndarray):
         return found
     if name not in found and len(found) != 1:
-        remedy = f"give one array{f', or one that is called {name!r}' if name else ''}"
+        remedy = f"give one array, or one that is called {name!r}"
         raise DataError(f"an .npz archive of {len(found)} arrays", remedy=remedy)
     return found[name] if name in found else next(iter(found.values()))
-
-
-def check_labels(labels: NDArray[np.int64], path: Path, graph: IntGraph) -> None:
-    """Refuse labels that are no classes of a model: those are the numbers of its outputs, from 0.
-
-    Raises:
-        DataError: one is below 0, or there is no output of its number.
-    """
-    low, high, classes = int(labels.min()), int(labels.max()), math.prod(graph.output.shape)
-    if low >= 0 and high < classes:
-        return
-    what = f"labels are {low} to {high}, but the classes of the model are 0 to {classes - 1}"
-    remedy = "subtract 1 from each" if (low, high) == (1, classes) else "number the classes from 0, as its outputs"
-    if classes == 1:
-        what, remedy = "the model has one output, which tells no classes apart", "leave --labels out"
-    raise DataError(what, file=path, remedy=remedy)
 
 
 def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
@@ -199,7 +174,7 @@ def parse_format(text: str) -> FixedFormat:
         raise DataError(f"input format {shown(text)} is not like 'ufixed<8,0>' or 'fixed<16,6>'") from None
 
 
-def to_port(samples: Samples, graph: IntGraph) -> PortInputs:
+def to_port(samples: Samples, graph: IntGraph, labels: tuple[Labels, ...] = ()) -> PortInputs:
     """Bring values onto the grids of the ports: rounded half to even and clamped, as the input quantizers do."""
     values = samples.values.reshape(len(samples.values), *graph.port_shape)
     codes = np.empty(values.shape, port_dtype(graph))
@@ -214,10 +189,10 @@ def to_port(samples: Samples, graph: IntGraph) -> PortInputs:
             clipped += int(np.count_nonzero(beyond & changed))
             rounded += int(np.count_nonzero(changed & ~beyond))
         codes[block] = graph.join_port(parts)
-    return PortInputs(codes=codes, labels=samples.labels, source=samples.source, rounded=rounded, clipped=clipped)
+    return PortInputs(codes=codes, labels=labels, source=samples.source, rounded=rounded, clipped=clipped)
 
 
 def no_inputs(graph: IntGraph) -> PortInputs:
     """Return an empty set of inputs, for a build on adversarial inputs alone."""
     codes = np.zeros((0, *graph.port_shape), port_dtype(graph))
-    return PortInputs(codes=codes, labels=None, source="none were given", rounded=0, clipped=0)
+    return PortInputs(codes=codes, source="none were given", rounded=0, clipped=0)

@@ -362,6 +362,13 @@ class Network:
         """The inputs, in the order of the model."""
         return tuple(layer for layer in self.layers if isinstance(layer.settings, Port))
 
+    def final_softmax(self, output: str) -> str:
+        """Return the name of the softmax that gives an output; empty if it comes of something else."""
+        layer = self[output]
+        while isinstance(layer.settings, Identity):
+            layer = self[layer.inputs[0]]
+        return layer.name if isinstance(layer.activation, Softmax) else ""
+
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each input by the name of its layer, in order, without the batch axis.
 

@@ -78,7 +78,7 @@ def build(
         announce: called with the name of each stage as it begins.
         x: inputs to run, (samples, *shape), if `options` name no file of them: an array, a pandas frame, a batched
             `tf.data.Dataset` (its labels are `y`), or arrays by the names of the model's inputs.
-        y: labels of `x`, (samples,).
+        y: labels of `x`, as `--labels` takes them (docs/data.md); of several outputs by their names.
 
     Returns:
         The report; also in the run directory as `report.json`, `report.md` and `report.html`. A difference between

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.backends.functions import functions, settled
-from flow.data.inputs import Samples, check_labels, derive_format
+from flow.data.inputs import Samples, derive_format
+from flow.data.labels import Head, Labels, told_apart
 from flow.errors import DataError, InputError, UnsupportedError
 from flow.files import BESIDE, sweep
 from flow.findings import refuse
-from flow.frontend.base import front_end
+from flow.frontend.base import front_end, read
 from flow.frontend.extraction import Evaluate, attempt, quantizes_its_input
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import IntGraph
@@ -30,6 +31,7 @@ from flow.target import Target
 from flow.verification.preflight import NO_FORMAT, Model, quantizes
 
 if TYPE_CHECKING:  # a build of a quantized model does without them
+    from flow.quantization.floats import FloatGraph
     from flow.quantization.stage import Quantization
     from flow.quantization.widths import Luts
 
@@ -42,12 +44,14 @@ class Extracted:
         source: the model.
         samples: inputs to run it on, or None.
         graph: before any pass.
+        labels: of each output that has some.
         quantization: of a float model: what was chosen.
     """
 
     source: Source
     samples: Samples | None
     graph: IntGraph
+    labels: tuple[Labels, ...] = ()
     quantization: Quantization | None = None
 
 
@@ -72,13 +76,25 @@ def extract_model(model: Path, options: BuildOptions) -> Extracted:
     if made.refusals and isinstance(made.refusals[0], UnsupportedError):
         refuse(source.trained.name, made.refusals)
     graph = made.checked()
-    _check_labels(samples, options, graph)
-    return Extracted(source, samples, graph)
+    return Extracted(source, samples, graph, _labels(source, samples, options, graph))
 
 
-def _check_labels(samples: Samples | None, options: BuildOptions, graph: IntGraph) -> None:
-    if samples is not None and samples.labels is not None and options.labels is not None:
-        check_labels(samples.labels, options.labels, graph)
+def _labels(
+    source: Source, samples: Samples | None, options: BuildOptions, graph: IntGraph | FloatGraph
+) -> tuple[Labels, ...]:
+    """Return the labels of each output of a model.
+
+    Raises:
+        DataError: they are of no output, or neither classes nor targets.
+    """
+    if samples is None or samples.labels is None:
+        return ()
+    network, left_off = read(source.trained), options.softmax_format() is None
+    heads = [
+        Head(name=name, shape=graph[output].shape, softmax=network.final_softmax(name) if left_off else "")
+        for name, output in zip(network.outputs, graph.outputs, strict=True)
+    ]
+    return told_apart(samples.labels, heads)
 
 
 def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announce: Announce) -> Extracted:
@@ -87,16 +103,19 @@ def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announc
     Raises:
         FlowError: the model or its samples cannot be found or read, or it cannot be quantized.
     """
+    from flow.quantization.floats import float_graph
     from flow.quantization.stage import quantize_stage
 
     cache = open_cache(options.output)
     source = find_float(model, weights=options.weights, cache=cache)
     calibration = find_calibration(source, options.calibration)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    labels = _labels(source, samples, options, float_graph(source.trained))  # before the long search
     quantization = quantize_stage(
         source.trained,
         calibration,
         samples,
+        labels,
         options.settings,
         options.port_format(),
         options.softmax_format(),
@@ -104,8 +123,7 @@ def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announc
         announce,
         _luts(asked),
     )
-    _check_labels(samples, options, quantization.model.extracted)
-    return Extracted(source, samples, quantization.model.extracted, quantization)
+    return Extracted(source, samples, quantization.model.extracted, labels, quantization)
 
 
 def _luts(target: Target) -> Luts | None:
@@ -142,7 +160,7 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
         evaluate=evaluated(source, cache),
     ).extracted()
     if found.made is not None and found.made.graph is not None:
-        _check_labels(samples, options, found.made.graph)
+        _labels(source, samples, options, found.made.graph)
     return found
 
 

@@ -133,7 +133,7 @@ def report_key(made: Extracted, project: Project, inputs_key: str) -> str:
     trained = made.source.trained
     made_of: tuple[Any, ...] = (trained.digest(), dict(trained.metrics), dict(trained.provenance))
     if made.quantization is not None:
-        made_of += (made.quantization.document, made.quantization.accuracy)
+        made_of += (made.quantization.document, made.quantization.accuracy, made.quantization.heads)
     return digest(project.digest(), inputs_key, made_of)
 
 

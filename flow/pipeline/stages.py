@@ -332,7 +332,9 @@ BUILT = (
     ),
     Stage(
         makes="port",
-        run=lambda made, lowered: no_inputs(lowered) if made.samples is None else to_port(made.samples, lowered),
+        run=lambda made, lowered: (
+            no_inputs(lowered) if made.samples is None else to_port(made.samples, lowered, made.labels)
+        ),
     ),
     Stage(makes="inputs_key", run=lambda lowered, port, options: inputs_digest(lowered, port, options.adversarial)),
     Stage(

@@ -233,24 +233,27 @@ def _check_search(lowered: IntGraph, ports: Mapping[str, Floats], outputs: Float
         AssertionError: they differ: the search has not computed what the hardware will.
     """
     parts = {op.name: quantize_codes(ports[op.name], replace(op.cast, overflow=Overflow.SAT)) for op in lowered.inputs}
-    codes = reference.run(lowered, lowered.join_port(parts), keep=(scores(lowered).name,)).codes[scores(lowered).name]
-    same = np.array_equal(to_values(codes, scores(lowered).format).reshape(outputs.shape), outputs)
+    last = scores(lowered, lowered.outputs[0])
+    codes = reference.run(lowered, lowered.join_port(parts), keep=(last.name,)).codes[last.name]
+    same = np.array_equal(to_values(codes, last.format).reshape(outputs.shape), outputs)
     assert same, f"{lowered.name}: the search computed other values"
 
 
-def scores(graph: IntGraph) -> Op:
-    """Return the op whose codes leave the graph first, or that before a softmax."""
-    return graph[graph.output.inputs[0]] if isinstance(graph.output, Softmax) else graph.output
+def scores(graph: IntGraph, output: str) -> Op:
+    """Return the op of an output, or that before a softmax."""
+    op = graph[output]
+    return graph[op.inputs[0]] if isinstance(op, Softmax) else op
 
 
 def float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None = None) -> Floats:
     """Return the first output of the float network, before a final softmax: float32 (samples, *shape)."""
-    *_, output = (
-        result
-        for op, result in float_values(graph, split_ports(graph, values), _checked_functions(graph, functions))
-        if op.name == graph.outputs[0]
-    )
-    return output
+    return all_float_outputs(graph, values, functions)[graph.outputs[0]]
+
+
+def all_float_outputs(graph: FloatGraph, values: Floats, functions: Evaluate | None = None) -> dict[str, Floats]:
+    """Return the outputs of the float network, before a final softmax: op -> float32 (samples, *shape)."""
+    results = float_values(graph, split_ports(graph, values), _checked_functions(graph, functions))
+    return {op.name: result for op, result in results if op.name in graph.outputs}
 
 
 def counts(original: FloatGraph, lowered: IntGraph) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ from flow.ir.graph import (
     Softmax,
     SumPool,
 )
+from flow.ir.windows import Shape
 
 Reals = NDArray[np.float64]
 
@@ -92,6 +93,11 @@ class FloatOp:
     def inputs(self) -> tuple[str, ...]:
         """Names of the ops that it reads."""
         return self.op.inputs
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of its output."""
+        return self.op.shape
 
     @property
     def channels(self) -> int:

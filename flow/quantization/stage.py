@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from flow.cost.requantizers import load_costs, requantization_cost
 from flow.data.inputs import Samples, to_port
+from flow.data.labels import ACCURACY, Labels, threshold
 from flow.errors import InputError
 from flow.files import locked
 from flow.frontend.base import Evaluate, front_end
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, to_values
+from flow.ir.graph import Softmax
 from flow.quantization.candidates import WeightCodes
-from flow.quantization.driver import QuantizedModel, float_outputs, quantize, scores
+from flow.quantization.driver import QuantizedModel, all_float_outputs, quantize, scores
 from flow.quantization.search import Choice, Parameters
 from flow.quantization.settings import QuantSettings
 from flow.quantization.widths import Luts
@@ -44,17 +46,20 @@ class Quantization:
         model: graphs and record.
         document: `quantization` of a report's JSON.
         accuracy: what `accuracy` of the report says of the float and the quantized network; fractions, or None.
+        heads: output -> what is measured -> the same two networks -> value.
     """
 
     model: QuantizedModel
     document: Mapping[str, Any]
     accuracy: Mapping[str, Any]
+    heads: Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def quantize_stage(
     trained: TrainedModel,
     calibration: Samples,
     samples: Samples | None,
+    labels: Sequence[Labels],
     settings: QuantSettings,
     input_format: FixedFormat | None,
     softmax: FixedFormat | None,
@@ -68,6 +73,7 @@ def quantize_stage(
         trained: the float model.
         calibration: samples to calibrate with; `settings` say how many of them are drawn.
         samples: inputs of the build, or None.
+        labels: of each output that has some.
         settings: how.
         input_format: of the ports, or None to find it.
         softmax: of the outputs of a final softmax, or None to leave it off.
@@ -96,7 +102,7 @@ def quantize_stage(
             progress=lambda done, of, name: announce(f"search: {done} of {of} modules, {name}"),
         )
     announce("measure")
-    measured = {} if samples is None else _measure(model, samples, approximate)
+    measured = {} if samples is None else _measure(model, samples, labels, approximate)
     document = {
         **model.record,
         "calibration": {"samples": len(drawn), "of": len(calibration.values), "source": calibration.source},
@@ -108,7 +114,7 @@ def quantize_stage(
         "samples_at_training": trained.provenance.get("test_samples"),
         **measured.get("accuracy", {}),
     }
-    return Quantization(model=model, document=document, accuracy=accuracy)
+    return Quantization(model=model, document=document, accuracy=accuracy, heads=measured.get("heads", {}))
 
 
 def draw(values: NDArray[Any], settings: QuantSettings) -> NDArray[np.float32]:
@@ -151,23 +157,33 @@ def costs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _measure(model: QuantizedModel, samples: Samples, functions: Evaluate) -> dict[str, Any]:
-    """Return accuracies and distances of the float and the quantized network on samples."""
-    graph, values = model.lowered, samples.values
-    parts = range(0, len(values), PART)
-    exact = np.concatenate([float_outputs(model.floats, values[at : at + PART], functions) for at in parts])
-    last = scores(graph)
-    codes = reference.run(graph, to_port(samples, graph).codes, keep=(last.name,)).codes[last.name]
-    quantized = to_values(codes, last.format).reshape(exact.shape)
-    measured: dict[str, Any] = {"errors": _errors(exact, quantized, values)}
-    if samples.labels is not None:
-        said = {"float": exact, "quantized": quantized}
-        shares = {
-            name: float(np.mean(values.reshape(len(values), -1).argmax(axis=1) == samples.labels))
-            for name, values in said.items()
-        }
-        measured["accuracy"] = {**shares, "samples": len(samples.labels)}
+def _measure(model: QuantizedModel, samples: Samples, labels: Sequence[Labels], functions: Evaluate) -> dict[str, Any]:
+    """Return accuracies, errors and distances of the float and the quantized network on samples."""
+    graph, values, floats = model.lowered, samples.values, model.floats
+    parts = [all_float_outputs(floats, values[at : at + PART], functions) for at in range(0, len(values), PART)]
+    exact = [np.concatenate([part[name] for part in parts]) for name in floats.outputs]
+    ends = [scores(graph, name) for name in graph.outputs]
+    kept = tuple(dict.fromkeys([*(op.name for op in ends), *graph.outputs]))
+    codes = reference.run(graph, to_port(samples, graph).codes, keep=kept).codes
+    quantized = [to_values(codes[op.name], op.format).reshape(x.shape) for op, x in zip(ends, exact, strict=True)]
+    measured: dict[str, Any] = {"errors": _errors(exact[0], quantized[0], values), "heads": {}}
+    for each in labels:
+        output = graph[graph.outputs[each.index]]
+        networks = {"float": exact[each.index], "quantized": quantized[each.index]}
+        if isinstance(output, Softmax) and not each.are_classes:
+            networks = {"float": _softmax(exact[each.index]), "quantized": to_values(codes[output.name], output.format)}
+        limit = threshold(graph, output.name)
+        found = {network: each.measure(result, limit) for network, result in networks.items()}
+        of_each = {what: {network: found[network][what] for network in found} for what in found["float"]}
+        measured["heads"][each.output] = of_each
+        if each.index == 0 and each.are_classes:
+            measured["accuracy"] = {**of_each[ACCURACY], "samples": len(each.values)}
     return measured
+
+
+def _softmax(values: NDArray[Any]) -> NDArray[Any]:
+    exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def _errors(exact: NDArray[Any], quantized: NDArray[Any], values: NDArray[Any]) -> dict[str, float | int | None]:

@@ -1,32 +1,27 @@
-"""Put a report together, or another comparison into it: what stages found becomes JSON; what outputs are worth."""
+"""Put a report together, or another comparison into it: what stages found becomes JSON."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow.frontend.trained import TrainedModel
-from flow.ir.fixed import to_values
 from flow.ir.graph import IntGraph, MatMul, Op
 from flow.ir.intervals import accumulation
 from flow.ir.po2 import is_po2, split
 from flow.report.record import SCHEMA, Comparison, Report
+from flow.report.scores import accuracy, confusion, heads, measured_accuracy, softmax
 from flow.report.since import with_changes
 from flow.results import EnergyReport, ResourceReport
 from flow.target import Target
 from flow.verification.compare import mismatches
-from flow.verification.levels import REFERENCE, is_software
+from flow.verification.levels import is_software
 
 if TYPE_CHECKING:
     from flow.quantization.stage import Quantization
-
-CONFUSION_CLASSES = 100
-"""Classes up to which the report says which was taken for which."""
 
 
 def assemble(
@@ -71,6 +66,7 @@ def assemble(
             "sparsity": _total_sparsity(graph),
             "accuracy": accuracy(graph, comparison, trained, quantization),
             "confusion": confusion(graph, comparison, trained.metrics.get("float_confusion")),
+            "heads": heads(graph, comparison, {} if quantization is None else quantization.heads),
             "softmax": softmax(graph, comparison),
             "inputs": _inputs(graph, comparison),
             "quantization": None if quantization is None else dict(quantization.document),
@@ -108,6 +104,7 @@ def recompared(report: Report, graph: IntGraph, comparison: Comparison, timings_
             "inputs": {**report.document["inputs"], **_source(comparison)},
             "accuracy": {**report.document["accuracy"], **measured_accuracy(graph, comparison)},
             "confusion": confusion(graph, comparison, (report.document.get("confusion") or {}).get("float")),
+            "heads": heads(graph, comparison, {each["output"]: each for each in report.document.get("heads", ())}),
             "layers": layers,
             "softmax": softmax(graph, comparison) or report.document.get("softmax", []),
             "timings_s": {name: round(seconds, 4) for name, seconds in timings_s.items()},
@@ -215,77 +212,3 @@ def _inputs(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
 def _source(comparison: Comparison) -> dict[str, Any]:
     port = comparison.port
     return {"source": port.source, "rounded_values": port.rounded, "clipped_values": port.clipped}
-
-
-# -- what the outputs are worth
-
-
-def accuracy(
-    graph: IntGraph, comparison: Comparison | None, trained: TrainedModel, quantization: Quantization | None
-) -> dict[str, Any]:
-    """Return accuracies as fractions from 0 to 1, measured at training and in this run; None where not measured."""
-    measured = measured_accuracy(graph, comparison)
-    if quantization is not None:
-        own = {"float": None, "quantized": None, "qkeras_at_training": None, **quantization.accuracy}
-        return {**measured, **own, "hardware": measured["hardware"]}
-    return {
-        "float": trained.metrics.get("float"),
-        "qkeras_at_training": trained.metrics.get("qkeras"),
-        "samples_at_training": trained.provenance.get("test_samples"),
-        **measured,
-    }
-
-
-def measured_accuracy(graph: IntGraph, comparison: Comparison | None) -> dict[str, Any]:
-    """Return accuracies as fractions, measured on the labelled inputs of a comparison."""
-    measured: dict[str, Any] = {"qkeras": None, "hardware": None, "samples": 0}
-    labels = None if comparison is None else comparison.port.labels
-    if labels is None:
-        return measured
-    shares = {level: float(np.mean(said == labels)) for level, said in _classes(graph, comparison).items()}
-    return {**measured, "samples": len(labels), **shares}
-
-
-def confusion(graph: IntGraph, comparison: Comparison | None, trained: Any) -> dict[str, Any] | None:
-    """Return how often each class was taken for each: rows are labels, columns what the first output says.
-
-    Args:
-        graph: after the passes.
-        comparison: its inputs need labels, each the number of a class; None gives None, as do too many classes.
-        trained: the same of the float twin, counted at training; None if it was not.
-    """
-    count = math.prod(graph.output.shape)
-    labels = None if comparison is None else comparison.port.labels
-    if labels is None or count > CONFUSION_CLASSES or not ((labels >= 0) & (labels < count)).all():
-        return None
-    matrices: dict[str, Any] = {"classes": count, "float": trained, "qkeras": None, "hardware": None}
-    for level, said in _classes(graph, comparison).items():
-        matrices[level] = np.bincount(labels * count + said, minlength=count**2).reshape(count, count).tolist()
-    return matrices
-
-
-def _classes(graph: IntGraph, comparison: Comparison | None) -> dict[str, NDArray[np.int64]]:
-    """Return the class of each labelled input, int64 (samples,): "qkeras" and "hardware", where they were run."""
-    classes: dict[str, NDArray[np.int64]] = {}
-    if comparison is None or comparison.port.labels is None:
-        return classes
-    name, count = graph.output.name, len(comparison.port.labels)
-    for result in (comparison.reference, *comparison.others):
-        if result.level != REFERENCE:
-            scores = result.softmax[name] if name in result.softmax else result.codes[name]
-            role = "qkeras" if is_software(result.level) else "hardware"
-            classes[role] = scores[:count].reshape(count, -1).argmax(axis=1)
-    return classes
-
-
-def softmax(graph: IntGraph, comparison: Comparison | None) -> list[dict[str, Any]]:
-    """Return how far each integer softmax is from QKeras' float one, over all inputs that were run."""
-    distances = []
-    for result in comparison.others if comparison else ():
-        for name, exact in result.softmax.items():
-            values = to_values(comparison.reference.codes[name], graph[name].format)  # type: ignore[union-attr]
-            same = values.argmax(axis=-1) == exact.argmax(axis=-1)
-            largest = float(np.abs(values - exact).max(initial=0))
-            equal = {"same_argmax": int(np.count_nonzero(same)), "compared": int(same.size)}
-            distances.append({"op": name, "largest_difference": largest, **equal})
-    return distances

@@ -30,7 +30,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     lines = [f"{document['model']}: {', '.join(map(str, words.settings(project)))}", "", words.verdict_line(report)]
     lines += [f"  {line}" for line in _verdict_details(document)]
     lines += [f"  {words.softmax_line(entry)}" for entry in document.get("softmax", ())]
-    lines += [heading("Accuracy"), table(*_accuracy_rows(document))]
+    lines += [heading("Accuracy"), *(table(*rows) for rows in _accuracy_tables(document))]
     if document.get("quantization"):
         lines += [heading("Quantization"), *(f"- {line}" for line in summary_lines(document["quantization"]))]
         lines += ["", table(*module_rows(document["quantization"]))]
@@ -76,14 +76,20 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _accuracy_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _accuracy_tables(document: Mapping[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
+    """Return the accuracies, or of a model with heads those at training and what was measured of each head."""
     software, training, here = words.accuracies(document)
-    measured = [("this run", here)] if training[0] is None else [("at training", training), ("this run", here)]
+    header, of_heads = words.head_rows(document)
+    measured = [] if training[0] is None else [("at training", training)]
+    measured += [] if of_heads else [("this run", here)]
     rows = [
         [name, *("-" if share is None else f"{100 * share:.2f} %" for share in shares), str(samples or "-")]
         for name, (*shares, samples) in measured
     ]
-    return ["", "float", software, "hardware", "samples"], rows
+    tables = [(["", "float", software, "hardware", "samples"], rows)] if rows else []
+    if of_heads:
+        tables.append((header, [["-" if cell is None else cell for cell in row] for row in of_heads]))
+    return tables
 
 
 def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

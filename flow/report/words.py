@@ -31,6 +31,12 @@ ACCURACIES = {
     ),
 }
 """Software model -> fields of `accuracy` at training, and in this run; None where nothing is measured."""
+MEASURES = {
+    "accuracy": "accuracy",
+    "mean_absolute_error": "mean absolute error",
+    "mean_squared_error": "mean squared error",
+}
+"""What is measured of an output -> words; an output has an accuracy or errors."""
 SOURCES = {
     "static": "static estimate",
     "csynth": "C synthesis",
@@ -178,10 +184,42 @@ def accuracies(document: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:
     """Return the name of the software model, then what `accuracy` holds at training and in this run.
 
     Both lists hold the accuracies of the float model, the software model and the hardware, and the number of samples.
+    Those of this run are None where heads say it, each by its name.
     """
     name = "quantized" if document.get("quantization") else "QKeras"
-    training, here = ([key and document["accuracy"][key] for key in fields] for fields in ACCURACIES[name])
-    return name, training, here
+    known = document["accuracy"]
+    of_run = {} if document.get("heads") else known
+    at_training, here = ACCURACIES[name]
+    return name, [key and known[key] for key in at_training], [key and of_run.get(key) for key in here]
+
+
+def measures(document: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return what was measured of heads: (output, field of it) -> network -> value."""
+    return {
+        (head["output"], what): head[what]
+        for head in document.get("heads") or ()
+        for what in MEASURES
+        if head[what] is not None
+    }
+
+
+def head_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str | None]]]:
+    """Return a header and a row for each measure of each head; None where a network was not measured."""
+    software, *_ = accuracies(document)
+    networks = ("float", software.lower(), "hardware")
+    samples = {head["output"]: f"{head['samples']:,}" for head in document.get("heads") or ()}
+    rows = [
+        [output, MEASURES[what], *(measure_words(what, values[name]) for name in networks), samples[output]]
+        for (output, what), values in measures(document).items()
+    ]
+    return ["output", "measure", "float", software, "hardware", "samples"], rows
+
+
+def measure_words(what: str, value: float | None) -> str | None:
+    """Return an accuracy in percent, or an error."""
+    if value is None:
+        return None
+    return f"{100 * value:.2f} %" if what == "accuracy" else f"{value:.4g}"
 
 
 def shape_words(layer: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from flow.backends.base import BACKENDS, find_backend
 from flow.backends.functions import Level, Site, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import PortInputs
+from flow.data.labels import Labels
 from flow.errors import DataError, InputError, OutputError, SpecError, ToolMissingError, at, shown
 from flow.files import naming
 from flow.ir import reference
@@ -125,7 +126,7 @@ def read_counterexample(path: Path, graph: IntGraph) -> PortInputs:
     codes = codes.astype(np.int64)
     with at(file=path):
         reference.check_input(graph, codes)
-    return PortInputs(codes=codes, labels=None, source=str(path), rounded=0, clipped=0)
+    return PortInputs(codes=codes, source=str(path), rounded=0, clipped=0)
 
 
 # -- what a run directory keeps
@@ -178,7 +179,7 @@ def _leaves(run: RunDirectory) -> tuple[str, ...]:
 
 def inputs_digest(graph: IntGraph, port: PortInputs, adversarial: int) -> str:
     """Return the key of the input codes of a run."""
-    labels = None if port.labels is None else port.labels.tolist()
+    labels = [(each.output, each.index, str(each.values.dtype), each.values.tolist()) for each in port.labels]
     return digest(graph.digest(), codes_digest(port.codes), labels, port.source, adversarial)
 
 
@@ -195,7 +196,7 @@ def store_inputs(run: RunDirectory, graph: IntGraph, port: PortInputs, adversari
     arrays: dict[str, NDArray[Any]] = {
         "codes": port.codes,
         "adversarial": adversarial_inputs(graph, adversarial),
-        "labels": np.zeros(0, np.int64) if port.labels is None else port.labels,
+        **{f"labels/{each.index}/{each.output}": each.values for each in port.labels},
         "source": np.array(port.source),
         "changed": np.array([port.rounded, port.clipped]),
     }
@@ -216,12 +217,22 @@ def stored_inputs(run: RunDirectory) -> Inputs:
     rounded, clipped = arrays["changed"].tolist()
     port = PortInputs(
         codes=arrays["codes"],
-        labels=arrays["labels"] if len(arrays["labels"]) else None,
+        labels=tuple(_stored_labels(arrays)),
         source=str(arrays["source"]),
         rounded=rounded,
         clipped=clipped,
     )
     return port, arrays["adversarial"]
+
+
+def _stored_labels(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Labels]:
+    """Yield the labels of each output; runs of earlier versions have classes of the first one alone."""
+    if len(arrays.get("labels", ())):
+        yield Labels(output="", index=0, values=arrays["labels"])
+    for name, values in arrays.items():
+        if name.startswith("labels/"):
+            _, index, output = name.split("/", 2)
+            yield Labels(output=output, index=int(index), values=values)
 
 
 def store_software(run: RunDirectory, result: SimResult) -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from flow.data.inputs import (
     MAX_INPUT_BITS,
     Samples,
-    check_labels,
     derive_format,
     no_inputs,
     parse_format,
@@ -45,8 +44,7 @@ def test_numbers_of_every_kind_are_read(tmp_path: Path, dtype: str) -> None:
     np.save(tmp_path / "y.npy", np.array([0, 1, 1], "u1"))
     found = read_samples(tmp_path / "x.npy", tmp_path / "y.npy", {"x": (2,)})
     assert found.values.dtype == np.float64
-    assert found.labels is not None
-    assert found.labels.dtype == np.int64
+    assert found.labels is not None and found.labels.first(2).arrays[""].tolist() == [0, 1]
     assert found.values.tolist() == [[0, 1], [1, 0], [1, 1]]
     assert found.source == "x.npy"
 
@@ -113,14 +111,6 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, what: str) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1)])
-def test_labels_may_have_an_axis_of_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
-    np.save(tmp_path / "y.npy", np.array([2, 0, 1]).reshape(shape))
-    found = read_samples(tmp_path / "x.npy", tmp_path / "y.npy", {"x": (2,)})
-    assert found.labels is not None and found.labels.tolist() == [2, 0, 1]
-
-
 def test_files_that_are_no_array_are_refused(tmp_path: Path) -> None:
     command = ("build", "digits_mlp", "--output", tmp_path / "runs", "--inputs")
     np.save(tmp_path / "whole.npy", np.zeros((3, 64)))
@@ -157,7 +147,7 @@ def test_tables_and_archives_are_read_as_arrays_are(tmp_path: Path) -> None:
         (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
         found = read_samples(tmp_path / f"{name}.csv", tmp_path / "y.csv", {"image": (2, 2)})
         assert found.values.tolist() == values.tolist()
-        assert found.labels is not None and found.labels.tolist() == [2, 0, 1]
+        assert found.labels is not None and found.labels.arrays[""].tolist() == [[2], [0], [1]]
     np.savez(tmp_path / "one.npz", anything=values)
     np.savez_compressed(tmp_path / "two.npz", image=values, other=np.zeros(3))
     for name in ("one", "two"):
@@ -187,26 +177,6 @@ def test_tables_that_are_none_are_refused(tmp_path: Path, what: str) -> None:
     with pytest.raises(DataError) as caught:
         read_samples(tmp_path / "x.csv", None, {"x": (2,)})
     assert words in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("labels", "words"),
-    [
-        ([1, 2, 3], "labels are 1 to 3, but the classes of the model are 0 to 2; subtract 1 from each"),
-        ([0, 1, 7], "labels are 0 to 7, but the classes of the model are 0 to 2; number the classes from 0"),
-        ([-1, 0, 1], "labels are -1 to 1"),
-        ([0, 0, 2**63], "labels are -9223372036854775808 to 0"),
-    ],
-)
-def test_labels_are_classes_of_the_model(labels: list[int], words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        check_labels(
-            np.array(labels, np.uint64 if max(labels) > 9 else None).astype(np.int64), Path("y.npy"), port(BYTE, (3,))
-        )
-    assert words in str(caught.value)
-    check_labels(np.array([0, 1, 2]), Path("y.npy"), port(BYTE, (3,)))
-    with pytest.raises(DataError, match="one output, which tells no classes apart; leave --labels out"):
-        check_labels(np.array([0, 1]), Path("y.npy"), port(BYTE, (1,)))
 
 
 # port formats
@@ -317,4 +287,4 @@ def test_each_port_has_its_own_grid() -> None:
 def test_no_inputs_are_an_empty_set() -> None:
     empty = no_inputs(port(FixedFormat(False, 0, 4)))
     assert empty.codes.shape == (0, 2)
-    assert empty.labels is None
+    assert empty.labels == ()

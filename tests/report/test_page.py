@@ -16,17 +16,19 @@ from typing import Any
 
 import pytest
 from fixtures_cli import copy_of_digits, flow, needs_compiler, refused
-from page_reports import different, full, layers, stopped, variant
+from page_reports import different, full, headed, layers, stopped, variant
 
 from flow.report.page import compare, network, render
 from flow.report.page.charts import _ticks
 from flow.report.record import Report
+from flow.report.text import to_markdown, to_text
 from flow.report.words import SOURCES
 
 PAGES = {
     "full": lambda: render(Report(full())),
     "different": lambda: render(Report(different())),
     "stopped": lambda: render(Report(stopped())),
+    "headed": lambda: render(Report(headed())),
     "compared": lambda: compare(
         [variant(hardware=0.97, static=6341, yosys=5800), variant(hardware=0.955, static=120_341), Report(stopped())]
     ),
@@ -285,6 +287,36 @@ def test_many_classes_are_listed_by_what_is_confused() -> None:
     text = Tree(render(Report(document))).text
     assert "hardware: 270 of 275 right; most frequent confusions" in text
     assert "Not measured: float" in text
+
+
+def test_heads_are_named() -> None:
+    """Each output by its name: on the page, in text and Markdown, and beside runs without heads."""
+    text = Tree(PAGES["headed"]()).text.replace("\N{EN DASH} ", "")
+    for words in (
+        "accuracy of digit 96.94 % 359 labelled inputs mean absolute error of angle 0.04321 359 labelled inputs",
+        "digit accuracy not measured 97.22 % 96.94 % 359",
+        "angle mean squared error not measured 0.9722 0.00257 359",
+        "Confusion of output digit Rows are true classes, columns predicted ones.",
+        "test split, at training 98.33 % 97.50 %",
+    ):
+        assert words in text, words
+    assert "accuracy of the hardware" not in text and "inputs of this run" not in text
+    report = Report({**headed(), "energy": []})
+    for lines in (to_text(report), to_markdown(report)):
+        rows = [re.sub(r"[| ]+", " ", line).strip() for line in lines.splitlines()]
+        assert "digit accuracy - 97.22 % 96.94 % 359" in rows and "at training 98.33 % 97.50 % - 360" in rows
+        assert "angle mean absolute error - 0.9722 0.04321 359" in rows and not any(
+            row.startswith("this run") for row in rows
+        )
+    page = compare([Report(headed()), variant(hardware=0.955, static=120_341)])
+    rows = re.findall(r"<tr>.*?</tr>", page)
+    assert any("angle: mean absolute error, hardware" in row and "0.04321" in row for row in rows)
+    assert sum("96.94 %" in row for row in rows) == sum("95.50 %" in row for row in rows) == 1
+    plots = [given["aria-label"] for tag, given in Tree(page).tags if tag == "svg"]
+    assert plots[:2] == [
+        "accuracy of digit, % over LUTs, static estimate: run 1: 6,341, 96.94 %",
+        "accuracy of the hardware, % over LUTs, static estimate: run 2: 120,341, 95.50 %",
+    ]
 
 
 # -- the diagram

@@ -12,6 +12,7 @@ import pytest
 from fixtures_cli import built_digits, flow, needs_compiler, run_directories
 
 from flow.data.inputs import PortInputs
+from flow.data.labels import Labels
 from flow.errors import InputError
 from flow.ir import reference
 from flow.ir.fixed import covering
@@ -156,18 +157,20 @@ def test_confusion_counts_every_labelled_input(report: Report) -> None:
         assert table.trace() / samples == accuracy[level]
     assert confusion["qkeras"] == confusion["hardware"]
     port = stored_inputs(RunDirectory(Path(report.document["run_dir"])))[0]
-    assert np.array(confusion["qkeras"]).sum(axis=1).tolist() == np.bincount(port.labels, minlength=10).tolist()
+    (labels,) = port.labels
+    assert np.array(confusion["qkeras"]).sum(axis=1).tolist() == np.bincount(labels.values, minlength=10).tolist()
 
 
 @needs_compiler
 def test_confusion_takes_labels_that_are_classes(run: Path) -> None:
     graph = from_json(json.loads((run / "graph.json").read_text()))
     expected = reference.run(graph, np.zeros((2, 64), np.int64))
-    port = PortInputs(codes=np.zeros((2, 64), np.int64), labels=None, source="", rounded=0, clipped=0)
+    port = PortInputs(codes=np.zeros((2, 64), np.int64), source="", rounded=0, clipped=0)
 
-    def confusion(labels: object) -> object:
+    def confusion(*labels: int) -> object:
+        given = (Labels(output="logits", index=0, values=np.array(labels)),) if labels else ()
         comparison = Comparison(
-            port=replace(port, labels=labels),
+            port=replace(port, labels=given),
             adversarial=0,
             reference=expected,
             others=(replace(expected, level="csim"),),
@@ -175,10 +178,10 @@ def test_confusion_takes_labels_that_are_classes(run: Path) -> None:
         )
         return recompared(load_report(run), graph, comparison, {}).document["confusion"]
 
-    assert confusion(None) is None
-    assert confusion(np.array([0, 10])) is None
-    assert confusion(np.array([-1, 0])) is None
-    found = confusion(np.array([3, 9]))
+    assert confusion() is None
+    assert confusion(0, 10) is None
+    assert confusion(-1, 0) is None
+    found = confusion(3, 9)
     assert isinstance(found, dict) and found["qkeras"] is None
     said = int(expected.codes["logits"][0].argmax())
     assert [(row, column) for row, column in np.argwhere(found["hardware"])] == [(3, said), (9, said)]

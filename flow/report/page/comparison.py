@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from flow.report.page.charts import Point, scatter
 from flow.report.page.html import Html, absent, element, items, number, page, percent, scroll
 from flow.report.record import Report
-from flow.report.words import COLUMNS, error_of, error_words, source_of, source_words, verdict_words
+from flow.report.words import (
+    COLUMNS,
+    MEASURES,
+    error_of,
+    error_words,
+    measure_words,
+    measures,
+    source_of,
+    source_words,
+    verdict_words,
+)
 
 Cell = Callable[[Any], str | None]
 
@@ -34,7 +45,7 @@ def _table(reports: Sequence[Report]) -> Html:
     groups = [
         _group("Target", documents, _TARGET),
         _group("Verdict", [{**report.document, "said": verdict_words(report)[0]} for report in reports], _VERDICT),
-        _group("Accuracy", documents, _ACCURACY),
+        _group("Accuracy", documents, [*_ACCURACY, *_head_rows(documents)]),
         *_source_groups(documents),
     ]
     caption = "A column for each run; a dash where a run did not measure"
@@ -60,14 +71,36 @@ _VERDICT: tuple[tuple[str, Cell], ...] = (
 )
 _ACCURACY: tuple[tuple[str, Cell], ...] = (
     ("float, at training", lambda d: _share(d["accuracy"].get("float_at_training", d["accuracy"]["float"]))),
-    ("quantized, in integers", lambda d: _share(d["accuracy"].get("quantized"))),
-    ("QKeras", lambda d: _share(d["accuracy"]["qkeras"])),
-    ("hardware", lambda d: _share(d["accuracy"]["hardware"])),
-    ("labelled inputs", lambda d: number(d["accuracy"]["samples"]) if d["accuracy"]["samples"] else None),
+    ("quantized, in integers", lambda d: _share(_of_run(d).get("quantized"))),
+    ("QKeras", lambda d: _share(_of_run(d).get("qkeras"))),
+    ("hardware", lambda d: _share(_of_run(d).get("hardware"))),
+    ("labelled inputs", lambda d: number(_of_run(d)["samples"]) if _of_run(d).get("samples") else None),
     ("inputs", lambda d: d["inputs"].get("source")),
     ("zero weights", lambda d: _share(d["sparsity"])),
 )
 """(heading of the row, its cell in a report); None is not measured."""
+
+
+def _of_run(document: Any) -> Mapping[str, Any]:
+    """Return the accuracies of a run without heads; of one that has some they stand in rows of their own."""
+    return {} if document.get("heads") else document["accuracy"]
+
+
+def _head_rows(documents: Sequence[Any]) -> list[tuple[str, Cell]]:
+    """Return a row for each measure of each head, by the name of its output: what the hardware does."""
+    known = dict.fromkeys(key for document in documents for key in measures(document))
+
+    def cell(output: str, what: str) -> Cell:
+        return lambda d: measure_words(what, measures(d).get((output, what), {}).get("hardware"))
+
+    return [(f"{output}: {MEASURES[what]}, hardware", cell(output, what)) for output, what in known]
+
+
+def _accuracies(document: Any) -> dict[str, float]:
+    """Return the accuracies of the hardware: of each head that has one by its name, else that of the run."""
+    if not document.get("heads"):
+        return {"": document["accuracy"]["hardware"]}
+    return {output: values["hardware"] for (output, what), values in measures(document).items() if what == "accuracy"}
 
 
 def _share(value: float | None) -> Html | None:
@@ -128,23 +161,24 @@ def _cell(key: str) -> Cell:
 
 
 def _plots(documents: Sequence[Any]) -> Html:
-    """Return accuracy of the hardware against LUTs, a plot for each source of LUTs."""
-    shown = []
-    for words, entries in _by_source(documents, "resources"):
+    """Return accuracy of the hardware against LUTs, a plot for each source of LUTs and each head."""
+    shown, heads = [], dict.fromkeys(name for document in documents for name in _accuracies(document))
+    for (words, entries), head in product(_by_source(documents, "resources"), heads):
         points = [
-            Point(str(place), entry["lut"], document["accuracy"]["hardware"])
+            Point(str(place), entry["lut"], share)
             for place, (document, entry) in enumerate(zip(documents, entries, strict=True), 1)
-            if entry.get("lut") is not None and document["accuracy"]["hardware"] is not None
+            if entry.get("lut") is not None and (share := _accuracies(document).get(head)) is not None
         ]
+        of = f"accuracy of {head}" if head else "accuracy of the hardware"
         if points:
             left = [str(place) for place in range(1, len(documents) + 1) if str(place) not in {p.name for p in points}]
             without = f"; not measured in {', '.join(left)}" if left else ""
             off = dict.fromkeys(
                 filter(None, (error_of(entry, "lut") for entry in entries if entry.get("lut") is not None))
             )
-            name = element("b", "; ".join((words, *off)))
+            name = element("b", "; ".join((words, *([of] if head else []), *off)))
             caption = element("figcaption", name, f": each run by its number in the table{without}")
-            picture = scatter(points, f"LUTs, {words}", "accuracy of the hardware, %")
+            picture = scatter(points, f"LUTs, {words}", f"{of}, %")
             shown.append(element("figure", caption, scroll(f"Accuracy against LUTs, {words}", picture)))
     if not shown:
         return element("p", "Not measured: no run has both LUTs and an accuracy of its hardware.")
@@ -153,8 +187,12 @@ def _plots(documents: Sequence[Any]) -> Html:
 
 def _notes(documents: Sequence[Any]) -> Html | None:
     """Return what stands in the way of comparing the runs."""
-    measured = [document for document in documents if document["accuracy"]["hardware"] is not None]
-    inputs = {(document["inputs"].get("source"), document["accuracy"]["samples"]) for document in measured}
+    inputs = {
+        (document["inputs"].get("source"), samples)
+        for document in documents
+        for samples in ([head["samples"] for head in document.get("heads") or ()] or [document["accuracy"]["samples"]])
+        if samples
+    }
     parts = {document["project"]["part"] for document in documents}
     changed = [str(place) for place, document in enumerate(documents, 1) if document["project"].get("changes")]
     lines = [

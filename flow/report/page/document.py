@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flow.quantization.words import POINTS_WORDS, cost_rows, how, module_rows, output_line
@@ -48,29 +48,44 @@ def quantization(report: Report) -> Html | None:
 
 
 def accuracy(report: Report) -> Html:
-    """Return accuracies, and the confusion matrices side by side."""
+    """Return accuracies, or what was measured of each head, and the confusion matrices side by side."""
     software, training, here = words.accuracies(report.document)
+    header, of_heads = words.head_rows(report.document)
     rows = [
         [name, *(None if share is None else percent(share) for share in shares), number(samples) if samples else None]
         for name, (*shares, samples) in (("test split, at training", training), ("inputs of this run", here))
         if any(share is not None for share in shares)
     ]
-    if not rows:
+    if not rows and not of_heads:
         return element("p", "Not measured: there were no labels, or nothing was compared.")
-    header = ["measured on", "float", software, "hardware", "samples"]
-    return join([table("Share of samples whose largest output is the label", header, rows), _confusion(report)])
+    measured = ["measured on", "float", software, "hardware", "samples"]
+    return join(
+        [
+            table("Share of samples whose largest output is the label", measured, rows) if rows else None,
+            table("Each output beside its labels", header, of_heads, words=2) if of_heads else None,
+            *_confusions(report),
+        ]
+    )
 
 
-def _confusion(report: Report) -> Html | None:
-    confusion = report.document.get("confusion")
+def _confusions(report: Report) -> Iterator[Html | None]:
+    heads = report.document.get("heads")
+    if not heads:
+        yield _confusion("Confusion", report.document.get("confusion"))
+    for head in heads or ():
+        yield _confusion(f"Confusion of output {head['output']}", head["confusion"])
+
+
+def _confusion(title: str, confusion: Mapping[str, Any] | None) -> Html | None:
     if not confusion:
         return None
-    given = [(name, confusion.get(name.lower())) for name in ("float", "QKeras", "hardware")]
+    given = [(name, confusion[name.lower()]) for name in ("float", "QKeras", "hardware") if name.lower() in confusion]
     shown = [_matrix(name, matrix) for name, matrix in given if matrix]
     left = ", ".join(name for name, matrix in given if not matrix)
-    note = "Rows are true classes, columns predicted ones. Float is over the whole test split, at training."
+    note = "Rows are true classes, columns predicted ones."
+    note += " Float is over the whole test split, at training." if "float" in confusion else ""
     told = element("p", f"{note} Not measured: {left}." if left else note, class_="note")
-    return join([element("h3", "Confusion"), told, element("div", *shown, class_="matrices")])
+    return join([element("h3", title), told, element("div", *shown, class_="matrices")])
 
 
 def _matrix(name: str, matrix: Sequence[Sequence[int]]) -> Html:

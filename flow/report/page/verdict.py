@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flow.report import words
-from flow.report.page.html import Html, element, facts, items, join, number, percent
+from flow.report.page.html import Html, absent, element, facts, items, join, number, percent
 from flow.report.record import Report
 
 
@@ -106,15 +106,27 @@ def _said_by(entry: Mapping[str, Any] | None, key: str) -> str:
     return "" if entry is None else "; ".join(filter(None, (words.source_words(entry), words.error_of(entry, key))))
 
 
+def _head(document: Mapping[str, Any], output: str, what: str) -> tuple[str, Html, str | None]:
+    """Return what the hardware's output is worth."""
+    value = words.measure_words(what, words.measures(document)[output, what]["hardware"])
+    samples = next(head["samples"] for head in document["heads"] if head["output"] == output)
+    return f"{words.MEASURES[what]} of {output}", join([value or absent()]), f"{samples:,} labelled inputs"
+
+
 def summary(report: Report) -> Html:
     """Return the numbers that are asked for first, each with its source, an estimate with its error."""
     document = report.document
     accuracy = document["accuracy"]
     lut, latency = _preferred(document, "lut"), _preferred(document, "latency_cycles")
     labelled = f"{accuracy['samples']:,} labelled inputs" if accuracy["samples"] else None
+    worth = [("accuracy of the hardware", percent(accuracy["hardware"]), labelled)]
+    if document.get("heads"):
+        worth = [
+            _head(document, output, what) for output, what in words.measures(document) if what != "mean_squared_error"
+        ]
     weights = sum(layer["weights"] for layer in document["layers"])
     cells = [
-        ("accuracy of the hardware", percent(accuracy["hardware"]), labelled),
+        *worth,
         ("zero weights", percent(document["sparsity"], 1), f"{weights:,} weights"),
         ("LUTs", number(lut["lut"] if lut else None), _said_by(lut, "lut")),
         (
