@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flow import options
 from flow.commands import WEIGHTS_FILE
-from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, shortened, shown
+from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, counted, shortened, shown
 from flow.ir.names import printable
 from flow.json_text import json_text
 from flow.toolchain import ending_in_order
@@ -158,7 +158,10 @@ class _Command(argparse.ArgumentParser):
         add, self.add_later = self.add_later, None
         if add is not None:
             add(self)
-        return super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said by the command that does not know them, with its own usage
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(shortened(message, 600)))
@@ -273,7 +276,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from flow.cost.vendor_reports.kinds import read_reports
-    from flow.pipeline import write_comparison, write_page
+    from flow.pipeline import keep_figures, write_comparison, write_page
 
     if len(arguments.run_dirs) > 1:
         if arguments.format is not None or arguments.vendor:
@@ -285,11 +288,15 @@ def _report(arguments: argparse.Namespace) -> int:
         return int(any(report.is_outdated for report in reports))
     if arguments.output is not None:
         raise SpecError("--output is for several runs; the page of one lies in its directory, as report.html")
-    report = _found_report(arguments.run_dirs[0]).with_resources(*read_reports(arguments.vendor))
+    run_dir, figures = arguments.run_dirs[0], read_reports(arguments.vendor)
+    report = _found_report(run_dir).with_resources(*figures)
     try:
-        write_page(arguments.run_dirs[0], report)
+        if figures:
+            keep_figures(run_dir, *figures)
+        write_page(run_dir, report)
     except OutputError as error:  # a run that is only read can be reported all the same
-        report = report.with_notes(f"its page is not written again: {error}")
+        unkept = ", and the figures of --vendor are not kept" if figures else ""
+        report = report.with_notes(f"its page is not written again{unkept}: {error}")
     _print_report(report, arguments.format or "text")
     return int(report.is_outdated)
 
@@ -350,7 +357,7 @@ def _study(arguments: argparse.Namespace) -> int:
     with _progress() as progress:
         costs = measure(circuits, arguments.output / "build" / "study", announce=progress)
     files = write_study(costs, arguments.output)
-    print(f"{len(costs.rows)} requantizers measured: {', '.join(str(path) for path in files)}")
+    print(f"{counted(len(costs.rows), 'requantizer')} measured: {', '.join(str(path) for path in files)}")
     return 0
 
 
@@ -359,9 +366,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     findings = examine()
     for finding in findings:
-        print(f"{'ok     ' if finding.ok else 'missing'} {finding.what:28} {finding.found}")
+        print(f"{'ok     ' if finding.ok else 'missing'} {finding.what:29} {finding.found}")
+        print(f"        {'needed' if finding.required else 'optional, needed'} for {finding.needed_for}")
         if not finding.ok:
-            print(f"        {finding.needed_for}; {finding.remedy}")
+            print(f"        to have it: {finding.remedy}")
     return 3 if any(finding.required and not finding.ok for finding in findings) else 0
 
 

@@ -103,7 +103,7 @@ def _tools() -> Iterator[Finding]:
             what=name,
             ok=path is not None,
             found=path or "not on PATH",
-            needed_for=f"needed for {needed_for}",
+            needed_for=needed_for,
             remedy=INSTALL[name],
             required=name == "g++",
         )
@@ -116,6 +116,6 @@ def _data() -> Iterator[Finding]:
         what="Fashion-MNIST",
         ok=there,
         found=str(DEBIAN_DIR if DEBIAN_DIR.is_dir() else kept) if there else "neither installed nor downloaded",
-        needed_for="needed for the test set of fashion_cnn (without it, the inputs kept with the model are used)",
+        needed_for="the test set of fashion_cnn (without it, the inputs kept with the model are used)",
         remedy="apt-get install dataset-fashion-mnist, or 'flow train fashion_cnn' downloads it",
     )

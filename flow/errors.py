@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import SupportsIndex
 
 LONGEST_SHOWN = 120
 """Most characters of a foreign value in a message: a file may name a layer in 100,000."""
@@ -41,6 +42,16 @@ def shown(value: object) -> str:
 def shortened(text: str, longest: int = LONGEST_SHOWN) -> str:
     """Return a foreign text, cut where it is long."""
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+def counted(count: SupportsIndex, one: str, many: str = "") -> str:
+    """Return a number with what it counts; `many` are `one` with an "s" if nothing else is said.
+
+    Example:
+        >>> counted(1, "input"), counted(2048, "input"), counted(0, "value is", "values are")
+        ('1 input', '2048 inputs', '0 values are')
+    """
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 class FlowError(Exception):

@@ -54,8 +54,8 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what is run and where to stop: further fields of `BuildOptions`."""
     add = parser.add_argument
-    add("--samples", type=int, help="run at most this many inputs (default: 2000)")
-    add("--adversarial", type=int, help="adversarial inputs besides (default: 2048)")
+    add("--samples", type=int, help="run at most this many inputs, 1 or more (default: 2000)")
+    add("--adversarial", type=int, help="adversarial inputs besides, 16 or more (default: 2048)")
     add("--until", help="stop after: extract, emit, report (default), csynth, vivado; rtl: synth, pnr")
     add("--json", action="store_true", help="print the report as JSON on stdout")
 

@@ -84,16 +84,20 @@ class RunDirectory:
             content = (self.path / name).read_bytes()
         except OSError:
             content = None
-        if content is None or self.manifest().get("files", {}).get(name) != hashlib.sha256(content).hexdigest():
-            remedy = "run 'flow build' again"
-            if held := holder(self.path):
-                remedy = f"{held} writes there, wait for its end"
-            raise InputError(f"{name} is missing or was changed", file=self.path, remedy=remedy)
-        return content
+        recorded = self.manifest().get("files", {}).get(name)
+        if content is not None and recorded == hashlib.sha256(content).hexdigest():
+            return content
+        what = f"{name} is missing or was changed"
+        if recorded is None and content is None:
+            what = f"{name} is not there yet: the build was interrupted before it wrote that"
+        if held := holder(self.path):
+            raise InputError(what, file=self.path, remedy=f"{held} writes there, wait for its end")
+        raise InputError(what, file=self.path, remedy=self.again())
 
-    def record(self, *files: str) -> None:
-        """Put the digests of files that were written into the manifest."""
-        self.describe({"files": {**self.manifest().get("files", {}), **{name: self.written[name] for name in files}}})
+    def again(self) -> str:
+        """Return what to do for a run that is not whole."""
+        commands = self.manifest().get("commands")
+        return f"run again: {commands[-1]}" if isinstance(commands, list) and commands else "run 'flow build' again"
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add facts to the manifest."""
@@ -133,9 +137,13 @@ class RunDirectory:
         Raises:
             OutputError: it cannot be locked.
         """
-        read_only = self.path.is_dir() and not os.access(self.path, os.W_OK)
-        with nullcontext() if read_only else locked(self.path, *LEFTOVERS):
+        with nullcontext() if self.is_read_only else locked(self.path, *LEFTOVERS):
             yield
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it is there and this process may not write in it."""
+        return self.path.is_dir() and not os.access(self.path, os.W_OK)
 
 
 def open_run(path: Path) -> RunDirectory:

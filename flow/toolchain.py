@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,10 +19,12 @@ from subprocess import DEVNULL, STDOUT
 from typing import IO, TypeVar
 
 from flow.errors import FlowError, ToolFailedError, ToolMissingError
-from flow.files import naming
+from flow.files import BESIDE, TEMPORARY, naming
 
 SHORTEST_S, LONGEST_S = 0.0005, 0.02
 """Pauses between two looks at programs that run: at first, and after some time."""
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process, besides Ctrl-C."""
 PATIENCE_S = 2.0
 """How long a program that is told to end may take for it."""
 
@@ -138,7 +141,8 @@ def _run(
         while to_do or running:
             while to_do and len(running) < (os.cpu_count() or 1):
                 name = next(iter(to_do))
-                running[name] = _start(to_do.pop(name), directory)
+                with _whole():
+                    running[name] = _start(to_do.pop(name), directory)
             ended = [name for name, program in running.items() if program.process.poll() is not None]
             for name in ended:
                 program = running.pop(name)
@@ -177,7 +181,9 @@ class _Running:
     def failure(self, directory: Path) -> ToolFailedError:
         tail = "\n".join(self.said().strip().splitlines()[-15:])
         status = self.process.returncode
-        return ToolFailedError(f"{Path(self.command[0]).name} failed with status {status} in {directory}:\n{tail}")
+        gone = any(part.startswith((BESIDE, TEMPORARY)) for part in directory.parts)
+        where = "" if gone else f" in {directory}"
+        return ToolFailedError(f"{Path(self.command[0]).name} failed with status {status}{where}:\n{tail}")
 
 
 def _start(command: Sequence[str], directory: Path) -> _Running:
@@ -208,13 +214,30 @@ def _end(programs: Collection[_Running]) -> None:
 
 
 @contextmanager
+def _whole() -> Iterator[None]:
+    """Let the signals that end this process wait: one between the start of a program and its record would orphan it."""
+    numbers = (signal.SIGINT, *ENDING) if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    came: list[int] = []
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for first in came[:1]:
+            handlers[signal.Signals(first)](first, None)
+
+
+@contextmanager
 def ending_in_order() -> Iterator[None]:
     """Let the signals that end a process raise SystemExit: so what it started ends too, and its scratch files go."""
 
     def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    signals = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
     before = {number: signal.signal(number, end) for number in signals}
     try:
         yield

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from flow.cli import main
+from flow import cli
 from flow.train import quiet_warnings
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on PATH")
@@ -35,9 +36,10 @@ class Outcome:
 def flow(*arguments: object) -> Outcome:
     """Run `flow ARGUMENTS`."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), quiet_warnings():
+    silent = patch.object(cli, "LOG_EVERY_S", 3600.0)  # on a busy machine any work may be long
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), quiet_warnings(), silent:
         try:
-            code = main([str(each) for each in arguments])
+            code = cli.main([str(each) for each in arguments])
         except SystemExit as stop:  # argparse
             code = int(stop.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())
@@ -67,7 +69,9 @@ def built_digits(temporary: pytest.TempPathFactory) -> tuple[Path, Outcome]:
 @cache
 def _built_digits(output: Path) -> tuple[Path, Outcome]:
     samples = ("--samples", 100, "--adversarial", 64)
-    return output, flow("build", "digits_mlp", "--output", output, *samples, "--json")
+    built = flow("build", "digits_mlp", "--output", output, *samples, "--json")
+    assert built.code == 0, built
+    return output, built
 
 
 def copy_of_digits(temporary: pytest.TempPathFactory, place: Path) -> Path:

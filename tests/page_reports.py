@@ -1,12 +1,35 @@
-"""Reports made by hand for the page: one with every field, one of a build that stopped, one with a divergence."""
+"""Reports made by hand: one with every field, one of a build that stopped, one with a divergence; one of any graph."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from flow.frontend.trained import TrainedModel
+from flow.ir.graph import IntGraph
+from flow.report.assemble import assemble
 from flow.report.record import Report
+from flow.target import Target
 
 Document = dict[str, Any]
+
+
+def of_graph(graph: IntGraph) -> Report:
+    """Return the report of a graph that nothing was made of."""
+    return assemble(
+        trained=TrainedModel(name=graph.name, class_name="Functional", config={}, weights={}),
+        graph=graph,
+        target=Target(),
+        run_dir=Path("run"),
+        project_digest=None,
+        comparison=None,
+        resources=[],
+        energy=[],
+        notes=[],
+        commands=[],
+        versions={},
+        timings_s={},
+    )
 
 
 def fmt(signed: bool, int_bits: int, frac_bits: int) -> Document:

@@ -108,6 +108,15 @@ def test_options_that_are_no_numbers_are_usage_errors(option: str) -> None:
     assert "invalid" in outcome.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [("build", "x", "--sampels", "3"), ("list", "x"), ("report", "x", "--inputs", "y")]
+)
+def test_a_wrong_option_shows_the_usage_of_its_command(arguments: tuple[str, ...]) -> None:
+    outcome = flow(*arguments)
+    assert outcome.code == 2 and outcome.err.startswith(f"usage: flow {arguments[0]} ")
+    assert f"flow {arguments[0]}: error: unrecognized arguments: " in outcome.err
+
+
 @pytest.mark.parametrize("name", ["nothing", "../models", "digits mlp", "", "x" * 5000, "a\nb", "-"])
 def test_unknown_models_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -121,7 +130,8 @@ def test_directories_that_are_no_run(tmp_path: Path) -> None:
     for command in ("compare", "report"):
         refused(flow(command, tmp_path / "none"), "not a run directory")
         refused(flow(command, tmp_path), "not a run directory")
-    flow("build", "digits_mlp", "--until", "extract", "--output", tmp_path)
+    stopped = flow("build", "digits_mlp", "--until", "extract", "--output", tmp_path)
+    assert "project  not written: the build stopped before\n" in stopped.out
     run = run_directories(tmp_path)[0]
     refused(flow("compare", run), "before it wrote one")
     assert flow("build", "digits_mlp", "--until", "emit", "--output", tmp_path).code == 0
@@ -228,6 +238,9 @@ def test_vendor_reports_from_elsewhere(tmp_path: Path) -> None:
     columns = text.partition("Resources: quartus")[2].splitlines()[1].split()
     assert columns[-7:] == ["ALM", "RAM", "blocks", "latency", "cycles", "II", "cycles"]
     refused(flow("report", run, "--vendor", vivado[0]), "report_utilization", code=4)
+    kept = flow("report", run)
+    assert kept.code == 0 and kept.out == text, "they stay with the run"
+    assert flow("build", "digits_mlp", "--until", "emit", "--output", tmp_path).out.count("Resources: ") == 1
 
 
 # errors and exit codes
@@ -352,8 +365,9 @@ class Absent(importlib.abc.MetaPathFinder):
         if name.split(".")[0] in ("tensorflow", "keras", "tf_keras", "qkeras", "tensorflow_model_optimization"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-from flow.cli import main
-sys.exit(main(sys.argv[1:]))
+from flow import cli
+cli.LOG_EVERY_S = 3600
+sys.exit(cli.main(sys.argv[1:]))
 """
 
 

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 from aspects import ASPECTS
+from page_reports import of_graph
 from test_architecture import ORDER
+from zoo import row
 
 import flow
 from flow.backends.rtl.proof.prove import Proof
@@ -340,7 +342,8 @@ def documented() -> dict[str, str]:
 
 
 def test_every_field_of_the_report_is_documented(emitted: Report, quantized: Report) -> None:
-    found = paths(emitted.to_json()) | paths(compared().to_json()) | paths(quantized.to_json())
+    stepped = of_graph(row("lookup_wide"))
+    found = set().union(*(paths(each.to_json()) for each in (emitted, compared(), quantized, stepped)))
     measured = ("confusion", "accuracy", "mean_absolute_error", "mean_squared_error")
     parents = {"verdict.first_divergence", "confusion", "quantization", *(f"heads[].{name}" for name in measured)}
     assert found - parents == set(documented()) - parents

@@ -43,6 +43,8 @@ def test_the_exit_code_is_3_when_something_required_is_missing(monkeypatch: pyte
     (tmp_path / "g++").chmod(0o755)
     outcome = flow("doctor")
     assert outcome.code == 0, "vendor tools are not required"
+    assert "\n        needed for C simulation ('flow build', 'flow compare')\n" in outcome.out
+    assert "\n        optional, needed for 'flow build --until vivado'\n" in outcome.out
     assert str(tmp_path / "g++") in outcome.out
     assert "missing vivado_hls" in outcome.out
 

@@ -70,6 +70,14 @@ def test_a_file_that_was_never_recorded_is_not_read(tmp_path: Path) -> None:
         RunDirectory(tmp_path).read("stray")
 
 
+def test_a_file_that_is_not_there_yet_comes_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.describe({"commands": ["flow train net", "flow build net --samples 3"]})
+    said = r"report\.json is not there yet: the build was interrupted before .*; run again: flow build net --samples 3$"
+    with pytest.raises(InputError, match=said):
+        run.read("report.json")
+
+
 def test_what_is_kept_is_read_as_it_was_kept(tmp_path: Path) -> None:
     path = tmp_path / "of.json"
     keep(path, "key", {"lut": 3})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -162,6 +163,21 @@ def test_a_signal_to_this_process_alone_ends_what_it_started(
         process.send_signal(sign)
         assert process.wait(10) == status
     assert ends(int(alive.read_text()))
+
+
+def test_a_signal_while_a_program_is_started_ends_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = toolchain._start, list[int]()
+
+    def interrupted(command: Sequence[str], directory: Path) -> toolchain._Running:
+        running = start(command, directory)
+        started.append(running.process.pid)
+        os.kill(os.getpid(), signal.SIGINT)
+        return running
+
+    monkeypatch.setattr(toolchain, "_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_tool(["/bin/sleep", "60"], tmp_path)
+    assert ends(started[0])
 
 
 def test_a_program_that_does_not_listen_is_killed(fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

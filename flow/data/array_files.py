@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import DataError, shown
+from flow.errors import DataError, counted, shown
 
 NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
 TABLE = ".csv"
@@ -110,11 +112,27 @@ def _table(path: Path) -> Table:
             if not named:
                 file.seek(0)
             table = np.loadtxt(file, delimiter=",", comments=None, quotechar='"', ndmin=2)
-    except ValueError as error:  # UnicodeDecodeError too
-        raise DataError(f"not a table of numbers ({shown(error)})", file=path, remedy=remedy) from error
+    except UnicodeDecodeError as error:
+        raise DataError("not a table of numbers: it is no text in UTF-8", file=path, remedy=remedy) from error
+    except ValueError as error:
+        raise DataError(f"not a table of numbers: {_fault(path)}", file=path, remedy=remedy) from error
     if not table.size:
         raise DataError("holds no row of numbers", file=path, remedy=remedy)
     return Table(table, tuple(first) if named else ())
+
+
+def _fault(path: Path) -> str:
+    """Return which row of a table is not as wide as the first, or which cell is no number."""
+    with path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
+        width = 0
+        for number, cells in enumerate(csv.reader(file), 1):
+            width = width or len(cells)
+            if cells and len(cells) != width:
+                return f"row {number} has {counted(len(cells), 'column')}, row 1 has {width}"
+            bad = [column for column, cell in enumerate(cells, 1) if not _is_number(cell)]
+            if bad and (number > 1 or len(bad) < width):
+                return f"row {number}, column {bad[0]} holds {shown(cells[bad[0] - 1])}"
+    return "a row cannot be read"
 
 
 def _is_number(text: str) -> bool:

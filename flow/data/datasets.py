@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import DataError, OutputError, SpecError, ToolMissingError
+from flow.errors import DataError, OutputError, SpecError, ToolMissingError, counted
 from flow.files import BESIDE, sweep, writing
 
 INSTALL_COMMAND = "pip install 'po2flow[train]'"
@@ -65,7 +65,9 @@ class Dataset:
     def __post_init__(self) -> None:
         for split, inputs, labels in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
             if len(inputs) != len(labels):
-                raise DataError(f"{len(inputs)} {split} inputs but {len(labels)} labels", field=self.name)
+                raise DataError(
+                    f"{counted(len(inputs), f'{split} input')} but {counted(len(labels), 'label')}", field=self.name
+                )
             if not np.isfinite(inputs).all():
                 raise DataError(f"{split} inputs hold NaN or infinite values", field=self.name)
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):

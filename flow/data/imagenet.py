@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.images import SUFFIXES, check_style, preprocess, read_cropped, read_lines
-from flow.errors import DataError, SpecError
+from flow.errors import DataError, SpecError, counted
 
 WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -86,7 +86,11 @@ def load_imagenet_folder(
     names, numbers = _classes(said, class_names, root)
     count = len(files) if samples is None else samples
     if count > len(files):
-        raise DataError(f"{count} images were asked for, but there are {len(files)}", file=root, remedy="ask for fewer")
+        raise DataError(
+            f"{counted(count, 'image was', 'images were')} asked for, but there are {len(files)}",
+            file=root,
+            remedy="ask for fewer",
+        )
     drawn = range(count) if samples is None else np.random.default_rng(seed).choice(len(files), count, replace=False)
     inputs = np.empty((count, crop, crop, 3), np.float32)
     for row, number in enumerate(drawn):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flow.data.array_files import TABLE, read_arrays
 from flow.data.labels import MOST_NAMED, Given, Labels, read_labels
-from flow.errors import DataError, at, shown
+from flow.errors import DataError, at, counted, shown
 from flow.ir.fixed import Codes, FixedFormat, exact_within, parse_cpp, quantize, to_values
 from flow.ir.graph import IntGraph
 from flow.ir.reference import port_dtype
@@ -123,7 +123,8 @@ def _checked(name: str, values: NDArray[Any], shape: Shape) -> NDArray[np.float6
         raise DataError(f"{name}holds no samples")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise DataError(f"{name}{np.count_nonzero(~np.isfinite(values))} values are NaN or infinite")
+        count = np.count_nonzero(~np.isfinite(values))
+        raise DataError(f"{name}{counted(count, 'value is', 'values are')} NaN or infinite")
     return values
 
 
@@ -139,7 +140,7 @@ def _array(found: Arrays, name: str) -> NDArray[Any]:
         return found
     if name not in found and len(found) != 1:
         remedy = f"give one array, or one that is called {name!r}"
-        raise DataError(f"an .npz archive of {len(found)} arrays", remedy=remedy)
+        raise DataError(f"an .npz archive of {counted(len(found), 'array')}", remedy=remedy)
     return found[name] if name in found else next(iter(found.values()))
 
 

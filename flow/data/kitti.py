@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from flow.data.detection import Truth
 from flow.data.images import check_style, preprocess, read_lines, read_resized
-from flow.errors import DataError, SpecError, at
+from flow.errors import DataError, SpecError, at, counted
 
 DONT_CARE = "DontCare"
 TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", DONT_CARE)
@@ -152,7 +152,9 @@ def load_kitti(
     files = sorted(images.glob("*.png"))
     count = len(files) if samples is None else samples
     if not files or count > len(files):
-        raise DataError(f"holds {len(files)} images (*.png), fewer than the {max(count, 1)} needed", file=images)
+        raise DataError(
+            f"holds {counted(len(files), 'image')} (*.png), fewer than the {max(count, 1)} needed", file=images
+        )
     if samples is not None:
         files = [files[number] for number in np.random.default_rng(seed).choice(len(files), count, replace=False)]
     inputs, sizes = np.empty((count, height, width, 3), np.float32), np.empty((count, 2), np.int64)
@@ -182,7 +184,7 @@ def read_labels(path: Path) -> tuple[KittiObject, ...]:
 
 def _object(words: Sequence[str]) -> KittiObject:
     if len(words) != COLUMNS:
-        raise DataError(f"has {len(words)} columns", remedy=f"expected {COLUMNS}")
+        raise DataError(f"has {counted(len(words), 'column')}", remedy=f"expected {COLUMNS}")
     if words[0] not in TYPES:
         raise DataError(f"type {words[0][:30]!r} is unknown", remedy=f"expected one of {', '.join(TYPES)}")
     try:

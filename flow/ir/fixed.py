@@ -16,7 +16,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import DataError, UnsupportedError
+from flow.errors import DataError, UnsupportedError, counted
 
 Codes = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -294,13 +294,17 @@ def to_codes(values: NDArray[np.floating], fmt: FixedFormat) -> Codes:
     """
     scaled = np.ldexp(np.asarray(values, np.float64), fmt.frac_bits)
     if not np.isfinite(scaled).all():
-        raise DataError(f"{np.count_nonzero(~np.isfinite(scaled))} values are NaN or infinite")
+        raise DataError(f"{counted(np.count_nonzero(~np.isfinite(scaled)), 'value is', 'values are')} NaN or infinite")
     codes = np.rint(scaled)
     off_grid, outside = codes != scaled, (codes < fmt.min_code) | (codes >= fmt.max_code + 1)  # + 1: a float64
-    for bad, what in ((off_grid, "not multiples of"), (outside, "outside the range of")):
+    said = (
+        ("value is no multiple of", "values are no multiples of"),
+        ("value is outside the range of", "values are outside the range of"),
+    )
+    for bad, words in zip((off_grid, outside), said, strict=True):
         if bad.any():
             first = np.asarray(values)[bad].flat[0]
-            raise DataError(f"{np.count_nonzero(bad)} values are {what} the format {fmt} (first: {first!r})")
+            raise DataError(f"{counted(np.count_nonzero(bad), *words)} the format {fmt} (first: {first!r})")
     return codes.astype(np.int64)
 
 
@@ -315,7 +319,7 @@ def quantize(values: NDArray[np.floating], cast: Cast) -> Codes:
     fmt, overflow = cast.format, cast.overflow
     scaled = np.ldexp(np.asarray(values, np.float64), fmt.frac_bits)
     if not np.isfinite(scaled).all():
-        raise DataError(f"{np.count_nonzero(~np.isfinite(scaled))} values are NaN or infinite")
+        raise DataError(f"{counted(np.count_nonzero(~np.isfinite(scaled)), 'value is', 'values are')} NaN or infinite")
     huge = np.abs(scaled) >= 2.0**52  # no fraction is left at this size
     if overflow is Overflow.WRAP and huge.any():
         raise DataError("values too large to wrap", remedy="scale them into the range of the format")
@@ -350,7 +354,7 @@ def exact_codes(values: NDArray[np.floating]) -> Constant:
     """
     array = np.asarray(values, np.float64)
     if not np.isfinite(array).all():
-        raise DataError(f"{np.count_nonzero(~np.isfinite(array))} values are NaN or infinite")
+        raise DataError(f"{counted(np.count_nonzero(~np.isfinite(array)), 'value is', 'values are')} NaN or infinite")
     mantissa, exponent = np.frexp(array)
     whole = np.ldexp(mantissa, 53).astype(np.int64)
     nonzero = whole != 0

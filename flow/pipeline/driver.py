@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flow.backends.functions import functions
 from flow.data.session import Data
-from flow.errors import InputError
+from flow.errors import InputError, OutputError
 from flow.files import writing
 from flow.findings import Finding
 from flow.ir.graph import IntGraph
@@ -17,12 +17,13 @@ from flow.pipeline.live import Model, as_files
 from flow.pipeline.models import extract_model, model_to_check
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce, Plan
-from flow.pipeline.reporting import PAGE, read_report
+from flow.pipeline.reporting import PAGE, REPORT, read_report, write_report
 from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, STOPPED, WANTED
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
 from flow.report.record import Report
 from flow.report.since import with_changes
+from flow.results import ResourceReport
 from flow.runs import RunDirectory, open_run
 from flow.target import Target
 from flow.verification.levels import project_changes, tools_note
@@ -151,11 +152,34 @@ def compare_run(
     """
     with RunDirectory(path).held() if path.is_dir() else nullcontext():
         if (project := path / "project").exists() and not project.is_dir():
-            raise InputError("is not a directory", file=project, remedy="run 'flow build' again")
+            raise InputError("is not a directory", file=project, remedy=RunDirectory(path).again())
         run = open_run(path)
         given = {"run": run, "stored": _as_it_lies(run), "asked_levels": levels, "asked_inputs": inputs}
-        report: Report = Plan(COMPARE, given, announce)["kept"]
+        try:
+            report: Report = Plan(COMPARE, given, announce)["kept"]
+        except OutputError as error:
+            if not run.is_read_only:
+                raise
+            what, remedy = (
+                f"its simulation cannot be made in a run that is only read: {error.reason}",
+                "compare a copy of it",
+            )
+            raise OutputError(what, file=path, remedy=remedy) from error
         return report.with_notes(tools_note(run))
+
+
+def keep_figures(path: Path, *resources: ResourceReport) -> None:
+    """Add figures of vendor reports to the reports of a run, where they stay until a build makes these again.
+
+    Raises:
+        InputError: `path` is no run directory, or its report is missing or was changed.
+        OutputError: it cannot be written.
+    """
+    run = open_run(path)
+    with run.held():
+        key = run.manifest()["stages"].get("report", "")
+        write_report(run, read_report(run).with_resources(*resources))
+        run.mark_done("report", key, REPORT)
 
 
 def load_report(path: Path) -> Report:

@@ -123,7 +123,7 @@ def make_run(
     }
     run.describe({"stages": {}, **run.manifest(), **facts, "commands": list(again)})
     run.write_json(GRAPH, to_json(lowered))
-    run.record(GRAPH)
+    run.mark_done("graph", lowered.digest(), GRAPH)
     store_model(run, made.source, made.graph)
     return run
 

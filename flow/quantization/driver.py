@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flow.errors import DataError, SpecError
+from flow.errors import DataError, SpecError, counted
 from flow.frontend.base import Evaluate
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
@@ -195,7 +195,10 @@ def _checked(name: str, calibration: Floats) -> Floats:
         raise DataError(f"{len(calibration)} calibration samples", model=name, remedy=f"give at least {MIN_SAMPLES}")
     if not np.isfinite(calibration).all():
         count = np.count_nonzero(~np.isfinite(calibration))
-        raise DataError(f"{count} values of the calibration samples are NaN or infinite", model=name)
+        raise DataError(
+            f"{counted(count, 'value')} of the calibration samples {'is' if count == 1 else 'are'} NaN or infinite",
+            model=name,
+        )
     return np.asarray(calibration, np.float32)
 
 

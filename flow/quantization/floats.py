@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import UnsupportedError, at
+from flow.errors import UnsupportedError, at, counted
 from flow.frontend.base import read
 from flow.frontend.extraction.builder import Builder, Tensor
 from flow.frontend.extraction.model import walk
@@ -198,7 +198,11 @@ def _positions(network: Network) -> tuple[Network, Reals]:
         values = np.asarray(weights[path][key], np.float64)
         if not np.isfinite(values).all():
             count = np.count_nonzero(~np.isfinite(values))
-            raise UnsupportedError(f"{count} values of its {key} are NaN or infinite", model=network.name, layer=path)
+            raise UnsupportedError(
+                f"{counted(count, 'value')} of its {key} {'is' if count == 1 else 'are'} NaN or infinite",
+                model=network.name,
+                layer=path,
+            )
         placed[path][key] = np.arange(start, start + values.size, dtype=np.float64).reshape(values.shape)
         numbers.append(values.reshape(-1))
         start += values.size

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flow.errors import counted
 from flow.quantization.settings import PO2_BITS
 
 POINTS_WORDS = {
@@ -99,7 +100,7 @@ def cost_rows(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def output_line(outputs: Mapping[str, Any]) -> str:
     """Return how far the outputs are from the float network's, in one line."""
     error = outputs["relative_error"]
-    line = f"outputs over {outputs['samples']} inputs: squared error " + (
+    line = f"outputs over {counted(outputs['samples'], 'input')}: squared error " + (
         "not defined (all float outputs are zero)" if error is None else f"{error:.2g} of the squared float outputs"
     )
     if outputs["float_reconstruction_mse"] is not None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flow.frontend.trained import TrainedModel
-from flow.ir.graph import IntGraph, MatMul, Op
+from flow.ir.fixed import FixedFormat
+from flow.ir.graph import IntGraph, Lookup, MatMul, Op
 from flow.ir.intervals import accumulation
 from flow.ir.po2 import is_po2, split
+from flow.ir.tables import TABLE_INPUT_BITS
 from flow.report.record import SCHEMA, Comparison, Report
 from flow.report.scores import accuracy, confusion, heads, measured_accuracy, softmax
 from flow.report.since import with_changes
@@ -184,7 +186,17 @@ def _layer(op: Op, graph: IntGraph, wrong: int | None, proof: Any) -> dict[str, 
         }
         if is_po2(op.weight.codes):
             entry["exponents"] = _exponents(op)
+    if isinstance(op, Lookup):
+        entry["steps"] = _steps(op, graph[op.inputs[0]].format)
     return entry
+
+
+def _steps(op: Lookup, x: FixedFormat) -> dict[str, Any]:
+    """Return how many steps a function has, or the functions of its channels, and how they were found."""
+    functions = len(op.starts) if op.starts.ndim > 1 else 1
+    counts = [len(op.of_channel(channel)[0]) - 1 for channel in range(functions)]
+    listed = x.width <= TABLE_INPUT_BITS and op.starts.ndim == 1
+    return {"functions": functions, "least": min(counts), "most": max(counts), "listed": listed}
 
 
 def _exponents(op: MatMul) -> dict[str, int]:

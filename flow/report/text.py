@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flow.errors import counted
 from flow.ir.names import printable
 from flow.quantization.words import module_rows, summary_lines
 from flow.report import words
@@ -42,7 +43,8 @@ def _render(report: Report, table: Any, heading: Any) -> str:
         lines += [heading("Energy"), *map(_energy_line, document["energy"])]
     if document["notes"]:
         lines += [heading("Notes"), *(f"- {printable(note)}" for note in document["notes"])]
-    lines += [heading("Files"), f"project  {project['path']}", f"report   {document['run_dir']}/report.md"]
+    written = project["path"] if project["digest"] else "not written: the build stopped before"
+    lines += [heading("Files"), f"project  {written}", f"report   {document['run_dir']}/report.md"]
     lines += [f"page     {document['run_dir']}/report.html"]
     if document["verdict"]["first_divergence"] is not None:
         lines += [heading("Reproduce"), words.reproduction(document)]
@@ -65,9 +67,10 @@ def _verdict_details(document: Mapping[str, Any]) -> list[str]:
         lines.append(words.before_line(Report(document)))
     inputs = document["inputs"]
     if "source" in inputs:
+        rounded, clipped = counted(inputs["rounded_values"], "value"), inputs["clipped_values"]
         lines.append(
             f"inputs: {printable(inputs['source'])}; port {words.format_words(inputs['format'])}, "
-            f"{inputs['rounded_values']} values rounded and {inputs['clipped_values']} clipped on their way in"
+            f"{rounded} rounded and {clipped} clipped on their way in"
         )
     scopes = [layer["proof"]["scope"] for layer in document["layers"] if layer.get("proof")]
     if scopes:
@@ -97,7 +100,7 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     rows = [
         [
             layer["name"],
-            words.does(layer),
+            ", ".join(filter(None, (words.does(layer), words.steps_words(layer)))),
             "x".join(map(str, layer["shape"])),
             words.format_words(layer["output_format"]),
             str(layer["accumulator_bits"] or "-"),

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from flow.errors import counted
 from flow.project import Change
 from flow.report.record import Report
 from flow.report.since import as_built
@@ -129,7 +130,11 @@ def differences(document: Mapping[str, Any]) -> list[str]:
 
 
 def _scope(verdict: Mapping[str, Any]) -> str:
-    return f"over {verdict['samples']} inputs and {verdict['adversarial_samples']} adversarial inputs"
+    inputs, adversarial = (
+        counted(verdict["samples"], "input"),
+        counted(verdict["adversarial_samples"], "adversarial input"),
+    )
+    return f"over {inputs} and {adversarial}"
 
 
 def _difference_words(document: Mapping[str, Any], scope: str) -> list[str]:
@@ -138,17 +143,17 @@ def _difference_words(document: Mapping[str, Any], scope: str) -> list[str]:
     findings = len(verdict["file_differences"])
     words = [_files_words(len(changes))] if changes else []
     if findings and not changes:
-        words = [f"{findings} {'thing is' if findings == 1 else 'things are'} wrong in the project's files or streams"]
+        words = [f"{counted(findings, 'thing is', 'things are')} wrong in the project's files or streams"]
     compared = ", ".join(verdict["compared"])
     if verdict["mismatches"] is None:
-        return [*words, f"nothing was compared with {compared}"]
+        return [*words, f"only {compared} was run, so no outputs were compared"]
     count = verdict["mismatches"]
     elements = f"{count or 'no'} output {'elements differ' if count > 1 else 'element differs'}"
     return [*words, f"{elements} between {compared}, {scope}"]
 
 
 def _files_words(count: int) -> str:
-    return f"{count} {'file' if count == 1 else 'files'} of the project changed since the build wrote it"
+    return f"{counted(count, 'file')} of the project changed since the build wrote it"
 
 
 def _change_words(change: Mapping[str, Any]) -> str:
@@ -230,6 +235,17 @@ def shape_words(layer: Mapping[str, Any]) -> str:
 def does(layer: Mapping[str, Any]) -> str:
     """Return what an op does, in order, for example "dense + relu + requantize"."""
     return " + ".join(layer["fused"]) or str(layer["op"])
+
+
+def steps_words(layer: Mapping[str, Any]) -> str:
+    """Return how many steps a function of an op has, for example "6 to 7 steps in each of 64 channels", or nothing."""
+    steps = layer.get("steps")  # not in reports of old runs
+    if not steps:
+        return ""
+    count = counted(steps["most"], "step")
+    if steps["least"] < steps["most"]:
+        count = f"{steps['least']} to {count}"
+    return count if steps["functions"] == 1 else f"{count} in each of {steps['functions']} channels"
 
 
 def format_words(fmt: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.errors import counted
 from flow.ir.fixed import Codes
 from flow.ir.graph import Input, IntGraph, Op
 from flow.ir.reference import run
@@ -167,7 +168,7 @@ def explain(graph: IntGraph, op: Op, known: Mapping[str, Codes], observed: Codes
     parts = list(_parts(graph, op, ordered, observed[telling]))
     for candidate in chain(causes.settings(few), faults(parts[0], parts[0].expected() != parts[0].observed)):
         if all(causes.gives(candidate, each) for each in (few, *parts)):
-            scope = f"{len(observed)} inputs" if len(observed) > 1 else "1 input, as others may"
+            scope = counted(len(observed), "input", "inputs") + ", as others may" * (len(observed) == 1)
             return f"{candidate[0]} gives exactly the observed codes of {scope}"
     channels = np.unique(np.argwhere(wrong)[:, -1])
     return (

@@ -24,7 +24,7 @@ from typing import Any
 from flow.backends.functions import functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
-from flow.errors import InputError, SpecError, ToolFailedError, ToolMissingError, UnsupportedError, at, shown
+from flow.errors import InputError, SpecError, ToolFailedError, ToolMissingError, UnsupportedError, at, counted, shown
 from flow.files import BESIDE, locked, temporary
 from flow.frontend.extraction import extract
 from flow.ir import reference
@@ -230,7 +230,7 @@ class Summary:
         """Return the counts, the reasons and the findings, for people."""
         counts = Counter(outcome.status for outcome in self.outcomes)
         said = ", ".join(f"{counts[status]} {status}" for status in (EXACT, REFUSED, DIFFERS, CRASHED))
-        lines = [f"{len(self.outcomes)} models: {said}"]
+        lines = [f"{counted(len(self.outcomes), 'model')}: {said}"]
         if self.fresh:
             rate = 60 * self.fresh / self.seconds
             lines.append(f"{self.fresh} in {self.seconds:.0f} s: {rate:.0f} models per minute")

@@ -17,7 +17,7 @@ from flow.backends.functions import Level, Site, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import PortInputs
 from flow.data.labels import Labels
-from flow.errors import DataError, InputError, OutputError, SpecError, ToolMissingError, at, shown
+from flow.errors import DataError, InputError, OutputError, SpecError, ToolMissingError, at, counted, shown
 from flow.files import naming
 from flow.ir import reference
 from flow.ir.fixed import Codes
@@ -121,7 +121,7 @@ def read_counterexample(path: Path, graph: IntGraph) -> PortInputs:
     if codes is None:
         raise InputError("has no array 'codes'", file=path)
     if codes.dtype.kind not in "iu" or not len(codes):
-        what = f"'codes' holds {len(codes)} samples of {codes.dtype}"
+        what = f"'codes' holds {counted(len(codes), 'sample')} of {codes.dtype}"
         raise DataError(what, file=path, remedy="give integers, one or more")
     codes = codes.astype(np.int64)
     with at(file=path):
@@ -142,7 +142,7 @@ def stored_graph(run: RunDirectory) -> tuple[IntGraph, Target]:
         graph = from_json(json.loads(run.read(GRAPH)))
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         what = f"{GRAPH} holds no graph ({shown(error)})"
-        raise InputError(what, file=run.path, remedy="run 'flow build' again") from error
+        raise InputError(what, file=run.path, remedy=run.again()) from error
     return graph, _target(run)
 
 
@@ -151,7 +151,7 @@ def _target(run: RunDirectory) -> Target:
         return Target.from_json(run.manifest()["target"])
     except (KeyError, TypeError, SpecError) as error:
         what = f"its manifest names no target ({shown(error)})"
-        raise InputError(what, file=run.path, remedy="run 'flow build' again") from error
+        raise InputError(what, file=run.path, remedy=run.again()) from error
 
 
 def project_changes(run: RunDirectory) -> list[Change]:
@@ -276,5 +276,5 @@ def stored_model(run: RunDirectory) -> tuple[Source, IntGraph]:
     """
     directory = run.path / MODEL
     if not run.manifest().get("stages", {}).get(MODEL, "").endswith(f" {digest_file(directory)}"):
-        raise InputError("the model is missing or was changed", file=directory, remedy="run 'flow build' again")
+        raise InputError("the model is missing or was changed", file=directory, remedy=run.again())
     return kept(directory), from_json(json.loads((directory / EXTRACTED).read_text()))

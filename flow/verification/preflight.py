@@ -158,15 +158,20 @@ def _inexact_floats(subject: Design) -> Iterator[Hit]:
     """QKeras' float32 does not compute the model exactly: a build compares with float64 instead."""
     if subject.trained is None:
         return
-    wide = inexact_in(subject.extracted, FLOAT32_BITS)
+    rounding = {layer.name: layer for layer in read(subject.trained).layers if layer.rounds}
+    wide = [op for op in inexact_in(subject.extracted, FLOAT32_BITS) if not rounding.keys() & _layers_at(subject, op)]
     if wide:
         reason = f"{_named(wide)} may need more than {FLOAT32_BITS} bits, so float32 inference may round"
         remedy = "use fewer bits for weights or activations, or take the float64 results as the model's"
         yield Hit(wide[0].name, reason, remedy)
-    for layer in read(subject.trained).layers:
-        if layer.rounds:
-            reason = f"{layer.described} rounds in float32; the hardware computes it exactly"
-            yield Hit(layer.name, reason, "use FixedBatchNormalization, or take the float64 results as the model's")
+    for layer in rounding.values():
+        reason = f"{layer.described} rounds in float32; the hardware computes it exactly"
+        yield Hit(layer.name, reason, "use FixedBatchNormalization, or take the float64 results as the model's")
+
+
+def _layers_at(subject: Design, op: Op) -> set[str]:
+    """Return the layers of an op and of those that it reads."""
+    return {layer for each in (op, *subject.extracted.sources(op)) for layer in each.layers}
 
 
 def _uncheckable_sums(subject: Design) -> Iterator[Hit]:

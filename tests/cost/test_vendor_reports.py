@@ -389,12 +389,11 @@ def test_numbers_that_no_design_has_are_refused(
     damaged = tmp_path / name
     written = re.sub(r"[\d.,]+", number, old, count=1)
     damaged.write_text(text.replace(old, written), encoding="utf-8")
-    with pytest.raises((InputError, ToolFailedError)) as caught:
+    with pytest.raises(ToolFailedError) as caught:
         reader(damaged)
     said = str(caught.value)
     assert f"{damaged}:" in said and len(said) < 400
     assert field in said or "expected" in said
-    assert isinstance(caught.value, ToolFailedError) == ("expected" in said)
 
 
 def test_a_slack_may_be_negative_and_longer_than_the_period(tmp_path: Path) -> None:

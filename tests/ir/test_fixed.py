@@ -179,11 +179,11 @@ def test_codes_of_values_off_the_grid_are_refused() -> None:
     assert to_codes(np.array([-4.0, 3.5, 0.5]), fmt).tolist() == [-8, 7, 1]
     assert to_values(np.array([-8, 7, 1]), fmt).tolist() == [-4.0, 3.5, 0.5]
     for value, message in (
-        (0.25, r"1 values are not multiples of the format s4\.1 \(first: .*0\.25"),
+        (0.25, r"1 value is no multiple of the format s4\.1 \(first: .*0\.25"),
         (4.0, "outside the range"),
         (-4.5, "outside the range"),
-        (np.nan, "1 values are NaN or infinite"),
-        (np.inf, "1 values are NaN or infinite"),
+        (np.nan, "1 value is NaN or infinite"),
+        (np.inf, "1 value is NaN or infinite"),
     ):
         with pytest.raises(DataError, match=message):
             to_codes(np.array([0.0, value]), fmt)

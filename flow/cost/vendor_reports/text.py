@@ -67,7 +67,8 @@ class ReportText:
         """Read a report.
 
         Raises:
-            InputError: the file cannot be read, it is too large to be a report, or a line of it is.
+            InputError: the file cannot be read.
+            ToolFailedError: it is too large to be a report, or a line of it is.
         """
         try:
             with path.open("rb") as file:
@@ -75,12 +76,12 @@ class ReportText:
         except OSError as error:
             raise InputError(f"the report cannot be read: {error.strerror or error}", file=path) from error
         if len(content) > MOST_BYTES:
-            raise InputError(f"a report has at most {MOST_BYTES >> 20} MB, this one has more", file=path)
+            raise ToolFailedError(f"a report has at most {MOST_BYTES >> 20} MB, this one has more", file=path)
         report = cls(path, content.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n"))
         for line, text in enumerate(report.text.splitlines(), 1):
             if len(text) > MOST_COLUMNS:
                 what = f"a line of a report has at most {MOST_COLUMNS:,} characters, this one has {len(text):,}"
-                raise InputError(what, file=f"{path}:{line}")
+                raise ToolFailedError(what, file=f"{path}:{line}")
         return report
 
     @property
@@ -115,8 +116,7 @@ class ReportText:
         """Return a count of what `name` says, from 0 to `MOST_COUNT`.
 
         Raises:
-            ToolFailedError: it is no whole number.
-            InputError: it is none that a design can have.
+            ToolFailedError: it is no whole number, or none that a design can have.
         """
         if not re.fullmatch("[0-9]+", cell):
             raise self.layout(line, f"a whole number, not {_short(cell)}")
@@ -126,15 +126,14 @@ class ReportText:
         """Return a number as it is written; the one gate of numbers that reports hold.
 
         Raises:
-            ToolFailedError: it is no number.
-            InputError: it is outside `least` to `most`.
+            ToolFailedError: it is no number, or outside `least` to `most`.
         """
         if not NUMBER.fullmatch(cell):
             raise self.layout(line, f"a number, not {_short(cell)}")
         number = Decimal(cell)
         if not least <= number <= most:
             what = f"{name} is {_short(cell)}, which no design has: it is outside {least:,} to {most:,}"
-            raise InputError(what, file=f"{self.path}:{line}", remedy="give the report as the tool wrote it")
+            raise ToolFailedError(what, file=f"{self.path}:{line}", remedy="give the report as the tool wrote it")
         return number
 
     def cell(self, table: Table, row: Row, column: str) -> str:

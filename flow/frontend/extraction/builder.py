@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import FlowError, UnsupportedError
+from flow.errors import FlowError, UnsupportedError, counted
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.steps import find_steps
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding
@@ -97,14 +97,14 @@ def bias_codes(layer: Layer[Any], channels: int) -> Constant:
         return Constant.zeros(channels)
     bias = _weight_codes(layer, "bias", "bias_quantizer")
     if bias.codes.shape != (channels,):
-        raise UnsupportedError(f"bias {bias.codes.shape} does not fit {channels} outputs")
+        raise UnsupportedError(f"bias {bias.codes.shape} does not fit {counted(channels, 'output')}")
     return bias
 
 
 def check_outputs(count: int, name: str, said: int | None) -> None:
     """Raise UnsupportedError unless arrays with this many outputs are those that the file says."""
     if said not in (count, None):
-        raise UnsupportedError(f"its arrays have {count} outputs, which does not fit {name}={said}")
+        raise UnsupportedError(f"its arrays have {counted(count, 'output')}, which does not fit {name}={said}")
 
 
 @dataclass(slots=True)

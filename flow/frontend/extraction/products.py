@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flow.errors import UnsupportedError
+from flow.errors import UnsupportedError, counted
 from flow.frontend import layers
 from flow.frontend.extraction.builder import (
     SPREAD,
@@ -70,7 +70,7 @@ def _by_channel(kernel: Constant, channels: int) -> Constant:
     """Return a depthwise kernel (*window, channels, multiplier) as one of a convolution with a group per channel."""
     codes = kernel.codes
     if codes.shape[-2] != channels:
-        raise UnsupportedError(f"kernel {codes.shape} does not fit its input of {channels} channels")
+        raise UnsupportedError(f"kernel {codes.shape} does not fit its input of {counted(channels, 'channel')}")
     return Constant(codes.reshape(*codes.shape[:-2], 1, -1), kernel.format)
 
 
@@ -156,7 +156,7 @@ def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequenc
     scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
     shapes = scale.codes.shape, offset.codes.shape
     if shapes != (shape[-1:], shape[-1:]):
-        raise UnsupportedError(f"scale {shapes[0]} or offset {shapes[1]} does not fit {shape[-1]} channels")
+        raise UnsupportedError(f"scale {shapes[0]} or offset {shapes[1]} does not fit {counted(shape[-1], 'channel')}")
     return builder.add(BatchNorm, layer, [tensor], shape, scale=scale, offset=offset)
 
 

@@ -255,7 +255,7 @@ def provenance(report: Report) -> Html:
     commands = document["provenance"].get("commands") or []
     told = facts(
         ("run directory", element("code", document["run_dir"])),
-        ("project", element("code", project["path"])),
+        ("project", element("code", project["path"]) if project["digest"] else "not written: the build stopped before"),
         ("digest of the project", element("code", project["digest"]) if project["digest"] else "not emitted"),
         *((key.replace("_", " "), value) for key, value in _flat(made)),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from flow.report.page import charts, network
 from flow.report.page.html import Html, element, escape, facts, join, number, percent, table
 from flow.report.record import Report
-from flow.report.words import SCOPES, does, format_words, shape_words
+from flow.report.words import SCOPES, does, format_words, shape_words, steps_words
 
 ROUNDINGS = {
     "AP_TRN": "toward minus infinity",
@@ -107,6 +107,7 @@ def _module(layer: Mapping[str, Any], index: int, compared: bool, opened: bool) 
         ("cast", _cast(layer)),
         ("weights", _weights(layer)),
         ("zeros", _zeros(layer)),
+        ("steps", _steps(layer)),
         ("checked", _checked(layer)),
         ("differ", f"{layer['mismatches']:,} output elements" if _known(layer, compared) else "not compared"),
     )
@@ -121,6 +122,15 @@ def _cast(layer: Mapping[str, Any]) -> str:
     return ", ".join(f"{mode} ({words[mode]})" if mode in words else mode for mode, words in modes)
 
 
+def _steps(layer: Mapping[str, Any]) -> str | None:
+    """Return how many steps an op's function has and how they were found, or None."""
+    said = steps_words(layer)
+    found = (
+        "of the function at every code" if said and layer["steps"]["listed"] else "searched, and tried on both sides"
+    )
+    return f"{said} ({found})" if said else None
+
+
 def _checked(layer: Mapping[str, Any]) -> str | None:
     """Return how an op was checked by itself, or None."""
     proof = layer.get("proof")
@@ -128,7 +138,7 @@ def _checked(layer: Mapping[str, Any]) -> str | None:
         return None
     _, words = SCOPES.get(proof["scope"], ("", str(proof["scope"])))
     if proof.get("inputs") is not None:
-        words += f", {proof['inputs']:,} inputs"
+        words += f", {proof['inputs']:,} input" + "s" * (proof["inputs"] != 1)
     by = [str(proof["engine"])] if proof.get("engine") else []
     by += [f"{proof['seconds']:.3g} s"] if proof.get("seconds") is not None else []
     words += f" ({', '.join(by)})" if by else ""
