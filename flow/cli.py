@@ -7,11 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,14 +18,13 @@ from flow.commands import WEIGHTS_FILE
 from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, counted, shortened, shown
 from flow.ir.names import printable
 from flow.json_text import json_text
+from flow.progress import progress
 from flow.toolchain import ending_in_order
 
 if TYPE_CHECKING:
     from flow.report.record import Report
 
 BUG, INTERRUPTED = 4, 130
-LOG_EVERY_S = 10.0
-"""Seconds between two lines that say what a command does, where stderr is no terminal."""
 GOES_ON = frozenset({"train", "build", "quantize", "fuzz", "study"})
 """Commands that keep what they have done until they are asked again; the others are short."""
 EPILOG = """\
@@ -228,8 +225,8 @@ def _train(arguments: argparse.Namespace) -> int:
     directory = arguments.output or spec_file.parent
     from flow.train.fit import train
 
-    with _progress() as progress:
-        trained = train(spec, directory, epochs=arguments.epochs, announce=progress)
+    with progress(log=True) as announce:
+        trained = train(spec, directory, epochs=arguments.epochs, announce=announce)
     if directory.resolve() != spec_file.parent.resolve():
         shutil.copyfile(spec_file, directory / "spec.toml")  # so that the directory is a model of its own
     print(f"{spec.name}: {_measured(trained.metrics)}; written to {directory}")
@@ -239,8 +236,8 @@ def _train(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace) -> int:
     from flow.pipeline import build
 
-    with _progress() as progress:
-        report = build(arguments.model, options.read_target(arguments), options.read_options(arguments), progress)
+    with progress(log=True) as announce:
+        report = build(arguments.model, options.read_target(arguments), options.read_options(arguments), announce)
     return _print_report(report, "json" if arguments.json else "text")
 
 
@@ -248,8 +245,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
     from flow.pipeline import quantize
 
     asked = options.read_quantize_options(arguments)
-    with _progress() as progress:
-        report = quantize(arguments.model, options.read_target(arguments), asked, progress)
+    with progress(log=True) as announce:
+        report = quantize(arguments.model, options.read_target(arguments), asked, announce)
     return _print_report(report, "json" if arguments.json else "text")
 
 
@@ -268,9 +265,9 @@ def _check(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from flow.pipeline import compare_run
 
-    with _progress() as progress:
+    with progress(log=True) as announce:
         levels = tuple(arguments.levels) if arguments.levels else None
-        report = compare_run(arguments.run_dir, progress, levels=levels, inputs=arguments.inputs)
+        report = compare_run(arguments.run_dir, announce, levels=levels, inputs=arguments.inputs)
     return _print_report(report, "json" if arguments.json else "text")
 
 
@@ -332,10 +329,8 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     for option, value, low, high in (("models", arguments.models, 1, 10**6), ("seed", arguments.seed, 0, 1 << 63)):
         if not low <= value <= high:
             raise SpecError(f"--{option} {shown(value)} is not within {low} to {high}")
-    with _progress() as progress:
-        summary = fuzz(
-            arguments.models, arguments.seed, arguments.output, lambda done, of: progress(f"{done} of {of} models")
-        )
+    with progress(log=True) as announce:
+        summary = fuzz(arguments.models, arguments.seed, arguments.output, announce)
     print(printable(summary.to_text(), "\n"))
     return _exit_code([outcome.status for outcome in summary.outcomes])
 
@@ -354,8 +349,8 @@ def _study(arguments: argparse.Namespace) -> int:
     if arguments.what != "quantizers":
         raise SpecError(f"there is no study '{arguments.what}'", remedy="there is 'quantizers'")
     circuits = find_circuits([name for name in arguments.circuits.split(",") if name])
-    with _progress() as progress:
-        costs = measure(circuits, arguments.output / "build" / "study", announce=progress)
+    with progress(log=True) as announce:
+        costs = measure(circuits, arguments.output / "build" / "study", announce=announce)
     files = write_study(costs, arguments.output)
     print(f"{counted(len(costs.rows), 'requantizer')} measured: {', '.join(str(path) for path in files)}")
     return 0
@@ -371,34 +366,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
         if not finding.ok:
             print(f"        to have it: {finding.remedy}")
     return 3 if any(finding.required and not finding.ok for finding in findings) else 0
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Say on stderr what is done: on a terminal in one line that changes, elsewhere in a line every `LOG_EVERY_S`."""
-    stream, doing, ended, started = sys.stderr, ["begins ..."], threading.Event(), time.monotonic()
-
-    def show(words: str) -> None:
-        doing[0] = words
-        if on_terminal:
-            print(f"\r\x1b[K{words}", end="", file=stream, flush=True)
-
-    def log() -> None:
-        with suppress(OSError, ValueError):  # nobody reads it any more
-            while not ended.wait(LOG_EVERY_S):
-                print(f"flow: {time.monotonic() - started:.0f} s: {doing[0]}", file=stream, flush=True)
-
-    on_terminal = stream is not None and stream.isatty()
-    logger = threading.Thread(target=log, daemon=True)
-    if stream is not None and not on_terminal:
-        logger.start()
-    try:
-        yield lambda stage: show(f"{stage} ...")
-    finally:
-        ended.set()
-        if logger.is_alive():
-            logger.join()
-        show("")
 
 
 if __name__ == "__main__":

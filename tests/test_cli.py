@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -288,35 +285,6 @@ def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_build", stop)
     said = "interrupted; what is finished stays, and the same command goes on from there"
     assert said in flow("build", "digits_mlp").err
-
-
-class Terminal(io.StringIO):
-    """A stderr that is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_long_work_says_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal in one line that changes; in a log in a line now and then, of what is done by then."""
-    terminal, log = Terminal(), io.StringIO()
-    with contextlib.redirect_stderr(terminal), cli._progress() as progress:
-        progress("emit")
-    assert terminal.getvalue() == "\r\x1b[Kemit ...\r\x1b[K"
-    with contextlib.redirect_stderr(log), cli._progress() as progress:
-        progress("emit")
-    assert log.getvalue() == "", "short work is silent"
-    monkeypatch.setattr(cli, "LOG_EVERY_S", 0.01)
-    with contextlib.redirect_stderr(log), cli._progress() as progress:
-        for words in ("emit", "csim_compile"):
-            progress(words)
-            while f"flow: 0 s: {words} ...\n" not in log.getvalue():
-                time.sleep(0.01)
-    assert "\r" not in log.getvalue() and "\x1b" not in log.getvalue()
-    said = log.getvalue()
-    with contextlib.redirect_stderr(None), cli._progress() as progress:  # as `2>&-` leaves it
-        progress("emit")
-    assert log.getvalue() == said
 
 
 def test_errors_of_the_file_system_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

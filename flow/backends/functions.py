@@ -14,11 +14,11 @@ from flow.findings import Rule
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows
+from flow.progress import Announce as Announce
 from flow.project import Project, read
 from flow.results import EnergyReport, ResourceReport, SimResult
 from flow.target import Target
 
-Announce = Callable[[str], None]
 Level = Callable[[Codes], SimResult]
 """Computes the codes of every op that the level knows, for input codes (samples, *port_shape)."""
 

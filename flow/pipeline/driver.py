@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from flow.backends.functions import functions
@@ -19,6 +19,7 @@ from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Announce, Plan
 from flow.pipeline.reporting import PAGE, REPORT, read_report, write_report
 from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, STOPPED, WANTED
+from flow.progress import progress
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
 from flow.report.record import Report
@@ -34,7 +35,7 @@ def quantize(
     model: Model,
     target: Target | None = None,
     options: QuantizeOptions | None = None,
-    announce: Announce = lambda stage: None,
+    announce: Announce | None = None,
     *,
     calibration: Data = None,
     x: Data = None,
@@ -64,7 +65,7 @@ def build(
     model: Model,
     target: Target | None = None,
     options: BuildOptions | None = None,
-    announce: Announce = lambda stage: None,
+    announce: Announce | None = None,
     *,
     x: Data = None,
     y: Data = None,
@@ -76,7 +77,7 @@ def build(
             weights) or an object of tf-keras, compiled or not.
         target: hardware settings.
         options: inputs and stages; `QuantizeOptions` for a float model.
-        announce: called with the name of each stage as it begins.
+        announce: called with what is done, in words; without it a bar is shown on a terminal and in a notebook.
         x: inputs to run, (samples, *shape), if `options` name no file of them: an array, a pandas frame, a batched
             `tf.data.Dataset` (its labels are `y`), or arrays by the names of the model's inputs.
         y: labels of `x`, as `--labels` takes them (docs/data.md); of several outputs by their names.
@@ -92,10 +93,11 @@ def build(
         return _build(path, target or Target(), kept, announce)
 
 
-def _build(model: Path, target: Target, options: BuildOptions, announce: Announce) -> Report:
-    given = {"model": model, "asked": target, "options": options, "announce": announce}
-    given |= STOPPED.get(options.until, {})
+def _build(model: Path, target: Target, options: BuildOptions, announce: Announce | None) -> Report:
     with ExitStack() as held:
+        announce = announce or held.enter_context(progress())
+        given = {"model": model, "asked": target, "options": options, "announce": announce}
+        given |= STOPPED.get(options.until, {})
         plan = Plan(QUANTIZE if isinstance(options, QuantizeOptions) else BUILD, {**given, "held": held}, announce)
         made = [plan[name] for name in WANTED[options.until]]
     report: Report = made[-1]
@@ -128,7 +130,7 @@ def load_graph(model: Path, options: BuildOptions) -> IntGraph:
 
 def compare_run(
     path: Path,
-    announce: Announce = lambda stage: None,
+    announce: Announce | None = None,
     *,
     levels: tuple[str, str] | None = None,
     inputs: Path | None = None,
@@ -141,7 +143,7 @@ def compare_run(
 
     Args:
         path: run directory.
-        announce: called with the name of each stage as it begins.
+        announce: called with what is done, in words; without it a bar is shown on a terminal and in a notebook.
         levels: two of `flow.verification.levels.LEVELS`; the reference and the simulation of its back end if None.
         inputs: `.npz` with input codes `codes`, as a counterexample is; the run's own inputs if None.
 
@@ -150,7 +152,10 @@ def compare_run(
         InputError: `path` is no run directory, its build stopped before simulation, or `inputs` is not of its model.
         ToolMissingError: a level needs what is not installed.
     """
-    with RunDirectory(path).held() if path.is_dir() else nullcontext():
+    with ExitStack() as held:
+        announce = announce or held.enter_context(progress())
+        if path.is_dir():
+            held.enter_context(RunDirectory(path).held())
         if (project := path / "project").exists() and not project.is_dir():
             raise InputError("is not a directory", file=project, remedy=RunDirectory(path).again())
         run = open_run(path)

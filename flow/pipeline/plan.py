@@ -19,9 +19,8 @@ from time import perf_counter
 from typing import Any
 
 from flow.errors import InputError
+from flow.progress import Announce as Announce
 from flow.runs import RunDirectory
-
-Announce = Callable[[str], None]
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from flow.frontend.trained import TrainedModel
 from flow.ir import reference
 from flow.ir.fixed import FixedFormat, to_values
 from flow.ir.graph import Softmax
+from flow.progress import Announce
 from flow.quantization.candidates import WeightCodes
 from flow.quantization.driver import QuantizedModel, all_float_outputs, quantize, scores
 from flow.quantization.search import Choice, Parameters
@@ -64,7 +65,7 @@ def quantize_stage(
     input_format: FixedFormat | None,
     softmax: FixedFormat | None,
     cache: Path,
-    announce: Callable[[str], None],
+    announce: Announce,
     luts: Luts | None = None,
 ) -> Quantization:
     """Quantize a float model, through a cache of what was chosen, and measure both networks on the samples of a build.
@@ -99,7 +100,7 @@ def quantize_stage(
             functions=approximate,
             luts=luts,
             memory=memory,
-            progress=lambda done, of, name: announce(f"search: {done} of {of} modules, {name}"),
+            progress=lambda done, of, name: announce(f"search: {name}", done, of),
         )
     announce("measure")
     measured = {} if samples is None else _measure(model, samples, labels, approximate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
@@ -18,6 +18,7 @@ from flow.backends.yosys.scripts import TIMEOUT_S, Script, read_statistics, run_
 from flow.cost.requantizers import RUNTIME, Costs, costs_from_json
 from flow.errors import EmitError, SpecError
 from flow.files import locked, temporary
+from flow.progress import Announce, silent
 from flow.runs import digest, keep, read_kept
 from flow.study.circuits import CIRCUITS, TOP, Circuit, verilog
 from flow.study.definitions import Codes
@@ -100,7 +101,7 @@ def measure(
     *,
     widths: Sequence[tuple[int, int]] | None = None,
     library: Library | None = None,
-    announce: Callable[[str], None] = lambda what: None,
+    announce: Announce = silent,
     timeout_s: float = TIMEOUT_S,
 ) -> Costs:
     """Measure circuits.
@@ -178,7 +179,7 @@ def _results(
     cache: Path,
     library: Library,
     accumulators: Mapping[str, Codes],
-    announce: Callable[[str], None],
+    announce: Announce,
     timeout_s: float,
 ) -> dict[str, Any]:
     """Return job name -> what was measured, measuring what is not in the cache."""
@@ -203,7 +204,7 @@ def _results(
             found[name] = result
             keep(cache / f"{name}.json", keys[name], result)
             waiting.remove(name)
-            announce(f"measured {name}, {len(waiting)} to go")
+            announce(f"measured {name}", len(jobs) - len(waiting), len(jobs))
 
         run_scripts({name: _script(by_name[name], library) for name in waiting}, directory, finished, timeout_s)
     return found

@@ -23,6 +23,7 @@ from flow.data.datasets import Dataset, load_dataset
 from flow.errors import DataError, OutputError, SpecError
 from flow.files import locked, sweep
 from flow.frontend.trained import FLOAT_DIR, TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
+from flow.progress import Announce, silent
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
 from flow.train.build import Wrap, build_float, build_quantized, build_topology
 from flow.train.checkpoints import DIRECTORY, Checkpoint, GoOn, training_key
@@ -41,7 +42,6 @@ BATCH_SIZE = 1024
 """Of predictions; it changes no result."""
 PARTIAL = ".partial-"
 """Names of directories that hold models on their way into place begin so."""
-Announce = Callable[[str], None]
 PACKAGES = ("tensorflow", "tf-keras", "qkeras", "tensorflow-model-optimization", "numpy", "scikit-learn")
 
 
@@ -52,7 +52,7 @@ def train(
     *,
     epochs: int | None = None,
     dataset: Dataset | None = None,
-    announce: Announce = lambda words: None,
+    announce: Announce = silent,
 ) -> TrainedModel:
     """Train a model, and write `trained.json` and `trained.npz`; of a quantized one the float twin's too, in `float/`.
 
@@ -218,7 +218,7 @@ def told(title: str, epochs: int, done: int, announce: Announce) -> Any:
     def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
         if epoch >= done:
             measured = ", ".join(f"{name} {value:.3f}" for name, value in logs.items())
-            announce(f"{title}: epoch {epoch + 1} of {epochs}, {measured}")
+            announce(f"{title}: {measured}, epoch", epoch + 1, epochs)
 
     return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 

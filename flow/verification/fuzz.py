@@ -31,6 +31,7 @@ from flow.ir import reference
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, to_text
 from flow.ir.passes import lower
+from flow.progress import Announce, silent
 from flow.project import Project
 from flow.results import SimResult
 from flow.runs import RunDirectory
@@ -239,14 +240,14 @@ class Summary:
         return "\n".join(lines)
 
 
-def fuzz(models: int, seed: int, output: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Summary:
+def fuzz(models: int, seed: int, output: Path, announce: Announce = silent) -> Summary:
     """Try `models` random models of a seed on all processors.
 
     Args:
         models: how many.
         seed: of the models; model i of a seed is always the same.
         output: directory for outcomes and findings; those already there are kept.
-        progress: called about once a second with the number of models done and to do.
+        announce: called about once a second with the number of models done and to do.
 
     Raises:
         InputError: `output` holds something else.
@@ -262,7 +263,7 @@ def fuzz(models: int, seed: int, output: Path, progress: Callable[[int, int], No
     }
 
     def tell(*ended: str) -> None:
-        progress(models - len(_missing(directory, seed, models)), models)
+        announce("random models", models - len(_missing(directory, seed, models)), models)
 
     with locked(directory, f"findings/{BESIDE}*"):
         run_pool(commands, Path.cwd(), None, tell, tell)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from flow.errors import ToolFailedError
 from flow.files import temporary
 from flow.ir.graph import Input, IntGraph, Op, from_json, to_json
 from flow.json_text import json_text
+from flow.progress import Announce, silent
 from flow.runs import keep, read_kept
 from flow.toolchain import run_pool
 
@@ -108,7 +109,7 @@ def prove(
     time_limit_s: float,
     cache_dir: Path,
     tested: int,
-    announce: Callable[[str], None] = lambda what: None,
+    announce: Announce = silent,
 ) -> dict[str, Proof | Refuted]:
     """Prove each op of a project, side by side.
 
@@ -158,7 +159,7 @@ def prove(
             if name in missing:
                 shown[name] = answer
                 keep(cache_dir / f"{name}.json", keys[name], shown[name])
-                announce(f"{name}: {shown[name]['scope']}, {len(missing.keys() - shown.keys())} to go")
+                announce(f"proofs: {name} {shown[name]['scope']}", len(shown), len(modules))
 
         run_pool(commands, project_dir, BESIDE_SOLVER_S + time_limit_s, finished)
         wires = json.loads((scratch / f"{TOP}.answer").read_text())

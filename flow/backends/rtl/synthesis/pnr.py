@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, run_scripts
 from flow.errors import ToolFailedError, ToolMissingError, UnsupportedError
 from flow.files import temporary
 from flow.parts import LATTICE_PACKAGE, Part, find_device
+from flow.progress import Announce, silent
 from flow.results import ResourceReport, Resources
 from flow.runs import keep, read_kept
 from flow.target import Target
@@ -49,7 +50,7 @@ def place_and_route(
     target: Target,
     cache: Path,
     *,
-    announce: Callable[[str], None] = lambda what: None,
+    announce: Announce = silent,
     timeout_s: float = TIMEOUT_S,
 ) -> ResourceReport:
     """Place and route a project and return the clock it reaches.
@@ -203,7 +204,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def _run(
-    directory: Path, top: ModuleFiles, part: Part, program: list[str], announce: Callable[[str], None], timeout_s: float
+    directory: Path, top: ModuleFiles, part: Part, program: list[str], announce: Announce, timeout_s: float
 ) -> dict[str, Any]:
     with temporary() as scratch:
         announce(f"synthesizing {top.name} for nextpnr")

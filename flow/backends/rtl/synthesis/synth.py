@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,7 @@ from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, read_statisti
 from flow.errors import EmitError, at
 from flow.files import temporary
 from flow.parts import find_device
+from flow.progress import Announce, silent
 from flow.results import ResourceReport, Resources
 from flow.runs import keep, read_kept
 from flow.target import Target
@@ -45,7 +46,7 @@ def synthesize(
     target: Target,
     cache: Path,
     *,
-    announce: Callable[[str], None] = lambda what: None,
+    announce: Announce = silent,
     timeout_s: float = TIMEOUT_S,
 ) -> ResourceReport:
     """Synthesize a project and return what it takes.
@@ -142,7 +143,7 @@ def _cells(
     family: Family,
     directory: Path,
     cache: Path,
-    announce: Callable[[str], None],
+    announce: Announce,
     timeout_s: float,
 ) -> dict[str, dict[str, int]]:
     """Return module name -> cell type -> how many; the longest, which comes first, starts first."""
@@ -155,7 +156,7 @@ def _cells(
             counted[name] = read_statistics(scratch / f"{name}.json")
             keep(cache / f"{name}.json", keys[name], counted[name])
             missing.pop(name)
-            announce(f"synthesized {name}, {len(missing)} to go")
+            announce(f"synthesized {name}", len(keys) - len(missing), len(keys))
 
         scripts = {
             name: (*script(module, family), f"tee -q -o {quoted(scratch / f'{name}.json')} stat -json")
