@@ -18,7 +18,7 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 ORDER = (
-    "errors", "findings", "json_text", "toml_table", "files", "project", "results", "part_names", "parts",
+    "errors", "progress", "findings", "json_text", "toml_table", "files", "project", "results", "part_names", "parts",
     "toolchain", "runs", "backends.base", "target",
     "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost",
     "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
