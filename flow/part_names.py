@@ -2,7 +2,8 @@
 
 AMD's are those that Vivado lists (`get_parts`), by the overviews of its families: DS180 and DS190 (7 series), DS890
 (UltraScale, UltraScale+), DS950 (Versal). Intel's are the families and ordering codes that `i++ -march` and `icpx
--Xstarget` take, Microchip's the devices of SmartHLS' `set_project`.
+-Xstarget` take, Microchip's the devices of SmartHLS' `set_project`. Lattice's are in `flow.parts`. Blanks and case tell
+no two parts apart.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Naming:
 _PACKAGE = "-[a-z]{4}[0-9]{3,4}"
 _TEMPERATURE = ("temperature grade", "-[ceimq]", "-e")
 _END = ("end", "(-es[0-9])?", "")
+_CIV = "(_civ)?"
+"""Some devices come in a variant of this name, as in `xcvu35p_CIV-fsvh2104-2-e`."""
 _ULTRASCALE = (("speed grade", "-[123][a-z]{0,3}", "-2"), _TEMPERATURE, _END)
 NAMINGS = (
     Naming(
@@ -44,12 +47,12 @@ NAMINGS = (
     ),
     Naming(
         "UltraScale",
-        "x[cq](ku|vu)[0-9]{3}",
+        f"x[cq](ku|vu)[0-9]{{3}}{_CIV}",
         (("package", _PACKAGE, "-ffva1156"), *_ULTRASCALE),
     ),
     Naming(
         "UltraScale+",
-        "x[acq]((ku|vu|au|su)[0-9]{1,3}p|zu[0-9]{1,2}[a-z]{2,3}|k[0-9]{2}|ux?[0-9]{2,3}[a-z]?)",
+        f"x[acq]((ku|vu|au|su)[0-9]{{1,3}}p{_CIV}|zu[0-9]{{1,2}}[a-z]{{2,3}}|k[0-9]{{2}}|ux?[0-9]{{2,3}}[a-z]?)",
         (("package", _PACKAGE, "-ffvb676"), *_ULTRASCALE),
     ),
     Naming(
@@ -74,6 +77,17 @@ INTEL = re.compile(f"{'|'.join(INTEL_FAMILIES)}|(10[ACM]|1S|5[ACS]|A[35]|AG)[A-Z
 """Families of Quartus and oneAPI, or an ordering code of one."""
 MICROCHIP = re.compile("MPF(050|100|200|300|500)(T|TS|TL|TLS)?", re.IGNORECASE)
 """Devices of PolarFire."""
+LATTICE = re.compile("(LFE5UM?(5G)?-|iCE40(HX|LP|UP))[A-Z0-9-]+", re.IGNORECASE)
+"""Names that are made like those of Lattice."""
+OF_AMD, OF_INTEL, OF_MICROCHIP = ("Vitis", "Vivado", "Catapult", "rtl"), ("Quartus", "oneAPI"), ("Libero",)
+OF_LATTICE = ("rtl",)
+LOOKS = {
+    OF_INTEL: re.compile(f"{'|'.join(INTEL_FAMILIES)}|(10[ACM]|1S|5[ACS]|A[35]|AG)[A-Z]", re.IGNORECASE),
+    OF_MICROCHIP: re.compile("MPF", re.IGNORECASE),
+    OF_LATTICE: re.compile("LFE5|iCE40", re.IGNORECASE),
+    OF_AMD: re.compile("x[acq][0-9a-z]", re.IGNORECASE),
+}
+"""Back ends that take the parts of a vendor -> how these begin."""
 
 
 def parsed(text: str) -> tuple[Naming | None, str, str]:
@@ -82,7 +96,7 @@ def parsed(text: str) -> tuple[Naming | None, str, str]:
         device = re.match(naming.device, text)
         if device is None:
             continue
-        canonical, place = device[0], device.end()
+        canonical, place = device[0].replace("_civ", "_CIV"), device.end()
         for position, (name, pattern, example) in enumerate(naming.pieces):
             piece = re.compile(pattern).match(text, place)
             if piece is None and place == len(text):
@@ -97,18 +111,42 @@ def parsed(text: str) -> tuple[Naming | None, str, str]:
     return None, text, "is none of AMD's"
 
 
+def device_of(text: str) -> tuple[Naming, str] | None:
+    """Return how a part number in lower case is named and the device that it begins with; None if it begins with none.
+
+    What follows the device is nothing, or a package, with a dash before it or not, and whatever stands behind.
+    """
+    for naming in NAMINGS:
+        package = naming.pieces[0][1].removeprefix("-")
+        if found := re.fullmatch(f"(?P<device>{naming.device})(-?{package}(-.+)?)?", text):
+            return naming, found["device"]
+    return None
+
+
 def canonical(text: str) -> str:
     """Return a part number as its vendor writes it; what is none stays as it is, but for blanks.
 
     Example:
-        >>> canonical(" XCK26-SFVC784-2lv-C ")
-        'xck26-sfvc784-2LV-c'
+        >>> canonical(" XCK26-SFVC784-2lv-C "), canonical("ice40up5k-sg48i"), canonical("cyclone v")
+        ('xck26-sfvc784-2LV-c', 'iCE40UP5K-SG48I', 'CycloneV')
     """
-    naming, spelled, wrong = parsed(text.strip().lower())
+    joined = "".join(text.split())
+    naming, spelled, wrong = parsed(joined.lower())
     if naming is not None and not wrong:
         return spelled
     named = {family.lower(): family for family in INTEL_FAMILIES}
-    return named.get(text.strip().lower(), text.strip())
+    if joined.lower() in named:
+        return named[joined.lower()]
+    is_other = any(vendor.fullmatch(joined) for vendor in (INTEL, MICROCHIP, LATTICE))
+    return joined.upper().replace("ICE40", "iCE40") if is_other else joined
+
+
+def elsewhere(text: str, *own: str) -> str:
+    """Return, as more of a remedy, which back ends take a part that looks like another vendor's; nothing if none."""
+    for back_ends, looks in LOOKS.items():
+        if not set(own) & set(back_ends) and looks.match(text):
+            return f"; one like {shown(text)} goes with --backend {' or '.join(back_ends)}"
+    return ""
 
 
 def is_same_part(one: str, other: str) -> bool:
@@ -130,9 +168,8 @@ def check_intel(text: str) -> None:
     """
     if not INTEL.fullmatch(text):
         families = ", ".join(difflib.get_close_matches(text[:40], INTEL_FAMILIES, n=3, cutoff=0.0))
-        raise SpecError(
-            f"part {shown(text)} is none of Intel's", remedy=f"use a family like {families}, or an ordering code"
-        )
+        remedy = f"use a family like {families}, or an ordering code{elsewhere(text, *OF_INTEL)}"
+        raise SpecError(f"part {shown(text)} is none of Intel's", remedy=remedy)
 
 
 def check_microchip(text: str) -> None:
@@ -142,4 +179,5 @@ def check_microchip(text: str) -> None:
         SpecError: it is none.
     """
     if not MICROCHIP.fullmatch(text):
-        raise SpecError(f"part {shown(text)} is none of PolarFire's", remedy="use MPF100, MPF200, MPF300 or MPF500")
+        remedy = f"use MPF100, MPF200, MPF300 or MPF500{elsewhere(text, *OF_MICROCHIP)}"
+        raise SpecError(f"part {shown(text)} is none of PolarFire's", remedy=remedy)

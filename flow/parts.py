@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flow.errors import SpecError, shown
-from flow.part_names import parsed
+from flow.part_names import OF_AMD, device_of, elsewhere, parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,8 @@ OWN_GRADES = {"xck26": ("-2LV-c", "-2LVI-i"), **dict.fromkeys(("xcu55c", "xcu250
 """Speed and temperature grades to propose: of a family, and of devices that have others."""
 
 
-PACKAGE = re.compile(r"(-?[a-z]{3,6}\d{3,4}(-.+)?)?")
-"""What may follow the device: nothing, or package and pins, then speed and temperature grade."""
 LATTICE_PACKAGE = re.compile(r"(-(?P<speed>[6-8])?(?P<package>[a-z]{2,4}\d{1,3})[a-z]*)?")
-"""The same for Lattice: ECP5 has the speed grade before the package."""
+"""What may follow a device of Lattice: nothing, or a package; ECP5 has the speed grade before it."""
 
 
 def complete_part(text: str) -> str:
@@ -177,13 +175,13 @@ def complete_part(text: str) -> str:
         >>> complete_part("XC7Z020CLG400-1")
         'xc7z020clg400-1'
     """
-    naming, spelled, wrong = parsed(text.strip().lower())
+    naming, spelled, wrong = parsed("".join(text.lower().split()))
     if naming is not None and not wrong:
         return spelled
     near = " or ".join(nearest_names(text))
-    raise SpecError(
-        f"part {shown(text)} {wrong}", remedy=f"use a complete name, like {near}; docs/estimates.md lists devices"
-    )
+    hint = "" if naming is not None else elsewhere(text, *OF_AMD[:3])
+    remedy = f"use a complete name, like {near}{hint}; docs/estimates.md lists devices"
+    raise SpecError(f"part {shown(text)} {wrong}", remedy=remedy)
 
 
 def nearest_names(text: str) -> list[str]:
@@ -219,16 +217,14 @@ def find_part(text: str) -> Part:
         >>> find_part("xc7z020clg400-1").dsp
         220
     """
-    wanted = text.strip().lower()
-    spelled = wanted if wanted.startswith("xc") else f"xc{wanted}"
-    for part in PARTS:
-        if spelled.startswith(part.name) and PACKAGE.fullmatch(spelled[len(part.name) :]):
-            return part
-    naming, _, _ = parsed(spelled)
-    device = re.match(naming.device, spelled) if naming is not None else None
-    if naming is not None and device is not None and (spelled == device[0] or not parsed(spelled)[2]):
-        return Part(device[0], naming.family, 0, 0, 0, 0, 0)
-    raise SpecError(f"part {shown(text)} is not known", remedy=f"the nearest are {' or '.join(nearest_names(spelled))}")
+    wanted = "".join(text.lower().split())
+    found = device_of(wanted) or device_of(f"xc{wanted}")
+    if found is None:
+        near = " or ".join(nearest_names(wanted if wanted.startswith("x") else f"xc{wanted}"))
+        raise SpecError(f"part {shown(text)} is not known", remedy=f"the nearest are {near}{elsewhere(text, 'rtl')}")
+    naming, device = found
+    listed = (part for part in PARTS if part.name == device)
+    return next(listed, Part(device, naming.family, 0, 0, 0, 0, 0))
 
 
 def find_device(text: str) -> Part:
@@ -244,7 +240,7 @@ def find_device(text: str) -> Part:
         >>> find_device("LFE5U-45F-6BG381C").dsp
         72
     """
-    wanted = text.strip().lower()
+    wanted = "".join(text.lower().split())
     for part in LATTICE_PARTS:
         if wanted.startswith(part.name.lower()) and LATTICE_PACKAGE.fullmatch(wanted[len(part.name) :]):
             return part

@@ -83,6 +83,7 @@ def test_names_that_are_not_complete(text: str, said: str) -> None:
         "xcku040-ffva1156-1LV-i",
         "xcau10p-ffvb676-1-e",
         "xcvu37p-fsvh2892-2-e-es1",
+        "xcvu35p_CIV-fsvh2104-2-e",
         "xck26-sfvc784-2LV-c",
         "xcvc1902-vsva2197-2MP-e-S",
         "xc2ve3858-ssva2112-2MP-e-S",
@@ -90,7 +91,7 @@ def test_names_that_are_not_complete(text: str, said: str) -> None:
     ],
 )
 def test_complete_names(name: str) -> None:
-    for spelled in (name, name.upper(), name.lower(), f" {name} "):
+    for spelled in (name, name.upper(), name.lower(), f" {name} ", name.replace("-", " - ", 1)):
         assert complete_part(spelled) == Target(part=spelled).part == name
 
 
@@ -113,13 +114,41 @@ def test_a_back_end_takes_its_own_part_and_no_other(backend: str) -> None:
     [
         ("Quartus", "arria10", "Arria10"),
         ("oneAPI", "AGFB014R24A3E3VR0", "AGFB014R24A3E3VR0"),
+        ("Quartus", " cyclone 10 gx", "Cyclone10GX"),
+        ("Quartus", "5cgxfc7c7f23c8", "5CGXFC7C7F23C8"),
         ("Libero", "MPF500T", "MPF500T"),
+        ("Libero", "mpf 300ts", "MPF300TS"),
+        ("rtl", "lfe5u-45f-6bg381c", "LFE5U-45F-6BG381C"),
+        ("rtl", "ICE40UP5K-sg48i ", "iCE40UP5K-SG48I"),
+        ("rtl", "XC7Z020 CLG400-1", "xc7z020clg400-1"),
     ],
 )
 def test_parts_of_other_vendors(backend: str, text: str, name: str) -> None:
     target = Target(backend=backend, part=text)
     functions(target).check_part(target)
     assert target.part == name
+
+
+@pytest.mark.parametrize(
+    ("backend", "part", "takers"),
+    [
+        ("Vitis", "5CGXFC7", "Quartus or oneAPI"),
+        ("Vivado", "10AX115S2F45I1SG", "Quartus or oneAPI"),
+        ("Vitis", "MPF300T", "Libero"),
+        ("Catapult", "LFE5U-45F", "rtl"),
+        ("rtl", "Agilex7", "Quartus or oneAPI"),
+        ("oneAPI", "xcvu13p-flga2577-2-e", "Vitis or Vivado or Catapult or rtl"),
+        ("Libero", "Arria10", "Quartus or oneAPI"),
+        ("Quartus", "nope", ""),
+        ("Vitis", "xczu9eg", ""),
+    ],
+)
+def test_a_part_of_another_vendor_names_the_back_ends_that_take_it(backend: str, part: str, takers: str) -> None:
+    target = Target(backend=backend, part=part)
+    with pytest.raises(SpecError) as caught:
+        functions(target).check_part(target)
+    said = f"; one like {part!r} goes with --backend {takers}"
+    assert (said in str(caught.value)) == bool(takers) and ("--backend" in str(caught.value)) == bool(takers)
 
 
 def test_the_documents_list_the_devices() -> None:
