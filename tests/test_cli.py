@@ -383,6 +383,17 @@ def test_what_is_no_model_is_refused_without_tensorflow(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "not a Keras model" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "build", "quantize"])
+def test_what_is_cheap_is_checked_before_the_model_is_read(command: str, tmp_path: Path) -> None:
+    (tmp_path / "m.h5").write_text("no model at all")
+    asked, absent = (command, tmp_path / "m.h5", "--output", tmp_path / "runs"), tmp_path / "x.npy"
+    refused(flow(*asked, "--inputs", absent), f"{absent}: no such file")
+    refused(flow(*asked, "--input-format", "fixed<0,0>"), "input_format: a fixed-point format of 0 bits")
+    refused(flow(*asked, "--softmax", "yes"), "softmax: ", "'yes'")
+    refused(flow(*asked, "--part", "xc7z02"), "xc7z02")
+    refused(flow(*asked), "not a Keras model")
+
+
 def test_keras_3_before_us_is_a_clear_error(tmp_path: Path) -> None:
     """Whatever Keras TensorFlow took first, it keeps; a stand-in for the module says that it took Keras 3."""
     code = """

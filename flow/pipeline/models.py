@@ -62,12 +62,24 @@ def open_cache(output: Path) -> Path:
     return cache
 
 
+def _find_files(*paths: Path | None) -> None:
+    """Refuse files that are not there: to read a model may take minutes.
+
+    Raises:
+        DataError: one is not there.
+    """
+    for path in paths:
+        if path is not None and not path.exists():
+            raise DataError("no such file", file=path)
+
+
 def extract_model(model: Path, options: BuildOptions) -> Extracted:
     """Return the graph of a quantized model.
 
     Raises:
         FlowError: the model cannot be found or read, or has no exact integer form.
     """
+    _find_files(options.inputs, options.labels)
     cache = open_cache(options.output)
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
@@ -106,6 +118,7 @@ def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announc
     from flow.quantization.floats import float_graph
     from flow.quantization.stage import quantize_stage
 
+    _find_files(options.inputs, options.labels, options.calibration)
     cache = open_cache(options.output)
     source = find_float(model, weights=options.weights, cache=cache)
     calibration = find_calibration(source, options.calibration)
@@ -144,6 +157,7 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
     Raises:
         FlowError: the model or its inputs cannot be found or read.
     """
+    _find_files(options.inputs, options.labels)
     cache = open_cache(options.output)
     source = find_source(model, weights=options.weights, cache=cache)
     fmt, samples = options.port_format(), None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flow.backends.functions import TOOLS
 from flow.data.inputs import parse_format
-from flow.errors import SpecError, shown
+from flow.errors import SpecError, at, shown
 from flow.ir.fixed import FixedFormat
 from flow.quantization.settings import QuantSettings
 
@@ -29,7 +29,7 @@ class BuildOptions:
         output: directory that holds all runs.
 
     Raises:
-        SpecError: a value is not one of those.
+        SpecError: a value is not one of those, or no format.
     """
 
     weights: Path | None = None
@@ -53,6 +53,10 @@ class BuildOptions:
             raise SpecError(f"{self.adversarial} is below 16", field="adversarial")
         if self.labels is not None and self.inputs is None:
             raise SpecError("labels were given without inputs", remedy="give both")
+        with at(field="input_format"):  # now, not when a model was read for minutes
+            self.port_format()
+        with at(field="softmax"):
+            self.softmax_format()
 
     def port_format(self) -> FixedFormat | None:
         """Return the format that the ports are given, if they are given one."""
