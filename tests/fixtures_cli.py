@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 
-from flow import cli
+from flow import cli, progress
 from flow.train import quiet_warnings
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on PATH")
@@ -36,7 +36,7 @@ class Outcome:
 def flow(*arguments: object) -> Outcome:
     """Run `flow ARGUMENTS`."""
     out, err = io.StringIO(), io.StringIO()
-    silent = patch.object(cli, "LOG_EVERY_S", 3600.0)  # on a busy machine any work may be long
+    silent = patch.object(progress, "LOG_EVERY_S", 3600.0)  # on a busy machine any work may be long
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), quiet_warnings(), silent:
         try:
             code = cli.main([str(each) for each in arguments])

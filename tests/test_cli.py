@@ -333,8 +333,8 @@ class Absent(importlib.abc.MetaPathFinder):
         if name.split(".")[0] in ("tensorflow", "keras", "tf_keras", "qkeras", "tensorflow_model_optimization"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-from flow import cli
-cli.LOG_EVERY_S = 3600
+from flow import cli, progress
+progress.LOG_EVERY_S = 3600
 sys.exit(cli.main(sys.argv[1:]))
 """
 
