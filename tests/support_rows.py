@@ -112,6 +112,8 @@ FEW_EXPONENTS: Mapping[str, Any] = {
 FIXED = {"class_name": "quantized_po2_zero", "config": {"bits": 4, "max_value": 2}}
 GRID = {"class_name": "quantized_grid", "config": {"bits": 6, "integer": 1}}
 
+LAYER_NORM: Mapping[str, Any] = {"bits": 6, "integer": 2, "root_bits": 4, "epsilon": EPSILON}
+
 
 def window(*size: int, **config: Any) -> dict[str, Any]:
     return {"kernel_size": list(size), "strides": [1] * len(size), "padding": "valid", **config}
@@ -258,6 +260,10 @@ LAYER_ROWS: Sequence[Row] = (
     _softmax("final, left off (`--softmax off`)"),
     replace(_softmax("final, `--softmax 'ufixed<8,0>'` (of integers; QKeras' is of floats)"), softmax="ufixed<8,0>"),
     row("Softmax", VECTOR, "not final", axis=-1),
+    row("FixedSoftmax", VECTOR, "of integers (ours)", bits=6),
+    row("FixedSoftmax", SEQUENCE, "on a sequence", bits=6),
+    row("FixedLayerNormalization", VECTOR, "of integers (ours)", **LAYER_NORM),
+    row("FixedLayerNormalization", SEQUENCE, "on a sequence", **LAYER_NORM),
     row("MaxPooling1D", SEQUENCE, **pool(2)),
     row("MaxPooling2D", IMAGE, **pool(2, 2)),
     row("MaxPooling2D", IMAGE, "overlapping", **pool(3, 3, strides=[1, 1])),

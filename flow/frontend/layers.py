@@ -186,6 +186,30 @@ class BatchNorm(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepSoftmax(Settings):
+    """A softmax of step functions (`flow.frontend.step_functions`) along the last axis, to `bits` fraction bits."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLayerNorm(Settings):
+    """A layer normalization with a step function for its inverse root, then `scale` and `offset` (channels,).
+
+    Attributes:
+        bits: of the centered values, and of the normalized ones.
+        integer: integer bits of the centered values, without the sign.
+        root_bits: significant bits of the inverse root.
+        epsilon: added to the variance.
+    """
+
+    bits: int
+    integer: int
+    root_bits: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Activate(Settings):
     """Nothing but the activation of the layer."""
 

@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 
 from flow.errors import FlowError, ModelFileError, UnsupportedError, at, shortened, shown
-from flow.frontend.keras import LAYERS
+from flow.frontend.keras import LAYERS, unknown_layer
 from flow.frontend.keras.arguments import check_arguments
 from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
 from flow.frontend.keras.topology import MAX_DEPTH, MODELS, as_keras_2, topology
@@ -228,7 +228,7 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
     if class_name.startswith("Prune"):
         raise UnsupportedError("is still wrapped for pruning", remedy="call strip_pruning and save")
     if class_name not in LAYERS:
-        raise UnsupportedError(f"{shortened(class_name)} is not supported", remedy=f"use one of {', '.join(LAYERS)}")
+        raise unknown_layer(class_name)
     dtype = config.get("dtype") or "float32"
     if dtype != "float32" and dtype != {"class_name": "Policy", "config": {"name": "float32"}}:
         raise UnsupportedError(f"dtype {shown(dtype)} is not supported", remedy="save a float32 model")

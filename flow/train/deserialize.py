@@ -12,6 +12,7 @@ from typing import Any
 
 from flow.errors import ModelFileError
 from flow.train import keras_errors, load_tensorflow
+from flow.train.attention import FixedLayerNormalization, FixedSoftmax
 from flow.train.configuration import checked
 from flow.train.layers import FixedBatchNormalization
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
@@ -45,6 +46,8 @@ def custom_objects() -> dict[str, Any]:
         quantized_po2_zero,
         quantized_grid,
         FixedBatchNormalization,
+        FixedLayerNormalization,
+        FixedSoftmax,
         qkeras.quantizers.quantized_hswish,
         QConv2DTranspose,
     )

@@ -16,6 +16,7 @@ from flow.errors import FlowError, ModelFileError, UnsupportedError, at, shown
 from flow.findings import Hit
 from flow.frontend.trained import TrainedModel
 from flow.train import keras_errors, load_tensorflow, quiet_warnings
+from flow.train.attention import FixedLayerNormalization
 from flow.train.deserialize import keras_model_of
 from flow.train.layers import FixedBatchNormalization
 
@@ -83,7 +84,7 @@ def set_quantized_weights(model: Any, weights: Weights) -> None:
         if path not in weights:
             continue
         group = weights[path]
-        if isinstance(layer, FixedBatchNormalization):
+        if isinstance(layer, FixedBatchNormalization | FixedLayerNormalization):
             layer.set_folded(group["scale"], group["offset"])
         elif type(layer) is keras.layers.BatchNormalization:
             _set_plain_batchnorm(layer, group["scale"], group["offset"])
@@ -176,7 +177,7 @@ def revived(model: Any, weights: Weights) -> Iterator[Hit]:
 
 
 def _arrays(layer: Any) -> Group:
-    if isinstance(layer, FixedBatchNormalization):
+    if isinstance(layer, FixedBatchNormalization | FixedLayerNormalization):
         scale, offset = layer.folded()
         return {"scale": scale, "offset": offset}
     if isinstance(layer, qkeras.QBatchNormalization):

@@ -39,8 +39,8 @@ class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 
     def __init__(self, scale_quantizer: Any, offset_quantizer: Any, epsilon: float = EPSILON, **kwargs: Any) -> None:
         super().__init__(epsilon=epsilon, **kwargs)
-        self.scale_quantizer = _quantizer(scale_quantizer)
-        self.offset_quantizer = _quantizer(offset_quantizer)
+        self.scale_quantizer = quantizer_of(scale_quantizer)
+        self.offset_quantizer = quantizer_of(offset_quantizer)
         self.use_moving_statistics = False
 
     def build(self, input_shape: Any) -> None:
@@ -71,11 +71,7 @@ class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` takes."""
-        quantizers = {"scale_quantizer": self.scale_quantizer, "offset_quantizer": self.offset_quantizer}
-        described = {
-            key: {"class_name": type(value).__name__, "config": value.get_config()} for key, value in quantizers.items()
-        }
-        return {**super().get_config(), **described}
+        return {**super().get_config(), **described(self, "scale_quantizer", "offset_quantizer")}
 
     def _scale_and_offset(self, mean: Any, variance: Any) -> tuple[Any, Any]:
         scale = self.scale_quantizer(self.gamma / tf.sqrt(variance + self.epsilon))
@@ -88,8 +84,15 @@ class FixedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         return mean, variance
 
 
-def _quantizer(identifier: Any) -> Any:
+def quantizer_of(identifier: Any) -> Any:
+    """Return the quantizer that a configuration describes; anything else as it is."""
     if not isinstance(identifier, Mapping):
         return identifier
     quantizer = parse_quantizer(identifier)
     return None if quantizer is None else made_quantizer(quantizer)
+
+
+def described(layer: Any, *keys: str) -> dict[str, Any]:
+    """Return quantizers of a layer as its configuration says them."""
+    quantizers = {key: getattr(layer, key) for key in keys}
+    return {key: {"class_name": type(held).__name__, "config": held.get_config()} for key, held in quantizers.items()}

@@ -186,6 +186,16 @@ def batchnorm(draft: Draft, source: Tensor, earlier: Sequence[Tensor] = ()) -> T
     return draft.keep(kind, source, **common)
 
 
+def normalized(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+    """Add a softmax or a layer normalization of integers."""
+    if draft.chance(0.5):
+        return draft.keep("FixedSoftmax", source, bits=draft.number(2, 9))
+    settings = {"bits": draft.number(4, 9), "integer": draft.number(-1, 4), "root_bits": draft.number(2, 7)}
+    quantizer = {"class_name": "quantized_grid", "config": {"bits": draft.number(2, 8), "integer": draft.number(0, 3)}}
+    quantizers = {"scale_quantizer": quantizer, "offset_quantizer": quantizer}
+    return draft.keep("FixedLayerNormalization", source, epsilon=2.0**-10, **settings, **quantizers)
+
+
 def dense(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
     """Add a dense layer."""
     units = draft.number(1, 6)
@@ -416,7 +426,7 @@ def _after(shape: Shape, window: Sequence[int], strides: Sequence[int], padding:
 Block = Callable[[Draft, Tensor, Sequence[Tensor]], Tensor]
 _SPATIAL: tuple[Block, ...] = (conv, conv, separable, pool, pool, move, reshape)
 BLOCKS: Mapping[str, tuple[Block, ...]] = {
-    "any": (dense, dense, merge, residual, concatenate, shared, nested, batchnorm),
+    "any": (dense, dense, merge, residual, concatenate, shared, nested, batchnorm, normalized),
     "rank 1": (fold, dense, merge, product),
     "rank 2": (*_SPATIAL, fold, product),
     "rank 3": (*_SPATIAL, conv_batchnorm, depthwise, transposed),

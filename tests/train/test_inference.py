@@ -30,6 +30,7 @@ from flow.ir.graph import BatchNorm, IntGraph, Softmax
 from flow.ir.intervals import exact_result, inexact_in
 from flow.ir.passes import lower
 from flow.train import inference, quiet_warnings
+from flow.train.attention import FixedLayerNormalization, FixedSoftmax
 from flow.train.deserialize import QConv2DTranspose
 from flow.train.freeze import layers_by_path
 from flow.train.functions import evaluate
@@ -173,6 +174,16 @@ def products(x: Any, y: Any) -> Any:
     sides.append(layers.Dot((1, 1), name="line")([y, x]))
     sides.append(layers.Dot(1, name="number")([y, y]))
     return layers.Concatenate(name="all")([layers.Flatten(name=f"f{n}")(side) for n, side in enumerate(sides)])
+
+
+def normalizing(x: Any, y: Any) -> Any:
+    """Rows of a number of channels that is no power of two, and a line that is one row."""
+    x, y = port(x, "px"), port(y, "py")
+    norms = [FixedLayerNormalization(name="norm", integer=1)(x), FixedLayerNormalization(6, 0, 3, name="line_norm")(y)]
+    narrow = [cast(f"q{number}")(norm) for number, norm in enumerate(norms)]
+    sides = [FixedSoftmax(name="shares")(narrow[0]), FixedSoftmax(4, name="line_shares")(narrow[1])]
+    flat = [layers.Flatten(name=f"f{number}")(side) for number, side in enumerate([*norms, *sides])]
+    return layers.Concatenate(name="all")(flat)
 
 
 def two_outputs(x: Any) -> Any:
@@ -325,10 +336,12 @@ def functions(x: Any) -> Any:
     return layers.Concatenate(name="all")(sides)
 
 
+NORMALIZING = ("reshape", "sumpool", "gather", "batchnorm", "merge", "lookup", "maxpool", "requantize")
 WIRED: dict[str, tuple[Any, tuple[tuple[int, ...], ...], tuple[str, ...]]] = {
     "residual": (residual, ((6, 5, 2),), ()),
     "merges": (merges, ((4,), (4,)), ("merge",)),
     "products": (products, ((5, 3), (5,)), ("gather", "merge", "sumpool", "reshape")),
+    "normalizing": (normalizing, ((5, 3), (8,)), NORMALIZING),
     "two outputs": (two_outputs, ((6,),), ()),
     "shared layer": (sharing, ((4,), (4,)), ()),
     "nested": (nested, ((4,),), ()),

@@ -33,9 +33,9 @@ def contract(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], subs
             if sizes.setdefault(letter, size) != size:
                 shapes = " and ".join(str(builder.op(tensor).shape) for tensor in tensors)
                 raise UnsupportedError(f"multiplies tensors of shapes {shapes}, of which no axes of one size meet")
-    summed = "".join(letter for letter in sizes if letter not in kept)
-    order = kept[:-1] + summed + kept[-1:]
-    steps = math.prod(sizes[letter] for letter in summed)
+    sums = "".join(letter for letter in sizes if letter not in kept)
+    order = kept[:-1] + sums + kept[-1:]
+    steps = math.prod(sizes[letter] for letter in sums)
     shape = tuple(sizes[letter] for letter in kept)
     products = (math.prod(shape[:-1]), steps, *(shape[-1:] or (1,)))
     if math.prod(products) > SPREAD:
@@ -45,7 +45,7 @@ def contract(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], subs
         for term, tensor in zip(terms.split(","), tensors, strict=True)
     ]
     made = builder.add(Merge, layer, placed, products, suffix="_products", function="multiply", fused=("multiply",))
-    return summed_steps(builder, layer, made, shape or (1,), "dot")
+    return reshaped(builder, layer, summed(builder, layer, made, "dot"), shape or (1,), suffix="")
 
 
 def _placed(
@@ -65,15 +65,22 @@ def _placed(
     return builder.add(Gather, layer, [tensor], products, suffix="_spread", index=index, fused=("broadcast",))
 
 
-def summed_steps(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape, word: str) -> Tensor:
-    """Append the sums over the steps of rows (rows, steps, channels), and give them a shape."""
+def summed(builder: Builder, layer: Layer[Any], tensor: Tensor, word: str, weight: float = 1.0) -> Tensor:
+    """Append the sums over the steps of (rows, steps, channels), times a weight: (rows, 1, channels)."""
     rows, steps, channels = builder.op(tensor).shape
-    window, weight = Window((1, steps), (1, steps), ((0, 0), (0, 0))), exact_codes(np.ones((rows, 1)))
-    sums = (rows, 1, channels)
-    out = builder.add(SumPool, layer, [tensor], sums, suffix="_sums", window=window, weight=weight, fused=(word,))
-    if shape == sums:
-        return out
-    return builder.add(Reshape, layer, [out], shape, Cast(builder.op(out).format), suffix="_shape", fused=("reshape",))
+    values: dict[str, Any] = {
+        "window": Window((1, steps), (1, steps), ((0, 0), (0, 0))),
+        "weight": exact_codes(np.full((rows, 1), weight)),
+    }
+    return builder.add(SumPool, layer, [tensor], (rows, 1, channels), suffix="_sums", fused=(word,), **values)
+
+
+def reshaped(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape, suffix: str = "_shape") -> Tensor:
+    """Append the same codes in another shape."""
+    x = builder.op(tensor)
+    if x.shape == shape:
+        return tensor
+    return builder.add(Reshape, layer, [tensor], shape, Cast(x.format), suffix=suffix, fused=("reshape",))
 
 
 def _dot(builder: Builder, layer: Layer[layers.Dot], inputs: Sequence[Tensor]) -> Tensor:

@@ -18,13 +18,15 @@ from typing import Any
 from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend import layers
 from flow.frontend.base import Evaluate, front_end, read
-from flow.frontend.extraction import activations, contractions, moves, products
+from flow.frontend.extraction import activations, contractions, moves, normalizations, products
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import Input, IntGraph, Requantize
 from flow.ir.names import VHDL, identifier
+
+ONLY_FINAL = "a float softmax can only be the last layer; inside a net use FixedSoftmax of flow.train.attention"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,7 +147,7 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
         inputs = [builder.tensors[name] for name in layer.inputs]
         before = [tensor.softmax for tensor in inputs if tensor.softmax is not None]
         if before and not isinstance(layer.settings, layers.Identity):
-            raise UnsupportedError(f"comes after the softmax '{before[0]}'", remedy="only a final softmax is supported")
+            raise UnsupportedError(f"comes after the softmax '{before[0]}'", remedy=ONLY_FINAL)
         if layer in builder.absorbed.values():
             return _named(builder, layer, inputs, inputs[0])
         tensor = LAYERS[type(layer.settings)](builder, layer, inputs)
@@ -248,6 +250,7 @@ LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.Port: _port,
     **products.LAYERS,
     **contractions.LAYERS,
+    **normalizations.LAYERS,
     **activations.LAYERS,
     **moves.LAYERS,
     layers.Identity: lambda builder, layer, inputs: inputs[0],

@@ -22,7 +22,7 @@ from flow.ir.windows import Shape
 def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor]) -> Tensor:
     tensors = [builder.plain(layer, tensor) for tensor in inputs]
     shape = np.broadcast_shapes(*(builder.op(tensor).shape for tensor in tensors))
-    spread = [_broadcast(builder, layer, tensor, shape) for tensor in tensors]
+    spread = [broadcast(builder, layer, tensor, shape) for tensor in tensors]
     function, average = layer.settings.function, layer.settings.average
     out = spread[0]
     if len(spread) > 1:
@@ -35,7 +35,8 @@ def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor
     return replace(out, divisor=average.divisor)
 
 
-def _broadcast(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape) -> Tensor:
+def broadcast(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape) -> Tensor:
+    """Append a tensor's codes, repeated along axes of one."""
     x = builder.op(tensor)
     if x.shape == shape:
         return tensor

@@ -4,6 +4,6 @@ In: the configuration that Keras writes, and arrays by the path of their layer. 
 nothing knows the names of Keras' classes.
 """
 
-from flow.frontend.keras.reader import LAYERS, NO_OPS, read
+from flow.frontend.keras.reader import LAYERS, NO_OPS, read, unknown_layer
 
-__all__ = ["LAYERS", "NO_OPS", "read"]
+__all__ = ["LAYERS", "NO_OPS", "read", "unknown_layer"]

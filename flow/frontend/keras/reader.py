@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import UnsupportedError
+from flow.errors import UnsupportedError, shortened
 from flow.frontend import layers
 from flow.frontend.keras import quantizers
 from flow.frontend.keras.quantizers import parse_quantizer
 from flow.frontend.keras.topology import Call, as_keras_2, topology
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
+from flow.frontend.step_functions import check_settings
 from flow.frontend.trained import TrainedModel
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -95,7 +96,7 @@ def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
     source = _Source(call.class_name, call.config, arrays, len(call.inputs))
     own: dict[str, Any] = {"name": call.name, "path": call.layer, "inputs": call.inputs, "arrays": arrays}
     if call.class_name not in LAYERS:
-        error = UnsupportedError(f"{call.class_name} is not supported", remedy=f"use one of {', '.join(LAYERS)}")
+        error = unknown_layer(call.class_name)
         return Layer(**own, source="", settings=layers.Refused(refusal=error), refusals=(error,))
     refusals = list(_weight_refusals(source))
     activation: layers.Activation | layers.Softmax | None = None
@@ -121,6 +122,13 @@ def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
         refusals=tuple(refusals),
         rounds=call.class_name in STOCK_BATCHNORMS,
     )
+
+
+def unknown_layer(class_name: str) -> UnsupportedError:
+    """Return the refusal of a class that is not in `LAYERS`."""
+    instead = INSTEAD.get(class_name)
+    remedy = f"use one of {', '.join(LAYERS)}" if instead is None else f"use {instead} of flow.train.attention"
+    return UnsupportedError(f"{shortened(class_name)} is not supported", remedy=remedy)
 
 
 # -- quantizers
@@ -250,6 +258,17 @@ def _batchnorm(source: _Source) -> Settings:
     return layers.BatchNorm(axis=axis[0] if isinstance(axis, list | tuple) else axis)
 
 
+def _step_softmax(source: _Source) -> Settings:
+    check_settings(source.config["bits"])
+    return layers.StepSoftmax(bits=source.config["bits"])
+
+
+def _step_layer_norm(source: _Source) -> Settings:
+    settings = {key: source.config[key] for key in ("bits", "integer", "root_bits", "epsilon")}
+    check_settings(**settings)
+    return layers.StepLayerNorm(**settings)
+
+
 def _pool(source: _Source) -> dict[str, Any]:
     if source.class_name.removeprefix("Q").startswith("Global"):
         return {"window": None, "keepdims": bool(source.config.get("keepdims"))}
@@ -312,6 +331,11 @@ PRODUCTS: Mapping[str, Reading] = {
     ),
     **dict.fromkeys(("QConv2DTranspose", "Conv2DTranspose", "Conv1DTranspose"), _conv_transpose),
 }
+INSTEAD: Mapping[str, str] = {
+    "LayerNormalization": "FixedLayerNormalization",
+    **dict.fromkeys(("MultiHeadAttention", "Attention"), "multi_head_attention"),
+}
+"""Layers that compute with floats what one of ours computes with integers."""
 AVERAGES = (
     *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
     *("QAveragePooling2D", "QGlobalAveragePooling2D"),
@@ -320,6 +344,8 @@ LAYERS: Mapping[str, Reading] = {
     "InputLayer": _port,
     **PRODUCTS,
     **dict.fromkeys(("FixedBatchNormalization", "BatchNormalization", "QBatchNormalization"), _batchnorm),
+    "FixedSoftmax": _step_softmax,
+    "FixedLayerNormalization": _step_layer_norm,
     **dict.fromkeys(("QActivation", "Activation", "ReLU", "LeakyReLU"), lambda source: layers.Activate()),
     "PReLU": lambda source: layers.Prelu(),
     **dict.fromkeys(("ELU", "ThresholdedReLU", "Softmax"), lambda source: layers.Activate()),

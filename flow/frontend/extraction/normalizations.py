@@ -1,0 +1,112 @@
+"""Softmax inside nets and layer normalization: sums, products and step functions, each an op that was there before.
+
+Both work on rows of one code at a time, (rows, steps, 1), so that a stream needs one table and one multiplier for each
+of their steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flow.frontend import layers
+from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes
+from flow.frontend.extraction.contractions import reshaped, summed
+from flow.frontend.extraction.moves import broadcast
+from flow.frontend.layers import Layer
+from flow.frontend.step_functions import (
+    StepFunction,
+    exponential,
+    inverse_root,
+    mean_weight,
+    normalized_integer_bits,
+    reciprocal,
+)
+from flow.ir.fixed import Cast, Constant, FixedFormat, Overflow, Rounding, exact_codes
+from flow.ir.graph import BatchNorm, Lookup, MaxPool, Merge, Requantize
+from flow.ir.windows import Window
+
+
+def _softmax(builder: Builder, layer: Layer[layers.StepSoftmax], inputs: Sequence[Tensor]) -> Tensor:
+    """Append exponentials of the distances to the largest, times the reciprocal of their sum."""
+    bits, tensor = layer.settings.bits, builder.plain(layer, inputs[0])
+    x, column = builder.op(tensor), _column(builder, layer, tensor)
+    rows, steps, _ = shape = builder.op(column).shape
+    window = Window((1, steps), (1, steps), ((0, 0), (0, 0)))
+    values: dict[str, Any] = {"suffix": "_largest", "window": window, "fused": ("maximum",)}
+    largest = builder.add(MaxPool, layer, [column], (rows, 1, 1), Cast(x.format), **values)
+    distance = _merged(builder, layer, "subtract", column, broadcast(builder, layer, largest, shape))
+    weight = _stepped(builder, layer, distance, exponential(bits), "exponential")
+    inverse = _stepped(builder, layer, summed(builder, layer, weight, "sum"), reciprocal(bits, steps), "reciprocal")
+    exact = _merged(builder, layer, "multiply", weight, broadcast(builder, layer, inverse, shape))
+    return reshaped(builder, layer, _rounded(builder, layer, exact, FixedFormat(False, 0, bits)), x.shape, suffix="")
+
+
+def _layer_norm(builder: Builder, layer: Layer[layers.StepLayerNorm], inputs: Sequence[Tensor]) -> Tensor:
+    """Append what is left of the values without their mean, times the inverse root of its mean square."""
+    settings, tensor = layer.settings, builder.plain(layer, inputs[0])
+    x, column = builder.op(tensor).shape, _column(builder, layer, tensor)
+    shape, channels = builder.op(column).shape, x[-1]
+    part = mean_weight(channels)
+    factor = channels * part
+    mean = broadcast(builder, layer, summed(builder, layer, column, "mean", part), shape)
+    if factor != 1:
+        constants: dict[str, Any] = {"scale": exact_codes(np.array([factor])), "offset": Constant.zeros(1)}
+        column = builder.add(BatchNorm, layer, [column], shape, suffix="_scaled", fused=("scale",), **constants)
+    exact = _merged(builder, layer, "subtract", column, mean)
+    fmt = FixedFormat(True, settings.integer, settings.bits - 1 - settings.integer)
+    centered = _rounded(builder, layer, exact, fmt)
+    variance = summed(builder, layer, _merged(builder, layer, "multiply", centered, centered), "variance", part)
+    function = inverse_root(settings.root_bits, settings.epsilon, 4.0**settings.integer, factor)
+    root = broadcast(builder, layer, _stepped(builder, layer, variance, function, "inverse_root"), shape)
+    exact = _merged(builder, layer, "multiply", centered, root)
+    integer = normalized_integer_bits(channels)
+    normal = _rounded(builder, layer, exact, FixedFormat(True, integer, settings.bits - 1 - integer))
+    scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
+    return builder.add(BatchNorm, layer, [reshaped(builder, layer, normal, x)], x, scale=scale, offset=offset)
+
+
+def _column(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
+    """Return the values of the last axis one behind the other: (rows, steps, 1)."""
+    shape = builder.op(tensor).shape
+    return reshaped(builder, layer, tensor, (math.prod(shape[:-1]), shape[-1], 1))
+
+
+def _merged(builder: Builder, layer: Layer[Any], function: str, *tensors: Tensor) -> Tensor:
+    shape = builder.op(tensors[0]).shape
+    return builder.add(Merge, layer, tensors, shape, suffix=f"_{function}", function=function, fused=(function,))
+
+
+def _rounded(builder: Builder, layer: Layer[Any], tensor: Tensor, fmt: FixedFormat) -> Tensor:
+    """Append a cast that rounds half to even and saturates."""
+    cast = Cast(fmt, Rounding.RND_CONV, Overflow.SAT)
+    return builder.add(Requantize, layer, [tensor], builder.op(tensor).shape, cast, suffix="_rounded")
+
+
+def _stepped(builder: Builder, layer: Layer[Any], tensor: Tensor, function: StepFunction, word: str) -> Tensor:
+    """Append a step function of a tensor: of each start, the first code that is not below it."""
+    x = builder.op(tensor)
+    codes = np.ceil(np.ldexp(function.starts.astype(np.float64), x.format.frac_bits))
+    starts = np.append(x.format.min_code, np.clip(codes, x.format.min_code, x.format.max_code + 1)).astype(np.int64)
+    kept = np.append(starts[1:] > starts[:-1], True) & (starts <= x.format.max_code)
+    values = exact_codes(function.values[kept])
+    return builder.add(
+        Lookup,
+        layer,
+        [tensor],
+        x.shape,
+        Cast(values.format),
+        suffix=f"_{word}",
+        starts=starts[kept],
+        values=values.codes,
+        fused=(word,),
+    )
+
+
+LAYERS: Mapping[type[layers.Settings], Handler] = {
+    layers.StepSoftmax: _softmax,
+    layers.StepLayerNorm: _layer_norm,
+}

@@ -1,0 +1,86 @@
+"""Layers of integer attention: what they compute, how they train, and where those of floats are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from fixtures_keras import bits, keras, qkeras, save
+
+from flow.errors import ModelFileError, UnsupportedError
+from flow.frontend.extraction import extract
+from flow.train import load_tensorflow
+from flow.train.attention import FixedLayerNormalization, FixedSoftmax
+from flow.train.reader import read_keras
+
+tf = load_tensorflow().tf
+X = np.random.default_rng(5).integers(-64, 64, (500, 12)).astype(np.float32) / 16
+
+
+def test_they_are_close_to_the_real_functions() -> None:
+    assert np.abs(FixedSoftmax(8)(X) - tf.nn.softmax(X)).max() < 2**-6
+    real = keras.layers.LayerNormalization(epsilon=2.0**-10)(X)
+    close = FixedLayerNormalization(8, 3, root_bits=8)(X)
+    assert np.abs(close - real).max() < 2**-4
+
+
+@pytest.mark.parametrize("layer, smooth", [(FixedSoftmax(6), "softmax"), (FixedLayerNormalization(6), "_smooth")])
+def test_gradients_are_those_of_the_real_functions(layer: Any, smooth: str) -> None:
+    real = getattr(layer, smooth, tf.nn.softmax)
+
+    def slope(function: Any) -> np.ndarray:
+        x = tf.constant(X)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.reduce_sum(function(x) * X)
+        return np.asarray(tape.gradient(y, x))
+
+    np.testing.assert_allclose(slope(layer), slope(real), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [FixedSoftmax(5), FixedLayerNormalization(5, 1, 4, 2.0**-6)])
+def test_a_configuration_makes_the_same_layer_again(layer: Any) -> None:
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config() and np.array_equal(again(X), layer(X))
+
+
+def model(path: Path, *layers: Any) -> Path:
+    port, narrow = qkeras.QActivation(bits(6, 2, alpha=1), name="port"), bits(4, 0, 1, alpha=1)
+    parts = [port, *layers, qkeras.QDense(2, kernel_quantizer=narrow, bias_quantizer=narrow, name="end")]
+    return save(keras.Sequential([keras.layers.InputLayer((4, 4)), *parts]), path)
+
+
+@pytest.mark.parametrize(
+    "layer, why",
+    [
+        (
+            keras.layers.LayerNormalization(name="x"),
+            "layer 'x': LayerNormalization is not supported; use FixedLayerNorm",
+        ),
+        (
+            keras.layers.Softmax(name="x"),
+            "'end' .QDense.: comes after the softmax 'x'; .* inside a net use FixedSoftmax of",
+        ),
+    ],
+)
+def test_those_of_floats_are_refused_with_the_layer_to_use(layer: Any, why: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=why):
+        extract(read_keras(model(tmp_path / "m.h5", layer)).trained)
+
+
+def test_what_the_refusals_say_works(tmp_path: Path) -> None:
+    path = model(tmp_path / "m.h5", FixedLayerNormalization(name="norm"), FixedSoftmax(name="shares"))
+    assert {"norm", "shares"} < {name for op in extract(read_keras(path).trained).ops for name in op.layers}
+
+
+def test_a_file_that_asks_for_a_huge_table_is_refused_before_one_is_made(tmp_path: Path) -> None:
+    path = model(tmp_path / "m.h5", FixedSoftmax(name="shares"))
+    with h5py.File(path, "r+") as file:
+        text = file.attrs["model_config"]
+        assert '"bits": 8' in text
+        file.attrs["model_config"] = text.replace('"bits": 8', '"bits": 40')
+    with pytest.raises(ModelFileError, match="layer 'shares': bits=40 is not a whole number; use 2 to 12"):
+        read_keras(path)
