@@ -241,6 +241,21 @@ def test_the_python_example_of_a_live_model_runs(tmp_path: Path, monkeypatch: py
     assert done["report"].bit_exact and done["report"].predict(done["x"][1400:]).shape == (397, 10)
 
 
+@pytest.mark.slow
+def test_the_transformer_of_the_documents_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/attention.md").read_text(), flags=re.M | re.S)
+    done: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as a user's session would print them
+        exec(compile(block, "docs/attention.md", "exec"), done)
+        x, y = done["x_test"][:200], done["y_test"][:200]
+        target, options = flow.Target(backend="rtl", io_type="io_stream"), flow.BuildOptions(adversarial=64)
+        streams = flow.build(done["model"], target, options, x=x, y=y)
+    assert done["report"].bit_exact and streams.bit_exact
+    assert done["report"].document["accuracy"]["hardware"] > 0.85
+
+
 MODULES_WITH_EXAMPLES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "flow").rglob("*.py"))

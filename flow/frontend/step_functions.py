@@ -18,6 +18,8 @@ from flow.errors import UnsupportedError, shown
 
 LEAST_BITS, MOST_BITS = 2, 12
 """Of the tables: a table of more bits costs more than the numbers that it serves."""
+COARSER_SUM = 2
+"""By how many bits the sum of a softmax is rounded before its reciprocal is looked up: the table is so much smaller."""
 SMALLEST_EPSILON = 2.0**-24
 Floats = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""Softmax and layer normalization of integers, as layers that train: hardware computes the same function, code by code.
+"""Attention, softmax and layer normalization of integers, as layers that train: hardware computes the same codes.
 
 Each computes with the step functions of `flow.frontend.step_functions`, sums, products and casts, every one of which is
 exact in float32 where its numbers have 24 bits. Gradients are those of the real function that it stands for.
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from flow.errors import at
 from flow.frontend.step_functions import (
+    COARSER_SUM,
     StepFunction,
     check_settings,
     exponential,
@@ -27,14 +28,15 @@ from flow.train.layers import described, quantizer_of
 from flow.train.quantizers import quantized_grid
 
 keras: Any
-tf, keras, _ = load_tensorflow()
+qkeras: Any
+tf, keras, qkeras = load_tensorflow()
 
 
 class FixedSoftmax(keras.layers.Layer):  # type: ignore[misc]
     """A softmax over the last axis, of integers: for attention, or anywhere inside a net.
 
-    Exponentials of the distances to the largest input have `bits` fraction bits, the reciprocal of their sum `bits`
-    significant bits; their product is rounded to `bits` fraction bits and is at most `1 - 2**-bits`.
+    Exponentials of the distances to the largest input have `bits` fraction bits. Their sum is rounded to two bits less,
+    its reciprocal to `bits` significant bits; the products are rounded to `bits` fraction bits, at most `1 - 2**-bits`.
 
     Args:
         bits: 2 to 12.
@@ -59,7 +61,9 @@ class FixedSoftmax(keras.layers.Layer):  # type: ignore[misc]
         """Return the softmax, same shape and float type."""
         distances = inputs - tf.reduce_max(inputs, -1, keepdims=True)
         weights = _stepped(exponential(self.bits), distances)
-        inverse = _stepped(reciprocal(self.bits, inputs.shape[-1]), tf.reduce_sum(weights, -1, keepdims=True))
+        count, steps = int(inputs.shape[-1]), 2 ** (self.bits - COARSER_SUM)
+        total = _rounded(tf.reduce_sum(weights, -1, keepdims=True), float(steps), 0, count * steps)
+        inverse = _stepped(reciprocal(self.bits, count), total)
         return _rounded(weights * inverse, 2.0**self.bits, 0, 2**self.bits - 1)
 
     def get_config(self) -> dict[str, Any]:
@@ -146,6 +150,61 @@ class FixedLayerNormalization(keras.layers.Layer):  # type: ignore[misc]
     def _smooth(self, inputs: Any) -> Any:
         mean, variance = tf.nn.moments(inputs, -1, keepdims=True)
         return (inputs - mean) * tf.math.rsqrt(variance + self.epsilon)
+
+
+def multi_head_attention(
+    query: Any,
+    value: Any = None,
+    *,
+    heads: int,
+    key_dim: int,
+    bits: int = 8,
+    integer: int = 2,
+    kernel_quantizer: str = "quantized_po2(4,1)",
+    bias_quantizer: str = "quantized_bits(8,1,alpha=1)",
+    name: str = "attention",
+) -> Any:
+    """Append attention to a functional model: of each head softmax(q k^T) v, joined and projected.
+
+    It consists of QDense, QActivation, Dot, FixedSoftmax and Concatenate, called `name`_..., so a report shows each of
+    its tensors. No factor 1 / sqrt(key_dim) is multiplied: the kernels of the queries begin smaller by it.
+
+    Args:
+        query: tensor (batch, positions, channels), quantized.
+        value: tensor (batch, positions, channels) that is attended to; `query` itself if not given.
+        heads: how many.
+        key_dim: channels of each head's queries, keys and values.
+        bits, integer: of queries, keys, values, scores and what each head gives, as of `quantized_bits`; scores have
+            two integer bits more.
+        kernel_quantizer, bias_quantizer: of the projections.
+        name: before the names of the layers.
+
+    Returns:
+        (batch, positions, channels), not quantized yet.
+    """
+    value = query if value is None else value
+
+    def projected(x: Any, units: int, what: str, scale: float = 1.0) -> Any:
+        initializer = keras.initializers.VarianceScaling(scale, "fan_avg", "uniform")
+        quantizers = {"kernel_quantizer": kernel_quantizer, "bias_quantizer": bias_quantizer}
+        return qkeras.QDense(units, kernel_initializer=initializer, **quantizers, name=f"{name}_{what}")(x)
+
+    def quantized(x: Any, what: str, more: int = 0) -> Any:
+        return qkeras.QActivation(f"quantized_bits({bits},{integer + more},alpha=1)", name=f"{name}_{what}")(x)
+
+    def head(number: int) -> Any:
+        sources = {"query": (query, 1 / key_dim), "key": (value, 1.0), "value": (value, 1.0)}
+        q, k, v = (
+            quantized(projected(x, key_dim, f"{what}{number}", scale), f"{what}{number}_codes")
+            for what, (x, scale) in sources.items()
+        )
+        scores = quantized(keras.layers.Dot(2, name=f"{name}_scores{number}")([q, k]), f"scores{number}_codes", 2)
+        shares = FixedSoftmax(bits, name=f"{name}_shares{number}")(scores)
+        return quantized(keras.layers.Dot((2, 1), name=f"{name}_mix{number}")([shares, v]), f"mix{number}_codes")
+
+    parts = [head(number) for number in range(heads)]
+    joined = parts[0] if heads == 1 else keras.layers.Concatenate(name=f"{name}_joined")(parts)
+    return projected(joined, query.shape[-1], "output")
 
 
 def _stepped(function: StepFunction, x: Any) -> Any:

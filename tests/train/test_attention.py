@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from fixtures_keras import bits, keras, qkeras, save
 
 from flow.errors import ModelFileError, UnsupportedError
 from flow.frontend.extraction import extract
-from flow.train import load_tensorflow
+from flow.train import attention, load_tensorflow
 from flow.train.attention import FixedLayerNormalization, FixedSoftmax
 from flow.train.reader import read_keras
 
 tf = load_tensorflow().tf
 X = np.random.default_rng(5).integers(-64, 64, (500, 12)).astype(np.float32) / 16
+
+
+def test_the_examples_of_the_layers() -> None:
+    results = doctest.testmod(attention)
+    assert results.attempted and not results.failed
 
 
 def test_they_are_close_to_the_real_functions() -> None:

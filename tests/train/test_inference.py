@@ -30,7 +30,7 @@ from flow.ir.graph import BatchNorm, IntGraph, Softmax
 from flow.ir.intervals import exact_result, inexact_in
 from flow.ir.passes import lower
 from flow.train import inference, quiet_warnings
-from flow.train.attention import FixedLayerNormalization, FixedSoftmax
+from flow.train.attention import FixedLayerNormalization, FixedSoftmax, multi_head_attention
 from flow.train.deserialize import QConv2DTranspose
 from flow.train.freeze import layers_by_path
 from flow.train.functions import evaluate
@@ -184,6 +184,15 @@ def normalizing(x: Any, y: Any) -> Any:
     sides = [FixedSoftmax(name="shares")(narrow[0]), FixedSoftmax(4, name="line_shares")(narrow[1])]
     flat = [layers.Flatten(name=f"f{number}")(side) for number, side in enumerate([*norms, *sides])]
     return layers.Concatenate(name="all")(flat)
+
+
+def attending(x: Any, y: Any) -> Any:
+    """Attention of a sequence to another one, by two heads."""
+    x, y = port(x, "px"), port(y, "py")
+    seen = multi_head_attention(
+        x, y, heads=2, key_dim=2, bits=5, integer=1, kernel_quantizer="quantized_bits(4,0,alpha=1)"
+    )
+    return cast("q")(layers.Add(name="around")([x, cast("seen")(seen)]))
 
 
 def two_outputs(x: Any) -> Any:
@@ -342,6 +351,7 @@ WIRED: dict[str, tuple[Any, tuple[tuple[int, ...], ...], tuple[str, ...]]] = {
     "merges": (merges, ((4,), (4,)), ("merge",)),
     "products": (products, ((5, 3), (5,)), ("gather", "merge", "sumpool", "reshape")),
     "normalizing": (normalizing, ((5, 3), (8,)), NORMALIZING),
+    "attending": (attending, ((5, 3), (4, 3)), (*NORMALIZING, "dense")),
     "two outputs": (two_outputs, ((6,),), ()),
     "shared layer": (sharing, ((4,), (4,)), ()),
     "nested": (nested, ((4,),), ()),

@@ -18,6 +18,7 @@ from flow.frontend.extraction.contractions import reshaped, summed
 from flow.frontend.extraction.moves import broadcast
 from flow.frontend.layers import Layer
 from flow.frontend.step_functions import (
+    COARSER_SUM,
     StepFunction,
     exponential,
     inverse_root,
@@ -40,7 +41,9 @@ def _softmax(builder: Builder, layer: Layer[layers.StepSoftmax], inputs: Sequenc
     largest = builder.add(MaxPool, layer, [column], (rows, 1, 1), Cast(x.format), **values)
     distance = _merged(builder, layer, "subtract", column, broadcast(builder, layer, largest, shape))
     weight = _stepped(builder, layer, distance, exponential(bits), "exponential")
-    inverse = _stepped(builder, layer, summed(builder, layer, weight, "sum"), reciprocal(bits, steps), "reciprocal")
+    fmt = FixedFormat(False, steps.bit_length(), bits - COARSER_SUM)
+    total = _rounded(builder, layer, summed(builder, layer, weight, "sum"), fmt)
+    inverse = _stepped(builder, layer, total, reciprocal(bits, steps), "reciprocal")
     exact = _merged(builder, layer, "multiply", weight, broadcast(builder, layer, inverse, shape))
     return reshaped(builder, layer, _rounded(builder, layer, exact, FixedFormat(False, 0, bits)), x.shape, suffix="")
 
