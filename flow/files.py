@@ -114,7 +114,7 @@ def temporary() -> Iterator[Path]:
         with _scratch(Path(place), TEMPORARY) as scratch:
             yield scratch
     except OSError as error:
-        if not str(error.filename or place).startswith(place):
+        if error.errno is None or not str(error.filename or place).startswith(place):  # of a library, or elsewhere
             raise
         what, remedy = f"cannot be written ({error.strerror or error})", "set TMPDIR to a directory that has room"
         raise OutputError(what, file=error.filename or place, remedy=remedy) from error

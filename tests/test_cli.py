@@ -413,10 +413,14 @@ importlib.import_module = fake
 from flow.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-    done = python("-c", code, "build", *map(str, needs_keras(tmp_path)), "--output", str(tmp_path))
+    output = ("--output", str(tmp_path))
+    done = python("-c", code, "train", "digits_mlp", *output)
     assert done.returncode == 3, done
     assert "TF_USE_LEGACY_KERAS=1" in done.stderr
     assert done.stderr.count("\n") == 1
+    done = python("-c", code, "build", *map(str, needs_keras(tmp_path)), *output, "--until", "extract")
+    assert done.returncode == 2, "a file is read in a process of its own"
+    assert "Keras 2 cannot load this model: Unable to synchronously open file" in done.stderr
 
 
 def test_output_that_is_full_is_named() -> None:
