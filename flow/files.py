@@ -114,7 +114,8 @@ def temporary() -> Iterator[Path]:
         with _scratch(Path(place), TEMPORARY) as scratch:
             yield scratch
     except OSError as error:
-        if error.errno is None or not str(error.filename or place).startswith(place):  # of a library, or elsewhere
+        read = error.errno is None and "writ" not in str(error)  # libraries say without a number what they failed at
+        if read or not str(error.filename or place).startswith(place):
             raise
         what, remedy = f"cannot be written ({error.strerror or error})", "set TMPDIR to a directory that has room"
         raise OutputError(what, file=error.filename or place, remedy=remedy) from error
