@@ -34,8 +34,8 @@ def keras_model_of(class_name: str, config: Mapping[str, Any]) -> Any:
 
 
 def keras_layer_of(class_name: str, config: Mapping[str, Any]) -> Any:
-    """Return the layer of Keras that a checked configuration describes."""
-    return getattr(keras.layers, class_name).from_config(config)
+    """Return the layer of Keras, or of ours, that a checked configuration describes."""
+    return (custom_objects().get(class_name) or getattr(keras.layers, class_name)).from_config(config)
 
 
 def custom_objects() -> dict[str, Any]:

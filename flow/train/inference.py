@@ -25,7 +25,6 @@ from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, exact_result, inexact_
 from flow.ir.reference import code_dtype
 from flow.results import SimResult
 from flow.train import complaint, keras_errors, load_tensorflow, quiet_warnings
-from flow.train.attention import FixedLayerNormalization, FixedSoftmax
 from flow.train.deserialize import keras_layer_of
 from flow.train.freeze import layers_by_path
 from flow.train.functions import layer_function
@@ -254,7 +253,7 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
     """Return one layer in float64; slopes that are no op of the graph but part of a table are float32."""
     class_name, config = call.class_name.removeprefix("Q"), dict(call.config)
     if class_name == "FixedSoftmax":
-        return FixedSoftmax.from_config(config).exact  # type: ignore[no-any-return]
+        return keras_layer_of(class_name, config).exact  # type: ignore[no-any-return]
     if class_name == "FixedLayerNormalization":
         return _double_layer_norm(config, arrays)
     if "scale" in arrays:
@@ -285,7 +284,7 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
 
 
 def _double_layer_norm(config: Mapping[str, Any], arrays: Arrays) -> Function:
-    layer = FixedLayerNormalization.from_config(config)
+    layer = keras_layer_of("FixedLayerNormalization", config)
     return lambda x: layer.exact(x) * arrays["scale"].astype(np.float64) + arrays["offset"].astype(np.float64)
 
 
