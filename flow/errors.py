@@ -86,6 +86,12 @@ class FlowError(Exception):
         vars(error).update(vars(self), where=self.where if said else places + self.where)
         return error
 
+    def advised(self, more: str) -> FlowError:
+        """Return the same error with more to do about it."""
+        error = self.at()
+        error.remedy = "; ".join(filter(None, (self.remedy, more)))
+        return error
+
     @property
     def op(self) -> str:
         """The op, layer or output that it is about, the outermost; empty if it is the whole."""

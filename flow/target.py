@@ -14,6 +14,8 @@ from flow.toml_table import Table
 
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource")
+MOST_REUSE = 1 << 31
+"""Above any: vendors' tools read them as `int`."""
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -67,8 +69,8 @@ class Target:
                 f"part {shown(self.part)} is no part number (letters, digits, '.', '_' and '-')", field="target"
             )
         for factor in (self.reuse_factor, *(factor for _, factor in self.reuse_factors)):
-            if factor < 1:
-                raise SpecError(f"reuse_factor {factor} is below 1", field="target")
+            if not 1 <= factor < MOST_REUSE:
+                raise SpecError(f"reuse_factor {shown(factor)} is not within 1 to {MOST_REUSE - 1}", field="target")
         if not own.takes_reuse and (self.reuse_factor, self.reuse_factors) != (1, ()):
             what = f"back end {self.backend} has a circuit of its own for every product"
             raise SpecError(what, field="target", remedy="leave the reuse factor 1")

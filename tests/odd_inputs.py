@@ -3,7 +3,7 @@
 ARRAYS      what `--inputs` is given, for the digits: 64 numbers a sample
 LABELS      what `--labels` is given beside 3 samples
 DOCUMENTS   specs, settings of a quantization, findings of `flow fuzz`: command line -> the text of its file
-NUMBERS, TEXTS   options, each of which is given each of `VALUES`
+NUMBERS, TEXTS   options, each of which is given each of `VALUES`; but for `FINE_VALUES` all are refused
 """
 
 from __future__ import annotations
@@ -223,12 +223,21 @@ DOCUMENTS: Mapping[str, tuple[tuple[str, ...], str | bytes]] = {
 }
 """What is in a document -> the command that reads it as {file}, and its text."""
 VALUES = ("-1", "0", "999999999999999999999", "1e400", "nan", "inf", "x", "", "0x10", "\x1b[31m", "n" * 10_000)
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "build": ("build", "digits_mlp", "--until", "emit", "--output", "runs"),
+    "quantize": ("quantize", "digits_mlp", "--until", "extract", "--output", "runs"),
+    "check": ("check", "digits_mlp", "--output", "runs"),
+    "show": ("show", "digits_mlp", "--output", "runs"),
+    "train": ("train", "digits_mlp", "--output", "trained"),
+    "fuzz": ("fuzz", "--output", "fuzz"),
+}
+"""Command -> what it is called with, before an option."""
 NUMBERS: Mapping[str, tuple[str, ...]] = {
     "build": ("--samples", "--adversarial", "--clock-period-ns", "--reuse-factor"),
     "quantize": ("--calibration-samples", "--seed", "--bits", "--candidates"),
     "check": ("--clock-period-ns", "--reuse-factor"),
     "train": ("--epochs",),
-    "fuzz": ("--models", "--seed"),
+    "fuzz": ("--models",),
 }
 TEXTS: Mapping[str, tuple[str, ...]] = {
     "build": ("--backend", "--io-type", "--strategy", "--part", "--until", "--input-format", "--softmax"),
@@ -236,3 +245,9 @@ TEXTS: Mapping[str, tuple[str, ...]] = {
     "show": ("--input-format", "--softmax", "--weights"),
 }
 """Command -> its options that take a number, and those that take a text of a few."""
+FINE_VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("build", "--samples"): ("999999999999999999999",),  # at most so many
+    ("quantize", "--seed"): ("0",),
+    **{(command, option): ("",) for command in ("build", "check") for option in ("--io-type", "--strategy", "--part")},
+}
+"""(Command, option) -> values that are taken; an empty text asks for the default."""

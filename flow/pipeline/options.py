@@ -11,6 +11,8 @@ from flow.errors import SpecError, at, shown
 from flow.ir.fixed import FixedFormat
 from flow.quantization.settings import QuantSettings
 
+MOST_ADVERSARIAL = 1_000_000
+"""They are held in memory, with what every op makes of them."""
 UNTIL = ("extract", "emit", "report", *TOOLS)
 
 
@@ -24,7 +26,7 @@ class BuildOptions:
         input_format: port format for models that do not quantize their input, like "ufixed<8,0>".
         softmax: format of the outputs of a final softmax, like "ufixed<8,0>", or "off" to leave it off the hardware.
         samples: at most this many inputs are run.
-        adversarial: how many adversarial inputs are run besides, at least 16.
+        adversarial: how many adversarial inputs are run besides, 16 to `MOST_ADVERSARIAL`.
         until: stage after which to stop: one of `UNTIL`.
         output: directory that holds all runs.
 
@@ -49,8 +51,8 @@ class BuildOptions:
             )
         if self.samples < 1:
             raise SpecError(f"{self.samples} is below 1", field="samples")
-        if self.adversarial < 16:
-            raise SpecError(f"{self.adversarial} is below 16", field="adversarial")
+        if not 16 <= self.adversarial <= MOST_ADVERSARIAL:
+            raise SpecError(f"{self.adversarial} is not within 16 to {MOST_ADVERSARIAL}", field="adversarial")
         if self.labels is not None and self.inputs is None:
             raise SpecError("labels were given without inputs", remedy="give both")
         with at(field="input_format"):  # now, not when a model was read for minutes

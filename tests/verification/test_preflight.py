@@ -254,6 +254,17 @@ def test_stock_batch_normalization_rounds_in_float32() -> None:
     assert [finding.op for finding in found] == ["l1"]
 
 
+def test_a_float_model_hears_how_it_is_quantized() -> None:
+    """With samples too, from which its port gets a format; a model that is quantized anywhere does not hear it."""
+    kernel = np.random.default_rng(1).normal(size=(4, 4))
+    plain: Layer = ("Dense", {"use_bias": False}, {"kernel": kernel})
+    for model, hears in ((trained(plain, plain, plain), True), (trained(QUANTIZED, plain, plain, plain), False)):
+        first, *_ = about(
+            model, input_format=None if model.config["layers"][1]["class_name"] == "QActivation" else BYTE
+        )
+        assert first.severity == ERROR and ("'flow quantize' does that" in first.remedy) == hears
+
+
 def test_what_rounds_in_float32_is_said_once() -> None:
     """Of a batch normalization that is wide too, not once for its width and once for what it is."""
     arrays = {"scale": np.full(4, 1 + 2.0**-20), "offset": np.zeros(4)}

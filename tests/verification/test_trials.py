@@ -12,6 +12,7 @@ from fixtures_cli import flow, run_directories
 from fixtures_keras import conv_parts, save, sequential
 from hostile_inputs import KINDS, RUN
 from kills import undisturbed
+from odd_inputs import COMMANDS, FINE_VALUES, NUMBERS, TEXTS, VALUES
 from reported_inputs import REPORTED
 from sabotage_of_files import ALL, PLACES, planted, plots, victim
 from trials import (
@@ -21,6 +22,7 @@ from trials import (
     RESUMED,
     SAMPLES,
     build,
+    clean,
     hostile,
     killed_after,
     run_of,
@@ -126,6 +128,22 @@ def test_bad_files_and_arguments(kind: str, name: str, model: Path, tmp_path: Pa
     run = run_directories(runs)[0] if RUN in bad.arguments else runs
     verdict = hostile(bad, model, run, tmp_path)
     assert verdict.status in (REFUSED, CAUGHT, ACCEPTED), verdict
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    chosen(
+        [(command, option) for table in (NUMBERS, TEXTS) for command, options in table.items() for option in options],
+        lambda command, option: command not in ("build", "quantize"),
+    ),
+)
+def test_odd_values_of_options(command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in VALUES:
+        outcome = flow(*COMMANDS[command], option, value)
+        assert clean(outcome) == "", (value, outcome)
+        assert outcome.code == (0 if value in FINE_VALUES.get((command, option), ()) else 2), (value, outcome)
+        assert len(outcome.err) < 2000 and "\x1b" not in outcome.err + outcome.out
 
 
 @pytest.mark.slow

@@ -73,6 +73,10 @@ def extract(
     return attempt(model, input_format, softmax=softmax, evaluate=evaluate).checked()
 
 
+FLOAT = "nothing in this model is quantized: 'flow quantize' does that"
+"""What is said of the first refusal of a float model."""
+
+
 def attempt(
     model: TrainedModel,
     input_format: FixedFormat | None = None,
@@ -98,6 +102,9 @@ def attempt(
     if made.graph is not None and input_format is not None and len(builder.absorbed) == len(network.ports):
         reason = "the model quantizes its own input, so its port has that format"
         return Extraction(name=model.name, refusals=(UnsupportedError(reason, remedy="drop --input-format"),))
+    if made.refusals and not any(layer.quantizers for layer in network.layers):
+        first, *others = made.refusals
+        return replace(made, refusals=(first.advised(FLOAT), *others))
     return made
 
 
