@@ -10,6 +10,8 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -88,14 +90,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of this package and of Python")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
 
     def command(name: str, run: object, text: str) -> _Command:
         sub = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
-        sub.set_defaults(run=run, goes_on=name in GOES_ON)
+        sub.set_defaults(run=run, goes_on=name in GOES_ON, quiet=False)
+        if name in GOES_ON or name == "compare":
+            sub.add_argument("--quiet", action="store_true", help="say nothing of what is done, only what was found")
         return sub
 
-    command("list", _list, "list the models that come with their spec")
+    listed = command("list", _list, "list the models that come with their spec")
+    listed.add_argument("--json", action="store_true", help="print them as JSON on stdout")
     show = command("show", _show, "print a model's integer graph")
     show.add_argument("model", type=Path)
     options.add_model_options(show)
@@ -142,8 +148,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--circuits", default="", help="some circuits, as 'shift_constant,dyadic16_runtime' (default: all)")
     where = "where table, document and plot go (default: study; '.' in a checkout: in place of those that come along)"
     add("--output", type=Path, default=Path("study"), help=where)
-    command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
+    doctor = command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
+    doctor.add_argument("--json", action="store_true", help="print that as JSON on stdout")
     return parser
+
+
+class _Version(argparse.Action):
+    """Print the version and end; to know it takes an import."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object, **unused_too: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"flow (po2flow) {version('po2flow')}, Python {sys.version.split()[0]}")
+        parser.exit()
 
 
 class _Command(argparse.ArgumentParser):
@@ -159,6 +176,13 @@ class _Command(argparse.ArgumentParser):
         if unknown:  # said by the command that does not know them, with its own usage
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = [str(each) for each in action.choices or ()]
+        if choices and str(value) not in choices:
+            near = get_close_matches(str(value)[:40], choices, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"choose from {', '.join(choices)}"
+            raise argparse.ArgumentError(action, f"there is no {shown(value)}: {meant}")
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(shortened(message, 600)))
@@ -177,16 +201,20 @@ def _list(arguments: argparse.Namespace) -> int:
     from flow.frontend.trained import TRAINED_JSON, load_metrics
     from flow.train.spec import FloatSpec, find_model_dir, list_models, load_spec
 
+    found = list[dict[str, Any]]()
     for name in list_models():
         directory = find_model_dir(name)
         spec = load_spec(directory / "spec.toml")
-        if not (directory / TRAINED_JSON).exists():
-            state = "not trained"
-        elif isinstance(spec, FloatSpec):
-            state = f"{_measured(load_metrics(directory))}, float model: flow quantize"
-        else:
-            state = _measured(load_metrics(directory))
-        print(f"{name:17} {spec.description}; {state}")
+        metrics = load_metrics(directory) if (directory / TRAINED_JSON).exists() else None
+        kind = "float" if isinstance(spec, FloatSpec) else "quantized"
+        found.append({"name": name, "description": spec.description, "kind": kind, "trained": metrics})
+    if arguments.json:
+        print(json_text({"schema": 1, "models": found}))
+        return 0
+    for model in found:
+        state = "not trained" if model["trained"] is None else _measured(model["trained"])
+        hint = ", float model: flow quantize" if model["kind"] == "float" and model["trained"] is not None else ""
+        print(f"{model['name']:17} {model['description']}; {state}{hint}")
     return 0
 
 
@@ -225,7 +253,7 @@ def _train(arguments: argparse.Namespace) -> int:
     directory = arguments.output or spec_file.parent
     from flow.train.fit import train
 
-    with progress(log=True) as announce:
+    with progress(log=True, quiet=arguments.quiet) as announce:
         trained = train(spec, directory, epochs=arguments.epochs, announce=announce)
     if directory.resolve() != spec_file.parent.resolve():
         shutil.copyfile(spec_file, directory / "spec.toml")  # so that the directory is a model of its own
@@ -236,7 +264,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace) -> int:
     from flow.pipeline import build
 
-    with progress(log=True) as announce:
+    with progress(log=True, quiet=arguments.quiet) as announce:
         report = build(arguments.model, options.read_target(arguments), options.read_options(arguments), announce)
     return _print_report(report, "json" if arguments.json else "text")
 
@@ -245,7 +273,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     from flow.pipeline import quantize
 
     asked = options.read_quantize_options(arguments)
-    with progress(log=True) as announce:
+    with progress(log=True, quiet=arguments.quiet) as announce:
         report = quantize(arguments.model, options.read_target(arguments), asked, announce)
     return _print_report(report, "json" if arguments.json else "text")
 
@@ -265,7 +293,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from flow.pipeline import compare_run
 
-    with progress(log=True) as announce:
+    with progress(log=True, quiet=arguments.quiet) as announce:
         levels = tuple(arguments.levels) if arguments.levels else None
         report = compare_run(arguments.run_dir, announce, levels=levels, inputs=arguments.inputs)
     return _print_report(report, "json" if arguments.json else "text")
@@ -329,7 +357,7 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     for option, value, low, high in (("models", arguments.models, 1, 10**6), ("seed", arguments.seed, 0, 1 << 63)):
         if not low <= value <= high:
             raise SpecError(f"--{option} {shown(value)} is not within {low} to {high}")
-    with progress(log=True) as announce:
+    with progress(log=True, quiet=arguments.quiet) as announce:
         summary = fuzz(arguments.models, arguments.seed, arguments.output, announce)
     print(printable(summary.to_text(), "\n"))
     return _exit_code([outcome.status for outcome in summary.outcomes])
@@ -349,7 +377,7 @@ def _study(arguments: argparse.Namespace) -> int:
     if arguments.what != "quantizers":
         raise SpecError(f"there is no study '{arguments.what}'", remedy="there is 'quantizers'")
     circuits = find_circuits([name for name in arguments.circuits.split(",") if name])
-    with progress(log=True) as announce:
+    with progress(log=True, quiet=arguments.quiet) as announce:
         costs = measure(circuits, arguments.output / "build" / "study", announce=announce)
     files = write_study(costs, arguments.output)
     print(f"{counted(len(costs.rows), 'requantizer')} measured: {', '.join(str(path) for path in files)}")
@@ -360,7 +388,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from flow.doctor import examine
 
     findings = examine()
-    for finding in findings:
+    if arguments.json:
+        print(json_text({"schema": 1, "findings": [asdict(finding) for finding in findings]}))
+    for finding in findings if not arguments.json else ():
         print(f"{'ok     ' if finding.ok else 'missing'} {finding.what:29} {finding.found}")
         print(f"        {'needed' if finding.required else 'optional, needed'} for {finding.needed_for}")
         if not finding.ok:

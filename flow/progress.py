@@ -25,9 +25,11 @@ def silent(words: str, done: int = 0, of: int = 0) -> None:
 
 
 @contextmanager
-def progress(*, log: bool = False) -> Iterator[Announce]:
+def progress(*, log: bool = False, quiet: bool = False) -> Iterator[Announce]:
     """Show what is announced, on stderr if that is a terminal, or in the cell of a notebook; else say it in a `log`."""
-    if in_notebook() or (sys.stderr is not None and sys.stderr.isatty()):
+    if quiet:
+        yield silent
+    elif in_notebook() or (sys.stderr is not None and sys.stderr.isatty()):
         with _bar() as announce:
             yield announce
     elif log and sys.stderr is not None:

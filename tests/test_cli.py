@@ -114,6 +114,28 @@ def test_a_wrong_option_shows_the_usage_of_its_command(arguments: tuple[str, ...
     assert f"flow {arguments[0]}: error: unrecognized arguments: " in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("biuld", "x"), "argument COMMAND: there is no 'biuld': did you mean build?"),
+        (("zzz",), "there is no 'zzz': choose from list, show, "),
+        (("report", "x", "--format", "jsno"), "argument --format: there is no 'jsno': did you mean json?"),
+    ],
+)
+def test_what_was_meant_is_guessed(arguments: tuple[str, ...], words: str) -> None:
+    outcome = flow(*arguments)
+    assert outcome.code == 2 and words in outcome.err
+
+
+def test_what_is_listed_is_json_on_request() -> None:
+    models = {model["name"]: model for model in flow("list", "--json").report()["models"]}
+    assert models["digits_mlp"]["kind"] == "quantized" and models["digits_mlp"]["trained"]["qkeras"] > 0.9
+    assert models["fashion_resnet8"]["kind"] == "float" and models["jets_mlp"]["trained"] is None
+    findings = flow("doctor", "--json").report()["findings"]
+    assert findings[0]["what"] == "Python" and findings[0]["ok"] is True
+    assert flow("--version").out.startswith("flow (po2flow) 0.1.0, Python 3.")
+
+
 @pytest.mark.parametrize("name", ["nothing", "../models", "digits mlp", "", "x" * 5000, "a\nb", "-"])
 def test_unknown_models_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -47,6 +47,9 @@ def test_in_a_log_it_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> 
     said = log.getvalue()
     with contextlib.redirect_stderr(log), progress.progress() as announce:  # of a program that asked for no log
         announce("emit")
+    with contextlib.redirect_stderr(log), progress.progress(log=True, quiet=True) as announce:
+        announce("emit")
+        time.sleep(0.05)
     with contextlib.redirect_stderr(None), progress.progress(log=True) as announce:  # as `2>&-` leaves it
         announce("emit")
     assert log.getvalue() == said
