@@ -205,9 +205,9 @@ def _refuse_unknown_layers(config: Mapping[str, Any], inside: str = "", depth: i
         with at(layer=name):
             if len(name) > LONGEST_NAME * (1 + depth):
                 raise UnsupportedError(f"a name of {len(name)} characters", remedy=f"use {LONGEST_NAME} at most")
-            _refuse_call_arguments(entry.get("inbound_nodes"))
             if class_name not in MODELS:
                 _refuse_unknown(class_name, entry["config"])
+            _refuse_call_arguments(entry.get("inbound_nodes"))
         if class_name in MODELS:
             _refuse_unknown_layers(entry, f"{name}/", depth + 1)
 

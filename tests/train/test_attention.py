@@ -14,9 +14,10 @@ from fixtures_keras import bits, keras, qkeras, save
 from flow.errors import ModelFileError, UnsupportedError
 from flow.frontend.extraction import extract
 from flow.train import attention, load_tensorflow
-from flow.train.attention import FixedLayerNormalization, FixedSoftmax
+from flow.train.attention import FixedLayerNormalization, FixedSoftmax, multi_head_attention
 from flow.train.reader import read_keras
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
 tf = load_tensorflow().tf
 X = np.random.default_rng(5).integers(-64, 64, (500, 12)).astype(np.float32) / 16
 
@@ -77,9 +78,22 @@ def test_those_of_floats_are_refused_with_the_layer_to_use(layer: Any, why: str,
         extract(read_keras(model(tmp_path / "m.h5", layer)).trained)
 
 
+def test_attention_of_floats_is_refused_as_such_however_it_is_called(tmp_path: Path) -> None:
+    port = keras.Input((4, 4))
+    attended = keras.layers.MultiHeadAttention(2, 2, name="x")(port, value=port)
+    with pytest.raises(
+        UnsupportedError, match="'x': MultiHeadAttention is not supported; use multi_head_attention of flow"
+    ):
+        read_keras(save(keras.Model(port, attended), tmp_path / "m.keras"))
+
+
 def test_what_the_refusals_say_works(tmp_path: Path) -> None:
-    path = model(tmp_path / "m.h5", FixedLayerNormalization(name="norm"), FixedSoftmax(name="shares"))
-    assert {"norm", "shares"} < {name for op in extract(read_keras(path).trained).ops for name in op.layers}
+    port = keras.Input((4, 4))
+    norm = FixedLayerNormalization(name="norm")(qkeras.QActivation(bits(6, 2, alpha=1), name="codes")(port))
+    attended = multi_head_attention(qkeras.QActivation(bits(6, 2, alpha=1), name="q")(norm), heads=2, key_dim=2)
+    path = save(keras.Model(port, FixedSoftmax(name="shares")(attended)), tmp_path / "m.keras")
+    names = {name for op in extract(read_keras(path).trained).ops for name in op.layers}
+    assert {"norm", "attention_shares1", "attention_output", "shares"} < names
 
 
 def test_a_file_that_asks_for_a_huge_table_is_refused_before_one_is_made(tmp_path: Path) -> None:
