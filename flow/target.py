@@ -82,6 +82,11 @@ class Target:
         return self if self.io_type else replace(self, io_type=IO_TYPES[int(windows)])
 
     @property
+    def streams(self) -> bool:
+        """Whether positions follow one another through the same hardware."""
+        return self.io_type == "io_stream"
+
+    @property
     def simulation(self) -> str:
         """The level of check that runs its projects: "csim" or "rtlsim"."""
         return find_backend(self.backend).simulation

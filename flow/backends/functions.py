@@ -14,6 +14,7 @@ from flow.findings import Rule
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows
+from flow.ir.passes import lower
 from flow.progress import Announce as Announce
 from flow.project import Project, read
 from flow.results import EnergyReport, ResourceReport, SimResult
@@ -175,6 +176,11 @@ def emit(graph: IntGraph, target: Target) -> Project:
         EmitError: its generator wrote something other than the graph.
     """
     return functions(target).emit(graph, target)
+
+
+def lowered_for(graph: IntGraph, target: Target) -> IntGraph:
+    """Return the graph of unified modules of an extracted graph, as a target takes the least of it."""
+    return lower(graph, stream=target.for_windows(slides_windows(graph)).streams)
 
 
 def settled(target: Target, graph: IntGraph) -> Target:

@@ -181,16 +181,6 @@ def lowest_bit(codes: Codes) -> Codes:
     return bit
 
 
-def signed_digits(weight: Codes) -> Codes:
-    """Return the number of non-zero canonical signed digits of each weight: 1 for a power of two, 0 for zero.
-
-    A product by a constant is that many shifts and one adder less (Reitwiesner 1960; popcount(n/2 xor 3n/2)).
-    """
-    half = np.abs(weight) >> 1
-    digits: Codes = np.bitwise_count(half ^ (np.abs(weight) + half)).astype(np.int64)
-    return digits
-
-
 def takes_dsp(bits: int, other_bits: Codes) -> NDArray[np.bool_]:
     """Say of each product whether it takes a DSP slice: both operands are at least `DSP_MIN_BITS` wide.
 

@@ -19,7 +19,6 @@ from flow.cost.cost_rules import (
     code_bits,
     even_tree_bits,
     range_bits,
-    signed_digits,
     tree_levels,
 )
 from flow.cost.matmul_costs import leaves
@@ -27,6 +26,7 @@ from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import Accumulation, Range, common_grid, exact_result
+from flow.ir.po2 import signed_digits
 from flow.ir.tables import searches
 from flow.results import EnergyReport
 

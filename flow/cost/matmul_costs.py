@@ -12,7 +12,7 @@ from flow.cost.cost_rules import Cost
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import MatMul, Op
 from flow.ir.intervals import Accumulation, accumulation
-from flow.ir.po2 import is_po2, split
+from flow.ir.po2 import is_po2, signed_digits, split
 from flow.ir.windows import Shape, Window
 from flow.parts import Part
 from flow.target import Target
@@ -66,7 +66,7 @@ def _constant(op: Op, weight: Codes, bias: Codes, frac_bits: int, x: FixedFormat
     Args:
         weight: int64 (n_in, channels); `bias`: int64 (channels,); both on the grid of `frac_bits`.
     """
-    digits, used = rules.signed_digits(weight), weight.any(axis=0)
+    digits, used = signed_digits(weight), weight.any(axis=0)
     low, high, lsb = leaves(weight, bias, x)
     weight_bits = rules.range_bits(np.minimum(weight, -1), np.abs(weight)) - rules.lowest_bit(weight)
     in_dsp = (digits > 1) & rules.takes_dsp(x.width, weight_bits)

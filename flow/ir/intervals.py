@@ -238,16 +238,25 @@ def casts_exactly(op: Op, *inputs: FixedFormat) -> bool:
     return op.cast.lowest_code <= exact.low << shift and exact.high << shift <= op.format.max_code
 
 
+KEEPS_ORDER = (ops.Relu, ops.MaxPool, ops.Reshape, ops.Gather)
+"""Ops that choose or move codes: of numbers that are rounded to odd they choose the same as of exact ones."""
+
+
 def _to_odd(graph: IntGraph) -> set[str]:
-    """Return the batch normalizations that one quantizer alone reads, and that quantizer."""
+    """Return the batch normalizations that one quantizer alone reads, what chooses between them, and that quantizer."""
     found = set()
     for op in graph.ops:
-        readers = graph.readers(op.name)
-        if isinstance(op, ops.BatchNorm) and len(readers) == 1 and op.name not in graph.outputs:
-            (reader,) = readers
-            casts = isinstance(reader, ops.Requantize) and reader.cast.divisor == 1
-            if (casts or isinstance(reader, ops.Lookup)) and reader.format.width <= FLOAT64_BITS - 3:
-                found |= {op.name, reader.name}
+        if not isinstance(op, ops.BatchNorm):
+            continue
+        chain: list[Op] = [op]
+        while len(readers := graph.readers(chain[-1].name)) == 1 and chain[-1].name not in graph.outputs:
+            chain += readers
+            if not isinstance(chain[-1], KEEPS_ORDER):
+                break
+        last = chain[-1]
+        casts = isinstance(last, ops.Requantize) and last.cast.divisor == 1
+        if (casts or isinstance(last, ops.Lookup)) and last.format.width <= FLOAT64_BITS - 3:
+            found |= {op.name for op in chain}
     return found
 
 
@@ -256,7 +265,8 @@ def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
 
     A quantizer is `x + (xq - x)` in QKeras, so its input must fit on the grid of its output too; a quotient must be
     further from a tie than its rounding. Step functions are of float32: of what they read, rounded to it. In float64
-    a batch normalization that only a quantizer reads is rounded to odd, which that cannot tell from the exact result.
+    a batch normalization that only a quantizer reads, perhaps behind a ReLU, is rounded to odd, which that cannot tell
+    from the exact result.
     """
     formats = {op.name: op.format for op in graph.ops}
     inexact, odd = [], _to_odd(graph) if bits == FLOAT64_BITS else set()

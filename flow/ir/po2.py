@@ -20,6 +20,16 @@ def is_po2(codes: Codes) -> bool:
     return bool(((magnitude & (magnitude - 1)) == 0).all())
 
 
+def signed_digits(weight: Codes) -> Codes:
+    """Return the number of non-zero canonical signed digits of each weight: 1 for a power of two, 0 for zero.
+
+    A product by a constant is that many shifts and one adder less (Reitwiesner 1960; popcount(n/2 xor 3n/2)).
+    """
+    half = np.abs(weight) >> 1
+    digits: Codes = np.bitwise_count(half ^ (np.abs(weight) + half)).astype(np.int64)
+    return digits
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Po2Weights:
     """Codes split as `codes == where(nonzero, (-1)**negative * 2**(exponent + min_exponent), 0)`.

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from flow.backends.base import find_backend
-from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, settled, tools
+from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, lowered_for, settled, tools
 from flow.commands import commands
 from flow.data.inputs import no_inputs, to_port
 from flow.errors import EmitError, InputError, SpecError, ToolFailedError, ToolMissingError
 from flow.findings import ERROR, refuse
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, to_json
-from flow.ir.passes import lower
 from flow.pipeline.models import Extracted, extract_model, quantize_model
 from flow.pipeline.options import BuildOptions
 from flow.pipeline.plan import Clock, Stage
@@ -316,7 +315,7 @@ COMPARED = (
 )
 BUILT = (
     Stage(makes="later", run=later_tools),
-    Stage(makes="lowered", run=lambda made: lower(made.graph)),
+    Stage(makes="lowered", run=lambda made, asked: lowered_for(made.graph, asked)),
     Stage(makes="target", run=lambda asked, lowered: settled(asked, lowered)),
     Stage(makes="remarks", run=find_remarks),
     Stage(makes="run", run=make_run),

@@ -125,12 +125,15 @@ def _only_double(call: Call) -> bool:
 
 
 def _taps(graph: IntGraph, calls: Topology) -> dict[str, str]:
-    """Return op -> the call whose output it is; for the op before a softmax, it is without the softmax."""
+    """Return op -> the call whose output it is; for the op before a softmax, it is without the softmax.
+
+    What no float64 holds is rounded to odd on its way to a quantizer, and compared behind that.
+    """
     taps: dict[str, str] = {}
     for op in graph.ops:
         if isinstance(op, Softmax) and op.layers and not graph[op.inputs[0]].layers:
             taps[op.inputs[0]] = _before_softmax(op, calls)
-        elif op.layers and not isinstance(op, Input | Softmax):
+        elif op.layers and not isinstance(op, Input | Softmax) and op.format.width <= FLOAT64_BITS:
             taps[op.name] = op.layers[-1]
     return taps
 

@@ -122,7 +122,7 @@ def _prepare(recipe: Recipe) -> _Ready | Outcome:
     made = from_recipe(recipe)
     fmt = None if recipe.input_format is None else parse_format(recipe.input_format)
     extracted = extract(made.trained, fmt, evaluate=evaluate)
-    graph = lower(extracted)
+    graph = lower(extracted, stream=recipe.io_type == "io_stream")
     codes = adversarial_inputs(graph, INPUTS)
     expected = reference.run(graph, codes)
     qkeras = inference.run(made.keras, made.trained, extracted, graph, codes)

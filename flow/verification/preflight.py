@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from flow.backends.functions import Design, functions, settled
+from flow.backends.functions import Design, functions, lowered_for, settled
 from flow.errors import FlowError, UnsupportedError
 from flow.findings import ERROR, WARNING, Finding, Hit, Rule
 from flow.frontend.base import Evaluate, read
@@ -222,7 +222,7 @@ def check(model: Model, target: Target) -> tuple[Finding, ...]:
     if any(finding.severity == ERROR for finding in found):
         return found
     extracted = model.made.checked()
-    lowered = lower(extracted)
+    lowered = lowered_for(extracted, target)
     subject = Design(trained=model.trained, extracted=extracted, lowered=lowered, target=settled(target, lowered))
     return (*found, *examine(subject))
 

@@ -32,7 +32,6 @@ from flow.cost.cost_rules import (
     range_bits,
     shift_register_luts,
     shifter_luts,
-    signed_digits,
     takes_dsp,
     tree_levels,
     weight_memory,
@@ -43,6 +42,7 @@ from flow.errors import SpecError
 from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
 from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MaxPool, Op, Relu, Requantize, Reshape
 from flow.ir.passes import lower
+from flow.ir.po2 import signed_digits
 from flow.ir.windows import Window
 from flow.parts import find_part
 from flow.results import Resources

@@ -410,11 +410,12 @@ def test_functions_behind_sums_beyond_24_bits_read_them_rounded_to_float32(tmp_p
     assert compare(found)[0] == "float64"
 
 
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("quantizer", ["quantized_relu(10,2)", "quantized_bits(6,1,alpha=1)", "binary"])
-def test_a_batch_norm_beyond_53_bits_is_compared_rounded_to_odd(quantizer: str, tmp_path: Any) -> None:
-    """What a quantizer makes of it is what it makes of the exact number."""
-    norm = layers.BatchNormalization(name="norm")
-    model = sequential((4,), *wide(16).layers, norm, qkeras.QActivation(quantizer, name="q"))
+def test_a_batch_norm_beyond_53_bits_is_compared_rounded_to_odd(quantizer: str, relu: bool, tmp_path: Any) -> None:
+    """What a quantizer makes of it is what it makes of the exact number, behind a ReLU too."""
+    norm, between = layers.BatchNormalization(name="norm"), [layers.ReLU(name="relu")] * relu
+    model = sequential((4,), *wide(16).layers, norm, *between, qkeras.QActivation(quantizer, name="q"))
     statistics = [0.9, 1.31, 0.7], [0.1, -0.1, 0.3], [0.1, 0.2, -0.1], [0.7, 0.3, 1.9]
     norm.set_weights([np.float32(each) for each in statistics])
     found = read(model, tmp_path)

@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow.ir.fixed import Codes
-from flow.ir.graph import BatchNorm, IntGraph, Lookup, Op
+from flow.ir.graph import BatchNorm, IntGraph, Lookup, Op, Relu
 from flow.ir.intervals import casts_exactly, exact_result
 from flow.ir.passes.rewrite import merge_pairs
+from flow.ir.scaling import line_runs, together
 from flow.ir.tables import TABLE_INPUT_BITS
 
 
 def fuse_thresholds(graph: IntGraph) -> IntGraph:
     """Make one step function, with thresholds for each channel, of a batch norm and the one that alone reads it.
+
+    A ReLU may stand between them.
 
     Only where that reads more than 16 bits: behind fewer it may be a table, and the batch norm part of a sum.
     """
@@ -22,6 +24,8 @@ def fuse_thresholds(graph: IntGraph) -> IntGraph:
 
 
 def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
+    if isinstance(first, Relu) and isinstance(second, Lookup):
+        return _behind_relu(first, second, graph)
     if not (isinstance(first, BatchNorm) and isinstance(second, Lookup)):
         return None
     (x,) = (source.format for source in graph.sources(first))
@@ -30,32 +34,19 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
     if narrow or not casts_exactly(first, x) or exact.frac_bits != first.format.frac_bits:
         return None
     scales, offsets = first.scale.codes << exact.shifts[0], first.offset.codes << exact.shifts[1]
-    steps = zip(scales.tolist(), offsets.tolist(), strict=True)
-    channels = [_runs(second, scale, offset, x.min_code, x.max_code) for scale, offset in steps]
-    runs = max(len(starts) for starts, _ in channels)
-    starts, values = (
-        np.stack([np.pad(channel[part], (0, runs - len(channel[part])), "edge") for channel in channels])
-        for part in range(2)
-    )
+    pairs, firsts = zip(scales.tolist(), offsets.tolist(), strict=True), second.starts[1:].tolist()
+    starts, values = together([line_runs(firsts, second.values, scale, offset, x) for scale, offset in pairs])
     return replace(second, name=first.name, inputs=first.inputs, starts=starts, values=values)
 
 
-def _runs(op: Lookup, scale: int, offset: int, low: int, high: int) -> tuple[Codes, Codes]:
-    """Return starts and values of x -> op(scale * x + offset), for x from `low` to `high`."""
-    thresholds, values = op.starts[1:].tolist(), op.values.tolist()
-    if scale == 0:
-        return np.array([low]), op.value_of(np.array([offset]))
-    if scale > 0:  # scale * x + offset >= t from x = ceil((t - offset) / scale) on
-        firsts = [-((offset - t) // scale) for t in thresholds]
-    else:  # ... up to x = floor((offset - t) / -scale), so that less comes from the next on
-        firsts, values = [(offset - t) // -scale + 1 for t in reversed(thresholds)], values[::-1]
-    starts, kept = [low], values[:1]
-    for first, value in zip(firsts, values[1:], strict=True):
-        if first > high:
-            break
-        if first <= starts[-1]:  # no code lies in the run before
-            kept[-1] = value
-        else:
-            starts.append(first)
-            kept.append(value)
-    return np.array(starts), np.array(kept)
+def _behind_relu(first: Relu, second: Lookup, graph: IntGraph) -> Op | None:
+    """Return the step function of a ReLU of a batch norm and what reads it, for the batch norm to become part of."""
+    (x,) = graph.sources(first)
+    wide = first.format.width > TABLE_INPUT_BITS and second.starts.ndim == 1
+    if not (isinstance(x, BatchNorm) and wide and casts_exactly(first, x.format)):
+        return None
+    if first.format.frac_bits != x.format.frac_bits:
+        return None
+    kept = second.starts <= (first.format.max_code if first.limit is None else first.limit)
+    starts = np.r_[x.format.min_code, second.starts[kept][1:]]
+    return replace(second, name=first.name, inputs=first.inputs, starts=starts, values=second.values[kept])
