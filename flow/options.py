@@ -29,6 +29,9 @@ def add_model_options(parser: argparse.ArgumentParser, weights_file: str = WEIGH
     labels = ".npy or .csv: classes from 0, or floats to be measured against; of several outputs .npz or .csv by name"
     add("--labels", type=Path, help=labels)
     add("--input-format", help="port format of a model that does not quantize its input: 'ufixed<8,0>'")
+    rounded = "round to this many bits, no longer exactly the model (docs/numerics.md): "
+    add("--batchnorm-bits", type=int, metavar="BITS", help=f"{rounded}factors of batch normalizations")
+    add("--float-layers", type=int, metavar="BITS", help=f"{rounded}layers without quantizers, tried on --inputs")
     add("--softmax", help="output format of a final softmax: 'ufixed<8,0>' (default: off, left away)")
     add("--output", type=Path, help="where runs go (default: hls_projects)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -26,6 +27,7 @@ from flow.frontend.trained import (
     save_trained,
     trained_from,
 )
+from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.runs import digest, digest_code, digest_file, read_kept, read_npz, write_npz
 from flow.runs import keep as keep_result
@@ -67,6 +69,22 @@ class Source:
         """
         run = front_end(self.trained.frontend).inference
         return run(self.trained, self.keras_file, self.weights, extracted, lowered)
+
+    def outputs(self, lowered: IntGraph, codes: Codes) -> Mapping[str, NDArray[np.float32]]:
+        """Return what the model itself computes, as numbers.
+
+        Args:
+            lowered: the graph of unified modules, for its ports and outputs.
+            codes: input codes (samples, *port_shape).
+
+        Returns:
+            Name of the output op -> (samples, *op.shape).
+
+        Raises:
+            ToolMissingError: the framework is not installed.
+        """
+        run = front_end(self.trained.frontend).outputs
+        return run(self.trained, self.keras_file, self.weights, lowered, codes)
 
 
 def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:

@@ -35,6 +35,7 @@ from flow.ir.passes import lower
 from flow.project import Change
 from flow.report.assemble import assemble
 from flow.report.record import Comparison, Report
+from flow.report.scores import distances
 from flow.report.since import found, with_found
 from flow.report.text import to_text
 from flow.results import ResourceReport, Resources
@@ -337,6 +338,14 @@ def compared() -> Report:
             differences=("a file differs",),
             proofs={"dense1": Proof(scope="proved", inputs=None, engine="", seconds=0.0, overflow="").to_json()},
         ),
+        approximation={
+            "layers": ["dense2"],
+            "float_layers": 8,
+            "batchnorm_bits": None,
+            "software": "qkeras",
+            "samples": 8,
+            "outputs": distances(graph, expected, {"softmax": softmax["softmax"][:8]}),
+        },
         resources=[
             ResourceReport(source="yosys", tool="Yosys", total=Resources(name="digits"), command="synth", family="ECP5")
         ],
@@ -360,7 +369,13 @@ def test_every_field_of_the_report_is_documented(emitted: Report, quantized: Rep
     stepped = of_graph(row("lookup_wide"))
     found = set().union(*(paths(each.to_json()) for each in (emitted, compared(), quantized, stepped)))
     measured = ("confusion", "accuracy", "mean_absolute_error", "mean_squared_error")
-    parents = {"verdict.first_divergence", "confusion", "quantization", *(f"heads[].{name}" for name in measured)}
+    parents = {
+        "verdict.first_divergence",
+        "confusion",
+        "quantization",
+        "approximation",
+        *(f"heads[].{name}" for name in measured),
+    }
     assert found - parents == set(documented()) - parents
 
 

@@ -500,3 +500,25 @@ def test_a_report_of_tools_without_software_is_not_taken_for_whole() -> None:
 def test_an_unknown_front_end_is_refused() -> None:
     with pytest.raises(ModelFileError, match="front end 'foo' is not known; there are: keras"):
         front_end("foo")
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
+def test_what_is_rounded_on_request_is_exact_in_hardware_and_measured_against_the_model(tmp_path: Path) -> None:
+    from fixtures_keras import array, bits, layers, qkeras, save, sequential
+
+    first = qkeras.QDense(4, kernel_quantizer=bits(6, 1, alpha=1), use_bias=False, name="first")
+    quantizer = qkeras.QActivation("quantized_relu(6,1)", name="q")
+    model = save(sequential((5,), first, quantizer, layers.Dense(3, name="last")), tmp_path / "net.h5")
+    x = array(tmp_path / "x.npy", np.random.default_rng(1).normal(0, 1, (40, 5)).astype(np.float32))
+    given = ("build", model, "--inputs", x, "--input-format", "fixed<8,3>", "--output", tmp_path, "--adversarial", 16)
+    exact, rounded = flow(*given, "--json").report(), flow(*given, "--float-layers", 7, "--json").report()
+    assert exact["verdict"]["compared"] == ["qkeras", "reference", "csim"] and exact["approximation"] is None
+    assert exact["verdict"]["bit_exact"] and rounded["verdict"]["bit_exact"]
+    assert rounded["verdict"]["compared"] == ["reference", "csim"]
+    (output,) = rounded["approximation"]["outputs"]
+    assert rounded["approximation"]["layers"] == ["last"] and output["compared"] == 40
+    assert 0 < output["mean_difference"] < output["largest_difference"] < 0.2
+    words = flow(*given, "--float-layers", 7).out
+    assert "not exact with qkeras, because last was rounded on request: outputs are at most" in words
+    assert "--float-layers 7" in rounded["provenance"]["commands"][-1]

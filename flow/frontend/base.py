@@ -46,6 +46,8 @@ class Frontend:
         approximate: the same where the last bit does not matter.
         inference: its own inference, on the user's files or on the model as data if they are None; of the graphs before
             and after the passes.
+        outputs: what the model itself computes at the outputs of the graph after the passes, by op, as numbers; of the
+            same files, for input codes (samples, *port_shape).
     """
 
     name: str
@@ -57,6 +59,7 @@ class Frontend:
     evaluate: Evaluate
     approximate: Evaluate
     inference: Callable[[TrainedModel, Path | None, Path | None, IntGraph, IntGraph], Inference]
+    outputs: Callable[[TrainedModel, Path | None, Path | None, IntGraph, Codes], Mapping[str, NDArray[np.float32]]]
 
 
 FRONTENDS: Mapping[str, str] = {"keras": "flow.train.frontend"}

@@ -46,6 +46,7 @@ class Extracted:
         graph: before any pass.
         labels: of each output that has some.
         quantization: of a float model: what was chosen.
+        approximated: layers of which something was rounded on request, so that no software computes the same.
     """
 
     source: Source
@@ -53,6 +54,7 @@ class Extracted:
     graph: IntGraph
     labels: tuple[Labels, ...] = ()
     quantization: Quantization | None = None
+    approximated: tuple[str, ...] = ()
 
 
 def open_cache(output: Path) -> Path:
@@ -84,11 +86,13 @@ def extract_model(model: Path, options: BuildOptions) -> Extracted:
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
     fmt, evaluate = _input_format(source, options, samples), evaluated(source, cache)
-    made = attempt(source.trained, fmt, softmax=options.softmax_format(), evaluate=evaluate)
+    rounds = options.rounds(samples)
+    made = attempt(source.trained, fmt, softmax=options.softmax_format(), evaluate=evaluate, rounds=rounds)
     if made.refusals and isinstance(made.refusals[0], UnsupportedError):
         refuse(source.trained.name, made.refusals)
     graph = made.checked()
-    return Extracted(source, samples, graph, _labels(source, samples, options, graph))
+    labels = _labels(source, samples, options, graph)
+    return Extracted(source, samples, graph, labels, approximated=made.approximated)
 
 
 def _labels(
@@ -162,7 +166,7 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
     source = find_source(model, weights=options.weights, cache=cache)
     fmt, samples = options.port_format(), None
     derived = fmt is None and not quantizes(source.trained)
-    if derived or options.inputs is not None:
+    if derived or options.inputs is not None or options.float_layers is not None:
         samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
     if derived and samples is not None:
         fmt = derive_format(samples.values)
@@ -172,6 +176,7 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
         derived=derived and samples is not None,
         softmax=options.softmax_format(),
         evaluate=evaluated(source, cache),
+        rounds=options.rounds(samples),
     ).extracted()
     if found.made is not None and found.made.graph is not None:
         _labels(source, samples, options, found.made.graph)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from flow.backends.functions import TOOLS
-from flow.data.inputs import parse_format
-from flow.errors import SpecError, at, shown
+from flow.data.inputs import Samples, parse_format
+from flow.errors import DataError, SpecError, at, shown
+from flow.frontend.extraction.approximation import MOST_SAMPLES, Approximation
 from flow.ir.fixed import FixedFormat
 from flow.quantization.settings import QuantSettings
 
@@ -25,6 +28,9 @@ class BuildOptions:
         inputs, labels: files of arrays; without them a named model's test set, or the inputs kept with it, is used.
         input_format: port format for models that do not quantize their input, like "ufixed<8,0>".
         softmax: format of the outputs of a final softmax, like "ufixed<8,0>", or "off" to leave it off the hardware.
+        batchnorm_bits: round factors and offsets of batch normalizations to this many bits; without it they are exact.
+        float_layers: round weights and outputs of layers without quantizers to this many bits, formats tried on the
+            inputs; without it their weights are exact, or refused.
         samples: at most this many inputs are run.
         adversarial: how many adversarial inputs are run besides, 16 to `MOST_ADVERSARIAL`.
         until: stage after which to stop: one of `UNTIL`.
@@ -39,6 +45,8 @@ class BuildOptions:
     labels: Path | None = None
     input_format: str | None = None
     softmax: str = "off"
+    batchnorm_bits: int | None = None
+    float_layers: int | None = None
     samples: int = 2000
     adversarial: int = 2048
     until: str = "report"
@@ -63,6 +71,20 @@ class BuildOptions:
     def port_format(self) -> FixedFormat | None:
         """Return the format that the ports are given, if they are given one."""
         return None if self.input_format is None else parse_format(self.input_format)
+
+    def rounds(self, samples: Samples | None) -> Approximation | None:
+        """Return what is rounded on request.
+
+        Raises:
+            SpecError: it is to so many bits as nothing is.
+            DataError: formats are to be tried on samples, and there are none.
+        """
+        if self.batchnorm_bits is None and self.float_layers is None:
+            return None
+        if self.float_layers is not None and samples is None:
+            raise DataError("formats of float layers are tried on samples, and there are none", remedy="give --inputs")
+        values = None if samples is None else samples.values[:MOST_SAMPLES].astype(np.float64)
+        return Approximation(float_layers=self.float_layers, batchnorm=self.batchnorm_bits, samples=values)
 
     def softmax_format(self) -> FixedFormat | None:
         """Return the format of a softmax in hardware; None leaves it off."""

@@ -63,6 +63,7 @@ def assemble_report(
     remarks: Sequence[str],
     comparison: Comparison | None,
     software: SimResult | ToolMissingError | None,
+    distance: dict[str, Any] | None,
     shown: Shown,
     estimated: ResourceReport | str,
     measured: tuple[ResourceReport | EnergyReport, ...],
@@ -86,6 +87,7 @@ def assemble_report(
         project_digest=manifest["stages"].get("emit"),
         comparison=comparison,
         quantization=made.quantization,
+        approximation=distance,
         resources=[report for report in (estimated, *measured) if isinstance(report, ResourceReport)],
         energy=[static_energy(site.graph), *(report for report in measured if isinstance(report, EnergyReport))],
         notes=[*remarks, *filter(None, notes)],
@@ -156,7 +158,8 @@ def key_of_written(report: Report, key: str) -> str:
     """Return the key of a report; without software inference another one, for its tool may be there next time."""
     compared = report.document["verdict"]["compared"]
     software = set(compared) - SIMULATIONS - {REFERENCE}
-    return key if software or report.document["quantization"] else f"compared {compared}"
+    without = report.document["quantization"] or report.document.get("approximation")
+    return key if software or without else f"compared {compared}"
 
 
 def read_report(run: RunDirectory) -> Report:

@@ -42,6 +42,7 @@ from flow.pipeline.reporting import (
 from flow.project import Change, Project, write
 from flow.report.assemble import recompared
 from flow.report.record import Comparison
+from flow.report.scores import distances
 from flow.results import SimResult
 from flow.runs import RunDirectory, digest
 from flow.target import Target
@@ -94,7 +95,8 @@ def find_remarks(made: Extracted, lowered: IntGraph, asked: Target, target: Targ
     Raises:
         UnsupportedError, PreflightError: it found errors.
     """
-    trained = made.source.trained if made.quantization is None else None
+    exact = made.quantization is None and not made.approximated
+    trained = made.source.trained if exact else None
     found = examine(Design(trained=trained, extracted=made.graph, lowered=lowered, target=target))
     refuse(lowered.name, [finding.refusal for finding in found if finding.severity == ERROR])
     warned = [f"{finding.rule}: {finding}" for finding in found if str(finding) not in lowered.warnings]
@@ -115,7 +117,7 @@ def make_run(
     facts = {
         "schema": 1,
         "model": made.source.trained.name,
-        "float_model": made.quantization is not None,
+        "float_model": made.quantization is not None or bool(made.approximated),
         "software": made.source.level,
         "target": target.to_json(),
         "versions": versions,
@@ -162,8 +164,13 @@ def emit_project(run: RunDirectory, site: Site) -> Project:
 
 def run_software(
     run: RunDirectory, site: Site, made: Extracted, codes: Codes, clock: Clock
-) -> SimResult | ToolMissingError:
-    """Return inference of the model by its own framework, or why there is none."""
+) -> SimResult | ToolMissingError | None:
+    """Return inference of the model by its own framework, or why there is none.
+
+    It does not compute the same where something was rounded on request: see `measure_distance`.
+    """
+    if made.approximated:
+        return None
     with clock.stage(made.source.level):
         try:
             result = open_level(site, made.source.level)(codes)
@@ -171,6 +178,31 @@ def run_software(
             return error
     store_software(run, result)
     return result
+
+
+def measure_distance(
+    made: Extracted, site: Site, inputs: Inputs, codes: Codes, reference: SimResult, options: BuildOptions, clock: Clock
+) -> dict[str, Any] | None:
+    """Return how far outputs are from the model's own where something was rounded on request; None where nothing was.
+
+    Over the samples of the run, or over its adversarial inputs if it has none.
+    """
+    if not made.approximated:
+        return None
+    count = len(inputs[0].codes) or len(codes)
+    with clock.stage(made.source.level):
+        try:
+            own = made.source.outputs(site.graph, codes[:count])
+        except ToolMissingError:
+            own = None
+    return {
+        "layers": list(made.approximated),
+        "float_layers": options.float_layers,
+        "batchnorm_bits": options.batchnorm_bits,
+        "software": made.source.level,
+        "samples": count,
+        "outputs": [] if own is None else distances(site.graph, reference, own),
+    }
 
 
 def run_simulation(site: Site, codes: Codes, clock: Clock, not_simulated: str) -> SimResult | None:
@@ -380,11 +412,13 @@ BUILD = (
         load=lambda run, made: stored_software(run, made.source.level),
         recorded=lambda result, key: key if isinstance(result, SimResult) else None,
     ),
+    Stage(makes="distance", run=measure_distance),
     *BUILT,
 )
 QUANTIZE = (
     Stage(makes="made", run=quantize_model, name="quantize"),
     Stage(makes="software", run=lambda: None),  # of a float model: there is no integer software to compare with
+    Stage(makes="distance", run=lambda: None),
     *BUILT,
 )
 COMPARE = (
@@ -414,7 +448,10 @@ WANTED: Mapping[str, tuple[str, ...]] = {
 }
 """What is made, in order, for each stage that a build may stop after; its report is the last."""
 STOPPED: Mapping[str, Mapping[str, Any]] = {
-    "emit": {"comparison": None, "software": None, "shown": Shown(), "measured": ()},
-    "extract": {"comparison": None, "software": None, "shown": Shown(), "measured": (), "remarks": ()},
+    "emit": {"comparison": None, "software": None, "distance": None, "shown": Shown(), "measured": ()},
+    "extract": {
+        **{"comparison": None, "software": None, "distance": None, "shown": Shown(), "measured": ()},
+        "remarks": (),
+    },
 }
 """What a build that stops before simulation has instead of it; a graph alone is not held against a target either."""

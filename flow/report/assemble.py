@@ -35,6 +35,7 @@ def assemble(
     project_digest: str | None,
     comparison: Comparison | None,
     quantization: Quantization | None = None,
+    approximation: Mapping[str, Any] | None = None,
     resources: Sequence[ResourceReport],
     energy: Sequence[EnergyReport],
     notes: Sequence[str],
@@ -51,6 +52,7 @@ def assemble(
         project_digest: of the project; None if there is none.
         comparison: None if nothing was compared.
         quantization: of a float model: what was chosen and measured.
+        approximation: what was rounded on request, and how far outputs are from the model's; None if nothing was.
         resources, energy: what each source says.
         notes: what a reader must know, besides the warnings of the graph.
         commands: command lines that do it all again.
@@ -72,6 +74,7 @@ def assemble(
             "softmax": softmax(graph, comparison),
             "inputs": _inputs(graph, comparison),
             "quantization": None if quantization is None else dict(quantization.document),
+            "approximation": None if approximation is None else dict(approximation),
             "resources": [entry.to_json() for entry in resources],
             "energy": [entry.to_json() for entry in energy],
             "project": {

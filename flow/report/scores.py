@@ -13,6 +13,7 @@ from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import to_values
 from flow.ir.graph import IntGraph
 from flow.report.record import Comparison
+from flow.results import SimResult
 from flow.verification.levels import REFERENCE, is_software
 
 if TYPE_CHECKING:
@@ -148,3 +149,21 @@ def softmax(graph: IntGraph, comparison: Comparison | None) -> list[dict[str, An
             equal = {"same_argmax": int(np.count_nonzero(same)), "compared": int(same.size)}
             distances.append({"op": name, "largest_difference": largest, **equal})
     return distances
+
+
+def distances(graph: IntGraph, reference: SimResult, own: Mapping[str, NDArray[np.float32]]) -> list[dict[str, Any]]:
+    """Return how far the outputs of a graph are from those of the model that it is not exactly.
+
+    Args:
+        graph: after the passes.
+        reference: its codes, of the same inputs and maybe more.
+        own: output op -> what the model computes, (samples, *op.shape).
+    """
+    found = []
+    for name, exact in own.items():
+        values = to_values(reference.codes[name][: len(exact)].astype(np.int64), graph[name].format)
+        apart, same = np.abs(values - exact), values.argmax(axis=-1) == exact.argmax(axis=-1)
+        largest, mean = float(apart.max(initial=0)), float(apart.mean()) if apart.size else 0.0
+        equal = {"same_argmax": int(np.count_nonzero(same)), "compared": int(same.size)}
+        found.append({"op": name, "largest_difference": largest, "mean_difference": mean, **equal})
+    return found

@@ -96,7 +96,9 @@ def _compared_words(report: Report) -> tuple[str, str]:
         return "NOT SIMULATED", f"{verdict['not_simulated']}; computed by {levels}, {scope}"
     if report.bit_exact:
         layers = "every layer but the softmax" if report.document.get("softmax") else "every layer"
-        return "BIT EXACT", f"{levels}, {layers}, {scope}"
+        rounded = report.document.get("approximation")
+        own = "" if not rounded else f"; {approximation_words(rounded)}"
+        return "BIT EXACT", f"{levels}, {layers}, {scope}{own}"
     return "DIFFERENT", "; ".join(_difference_words(report.document, scope))
 
 
@@ -183,6 +185,16 @@ def softmax_line(entry: Mapping[str, Any]) -> str:
         f"softmax '{entry['op']}': an integer function, at most {entry['largest_difference']:.2g} from QKeras' float "
         f"result; same largest class (the first, where codes tie) in {entry['same_argmax']} of {entry['compared']}"
     )
+
+
+def approximation_words(entry: Mapping[str, Any]) -> str:
+    """Return what `approximation` says in words: that it is another function than the model, and how far from it."""
+    layers, outputs = entry["layers"], entry["outputs"]
+    more = f" and {len(layers) - 2} more" if len(layers) > 2 else ""
+    rounded = f"{', '.join(layers[:2])}{more} {'was' if len(layers) == 1 else 'were'} rounded on request"
+    words = f"not exact with {entry['software']}, because {rounded}"
+    far = [f"{each['largest_difference']:.3g} ({each['mean_difference']:.2g} in the mean)" for each in outputs]
+    return f"{words}: outputs are at most {', '.join(far)} apart on {entry['samples']} inputs" if far else words
 
 
 def accuracies(document: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:

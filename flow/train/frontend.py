@@ -87,17 +87,35 @@ def _infer(
 def _inference(
     trained: TrainedModel, file: Path | None, weights: Path | None, extracted: IntGraph, lowered: IntGraph
 ) -> Inference:
-    if file is not None:
-        from flow.train.reader import read_keras
-
-        model = read_keras(file, weights).keras
-    else:
-        from flow.train.freeze import keras_model
-
-        model = keras_model(trained)
+    model = _keras_model(trained, file, weights)
     from flow.train.inference import run
 
     return lambda codes: run(model, trained, extracted, lowered, codes)
+
+
+@with_keras_2
+def outputs(
+    trained: TrainedModel, file: Path | None, weights: Path | None, lowered: IntGraph, codes: Codes
+) -> dict[str, NDArray[np.float32]]:
+    """Return `flow.train.inference.float_outputs`, loaded when it is called.
+
+    Raises:
+        ToolMissingError: TensorFlow or QKeras is not installed.
+    """
+    model = _keras_model(trained, file, weights)
+    from flow.train.inference import float_outputs
+
+    return float_outputs(model, trained, lowered, codes)
+
+
+def _keras_model(trained: TrainedModel, file: Path | None, weights: Path | None) -> Any:
+    if file is not None:
+        from flow.train.reader import read_keras
+
+        return read_keras(file, weights).keras
+    from flow.train.freeze import keras_model
+
+    return keras_model(trained)
 
 
 FRONTEND = Frontend(
@@ -110,4 +128,5 @@ FRONTEND = Frontend(
     evaluate=evaluate,
     approximate=approximate,
     inference=inference,
+    outputs=outputs,
 )

@@ -19,7 +19,7 @@ from flow.errors import UnsupportedError
 from flow.frontend.keras.quantizers import FUNCTIONS, activation_cast, parse_quantizer
 from flow.frontend.keras.topology import Call, Topology, topology
 from flow.frontend.trained import Arrays, TrainedModel
-from flow.ir.fixed import Cast, Codes, Overflow, Rounding, to_values
+from flow.ir.fixed import CODE_BITS, Cast, Codes, Overflow, Rounding, to_values
 from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Op, Softmax
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, exact_result, inexact_in
 from flow.ir.reference import code_dtype
@@ -99,6 +99,28 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
 
 
 @quiet_warnings()
+def float_outputs(model: Any, trained: TrainedModel, lowered: IntGraph, codes: Codes) -> dict[str, NDArray[np.float32]]:
+    """Return what the Keras model itself computes at the outputs of a graph, in float32.
+
+    Args:
+        model, trained, codes: as of `run`.
+        lowered: the graph, which may compute something else.
+
+    Returns:
+        Name of the output op -> (samples, *op.shape); a softmax that hardware leaves off is left off here.
+    """
+    calls = topology(trained.class_name, trained.config)
+    every = _taps(lowered, calls, widest=CODE_BITS)
+    taps = {name: every[name] for name in lowered.outputs if name in every}
+    functions, results = _own_functions(model, calls, taps), {}
+    with keras_errors("QKeras itself cannot run it"):
+        batches = list(_outputs(calls, functions, list(taps.values()), lowered, codes, np.float32))
+    for place, name in enumerate(taps):
+        results[name] = np.concatenate([outputs[place] for _, outputs in batches]).reshape(-1, *lowered[name].shape)
+    return results
+
+
+@quiet_warnings()
 def softmax_values(graph: IntGraph, codes: Mapping[str, Codes]) -> dict[str, NDArray[np.float32]]:
     """Return TensorFlow's float32 softmax of what QKeras computes before each softmax of the graph.
 
@@ -124,7 +146,7 @@ def _only_double(call: Call) -> bool:
     return grouped or call.class_name in ("BatchNormalization", "QBatchNormalization")
 
 
-def _taps(graph: IntGraph, calls: Topology) -> dict[str, str]:
+def _taps(graph: IntGraph, calls: Topology, widest: int = FLOAT64_BITS) -> dict[str, str]:
     """Return op -> the call whose output it is; for the op before a softmax, it is without the softmax.
 
     What no float64 holds is rounded to odd on its way to a quantizer, and compared behind that.
@@ -133,7 +155,7 @@ def _taps(graph: IntGraph, calls: Topology) -> dict[str, str]:
     for op in graph.ops:
         if isinstance(op, Softmax) and op.layers and not graph[op.inputs[0]].layers:
             taps[op.inputs[0]] = _before_softmax(op, calls)
-        elif op.layers and not isinstance(op, Input | Softmax) and op.format.width <= FLOAT64_BITS:
+        elif op.layers and not isinstance(op, Input | Softmax) and op.format.width <= widest:
             taps[op.name] = op.layers[-1]
     return taps
 

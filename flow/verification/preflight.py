@@ -16,6 +16,7 @@ from flow.errors import FlowError, UnsupportedError
 from flow.findings import ERROR, WARNING, Finding, Hit, Rule
 from flow.frontend.base import Evaluate, read
 from flow.frontend.extraction import Extraction, attempt, quantizes_its_input
+from flow.frontend.extraction.approximation import Approximation
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import Op
@@ -57,7 +58,7 @@ class Model:
         trained: the model.
         input_format: format of the ports that the model does not quantize; None if nothing says it.
         derived: whether that format was derived from inputs.
-        softmax, evaluate: as `flow.frontend.extraction.attempt` takes them.
+        softmax, evaluate, rounds: as `flow.frontend.extraction.attempt` takes them.
         made: what extraction makes of it.
     """
 
@@ -66,13 +67,15 @@ class Model:
     derived: bool = False
     softmax: FixedFormat | None = None
     evaluate: Evaluate | None = None
+    rounds: Approximation | None = None
     made: Extraction | None = None
 
     def extracted(self) -> Model:
         """Return the model with what extraction makes of it; a port that nothing says the format of gets a stand-in."""
         unknown = self.input_format is None and not quantizes(self.trained)
         fmt = STAND_IN if unknown else self.input_format
-        return replace(self, made=attempt(self.trained, fmt, softmax=self.softmax, evaluate=self.evaluate))
+        made = attempt(self.trained, fmt, softmax=self.softmax, evaluate=self.evaluate, rounds=self.rounds)
+        return replace(self, made=made)
 
 
 NO_FORMAT = Hit(
@@ -223,7 +226,8 @@ def check(model: Model, target: Target) -> tuple[Finding, ...]:
         return found
     extracted = model.made.checked()
     lowered = lowered_for(extracted, target)
-    subject = Design(trained=model.trained, extracted=extracted, lowered=lowered, target=settled(target, lowered))
+    trained = None if model.made.approximated else model.trained
+    subject = Design(trained=trained, extracted=extracted, lowered=lowered, target=settled(target, lowered))
     return (*found, *examine(subject))
 
 

@@ -384,8 +384,8 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
         "kernel: 6 values are NaN or infinite",
     ),
     "float kernel": (
-        model(port(3), dense(use_bias=False), weights={"fc": {"kernel": KERNEL * np.float32([1e-6, 1.1])}}),
-        r"kernel needs \d+ bits to be exact, more than 32",
+        model(port(3), dense(use_bias=False), weights={"fc": {"kernel": KERNEL * np.float32([1e-12, 1.1])}}),
+        r"kernel needs \d+ bits to be exact, more than 53",
     ),
     "kernel of other input": (
         model(port(4), dense(), weights=FC),

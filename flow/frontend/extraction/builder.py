@@ -10,19 +10,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.data.inputs import Samples, to_port
 from flow.errors import FlowError, UnsupportedError, counted
 from flow.frontend.base import Evaluate
+from flow.frontend.extraction.approximation import Approximation, Values, best_cast, on_grid
 from flow.frontend.extraction.steps import find_steps
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding
-from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes
+from flow.ir import reference
+from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values
 from flow.ir.graph import IntGraph, Lookup, Op, Requantize
-from flow.ir.intervals import exact_result
+from flow.ir.intervals import FLOAT64_BITS, exact_result
 from flow.ir.names import identifier
 from flow.ir.tables import TABLE_INPUT_BITS, runs
 from flow.ir.windows import Shape, Window
 
-WEIGHT_BITS = 32
-"""Widest weight accepted: float32 weights that nothing quantized need more, and no one wants them as multipliers."""
+WEIGHT_BITS = FLOAT64_BITS
+"""Widest weight accepted: what float64 holds, in which software checks their sums."""
 TABLE_VALUE_BITS = 24
 """Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
 SPREAD = 1 << 22
@@ -73,8 +76,8 @@ def _weight_codes(layer: Layer[Any], key: str, quantizer: str) -> Constant:
     if constant.format.width > WEIGHT_BITS:
         raise UnsupportedError(
             f"{key} needs {constant.format.width} bits to be exact, more than {WEIGHT_BITS}",
-            remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2; "
-            "a float model is quantized by 'flow quantize'",
+            remedy=f"give the layer a {quantizer} such as quantized_bits or quantized_po2, or round it on request: "
+            "--float-layers 12; a float model is quantized by 'flow quantize'",
         )
     return constant
 
@@ -118,10 +121,12 @@ class Builder:
         softmax: format of the outputs of a final softmax; None leaves it off.
         evaluate: evaluates element-wise functions as the network's framework does.
         approximate: the same where the last bit does not matter.
+        rounds: what is rounded on request.
         ops: ops so far, by name.
         tensors: outputs so far, by the name of the call.
         warnings: what a report must say.
         absorbed: port -> the layer whose cast the port does.
+        approximated: layers of which something was rounded on request.
     """
 
     graph_type: ClassVar[type[IntGraph]] = IntGraph
@@ -131,10 +136,12 @@ class Builder:
     softmax: FixedFormat | None
     evaluate: Evaluate | None
     approximate: Evaluate | None = None
+    rounds: Approximation | None = None
     ops: dict[str, Op] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     absorbed: Mapping[str, Layer[Any]] = field(default_factory=dict)
+    approximated: list[str] = field(default_factory=list)
 
     def op(self, tensor: Tensor) -> Op:
         """Return the op of a tensor, whatever still waits on it."""
@@ -177,9 +184,52 @@ class Builder:
         """
         if not tensor.waits:
             return tensor
+        if self.rounds is not None and self.rounds.float_layers is not None:
+            return self._rounded(layer, tensor, self.rounds.float_layers)
         made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
+
+    def _rounded(self, layer: Layer[Any], tensor: Tensor, bits: int) -> Tensor:
+        """Return a tensor whose values, that no quantizer follows, are rounded to codes of `bits`."""
+        self.approximated += tensor.layers or (layer.name,)
+        if not tensor.functions:
+            made = self.rounded_to(layer, tensor, bits)
+        else:
+            narrow = self.op(tensor).format.width <= TABLE_INPUT_BITS
+            source = tensor if narrow else self.rounded_to(layer, replace(tensor, functions=()), TABLE_INPUT_BITS)
+            made = self.lookup(layer, replace(tensor, op=source.op, divisor=tensor.divisor if narrow else 1), bits)
+        self.ops[made.op] = replace(self.op(made), layers=made.layers)
+        return Tensor(made.op)
+
+    def shortened(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
+        """Return a tensor of float layers in as many bits as are asked for; any other as it is."""
+        assert self.rounds is not None and self.rounds.float_layers is not None
+        if tensor.waits or self.op(tensor).format.width <= self.rounds.float_layers or not self._is_float(tensor.op):
+            return tensor
+        return self.rounded_to(layer, tensor, self.rounds.float_layers)
+
+    def _is_float(self, name: str) -> bool:
+        """Say whether something was rounded on the way to an op since the last quantizer."""
+        op = self.ops[name]
+        if isinstance(op, Requantize | Lookup):
+            return False
+        return any(layer in self.approximated for layer in op.layers) or any(map(self._is_float, op.inputs))
+
+    def rounded_to(self, layer: Layer[Any], tensor: Tensor, bits: int) -> Tensor:
+        """Append a cast to the format of `bits` that changes the values of the samples least."""
+        cast = replace(best_cast(self.on_samples(tensor), bits), divisor=tensor.divisor)
+        source = replace(tensor, divisor=1, layers=())
+        out = self.add(Requantize, layer, [source], self.op(tensor).shape, cast, suffix="_rounded")
+        return replace(out, layers=tensor.layers)
+
+    def on_samples(self, tensor: Tensor) -> Values:
+        """Return the values of a tensor, before functions that wait, for the samples to try formats on."""
+        assert self.rounds is not None and self.rounds.samples is not None
+        graph = IntGraph(name="samples", ops=tuple(self.ops.values()), outputs=(tensor.op,))
+        samples = Samples(values=self.rounds.samples, labels=None, source="")
+        codes = reference.run(graph, to_port(samples, graph).codes, keep=(tensor.op,)).codes[tensor.op]
+        return to_values(np.asarray(codes, np.int64), self.op(tensor).format) / tensor.divisor
 
     def _halved(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         x, halvings = self.op(tensor), tensor.divisor.bit_length() - 1
@@ -192,8 +242,10 @@ class Builder:
         cast = Cast(fmt, divisor=tensor.divisor)
         return self.add(Requantize, layer, [tensor], x.shape, cast, suffix="_halved")
 
-    def lookup(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
+    def lookup(self, layer: Layer[Any], tensor: Tensor, bits: int | None = None) -> Tensor:
         """Append the step function that the functions waiting on a tensor are: QKeras' own results for every code.
+
+        With `bits`, these are rounded to that width.
 
         Raises:
             UnsupportedError: values on no grid, nothing to evaluate with, or too many codes for what is no step
@@ -208,7 +260,7 @@ class Builder:
             remedy = "pass evaluate=flow.train.functions.evaluate"
             raise UnsupportedError(f"{names} is a table that QKeras fills", remedy=remedy)
         starts, found = self._steps(x.format, tensor, names)
-        table = exact_codes(found)
+        table = exact_codes(found if bits is None else on_grid(found, bits))
         if table.format.width > TABLE_VALUE_BITS:
             remedy = "put a quantizer (QActivation) behind it"
             raise UnsupportedError(f"the values of {names} lie on no grid", remedy=remedy)
@@ -220,6 +272,8 @@ class Builder:
         sources = [function.source for function in tensor.functions]
 
         def reals(codes: Codes) -> NDArray[np.float32]:
+            if tensor.divisor == 1:  # rounded once, also beyond what float64 holds
+                return np.ldexp(codes.astype(np.float32), -fmt.frac_bits)
             return np.asarray(np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor, np.float32)
 
         def values(codes: Codes) -> NDArray[np.float32]:

@@ -15,10 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend import layers
 from flow.frontend.base import Evaluate, front_end, read
 from flow.frontend.extraction import activations, contractions, moves, normalizations, products
+from flow.frontend.extraction.approximation import WEIGHTS, Approximation, Values
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
@@ -38,11 +41,13 @@ class Extraction:
         graph: one op per step, before any pass; None if something is refused.
         refusals: all that is refused, layer by layer. Behind a refused layer no tensor is known; there, only kinds and
             quantizers are looked at.
+        approximated: the layers of which something was rounded that nothing in the model quantizes.
     """
 
     name: str
     graph: IntGraph | None = None
     refusals: tuple[FlowError, ...] = ()
+    approximated: tuple[str, ...] = ()
 
     def checked(self) -> IntGraph:
         """Return the graph.
@@ -61,16 +66,17 @@ def extract(
     *,
     softmax: FixedFormat | None = None,
     evaluate: Evaluate | None = None,
+    rounds: Approximation | None = None,
 ) -> IntGraph:
     """Return the integer graph of a trained model, one op per step, before any pass.
 
     Args:
-        model, input_format, softmax, evaluate: as of `attempt`.
+        model, input_format, softmax, evaluate, rounds: as of `attempt`.
 
     Raises:
         UnsupportedError: something has no exact integer form here; the message names the layer.
     """
-    return attempt(model, input_format, softmax=softmax, evaluate=evaluate).checked()
+    return attempt(model, input_format, softmax=softmax, evaluate=evaluate, rounds=rounds).checked()
 
 
 FLOAT = "nothing in this model is quantized: 'flow quantize' does that"
@@ -83,6 +89,7 @@ def attempt(
     *,
     softmax: FixedFormat | None = None,
     evaluate: Evaluate | None = None,
+    rounds: Approximation | None = None,
 ) -> Extraction:
     """Return the integer graph of a trained model, or all that is refused in it.
 
@@ -92,12 +99,13 @@ def attempt(
             it is one (the port then has the quantizer's format) and not the last one too.
         softmax: unsigned format of the outputs of a final softmax; None leaves the softmax off.
         evaluate: fills the tables of functions that are no casts; needed for models with such functions only.
+        rounds: what nothing in the model quantizes, and is rounded on request; None to refuse it.
     """
     try:
         network = read(model)
     except FlowError as error:
         return Extraction(name=model.name, refusals=(error,))
-    builder = Builder(network, input_format, softmax, evaluate, front_end(model.frontend).approximate)
+    builder = Builder(network, input_format, softmax, evaluate, front_end(model.frontend).approximate, rounds)
     made = walk(builder)
     if made.graph is not None and input_format is not None and len(builder.absorbed) == len(network.ports):
         reason = "the model quantizes its own input, so its port has that format"
@@ -124,7 +132,8 @@ def walk(builder: Builder) -> Extraction:
     try:
         if refusals:
             return Extraction(name=network.name, refusals=tuple(refusals))
-        return Extraction(name=network.name, graph=_graph(builder))
+        graph, approximated = _graph(builder), tuple(dict.fromkeys(builder.approximated))
+        return Extraction(name=network.name, graph=graph, approximated=approximated)
     except FlowError as error:
         return Extraction(name=network.name, refusals=(error,))
 
@@ -157,12 +166,33 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
             raise UnsupportedError(f"comes after the softmax '{before[0]}'", remedy=ONLY_FINAL)
         if layer in builder.absorbed.values():
             return _named(builder, layer, inputs, inputs[0])
+        if builder.rounds is not None:
+            layer, inputs = _rounded(builder, builder.rounds, layer, inputs)
         tensor = LAYERS[type(layer.settings)](builder, layer, inputs)
         return _named(builder, layer, inputs, activations.activate(builder, layer, tensor))
     except FlowError as error:
         raise error.at(**layer.place) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise layers.misfit(error).at(**layer.place) from None
+
+
+def _rounded(
+    builder: Builder, rounds: Approximation, layer: Layer[Any], inputs: list[Tensor]
+) -> tuple[Layer[Any], list[Tensor]]:
+    """Return a layer with what is rounded of it on request, and what it reads of float layers in as few bits."""
+    if any(key in layer.arrays for key in (*WEIGHTS, "scale")) and rounds.float_layers is not None:
+        inputs = [builder.shortened(layer, tensor) for tensor in inputs]
+    if not rounds.takes(layer):
+        return layer, inputs
+
+    def compute(candidate: Layer[Any]) -> Values:
+        trial = replace(builder, ops=dict(builder.ops), warnings=[])
+        return trial.on_samples(LAYERS[type(layer.settings)](trial, candidate, inputs))
+
+    made = rounds.rounded(layer, compute)
+    if any(not np.array_equal(made.arrays[key], values) for key, values in layer.arrays.items()):
+        builder.approximated.append(layer.name)
+    return made, inputs
 
 
 def quantizes_its_input(model: TrainedModel) -> bool:
