@@ -50,14 +50,16 @@ class Function:
         name: what a report calls it.
         source: how the framework is asked for it: what `flow.frontend.base.Evaluate` takes.
         divisor: of an average of that many tensors; 1 for any other function.
-        falters: of a function that never falls: by how many units in the last place its float32 values may; None for
-            one that falls.
+        falters: of a function that never falls, or only before its `turn`: by how many units in the last place its
+            float32 values may; None for any other.
+        turn: where a function that falls first and then rises does so; None for one that never falls.
     """
 
     name: str
     source: Any
     divisor: int = 1
     falters: int | None = None
+    turn: float | None = None
 
 
 # -- activations: what a layer does to each element at its end

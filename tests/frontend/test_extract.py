@@ -282,11 +282,11 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
     "wide table": (
         model(
             port(3),
-            dense(activation="gelu"),
-            ACT,
+            dense(),
+            layer("QActivation", "h", activation="quantized_hswish(6,2,alpha=1)"),
             weights={"fc": arrays(3, 2, bias=2) | {"kernel": KERNEL * 2.0**16 + 1}},
         ),
-        "gelu, quantized_relu of 2[0-9] bits; functions that fall somewhere have at most 16: quantize its input first",
+        "quantized_hswish of 2[0-9] bits; functions that fall somewhere have at most 16: quantize its input first",
     ),
     "average without a quantizer": (
         model(port(3, 1), layer("GlobalAveragePooling1D", "p"), dense("fc")),

@@ -33,15 +33,15 @@ def test_every_step_is_found(fmt: FixedFormat) -> None:
 
 
 def test_many_steps_and_none() -> None:
-    starts = [-(1 << 29), *range(-(1 << 19), 1 << 19, 1031)]
+    starts = [-(1 << 29), *range(-(1 << 19), 1 << 19, 257)]
     found = find_steps(staircase(starts, list(range(len(starts)))), s(30), identity, 0, "f")
     assert found[0].tolist() == starts
     assert [each.tolist() for each in find_steps(staircase([-(1 << 29)], [2.5]), s(30), identity, 0, "f")] == [
         [-(1 << 29)],
         [2.5],
     ]
-    starts = [-(1 << 29), *range(-(1 << 19), 1 << 19, 1000)]
-    with pytest.raises(UnsupportedError, match="f of 30 bits has more than 1024 steps"):
+    starts = [-(1 << 29), *range(-(1 << 19), 1 << 19, 255)]
+    with pytest.raises(UnsupportedError, match="f of 30 bits has more than 4096 steps"):
         find_steps(staircase(starts, list(range(len(starts)))), s(30), identity, 0, "f")
 
 
@@ -69,3 +69,12 @@ def test_codes_beyond_floats_are_tried_float_by_float() -> None:
     codes, ends = steps._around(np.array([1 << 39]), s(41))
     assert (np.diff(codes.astype(np.float32)) >= 0).all() and len(np.unique(codes.astype(np.float32))) > 1000
     assert ends.tolist() == [(1 << 39) - (steps.MOST_AROUND << 16), (1 << 39) + (steps.MOST_AROUND << 16)]
+
+
+def test_a_function_that_falls_up_to_a_code_and_rises_from_it_is_searched_on_both_sides() -> None:
+    values = staircase([-(1 << 39), -90_001, -5, 7, 1 << 30], [3.0, 1.0, -1.0, 2.0, 4.0])
+    found = find_steps(values, s(40), identity, 0, "f", turn=1)
+    assert found[0].tolist() == [-(1 << 39), -90_001, -5, 7, 1 << 30] and found[1].tolist() == [3, 1, -1, 2, 4]
+    for beyond in (-(1 << 50), 1 << 50):  # then it only rises, or only falls
+        with pytest.raises(UnsupportedError, match="f of 40 bits falls somewhere"):
+            find_steps(values, s(40), identity, 0, "f", turn=beyond)

@@ -253,7 +253,9 @@ class Builder:
         """
         x = self.op(tensor)
         names = ", ".join(function.name for function in tensor.functions)
-        if x.format.width > TABLE_INPUT_BITS and any(function.falters is None for function in tensor.functions):
+        falls = [place for place, each in enumerate(tensor.functions) if each.falters is None or each.turn is not None]
+        searched = falls == [0] and len(tensor.functions) > 1 and tensor.functions[0].falters is not None
+        if x.format.width > TABLE_INPUT_BITS and falls and not searched:
             remedy = f"functions that fall somewhere have at most {TABLE_INPUT_BITS}: quantize its input first"
             raise UnsupportedError(f"{names} of {x.format.width} bits", remedy=remedy)
         if self.evaluate is None:
@@ -287,9 +289,19 @@ class Builder:
         if fmt.width <= TABLE_INPUT_BITS:
             codes = np.arange(fmt.min_code, fmt.max_code + 1)
             return runs(codes, values(codes))
-        *before, _ = tensor.functions
+        *before, last = tensor.functions
         before_last = sum(function.falters or 0 for function in before)
-        return find_steps(values, fmt, rising, before_last, names)
+        if tensor.functions[0].turn is None:
+            return find_steps(values, fmt, rising, before_last, names)
+        turn = round(math.ldexp(tensor.functions[0].turn * tensor.divisor, fmt.frac_bits))
+        least, around = rising(np.array([turn])), np.arange(-before_last, before_last + 1)
+        near = np.asarray(least + np.spacing(least) * around, np.float32)
+        assert self.evaluate is not None
+        if len(np.unique(self.evaluate([last.source], near))) > 1:
+            what = f"the least value of {names} of {fmt.width} bits is too near a step to tell"
+            raise UnsupportedError(what, remedy="let a quantizer of other bits follow")
+        quarter = np.float32(0.25)
+        return find_steps(values, fmt, rising, before_last, names, turn, lambda codes: np.abs(reals(codes)) * quarter)
 
 
 Handler = Callable[[Builder, Layer[Any], Sequence[Tensor]], Tensor]

@@ -5,6 +5,9 @@ fall (`layers.Function.falters`): between two codes of the same value nothing ha
 finds every step. In float32 a sum, a product, a rounding or a clamp keeps that order, since it is rounded correctly;
 tanh, exponentials and logarithms are approximations that may falter by some units in the last place. So the floats
 around each step are tried, and where those end such a function must have moved by more than it falters.
+
+A function such as swish falls up to one number and rises from there on: each side is searched by itself. Near that
+number it is flat, so what follows must give one value for all that its least one may be.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ Floats = NDArray[np.float32]
 Values = Callable[[Codes], Floats]
 """What a function gives for codes, each rounded to a float32."""
 
-MOST_STEPS = 1 << 10
+MOST_STEPS = 1 << 12
 """A function of more steps is not built of comparisons."""
 FIRST, ROUND = 1 << 10, 1 << 13
 """Codes that are tried first, and about as many as in each round of bisection."""
@@ -30,8 +33,16 @@ AROUND, FEWEST_AROUND, MOST_AROUND = 1 << 15, 64, 1 << 10
 """Floats that are tried around all steps; at least and at most on each side of one."""
 
 
-def find_steps(values: Values, fmt: FixedFormat, rising: Values, falters: int, what: str) -> tuple[Codes, Floats]:
-    """Return the first code of each run of equal values, and these values, of a function that never falls.
+def find_steps(
+    values: Values,
+    fmt: FixedFormat,
+    rising: Values,
+    falters: int,
+    what: str,
+    turn: int | None = None,
+    least_size: Values | None = None,
+) -> tuple[Codes, Floats]:
+    """Return the first code of each run of equal values, and these values, of a function that falls nowhere but so far.
 
     Args:
         values: the function.
@@ -39,6 +50,8 @@ def find_steps(values: Values, fmt: FixedFormat, rising: Values, falters: int, w
         rising: what it is a quantizer of; this never falls but for
         falters: so many units in the last place; 0 if not at all.
         what: the function, for errors.
+        turn: the code up to which it falls; None for a function that never falls.
+        least_size: magnitude whose last place is counted in, where its own is less; None for its own.
 
     Returns:
         int64 (runs,) and float32 (runs,).
@@ -46,11 +59,12 @@ def find_steps(values: Values, fmt: FixedFormat, rising: Values, falters: int, w
     Raises:
         UnsupportedError: it falls somewhere, steps too often, or is too flat around a step.
     """
-    codes = _first_codes(fmt)
+    turn = fmt.min_code if turn is None else min(max(turn, fmt.min_code), fmt.max_code)
+    codes = np.union1d(_first_codes(fmt), turn)
     found = values(codes)
     while True:
         steps = np.flatnonzero(found[1:] != found[:-1])
-        if (np.diff(found) < 0).any():
+        if (np.where(codes[1:] <= turn, -1, 1) * np.diff(found) < 0).any():
             raise UnsupportedError(f"{what} of {fmt.width} bits falls somewhere", remedy="quantize its input first")
         if len(steps) > MOST_STEPS:
             remedy = "quantize its input first, or its output to fewer bits"
@@ -69,8 +83,10 @@ def find_steps(values: Values, fmt: FixedFormat, rising: Values, falters: int, w
         raise UnsupportedError(f"{what} of {fmt.width} bits falters around a step", remedy="quantize its input first")
     if falters and len(starts) > 1:
         at, beyond = (rising(np.asarray(each)) for each in (np.repeat(starts[1:], 2), ends))
+        size = np.maximum(np.abs(at), np.abs(beyond))
+        size = size if least_size is None else np.maximum(size, least_size(np.repeat(starts[1:], 2)))
         outside = (ends == fmt.min_code) | (ends == fmt.max_code)
-        if (np.abs(beyond - at) <= falters * np.spacing(np.maximum(np.abs(at), np.abs(beyond))))[~outside].any():
+        if (np.abs(beyond - at) <= falters * np.spacing(size))[~outside].any():
             what = f"{what} of {fmt.width} bits is too flat at a step to tell on which side codes lie"
             raise UnsupportedError(what, remedy="quantize its input first, or its output to fewer bits")
     return starts, kept

@@ -54,8 +54,10 @@ them), no space behind `keep_negative=False` (it takes that for a text, which is
 WIDEST_CAST = 24
 """Bits without the sign of the widest cast that QKeras' float32 computes: of more, its largest value is rounded."""
 APPROXIMATED = ("tanh", "sigmoid", "elu", "selu", "softplus", "softsign", "exponential", "ELU")
-FALLING = ("gelu", "swish", "silu", "mish", "quantized_hswish")
-"""Functions that TensorFlow computes by approximations, and those that fall somewhere."""
+TURNS = {"gelu": -0.7517915, "swish": -1.2784645, "silu": -1.2784645, "mish": -1.1924312}
+FALLING = ("quantized_hswish",)
+"""Functions that TensorFlow computes by approximations; those that fall up to a number and rise from there on; those of
+which no such number is known."""
 FALTERS = 16
 """Units in the last place that an approximation is trusted to be right to: those of TensorFlow are within 4 or so."""
 TIES_TO_EVEN = Rounding.RND_CONV

@@ -171,11 +171,13 @@ def _quantizers(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _function(class_name: str, config: Mapping[str, Any], name: str = "") -> Function:
     """Return an element-wise layer as `flow.train.functions.evaluate` takes it."""
-    falters: int | None = quantizers.FALTERS if (name or class_name) in quantizers.APPROXIMATED else 0
+    turn = quantizers.TURNS.get(name)
+    approximated = turn is not None or (name or class_name) in quantizers.APPROXIMATED
+    falters: int | None = quantizers.FALTERS if approximated else 0
     if name in quantizers.FALLING:
         falters = None
     source = {"class_name": class_name, "config": dict(config)}
-    return Function(name or class_name.lower(), source, falters=falters)
+    return Function(name or class_name.lower(), source, falters=falters, turn=turn)
 
 
 def _own_activation(source: _Source) -> layers.Activation | layers.Softmax | None:
