@@ -18,7 +18,7 @@ from flow.errors import UnsupportedError, at, counted
 from flow.frontend.base import read
 from flow.frontend.extraction.builder import Builder, Tensor
 from flow.frontend.extraction.model import walk
-from flow.frontend.layers import Layer, Network
+from flow.frontend.layers import Layer, Network, StepLayerNorm, StepSoftmax
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Constant, FixedFormat
 from flow.ir.graph import (
@@ -175,9 +175,12 @@ def float_graph(model: TrainedModel) -> FloatGraph:
 
 def _refuse_quantized(layer: Layer[Any]) -> None:
     """Refuse a layer with a quantizer in it."""
-    for key, name in layer.quantizers.items():
+    by = [f"{key} {name!r}" for key, name in layer.quantizers.items()]
+    if isinstance(layer.settings, StepSoftmax | StepLayerNorm):
+        by.append(f"bits={layer.settings.bits}")
+    if by:
         raise UnsupportedError(
-            f"{layer.described} is quantized already ({key} {name!r})",
+            f"{layer.described} is quantized already ({by[0]})",
             named=layer.name,
             remedy="'flow build' takes such a model, 'flow quantize' a float one",
         )

@@ -368,6 +368,22 @@ def product(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
     return draft.add("Dot", [source, other], shape, axes=[own, its], normalize=False)
 
 
+def attention(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+    """Attend to another sequence, or to the same."""
+    other = draft.pick([tensor for tensor in (*earlier, source) if len(tensor.shape) == 2])
+    units = draft.number(1, 4)
+
+    def projected(tensor: Tensor) -> Tensor:
+        dense = draft.add("QDense", [tensor], (tensor.shape[0], units), units=units, **draft.weights())
+        return draft.quantizer(dense)
+
+    query, key, value = projected(source), projected(other), projected(other)
+    shape = source.shape[0], other.shape[0]
+    scores = draft.quantizer(draft.add("Dot", [query, key], shape, axes=[2, 2], normalize=False))
+    shares = draft.keep("FixedSoftmax", scores, bits=draft.number(2, 9))
+    return draft.add("Dot", [shares, value], (shape[0], units), axes=[2, 1], normalize=False)
+
+
 def join(draft: Draft, tensors: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
     """Bring the last tensor and those made of the other inputs into one vector."""
     read = {source[0] for entry in draft.entries for node in entry["inbound_nodes"] for source in node}
@@ -428,7 +444,7 @@ _SPATIAL: tuple[Block, ...] = (conv, conv, separable, pool, pool, move, reshape)
 BLOCKS: Mapping[str, tuple[Block, ...]] = {
     "any": (dense, dense, merge, residual, concatenate, shared, nested, batchnorm, normalized),
     "rank 1": (fold, dense, merge, product),
-    "rank 2": (*_SPATIAL, fold, product),
+    "rank 2": (*_SPATIAL, fold, product, attention),
     "rank 3": (*_SPATIAL, conv_batchnorm, depthwise, transposed),
 }
 """What may be added to a tensor of any rank, and to one of so many axes; what stands twice is drawn twice as often.

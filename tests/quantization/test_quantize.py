@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import Simulate
 from float_models import IMAGE, MODELS, VECTOR, L, as_data, float_model, inputs, keras
+from keras_configs import layer, model, port
 
 from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.emit import emit
@@ -35,7 +36,7 @@ from flow.train.functions import approximate as functions
 
 FLOAT32 = 1e-5
 """Float networks are added up in another order here than in TensorFlow; nothing that is an integer is compared so."""
-QUANTIZED_IN_QKERAS = {name for name in LAYERS if name.startswith("Q")} | {"FixedBatchNormalization"}
+QUANTIZED_IN_QKERAS = {name for name in LAYERS if name.startswith(("Q", "Fixed"))}
 
 
 @cache
@@ -326,6 +327,13 @@ def test_a_model_that_is_quantized_already_is_refused() -> None:
     config["layers"][1]["config"]["kernel_quantizer"] = "quantized_bits(4,0)"
     with pytest.raises(UnsupportedError, match=r"is quantized already .*'flow build' takes such a model"):
         quantize(replace(trained, config=config), inputs("dense"))
+
+
+@pytest.mark.parametrize("class_name", ["FixedSoftmax", "FixedLayerNormalization"])
+def test_layers_of_integers_are_none_of_a_float_model(class_name: str) -> None:
+    settings = {"bits": 6, "integer": 1, "root_bits": 4, "epsilon": 0.5}
+    with pytest.raises(UnsupportedError, match=rf"layer 'm' \({class_name}\) is quantized already \(bits=6\)"):
+        float_graph(model(port(4), layer(class_name, "m", **settings)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
