@@ -54,8 +54,6 @@ ASPECTS = (
     Aspect("flow.cost.energy", "WORK", "what it computes for one inference, for its energy"),
     Aspect("flow.cost.estimation", "COSTS", "what it takes on hardware: adders, LUTs, memory, cycles", "FREE"),
     Aspect("flow.cost.streams", "ORDERS", "in which order it reads and writes the words of streams", "OTHER_KERNELS"),
-    Aspect("flow.backends.hls4ml.refusals", "CHAINED", "in which form hls4ml's back ends without our kernels take it",
-           "NOT_CHAINED"),
     Aspect("flow.backends.hls4ml.kernels", "KERNELS", "the kernel of `nnet_flow.h` that computes it", "WITHOUT_KERNEL"),
     Aspect("flow.backends.hls4ml.layers", "LAYERS", "what hls4ml is told of it", "WITHOUT_LAYER"),
     Aspect("flow.backends.hls4ml.readback", "CALLS", "what is read back of hls4ml's call", "WITHOUT_CALL"),

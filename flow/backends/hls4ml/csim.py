@@ -43,8 +43,10 @@ FLAGS = (
 )
 PROGRAM = Path(__file__).parent / "csim_main.cpp"
 PARAMETERS = "firmware/parameters.h"
+OWN = ("nnet_po2.h", "nnet_flow.h")
 TRACE = re.compile(r"namespace nnet \{\nbool trace_enabled.*?\} // namespace nnet\n", re.DOTALL)
 INCLUDE = re.compile(r'#include ["<](?!weights/)[^">]+[">]\n')
+VENDOR = re.compile(r'#include ["<](?:a[cp]_\w+|hls_stream|mc_\w+)\.h[">]')
 CODE_BYTES, FILES_BYTES = 8, 1 << 28
 """A code takes so many bytes in the files of the simulation, and those of one process so many in all, about."""
 CODE_GEN = re.compile(r"fill_buffer_|pointwise_conv_")
@@ -165,7 +167,7 @@ def compile_together(
     flags += [f"-I{shared}/firmware", "-O0"]  # they run for a moment only
     commands = []
     for part in range(min(programs, len(projects))):
-        (directory / f"all{part}.cpp").write_text(_source(projects[part::programs]))
+        (directory / f"all{part}.cpp").write_text(_source(projects[part::programs], directory))
         commands.append([compiler, *flags, f"{directory}/all{part}.cpp", "-o", f"{directory}/all{part}"])
     run_all(commands, shared)
     return [
@@ -174,15 +176,18 @@ def compile_together(
     ]
 
 
-def _source(projects: Sequence[Project]) -> str:
+def _source(projects: Sequence[Project], directory: Path) -> str:
+    first = projects[0].name
     texts = [project.text(path) for project in projects for path in ("firmware/defines.h", PARAMETERS)]
     headers = sorted({header for text in texts for header in re.findall(r'#include "(nnet_utils/[^"]+)"', text)})
+    headers.sort(key="nnet_utils/nnet_helpers.h".__ne__)  # some need it, and do not include it
     lines = [
         "#include <array>\n#include <cmath>\n#include <cstdint>\n#include <cstdio>\n#include <filesystem>\n"
         "#include <iostream>\n#include <map>\n#include <string>\n#include <tuple>\n#include <vector>",
-        '#include "ap_fixed.h"\n#include "ap_int.h"\n#include "hls_stream.h"',
+        *VENDOR.findall(projects[0].text(f"firmware/{first}.h") + projects[0].text(f"firmware/{first}.cpp")),
+        f'#include "{directory}/{first}/firmware/defines.h"',
         *(f'#include "{header}"' for header in headers),
-        '#include "nnet_utils/nnet_po2.h"\n#include "nnet_utils/nnet_flow.h"',
+        *(f'#include "nnet_utils/{name}"' for name in OWN if f"firmware/nnet_utils/{name}" in projects[0].files),
         *TRACE.findall(projects[0].text("csim/main.cpp")),
         *(_in_namespace(project) for project in projects),
         "int main(int argc, char **argv) {",
@@ -194,17 +199,18 @@ def _source(projects: Sequence[Project]) -> str:
 
 
 def _in_namespace(project: Project) -> str:
-    generated = project.text("firmware/nnet_utils/nnet_code_gen.h").partition("// hls4ml insert code\n")[2]
+    path = "firmware/nnet_utils/nnet_code_gen.h"
+    generated = project.text(path).partition("// hls4ml insert code\n")[2] if path in project.files else ""
     generated = generated.rpartition("} // namespace nnet")[0]
     rename = rf"\g<0>{project.name}_"
     parts = [
-        "#undef DEFINES_H_\n#undef PARAMETERS_H_",
+        f"#undef DEFINES_H_\n#undef PARAMETERS_H_\n#undef {project.name.upper()}_H_",
         f"namespace nnet {{\n{CODE_GEN.sub(rename, generated)}\n}}",
         f"namespace {project.name}_space {{",
         INCLUDE.sub("", project.text("firmware/defines.h")),
         _with_weights(project, CODE_GEN.sub(rename, INCLUDE.sub("", project.text(PARAMETERS)))),
         INCLUDE.sub("", project.text(f"firmware/{project.name}.h")),
-        INCLUDE.sub("", project.text(f"firmware/{project.name}.cpp")),
+        _with_weights(project, INCLUDE.sub("", project.text(f"firmware/{project.name}.cpp"))),
         INCLUDE.sub("", TRACE.sub("", project.text("csim/main.cpp"))),
         "}",
     ]
@@ -233,32 +239,35 @@ def csim_main(graph: IntGraph, target: Target, ports: Sequence[tuple[str, str]],
         ports: C++ types and names of the top function's ports, inputs first.
         source: text of the top function.
     """
-    outputs = [graph[name] for name in graph.outputs]
-    extended = DIALECTS[target.backend].extended
-    calls = _ports(graph, outputs, ports, target) if extended else _sample(graph, ports[0][1], target)
+    outputs, dialect = [graph[name] for name in graph.outputs], DIALECTS[target.backend]
     text = Template(PROGRAM.read_text()).substitute(
         top=graph.name,
         taps=", ".join(f'{{"{op.name}", {math.prod(op.shape)}, {op.format.frac_bits}}}' for op in traced(graph)),
         n_input=math.prod(graph.port_shape),
         n_largest=max(math.prod(op.shape) for op in (*graph.inputs, *outputs)),
-        call="\n        ".join(calls),
+        call="\n        ".join(_called(graph, ports, target)),
     )
-    # a top function that declares its weights only
-    loaded = [] if extended else re.findall(r"nnet::load_weights_from_txt<(\w+), (\d+)>\((\w+),", source)
+    loaded = (
+        re.findall(r"nnet::load_weights_from_txt<(\w+), (\d+)>\((\w+),", source) if dialect.declares_weights else []
+    )
     return text + "".join(f"{kind} {variable}[{size}];\n" for kind, size, variable in loaded)
 
 
-def _ports(graph: IntGraph, outputs: Sequence[Op], types: Sequence[tuple[str, str]], target: Target) -> list[str]:
+def _called(graph: IntGraph, ports: Sequence[tuple[str, str]], target: Target) -> list[str]:
     """Return how a sample runs through any number of ports, arrays or streams, which go through `real`."""
-    stream = target.io_type == "io_stream"
-    before, after, names, start = [], [], [], 0
-    ports = [*((f"x{i}", op) for i, op in enumerate(graph.inputs)), *((f"y{i}", op) for i, op in enumerate(outputs))]
-    for (name, op), (kind, _) in zip(ports, types, strict=True):
-        size = math.prod(op.shape)
+    dialect, stream = DIALECTS[target.backend], target.io_type == "io_stream"
+    structs = dialect.ports == "structs" and not stream
+    before, after, names, start = ["input_data inputs;"] if structs else [], [], [], 0
+    sides: list[tuple[str, int, Op]] = [("x", number, op) for number, op in enumerate(graph.inputs)]
+    sides += [("y", number, graph[name]) for number, name in enumerate(graph.outputs)]
+    for (side, number, op), (kind, variable) in zip(sides, ports, strict=True):
+        size, name = math.prod(op.shape), variable if structs else f"{side}{number}"
         names.append(name)
-        before.append(f"hls::stream<{kind}> {name};" if stream else f"{kind} {name}[{size}];")
+        if not structs:
+            template = dialect.stream[side == "y"]
+            before.append(f"{template}<{kind}> {name};" if stream else f"{kind} {name}[{size}];")
         complaint = "an output holds more than one result"
-        if name.startswith("x"):
+        if side == "x":
             before += [
                 f"to_values(sample.data() + {start}, {size}, {op.format.frac_bits}, real.data());",
                 f"nnet::convert_data<double, {kind}, {size}>(real.data(), {name});",
@@ -266,49 +275,7 @@ def _ports(graph: IntGraph, outputs: Sequence[Op], types: Sequence[tuple[str, st
             complaint = "an input was not read to its end"
             start += size
         elif stream:
-            after.append(f"nnet::convert_data<{kind}, double, {size}>({name}, real.data());")
-        if stream:
-            after += [f"if (!{name}.empty())", f'    return fail("{complaint}", "{op.name}");']
-    return [*before, f"{graph.name}({', '.join(names)});", *after]
-
-
-def _sample(graph: IntGraph, name: str, target: Target) -> list[str]:
-    """Return how a sample runs through a project with one input and one output."""
-    port, n_in = graph.inputs[0], math.prod(graph.port_shape)
-    values = {"n_in": n_in, "n_out": math.prod(graph.output.shape), "port": name, "top": graph.name}
-    return [
-        f"to_values(sample.data(), {n_in}, {port.format.frac_bits}, real.data());",
-        *(Template(line).substitute(values) for line in SAMPLE[target.backend, target.io_type]),
-    ]
-
-
-SAMPLE: Mapping[tuple[str, str], Sequence[str]] = {
-    ("Quartus", "io_parallel"): (
-        "input_data inputs;",
-        "nnet::convert_data<double, input_t, $n_in>(real.data(), $port);",
-        "$top(inputs);",
-    ),
-    ("Quartus", "io_stream"): (
-        "stream_in<input_t> x;",
-        "stream_out<result_t> y;",
-        "nnet::convert_data<double, input_t, $n_in>(real.data(), x);",
-        "$top(x, y);",
-        "nnet::convert_data_back<result_t, double, $n_out>(y, real.data());",
-    ),
-    ("Catapult", "io_parallel"): (
-        "input_t x[$n_in];",
-        "result_t y[$n_out];",
-        "nnet::convert_data<double, input_t, $n_in>(real.data(), x);",
-        "$top(x, y);",
-    ),
-    ("Catapult", "io_stream"): (
-        "ac_channel<input_t> x;",
-        "ac_channel<result_t> y;",
-        "nnet::convert_data<double, input_t, $n_in>(real.data(), x);",
-        "$top(x, y);",
-        "nnet::convert_data<result_t, double, $n_out>(y, real.data());",
-        "if (x.debug_size() + y.debug_size() != 0)",
-        '    return fail("not as many words as a sample has", "$top");',
-    ),
-}
-"""How a project of these back ends runs one sample, by back end and io_type."""
+            after.append(f"nnet::{dialect.drains}<{kind}, double, {size}>({name}, real.data());")
+        if stream and dialect.holds_words:
+            after += [f"if ({dialect.holds_words.format(name)})", f'    return fail("{complaint}", "{op.name}");']
+    return [*before, f"{graph.name}({'inputs' if structs else ', '.join(names)});", *after]

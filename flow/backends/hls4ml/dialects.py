@@ -24,15 +24,24 @@ class Dialect:
     """The projects of one back end.
 
     Attributes:
-        extended: whether `extension` adds to hls4ml what it lacks: kernels of `nnet_flow.h`, several ports, stored
-            exponents and the depths of FIFOs.
-        ops: the ops that hls4ml itself computes exactly.
+        headers: of our kernels, for what hls4ml lacks: name in the project, and file here; without them, a back end
+            takes a chain of ops with one port each.
+        ops: the ops that hls4ml itself computes exactly, in some form.
+        stores_exponents: whether strategy Resource stores powers of two as exponents (`nnet_po2.h`).
+        sets_depths: whether its projects say how deep the FIFOs of streams are.
+        pragmas: what stands before a loop for each pragma of our kernels that stands in it.
+        ports: how the top function takes its ports: "arguments", "structs" of all inputs and all outputs, or "pipes".
+        stream: C++ template of a stream at a port, for an input and an output.
+        drains: the function that takes the words of a stream for simulation.
+        holds_words: C++ condition that a stream at a port holds words; empty if a stream cannot tell.
+        declares_weights: whether the top function declares the weights that it loads, and somebody else defines them.
         io_types: which it has.
         sources: directory of the generated sources.
         types: "ap_fixed" (AMD's), "ac_fixed" (Siemens' open types), or "ap_fixpt" (Microchip's).
         dense: the function that computes a dense over vectors.
         pointwise: io_types in which windows of one pixel have a function of their own.
         pads_streams: whether its convolutions add zeros to streams themselves, and no call before them.
+        repacks: whether a dense takes the vector that it reads from a stream as one word.
         stream_suffix: what the names of functions end with in io_stream.
         convolves_in_dataflow: whether hls4ml changes the pipeline style to "dataflow" for convolutions, with a warning.
         settings: further keys of hls4ml's configuration.
@@ -45,14 +54,23 @@ class Dialect:
         synthesis: how its vendor's tool is run in the project directory; empty if `csynth` runs it.
     """
 
-    extended: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
     ops: tuple[type[Op], ...] = (Dense, Conv, BatchNorm, Relu, Requantize, MaxPool, Reshape)
+    stores_exponents: bool = False
+    sets_depths: bool = False
+    pragmas: tuple[tuple[str, str], ...] = ()
+    ports: str = "arguments"
+    stream: tuple[str, str] = ("hls::stream", "hls::stream")
+    drains: str = "convert_data"
+    holds_words: str = "!{}.empty()"
+    declares_weights: bool = False
     io_types: tuple[str, ...] = IO_TYPES
     sources: str = "firmware"
     types: str = "ac_fixed"
     dense: str = "dense"
     pointwise: tuple[str, ...] = IO_TYPES
     pads_streams: bool = False
+    repacks: bool = False
     stream_suffix: str = ""
     convolves_in_dataflow: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
@@ -63,12 +81,40 @@ class Dialect:
     needs: str = ""
     synthesis: str = ""
 
+    @property
+    def extended(self) -> bool:
+        """Whether our kernels compute what hls4ml does not."""
+        return bool(self.headers)
 
-AMD = Dialect(extended=True, ops=(Dense, Conv, MaxPool, Reshape), types="ap_fixed", traces=True, weights_in_text=True)
+
+def _headers(types: str, *more: str) -> tuple[tuple[str, str], ...]:
+    """Return the headers of our kernels, in the types of a vendor."""
+    return (
+        ("nnet_flow.h", "nnet_flow.h"),
+        ("nnet_flow_types.h", f"types/{types}.h"),
+        *((name, f"types/{name}") for name in more),
+    )
+
+
+AMD = Dialect(
+    headers=(*_headers("ap"), ("nnet_po2.h", "nnet_po2.h")),
+    ops=(Dense, Conv, MaxPool, Reshape),
+    stores_exponents=True,
+    sets_depths=True,
+    types="ap_fixed",
+    traces=True,
+    weights_in_text=True,
+)
 DIALECTS: Mapping[str, Dialect] = {
     "Vitis": AMD,
     "Vivado": AMD,
     "Quartus": Dialect(
+        headers=_headers("quartus", "nnet_flow_ac.h"),
+        pragmas=(("UNROLL", "#pragma unroll"), ("PIPELINE", "#pragma ii 1")),
+        ports="structs",
+        stream=("stream_in", "stream_out"),
+        drains="convert_data_back",
+        holds_words="",
         dense="dense_resource",
         pointwise=("io_parallel",),
         pads_streams=True,
@@ -76,6 +122,11 @@ DIALECTS: Mapping[str, Dialect] = {
         synthesis="make (Intel HLS Compiler, i++)",
     ),
     "Catapult": Dialect(
+        headers=_headers("catapult", "nnet_flow_ac.h"),
+        pragmas=(("UNROLL", "#pragma hls_unroll"), ("PIPELINE", "#pragma hls_pipeline_init_interval 1")),
+        stream=("ac_channel", "ac_channel"),
+        holds_words="{}.debug_size() != 0",
+        declares_weights=True,
         convolves_in_dataflow=True,
         settings=(("Technology", "fpga"),),
         traces=True,
@@ -84,10 +135,15 @@ DIALECTS: Mapping[str, Dialect] = {
         synthesis="catapult -product ultra -shell -f build_prj.tcl",
     ),
     "oneAPI": Dialect(
+        headers=_headers("oneapi", "nnet_flow_ac.h", "nnet_flow_pipes.h"),
+        sets_depths=True,
+        pragmas=(("UNROLL", "#pragma unroll"), ("PIPELINE", "[[intel::initiation_interval(1)]]")),
+        ports="pipes",
         sources="src/firmware",
         dense="dense_resource",
         pointwise=("io_parallel",),
         pads_streams=True,
+        repacks=True,
         stream_suffix="_stream",
         unnamed=("io_parallel",),
         left_out=r"(?!)",  # its CMakeLists.txt names the bridge
@@ -126,12 +182,11 @@ def own_synthesis(target: Target) -> UnsupportedError:
 def spelled(backend: str, cast: Cast) -> str:
     """Return the C++ type that hls4ml writes for codes that a cast makes.
 
-    A one-bit `ac_fixed` gets a second bit, below the point (`ACFixedPrecisionDefinition` of hls4ml): it holds the same
-    values and more, so it does for what is never rounded into it.
+    Where hls4ml makes two bits of one, this is another bit before the point (`widened`).
     """
     modes = (cast.rounding, cast.overflow)
     written = () if modes == (Rounding.TRN, Overflow.WRAP) else tuple(mode.value for mode in modes)
-    return SPELLINGS[DIALECTS[backend].types](cast.format, written)
+    return SPELLINGS[DIALECTS[backend].types](widened(backend, cast.format), written)
 
 
 def _ap_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:
@@ -139,8 +194,18 @@ def _ap_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:
     return f"ap_{'' if fmt.signed else 'u'}fixed<{','.join([*sizes, *modes, *(['0'] if modes else [])])}>"
 
 
+def widened(backend: str, fmt: FixedFormat) -> FixedFormat:
+    """Return a format as the types of a back end hold it, code for code.
+
+    hls4ml writes an `ac_fixed` of one bit with a second one below the point (`ACFixedPrecisionDefinition`: oneAPI needs
+    two). With a second bit before it, codes stay what they are; but what saturates or wraps does so at two bits.
+    """
+    one_bit = DIALECTS[backend].types == "ac_fixed" and fmt.width == 1
+    return FixedFormat(fmt.signed, fmt.int_bits + 1, fmt.frac_bits) if one_bit else fmt
+
+
 def _ac_fixed(fmt: FixedFormat, modes: Sequence[str]) -> str:
-    sizes = [str(max(fmt.width, 2)), str(fmt.signed + fmt.int_bits), str(fmt.signed).lower()]
+    sizes = [str(fmt.width), str(fmt.signed + fmt.int_bits), str(fmt.signed).lower()]
     return f"ac_fixed<{','.join([*sizes, *(mode.replace('AP_', 'AC_') for mode in modes)])}>"
 
 

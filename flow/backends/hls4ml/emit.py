@@ -28,9 +28,11 @@ from hls4ml.writer.vitis_writer import VitisWriter
 from hls4ml.writer.vivado_writer import VivadoWriter
 
 from flow.backends.hls4ml import layers
+from flow.backends.hls4ml.benches import benches
 from flow.backends.hls4ml.csim import csim_main
-from flow.backends.hls4ml.dialects import DIALECTS
+from flow.backends.hls4ml.dialects import DIALECTS, Dialect
 from flow.backends.hls4ml.extension import register, store_exponents
+from flow.backends.hls4ml.kernels import OUTPUT_FIRST
 from flow.backends.hls4ml.project_text import CALL, carries
 from flow.backends.hls4ml.readback import check_project
 from flow.backends.hls4ml.refusals import check
@@ -48,7 +50,6 @@ from flow.project import Project, read
 from flow.target import Target
 
 HERE = Path(__file__).parent
-HEADERS = (HERE / "nnet_flow.h", HERE / "nnet_po2.h")
 HARMLESS = "may have suboptimal QoR"
 """hls4ml says so of strategy Resource with a large reuse factor; its other warnings tell of a setting it changed."""
 
@@ -63,10 +64,17 @@ class _LiberoWriter(LiberoWriter):  # type: ignore[misc]
                 raise
 
 
+class _QuartusWriter(QuartusWriter):  # type: ignore[misc]
+    def write_test_bench(self, model: Any) -> None:
+        """Write the test bench of one input and one output; others are written by `benches`."""
+        if len(model.get_input_variables()) == len(model.get_output_variables()) == 1:
+            super().write_test_bench(model)
+
+
 WRITERS: Mapping[str, type[Any]] = {
     "Vitis": VitisWriter,
     "Vivado": VivadoWriter,
-    "Quartus": QuartusWriter,
+    "Quartus": _QuartusWriter,
     "Catapult": CatapultWriter,
     "oneAPI": OneAPIWriter,
     "Libero": _LiberoWriter,
@@ -87,8 +95,8 @@ def emit(graph: IntGraph, target: Target) -> Project:
     top = f"{dialect.sources}/{graph.name}.cpp"
     source = _mended(files[top].decode(), graph, target)
     files[top] = source.encode()
-    if dialect.extended:
-        files |= {f"{dialect.sources}/nnet_utils/{header.name}": header.read_bytes() for header in HEADERS}
+    files |= {f"{dialect.sources}/nnet_utils/{name}": header(path, dialect).encode() for name, path in dialect.headers}
+    files |= benches(files, graph, ports, target)
     weights = f"{dialect.sources}/weights"
     if not any(path.startswith(f"{weights}/") for path in files):
         files[f"{weights}/none.txt"] = b"This network has no weights; scripts name their directory.\n"
@@ -99,12 +107,25 @@ def emit(graph: IntGraph, target: Target) -> Project:
     return project
 
 
+PRAGMA = re.compile(r"^( *)(for \([^{]*\{\n) *#pragma HLS (UNROLL|PIPELINE)\n", re.MULTILINE)
+OTHER_PRAGMA = re.compile(r"^ *#pragma HLS .*\n", re.MULTILINE)
+
+
+def header(path: str, dialect: Dialect) -> str:
+    """Return a header of our kernels, with a back end's pragmas before loops in place of AMD's in them."""
+    text, pragmas = (HERE / path).read_text(), dict(dialect.pragmas)
+    if not pragmas:
+        return text
+    moved = PRAGMA.sub(lambda loop: f"{loop[1]}{pragmas[loop[3]]}\n{loop[1]}{loop[2]}", text)
+    return OTHER_PRAGMA.sub("", moved)
+
+
 def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[tuple[str, str]]]:
     """Return what hls4ml writes, and the types and names of the top function's ports.
 
     `ModelGraph.from_layer_list` would take a layer with several outputs as that many ports.
     """
-    wiring, extended = wire(graph, target), DIALECTS[target.backend].extended
+    wiring, dialect = wire(graph, target), DIALECTS[target.backend]
     with temporary() as scratch:
         output = scratch / "project"
         config = HLSConfig(layers.configuration(graph, target, str(output)))
@@ -115,11 +136,12 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[tuple[str
             _name_ports(model, graph)
             for flow in model.config.flows:
                 _apply(model, flow, set())
-            if extended and target.strategy == "Resource":
+            if dialect.stores_exponents and target.strategy == "Resource":
                 store_exponents(model, graph)
-            if extended and target.io_type == "io_stream":
+            if dialect.sets_depths and target.io_type == "io_stream":
                 for fifo in fifos(graph):  # hls4ml's are as deep as whole tensors
-                    model.get_layer_output_variable(fifo.stream).pragma = ("stream", fifo.depth)
+                    if variable := model.get_layer_output_variable(fifo.stream):
+                        variable.pragma = ("stream", fifo.depth)
             writer = WRITERS[target.backend]()
             writer.write_yml = lambda model: None  # it would import Keras; the run directory holds graph and target
             writer.write_hls(model)
@@ -189,7 +211,8 @@ def _mended(source: str, graph: IntGraph, target: Target) -> str:
         op = next(ops)
         if dialect.needs:
             return f"{call[0]} // {op.name}"
-        result, output = call["types"].split(", ")[1], call["arguments"].split(", ")[1]
+        place = 0 if call["function"] in OUTPUT_FIRST else 1
+        result, output = call["types"].split(", ")[place], call["arguments"].split(", ")[place]
         save = f'nnet::save_layer_output<{result}>({output}, "{op.name}", {math.prod(op.shape)});'
         return f"{call[0]} // {op.name}\n#ifndef HLS_SYNTHESIS\n    {save}\n#endif"
 

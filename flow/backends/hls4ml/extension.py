@@ -8,11 +8,12 @@ goes into the project; hls4ml's own exponent weights have no zero and lose bits 
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from hls4ml.backends import get_backend
+from hls4ml.backends.oneapi.oneapi_template import StreamFunctionCallTemplate, TaskSequenceTemplate
 from hls4ml.backends.template import FunctionCallTemplate, LayerConfigTemplate
 from hls4ml.model.layers import Layer, register_layer
 from hls4ml.model.types import NamedType
@@ -21,8 +22,6 @@ from flow.backends.hls4ml.kernels import CONFIG, OUTPUT_FIRST
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, MatMul
 from flow.ir.po2 import Po2Weights, is_po2, split
-
-HEADER = "nnet_utils/nnet_flow.h"
 
 
 class FlowKernel(Layer):  # type: ignore[misc]
@@ -58,8 +57,8 @@ class _KernelConfig(LayerConfigTemplate):  # type: ignore[misc]
 
 
 class _KernelCall(FunctionCallTemplate):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(FlowKernel, include_header=[HEADER])
+    def __init__(self, header: str) -> None:
+        super().__init__(FlowKernel, include_header=[header])
 
     def format(self, node: Any) -> str:
         inputs = [node.get_input_variable(name) for name in node.inputs]
@@ -70,19 +69,24 @@ class _KernelCall(FunctionCallTemplate):  # type: ignore[misc]
         return f"nnet::{function}<{inputs[0].type.name}, {out.type.name}, {config}>({inputs[0].name}, {out.name});"
 
 
+def _copied(node: Any) -> str:
+    """Return how many codes a copy moves, and what divides the words on both sides."""
+    source, out = node.get_input_variable(), node.get_output_variable()
+    return f"{math.prod(out.shape)}, {math.gcd(source.shape[-1], out.shape[-1])}"
+
+
 class _CopyCall(FunctionCallTemplate):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(FlowCopy, include_header=[HEADER])
+    def __init__(self, header: str) -> None:
+        super().__init__(FlowCopy, include_header=[header])
 
     def format(self, node: Any) -> str:
         source, out = node.get_input_variable(), node.get_output_variable()
-        common = math.gcd(source.shape[-1], out.shape[-1])
-        types = f"{source.type.name}, {out.type.name}, {math.prod(out.shape)}, {common}"
+        types = f"{source.type.name}, {out.type.name}, {_copied(node)}"
         return f"nnet::copy_codes<{types}>({source.name}, {out.name});"
 
 
 class _CloneCall(FunctionCallTemplate):  # type: ignore[misc]
-    def __init__(self) -> None:
+    def __init__(self, header: str) -> None:
         super().__init__(FlowClone, include_header=["nnet_utils/nnet_stream.h"])
 
     def format(self, node: Any) -> str:
@@ -91,14 +95,65 @@ class _CloneCall(FunctionCallTemplate):  # type: ignore[misc]
         return f"nnet::clone_stream<{source.type.name}, {out.type.name}, {math.prod(source.shape)}>({arguments});"
 
 
+class _PipedCall(StreamFunctionCallTemplate):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__((FlowKernel, FlowCopy, FlowClone))
+
+    def format(self, node: Any) -> str:
+        return f"{node.name}.async();"
+
+
+def _task(node: Any, function: str, *arguments: str) -> str:
+    return f"task_sequence<nnet::{function}_stream<{', '.join(arguments)}>> {node.name};"
+
+
+class _KernelTask(TaskSequenceTemplate):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(FlowKernel)
+
+    def format(self, node: Any) -> str:
+        reads = [node.get_input_variable(name).pipe_name for name in node.inputs]
+        written, function = node.get_output_variable().pipe_name, node.get_attr("function")
+        config = f"config{node.index}"
+        ends = [written, config, *reads] if function in OUTPUT_FIRST else [*reads, written, config]
+        return _task(node, function, *ends)
+
+
+class _CopyTask(TaskSequenceTemplate):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(FlowCopy)
+
+    def format(self, node: Any) -> str:
+        ends = node.get_input_variable().pipe_name, node.get_output_variable().pipe_name
+        return _task(node, "copy_codes", *ends, _copied(node))
+
+
+class _CloneTask(TaskSequenceTemplate):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(FlowClone)
+
+    def format(self, node: Any) -> str:
+        pipes = [variable.pipe_name for variable in (node.get_input_variable(), *node.get_variables())]
+        size = math.prod(node.get_input_variable().shape)
+        return f"task_sequence<nnet::clone_stream<{', '.join(pipes)}, {size}>> {node.name};"
+
+
+BACKENDS = {"Vivado": "nnet_flow.h", "Quartus": "nnet_flow.h", "Catapult": "nnet_flow.h", "oneAPI": "nnet_flow_pipes.h"}
+"""hls4ml's back ends that get our templates, and the header that has the kernels as they are called there."""
+
+
 @cache
 def register() -> None:
     """Make the layers known to hls4ml, once; its Vitis back end takes its templates from the Vivado back end."""
     for layer in (FlowKernel, FlowCopy, FlowClone):
         register_layer(layer.__name__, layer)
-    backend = get_backend("Vivado")
-    for template in (_KernelConfig, _KernelCall, _CopyCall, _CloneCall):
-        backend.register_template(template)
+    for name, header in BACKENDS.items():
+        backend = get_backend(name)
+        backend.register_template(_KernelConfig)
+        for call in (_KernelCall, _CopyCall, _CloneCall):
+            backend.register_template(partial(call, f"nnet_utils/{header}"))
+    for task in (_PipedCall, _KernelTask, _CopyTask, _CloneTask):
+        get_backend("oneAPI").register_template(task)
 
 
 class StoredPo2Type(NamedType):  # type: ignore[misc]

@@ -126,7 +126,7 @@ def _cast(config: _Config, op: Op, graph: IntGraph, *held: int) -> None:
     config.constant(reciprocal=division.reciprocal, product_shift=division.shift)
     config.width(numerator_bits=division.numerator_bits, reciprocal_bits=division.reciprocal.bit_length() + 1)
     config.width(product_bits=division.numerator_bits + division.reciprocal.bit_length() + 1)
-    config.members.append(f"static const ap_q_mode rounding = {op.cast.rounding.value};")
+    config.members.append(f"static const nnet::flow::rounding_mode rounding = nnet::flow::{op.cast.rounding.name};")
     config.alias("cast", f"divide_cast<{CONFIG}>")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from flow.backends.base import find_backend
-from flow.backends.hls4ml.dialects import DIALECTS
+from flow.backends.hls4ml.dialects import DIALECTS, widened
 from flow.backends.hls4ml.kernels import kernel
 from flow.ir import ops
 from flow.ir.fixed import Cast, to_values
@@ -20,9 +21,9 @@ STAMP = "po2flow"
 """Stands where hls4ml would write a random stamp into every project."""
 
 
-def precision(cast: Cast) -> str:
+def precision(cast: Cast, backend: str) -> str:
     """Return hls4ml's text for the type of what a cast makes: the vendor's without its `ap_` prefixes."""
-    return cast.cpp.replace("AP_", "").replace("ap_", "")
+    return replace(cast, format=widened(backend, cast.format)).cpp.replace("AP_", "").replace("ap_", "")
 
 
 def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> dict[str, Any]:
@@ -47,9 +48,11 @@ def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> 
 def needs_kernel(op: Op, target: Target) -> bool:
     """Say whether a kernel of ours computes an op, since hls4ml 1.3.0 lacks it, or this form of it."""
     dialect = DIALECTS[target.backend]
-    if isinstance(op, ops.MaxPool):
-        return dialect.extended and not pools(op, target)
-    return dialect.extended and type(op) not in (ops.Input, *dialect.ops)
+    if not dialect.extended or isinstance(op, ops.Input):
+        return False
+    other_form = isinstance(op, ops.MaxPool) and not pools(op, target)
+    other_form |= isinstance(op, ops.Relu) and op.limit is not None
+    return type(op) not in dialect.ops or other_form or op.cast.divisor != 1
 
 
 def pools(op: ops.MaxPool, target: Target) -> bool:
@@ -99,8 +102,9 @@ def _layer_config(op: Op, target: Target) -> dict[str, Any]:
     # hls4ml takes the type of a port without modes
     result = Cast(op.format) if isinstance(op, ops.Input) else op.cast
     others = {} if needs_kernel(op, target) else LAYERS[type(op)].types(op)
+    types = {"result": result, **others}
     return {
-        "Precision": {"result": precision(result), **others},
+        "Precision": {name: precision(cast, target.backend) for name, cast in types.items()},
         "ReuseFactor": target.reuse(op.name),
         "Strategy": target.strategy.lower(),
     }
@@ -135,7 +139,7 @@ AXES = {1: ("width",), 2: ("height", "width")}
 
 def _conv(op: ops.Conv, graph: IntGraph, target: Target) -> dict[str, Any]:
     shape, window = graph.sources(op)[0].shape, op.window
-    if target.io_type == "io_stream" and DIALECTS[target.backend].extended:  # the zeros are a layer of their own there
+    if target.io_type == "io_stream" and not DIALECTS[target.backend].pads_streams:  # the zeros are a layer
         shape, window = window.padded(shape), window.unpadded()
     return _convolution(op, shape, window)
 
@@ -202,17 +206,13 @@ def _activation(function: str, op: Op, graph: IntGraph, target: Target) -> dict[
     return {"class_name": "Activation", "activation": function, "n_in": math.prod(op.shape)}
 
 
-def _matmul_types(op: ops.MatMul) -> dict[str, str]:
+def _matmul_types(op: ops.MatMul) -> dict[str, Cast]:
     assert op.accumulator is not None, f"{op.name}: infer_accumulators has not run"
-    return {
-        "weight": precision(Cast(op.weight.format)),
-        "bias": precision(Cast(op.bias.format)),
-        "accum": precision(Cast(op.accumulator)),
-    }
+    return {"weight": Cast(op.weight.format), "bias": Cast(op.bias.format), "accum": Cast(op.accumulator)}
 
 
-def _batchnorm_types(op: ops.BatchNorm) -> dict[str, str]:
-    return {"scale": precision(Cast(op.scale.format)), "bias": precision(Cast(op.offset.format))}
+def _batchnorm_types(op: ops.BatchNorm) -> dict[str, Cast]:
+    return {"scale": Cast(op.scale.format), "bias": Cast(op.offset.format)}
 
 
 class Layer(NamedTuple):
@@ -224,7 +224,7 @@ class Layer(NamedTuple):
     """
 
     attributes: Callable[..., dict[str, Any]]
-    types: Callable[..., dict[str, str]] = lambda op: {}
+    types: Callable[..., dict[str, Cast]] = lambda op: {}
 
 
 LAYERS: Mapping[type[Op], Layer] = {
@@ -234,7 +234,7 @@ LAYERS: Mapping[type[Op], Layer] = {
     ops.BatchNorm: Layer(_batchnorm, _batchnorm_types),
     ops.Relu: Layer(partial(_activation, "relu")),
     ops.Requantize: Layer(partial(_activation, "linear")),
-    ops.MaxPool: Layer(_max_pool, lambda op: {"accum": precision(Cast(op.format))}),
+    ops.MaxPool: Layer(_max_pool, lambda op: {"accum": Cast(op.format)}),
     ops.Reshape: Layer(lambda op, graph, target: {"class_name": "Reshape", "target_shape": list(op.shape)}),
 }
 WITHOUT_LAYER = (ops.LeakyRelu, ops.Merge, ops.SumPool, ops.Gather, ops.Lookup, ops.Softmax)

@@ -2,38 +2,29 @@
 #define NNET_FLOW_H_
 
 // Kernels for the ops that hls4ml has not, or not exactly. All of them compute on integer codes:
-//     code -> exact result, an ap_int of CONFIG_T::exact_bits on the grid 2^-exact_frac -> cast to the result type
-// and a cast is the assignment of an ap_fixed, or (divide_cast) an exact quotient, rounded once.
+//     code -> exact result, an integer of CONFIG_T::exact_bits on the grid 2^-exact_frac -> cast to the result type
+// and a cast is the assignment of a fixed-point type, or (divide_cast) an exact quotient, rounded once.
 //
 // io_parallel: arrays. io_stream: one word (nnet::array of all channels) a position, in order; a kernel reads every
 // word of a sample and writes every word of its result. What is read and written when, and where it waits meanwhile,
 // stands in constant tables that were computed with the project.
 
-#include "ap_fixed.h"
-#include "ap_int.h"
-#include "hls_stream.h"
+#include "nnet_flow_types.h"
 
 namespace nnet {
 namespace flow {
 
-// The integer that the bits of x stand for; one bit wider, so that an unsigned code keeps its value.
-template <class x_T> ap_int<x_T::width + 1> code_of(const x_T &x) {
-    #pragma HLS INLINE
-    const ap_fixed<x_T::width + 1, x_T::iwidth + 1> wide = x;
-    const ap_int<x_T::width + 1> code = wide.range();
-    return code;
-}
+// As the Rounding of an integer graph.
+enum rounding_mode { TRN, TRN_ZERO, RND, RND_ZERO, RND_INF, RND_MIN_INF, RND_CONV };
 
 // Casts: the last step of every op.
 
 template <class CONFIG_T> struct shift_cast {
-    typedef ap_int<CONFIG_T::exact_bits> exact_t;
+    typedef sint<CONFIG_T::exact_bits> exact_t;
 
     template <class res_T> static res_T apply(const exact_t &exact) {
         #pragma HLS INLINE
-        ap_fixed<CONFIG_T::exact_bits, CONFIG_T::exact_bits - CONFIG_T::exact_frac> value;
-        value.range() = exact;
-        return res_T(value);
+        return cast_of<res_T, CONFIG_T::exact_frac>(exact);
     }
 };
 
@@ -42,39 +33,37 @@ template <class CONFIG_T> struct shift_cast {
 // for every n that can occur: reciprocal is 2^product_shift / denominator, rounded up, and product_shift large enough.
 // Then the rest decides.
 template <class CONFIG_T> struct divide_cast {
-    typedef ap_int<CONFIG_T::exact_bits> exact_t;
+    typedef sint<CONFIG_T::exact_bits> exact_t;
 
     template <class res_T> static res_T apply(const exact_t &exact) {
         #pragma HLS INLINE
-        ap_int<CONFIG_T::numerator_bits> numerator = exact;
+        sint<CONFIG_T::numerator_bits> numerator = exact;
         numerator <<= CONFIG_T::numerator_shift;
-        const ap_int<CONFIG_T::numerator_bits> denominator = CONFIG_T::denominator;
-        const ap_int<CONFIG_T::numerator_bits> offset = CONFIG_T::offset;
-        ap_int<CONFIG_T::product_bits> product = numerator + offset * denominator;
-        product *= ap_int<CONFIG_T::reciprocal_bits>(CONFIG_T::reciprocal);
-        const ap_int<CONFIG_T::numerator_bits> floor = ap_int<CONFIG_T::numerator_bits>(product >> CONFIG_T::product_shift) - offset;
-        const ap_int<CONFIG_T::numerator_bits> twice = (numerator - floor * denominator) * 2;
+        const sint<CONFIG_T::numerator_bits> denominator = CONFIG_T::denominator;
+        const sint<CONFIG_T::numerator_bits> offset = CONFIG_T::offset;
+        sint<CONFIG_T::product_bits> product = numerator + offset * denominator;
+        product *= sint<CONFIG_T::reciprocal_bits>(CONFIG_T::reciprocal);
+        const sint<CONFIG_T::numerator_bits> floor = sint<CONFIG_T::numerator_bits>(product >> CONFIG_T::product_shift) - offset;
+        const sint<CONFIG_T::numerator_bits> twice = (numerator - floor * denominator) * 2;
         const bool tie = twice == denominator;
         const bool negative = exact < 0;
         bool up = twice > denominator; // for every rounding to nearest
-        if (CONFIG_T::rounding == AP_TRN)
+        if (CONFIG_T::rounding == TRN)
             up = false;
-        else if (CONFIG_T::rounding == AP_TRN_ZERO)
+        else if (CONFIG_T::rounding == TRN_ZERO)
             up = negative && twice > 0;
-        else if (CONFIG_T::rounding == AP_RND)
+        else if (CONFIG_T::rounding == RND)
             up = up || tie;
-        else if (CONFIG_T::rounding == AP_RND_INF)
+        else if (CONFIG_T::rounding == RND_INF)
             up = up || (tie && !negative);
-        else if (CONFIG_T::rounding == AP_RND_ZERO)
+        else if (CONFIG_T::rounding == RND_ZERO)
             up = up || (tie && negative);
-        else if (CONFIG_T::rounding == AP_RND_CONV)
+        else if (CONFIG_T::rounding == RND_CONV)
             up = up || (tie && floor[0] == 1);
-        ap_int<CONFIG_T::numerator_bits> rounded = floor;
+        sint<CONFIG_T::numerator_bits> rounded = floor;
         if (up)
             rounded += 1;
-        ap_fixed<CONFIG_T::numerator_bits, CONFIG_T::numerator_bits - (res_T::width - res_T::iwidth)> value;
-        value.range() = rounded;
-        return res_T(value);
+        return cast_of<res_T, grid<res_T>::frac_bits>(rounded);
     }
 };
 
@@ -106,7 +95,7 @@ template <class CONFIG_T> struct leaky_relu {
         #pragma HLS INLINE
         typename CONFIG_T::cast::exact_t exact = code_of(x);
         if (exact < 0)
-            exact *= ap_int<CONFIG_T::factor_bits>(CONFIG_T::slope[position % CONFIG_T::n_slope]);
+            exact *= sint<CONFIG_T::factor_bits>(CONFIG_T::slope[position % CONFIG_T::n_slope]);
         else
             exact <<= CONFIG_T::raise;
         return CONFIG_T::cast::template apply<y_T>(exact);
@@ -117,8 +106,8 @@ template <class CONFIG_T> struct scale_and_offset {
     template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
         #pragma HLS INLINE
         typename CONFIG_T::cast::exact_t exact = code_of(x);
-        exact *= ap_int<CONFIG_T::factor_bits>(CONFIG_T::scale[position % CONFIG_T::n_chan]);
-        exact += ap_int<CONFIG_T::exact_bits>(CONFIG_T::offset[position % CONFIG_T::n_chan]);
+        exact *= sint<CONFIG_T::factor_bits>(CONFIG_T::scale[position % CONFIG_T::n_chan]);
+        exact += sint<CONFIG_T::exact_bits>(CONFIG_T::offset[position % CONFIG_T::n_chan]);
         return CONFIG_T::cast::template apply<y_T>(exact);
     }
 };
@@ -127,15 +116,15 @@ template <class CONFIG_T> struct scale_and_offset {
 template <class CONFIG_T> struct clamped_table {
     template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
         #pragma HLS INLINE
-        const ap_int<x_T::width + 1> first = CONFIG_T::first, last = CONFIG_T::last;
-        ap_int<x_T::width + 1> place = code_of(x) >> CONFIG_T::shift;
+        const sint<x_T::width + 1> first = CONFIG_T::first, last = CONFIG_T::last;
+        sint<x_T::width + 1> place = code_of(x) >> CONFIG_T::shift;
         if (place < first)
             place = first;
         else if (place > last)
             place = last;
-        const ap_int<y_T::width + 1> code = CONFIG_T::values[(place - first).to_int()];
+        const sint<y_T::width + 1> code = CONFIG_T::values[(place - first).to_int()];
         y_T y;
-        y.range() = code;
+        set_code(y, code);
         return y;
     }
 };
@@ -144,15 +133,15 @@ template <class CONFIG_T> struct clamped_table {
 template <class CONFIG_T> struct runs {
     template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
         #pragma HLS INLINE
-        const ap_int<x_T::width + 1> code = code_of(x);
-        ap_int<y_T::width + 1> found = CONFIG_T::values[0];
+        const sint<x_T::width + 1> code = code_of(x);
+        sint<y_T::width + 1> found = CONFIG_T::values[0];
         for (unsigned run = 1; run < CONFIG_T::n_runs; run++) {
             #pragma HLS UNROLL
-            if (code >= ap_int<x_T::width + 1>(CONFIG_T::starts[run]))
+            if (code >= sint<x_T::width + 1>(CONFIG_T::starts[run]))
                 found = CONFIG_T::values[run];
         }
         y_T y;
-        y.range() = found;
+        set_code(y, found);
         return y;
     }
 };
@@ -161,16 +150,16 @@ template <class CONFIG_T> struct runs {
 template <class CONFIG_T> struct search {
     template <class x_T, class y_T> static y_T apply(const x_T &x, unsigned position) {
         #pragma HLS INLINE
-        const ap_int<x_T::width + 1> code = code_of(x);
+        const sint<x_T::width + 1> code = code_of(x);
         unsigned run = position % CONFIG_T::n_chan * CONFIG_T::n_runs;
         for (unsigned half = CONFIG_T::n_runs / 2; half > 0; half /= 2) {
             #pragma HLS UNROLL
-            if (code >= ap_int<x_T::width + 1>(CONFIG_T::starts[run + half]))
+            if (code >= sint<x_T::width + 1>(CONFIG_T::starts[run + half]))
                 run += half;
         }
-        const ap_int<y_T::width + 1> found = CONFIG_T::values[run];
+        const sint<y_T::width + 1> found = CONFIG_T::values[run];
         y_T y;
-        y.range() = found;
+        set_code(y, found);
         return y;
     }
 };
@@ -217,17 +206,17 @@ void merge_arrays(exact_T *exact, data_T *data, rest_T *...rest) {
     merge_arrays<CONFIG_T, P + 1>(exact, rest...);
 }
 
-template <class CONFIG_T, unsigned P, class exact_T> void merge_words(exact_T *exact) {}
+template <class CONFIG_T, unsigned P, class exact_T> void merge_word(exact_T *exact) {}
 
-template <class CONFIG_T, unsigned P, class exact_T, class data_T, class... rest_T>
-void merge_words(exact_T *exact, hls::stream<data_T> &data, hls::stream<rest_T> &...rest) {
+template <class CONFIG_T, unsigned P, class exact_T, class data_S, class... rest_S>
+void merge_word(exact_T *exact, data_S &data, rest_S &...rest) {
     #pragma HLS INLINE
-    const data_T word = data.read();
-    for (unsigned i = 0; i < data_T::size; i++) {
+    const typename words<data_S>::word_t word = data.read();
+    for (unsigned i = 0; i < words<data_S>::size; i++) {
         #pragma HLS UNROLL
         merge_one<CONFIG_T, P>(word[i], exact[i]);
     }
-    merge_words<CONFIG_T, P + 1>(exact, rest...);
+    merge_word<CONFIG_T, P + 1>(exact, rest...);
 }
 
 template <class CONFIG_T, unsigned P, class res_T> void gather_arrays(res_T *res) {}
@@ -244,21 +233,21 @@ void gather_arrays(res_T *res, data_T *data, rest_T *...rest) {
 }
 
 template <class CONFIG_T, unsigned P, class code_T>
-void gather_words(unsigned long long step, unsigned *turn, code_T store[][CONFIG_T::n_column]) {}
+void gather_word(unsigned long long step, unsigned *turn, code_T store[][CONFIG_T::n_column]) {}
 
-template <class CONFIG_T, unsigned P, class code_T, class data_T, class... rest_T>
-void gather_words(unsigned long long step, unsigned *turn, code_T store[][CONFIG_T::n_column], hls::stream<data_T> &data,
-                  hls::stream<rest_T> &...rest) {
+template <class CONFIG_T, unsigned P, class code_T, class data_S, class... rest_S>
+void gather_word(unsigned long long step, unsigned *turn, code_T store[][CONFIG_T::n_column], data_S &data,
+                  rest_S &...rest) {
     #pragma HLS INLINE
     if (step >> P & 1) {
-        const data_T word = data.read();
-        for (unsigned i = 0; i < data_T::size; i++) {
+        const typename words<data_S>::word_t word = data.read();
+        for (unsigned i = 0; i < words<data_S>::size; i++) {
             #pragma HLS UNROLL
             store[CONFIG_T::first_row[P] + turn[P]][i] = word[i];
         }
         turn[P] = turn[P] + 1 == unsigned(CONFIG_T::n_row[P]) ? 0 : turn[P] + 1;
     }
-    gather_words<CONFIG_T, P + 1>(step, turn, store, rest...);
+    gather_word<CONFIG_T, P + 1>(step, turn, store, rest...);
 }
 
 // What a pooling does with the pixels of a window, and with the result of window `k`.
@@ -271,14 +260,14 @@ template <class CONFIG_T> struct largest {
 template <class CONFIG_T> struct weighted_sum {
     template <class T> static T apply(const T &a, const T &b) { return a + b; }
     template <class T> static T finish(const T &result, unsigned k) {
-        return result * ap_int<CONFIG_T::factor_bits>(CONFIG_T::weight[k]);
+        return result * sint<CONFIG_T::factor_bits>(CONFIG_T::weight[k]);
     }
 };
 
 template <class CONFIG_T, class data_T, class res_T> void softmax_one(const data_T *data, res_T *res) {
     #pragma HLS INLINE
-    typedef ap_uint<CONFIG_T::exact_bits> number;
-    ap_int<data_T::width + 1> top = code_of(data[0]);
+    typedef uint<CONFIG_T::exact_bits> number;
+    sint<data_T::width + 1> top = code_of(data[0]);
     for (unsigned i = 1; i < CONFIG_T::n_chan; i++) {
         #pragma HLS UNROLL
         top = maximum::apply(top, code_of(data[i]));
@@ -288,7 +277,7 @@ template <class CONFIG_T, class data_T, class res_T> void softmax_one(const data
     number total = 0;
     for (unsigned i = 0; i < CONFIG_T::n_chan; i++) {
         #pragma HLS UNROLL
-        const ap_int<data_T::width + 2> distance = top - code_of(data[i]);
+        const sint<data_T::width + 2> distance = top - code_of(data[i]);
         part[i] = CONFIG_T::exponentials[distance.to_int()];
         total += part[i];
     }
@@ -298,7 +287,7 @@ template <class CONFIG_T, class data_T, class res_T> void softmax_one(const data
         number quotient = number((part[i] << (CONFIG_T::frac_bits + 1)) + total) / number(total << 1);
         if (quotient > whole)
             quotient = whole;
-        res[i].range() = quotient;
+        set_code(res[i], quotient);
     }
 }
 
@@ -315,18 +304,28 @@ void map_codes(data_T data[CONFIG_T::n_elem], res_T res[CONFIG_T::n_elem]) {
     }
 }
 
-template <class data_T, class res_T, typename CONFIG_T> void map_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
-    for (unsigned k = 0; k < CONFIG_T::n_elem / data_T::size; k++) {
+namespace flow {
+
+template <class CONFIG_T, class data_S, class res_S> void map_words(data_S &data, res_S &res) {
+    #pragma HLS INLINE
+    for (unsigned k = 0; k < CONFIG_T::n_elem / words<data_S>::size; k++) {
         #pragma HLS PIPELINE
-        const data_T word = data.read();
-        res_T result;
-        for (unsigned i = 0; i < data_T::size; i++) {
+        const typename words<data_S>::word_t word = data.read();
+        typename words<res_S>::word_t result;
+        for (unsigned i = 0; i < words<data_S>::size; i++) {
             #pragma HLS UNROLL
-            result[i] = CONFIG_T::operation::template apply<typename data_T::value_type, typename res_T::value_type>(
-                word[i], k * data_T::size + i);
+            result[i] = CONFIG_T::operation::template apply<typename words<data_S>::code_t, typename words<res_S>::code_t>(
+                word[i], k * words<data_S>::size + i);
         }
         res.write(result);
     }
+}
+
+} // namespace flow
+
+template <class data_T, class res_T, typename CONFIG_T>
+void map_codes(flow::channel<data_T> &data, flow::channel<res_T> &res) {
+    flow::map_words<CONFIG_T>(data, res);
 }
 
 // Several inputs of one shape, element by element, from left to right.
@@ -342,20 +341,29 @@ template <class res_T, typename CONFIG_T, class... data_T> void merge_codes(res_
     }
 }
 
-template <class res_T, typename CONFIG_T, class... data_T>
-void merge_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
-    for (unsigned k = 0; k < CONFIG_T::n_elem / res_T::size; k++) {
+namespace flow {
+
+template <class CONFIG_T, class res_S, class... data_S> void merge_words(res_S &res, data_S &...data) {
+    #pragma HLS INLINE
+    for (unsigned k = 0; k < CONFIG_T::n_elem / words<res_S>::size; k++) {
         #pragma HLS PIPELINE
-        typename CONFIG_T::cast::exact_t exact[res_T::size];
+        typename CONFIG_T::cast::exact_t exact[words<res_S>::size];
         #pragma HLS ARRAY_PARTITION variable=exact complete
-        flow::merge_words<CONFIG_T, 0>(exact, data...);
-        res_T result;
-        for (unsigned i = 0; i < res_T::size; i++) {
+        merge_word<CONFIG_T, 0>(exact, data...);
+        typename words<res_S>::word_t result;
+        for (unsigned i = 0; i < words<res_S>::size; i++) {
             #pragma HLS UNROLL
-            result[i] = CONFIG_T::cast::template apply<typename res_T::value_type>(exact[i]);
+            result[i] = CONFIG_T::cast::template apply<typename words<res_S>::code_t>(exact[i]);
         }
         res.write(result);
     }
+}
+
+} // namespace flow
+
+template <class res_T, typename CONFIG_T, class... data_T>
+void merge_codes(flow::channel<res_T> &res, flow::channel<data_T> &...data) {
+    flow::merge_words<CONFIG_T>(res, data...);
 }
 
 // Codes at other places: from input `source` (-1: a zero), at `place` of it.
@@ -372,9 +380,11 @@ template <class res_T, typename CONFIG_T, class... data_T> void gather_codes(res
 
 // In each step at most one word of every input is read (bit P) and at most one is written (the bit above them). Words
 // wait in rows of a buffer, circular for each input and as long as the longest wait; `row` is -1 for a zero.
-template <class res_T, typename CONFIG_T, class... data_T>
-void gather_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
-    typename res_T::value_type store[CONFIG_T::n_rows][CONFIG_T::n_column];
+namespace flow {
+
+template <class CONFIG_T, class res_S, class... data_S> void gather_words(res_S &res, data_S &...data) {
+    #pragma HLS INLINE
+    typename words<res_S>::code_t store[CONFIG_T::n_rows][CONFIG_T::n_column];
     #pragma HLS ARRAY_PARTITION variable=store complete dim=2
     unsigned turn[CONFIG_T::n_input];
     #pragma HLS ARRAY_PARTITION variable=turn complete
@@ -386,21 +396,28 @@ void gather_codes(hls::stream<res_T> &res, hls::stream<data_T> &...data) {
     for (unsigned t = 0; t < CONFIG_T::n_step; t++) {
         #pragma HLS PIPELINE
         const unsigned long long step = CONFIG_T::step[t];
-        flow::gather_words<CONFIG_T, 0>(step, turn, store, data...);
+        gather_word<CONFIG_T, 0>(step, turn, store, data...);
         if (step >> CONFIG_T::n_input & 1) {
-            res_T result;
-            for (unsigned i = 0; i < res_T::size; i++) {
+            typename words<res_S>::word_t result;
+            for (unsigned i = 0; i < words<res_S>::size; i++) {
                 #pragma HLS UNROLL
-                const int row = CONFIG_T::row[k * res_T::size + i];
+                const int row = CONFIG_T::row[k * words<res_S>::size + i];
                 if (row < 0)
                     result[i] = 0;
                 else
-                    result[i] = store[row][CONFIG_T::column[k * res_T::size + i]];
+                    result[i] = store[row][CONFIG_T::column[k * words<res_S>::size + i]];
             }
             res.write(result);
             k++;
         }
     }
+}
+
+} // namespace flow
+
+template <class res_T, typename CONFIG_T, class... data_T>
+void gather_codes(flow::channel<res_T> &res, flow::channel<data_T> &...data) {
+    flow::gather_words<CONFIG_T>(res, data...);
 }
 
 // Windows: `pixel` holds, window by window, the place of each pixel, or -1 for padding.
@@ -431,7 +448,10 @@ void pool_codes(data_T data[CONFIG_T::n_in * CONFIG_T::n_chan], res_T res[CONFIG
 // Each pixel goes, as it is read, into every window that holds it: `target` names, pixel by pixel, 2 * row + 1 if it is
 // the window's first pixel, 2 * row if not, -1 for none. Windows wait in rows of a circular buffer until they are
 // written; in each step a word is read (bit 0), or written (bit 1), or both.
-template <class data_T, class res_T, typename CONFIG_T> void pool_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
+namespace flow {
+
+template <class CONFIG_T, class data_S, class res_S> void pool_words(data_S &data, res_S &res) {
+    #pragma HLS INLINE
     typename CONFIG_T::cast::exact_t store[CONFIG_T::n_row][CONFIG_T::n_chan];
     #pragma HLS ARRAY_PARTITION variable=store complete dim=2
     unsigned pixel = 0;
@@ -441,14 +461,14 @@ template <class data_T, class res_T, typename CONFIG_T> void pool_codes(hls::str
         #pragma HLS PIPELINE
         const int step = CONFIG_T::step[t];
         if (step & 1) {
-            const data_T word = data.read();
+            const typename words<data_S>::word_t word = data.read();
             for (unsigned p = 0; p < CONFIG_T::n_target; p++) {
                 #pragma HLS UNROLL
                 const int target = CONFIG_T::target[pixel * CONFIG_T::n_target + p];
                 if (target >= 0) {
                     for (unsigned c = 0; c < CONFIG_T::n_chan; c++) {
                         #pragma HLS UNROLL
-                        const typename CONFIG_T::cast::exact_t code = flow::code_of(word[c]);
+                        const typename CONFIG_T::cast::exact_t code = code_of(word[c]);
                         const typename CONFIG_T::cast::exact_t earlier = store[target >> 1][c];
                         store[target >> 1][c] = target & 1 ? code : CONFIG_T::operation::apply(earlier, code);
                     }
@@ -457,10 +477,10 @@ template <class data_T, class res_T, typename CONFIG_T> void pool_codes(hls::str
             pixel++;
         }
         if (step & 2) {
-            res_T result;
+            typename words<res_S>::word_t result;
             for (unsigned c = 0; c < CONFIG_T::n_chan; c++) {
                 #pragma HLS UNROLL
-                result[c] = CONFIG_T::cast::template apply<typename res_T::value_type>(
+                result[c] = CONFIG_T::cast::template apply<typename words<res_S>::code_t>(
                     CONFIG_T::operation::finish(store[turn][c], k));
             }
             res.write(result);
@@ -468,6 +488,13 @@ template <class data_T, class res_T, typename CONFIG_T> void pool_codes(hls::str
             k++;
         }
     }
+}
+
+} // namespace flow
+
+template <class data_T, class res_T, typename CONFIG_T>
+void pool_codes(flow::channel<data_T> &data, flow::channel<res_T> &res) {
+    flow::pool_words<CONFIG_T>(data, res);
 }
 
 // Softmax over the last axis.
@@ -481,15 +508,24 @@ void softmax_codes(data_T data[CONFIG_T::n_elem], res_T res[CONFIG_T::n_elem]) {
     }
 }
 
-template <class data_T, class res_T, typename CONFIG_T>
-void softmax_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
+namespace flow {
+
+template <class CONFIG_T, class data_S, class res_S> void softmax_words(data_S &data, res_S &res) {
+    #pragma HLS INLINE
     for (unsigned k = 0; k < CONFIG_T::n_elem / CONFIG_T::n_chan; k++) {
         #pragma HLS PIPELINE
-        const data_T word = data.read();
-        res_T result;
-        flow::softmax_one<CONFIG_T>(word.data, result.data);
+        const typename words<data_S>::word_t word = data.read();
+        typename words<res_S>::word_t result;
+        softmax_one<CONFIG_T>(&word[0], &result[0]);
         res.write(result);
     }
+}
+
+} // namespace flow
+
+template <class data_T, class res_T, typename CONFIG_T>
+void softmax_codes(flow::channel<data_T> &data, flow::channel<res_T> &res) {
+    flow::softmax_words<CONFIG_T>(data, res);
 }
 
 // The same codes in the same order, in words of another size; COMMON divides the sizes of both.
@@ -502,10 +538,12 @@ template <class data_T, class res_T, unsigned N, unsigned COMMON> void copy_code
     }
 }
 
-template <class data_T, class res_T, unsigned N, unsigned COMMON>
-void copy_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
-    data_T word;
-    res_T result;
+namespace flow {
+
+template <unsigned N, unsigned COMMON, class data_S, class res_S> void copy_words(data_S &data, res_S &res) {
+    #pragma HLS INLINE
+    typename words<data_S>::word_t word;
+    typename words<res_S>::word_t result;
     unsigned read_place = 0;
     unsigned write_place = 0;
     for (unsigned k = 0; k < N / COMMON; k++) {
@@ -516,11 +554,18 @@ void copy_codes(hls::stream<data_T> &data, hls::stream<res_T> &res) {
             #pragma HLS UNROLL
             result[write_place + i] = word[read_place + i];
         }
-        read_place = read_place + COMMON == data_T::size ? 0 : read_place + COMMON;
-        write_place = write_place + COMMON == res_T::size ? 0 : write_place + COMMON;
+        read_place = read_place + COMMON == words<data_S>::size ? 0 : read_place + COMMON;
+        write_place = write_place + COMMON == words<res_S>::size ? 0 : write_place + COMMON;
         if (write_place == 0)
             res.write(result);
     }
+}
+
+} // namespace flow
+
+template <class data_T, class res_T, unsigned N, unsigned COMMON>
+void copy_codes(flow::channel<data_T> &data, flow::channel<res_T> &res) {
+    flow::copy_words<N, COMMON>(data, res);
 }
 
 } // namespace nnet

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from flow.backends.hls4ml.dialects import Dialect
 from flow.backends.hls4ml.kernels import OUTPUT_FIRST
 from flow.project import Project
 
 CALL = re.compile(r"nnet::(?P<function>\w+)<(?P<types>[^;]*?)>\((?P<arguments>[^;]*?)\);(?: // (?P<op>\w+))?")
 DEPTH = re.compile(r"#pragma HLS STREAM variable=(\w+) depth=(\d+)")
-TASK = re.compile(r"task_sequence<nnet::(\w+)<(\w+), (\w+), (\w+)>>\s*\(?(\w+)\)?;")
-ALIAS = re.compile(r"auto& (\w+) = (\w+);")
+PIPE = re.compile(r"using (\w+) = [\w:]+pipe<\w+, (\w+), (\d+)")
+TASK = re.compile(r"task_sequence<nnet::(\w+)<([^>]*)>>\s*\(?(\w+)\)?;")
+ALIAS = re.compile(r"auto& (\w+) = ([\w.]+);")
 NUMBER = re.compile(r"static (?:const|constexpr) unsigned (\w+) = (\d+);")
 FOR_SIMULATION = re.compile(r"#ifndef (?:__SYNTHESIS__|HLS_SYNTHESIS)\n.*?#endif", re.DOTALL)
 """Where `load_weights_from_txt` and `save_layer_output` are called."""
@@ -44,17 +46,27 @@ class Call:
         """The variables that it writes."""
         if self.function == "clone_stream":
             return self.arguments[1:]
-        return self.arguments[:1] if self.function in OUTPUT_FIRST else self.arguments[1:2]
+        return self.arguments[:1] if self.output_first else self.arguments[1:2]
+
+    @property
+    def moved(self) -> int:
+        """How many codes a carrier moves, if its configuration does not say so."""
+        return int(self.types[-1] if self.function == "clone_stream" else self.types[2])
+
+    @property
+    def output_first(self) -> bool:
+        """Whether it names what it writes before what it reads."""
+        return self.function.removesuffix("_stream") in OUTPUT_FIRST
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The variables that it reads; its weights are none."""
-        return self.arguments[1:] if self.function in OUTPUT_FIRST else self.arguments[:1]
+        return self.arguments[1:] if self.output_first else self.arguments[:1]
 
     @property
     def output_type(self) -> str:
         """The type of what it writes."""
-        return self.types[0] if self.function in OUTPUT_FIRST else self.types[1]
+        return self.types[0] if self.output_first else self.types[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +113,9 @@ class ProjectText:
         return int(packed.group(1)) if packed else 1
 
 
-def read_text(project: Project, sources: str = "firmware") -> ProjectText:
-    """Return what the text of a project says, whose sources are in the directory `sources`."""
+def read_text(project: Project, dialect: Dialect) -> ProjectText:
+    """Return what the text of a project of a back end says."""
+    sources = dialect.sources
     typedefs = re.findall(r"typedef ([^;\n]+) (\w+);", project.text(f"{sources}/defines.h"))
     parameters = project.text(f"{sources}/parameters.h")
     blocks = {
@@ -110,22 +123,49 @@ def read_text(project: Project, sources: str = "firmware") -> ProjectText:
         for block, name in re.findall(r"(struct (\w+)[^\n{]*\{\n.*?\n\};\n(?:const [^;]*;\n)*)", parameters, re.DOTALL)
     }
     source = FOR_SIMULATION.sub("", project.text(f"{sources}/{project.name}.cpp"))
-    signature = re.search(rf"void {project.name}\((.*?)\) \{{", source, re.DOTALL)
-    ports = re.findall(r"(?:hls::stream<(\w+)> &|(\w+) )(\w+)", signature.group(1)) if signature else []
-    tasks = "task_sequence<" in source
+    header, tasks = project.text(f"{sources}/{project.name}.h"), "task_sequence<" in source
     return ProjectText(
         types={name: kind for kind, name in typedefs},
         aliases={name: {a: kind for kind, a in re.findall(r"typedef (\w+) (\w+);", b)} for name, b in blocks.items()},
         numbers={name: {key: int(value) for key, value in NUMBER.findall(body)} for name, body in blocks.items()},
         configs=blocks,
-        ports=tuple((stream or array, variable) for stream, array, variable in ports),
-        statements=_tasks(source, project.text(f"{sources}/{project.name}.h")) if tasks else _statements(source),
+        ports=tuple(PORTS[dialect.ports](source, header, project.name)),
+        statements=_tasks(source, header) if tasks else _statements(source),
     )
+
+
+def _arguments(source: str, header: str, name: str) -> list[tuple[str, str]]:
+    """Return the parameters of the top function."""
+    signature = re.search(rf"void (?:CCS_BLOCK\()?{name}\)?\((.*?)\) \{{", source, re.DOTALL)
+    found = re.findall(r"(?:[\w:]+<(\w+)> &|(\w+) )(\w+)", signature[1]) if signature else []
+    return [(stream or array, variable) for stream, array, variable in found]
+
+
+def _structs(source: str, header: str, name: str) -> list[tuple[str, str]]:
+    """Return the members of the structs that the top function takes and returns, or the streams that hold its words."""
+    members = [
+        (kind, f"{side}s.{variable}")
+        for side, body in re.findall(r"struct (input|output)_data \{(.*?)\};", header, re.DOTALL)
+        for kind, variable in re.findall(r"(\w+) (\w+)\[", body)
+    ]
+    streams = ((kind, variable.removesuffix("_stream")) for kind, variable in _arguments(source, header, name))
+    return members or list(streams)
+
+
+def _pipes(source: str, header: str, name: str) -> list[tuple[str, str]]:
+    """Return the pipes of the header, or the variables that are read from them and written to them."""
+    variables = {pipe: variable for variable, pipe in re.findall(r"auto (\w+) = (\w+)::read\(\);", source)}
+    variables |= dict(re.findall(r"(\w+)::write\((\w+)\);", source))
+    return [(kind, variables.get(pipe, pipe)) for pipe, kind, _ in PIPE.findall(header)]
+
+
+PORTS = {"arguments": _arguments, "structs": _structs, "pipes": _pipes}
 
 
 def read_depths(source: str) -> dict[str, int]:
     """Return, by variable, the depths of FIFOs that the text of a top function gives."""
-    return {variable: int(depth) for variable, depth in DEPTH.findall(source)}
+    depths = [*DEPTH.findall(source), *((pipe, depth) for pipe, _, depth in PIPE.findall(source))]
+    return {variable: int(depth) for variable, depth in depths}
 
 
 def _statements(source: str) -> tuple[Statement, ...]:
@@ -141,13 +181,17 @@ def _statements(source: str) -> tuple[Statement, ...]:
 
 
 def _tasks(source: str, header: str) -> tuple[Statement, ...]:
-    """Return the calls of oneAPI's streams, where each is a task between two pipes."""
-    pipes = dict(re.findall(r"using (\w+) = [\w:]+pipe<\w+, (\w+),", header + source))
+    """Return the calls of oneAPI's streams, where each is a task between pipes."""
+    pipes = {pipe: kind for pipe, kind, _ in PIPE.findall(header + source)}
     arguments = dict(re.findall(r"(\w+)\.async\((.*?)\);", source))
-    return tuple(
-        Statement(Call(name, (pipes.get(x, ""), pipes.get(y, ""), rest), (x, y, *_split(arguments.get(op, ""))), op))
-        for name, x, y, rest, op in TASK.findall(source)
-    )
+    statements = []
+    for function, listed, op in TASK.findall(source):
+        named = _split(listed)
+        ends = [name for name in named if name in pipes]
+        types = tuple(pipes.get(name, name) for name in named)
+        given = _split(arguments[op]) if arguments.get(op) else ()
+        statements.append(Statement(Call(function, types, (*ends, *given), op)))
+    return tuple(statements)
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flow.backends.hls4ml.dialects import DIALECTS, spelled
+from flow.backends.hls4ml.dialects import DIALECTS, Dialect, spelled
 from flow.backends.hls4ml.extension import stored_codes, value_exponent
 from flow.backends.hls4ml.kernels import CONFIG, KERNELS, kernel
 from flow.backends.hls4ml.layers import AXES, PADS, WITHOUT_LAYER, is_convolution, needs_kernel, traced
 from flow.backends.hls4ml.project_text import Call, ProjectText, carries, read_depths, read_text
 from flow.cost.fifos import fifos
-from flow.cost.streams import streams
-from flow.errors import EmitError, UnsupportedError
-from flow.ir.fixed import Cast, Constant, FixedFormat, parse_cpp
+from flow.cost.streams import Kind, streams
+from flow.errors import EmitError
+from flow.ir.fixed import Cast, Constant, FixedFormat
 from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MatMul, MaxPool, Op, Pool, Relu, Requantize, Reshape
 from flow.ir.po2 import is_po2, split
 from flow.ir.windows import Window
@@ -59,7 +59,7 @@ def check_project(project: Project, graph: IntGraph, target: Target) -> None:
 def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Finding]:
     """Yield every difference between a project and its graph, in dataflow order."""
     dialect = DIALECTS[target.backend]
-    text = read_text(project, dialect.sources)
+    text = read_text(project, dialect)
     computing = [call for call in text.calls if not carries(call.function)]
     listed, expected = [call.op for call in computing], [op.name for op in traced(graph)]
     if listed != expected:
@@ -78,8 +78,8 @@ def findings(project: Project, graph: IntGraph, target: Target) -> Iterator[Find
         yield from _wiring(text, graph, target)
     for op, call in zip(traced(graph), computing, strict=True):
         yield from reader.op(op, call)
-    if dialect.extended and target.io_type == "io_stream":
-        yield from _depths(project, text, graph)
+    if dialect.sets_depths and target.io_type == "io_stream":
+        yield from _depths(project, text, graph, dialect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class _Reader:
         weight, resource = op.matrix(), self.target.strategy == "Resource"
         if resource:
             weight = weight.T  # hls4ml stores them output by output for this strategy
-        if not (resource and DIALECTS[self.target.backend].extended and is_po2(op.weight.codes)):
+        if not (resource and DIALECTS[self.target.backend].stores_exponents and is_po2(op.weight.codes)):
             yield from self.constant(op, "weight", variable, config, Constant(weight, op.weight.format))
             return
         stored = split(op.weight.codes)
@@ -176,14 +176,15 @@ class _Reader:
 def _function(op: Op, target: Target) -> str:
     """Return the function that computes an op; hls4ml has its own for windows of one pixel."""
     dialect = DIALECTS[target.backend]
+    suffix = dialect.stream_suffix if target.io_type == "io_stream" else ""
     if needs_kernel(op, target):
-        return KERNELS[type(op)][0]
+        return f"{KERNELS[type(op)][0]}{suffix}"
     one_pixel = isinstance(op, Dense) or (isinstance(op, Conv) and op.window.pixels == 1)
     pointwise = "pointwise_" if one_pixel and target.io_type in dialect.pointwise else ""
     function = CALLS[Conv if is_convolution(op) else type(op)].function.format(
         dense=dialect.dense, pointwise=pointwise, axes=len(op.shape) - 1
     )
-    return f"{function}{dialect.stream_suffix}" if target.io_type == "io_stream" else function
+    return f"{function}{suffix}"
 
 
 class _Expected(NamedTuple):
@@ -246,13 +247,16 @@ def _text(op: Op, expected: str, written: str) -> Iterator[Finding]:
             yield Finding(op.name, "the configuration", repr(line.strip()), repr(other.strip()))
 
 
-def _depths(project: Project, text: ProjectText, graph: IntGraph) -> Iterator[Finding]:
+def _depths(project: Project, text: ProjectText, graph: IntGraph, dialect: Dialect) -> Iterator[Finding]:
     """Yield the FIFOs in which too few words have room; more do no harm."""
     written = {kernel.name: kernel.writes for kernel in streams(graph).kernels}
     pairs = [zip(written.get(call.op, ()), call.writes, strict=False) for call in text.calls]
     names = {stream: variable for pair in pairs for stream, variable in pair}
-    depths = read_depths(project.text(f"firmware/{graph.name}.cpp"))
+    depths = read_depths(project.text(f"{dialect.sources}/{graph.name}.cpp"))
+    unpadded = {kernel.name for kernel in streams(graph).kernels if dialect.pads_streams and kernel.kind is Kind.PAD}
     for fifo in fifos(graph):
+        if fifo.stream in unpadded:
+            continue
         variable = names.get(fifo.stream, "nothing")
         depth = depths.get(variable, 0)
         if depth < fifo.needed:
@@ -273,7 +277,7 @@ class _Wires:
 
 def _wiring(text: ProjectText, graph: IntGraph, target: Target) -> Iterator[Finding]:
     """Follow the codes from port to port."""
-    stream = target.io_type == "io_stream"
+    stream, padded = target.io_type == "io_stream", not DIALECTS[target.backend].pads_streams
     ports = [variable for _, variable in text.ports]
     inputs, outputs = ports[: len(graph.inputs)], ports[len(graph.inputs) :]
     wires = _Wires({name: (op.name, ()) for op, name in zip(graph.inputs, inputs, strict=True)})
@@ -286,11 +290,12 @@ def _wiring(text: ProjectText, graph: IntGraph, target: Target) -> Iterator[Find
         assert call is not None
         held = [wires.read(_resolve(names, variable)) for variable in call.reads]
         if carries(call.function):
-            yield from _carrier(text, call, held[0], graph)
+            yield from _carrier(text, call, held[0], graph, target.backend)
             holds = _padded(text, call, held[0])
         else:
             op = graph[call.op]
-            padding = op.window.padding if stream and isinstance(op, Conv) and any(op.window.padding) else ()
+            padding = op.window.padding if stream and padded and isinstance(op, Conv) else ()
+            padding = padding if any(padding) else ()
             expected = [(_source(graph, name), padding) for name in op.inputs]
             if held != expected:
                 yield Finding(op.name, "what it reads", str(expected), str(held))
@@ -320,12 +325,14 @@ def _source(graph: IntGraph, name: str) -> str:
     return _source(graph, op.inputs[0]) if isinstance(op, Reshape) else name
 
 
-def _carrier(text: ProjectText, call: Call, held: tuple[str, tuple[int, ...]], graph: IntGraph) -> Iterator[Finding]:
+def _carrier(
+    text: ProjectText, call: Call, held: tuple[str, tuple[int, ...]], graph: IntGraph, backend: str
+) -> Iterator[Finding]:
     """Check a call that moves codes: the type stays, and it moves all of them."""
     op = graph[held[0]] if held[0] != "nothing" else graph.ops[0]
     result = text.element(call.types[1])
-    if _format(result) != op.format:
-        yield Finding(op.name, f"the type that {call.op} carries", op.format.cpp(), result)
+    if result not in (spelled(backend, op.cast), spelled(backend, Cast(op.format))):
+        yield Finding(op.name, f"the type that {call.op} carries", spelled(backend, op.cast), result)
     size = math.prod(op.shape)
     if call.config:
         numbers = text.numbers.get(call.config, {})
@@ -337,7 +344,7 @@ def _carrier(text: ProjectText, call: Call, held: tuple[str, tuple[int, ...]], g
         yield from _numbers(op, grown, numbers)
         moved = math.prod(sizes) * numbers.get("n_chan", 0)
     else:
-        moved = int(call.types[2])
+        moved = call.moved
     if moved != size:
         yield Finding(op.name, f"the number of codes that {call.op} carries", str(size), str(moved))
 
@@ -349,10 +356,3 @@ def _padded(text: ProjectText, call: Call, held: tuple[str, tuple[int, ...]]) ->
     numbers = text.numbers.get(call.config, {})
     axes = AXES[2 if "2d" in call.function else 1]
     return held[0], tuple(numbers.get(end, -1) for axis in axes for end in PADS[axis])
-
-
-def _format(text: str) -> FixedFormat | None:
-    try:
-        return parse_cpp(text).format
-    except (ValueError, UnsupportedError):  # no type of ours, or one of a width that we do not have
-        return None

@@ -1,7 +1,7 @@
 """What hls4ml's back ends do not compute exactly, said before anything is written: who, why, and the way out.
 
-A back end without our kernels takes a chain of ops with one port each, each op in a form that hls4ml has, as seen in
-the writers and templates of hls4ml 1.3.0, and in C simulation of the tests' zoo where a plain C++ compiler can do it.
+Seen in the writers and templates of hls4ml 1.3.0, and in C simulation of the tests' zoo where a plain C++ compiler can
+do it. A back end without our kernels takes a chain of ops with one port each, each op in a form that hls4ml has.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from flow.backends.base import find_backend
-from flow.backends.hls4ml.dialects import DIALECTS
-from flow.backends.hls4ml.layers import AXES, WITHOUT_LAYER, layer_of, pools
+from flow.backends.hls4ml.dialects import DIALECTS, widened
+from flow.backends.hls4ml.layers import AXES, layer_of
 from flow.cost.streams import streams
 from flow.errors import UnsupportedError
 from flow.ir import ops
@@ -34,7 +34,7 @@ def check(graph: IntGraph, target: Target) -> None:
         UnsupportedError: the first that is refused.
     """
     reuse = reuse_refusals(graph, target)
-    for refusal in (*_clock_refusals(target), *_chain_refusals(graph, target), *reuse, *_forms(graph, target)):
+    for refusal in (*_clock_refusals(target), *_own_refusals(graph, target), *reuse, *_forms(graph, target)):
         raise refusal.at(model=graph.name)
 
 
@@ -43,7 +43,7 @@ def refusals(graph: IntGraph, target: Target) -> list[UnsupportedError]:
 
     Kernels are made only if every op has a form, and connected only if all of them can be made.
     """
-    refused = [*_clock_refusals(target), *_chain_refusals(graph, target), *_forms(graph, target)]
+    refused = [*_clock_refusals(target), *_own_refusals(graph, target), *_forms(graph, target)]
     if refused or not DIALECTS[target.backend].extended:
         return refused
     for op in graph.ops:
@@ -122,114 +122,68 @@ FORMS: Mapping[type[Op], Callable[..., Refusal | None]] = {
 """Which forms of an op are refused in every back end."""
 
 
-# -- chains
+# -- what a vendor's tool, or hls4ml for it, does otherwise
 
 
-def _chain_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
-    """Yield what a back end that is not extended would compute otherwise than the graph says."""
+def _own_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]:
+    """Yield what a back end would compute otherwise than the graph says."""
     dialect = DIALECTS[target.backend]
-    if dialect.extended:
-        return
     if target.io_type not in dialect.io_types:
         yield UnsupportedError(
             f"hls4ml cannot write {target.io_type} projects for {target.backend}",
             remedy=f"use {' or '.join(dialect.io_types)}",
         )
-    if len(graph.inputs) > 1 or len(graph.outputs) > 1:
+    if not dialect.extended and (len(graph.inputs) > 1 or len(graph.outputs) > 1):
         yield UnsupportedError(
-            f"several inputs or outputs are not supported for {target.backend}", remedy="use Vitis or Vivado"
+            f"several inputs or outputs are not supported for {target.backend}", remedy="use another back end"
         )
     for op in graph.ops:
-        if refused := _not_chained(op, graph, target):
+        refused = None if dialect.extended else _not_chained(op, graph, target)
+        if refused := refused or _not_one_bit(op, target) or _other_reuse(op, target):
             what, remedy = refused
             remedy = f"{remedy}, or back end Vitis or Vivado" if remedy else ""
             yield UnsupportedError(what, op=op.name, remedy=remedy)
 
 
 def _not_chained(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
+    """Refuse what hls4ml alone does not compute exactly in a chain of ops."""
     backend, computed = target.backend, DIALECTS[target.backend].ops
     if type(op) not in (ops.Input, *computed):
         done = ", ".join(cls.kind for cls in computed)
         return f"hls4ml's {backend} back end does not compute '{op.kind}' exactly", f"use only {done}"
-    if isinstance(op, ops.Dense) and len(op.shape) > 1 and ops.Conv not in computed:
+    if isinstance(op, ops.Dense) and len(op.shape) > 1:
         return f"hls4ml makes a convolution of a dense over several axes, and {backend} has none", "use vectors"
     if len(graph.readers(op.name)) + (op.name in graph.outputs) != 1:
         return f"not exactly one reader of its output, which is not supported for {backend}", "use a chain of layers"
-    if op.cast.divisor != 1:
-        return _no_division(backend)
-    return CHAINED[type(op)](op, graph, target)
-
-
-def _no_division(backend: str) -> Refusal:
-    return f"a division or an upper limit is not supported for {backend}", "use layers without"
-
-
-def _not_one_bit(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
-    if DIALECTS[target.backend].types == "ac_fixed" and op.format.width == 1:
-        return f"hls4ml writes its one-bit output as two bits for {target.backend}", "quantize it to two bits or more"
+    if op.cast.divisor != 1 or (isinstance(op, ops.Relu) and op.limit is not None):
+        return f"a division or an upper limit is not supported for {backend}", "use layers without"
     return None
 
 
-def _dense(op: ops.Dense, graph: IntGraph, target: Target) -> Refusal | None:
+COPIES_CODES = (ops.Input, ops.MaxPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax)
+"""Their outputs are codes that fit, never cast."""
+
+
+def _not_one_bit(op: Op, target: Target) -> Refusal | None:
+    """Refuse what would saturate at two bits instead of one (`dialects.widened`)."""
+    if isinstance(op, COPIES_CODES) or widened(target.backend, op.format) == op.format:
+        return None
+    return (f"hls4ml writes its one-bit output as two bits for {target.backend}"), "quantize it to two bits or more"
+
+
+def _other_reuse(op: Op, target: Target) -> Refusal | None:
+    """Refuse a reuse factor that hls4ml changes for Quartus and oneAPI, since it pads the weights."""
     backend, reuse = target.backend, target.reuse(op.name)
-    if _padded(op, target, reuse) and op.format.width > 1:
-        what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
-        return f"{what}, or back end Vitis or Vivado", ""
-    return _not_one_bit(op, graph, target)
+    if not isinstance(op, ops.MatMul) or not _padded(op, target, reuse):
+        return None
+    what = f"with more than {LARGE} products its reuse factor must be a power of two for {backend}, not {reuse}"
+    return f"{what}, or back end Vitis or Vivado", ""
 
 
 def _padded(op: ops.MatMul, target: Target, reuse: int) -> bool:
     """Say whether a back end pads the weights of a dense op to another reuse factor."""
     dense = isinstance(op, ops.Dense) and DIALECTS[target.backend].dense == "dense_resource"
     return dense and op.weight.codes.size > LARGE and math.log2(reuse) % 1 != 0
-
-
-def _relu(op: ops.Relu, graph: IntGraph, target: Target) -> Refusal | None:
-    return _not_one_bit(op, graph, target) if op.limit is None else _no_division(target.backend)
-
-
-def _max_pool(op: ops.MaxPool, graph: IntGraph, target: Target) -> Refusal | None:
-    if pools(op, target):
-        return None
-    return (
-        "max pooling with padding, over other than two axes, or in io_stream with overlapping windows is not "
-        f"supported for {target.backend}"
-    ), "use MaxPooling2D with padding 'valid' and strides equal to the window"
-
-
-def _reshape(op: ops.Reshape, graph: IntGraph, target: Target) -> Refusal | None:
-    if op.name in graph.outputs:
-        return f"a final reshape is left out by hls4ml for {target.backend}", "drop it from the model"
-    if target.io_type == "io_stream" and not _keeps_the_stream(op, graph):
-        return (
-            "a reshape in io_stream to words that neither divide nor fill those before, or to a vector that no dense "
-            f"reads, is not supported for {target.backend}"
-        ), "use io_parallel"
-    return None
-
-
-CHAINED: Mapping[type[Op], Callable[..., Refusal | None]] = {
-    ops.Input: _any_form,
-    ops.Dense: _dense,
-    **dict.fromkeys((ops.Conv, ops.BatchNorm, ops.Requantize), _not_one_bit),
-    ops.Relu: _relu,
-    ops.MaxPool: _max_pool,
-    ops.Reshape: _reshape,
-}
-"""In which form a back end without our kernels takes an op, if it takes it at all (`Dialect.ops`)."""
-NOT_CHAINED = WITHOUT_LAYER
-
-
-def _keeps_the_stream(op: ops.Reshape, graph: IntGraph) -> bool:
-    """Say whether hls4ml's streams carry the codes of a reshape in order, as seen in C simulation.
-
-    It leaves a flattening out, so its reader gets the words from before, which only a dense takes; and its
-    `repack_stream` splits words or joins them, but not both.
-    """
-    before, after = graph.sources(op)[0].shape, op.shape
-    if len(after) == 1:
-        return before[-1] == after[-1] or isinstance(graph.readers(op.name)[0], ops.Dense)
-    return before[-1] % after[-1] == 0 or after[-1] % before[-1] == 0
 
 
 # -- reuse factors

@@ -16,6 +16,7 @@ from string import Template
 import numpy as np
 
 from flow.backends.hls4ml.csim import FLAGS, sources_digest
+from flow.backends.hls4ml.dialects import AMD
 from flow.backends.hls4ml.project_text import DEPTH, read_text
 from flow.files import made_once, temporary
 from flow.ir import reference
@@ -49,7 +50,7 @@ def program_source(project: Project, graph: IntGraph) -> str:
 
 
 def _main(project: Project, graph: IntGraph) -> str:
-    types = [kind for kind, _ in read_text(project).ports]
+    types = [kind for kind, _ in read_text(project, AMD).ports]
     outputs = [graph[name] for name in graph.outputs]
     ports, reading, writing, start = [], [], [], {"x": 0, "y": 0}
     pairs = [*(("x", op) for op in graph.inputs), *(("y", op) for op in outputs)]

@@ -1,14 +1,14 @@
 """Which layer reads what: the ops, and between them what a project needs to carry their codes.
 
 io_parallel: arrays are read as often as one likes; a reshape is another name. io_stream: the kernels of
-`flow.cost.streams`. A port is never read inside the project. In a chain of ops, which is all that a back end without
-our kernels takes, hls4ml itself connects the streams.
+`flow.cost.streams`, without the zeros around convolutions where those of a back end add them. A port is never read
+inside the project.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flow.backends.hls4ml.dialects import DIALECTS
@@ -35,8 +35,12 @@ def wire(graph: IntGraph, target: Target) -> Wiring:
     """
     if target.io_type == "io_parallel" or not DIALECTS[target.backend].extended:
         return _arrays(graph, target)
-    network = streams(graph)
-    return Wiring(tuple(_streamed(kernel, graph, target) for kernel in network.kernels), network.ports)
+    network, same = streams(graph), {}
+    if DIALECTS[target.backend].pads_streams:
+        same = {kernel.name: kernel.reads[0] for kernel in network.kernels if kernel.kind is Kind.PAD}
+    kernels = [kernel for kernel in network.kernels if kernel.name not in same]
+    reading = [replace(kernel, reads=tuple(same.get(name, name) for name in kernel.reads)) for kernel in kernels]
+    return Wiring(tuple(_streamed(kernel, graph, target) for kernel in reading), network.ports)
 
 
 def _arrays(graph: IntGraph, target: Target) -> Wiring:
@@ -68,6 +72,13 @@ def _copy(name: str, inputs: Sequence[str], shape: Shape) -> dict[str, Any]:
     return {"class_name": "FlowCopy", "name": name, "inputs": list(inputs), "out_shape": list(shape)}
 
 
+def _flat(kernel: Kernel, target: Target) -> dict[str, Any]:
+    """Return the layer behind which a stream is one vector: another name for it, whose words stay, or one long word."""
+    if DIALECTS[target.backend].repacks:
+        return _copy(kernel.name, kernel.reads, kernel.shape)
+    return {"class_name": "Reshape", "target_shape": list(kernel.shape)}
+
+
 def _padding(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
     """Return the zeros around the input of a convolution, whose windows hls4ml pads in arrays only."""
     op = kernel.op
@@ -83,8 +94,7 @@ def _padding(kernel: Kernel, graph: IntGraph, target: Target) -> dict[str, Any]:
 STREAMED: Mapping[Kind, Callable[[Kernel, IntGraph, Target], dict[str, Any]]] = {
     Kind.PORT: _op,
     Kind.OP: _op,
-    # hls4ml infers the shape; the words stay
-    Kind.FLAT: lambda kernel, graph, target: {"class_name": "Reshape", "target_shape": list(kernel.shape)},
+    Kind.FLAT: lambda kernel, graph, target: _flat(kernel, target),
     Kind.CLONE: lambda kernel, graph, target: {"class_name": "FlowClone", "outputs": list(kernel.writes)},
     Kind.COPY: lambda kernel, graph, target: _copy(kernel.name, kernel.reads, kernel.shape),
     Kind.PAD: _padding,

@@ -34,7 +34,7 @@ struct config3 {
     static const unsigned numerator_bits = 12;
     static const unsigned reciprocal_bits = 11;
     static const unsigned product_bits = 23;
-    static const ap_q_mode rounding = AP_RND_CONV;
+    static const nnet::flow::rounding_mode rounding = nnet::flow::RND_CONV;
     typedef nnet::flow::divide_cast<config3> cast;
 };
 const int config3::pixel[36] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 2, 3, -1, 6, 7, -1, 10, 11, -1, 8, 9, 10, 12, 13, 14, -1, -1, -1, 10, 11, -1, 14, 15, -1, -1, -1, -1};

@@ -38,7 +38,7 @@ struct config4 {
     static const unsigned numerator_bits = 12;
     static const unsigned reciprocal_bits = 11;
     static const unsigned product_bits = 23;
-    static const ap_q_mode rounding = AP_RND_CONV;
+    static const nnet::flow::rounding_mode rounding = nnet::flow::RND_CONV;
     typedef nnet::flow::divide_cast<config4> cast;
 };
 const int config4::step[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 1, 1, 3, 3};

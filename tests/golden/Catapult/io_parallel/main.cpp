@@ -63,11 +63,11 @@ int main(int argc, char **argv) {
     std::vector<int64_t> sample(n_input);
     std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
-        to_values(sample.data(), 16, 0, real.data());
-        input_t x[16];
-        result_t y[2];
-        nnet::convert_data<double, input_t, 16>(real.data(), x);
-        tiny(x, y);
+        input_t x0[16];
+        to_values(sample.data() + 0, 16, 0, real.data());
+        nnet::convert_data<double, input_t, 16>(real.data(), x0);
+        result_t y0[2];
+        tiny(x0, y0);
         for (size_t i = 0; i < n_taps; i++) {
             for (size_t j = 0; j < taps[i].size; j++) {
                 const double code = std::ldexp(values[i][j], taps[i].frac_bits);

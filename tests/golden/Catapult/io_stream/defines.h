@@ -19,7 +19,7 @@ typedef ac_fixed<2,2,true> conv_1_bias_t;
 typedef ac_fixed<9,7,true> dense_5_accum_t;
 typedef nnet::array<ac_fixed<5,4,true,AC_RND_CONV,AC_SAT>, 2*1> result_t;
 typedef ac_fixed<5,3,true> dense_5_weight_t;
-typedef ac_fixed<2,-1,false> dense_5_bias_t;
+typedef ac_fixed<2,0,false> dense_5_bias_t;
 typedef ac_int<1, false> layer4_index;
 
 #endif

@@ -63,14 +63,16 @@ int main(int argc, char **argv) {
     std::vector<int64_t> sample(n_input);
     std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
-        to_values(sample.data(), 16, 0, real.data());
-        ac_channel<input_t> x;
-        ac_channel<result_t> y;
-        nnet::convert_data<double, input_t, 16>(real.data(), x);
-        tiny(x, y);
-        nnet::convert_data<result_t, double, 2>(y, real.data());
-        if (x.debug_size() + y.debug_size() != 0)
-            return fail("not as many words as a sample has", "tiny");
+        ac_channel<input_t> x0;
+        to_values(sample.data() + 0, 16, 0, real.data());
+        nnet::convert_data<double, input_t, 16>(real.data(), x0);
+        ac_channel<result_t> y0;
+        tiny(x0, y0);
+        if (x0.debug_size() != 0)
+            return fail("an input was not read to its end", "port");
+        nnet::convert_data<result_t, double, 2>(y0, real.data());
+        if (y0.debug_size() != 0)
+            return fail("an output holds more than one result", "dense_5");
         for (size_t i = 0; i < n_taps; i++) {
             for (size_t j = 0; j < taps[i].size; j++) {
                 const double code = std::ldexp(values[i][j], taps[i].frac_bits);

@@ -63,8 +63,8 @@ int main(int argc, char **argv) {
     std::vector<int64_t> sample(n_input);
     std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
-        to_values(sample.data(), 16, 0, real.data());
         input_data inputs;
+        to_values(sample.data() + 0, 16, 0, real.data());
         nnet::convert_data<double, input_t, 16>(real.data(), inputs.port_in);
         tiny(inputs);
         for (size_t i = 0; i < n_taps; i++) {

@@ -63,12 +63,12 @@ int main(int argc, char **argv) {
     std::vector<int64_t> sample(n_input);
     std::vector<double> real(n_largest);
     while (std::fread(sample.data(), sizeof(int64_t), n_input, inputs) == n_input) {
-        to_values(sample.data(), 16, 0, real.data());
-        stream_in<input_t> x;
-        stream_out<result_t> y;
-        nnet::convert_data<double, input_t, 16>(real.data(), x);
-        tiny(x, y);
-        nnet::convert_data_back<result_t, double, 2>(y, real.data());
+        stream_in<input_t> x0;
+        to_values(sample.data() + 0, 16, 0, real.data());
+        nnet::convert_data<double, input_t, 16>(real.data(), x0);
+        stream_out<result_t> y0;
+        tiny(x0, y0);
+        nnet::convert_data_back<result_t, double, 2>(y0, real.data());
         for (size_t i = 0; i < n_taps; i++) {
             for (size_t j = 0; j < taps[i].size; j++) {
                 const double code = std::ldexp(values[i][j], taps[i].frac_bits);

@@ -20,7 +20,7 @@ typedef nnet::array<ac_fixed<2,2,true>, 2*1> b2_t;
 typedef ac_fixed<9,7,true> dense_5_accum_t;
 typedef nnet::array<ac_fixed<5,4,true,AC_RND_CONV,AC_SAT>, 2*1> result_t;
 typedef nnet::array<ac_fixed<5,3,true>, 36*1> w4_t;
-typedef nnet::array<ac_fixed<2,-1,false>, 2*1> b4_t;
+typedef nnet::array<ac_fixed<2,0,false>, 2*1> b4_t;
 typedef ac_int<1, false> layer4_index;
 
 #define DIV_ROUNDUP(n, d) ((n + d - 1) / d)

@@ -17,11 +17,11 @@ typedef ac_fixed<8,8,true> conv_1_accum_t;
 typedef nnet::array<ac_fixed<3,3,false,AC_RND_CONV,AC_SAT>, 2*1> layer2_t;
 typedef nnet::array<ac_fixed<5,5,true>, 8*1> w2_t;
 typedef nnet::array<ac_fixed<2,2,true>, 2*1> b2_t;
-typedef nnet::array<ac_fixed<3,3,false>, 18*1> layer3_t;
+typedef nnet::array<ac_fixed<3,3,false,AC_RND_CONV,AC_SAT>, 18*1> layer3_t;
 typedef ac_fixed<9,7,true> dense_5_accum_t;
 typedef nnet::array<ac_fixed<5,4,true,AC_RND_CONV,AC_SAT>, 2*1> result_t;
 typedef nnet::array<ac_fixed<5,3,true>, 36*1> w4_t;
-typedef nnet::array<ac_fixed<2,-1,false>, 2*1> b4_t;
+typedef nnet::array<ac_fixed<2,0,false>, 2*1> b4_t;
 typedef ac_int<1, false> layer4_index;
 
 #define DIV_ROUNDUP(n, d) ((n + d - 1) / d)

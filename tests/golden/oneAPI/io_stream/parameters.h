@@ -11,7 +11,7 @@
 #include "nnet_utils/nnet_conv2d_stream.h"
 #include "nnet_utils/nnet_dense.h"
 #include "nnet_utils/nnet_dense_stream.h"
-#include "nnet_utils/nnet_stream.h"
+#include "nnet_utils/nnet_flow_pipes.h"
 
 // hls-fpga-machine-learning insert layer-config
 struct config2_mult : nnet::dense_config {

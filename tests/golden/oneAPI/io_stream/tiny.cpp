@@ -26,13 +26,13 @@ void Tiny::operator()() const {
 
     // hls-fpga-machine-learning declare task sequences
     task_sequence<nnet::conv_2d_cl_stream<PortInPipe, Layer2OutPipe, config2>> conv_1;
-    task_sequence<nnet::repack_stream<Layer2OutPipe, Layer3OutPipe, 18>> reshape_4;
+    task_sequence<nnet::copy_codes_stream<Layer2OutPipe, Layer3OutPipe, 18, 2>> flat_dense_5;
     task_sequence<nnet::dense_resource_stream<Layer3OutPipe, Layer4OutPipe, config4>> dense_5;
 
     // hls-fpga-machine-learning insert layers
 
     conv_1.async(w2, b2);
-    reshape_4.async();
+    flat_dense_5.async();
     dense_5.async(w4, b4);
 
     // hls-fpga-machine-learning return
