@@ -101,6 +101,8 @@ def _refusal(lowered: IntGraph, target: Target) -> bool:
     )
 
 
+TOGETHER = [t for t in TARGETS if t.backend in SIMULATED and DIALECTS[t.backend].ports != "pipes"]
+"""Those of many projects in one program; `test_oneapi.py` simulates the others."""
 ROWS = (
     *("everything", "batchnorm_exact_output", "cast_trn_zero", "conv_same", "dense_on_an_image", "reshape"),
     *("average_rnd_zero", "average_rnd_conv", "relu_limit", "leaky_relu_per_element", "lookup_few_runs"),
@@ -113,14 +115,14 @@ ROWS = (
 
 
 @needs_compiler
-@pytest.mark.parametrize("target", [t for t in TARGETS if t.backend in SIMULATED and t.strategy == "Resource"], ids=str)
+@pytest.mark.parametrize("target", [t for t in TOGETHER if t.strategy == "Resource"], ids=str)
 def test_csim_is_the_reference(target: Target, tmp_path: Path) -> None:
     assert different([branches(), *map(graph, ROWS)], target, tmp_path) == []
 
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.parametrize("target", [t for t in TARGETS if t.backend in SIMULATED], ids=str)
+@pytest.mark.parametrize("target", TOGETHER, ids=str)
 def test_csim_of_every_row_is_the_reference(target: Target, tmp_path: Path) -> None:
     rows = [lowered for lowered in map(graph, zoo.ROWS) if not _refusal(lowered, target)]
     assert different(rows, target, tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,17 @@ from support_rows import (
 )
 from support_table import TARGETS, Made, document, emitted, made, refusal
 
-from flow.backends.hls4ml.csim import compile_together
+from flow.backends.functions import Level
+from flow.backends.hls4ml.csim import compile_together, run, sources_digest
 from flow.backends.hls4ml.dialects import DIALECTS
+from flow.backends.hls4ml.piped import compile_pipes
 from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
 from flow.errors import UnsupportedError
 from flow.frontend.keras import LAYERS
 from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM
 from flow.ir import reference
-from flow.ir.graph import Input
-from flow.project import write
+from flow.ir.graph import Input, IntGraph
+from flow.project import Project, write
 from flow.target import Target
 from flow.train import inference
 
@@ -95,13 +98,25 @@ def test_qkeras_agrees_with_the_reference() -> None:
     assert different == []
 
 
+def _alone(project: Project, graph: IntGraph, directory: Path) -> Level:
+    write(project, directory / "project")
+    program = compile_pipes(project, graph, directory / "csim", sources_digest(project))
+    return partial(run, program, directory / "project", graph)
+
+
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("target", SIMULATED, ids=str)
 def test_csim_of_every_cell_is_the_reference(target: Target, tmp_path: Path) -> None:
     rows = accepted(target)
     projects = [emitted(found, target) for found in rows]
-    simulations = compile_together(projects, [found.lowered for found in rows], tmp_path)
+    graphs = [found.lowered for found in rows]
+    if DIALECTS[target.backend].ports == "pipes":
+        simulations = [
+            _alone(project, graph, tmp_path / graph.name) for project, graph in zip(projects, graphs, strict=True)
+        ]
+    else:
+        simulations = compile_together(projects, graphs, tmp_path)
     different = []
     for found, simulate in zip(rows, simulations, strict=True):
         graph, codes = found.lowered, inputs(found.lowered, 100)

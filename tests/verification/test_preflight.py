@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Callable[[], tuple[Finding, ...]], str, tuple[str, ...]]]
         ("(6 x 2) cannot have reuse_factor 5", "--reuse-factor dense_1=N, with N one of 1, 2, 3, 6, 12"),
     ),
     "back-end": (
-        lambda: on(Net((4,), s(4)).leaky([1], 1).requantize(s(4)).graph(), backend="Quartus"),
+        lambda: on(Net((4,), s(4)).leaky([1], 1).requantize(s(4)).graph(), backend="Libero"),
         "leaky_relu_1",
         ("does not compute 'leaky_relu' exactly", "Vitis or Vivado"),
     ),

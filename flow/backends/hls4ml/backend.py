@@ -13,7 +13,7 @@ import numpy as np
 
 from flow.backends import vivado
 from flow.backends.functions import Announce, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
-from flow.backends.hls4ml import csim, csynth, dialects, limits, threaded
+from flow.backends.hls4ml import csim, csynth, dialects, limits, piped, threaded
 from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.refusals import nearest_reuse, refusals
 from flow.cost.estimation import estimate
@@ -47,9 +47,13 @@ def _differences(project: Project, graph: IntGraph, target: Target) -> tuple[str
 
 def _compile(site: Site) -> Level:
     """Compile the project as it lies on disk, unless that was done before."""
-    directory, name = site.project, site.graph.name
-    key = csim.sources_digest(site.read())
-    program = csim.compile_project(directory, name, site.path / "csim", key)
+    directory, name, cache = site.project, site.graph.name, site.path / "csim"
+    project = site.read()
+    key = csim.sources_digest(project)
+    if dialects.DIALECTS[site.target.backend].ports == "pipes":
+        program = piped.compile_pipes(project, site.graph, cache, key)
+    else:
+        program = csim.compile_project(directory, name, cache, key)
     return lambda codes: csim.run(program, directory, site.graph, codes)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from flow.backends.hls4ml.project_text import PIPE
 from flow.ir.graph import IntGraph
 from flow.target import Target
 
@@ -70,8 +69,7 @@ def _oneapi(
     files: Mapping[str, bytes], graph: IntGraph, ports: Sequence[tuple[str, str]], stream: bool
 ) -> tuple[str, str]:
     """Return where the test bench for oneAPI lies, and hls4ml's text with all ports in place of the first."""
-    path, header = f"src/{graph.name}_test.cpp", files[f"src/firmware/{graph.name}.h"].decode()
-    pipes = [pipe for pipe, _, _ in PIPE.findall(header)]
+    path, pipes = f"src/{graph.name}_test.cpp", [pipe for _, pipe in ports]
     inputs, outputs = pipes[: len(graph.inputs)], pipes[len(graph.inputs) :]
     read = [math.prod(op.shape) for op in graph.inputs]
     given = [math.prod(graph[name].shape) for name in graph.outputs]

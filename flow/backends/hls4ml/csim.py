@@ -245,7 +245,7 @@ def csim_main(graph: IntGraph, target: Target, ports: Sequence[tuple[str, str]],
         taps=", ".join(f'{{"{op.name}", {math.prod(op.shape)}, {op.format.frac_bits}}}' for op in traced(graph)),
         n_input=math.prod(graph.port_shape),
         n_largest=max(math.prod(op.shape) for op in (*graph.inputs, *outputs)),
-        call="\n        ".join(_called(graph, ports, target)),
+        call="\n        ".join(_called(graph, ports, target, source)),
     )
     loaded = (
         re.findall(r"nnet::load_weights_from_txt<(\w+), (\d+)>\((\w+),", source) if dialect.declares_weights else []
@@ -253,9 +253,32 @@ def csim_main(graph: IntGraph, target: Target, ports: Sequence[tuple[str, str]],
     return text + "".join(f"{kind} {variable}[{size}];\n" for kind, size, variable in loaded)
 
 
-def _called(graph: IntGraph, ports: Sequence[tuple[str, str]], target: Target) -> list[str]:
+def _piped(graph: IntGraph, ports: Sequence[tuple[str, str]], source: str) -> list[str]:
+    """Return how a sample runs through a project whose ports are pipes."""
+    task = re.search(r"void (\w+)::operator\(\)\(\)", source)
+    assert task is not None, "oneAPI's top function"
+    before, after, start = ["sycl::queue queue;"], [f"{task[1]}{{}}();"], 0
+    ops = (*graph.inputs, *(graph[name] for name in graph.outputs))
+    for number, (op, (_, pipe)) in enumerate(zip(ops, ports, strict=True)):
+        size = math.prod(op.shape)
+        if number < len(graph.inputs):
+            before.append(f"to_values(sample.data() + {start}, {size}, {op.format.frac_bits}, real.data());")
+            before.append(f"nnet::convert_data<double, {pipe}, {size}>(queue, real.data());")
+            start += size
+        else:
+            after.append(f"nnet::convert_data_back<{pipe}, double, {size}>(queue, real.data());")
+        after += [
+            f"if (!{pipe}::words().empty())",
+            f'    return fail("not as many words as a sample has", "{op.name}");',
+        ]
+    return [*before, *after]
+
+
+def _called(graph: IntGraph, ports: Sequence[tuple[str, str]], target: Target, source: str) -> list[str]:
     """Return how a sample runs through any number of ports, arrays or streams, which go through `real`."""
     dialect, stream = DIALECTS[target.backend], target.io_type == "io_stream"
+    if dialect.ports == "pipes":
+        return _piped(graph, ports, source)
     structs = dialect.ports == "structs" and not stream
     before, after, names, start = ["input_data inputs;"] if structs else [], [], [], 0
     sides: list[tuple[str, int, Op]] = [("x", number, op) for number, op in enumerate(graph.inputs)]

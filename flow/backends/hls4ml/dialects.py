@@ -46,6 +46,7 @@ class Dialect:
         convolves_in_dataflow: whether hls4ml changes the pipeline style to "dataflow" for convolutions, with a warning.
         settings: further keys of hls4ml's configuration.
         traces: whether hls4ml writes the calls that trace ops for simulation.
+        keeps_outputs: whether its top function may save the outputs of ops for simulation.
         unnamed: io_types in which hls4ml does not write behind a call which op it computes.
         weights_in_text: whether simulation reads weights from text files beside the headers.
         left_out: pattern of the files that a project does not take from hls4ml: those of its Python bridge, which would
@@ -75,6 +76,7 @@ class Dialect:
     convolves_in_dataflow: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
     traces: bool = False
+    keeps_outputs: bool = True
     unnamed: tuple[str, ...] = ()
     weights_in_text: bool = False
     left_out: str = BRIDGE
@@ -145,9 +147,9 @@ DIALECTS: Mapping[str, Dialect] = {
         pads_streams=True,
         repacks=True,
         stream_suffix="_stream",
+        keeps_outputs=False,
         unnamed=("io_parallel",),
         left_out=r"(?!)",  # its CMakeLists.txt names the bridge
-        needs="the SYCL headers of Intel's oneAPI compiler (sycl/sycl.hpp)",
         synthesis="cmake . && make report (Intel oneAPI, icpx)",
     ),
     "Libero": Dialect(

@@ -150,7 +150,7 @@ def _generated(graph: IntGraph, target: Target) -> tuple[Project, list[tuple[str
     if complaints:
         raise EmitError(f"hls4ml changed something on its own: {complaints[0]}", model=graph.name)
     ports = (*model.get_input_variables(), *model.get_output_variables())
-    return generated, [(variable.type.name, variable.name) for variable in ports]
+    return generated, [(variable.type.name, getattr(variable, "pipe_name", variable.name)) for variable in ports]
 
 
 def _name_ports(model: Any, graph: IntGraph) -> None:
@@ -209,7 +209,7 @@ def _mended(source: str, graph: IntGraph, target: Target) -> str:
         if carries(call["function"]):
             return call[0]
         op = next(ops)
-        if dialect.needs:
+        if not dialect.keeps_outputs:
             return f"{call[0]} // {op.name}"
         place = 0 if call["function"] in OUTPUT_FIRST else 1
         result, output = call["types"].split(", ")[place], call["arguments"].split(", ")[place]
