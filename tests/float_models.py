@@ -156,6 +156,7 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "merges": (VECTOR, _merges),
     "products": (SEQUENCE, _products),
     "two_heads": (VECTOR, _two_heads),
+    "passed_on": (VECTOR, lambda x: [L.Dropout(0.5)(x), L.Softmax()(x)]),
     "sequence_1": (SEQUENCE, lambda x: _chain(x, "Conv1D", "MaxPooling1D", "ZeroPadding1D", "DepthwiseConv1D")),
     "sequence_2": (SEQUENCE, lambda x: _chain(x, "SeparableConv1D", "UpSampling1D", "Cropping1D", "Conv1DTranspose")),
     "sequence_3": (SEQUENCE, lambda x: L.RepeatVector(2)(L.Concatenate()(_ends(L.Conv1D(2, 1)(x))))),

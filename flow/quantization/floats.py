@@ -270,6 +270,7 @@ class _Builder(Builder):
     """
 
     graph_type: ClassVar[type[IntGraph]] = Draft
+    passes_on: ClassVar[type[Op]] = Reshape
 
     divisors: dict[str, int] = field(default_factory=dict)
 

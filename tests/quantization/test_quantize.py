@@ -59,6 +59,18 @@ def error(name: str, found: QuantizedModel) -> float:
     return float(np.square(outputs(found.lowered, values) - exact).sum() / np.square(exact, dtype=float).sum())
 
 
+def test_a_softmax_alone_reads_what_stands_behind_the_port() -> None:
+    x = L.Input((4,))
+    with quiet_warnings():
+        trained = as_data(keras.Model(x, L.Softmax()(x)))
+    values = np.random.default_rng(1).uniform(-1, 1, (32, 4)).astype(np.float32)
+    lowered = quantize(trained, values, softmax=FixedFormat(False, 0, 12), functions=functions).lowered
+    port, passed, softmax = lowered.ops
+    assert (passed.inputs, softmax.inputs, lowered.outputs) == ((port.name,), (passed.name,), (softmax.name,))
+    exact = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(outputs(lowered, values), exact, rtol=0, atol=0.01)
+
+
 def test_every_float_layer_has_a_model() -> None:
     used: set[str] = set()
     for name in MODELS:

@@ -116,6 +116,7 @@ class Builder:
 
     Attributes:
         graph_type: what it becomes.
+        passes_on: the op between a port and an output that is the same.
         network: what is read.
         input_format: format of the input ports that the model does not quantize itself.
         softmax: format of the outputs of a final softmax; None leaves it off.
@@ -130,6 +131,7 @@ class Builder:
     """
 
     graph_type: ClassVar[type[IntGraph]] = IntGraph
+    passes_on: ClassVar[type[Op]] = Requantize
 
     network: Network
     input_format: FixedFormat | None

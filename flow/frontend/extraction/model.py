@@ -26,7 +26,7 @@ from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
-from flow.ir.graph import Input, IntGraph, Requantize
+from flow.ir.graph import Input, IntGraph
 from flow.ir.names import VHDL, identifier
 
 ONLY_FINAL = "a float softmax can only be the last layer; inside a net use FixedSoftmax of flow.train.attention"
@@ -262,8 +262,9 @@ def _passed_on(builder: Builder, layer: Layer[Any]) -> str:
     """Return an op behind a port that is an output of the model: hardware has at least one."""
     tensor = builder.tensors[layer.name]
     port = builder.op(tensor)
-    out = builder.op(builder.add(Requantize, layer, [tensor], port.shape, port.cast, suffix="_out"))
+    out = builder.op(builder.add(builder.passes_on, layer, [tensor], port.shape, port.cast, suffix="_out"))
     builder.ops[out.name] = replace(out, layers=(layer.name,))
+    builder.tensors[layer.name] = replace(tensor, op=out.name)  # a softmax that is put behind it reads it
     return out.name
 
 
