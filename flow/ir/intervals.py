@@ -248,6 +248,9 @@ def _to_odd(graph: IntGraph) -> set[str]:
     for op in graph.ops:
         if not isinstance(op, ops.BatchNorm):
             continue
+        if not casts_exactly(op, *(x.format for x in graph.sources(op))):  # it is its own quantizer
+            found |= {op.name} if op.format.width <= FLOAT64_BITS - 3 else set()
+            continue
         chain: list[Op] = [op]
         while len(readers := graph.readers(chain[-1].name)) == 1 and chain[-1].name not in graph.outputs:
             chain += readers

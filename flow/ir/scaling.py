@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,30 @@ class Line:
         """Return the same line on a grid that is no coarser than `frac_bits`."""
         finer = max(frac_bits - self.frac_bits, 0)
         return Line(self.scale << finer, self.offset << finer, self.frac_bits + finer)
+
+
+def lines_of(scale: NDArray[np.floating[Any]], offset: NDArray[np.floating[Any]], frac_bits: int) -> tuple[Line, ...]:
+    """Return the lines of a batch norm with real factors, of codes with so many fraction bits.
+
+    Args:
+        scale, offset: (channels,), finite.
+        frac_bits: of what is multiplied.
+    """
+    lines = []
+    for factor, addend in zip(scale.tolist(), offset.tolist(), strict=True):
+        (n, d), (m, e) = factor.as_integer_ratio(), addend.as_integer_ratio()  # the denominators are powers of two
+        own, other = d.bit_length() - 1 + frac_bits, e.bit_length() - 1
+        finest = max(own, other)
+        lines.append(Line(n << (finest - own), m << (finest - other), finest))
+    return tuple(lines)
+
+
+def hold(lines: Sequence[Line], x: FixedFormat) -> bool:
+    """Say whether codes hold what lines make of the codes of a format, and their factors, all on one grid."""
+    finest = max(line.frac_bits for line in lines)
+    common = [line.on(finest) for line in lines]
+    largest = max(abs(line.scale) * max(x.max_code, -x.min_code) + abs(line.offset) for line in common)
+    return largest < 1 << (CODE_BITS - 1)
 
 
 @dataclass(frozen=True, slots=True)

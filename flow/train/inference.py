@@ -21,7 +21,7 @@ from flow.frontend.keras.topology import Call, Topology, topology
 from flow.frontend.trained import Arrays, TrainedModel
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Overflow, Rounding, to_values
 from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Op, Softmax
-from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, exact_result, inexact_in
+from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, casts_exactly, exact_result, inexact_in
 from flow.ir.reference import code_dtype
 from flow.results import SimResult
 from flow.train import complaint, keras_errors, load_tensorflow, quiet_warnings
@@ -268,10 +268,11 @@ def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -
 
 
 def _held(op: Op, graph: IntGraph) -> bool:
-    """Say whether an op is a batch normalization whose results float64 holds."""
+    """Say whether an op is a batch normalization whose results float64 holds, and nothing else."""
     if not isinstance(op, BatchNorm):
         return False
-    return exact_result(op, *(x.format for x in graph.sources(op))).bound < 1 << FLOAT64_BITS
+    (x,) = (source.format for source in graph.sources(op))
+    return casts_exactly(op, x) and exact_result(op, x).bound < 1 << FLOAT64_BITS
 
 
 def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:

@@ -37,6 +37,9 @@ QUANTIZERS = [
     "quantized_bits(6,1,alpha=4)",
 ]
 FUNCTIONS = ["tanh", "sigmoid", "softsign", "elu", "gelu", "swish", "mish"]
+AMBIGUOUS = [*FUNCTIONS, *(name for name in QUANTIZERS if "po2" in name or "use_real" in name)]
+"""Computed by approximations of TensorFlow, whose packets and single numbers differ at some floats next to a step."""
+UNTOLD = ("depend in TensorFlow", "too flat", "too near", "falls somewhere", "falters")
 WIDTHS = (17, 19, 24, 25, 28, 33, 36, 40)
 
 
@@ -71,6 +74,23 @@ def test_functions_that_fall_and_rise_are_exact(name: str, tmp_path: Path) -> No
     assert not any(differences(wide(22, *behind(name, False)), tmp_path / "m.h5").values())
 
 
+@pytest.mark.parametrize(
+    ("width", "quantizer", "op"),
+    [(20, "quantized_relu(6,1)", "batchnorm"), (24, "quantized_bits(4,1,alpha=1)", "lookup"), (24, "binary", "lookup")],
+)
+def test_batch_norms_beyond_63_bits_are_exact_in_fewer(width: int, quantizer: str, op: str, tmp_path: Path) -> None:
+    """Factors from 77 to 1e-4 behind a sum of 36 or 40 bits need 66 and more."""
+    port = qkeras.QActivation("quantized_bits(16,1,alpha=1)", name="port")
+    dense = qkeras.QDense(3, kernel_quantizer=bits(width, 0, alpha=1), use_bias=False, name="sum")
+    norm = layers.BatchNormalization(name="norm")
+    model = sequential((3,), port, dense, norm, layers.ReLU(name="relu"), qkeras.QActivation(quantizer, name="q"))
+    statistics = [0.9, 1.31e-4, -77.0], [0.1, -0.1, 0.3], [0.1, 0.2, -0.1], [0.7, 0.3, 1.9]
+    norm.set_weights([np.float32(each) for each in statistics])
+    assert not any(differences(model, tmp_path / "m.h5").values())
+    trained = read_keras(tmp_path / "m.h5").trained
+    assert lower(extract(trained, evaluate=evaluate)).ops[-1].kind == op
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("name", [*QUANTIZERS, *FUNCTIONS])
@@ -81,6 +101,6 @@ def test_every_kind_at_every_width(name: str, normalized: bool, tmp_path: Path) 
             wrong = differences(wide(width, *behind(name, normalized)), tmp_path / f"m{width}.h5")
             assert not any(wrong.values()), (width, wrong)
         except UnsupportedError as error:  # what cannot be told apart is refused, never guessed
-            assert "too flat" in error.what or "depend in TensorFlow" in error.what, (width, error)
+            assert any(reason in error.what for reason in UNTOLD), (width, error)
             refused.append(width)
-    assert not refused or name in FUNCTIONS, refused
+    assert not refused or name in AMBIGUOUS, refused

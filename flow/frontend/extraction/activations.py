@@ -42,6 +42,8 @@ def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer
     if cast is None or tensor.functions:
         return builder.lookup(layer, later(tensor, activation.function))
     fused = ("relu", "requantize") if activation.relu else ("requantize",)
+    if tensor.lines:
+        return builder.scaled(layer, tensor, cast, fused)
     x, cast = builder.op(tensor), replace(cast, divisor=tensor.divisor)
     out = builder.add(Requantize, layer, [tensor], x.shape, cast, fused=fused)
     if tensor.divisor != 1:
@@ -51,6 +53,8 @@ def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer
 
 def _relu(builder: Builder, layer: Layer[Any], activation: layers.Relu, tensor: Tensor) -> Tensor:
     """Append max(x, 0), at most `limit`: before a division that waits, behind functions that do."""
+    if tensor.lines and not tensor.functions:
+        return replace(tensor if activation.limit is None else builder.plain(layer, tensor), relu=True)
     x, limit = builder.op(tensor), activation.limit
     code = None if limit is None else math.ldexp(limit, x.format.frac_bits)
     if tensor.functions or (code is not None and (tensor.divisor != 1 or not code.is_integer())):

@@ -14,13 +14,14 @@ from flow.data.inputs import Samples, to_port
 from flow.errors import FlowError, UnsupportedError, counted
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.approximation import Approximation, Values, best_cast, on_grid
-from flow.frontend.extraction.steps import find_steps
+from flow.frontend.extraction.steps import MOST_STEPS, Ordinals, cut_before, find_steps, number, ordinal, ordinals
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding
 from flow.ir import reference
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values
-from flow.ir.graph import IntGraph, Lookup, Op, Requantize
+from flow.ir.graph import BatchNorm, IntGraph, Lookup, Op, Requantize
 from flow.ir.intervals import FLOAT64_BITS, exact_result
 from flow.ir.names import identifier
+from flow.ir.scaling import Line, cuts_of, has_thresholds, shortened, stepped
 from flow.ir.tables import TABLE_INPUT_BITS, runs
 from flow.ir.windows import Shape, Window
 
@@ -38,6 +39,8 @@ class Tensor:
 
     Attributes:
         op: name of the op.
+        lines: of a batch normalization whose result is beyond codes: what becomes of the op's values in each channel.
+        relu: whether negative results of these lines are zero.
         divisor: the values are the codes' values divided by this.
         functions: element-wise functions applied to them after that.
         layers: calls that the op does not stand for yet, because of the above.
@@ -45,6 +48,8 @@ class Tensor:
     """
 
     op: str
+    lines: tuple[Line, ...] = ()
+    relu: bool = False
     divisor: int = 1
     functions: tuple[Function, ...] = ()
     layers: tuple[str, ...] = ()
@@ -53,7 +58,7 @@ class Tensor:
     @property
     def waits(self) -> bool:
         """Whether its values are not yet codes."""
-        return self.divisor != 1 or bool(self.functions)
+        return self.divisor != 1 or bool(self.functions) or bool(self.lines)
 
 
 def array_codes(layer: Layer[Any], key: str) -> Constant:
@@ -186,6 +191,9 @@ class Builder:
         """
         if not tensor.waits:
             return tensor
+        if tensor.lines and not tensor.functions:
+            what = f"reads a batch normalization whose results have more than {CODE_BITS - 1} bits"
+            raise UnsupportedError(what, remedy="put a quantizer (QActivation) behind it, or give --batchnorm-bits 16")
         if self.rounds is not None and self.rounds.float_layers is not None:
             return self._rounded(layer, tensor, self.rounds.float_layers)
         made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
@@ -263,19 +271,46 @@ class Builder:
         if self.evaluate is None:
             remedy = "pass evaluate=flow.train.functions.evaluate"
             raise UnsupportedError(f"{names} is a table that QKeras fills", remedy=remedy)
-        starts, found = self._steps(x.format, tensor, names)
+        domain = ordinals(tensor.lines, x.format, tensor.relu) if tensor.lines else x.format
+        starts, found = self._steps(domain, tensor, names)
         table = exact_codes(found if bits is None else on_grid(found, bits))
         if table.format.width > TABLE_VALUE_BITS:
             remedy = "put a quantizer (QActivation) behind it"
             raise UnsupportedError(f"the values of {names} lie on no grid", remedy=remedy)
-        cast = Cast(table.format)
-        return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=table.codes, fused=(names,))
+        cast, values = Cast(table.format), table.codes
+        if isinstance(domain, Ordinals):
+            starts, values = stepped(tensor.lines, [cut_before(step) for step in starts[1:].tolist()], values, x.format)
+        return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=(names,))
 
-    def _steps(self, fmt: FixedFormat, tensor: Tensor, names: str) -> tuple[Codes, NDArray[np.float32]]:
+    def scaled(self, layer: Layer[Any], tensor: Tensor, cast: Cast, fused: tuple[str, ...]) -> Tensor:
+        """Append lines that wait and the cast behind them: a batch norm of fewer bits, or thresholds.
+
+        Raises:
+            UnsupportedError: neither of them fits.
+        """
+        x = self.op(tensor)
+        if tensor.relu and cast.format.signed and cast.format.width > 1:
+            cast = replace(cast, format=cast.format.unsigned())
+        made = shortened(tensor.lines, x.format, cast) if has_thresholds(cast) else None
+        if made is not None:
+            scale, offset, own = made
+            values: dict[str, Any] = {"scale": scale, "offset": offset, "fused": ("batchnorm", *fused)}
+            return self.add(BatchNorm, layer, [tensor], x.shape, own, **values)
+        if not has_thresholds(cast) or cast.format.max_code - cast.lowest_code > MOST_STEPS:
+            what = f"a batch normalization with results of more than {CODE_BITS - 1} bits is rounded to {cast.format}"
+            raise UnsupportedError(what, remedy="use a quantizer of at most 12 bits, or give --batchnorm-bits 16")
+        codes = np.arange(cast.lowest_code, cast.format.max_code + 1)
+        starts, codes = stepped(tensor.lines, cuts_of(cast), codes, x.format)
+        steps: dict[str, Any] = {"starts": starts, "values": codes, "fused": ("batchnorm", *fused)}
+        return self.add(Lookup, layer, [tensor], x.shape, Cast(cast.format), **steps)
+
+    def _steps(self, fmt: FixedFormat | Ordinals, tensor: Tensor, names: str) -> tuple[Codes, NDArray[np.float32]]:
         """Return the runs of the functions that wait on a tensor of a format: of all codes, or found by bisection."""
         sources = [function.source for function in tensor.functions]
 
         def reals(codes: Codes) -> NDArray[np.float32]:
+            if isinstance(fmt, Ordinals):
+                return number(codes)
             if tensor.divisor == 1:  # rounded once, also beyond what float64 holds
                 return np.ldexp(codes.astype(np.float32), -fmt.frac_bits)
             return np.asarray(np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor, np.float32)
@@ -295,7 +330,10 @@ class Builder:
         before_last = sum(function.falters or 0 for function in before)
         if tensor.functions[0].turn is None:
             return find_steps(values, fmt, rising, before_last, names)
-        turn = round(math.ldexp(tensor.functions[0].turn * tensor.divisor, fmt.frac_bits))
+        if isinstance(fmt, Ordinals):
+            turn = ordinal(tensor.functions[0].turn)
+        else:
+            turn = round(math.ldexp(tensor.functions[0].turn * tensor.divisor, fmt.frac_bits))
         least, around = rising(np.array([turn])), np.arange(-before_last, before_last + 1)
         near = np.asarray(least + np.spacing(least) * around, np.float32)
         assert self.evaluate is not None

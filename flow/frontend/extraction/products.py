@@ -25,6 +25,7 @@ from flow.frontend.extraction.builder import (
 from flow.frontend.layers import Layer, Margins, Padding
 from flow.ir.fixed import Cast, Codes, Constant, exact_codes
 from flow.ir.graph import BatchNorm, Conv, Dense, Gather, MaxPool, Reshape, SumPool
+from flow.ir.scaling import hold, lines_of
 from flow.ir.windows import Shape, Window
 
 
@@ -153,6 +154,12 @@ def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequenc
     shape, axis = builder.op(tensor).shape, layer.settings.axis
     if axis not in (-1, len(shape)):
         raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one (channels) is supported")
+    arrays = [layer.arrays[key] for key in ("scale", "offset") if key in layer.arrays]
+    if all(array.shape == shape[-1:] and np.isfinite(array).all() for array in arrays) and len(arrays) > 1:
+        x = builder.op(tensor).format
+        lines = lines_of(arrays[0], arrays[1], x.frac_bits)
+        if not hold(lines, x):
+            return replace(tensor, lines=lines)
     scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
     shapes = scale.codes.shape, offset.codes.shape
     if shapes != (shape[-1:], shape[-1:]):

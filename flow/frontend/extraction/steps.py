@@ -12,7 +12,10 @@ number it is flat, so what follows must give one value for all that its least on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.intervals import FLOAT32_BITS
+from flow.ir.scaling import Cut, Line
 
 Floats = NDArray[np.float32]
 Values = Callable[[Codes], Floats]
@@ -33,9 +37,50 @@ AROUND, FEWEST_AROUND, MOST_AROUND = 1 << 15, 64, 1 << 10
 """Floats that are tried around all steps; at least and at most on each side of one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ordinals:
+    """float32 numbers, counted from zero: an integer more is the next number. They step as codes do."""
+
+    min_code: int
+    max_code: int
+    width: ClassVar[int] = 32
+    signed: ClassVar[bool] = True
+
+
+def number(codes: Codes) -> Floats:
+    """Return the numbers that ordinals count."""
+    magnitude = np.abs(codes).astype(np.uint32).view(np.float32)
+    return np.where(codes < 0, -magnitude, magnitude)
+
+
+def ordinal(value: float) -> int:
+    """Return the ordinal of the float32 next to a number, of the largest for one beyond it."""
+    ends = np.finfo(np.float32)
+    near = np.float32(min(max(value, float(ends.min)), float(ends.max)))
+    count = int(np.abs(near).view(np.uint32))
+    return -count if near < 0 else count
+
+
+def ordinals(lines: Sequence[Line], x: FixedFormat, relu: bool) -> Ordinals:
+    """Return the float32 numbers that codes become on some lines, and behind a ReLU if there is one."""
+    scaled = [
+        float(Fraction(line.scale * code + line.offset) / Fraction(2) ** line.frac_bits)
+        for line in lines
+        for code in (x.min_code, x.max_code)
+    ]
+    low, high = ordinal(min(scaled)), ordinal(max(scaled))
+    return Ordinals(max(low, 0), max(high, 1)) if relu else Ordinals(low, max(high, low + 1))
+
+
+def cut_before(step: int) -> Cut:
+    """Return from which real number on rounding gives the float32 of an ordinal, or one beyond it: ties go to even."""
+    low, high = number(np.array([step - 1, step])).tolist()
+    return (Fraction(low) + Fraction(high)) / 2, step % 2 == 1
+
+
 def find_steps(
     values: Values,
-    fmt: FixedFormat,
+    fmt: FixedFormat | Ordinals,
     rising: Values,
     falters: int,
     what: str,
@@ -46,7 +91,7 @@ def find_steps(
 
     Args:
         values: the function.
-        fmt: format of its codes.
+        fmt: format of its codes; of float32 numbers, their ordinals.
         rising: what it is a quantizer of; this never falls but for
         falters: so many units in the last place; 0 if not at all.
         what: the function, for errors.
@@ -92,7 +137,7 @@ def find_steps(
     return starts, kept
 
 
-def _first_codes(fmt: FixedFormat) -> Codes:
+def _first_codes(fmt: FixedFormat | Ordinals) -> Codes:
     """Return some codes, both ends among them: evenly spread, and powers of two with their neighbours."""
     powers = np.int64(1) << np.arange(fmt.width - fmt.signed)
     near = np.concatenate([powers - 1, powers, powers + 1])
@@ -108,10 +153,11 @@ def _between(low: Codes, high: Codes) -> Codes:
     return np.unique(low[:, None] + whole * part + rest * part // parts)
 
 
-def _around(steps: Codes, fmt: FixedFormat) -> tuple[Codes, Codes]:
+def _around(steps: Codes, fmt: FixedFormat | Ordinals) -> tuple[Codes, Codes]:
     """Return the codes of the floats around each step, and the outermost, two of each step."""
     count = min(max(AROUND // (2 * max(1, len(steps))), FEWEST_AROUND), MOST_AROUND)
     apart = np.int64(1) << np.maximum(np.frexp(np.abs(steps).astype(float))[1] - FLOAT32_BITS, 0)
+    apart = np.ones_like(apart) if isinstance(fmt, Ordinals) else apart
     codes = steps[:, None] + apart[:, None] * np.arange(-count, count + 1)
     codes = np.clip(codes, fmt.min_code, fmt.max_code)
     return np.unique(np.r_[codes.reshape(-1), steps - (len(steps) > 0)]), codes[:, [0, -1]].reshape(-1)
