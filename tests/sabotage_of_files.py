@@ -130,8 +130,8 @@ VITIS: Mapping[str, Sabotage] = {
     ),
     "our kernels, in synthesis": changed(
         FLOW,
-        r"(shift_cast \{\n(?s:.*?)value\.range\(\) = exact;\n)",
-        r"\1" + under("__SYNTHESIS__", "        value.range() = exact + 1;"),
+        r"(shift_cast \{\n(?s:.*?)#pragma HLS INLINE\n)",
+        r"\1" + under("__SYNTHESIS__", "        return cast_of<res_T, CONFIG_T::exact_frac>(exact_t(exact + 1));"),
     ),
     "hls4ml's kernels, in synthesis": changed(
         MULT, r"(// 'Normal' product\n)", r"\1" + under("__SYNTHESIS__", "        return a;")
@@ -143,7 +143,7 @@ VITIS: Mapping[str, Sabotage] = {
     "a rounding defined away": changed(
         DEFINES, r'#include "nnet_utils/nnet_types.h"\n', r"\g<0>#define AP_RND_CONV AP_TRN\n"
     ),
-    "our kernels": changed(FLOW, r"exact \+= (ap_int<CONFIG_T::exact_bits>\(CONFIG_T::offset)", r"exact -= \1"),
+    "our kernels": changed(FLOW, r"exact \+= (sint<CONFIG_T::exact_bits>\(CONFIG_T::offset)", r"exact -= \1"),
     "hls4ml's kernels": changed(MULT, r"(// 'Normal' product\n[^\n]*\n\s*)return a \* w;", r"\1return a * w + 1;"),
     "a header that nothing includes": changed("firmware/nnet_utils/nnet_garnet.h", r"\Z", "// changed\n"),
     "types that csim alone reads": changed(TYPES, r"\(_AP_Q == AP_RND_CONV\)", "(_AP_Q == AP_TRN)"),

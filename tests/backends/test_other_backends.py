@@ -109,7 +109,7 @@ ROWS = (
     *("lookup_many_wide_runs", "lookup_per_channel_of_a_sum", "lookup_step_at_zero", "softmax_on_rows"),
     *("merge_subtract", "merge_multiply", "merge_maximum", "merge_minimum", "average_of_three", "residual"),
     *("two_inputs", "two_outputs", "three_readers", "pad", "concatenate", "pool_1d", "pool_same_unsigned"),
-    *("pool_overlapping", "gather_exact_output"),
+    *("pool_overlapping", "gather_exact_output", "average_global_cast_behind_reshape"),
 )
 """Every kernel, its tables as well as its comparisons, and every way in which ops are connected."""
 

@@ -33,7 +33,7 @@ def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> 
         UnsupportedError: what `kernels.kernel` refuses.
     """
     common = {"name": op.name, "inputs": list(inputs), "trace": is_traced(op)}
-    if not needs_kernel(op, target):
+    if not needs_kernel(op, graph, target):
         return {**common, **LAYERS[type(op)].attributes(op, graph, target)}
     own = kernel(op, graph, target.io_type == "io_stream")
     return {
@@ -45,13 +45,19 @@ def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> 
     }
 
 
-def needs_kernel(op: Op, target: Target) -> bool:
-    """Say whether a kernel of ours computes an op, since hls4ml 1.3.0 lacks it, or this form of it."""
+def needs_kernel(op: Op, graph: IntGraph, target: Target) -> bool:
+    """Say whether a kernel of ours computes an op, since hls4ml 1.3.0 lacks it, or this form of it.
+
+    A layer of hls4ml that works on each code has the shape of what it reads: behind a reshape of a stream, still that
+    before it.
+    """
     dialect = DIALECTS[target.backend]
     if not dialect.extended or isinstance(op, ops.Input):
         return False
     other_form = isinstance(op, ops.MaxPool) and not pools(op, target)
     other_form |= isinstance(op, ops.Relu) and op.limit is not None
+    if target.io_type == "io_stream" and isinstance(op, ops.BatchNorm | ops.Relu | ops.Requantize):
+        other_form |= isinstance(graph.sources(op)[0], ops.Reshape)
     return type(op) not in dialect.ops or other_form or op.cast.divisor != 1
 
 
@@ -84,7 +90,7 @@ def configuration(graph: IntGraph, target: Target, output_dir: str) -> dict[str,
                 "Strategy": target.strategy.lower(),
                 "PipelineStyle": "dataflow" if dialect.convolves_in_dataflow and convolves else "auto",
             },
-            "LayerName": {op.name: _layer_config(op, target) for op in graph.ops},
+            "LayerName": {op.name: _layer_config(op, graph, target) for op in graph.ops},
         },
         "WriterConfig": {"Namespace": None, "WriteWeightsTxt": True, "WriteTar": False, "TBOutputStream": "both"},
         **dict(dialect.settings),
@@ -98,10 +104,10 @@ def _clock(target: Target) -> dict[str, Any]:
     return {"ClockPeriod": period} | ({} if share is None else {"ClockUncertainty": f"{100 * share:g}%"})
 
 
-def _layer_config(op: Op, target: Target) -> dict[str, Any]:
+def _layer_config(op: Op, graph: IntGraph, target: Target) -> dict[str, Any]:
     # hls4ml takes the type of a port without modes
     result = Cast(op.format) if isinstance(op, ops.Input) else op.cast
-    others = {} if needs_kernel(op, target) else LAYERS[type(op)].types(op)
+    others = {} if needs_kernel(op, graph, target) else LAYERS[type(op)].types(op)
     types = {"result": result, **others}
     return {
         "Precision": {name: precision(cast, target.backend) for name, cast in types.items()},

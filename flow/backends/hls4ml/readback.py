@@ -93,11 +93,11 @@ class _Reader:
 
     def op(self, op: Op, call: Call) -> Iterator[Finding]:
         """Hold one op's call against the graph."""
-        function = _function(op, self.target)
+        function = _function(op, self.graph, self.target)
         if call.function != function:
             yield Finding(op.name, "the call", function, call.function)
         yield from self.type(op, "output type", op.cast, call.output_type)
-        if needs_kernel(op, self.target):
+        if needs_kernel(op, self.graph, self.target):
             expected = kernel(op, self.graph, self.target.io_type == "io_stream").config.replace(CONFIG, call.config)
             yield from _text(op, expected, self.text.configs.get(call.config, ""))
             return
@@ -173,11 +173,11 @@ class _Reader:
                 yield Finding(op.name, where, f"code {expected[wrong[0]]}", f"code {scaled[wrong[0]]}")
 
 
-def _function(op: Op, target: Target) -> str:
+def _function(op: Op, graph: IntGraph, target: Target) -> str:
     """Return the function that computes an op; hls4ml has its own for windows of one pixel."""
     dialect = DIALECTS[target.backend]
     suffix = dialect.stream_suffix if target.io_type == "io_stream" else ""
-    if needs_kernel(op, target):
+    if needs_kernel(op, graph, target):
         return f"{KERNELS[type(op)][0]}{suffix}"
     one_pixel = isinstance(op, Dense) or (isinstance(op, Conv) and op.window.pixels == 1)
     pointwise = "pointwise_" if one_pixel and target.io_type in dialect.pointwise else ""
