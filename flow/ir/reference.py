@@ -35,12 +35,15 @@ FEWEST_SAMPLES, ROOM_BYTES = 4, 1 << 26
 
 def code_dtype(fmt: FixedFormat) -> type[np.signedinteger[Any]]:
     """Return the smallest signed integer type that holds every code of a format."""
-    return np.int16 if fmt.width <= 15 else np.int32 if fmt.width <= 31 else np.int64
+    for most, small in ((7, np.int8), (15, np.int16), (31, np.int32)):
+        if fmt.width <= most:
+            return small
+    return np.int64
 
 
 def port_dtype(graph: IntGraph) -> np.dtype[Any]:
-    """Return the smallest signed integer type that holds every code of a sample."""
-    return np.result_type(*(code_dtype(op.format) for op in graph.inputs))
+    """Return the smallest signed integer type, of 16 bits or more, that holds every code of a sample."""
+    return np.result_type(np.int16, *(code_dtype(op.format) for op in graph.inputs))
 
 
 def run(
