@@ -112,6 +112,11 @@ def _ends(x: Any) -> list[Any]:
     return [getattr(L, f"Global{kind}Pooling{axes}D")()(x) for kind in ("Max", "Average")]
 
 
+def _recurrent(x: Any) -> Any:
+    x = L.GRU(3, return_sequences=True)(L.MaxPooling1D(2)(L.Conv1D(2, 3)(x)))
+    return L.Dense(2)(L.Bidirectional(L.LSTM(2))(L.SimpleRNN(3, return_sequences=True, go_backwards=True)(x)))
+
+
 def _noise(x: Any) -> Any:
     """Layers that do nothing at inference."""
     for layer in (L.Dropout(0.1), L.GaussianNoise(0.1), L.GaussianDropout(0.1), L.AlphaDropout(0.1)):
@@ -160,6 +165,7 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "sequence_1": (SEQUENCE, lambda x: _chain(x, "Conv1D", "MaxPooling1D", "ZeroPadding1D", "DepthwiseConv1D")),
     "sequence_2": (SEQUENCE, lambda x: _chain(x, "SeparableConv1D", "UpSampling1D", "Cropping1D", "Conv1DTranspose")),
     "sequence_3": (SEQUENCE, lambda x: L.RepeatVector(2)(L.Concatenate()(_ends(L.Conv1D(2, 1)(x))))),
+    "recurrent": (SEQUENCE, _recurrent),
     "image_ends": (IMAGE, lambda x: L.Concatenate()(_ends(L.Conv2D(2, 1)(x)))),
     "kinks": (VECTOR, lambda x: L.ThresholdedReLU(0.25)(L.ELU()(L.Dense(4)(x)))),
     "nothing": (SEQUENCE, lambda x: _noise(L.Conv1D(3, 2)(x))),

@@ -186,6 +186,24 @@ def _matrices() -> Row:
     return Row(name="Dot", label=label, recipe=recipe(label, [named("port", *SEQUENCE)], entries, ["act"]))
 
 
+STEPS: Shape = (3, 2)
+CELL: Mapping[str, Any] = {
+    **{"units": 2, "activation": "quantized_tanh(4)", "kernel_quantizer": BITS, "recurrent_quantizer": BITS},
+    **{"use_bias": True, "bias_quantizer": BIAS, "state_quantizer": "quantized_bits(5,0,1,alpha=1)"},
+}
+GATED: Mapping[str, Any] = {**CELL, "recurrent_activation": "hard_sigmoid"}
+QUANTIZED_GATES: Mapping[str, Any] = {**CELL, "recurrent_activation": "quantized_sigmoid(4)"}
+TANH_4 = {"class_name": "quantized_tanh", "config": {"bits": 4}}
+SIGMOID_4 = {"class_name": "quantized_sigmoid", "config": {"bits": 4}}
+KERAS_GATED: Mapping[str, Any] = {"units": 2, "activation": TANH_4, "recurrent_activation": SIGMOID_4, "use_bias": True}
+
+BACKWARDS: Mapping[str, Any] = {"return_sequences": True, "go_backwards": True}
+
+
+def _inside(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"layer": layer(class_name, "inner", **config)}
+
+
 LAYER_ROWS: Sequence[Row] = (
     replace(
         row("InputLayer", VECTOR, "not quantized by the model (`--input-format`)"),
@@ -290,6 +308,21 @@ LAYER_ROWS: Sequence[Row] = (
     row("Reshape", SEQUENCE, "channels 2 to 4", target_shape=[3, 4]),
     row("Reshape", SEQUENCE, "channels 2 to 3", target_shape=[4, 3]),
     row("Permute", SEQUENCE, dims=[2, 1]),
+    row("QSimpleRNN", STEPS, **CELL),
+    row("QSimpleRNN", STEPS, "`tanh` before the state quantizer", **{**CELL, "activation": "tanh"}),
+    row("SimpleRNN", STEPS, "`quantized_tanh`", units=2, activation=TANH_4, use_bias=True),
+    row("QLSTM", STEPS, "`hard_sigmoid`", **GATED),
+    row("QLSTM", STEPS, "`quantized_sigmoid`, every step, backwards", **QUANTIZED_GATES, **BACKWARDS),
+    row("QLSTM", STEPS, "no state quantizer, 3 steps", **{**QUANTIZED_GATES, "state_quantizer": None}),
+    row("QLSTM", (40, 2), "no state quantizer, 40 steps", **{**QUANTIZED_GATES, "state_quantizer": None}),
+    row("LSTM", STEPS, "`quantized_tanh`, `quantized_sigmoid`", **KERAS_GATED),
+    row("LSTM", STEPS, "`tanh`, `sigmoid`", units=2, activation="tanh", recurrent_activation="sigmoid", use_bias=True),
+    row("QGRU", STEPS, "`hard_sigmoid`", **GATED, reset_after=False),
+    row("QGRU", STEPS, "`reset_after`, every step", **QUANTIZED_GATES, reset_after=True, return_sequences=True),
+    row("GRU", STEPS, "`quantized_tanh`, `quantized_sigmoid`", **KERAS_GATED, reset_after=True),
+    row("QBidirectional", STEPS, "of `QLSTM`", **_inside("QLSTM", QUANTIZED_GATES), merge_mode="concat"),
+    row("QBidirectional", STEPS, "of `QSimpleRNN`, summed", **_inside("QSimpleRNN", CELL), merge_mode="sum"),
+    row("Bidirectional", STEPS, "of `QSimpleRNN`", **_inside("QSimpleRNN", CELL), merge_mode="concat"),
     row("RepeatVector", VECTOR, n=2),
     row("ZeroPadding1D", SEQUENCE, padding=[1, 1]),
     row("ZeroPadding2D", IMAGE, padding=[[1, 1], [1, 1]]),

@@ -43,6 +43,16 @@ def misfit(error: Exception) -> UnsupportedError:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """`low + (high - low) * min(max(slope * x + offset, 0), 1)`, which integers compute exactly."""
+
+    slope: float
+    offset: float
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """An element-wise function as the network's own framework computes it.
 
@@ -53,6 +63,7 @@ class Function:
         falters: of a function that never falls, or only before its `turn`: by how many units in the last place its
             float32 values may; None for any other.
         turn: where a function that falls first and then rises does so; None for one that never falls.
+        line: the clipped line that it is, if it is one with few bits.
     """
 
     name: str
@@ -60,6 +71,7 @@ class Function:
     divisor: int = 1
     falters: int | None = None
     turn: float | None = None
+    line: Line | None = None
 
 
 # -- activations: what a layer does to each element at its end
@@ -318,6 +330,70 @@ class Repeat(Settings):
     """A vector as so many rows."""
 
     count: int
+
+
+class Cell(Enum):
+    """What a recurrent layer does at each step."""
+
+    SIMPLE = "simple"
+    """h = activation(x @ kernel + bias + h @ recurrent_kernel)."""
+    LSTM = "lstm"
+    """Gates i, f, o and a candidate g, of which the kernels' columns are i, f, g, o: c = f * c + i * g, and
+    h = o * activation(c)."""
+    GRU = "gru"
+    """Gates z, r and a candidate g, the kernels' columns in this order: h = z * h + (1 - z) * g."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurrent(Settings):
+    """A cell, step by step along a sequence: `kernel` (inputs, gates * units), `recurrent_kernel` (units, gates *
+    units), and `bias` (gates * units,) if it is biased.
+
+    It reads the sequence, and perhaps its first states. Its further outputs are its last states.
+
+    Attributes:
+        cell: what a step does.
+        units: values of a state.
+        activation: of the candidate, and of what an LSTM gives.
+        gate: the activation of the gates.
+        state: what quantizes each state before a step reads it.
+        biased: whether it has a bias.
+        reset_after: of a GRU: whether r multiplies the candidate's product of the state, or the state; if so, `bias`
+            has two rows, the second of the product of the state.
+        backwards: whether the last step is the first.
+        sequences: whether the output is that of every step, in their order, or of the last.
+    """
+
+    cell: Cell
+    units: int
+    activation: Activation | None
+    gate: Activation | None = None
+    state: Activation | None = None
+    biased: bool = True
+    reset_after: bool = False
+    backwards: bool = False
+    sequences: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bidirectional(Settings):
+    """Two recurrent layers over the same sequence, whose arrays are called `forward_kernel`, `backward_kernel`, ...
+
+    Attributes:
+        forward, backward: the two; the sequences of a backward one come in the order of the other.
+        merge: what joins their outputs; with None that of the backward one is a further output.
+    """
+
+    forward: Recurrent
+    backward: Recurrent
+    merge: Concatenate | Merge | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Further(Settings):
+    """Another output of the layer that it reads: the first of these is 1."""
+
+    number: int
 
 
 # -- networks

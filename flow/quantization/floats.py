@@ -18,7 +18,7 @@ from flow.errors import UnsupportedError, at, counted
 from flow.frontend.base import read
 from flow.frontend.extraction.builder import Builder, Tensor
 from flow.frontend.extraction.model import walk
-from flow.frontend.layers import Layer, Network, StepLayerNorm, StepSoftmax
+from flow.frontend.layers import Layer, Line, Network, StepLayerNorm, StepSoftmax
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Constant, FixedFormat
 from flow.ir.graph import (
@@ -271,6 +271,7 @@ class _Builder(Builder):
 
     graph_type: ClassVar[type[IntGraph]] = Draft
     passes_on: ClassVar[type[Op]] = Reshape
+    longest: ClassVar[int] = NOMINAL.width
 
     divisors: dict[str, int] = field(default_factory=dict)
 
@@ -303,6 +304,10 @@ class _Builder(Builder):
         )
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
+
+    def line(self, layer: Layer[Any], tensor: Tensor, line: Line) -> Tensor:
+        """Return the function that the line is."""
+        return self.plain(layer, tensor)
 
     def _averaging(self, name: str) -> str:
         """Return the sum that an average waits on, behind ops that keep its factor."""

@@ -72,6 +72,9 @@ def load_tensorflow() -> TensorFlowModules:
             )
         tf.get_logger().setLevel(logging.ERROR)
         qkeras = _import("qkeras")
+        cells = qkeras.qrecurrent  # they call functions by names that TensorFlow had for them
+        cells.nest.is_sequence = getattr(cells.nest, "is_sequence", cells.nest.is_nested)
+        cells.array_ops.unstack = getattr(cells.array_ops, "unstack", tf.unstack)
     return TensorFlowModules(tf=tf, keras=tf.keras, qkeras=qkeras)
 
 

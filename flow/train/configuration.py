@@ -23,7 +23,7 @@ from flow.errors import FlowError, ModelFileError, UnsupportedError, at, shorten
 from flow.frontend.keras import LAYERS, unknown_layer
 from flow.frontend.keras.arguments import check_arguments
 from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
-from flow.frontend.keras.topology import MAX_DEPTH, MODELS, as_keras_2, topology
+from flow.frontend.keras.topology import BIDIRECTIONAL, MAX_DEPTH, MODELS, as_keras_2, topology
 from flow.train import load_tensorflow
 
 HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -233,7 +233,11 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
     if dtype != "float32" and dtype != {"class_name": "Policy", "config": {"name": "float32"}}:
         raise UnsupportedError(f"dtype {shown(dtype)} is not supported", remedy="save a float32 model")
     for key, value in config.items():
-        if key == "activation" or key.endswith("quantizer"):
+        if class_name in BIDIRECTIONAL and key in ("layer", "backward_layer") and isinstance(value, Mapping):
+            with at(field=key):
+                _refuse_unknown(short_name(str(value.get("class_name"))), value.get("config") or {})
+            continue
+        if key.endswith(("activation", "quantizer")):
             quantizer = parse_quantizer(value)
             if quantizer is not None and quantizer.name not in KNOWN:
                 remedy = f"use one of {', '.join(map(repr, KNOWN))}"

@@ -25,8 +25,16 @@ tf, keras, qkeras = load_tensorflow()
 Group = dict[str, NDArray[np.float32]]
 Weights = dict[str, Group]
 
-VARIABLES = {"kernel": "kernel", "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise", "bias": "bias"}
+VARIABLES = {
+    **{"kernel": "kernel", "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"},
+    **{"recurrent_kernel": "recurrent", "bias": "bias"},
+}
 """Variable of a layer -> what its quantizer is called after."""
+
+
+OF_CELLS = ("kernel", "recurrent_kernel", "bias")
+SETTABLE = (*OF_CELLS, *(f"{way}_{key}" for way in ("forward", "backward") for key in OF_CELLS))
+"""Arrays of the layers whose variables are set to them, in the order of the variables."""
 
 
 def quantized_weights(model: Any) -> Weights:
@@ -89,7 +97,7 @@ def set_quantized_weights(model: Any, weights: Weights) -> None:
         elif type(layer) is keras.layers.BatchNormalization:
             _set_plain_batchnorm(layer, group["scale"], group["offset"])
         else:
-            layer.set_weights([group[key] for key in ("kernel", "bias") if key in group])
+            layer.set_weights([group[key] for key in SETTABLE if key in group])
     for (name, key, held), (_, _, wanted) in zip(_flat(quantized_weights(model)), _flat(weights), strict=True):
         assert np.array_equal(held, wanted), f"{name}/{key}: quantizing twice differs from quantizing once"
 
@@ -159,6 +167,7 @@ def revived(model: Any, weights: Weights) -> Iterator[Hit]:
     """
     for path, layer in layers_by_path(model).items():
         arrays = weights.get(path, {})
+        layer = getattr(layer, "cell", layer)
         for key, what in VARIABLES.items():
             variable, used = getattr(layer, key, None), arrays.get(key, arrays.get("kernel"))
             if what == "bias" or variable is None or used is None:
@@ -190,8 +199,12 @@ def _arrays(layer: Any) -> Group:
         return _multiplier(layer)
     if isinstance(layer, keras.layers.PReLU):
         return {"slope": np.asarray(layer.alpha, np.float32)}
-    variables = {key: getattr(layer, key, None) for key in VARIABLES}
-    arrays = {key: _quantized(layer, VARIABLES[key], held) for key, held in variables.items() if held is not None}
+    if isinstance(layer, keras.layers.Bidirectional):
+        ways = {"forward": layer.forward_layer, "backward": layer.backward_layer}
+        return {f"{way}_{key}": array for way, inner in ways.items() for key, array in _arrays(inner).items()}
+    holder = getattr(layer, "cell", layer)
+    variables = {key: getattr(holder, key, None) for key in VARIABLES}
+    arrays = {key: _quantized(holder, VARIABLES[key], held) for key, held in variables.items() if held is not None}
     if "depthwise_kernel" in arrays and "pointwise_kernel" not in arrays:
         arrays["kernel"] = arrays.pop("depthwise_kernel")
     return arrays

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.frontend.keras.quantizers import FUNCTIONS, activation_cast, parse_quantizer
-from flow.frontend.keras.topology import Call, Topology, topology
+from flow.frontend.keras.quantizers import FUNCTIONS, LINES, activation_cast, parse_quantizer
+from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, Call, Topology, topology
 from flow.frontend.trained import Arrays, TrainedModel
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Overflow, Rounding, to_values
 from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Op, Softmax
@@ -28,6 +28,7 @@ from flow.train import complaint, keras_errors, load_tensorflow, quiet_warnings
 from flow.train.deserialize import keras_layer_of
 from flow.train.freeze import layers_by_path
 from flow.train.functions import layer_function
+from flow.train.recurrent import double_bidirectional, double_recurrent
 from flow.train.sticky import scaled_to_odd
 
 keras: Any
@@ -35,8 +36,10 @@ tf, keras, _ = load_tensorflow()
 
 BATCH, ELEMENTS = 1024, 1 << 24
 """Samples at a time, at most, and elements of the largest tensor."""
+NO_LAYERS = ("InputLayer", FURTHER)
+"""Classes of calls whose tensors are there without calling a layer."""
 Function = Callable[[Any], Any]
-"""One call of a layer: a tensor, or a list of them where it reads several, to a tensor."""
+"""One call of a layer: a tensor, or a list of them where it reads several, to a tensor, or to a list of them."""
 
 
 @quiet_warnings()
@@ -208,10 +211,13 @@ class _Flat(keras.layers.Layer):  # type: ignore[misc]
 def _run_calls(calls: Topology, functions: Mapping[str, Function], taps: list[str], inputs: Iterable[Any]) -> list[Any]:
     tensors = dict(zip((call.name for call in calls.inputs), inputs, strict=True))
     for call in calls.calls:
-        if call.class_name != "InputLayer":
+        if call.class_name not in NO_LAYERS:
             read = [tensors[name] for name in call.inputs]
             with keras_errors(f"layer '{call.name}': QKeras itself cannot run it"):  # Keras keeps the text alone
-                tensors[call.name] = functions[call.name](read[0] if len(read) == 1 else read)
+                given = functions[call.name](read[0] if len(read) == 1 else read)
+            several = list(given) if isinstance(given, list | tuple) else [given]
+            names = (call.name, *(f"{call.name}:{number}" for number in range(1, len(several))))
+            tensors |= dict(zip(names, several, strict=True))
     return [tensors[name] for name in taps]
 
 
@@ -220,7 +226,7 @@ def _own_functions(model: Any, calls: Topology, taps: Mapping[str, str]) -> dict
     layers = layers_by_path(model)
     functions: dict[str, Function] = {}
     for call in calls.calls:
-        if call.class_name != "InputLayer":
+        if call.class_name not in NO_LAYERS:
             layer = layers[call.layer]
             softmax = getattr(getattr(layer, "activation", None), "__name__", "") == "softmax"
             functions[call.name] = _linear(layer) if softmax and call.name in taps.values() else layer
@@ -259,7 +265,7 @@ def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -
     layers: dict[tuple[str, bool], Function] = {}
     functions = {}
     for call in calls.calls:
-        if call.class_name != "InputLayer":
+        if call.class_name not in NO_LAYERS:
             key = call.layer, call.name in exact
             if key not in layers:
                 layers[key] = _double_layer(call, trained.weights.get(call.layer, {}), call.name in exact)
@@ -293,6 +299,10 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return scaled
     if class_name == "Activation":
         return _double_activation(call)
+    if call.class_name in STATES:
+        return double_recurrent(call.class_name, config, arrays, _double_function)
+    if call.class_name in BIDIRECTIONAL:
+        return double_bidirectional(config, arrays, _double_function)
     sloping = class_name == "LeakyReLU" or (class_name == "ReLU" and bool(config.get("negative_slope")))
     if class_name in ("ELU", "ThresholdedReLU") or (sloping and not exact):
         return _single(layer_function(class_name, config))
@@ -316,15 +326,21 @@ def _double_layer_norm(config: Mapping[str, Any], arrays: Arrays) -> Function:
 
 def _double_activation(call: Call) -> Function:
     """Return the activation of a layer; a softmax is left off."""
-    entry = call.config.get("activation")
+    return _double_function(call.class_name, call.config.get("activation"))
+
+
+def _double_function(class_name: str, entry: Any) -> Function:
+    """Return what an entry of a layer's configuration names, in float64; nothing in place of a softmax."""
     quantizer = parse_quantizer(entry)
     if quantizer is None or quantizer.name == "softmax":
         return tf.identity  # type: ignore[no-any-return]
     if quantizer.name == "relu":
         return tf.nn.relu  # type: ignore[no-any-return]
+    kind = "QActivation" if class_name.startswith("Q") else "Activation"
+    if kind == "QActivation" and quantizer.name in LINES:
+        return layer_function(kind, {"activation": entry})
     cast = None if quantizer.name in FUNCTIONS else activation_cast(quantizer, "activation")
     if cast is None:
-        kind = "QActivation" if call.class_name.startswith("Q") else "Activation"
         return _single(layer_function(kind, {"activation": entry}))
     return cast_values(cast)
 

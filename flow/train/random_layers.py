@@ -264,6 +264,31 @@ def depthwise(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor
     return draft.add("QDepthwiseConv2D", [source], shape, **values, depthwise_quantizer=quantizer, **draft.bias())
 
 
+def recurrent(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+    """Add a recurrent layer, perhaps in both directions."""
+    kind, units, sequences = draft.pick(["SimpleRNN", "LSTM", "GRU"]), draft.number(1, 4), draft.chance(0.5)
+    gates = ["hard_sigmoid", "quantized_sigmoid(4)", "quantized_sigmoid(6,symmetric=True)", "quantized_relu(4,1)"]
+    activations = ["quantized_tanh(4)", "quantized_tanh(6,use_real_tanh=True)", "hard_tanh", draft.cast()]
+    config = {
+        **{"units": units, "return_sequences": sequences, "go_backwards": draft.chance(0.3)},
+        **{"activation": draft.pick([*activations, "tanh"] if kind == "SimpleRNN" else activations)},
+        **({} if kind == "SimpleRNN" else {"recurrent_activation": draft.pick(gates)}),
+        **({"reset_after": draft.chance(0.5)} if kind == "GRU" else {}),
+        **{"recurrent_quantizer": draft.pick(["quantized_bits(4,0,1,alpha=1)", "quantized_po2(4,1)"])},
+        **{"state_quantizer": draft.pick(["quantized_bits(5,0,1,alpha=1)", "quantized_bits(6,2,alpha=1)"])},
+        **draft.weights(),
+    }
+    if not config["use_bias"]:
+        config["bias_quantizer"] = None  # QKeras hands it the bias that is not there
+    if draft.chance(0.7):
+        return draft.add(f"Q{kind}", [source], (*source.shape[:-1], units) if sequences else (units,), **config)
+    mode = draft.pick(["concat", "concat", "sum", "mul", "ave"])
+    inner = {"class_name": f"Q{kind}", "config": {"name": "inner", **config}}
+    channels = 2 * units if mode == "concat" else units
+    shape = (*source.shape[:-1], channels) if sequences else (channels,)
+    return draft.add("QBidirectional", [source], shape, layer=inner, merge_mode=mode)
+
+
 def separable(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
     """Add a separable convolution."""
     axes, filters = len(source.shape) - 1, draft.number(1, 4)
@@ -444,7 +469,7 @@ _SPATIAL: tuple[Block, ...] = (conv, conv, separable, pool, pool, move, reshape)
 BLOCKS: Mapping[str, tuple[Block, ...]] = {
     "any": (dense, dense, merge, residual, concatenate, shared, nested, batchnorm, normalized),
     "rank 1": (fold, dense, merge, product),
-    "rank 2": (*_SPATIAL, fold, product, attention),
+    "rank 2": (*_SPATIAL, fold, product, attention, recurrent),
     "rank 3": (*_SPATIAL, conv_batchnorm, depthwise, transposed),
 }
 """What may be added to a tensor of any rank, and to one of so many axes; what stands twice is drawn twice as often.

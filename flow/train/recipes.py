@@ -47,7 +47,8 @@ def forget() -> None:
 def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
     """Return values for one variable: extremes, ties, zeros and dead channels among them."""
     name = variable.name.rsplit("/", 1)[-1].split(":")[0]
-    rng = np.random.default_rng([seed, crc32(f"{layer.name}/{name}".encode())])
+    way = "backward " if isinstance(layer, keras.layers.Bidirectional) and "backward_" in variable.name else ""
+    rng = np.random.default_rng([seed, crc32(f"{layer.name}/{way}{name}".encode())])
     shape = tuple(variable.shape)
     if name == "moving_variance" and getattr(layer, "epsilon", EPSILON) != EPSILON:
         return rng.uniform(0.1, 3, shape).astype(np.float32)

@@ -15,10 +15,10 @@ from flow.errors import FlowError, UnsupportedError, counted
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.approximation import Approximation, Values, best_cast, on_grid
 from flow.frontend.extraction.steps import MOST_STEPS, Ordinals, cut_before, find_steps, number, ordinal, ordinals
-from flow.frontend.layers import Function, Layer, Margins, Network, Padding
+from flow.frontend.layers import Function, Layer, Line, Margins, Network, Padding
 from flow.ir import reference
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values
-from flow.ir.graph import BatchNorm, IntGraph, Lookup, Op, Requantize
+from flow.ir.graph import BatchNorm, IntGraph, Lookup, Op, Relu, Requantize
 from flow.ir.intervals import FLOAT64_BITS, exact_result
 from flow.ir.names import identifier
 from flow.ir.scaling import Line, cuts_of, has_thresholds, shortened, stepped
@@ -45,6 +45,7 @@ class Tensor:
         functions: element-wise functions applied to them after that.
         layers: calls that the op does not stand for yet, because of the above.
         softmax: the final softmax that was left off, if this is its result.
+        further: the other outputs of the layer.
     """
 
     op: str
@@ -54,11 +55,17 @@ class Tensor:
     functions: tuple[Function, ...] = ()
     layers: tuple[str, ...] = ()
     softmax: str | None = None
+    further: tuple[Tensor, ...] = ()
 
     @property
     def waits(self) -> bool:
         """Whether its values are not yet codes."""
         return self.divisor != 1 or bool(self.functions) or bool(self.lines)
+
+    @property
+    def line(self) -> Line | None:
+        """The clipped line that alone waits on it, if one does."""
+        return self.functions[0].line if len(self.functions) == 1 and self.divisor == 1 else None
 
 
 def array_codes(layer: Layer[Any], key: str) -> Constant:
@@ -133,10 +140,13 @@ class Builder:
         warnings: what a report must say.
         absorbed: port -> the layer whose cast the port does.
         approximated: layers of which something was rounded on request.
+        step_functions: runs of the functions that were looked up so far, by format, divisor and functions.
     """
 
     graph_type: ClassVar[type[IntGraph]] = IntGraph
     passes_on: ClassVar[type[Op]] = Requantize
+    longest: ClassVar[int] = FLOAT64_BITS
+    """Bits without the sign of the longest results that software can check."""
 
     network: Network
     input_format: FixedFormat | None
@@ -149,6 +159,7 @@ class Builder:
     warnings: list[str] = field(default_factory=list)
     absorbed: Mapping[str, Layer[Any]] = field(default_factory=dict)
     approximated: list[str] = field(default_factory=list)
+    step_functions: dict[str, tuple[Codes, NDArray[np.float32]]] = field(default_factory=dict)
 
     def op(self, tensor: Tensor) -> Op:
         """Return the op of a tensor, whatever still waits on it."""
@@ -196,7 +207,10 @@ class Builder:
             raise UnsupportedError(what, remedy="put a quantizer (QActivation) behind it, or give --batchnorm-bits 16")
         if self.rounds is not None and self.rounds.float_layers is not None:
             return self._rounded(layer, tensor, self.rounds.float_layers)
-        made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
+        if tensor.line is not None and self.op(tensor).format.width > TABLE_INPUT_BITS:
+            made = self.line(layer, tensor, tensor.line)
+        else:
+            made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
 
@@ -241,6 +255,21 @@ class Builder:
         codes = reference.run(graph, to_port(samples, graph).codes, keep=(tensor.op,)).codes[tensor.op]
         return to_values(np.asarray(codes, np.int64), self.op(tensor).format) / tensor.divisor
 
+    def line(self, layer: Layer[Any], tensor: Tensor, line: Line) -> Tensor:
+        """Append the clipped line that waits on a tensor."""
+        shape = self.op(tensor).shape
+
+        def scaled(source: Tensor, scale: float, offset: float, suffix: str) -> Tensor:
+            constants = (exact_codes(np.full(shape[-1], number)) for number in (scale, offset))
+            named: dict[str, Any] = dict(zip(("scale", "offset"), constants, strict=True))
+            return self.add(BatchNorm, layer, [source], shape, suffix=suffix, fused=("line",), **named)
+
+        risen = scaled(tensor, line.slope, line.offset, "_line")
+        clipped = self.add(Relu, layer, [risen], shape, suffix="_clip", limit=1 << self.op(risen).format.frac_bits)
+        if (line.low, line.high) == (0, 1):
+            return clipped
+        return scaled(clipped, line.high - line.low, line.low, "_range")
+
     def _halved(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         x, halvings = self.op(tensor), tensor.divisor.bit_length() - 1
         if tensor.divisor != 1 << halvings:
@@ -272,7 +301,10 @@ class Builder:
             remedy = "pass evaluate=flow.train.functions.evaluate"
             raise UnsupportedError(f"{names} is a table that QKeras fills", remedy=remedy)
         domain = ordinals(tensor.lines, x.format, tensor.relu) if tensor.lines else x.format
-        starts, found = self._steps(domain, tensor, names)
+        key = repr((domain, tensor.divisor, [function.source for function in tensor.functions]))
+        if tensor.lines or key not in self.step_functions:
+            self.step_functions[key] = self._steps(domain, tensor, names)
+        starts, found = self.step_functions[key]
         table = exact_codes(found if bits is None else on_grid(found, bits))
         if table.format.width > TABLE_VALUE_BITS:
             remedy = "put a quantizer (QActivation) behind it"

@@ -20,7 +20,7 @@ import numpy as np
 from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend import layers
 from flow.frontend.base import Evaluate, front_end, read
-from flow.frontend.extraction import activations, contractions, moves, normalizations, products
+from flow.frontend.extraction import activations, contractions, moves, normalizations, products, recurrent
 from flow.frontend.extraction.approximation import WEIGHTS, Approximation, Values
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
@@ -291,6 +291,7 @@ LAYERS: Mapping[type[layers.Settings], Handler] = {
     **normalizations.LAYERS,
     **activations.LAYERS,
     **moves.LAYERS,
+    **recurrent.LAYERS,
     layers.Identity: lambda builder, layer, inputs: inputs[0],
     layers.Refused: _refused,
 }

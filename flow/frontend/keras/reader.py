@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from flow.errors import UnsupportedError, shortened
 from flow.frontend import layers
 from flow.frontend.keras import quantizers
-from flow.frontend.keras.quantizers import parse_quantizer
-from flow.frontend.keras.topology import Call, as_keras_2, topology
+from flow.frontend.keras.quantizers import parse_quantizer, short_name
+from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, Call, as_keras_2, topology
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
 from flow.frontend.step_functions import check_settings
 from flow.frontend.trained import TrainedModel
@@ -95,6 +95,8 @@ class _Source:
 def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
     source = _Source(call.class_name, call.config, arrays, len(call.inputs))
     own: dict[str, Any] = {"name": call.name, "path": call.layer, "inputs": call.inputs, "arrays": arrays}
+    if call.class_name == FURTHER:
+        return Layer(**own, source="", settings=layers.Further(number=call.config["number"]))
     if call.class_name not in LAYERS:
         error = unknown_layer(call.class_name)
         return Layer(**own, source="", settings=layers.Refused(refusal=error), refusals=(error,))
@@ -136,10 +138,15 @@ def unknown_layer(class_name: str) -> UnsupportedError:
 
 def _weight_refusals(source: _Source) -> Iterator[UnsupportedError]:
     """Yield what is wrong with the quantizers of weights."""
+    if source.class_name in BIDIRECTIONAL:
+        for inner in _both(source):
+            yield from _weight_refusals(inner)
+        return
     if "Separable" in source.class_name:
         used = {"depthwise_kernel": "depthwise_quantizer", "pointwise_kernel": "pointwise_quantizer"}
     else:
         used = {"kernel": "depthwise_quantizer" if "Depthwise" in source.class_name else "kernel_quantizer"}
+    used |= {"recurrent_kernel": "recurrent_quantizer"} if source.class_name in STATES else {}
     used |= {"bias": "bias_quantizer"} if source.biased else {}
     for array, key in used.items():
         try:
@@ -150,9 +157,11 @@ def _weight_refusals(source: _Source) -> Iterator[UnsupportedError]:
 
 def _quantizers(config: Mapping[str, Any]) -> dict[str, str]:
     """Return which entries of a configuration name a quantizer, and which."""
-    named = {}
+    named: dict[str, str] = {}
     for key, value in config.items():
-        if key == "activation" or key.endswith("quantizer"):
+        if key in ("layer", "backward_layer") and isinstance(value, Mapping):
+            named |= {f"{key} {inner}": name for inner, name in _quantizers(value.get("config") or {}).items()}
+        elif key.endswith(("activation", "quantizer")):
             try:
                 quantizer = parse_quantizer(value)
             except UnsupportedError:  # refused with the layer's name
@@ -180,9 +189,9 @@ def _function(class_name: str, config: Mapping[str, Any], name: str = "") -> Fun
     return Function(name or class_name.lower(), source, falters=falters, turn=turn)
 
 
-def _own_activation(source: _Source) -> layers.Activation | layers.Softmax | None:
-    """Return what an `activation` entry names."""
-    entry = source.config.get("activation")
+def _own_activation(source: _Source, key: str = "activation") -> layers.Activation | layers.Softmax | None:
+    """Return what an entry of a configuration names: the activation of a layer, or what else is one."""
+    entry = source.config.get(key)
     quantizer = parse_quantizer(entry)
     if quantizer is None:
         return None
@@ -193,8 +202,9 @@ def _own_activation(source: _Source) -> layers.Activation | layers.Softmax | Non
     ours = "QActivation" if source.class_name.startswith("Q") else "Activation"
     function = _function(ours, {"activation": entry}, quantizer.name)
     if quantizer.name in quantizers.FUNCTIONS:
-        return layers.Activation(function=function)
-    cast = quantizers.activation_cast(quantizer, "activation")
+        line = quantizers.LINES.get(quantizer.name) if ours == "QActivation" else None
+        return layers.Activation(function=replace(function, line=line))
+    cast = quantizers.activation_cast(quantizer, key)
     return layers.Quantizer(function=function, cast=cast, relu=quantizers.has_relu(quantizer))
 
 
@@ -312,6 +322,77 @@ def _upsample(source: _Source) -> Settings:
     return layers.Upsample(factors=source.spatial("size", 2))
 
 
+def _recurrent(source: _Source) -> layers.Recurrent:
+    """Return a cell and how it goes along its sequence.
+
+    Source: `qkeras/qrecurrent.py` of QKeras 0.9.0. A state quantizer is applied to h and c before a step reads them;
+    what a step gives is not quantized. `unit_forget_bias` is how the bias begins, dropout how it is trained.
+    """
+    config = source.config
+    for key, remedy in (
+        ("stateful", "let every sample begin with states of zero"),
+        ("time_major", "put samples first"),
+    ):
+        if config.get(key):
+            raise UnsupportedError(f"{key}=True is not supported", remedy=remedy)
+    cell = layers.Cell[source.class_name.removeprefix("Q").removesuffix("RNN").upper()]
+    if source.class_name == "QGRU" and parse_quantizer(config.get("recurrent_quantizer")) is None:
+        what = "has no recurrent_quantizer: QKeras then multiplies states by the kernel, not by the recurrent kernel"
+        raise UnsupportedError(what, remedy="give it one, such as 'quantized_bits(8,0,1,alpha=1)'")
+    return layers.Recurrent(
+        cell=cell,
+        units=int(config["units"]),
+        activation=_at_each_step(source, "activation"),
+        gate=None if cell is layers.Cell.SIMPLE else _at_each_step(source, "recurrent_activation"),
+        state=_at_each_step(source, "state_quantizer") if "state_quantizer" in config else None,
+        biased=source.biased,
+        reset_after=bool(config.get("reset_after", source.class_name == "GRU")),
+        backwards=bool(config.get("go_backwards")),
+        sequences=bool(config.get("return_sequences")),
+    )
+
+
+def _at_each_step(source: _Source, key: str) -> layers.Activation | None:
+    """Return an activation of a cell, which says all of its own."""
+    if key not in source.config:
+        raise UnsupportedError(f"its configuration has no {key}", remedy="save the model with Keras 2")
+    function = _own_activation(source, key)
+    if isinstance(function, layers.Softmax):
+        raise UnsupportedError("has a softmax at each step", remedy="use quantized_tanh or quantized_sigmoid")
+    return function
+
+
+def _both(source: _Source) -> tuple[_Source, _Source]:
+    """Return the forward and the backward layer of a bidirectional one."""
+    forward = source.config["layer"]
+    config = forward["config"]
+    opposite = {**forward, "config": {**config, "go_backwards": not config.get("go_backwards")}}
+    backward = source.config.get("backward_layer") or opposite
+    made = (_Source(short_name(entry["class_name"]), entry["config"], {}, 1) for entry in (forward, backward))
+    return next(made), next(made)
+
+
+MERGES: Mapping[Any, layers.Concatenate | layers.Merge | None] = {
+    "concat": layers.Concatenate(axis=-1),
+    "sum": layers.Merge(function="add"),
+    "mul": layers.Merge(function="multiply"),
+    "ave": layers.Merge(function="add", average=Function("average", {}, divisor=2)),
+    None: None,
+}
+"""What joins the outputs of a bidirectional layer."""
+
+
+def _bidirectional(source: _Source) -> Settings:
+    both = _both(source)
+    for inner in both:
+        if inner.class_name not in STATES:
+            raise UnsupportedError(f"is around a {inner.class_name}", remedy=f"use one of {', '.join(STATES)}")
+    forward, backward = map(_recurrent, both)
+    return layers.Bidirectional(
+        forward=forward, backward=backward, merge=MERGES[source.config.get("merge_mode", "concat")]
+    )
+
+
 Reading = Callable[[_Source], Settings]
 PRODUCTS: Mapping[str, Reading] = {
     **dict.fromkeys(
@@ -367,6 +448,8 @@ LAYERS: Mapping[str, Reading] = {
     **dict.fromkeys(("Cropping1D", "Cropping2D"), lambda source: layers.Crop(margins=source.margins("cropping"))),
     **dict.fromkeys(("UpSampling1D", "UpSampling2D"), _upsample),
     "Permute": lambda source: layers.Permute(axes=tuple(int(axis) - 1 for axis in source.config["dims"])),
+    **dict.fromkeys(STATES, _recurrent),
+    **dict.fromkeys(BIDIRECTIONAL, _bidirectional),
     "RepeatVector": lambda source: layers.Repeat(count=int(source.config["n"])),
     **dict.fromkeys(NO_OPS, lambda source: layers.Identity()),
 }

@@ -15,6 +15,11 @@ from flow.errors import UnsupportedError
 from flow.frontend.keras.quantizers import short_name
 
 MODELS = ("Sequential", "Functional", "Model")
+FURTHER = "Further"
+"""Class of the calls that stand for the further outputs of a layer; Keras has none."""
+STATES = {name + kind: count for name in ("", "Q") for kind, count in (("SimpleRNN", 1), ("GRU", 1), ("LSTM", 2))}
+"""Recurrent layers, and how many states each has."""
+BIDIRECTIONAL = ("Bidirectional", "QBidirectional")
 MAX_DEPTH, MAX_CALLS = 16, 4096
 """Models inside models deeper than this, or more calls, are damage or malice."""
 
@@ -153,7 +158,14 @@ class _Flattener:
         if class_name in MODELS:
             inner = f"{path}{_name(entry)}/"
             return self.model(inner, class_name, entry["config"], tensors, depth + 1)
-        return [self._call(path, entry, tuple(tensors))]
+        call = self._call(path, entry, tuple(tensors))
+        return [call, *(self._further(call, number) for number in range(1, _outputs(class_name, entry["config"])))]
+
+    def _further(self, call: str, number: int) -> str:
+        """Append the call that stands for another output of a call; `_call` counts the layers."""
+        name = f"{call}:{number}"
+        self.calls.append(Call(name, name, FURTHER, {"number": number}, (call,)))
+        return name
 
     def _call(self, path: str, entry: Mapping[str, Any], inputs: tuple[str, ...]) -> str:
         if len(self.calls) >= MAX_CALLS:
@@ -163,6 +175,18 @@ class _Flattener:
         name = layer if self.counts[layer] == 1 else f"{layer}#{self.counts[layer]}"
         self.calls.append(Call(name, layer, short_name(entry["class_name"]), entry["config"], inputs))
         return name
+
+
+def _outputs(class_name: str, config: Mapping[str, Any]) -> int:
+    """Return how many tensors a layer gives."""
+    if class_name in BIDIRECTIONAL:
+        inner = config["layer"]
+        return 1 + (config.get("merge_mode", "concat") is None) + 2 * _states(inner["class_name"], inner["config"])
+    return 1 + _states(class_name, config)
+
+
+def _states(class_name: str, config: Mapping[str, Any]) -> int:
+    return STATES.get(short_name(class_name), 0) if config.get("return_state") else 0
 
 
 def _first_nodes(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, int]:
