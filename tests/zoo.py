@@ -445,6 +445,26 @@ ROWS: dict[str, Callable[[], Net]] = {
     "lookup_constant": lambda: Net((4,), s(4)).lookup([-8], [3], u(2)),
     "softmax": lambda: Net((6,), s(5, 2)).dense(po2(6, 5)).requantize(s(6, 2)).softmax(u(8, 8)),
     "softmax_on_rows": lambda: Net((3, 4), u(4, 1)).softmax(FixedFormat(False, 1, 6)),
+    "steps_of_a_recurrent_layer": lambda: (
+        Net((3, 2), s(4, 1))
+        .dense(ints(2, 4), [1, -3, 0, 2])
+        .mark("rows")
+        .gather(lambda rows: rows[0, :2])
+        .requantize(s(4, 1))
+        .mark("first")
+        .dense(po2(2, 2))
+        .mark("product")
+        .back("rows")
+        .gather(lambda rows: rows[1, 2:])
+        .merge("add", "product")
+        .requantize(s(4, 1))
+        .mark("gate")
+        .back("rows")
+        .gather(lambda rows: rows[2, 1:3])
+        .requantize(u(3, 1))
+        .merge("multiply", "gate")
+        .gather(lambda *steps: np.stack(steps), "first", "gate")
+    ),
     "everything": lambda: (
         Net((10, 10, 1), u(4))
         .conv(po2(3, 3, 1, 3), frac=2)

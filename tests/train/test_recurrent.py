@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TESTS, needs_compiler
+from fixtures_cli import flow
 
 from flow.errors import ToolMissingError
 from flow.frontend.extraction import extract
@@ -83,3 +87,25 @@ def test_inference_is_the_reference(name: str, tmp_path: Path, monkeypatch: pyte
 
 def _not_in_float32(graph: IntGraph, bits: int) -> bool:
     return bits == inference.FLOAT32_BITS
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("kind", ["QSimpleRNN", "QLSTM", "QGRU"])
+def test_trained_nets_are_built_exactly(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/recurrent.md, with each kind of cell."""
+    monkeypatch.chdir(tmp_path)
+    text = (TESTS.parent / "docs" / "recurrent.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    example = example.replace("qkeras.QLSTM(", f"qkeras.{kind}(")
+    if kind == "QSimpleRNN":  # it has no gates
+        example = example.replace('recurrent_activation="quantized_sigmoid(6)", ', "")
+    with quiet_warnings(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as a user's session would print them
+        exec(compile(example, "docs/recurrent.md", "exec"), {})
+    for line in re.findall(r"^    flow (build .*)$", text, flags=re.MULTILINE):
+        built = flow(*line.split(), "--json")
+        assert built.code == 0, built
+        report = built.report()
+        assert report["verdict"]["bit_exact"] is True
+        assert report["accuracy"]["hardware"] == report["accuracy"]["qkeras"] > 0.75
