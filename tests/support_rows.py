@@ -193,6 +193,10 @@ CELL: Mapping[str, Any] = {
 }
 GATED: Mapping[str, Any] = {**CELL, "recurrent_activation": "hard_sigmoid"}
 QUANTIZED_GATES: Mapping[str, Any] = {**CELL, "recurrent_activation": "quantized_sigmoid(4)"}
+UNQUANTIZED_STATES: Mapping[str, Any] = {
+    **{**CELL, "activation": "quantized_bits(4,0,1,alpha=1)", "state_quantizer": None},
+    "recurrent_activation": "quantized_relu(4,1)",
+}
 TANH_4 = {"class_name": "quantized_tanh", "config": {"bits": 4}}
 SIGMOID_4 = {"class_name": "quantized_sigmoid", "config": {"bits": 4}}
 KERAS_GATED: Mapping[str, Any] = {"units": 2, "activation": TANH_4, "recurrent_activation": SIGMOID_4, "use_bias": True}
@@ -313,8 +317,8 @@ LAYER_ROWS: Sequence[Row] = (
     row("SimpleRNN", STEPS, "`quantized_tanh`", units=2, activation=TANH_4, use_bias=True),
     row("QLSTM", STEPS, "`hard_sigmoid`", **GATED),
     row("QLSTM", STEPS, "`quantized_sigmoid`, every step, backwards", **QUANTIZED_GATES, **BACKWARDS),
-    row("QLSTM", STEPS, "no state quantizer, 3 steps", **{**QUANTIZED_GATES, "state_quantizer": None}),
-    row("QLSTM", (40, 2), "no state quantizer, 40 steps", **{**QUANTIZED_GATES, "state_quantizer": None}),
+    row("QLSTM", STEPS, "no state quantizer, 3 steps", **UNQUANTIZED_STATES),
+    row("QLSTM", (40, 2), "no state quantizer, 40 steps", **UNQUANTIZED_STATES),
     row("LSTM", STEPS, "`quantized_tanh`, `quantized_sigmoid`", **KERAS_GATED),
     row("LSTM", STEPS, "`tanh`, `sigmoid`", units=2, activation="tanh", recurrent_activation="sigmoid", use_bias=True),
     row("QGRU", STEPS, "`hard_sigmoid`", **GATED, reset_after=False),

@@ -18,7 +18,7 @@ from flow.frontend.extraction.steps import MOST_STEPS, Ordinals, cut_before, fin
 from flow.frontend.layers import Function, Layer, Line, Margins, Network, Padding
 from flow.ir import reference
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values
-from flow.ir.graph import BatchNorm, IntGraph, Lookup, Op, Relu, Requantize
+from flow.ir.graph import BatchNorm, Gather, IntGraph, Lookup, Op, Relu, Requantize
 from flow.ir.intervals import FLOAT64_BITS, exact_result
 from flow.ir.names import identifier
 from flow.ir.scaling import Line, cuts_of, has_thresholds, shortened, stepped
@@ -255,8 +255,21 @@ class Builder:
         codes = reference.run(graph, to_port(samples, graph).codes, keep=(tensor.op,)).codes[tensor.op]
         return to_values(np.asarray(codes, np.int64), self.op(tensor).format) / tensor.divisor
 
+    def inside(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
+        """Return a tensor to whose op an op inside of a layer may be appended.
+
+        Passes merge ops in a row. If the first is the output of a layer, which is compared, a copy stands between.
+        """
+        x = self.op(tensor)
+        if not x.layers:
+            return tensor
+        index = np.arange(math.prod(x.shape)).reshape(x.shape)
+        made = self.add(Gather, layer, [tensor], x.shape, suffix="_copy", index=index, fused=("copy",))
+        return replace(tensor, op=made.op)
+
     def line(self, layer: Layer[Any], tensor: Tensor, line: Line) -> Tensor:
         """Append the clipped line that waits on a tensor."""
+        tensor = self.inside(layer, tensor)
         shape = self.op(tensor).shape
 
         def scaled(source: Tensor, scale: float, offset: float, suffix: str) -> Tensor:

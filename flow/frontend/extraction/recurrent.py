@@ -118,7 +118,7 @@ class _Step:
             return None
         if quantizer is None or (not state.waits and _keeps(quantizer, self.builder.op(state).format)):
             return self.activated(state, None, suffix)
-        return self.activated(state, quantizer, suffix)
+        return self.activated(self.builder.inside(self.part(suffix), state), quantizer, suffix)
 
 
 def _keeps(quantizer: Activation, fmt: FixedFormat) -> bool:
