@@ -43,7 +43,7 @@ def misfit(error: Exception) -> UnsupportedError:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ClippedLine:
     """`low + (high - low) * min(max(slope * x + offset, 0), 1)`, which integers compute exactly."""
 
     slope: float
@@ -71,7 +71,7 @@ class Function:
     divisor: int = 1
     falters: int | None = None
     turn: float | None = None
-    line: Line | None = None
+    line: ClippedLine | None = None
 
 
 # -- activations: what a layer does to each element at its end

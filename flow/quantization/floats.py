@@ -18,7 +18,7 @@ from flow.errors import UnsupportedError, at, counted
 from flow.frontend.base import read
 from flow.frontend.extraction.builder import Builder, Tensor
 from flow.frontend.extraction.model import walk
-from flow.frontend.layers import Layer, Line, Network, StepLayerNorm, StepSoftmax
+from flow.frontend.layers import ClippedLine, Layer, Network, StepLayerNorm, StepSoftmax
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Constant, FixedFormat
 from flow.ir.graph import (
@@ -305,7 +305,7 @@ class _Builder(Builder):
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
 
-    def line(self, layer: Layer[Any], tensor: Tensor, line: Line) -> Tensor:
+    def clipped_line(self, layer: Layer[Any], tensor: Tensor, line: ClippedLine) -> Tensor:
         """Return the function that the line is."""
         return self.plain(layer, tensor)
 

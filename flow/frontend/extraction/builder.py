@@ -15,7 +15,7 @@ from flow.errors import FlowError, UnsupportedError, counted
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.approximation import Approximation, Values, best_cast, on_grid
 from flow.frontend.extraction.steps import MOST_STEPS, Ordinals, cut_before, find_steps, number, ordinal, ordinals
-from flow.frontend.layers import Function, Layer, Line, Margins, Network, Padding
+from flow.frontend.layers import ClippedLine, Function, Layer, Margins, Network, Padding
 from flow.ir import reference
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values
 from flow.ir.graph import BatchNorm, Gather, IntGraph, Lookup, Op, Relu, Requantize
@@ -63,9 +63,10 @@ class Tensor:
         return self.divisor != 1 or bool(self.functions) or bool(self.lines)
 
     @property
-    def line(self) -> Line | None:
+    def clipped(self) -> ClippedLine | None:
         """The clipped line that alone waits on it, if one does."""
-        return self.functions[0].line if len(self.functions) == 1 and self.divisor == 1 else None
+        alone = len(self.functions) == 1 and self.divisor == 1 and not self.lines
+        return self.functions[0].line if alone else None
 
 
 def array_codes(layer: Layer[Any], key: str) -> Constant:
@@ -207,8 +208,8 @@ class Builder:
             raise UnsupportedError(what, remedy="put a quantizer (QActivation) behind it, or give --batchnorm-bits 16")
         if self.rounds is not None and self.rounds.float_layers is not None:
             return self._rounded(layer, tensor, self.rounds.float_layers)
-        if tensor.line is not None and self.op(tensor).format.width > TABLE_INPUT_BITS:
-            made = self.line(layer, tensor, tensor.line)
+        if tensor.clipped is not None and self.op(tensor).format.width > TABLE_INPUT_BITS:
+            made = self.clipped_line(layer, tensor, tensor.clipped)
         else:
             made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
@@ -267,7 +268,7 @@ class Builder:
         made = self.add(Gather, layer, [tensor], x.shape, suffix="_copy", index=index, fused=("copy",))
         return replace(tensor, op=made.op)
 
-    def line(self, layer: Layer[Any], tensor: Tensor, line: Line) -> Tensor:
+    def clipped_line(self, layer: Layer[Any], tensor: Tensor, line: ClippedLine) -> Tensor:
         """Append the clipped line that waits on a tensor."""
         tensor = self.inside(layer, tensor)
         shape = self.op(tensor).shape

@@ -100,8 +100,8 @@ class _Step:
         """
         part = self.part(suffix, activation)
         waiting = activate(self.builder, part, tensor)
-        if waiting.line is not None:
-            return self.builder.line(part, waiting, waiting.line)
+        if waiting.clipped is not None:
+            return self.builder.clipped_line(part, waiting, waiting.clipped)
         try:
             return self.builder.plain(part, waiting)
         except UnsupportedError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 from flow.errors import UnsupportedError, shown
 from flow.frontend.keras.arguments import check_arguments
-from flow.frontend.layers import Line
+from flow.frontend.layers import ClippedLine
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 
 _COMMON = ("use_stochastic_rounding", "scale_axis", "qnoise_factor", "var_name", "use_ste", "use_variables")
@@ -59,11 +59,11 @@ TURNS = {"gelu": -0.7517915, "swish": -1.2784645, "silu": -1.2784645, "mish": -1
 FALLING = ("quantized_hswish",)
 """Functions that TensorFlow computes by approximations; those that fall up to a number and rise from there on; those of
 which no such number is known."""
-LINES: Mapping[str, Line] = {
-    "hard_sigmoid": Line(0.5, 0.5),
-    "smooth_sigmoid": Line(0.1875, 0.5),
-    "hard_tanh": Line(0.5, 0.5, low=-1.0),
-    "smooth_tanh": Line(0.1875, 0.5, low=-1.0),
+LINES: Mapping[str, ClippedLine] = {
+    "hard_sigmoid": ClippedLine(0.5, 0.5),
+    "smooth_sigmoid": ClippedLine(0.1875, 0.5),
+    "hard_tanh": ClippedLine(0.5, 0.5, low=-1.0),
+    "smooth_tanh": ClippedLine(0.1875, 0.5, low=-1.0),
 }
 """Functions of `qkeras.quantizers` that are clipped lines; Keras' own `hard_sigmoid` is another, and rounds."""
 FALTERS = 16
