@@ -23,7 +23,7 @@ from flow.errors import FlowError, ModelFileError, UnsupportedError, at, shorten
 from flow.frontend.keras import LAYERS, unknown_layer
 from flow.frontend.keras.arguments import check_arguments
 from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
-from flow.frontend.keras.topology import BIDIRECTIONAL, MAX_DEPTH, MODELS, as_keras_2, topology
+from flow.frontend.keras.topology import BIDIRECTIONAL, MAX_DEPTH, MODELS, STATES, as_keras_2, topology
 from flow.train import load_tensorflow
 
 HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -233,9 +233,9 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
     if dtype != "float32" and dtype != {"class_name": "Policy", "config": {"name": "float32"}}:
         raise UnsupportedError(f"dtype {shown(dtype)} is not supported", remedy="save a float32 model")
     for key, value in config.items():
-        if class_name in BIDIRECTIONAL and key in ("layer", "backward_layer") and isinstance(value, Mapping):
+        if class_name in BIDIRECTIONAL and key in ("layer", "backward_layer") and value is not None:
             with at(field=key):
-                _refuse_unknown(short_name(str(value.get("class_name"))), value.get("config") or {})
+                _refuse_inner(class_name, value)
             continue
         if key.endswith(("activation", "quantizer")):
             quantizer = parse_quantizer(value)
@@ -247,6 +247,16 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
                 check_arguments(quantizer.name, quantizer.args, key)
         for inner in () if key == "dtype" else _class_names(value):
             raise UnsupportedError(f"{key} holds an object of class {shown(inner)}, which is not known")
+
+
+def _refuse_inner(class_name: str, entry: Any) -> None:
+    """Refuse what a bidirectional layer is around, unless it is a recurrent layer that we know."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
+        raise ModelFileError("a layer's configuration is damaged")
+    inner = short_name(str(entry.get("class_name")))
+    if inner not in STATES:
+        raise UnsupportedError(f"{class_name} is around a {shortened(inner)}", remedy=f"use one of {', '.join(STATES)}")
+    _refuse_unknown(inner, entry["config"])
 
 
 def magic_of(path: Path) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from conftest import TESTS, needs_compiler
 from fixtures_cli import flow
 
-from flow.errors import ToolMissingError
+from flow.errors import InputError, ToolMissingError
 from flow.frontend.extraction import extract
 from flow.ir import reference
 from flow.ir.graph import IntGraph
@@ -26,6 +26,7 @@ except ToolMissingError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 from flow.train import inference
+from flow.train.configuration import checked
 from flow.train.freeze import keras_model
 from flow.train.functions import evaluate
 from flow.train.reader import read_keras
@@ -92,6 +93,22 @@ def test_inference_is_the_reference(name: str, tmp_path: Path, monkeypatch: pyte
 
 def _not_in_float32(graph: IntGraph, bits: int) -> bool:
     return bits == inference.FLOAT32_BITS
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        ({"class_name": "QLSTM", "config": "none"}, "damaged"),
+        ("QLSTM", "damaged"),
+        ({"class_name": "QDense", "config": {}}, "QBidirectional is around a QDense; use one of SimpleRNN"),
+        ({"class_name": "QLSTM", "config": {"recurrent_activation": "mine"}}, "recurrent_activation 'mine'"),
+        ({"class_name": "QLSTM", "config": {"state_quantizer": "quantized_bits(0)"}}, "bits=0 is not a whole number"),
+    ],
+)
+def test_what_a_bidirectional_layer_is_around_is_looked_at_before_keras_sees_it(inner: Any, words: str) -> None:
+    entry = {"class_name": "QBidirectional", "config": {"name": "both", "layer": inner}}
+    with pytest.raises(InputError, match=f"both.*{words}"):
+        checked({"class_name": "Sequential", "config": {"name": "m", "layers": [entry]}})
 
 
 @pytest.mark.slow
