@@ -24,7 +24,7 @@ from flow.frontend.extraction.builder import (
 )
 from flow.frontend.layers import Layer, Margins, Padding
 from flow.ir.fixed import Cast, Codes, Constant, exact_codes
-from flow.ir.graph import BatchNorm, Conv, Dense, Gather, MaxPool, Reshape, SumPool
+from flow.ir.graph import BatchNorm, Conv, Dense, Gather, IntGraph, MaxPool, Reshape, SumPool
 from flow.ir.scaling import hold, lines_of
 from flow.ir.windows import Shape, Window
 
@@ -155,7 +155,11 @@ def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequenc
     if axis not in (-1, len(shape)):
         raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one (channels) is supported")
     arrays = [layer.arrays[key] for key in ("scale", "offset") if key in layer.arrays]
-    if all(array.shape == shape[-1:] and np.isfinite(array).all() for array in arrays) and len(arrays) > 1:
+    if (
+        builder.graph_type is IntGraph
+        and all(array.shape == shape[-1:] and np.isfinite(array).all() for array in arrays)
+        and len(arrays) > 1
+    ):
         x = builder.op(tensor).format
         lines = lines_of(arrays[0], arrays[1], x.frac_bits)
         if not hold(lines, x):
