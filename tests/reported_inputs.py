@@ -258,7 +258,6 @@ REPORTED: Mapping[str, Reported] = {
         url=f"{HLS4ML}563",
         what="Activation(ReLU()) stopped the conversion with an error about strings",
         build=lambda x: dense(3, "end")(act(layers.Activation(layers.ReLU())(dense(5, "first")(port(x))))),
-        becomes=REFUSED,
     ),
     "use_sigmoid": Reported(
         url=f"{HLS4ML}463",
@@ -498,7 +497,6 @@ REPORTED: Mapping[str, Reported] = {
         url=f"{HLS4ML}841",
         what="slices and sums in the code of a model are layers without a name",
         build=lambda x: dense(3, "end")(act(port(x)[:, :4])),
-        becomes=REFUSED,
     ),
     "Lambda": Reported(
         url=f"{HLS4ML}396",

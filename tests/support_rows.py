@@ -137,6 +137,7 @@ WEIGHTED: Mapping[str, tuple[Shape, Mapping[str, Any]]] = {
     "QDepthwiseConv2DBatchnorm": (IMAGE, {**window(3, 3, epsilon=EPSILON), **DEPTHWISE}),
 }
 """Layers with quantized weights: what each reads, and its configuration."""
+LEAKY = {"class_name": "LeakyReLU", "config": {"alpha": 0.25}}
 QUANTIZER_KEYS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 
 
@@ -208,6 +209,14 @@ def _inside(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return {"layer": layer(class_name, "inner", **config)}
 
 
+def _embedding(note: str) -> Row:
+    """Return a row with an embedding."""
+    label = f"`Embedding`, {note}"
+    entries = [layer("Embedding", "subject", input_dim=6, output_dim=3), activation("act", ACT)]
+    made = recipe(label, [named("port", *VECTOR)], entries, ["act"], input_format="ufixed<3,3>")
+    return Row(name="Embedding", label=label, recipe=made)
+
+
 LAYER_ROWS: Sequence[Row] = (
     replace(
         row("InputLayer", VECTOR, "not quantized by the model (`--input-format`)"),
@@ -219,10 +228,16 @@ LAYER_ROWS: Sequence[Row] = (
             input_format="fixed<5,2>",
         ),
     ),
+    _embedding("of whole numbers"),
     _weighted("QDense"),
     _weighted("QDense", "on a sequence", SEQUENCE),
     _weighted("QDense", "on an image", IMAGE),
     _plain("Dense"),
+    row("Dense", VECTOR, "`activation=LeakyReLU(0.25)`, as an object", units=3, activation=LEAKY),
+    row("QDenseBatchnorm", VECTOR, units=3, epsilon=EPSILON, **KERNEL),
+    row("EinsumDense", SEQUENCE, "`abc,cd->abd`", equation="abc,cd->abd", output_shape=[6, 3], bias_axes="d"),
+    row("EinsumDense", SEQUENCE, "`abc,bcde->ade`", equation="abc,bcde->ade", output_shape=[3, 2], bias_axes=None),
+    row("EinsumDense", SEQUENCE, "`abc,bd->adc`", equation="abc,bd->adc", output_shape=[3, 2], bias_axes=None),
     _weighted("QConv1D"),
     _weighted("QConv1D", "`same`, strides 2", padding="same", strides=[2]),
     _weighted("QConv1D", "`causal`, dilation 2", padding="causal", dilation_rate=[2]),
@@ -232,6 +247,7 @@ LAYER_ROWS: Sequence[Row] = (
     _weighted("QConv2D", "window 1 x 1", kernel_size=[1, 1]),
     _weighted("QConv2D", "dilation 2", kernel_size=[2, 2], dilation_rate=[2, 2]),
     _weighted("QConv2D", "2 groups", filters=4, groups=2),
+    _weighted("QConv2D", "`channels_first`", kernel_size=[2, 2], data_format="channels_first"),
     _plain("Conv2D"),
     _weighted("QConv2DBatchnorm"),
     _weighted("QDepthwiseConv2D"),
@@ -351,6 +367,15 @@ def _topology(label: str, ports: Sequence[str], entries: Sequence[Entry], output
     return Row(name="", label=label, recipe=made)
 
 
+ALL: Mapping[str, Any] = {"start": None, "stop": None, "step": None}
+
+
+def _called(function: str, name: str, nodes: list[Any]) -> Entry:
+    """Return a function of tensors as Keras lists it."""
+    kind = "SlicingOpLambda" if function == "__operators__.getitem" else "TFOpLambda"
+    return {**layer(kind, name, function=function), "name": name, "inbound_nodes": nodes}
+
+
 def _shared() -> Row:
     entries = [activation("quantize", PORT), reads(_dense("subject"), "quantize"), activation("act", ACT)]
     entries[1]["inbound_nodes"].append([["act", 0, 0, {}]])
@@ -369,6 +394,54 @@ def _nested() -> Row:
 
 TOPOLOGY_ROWS: Sequence[Row] = (
     _topology("a chain", ["port"], [activation("quantize", PORT), _dense("subject"), activation("act", ACT)], ["act"]),
+    _topology("only a quantizer", ["port"], [activation("act", PORT)], ["act"]),
+    _topology(
+        "operators: `a * 2 - b`",
+        ["port"],
+        [
+            activation("quantize", PORT),
+            activation("other", "quantized_relu(3,1)"),
+            _called("math.multiply", "scaled", [["quantize", 0, 0, {"y": 2.0}]]),
+            _called("math.subtract", "subject", [["scaled", 0, 0, {"y": ["other", 0, 0]}]]),
+            activation("act", ACT),
+        ],
+        ["act"],
+    ),
+    _topology(
+        "functions: `tf.reduce_max(tf.abs(a[:, 1:, None]), axis=1)`",
+        ["port"],
+        [
+            activation("quantize", PORT),
+            _called(
+                "__operators__.getitem", "slice", [["quantize", 0, 0, {"slice_spec": [ALL, {**ALL, "start": 1}, None]}]]
+            ),
+            _called("math.abs", "abs", [["slice", 0, 0, {}]]),
+            _called("math.reduce_max", "subject", [["abs", 0, 0, {"axis": 1}]]),
+            activation("act", ACT),
+        ],
+        ["act"],
+    ),
+    _topology(
+        "another function: `tf.math.log(a)`",
+        ["port"],
+        [
+            activation("quantize", PORT),
+            _called("math.log", "subject", [["quantize", 0, 0, {}]]),
+            activation("act", ACT),
+        ],
+        ["act"],
+    ),
+    _topology(
+        "`TimeDistributed` of a layer of the last axis",
+        ["port"],
+        [
+            activation("quantize", PORT),
+            layer("Reshape", "rows", target_shape=[2, 2]),
+            layer("TimeDistributed", "subject", layer=_dense("each")),
+            activation("act", ACT),
+        ],
+        ["act"],
+    ),
     _topology(
         "a branch (residual)",
         ["port"],

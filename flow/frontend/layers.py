@@ -143,10 +143,23 @@ class Refused(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense(Settings):
-    """A product with `kernel` (inputs, units) along the last axis; `bias` (units,) if it is biased."""
+    """A product with `kernel` (inputs, units) along the last axis; `bias` (units,) if it is biased.
 
+    Then, if there are such, times `scale` plus `offset` (units,).
+
+    Attributes:
+        contracted: if the kernel has other than two axes, how many last axes of the input are summed: its first ones.
+            The others are those of the units, over which the bias is broadcast.
+    """
+
+    contracted: int | None = None
     units: int | None = None
     biased: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding(Settings):
+    """For each value, a whole number, that row of `table` (rows, channels); the last one for those beyond it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,10 +279,12 @@ class Merge(Settings):
 
     Attributes:
         function: "add", "subtract", "multiply", "maximum" or "minimum".
+        times: how often each of them stands there: a square is one tensor twice.
         average: of an average: what is left to do to the sum; None for others.
     """
 
     function: str
+    times: int = 1
     average: Function | None = None
 
 
@@ -285,9 +300,10 @@ class Dot(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concatenate(Settings):
-    """Several tensors side by side, along an axis of one sample."""
+    """Several tensors side by side, along an axis of one sample; along a new one if it `stacks` them."""
 
     axis: int = -1
+    stacks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,9 +315,10 @@ class Reshape(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pad(Settings):
-    """Zeros around the axes between batch and channels."""
+    """Zeros around the axes between batch and channels, and around the channels too if the margins have these."""
 
     margins: Margins
+    channels: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,6 +413,55 @@ class Further(Settings):
     number: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice(Settings):
+    """What NumPy takes of a batch between brackets: slices, numbers, None for a new axis, ..., a list of numbers."""
+
+    parts: tuple[Any, ...]
+
+
+# -- arithmetic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine(Settings):
+    """The input times `scale` plus `offset`, all three broadcast."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound(Settings):
+    """The "maximum" or "minimum" of the input and `bound`, or "clip" between `low` and `high`; broadcast."""
+
+    function: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce(Settings):
+    """The sum ("add"), "average" or "maximum" over axes counted with the batch; `keepdims` leaves axes of one."""
+
+    function: str
+    axes: tuple[int, ...]
+    keepdims: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatMul(Settings):
+    """The matrix products of two tensors, of each of which the last two axes are exchanged before if it says so."""
+
+    transposes: tuple[bool, bool] = (False, False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product(Settings):
+    """A matrix product with the constant `kernel` (inputs, outputs).
+
+    Attributes:
+        before: whether the constant stands before the tensor, so that the last axis but one is multiplied.
+    """
+
+    before: bool = False
+
+
 # -- networks
 
 Kind = TypeVar("Kind", bound=Settings, covariant=True)
@@ -416,6 +482,7 @@ class Layer(Generic[Kind]):
         quantizers: what of it is quantized already, as the file says it -> name of the quantizer.
         refusals: what is wrong with its quantizers or its kind, whatever it reads.
         rounds: whether its own framework rounds what it computes, so that no inference of it is exact.
+        channels_first: whether it takes the first axis of a sample for the channels, as what reads it may not.
     """
 
     name: str
@@ -428,6 +495,7 @@ class Layer(Generic[Kind]):
     quantizers: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[UnsupportedError, ...] = ()
     rounds: bool = False
+    channels_first: bool = False
 
     @property
     def place(self) -> dict[str, str]:

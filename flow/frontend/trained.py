@@ -11,6 +11,7 @@ layers' own quantizers make of the stored variables, so nothing downstream has t
     batch normalizations                      scale (channels,), offset (channels,): output = input * scale + offset
     (Q)SimpleRNN, (Q)LSTM, (Q)GRU             kernel, recurrent_kernel as in Keras; bias if use_bias
     (Q)Bidirectional                          the same with forward_ and backward_ before each name
+    Embedding                                 table (rows, channels)
     PReLU                                     slope, broadcast over the input
     averages with an average_quantizer        multiplier (), what 1 / area becomes
     all others                                none

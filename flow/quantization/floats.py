@@ -281,6 +281,7 @@ class _Builder(Builder):
 
     def plain(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor on which nothing waits: its divisor is written down, its functions are an op."""
+        tensor = self.straight(layer, tensor)
         if not tensor.waits:
             return tensor
         functions, divisor = list(tensor.functions), tensor.divisor

@@ -20,10 +20,18 @@ from typing import Any
 import h5py
 
 from flow.errors import FlowError, ModelFileError, UnsupportedError, at, shortened, shown
-from flow.frontend.keras import LAYERS, unknown_layer
+from flow.frontend.keras import LAYERS, operations, unknown_layer
 from flow.frontend.keras.arguments import check_arguments
-from flow.frontend.keras.quantizers import FUNCTIONS, POSITIONAL, RANDOM, parse_quantizer, short_name
-from flow.frontend.keras.topology import BIDIRECTIONAL, MAX_DEPTH, MODELS, STATES, as_keras_2, topology
+from flow.frontend.keras.quantizers import (
+    ACTIVATION_LAYERS,
+    FUNCTIONS,
+    POSITIONAL,
+    RANDOM,
+    parse_quantizer,
+    short_name,
+)
+from flow.frontend.keras.topology import BIDIRECTIONAL, MAX_DEPTH, MODELS, OF_LAST_AXIS, STATES, as_keras_2, topology
+from flow.frontend.layers import misfit
 from flow.train import load_tensorflow
 
 HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -37,9 +45,15 @@ TRAINING_ONLY = ("initializer", "regularizer", "constraint")
 """Ends of the keys that inference does not need; their values may name any function."""
 NEWER_KEYS = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")
 """Keys that the newer form of a configuration adds to the older one; a module named there would be imported."""
-KNOWN = ("relu", "softmax", *FUNCTIONS, *POSITIONAL, *RANDOM, "quantized_grid")
+OF_MASTER: Mapping[str, Any] = dict.fromkeys(
+    ("post_training_scale", "elements_per_scale", "min_po2_exponent", "max_po2_exponent")
+)
+"""Arguments of quantizers that QKeras' master and its successor for Keras 3 write, and the value that says nothing."""
+OF_BEFORE: Mapping[str, Mapping[str, Any]] = {key: {"integer": 0} for key in ("quantized_tanh", "quantized_sigmoid")}
+"""The same of QKeras before 0.9."""
+KNOWN = ("relu", "softmax", *FUNCTIONS, *ACTIVATION_LAYERS, *POSITIONAL, *RANDOM, "quantized_grid")
 """Functions and quantizers that Keras or QKeras may make; what of them has an exact form, `extract` says."""
-RUNS_CODE = ("Lambda", "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
+RUNS_CODE = ("Lambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 
 
 def read_configuration(path: Path, weights: Path | None = None) -> tuple[Mapping[str, Any], Path]:
@@ -72,6 +86,7 @@ def checked(config: Any) -> Mapping[str, Any]:
         ModelFileError: it is no model's, or holds code.
         UnsupportedError: a layer or a quantizer that we do not know, or that is not connected.
     """
+    _refuse_other_packages(config)
     today = _today(config)
     for code in (name for name in _class_names(today) if short_name(name) in RUNS_CODE):
         remedy = "it is not run, and has no exact integer form: replace it by layers of the list in the README"
@@ -120,7 +135,7 @@ def _text(path: Path, weights: Path | None) -> tuple[str | bytes, Path]:
 def _today(config: Any) -> Mapping[str, Any]:
     """Return a configuration without what only training needs, as Keras 2 writes it today."""
     try:
-        entry = dict(as_keras_2(_inference_only(config))) if isinstance(config, dict) else {}
+        entry = dict(_inference_only(as_keras_2(config))) if isinstance(config, dict) else {}
     except RecursionError as error:
         raise ModelFileError(f"its configuration is no JSON ({shown(error)})") from error
     if not isinstance(entry.get("config"), dict | list) or "class_name" not in entry:
@@ -158,10 +173,37 @@ def _inference_only(config: Any) -> Any:
             return _inference_only(config.get("items"))
         kept = [key for key in config if key not in NEWER_KEYS and not key.endswith(TRAINING_ONLY)]
         needed = {key: _inference_only(config[key]) for key in kept}
-        if short_name(str(needed.get("class_name"))) == "quantized_hswish" and isinstance(needed.get("config"), dict):
-            needed["config"].pop("keep_negative", None)  # QKeras writes it and does not take it back
+        name = short_name(str(needed.get("class_name")))
+        if name in POSITIONAL and isinstance(needed.get("config"), dict):
+            needed["config"] = _arguments_of_today(name, needed["config"])
         return needed
     return [_inference_only(item) for item in config] if isinstance(config, list) else config
+
+
+def _arguments_of_today(quantizer: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a quantizer that QKeras 0.9.0 takes, without those of other versions that say nothing."""
+    silent = {**OF_MASTER, **OF_BEFORE.get(quantizer, {})}
+    kept = {key: value for key, value in args.items() if key not in silent or value != silent[key]}
+    if quantizer == "quantized_hswish":
+        kept.pop("keep_negative", None)  # QKeras writes it and does not take it back
+    return kept
+
+
+def _refuse_other_packages(config: Any) -> None:
+    """Refuse models of packages whose layers are called like QKeras' and compute otherwise."""
+    waiting = [config]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            for key in ("class_name", "module", "registered_name"):
+                if str(item.get(key)).lower().startswith("hgq"):
+                    name = short_name(str(item.get("class_name")))
+                    what = f"{shortened(name)} is a layer of HGQ, whose bit widths are trained number by number"
+                    remedy = "no front end reads HGQ or HGQ2 yet: use QKeras' layers, or hls4ml or da4ml for this model"
+                    raise UnsupportedError(what, remedy=remedy)
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
 
 
 def _saved_model_text(path: Path) -> str:
@@ -205,11 +247,31 @@ def _refuse_unknown_layers(config: Mapping[str, Any], inside: str = "", depth: i
         with at(layer=name):
             if len(name) > LONGEST_NAME * (1 + depth):
                 raise UnsupportedError(f"a name of {len(name)} characters", remedy=f"use {LONGEST_NAME} at most")
+            if class_name in operations.CLASSES:
+                _refuse_unknown_function(entry)
+                continue
             if class_name not in MODELS:
                 _refuse_unknown(class_name, entry["config"])
             _refuse_call_arguments(entry.get("inbound_nodes"))
         if class_name in MODELS:
             _refuse_unknown_layers(entry, f"{name}/", depth + 1)
+
+
+def _refuse_unknown_function(entry: Mapping[str, Any]) -> None:
+    """Refuse a function that is not in the table: Keras would look up whatever TensorFlow calls so."""
+    function, nodes = str(entry["config"].get("function")), entry.get("inbound_nodes")
+    if function not in operations.FUNCTIONS:
+        raise operations.unknown(function)
+    if not isinstance(nodes, list) or not nodes:
+        raise UnsupportedError(f"function tf.{function} is not called")
+    for inner in _class_names(nodes):
+        if inner != "__ellipsis__":
+            raise UnsupportedError(f"is called with an object of class {shown(inner)}, which is not known")
+    try:
+        for node in nodes:
+            operations.operation(function, operations.node_of(node)[1])
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise misfit(error) from None
 
 
 def _refuse_call_arguments(nodes: Any) -> None:
@@ -227,6 +289,18 @@ def _refuse_call_arguments(nodes: Any) -> None:
 def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
     if class_name.startswith("Prune"):
         raise UnsupportedError("is still wrapped for pruning", remedy="call strip_pruning and save")
+    if class_name == "TimeDistributed":
+        inner = config.get("layer")
+        if not isinstance(inner, Mapping) or not isinstance(inner.get("config"), Mapping):
+            raise ModelFileError("a layer's configuration is damaged")
+        name = short_name(str(inner.get("class_name")))
+        if name not in OF_LAST_AXIS:
+            what, remedy = (
+                f"TimeDistributed({shortened(name)}) is not supported",
+                f"use one of {', '.join(OF_LAST_AXIS)}",
+            )
+            raise UnsupportedError(what, remedy=remedy)
+        return _refuse_unknown(name, inner["config"])
     if class_name not in LAYERS:
         raise unknown_layer(class_name)
     dtype = config.get("dtype") or "float32"
@@ -242,7 +316,7 @@ def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
             if quantizer is not None and quantizer.name not in KNOWN:
                 remedy = f"use one of {', '.join(map(repr, KNOWN))}"
                 raise UnsupportedError(f"{key} {shown(quantizer.name)} is not supported", remedy=remedy)
-            value = {} if quantizer is None else quantizer.args
+            value = {} if quantizer is None else {**quantizer.args, "dtype": None}  # as in a layer's own
             if quantizer is not None:
                 check_arguments(quantizer.name, quantizer.args, key)
         for inner in () if key == "dtype" else _class_names(value):

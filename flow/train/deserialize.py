@@ -7,14 +7,15 @@ texts and run functions that a configuration names, so it sees none that `flow.t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flow.errors import ModelFileError
+from flow.frontend.keras.quantizers import is_activation_layer
 from flow.train import keras_errors, load_tensorflow
 from flow.train.attention import FixedLayerNormalization, FixedSoftmax
 from flow.train.configuration import checked
-from flow.train.layers import FixedBatchNormalization
+from flow.train.layers import FixedBatchNormalization, QDenseBatchnorm
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
 qkeras: Any
@@ -28,9 +29,22 @@ def keras_model_of(class_name: str, config: Mapping[str, Any]) -> Any:
         ModelFileError: it is no model's, holds code, or Keras cannot make a model of it.
         UnsupportedError: a layer or a quantizer that we do not know.
     """
-    entry = json.dumps(checked({"class_name": class_name, "config": config}))
+    entry = checked({"class_name": class_name, "config": config})
     with keras_errors("Keras 2 cannot load this model", ModelFileError):
-        return keras.models.model_from_json(entry, custom_objects=custom_objects())
+        model = keras.models.model_from_json(json.dumps(entry), custom_objects=custom_objects())
+        _set_activations(model, entry["config"]["layers"])
+        return model
+
+
+def _set_activations(model: Any, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Set the activations that are layers: QKeras' own layers make them with default arguments."""
+    for entry in entries:
+        own = entry["config"]
+        if "layers" in own:
+            _set_activations(model.get_layer(own["name"]), own["layers"])
+        elif entry["class_name"] != "QActivation" and is_activation_layer(own.get("activation")):
+            made = keras_layer_of(own["activation"]["class_name"], own["activation"]["config"])
+            model.get_layer(own["name"]).activation = made
 
 
 def keras_layer_of(class_name: str, config: Mapping[str, Any]) -> Any:
@@ -50,6 +64,7 @@ def custom_objects() -> dict[str, Any]:
         FixedSoftmax,
         qkeras.quantizers.quantized_hswish,
         QConv2DTranspose,
+        QDenseBatchnorm,
     )
     return {**objects, **{item.__name__: item for item in ours}, "QActivation": _QActivation}
 
@@ -61,7 +76,10 @@ class _QActivation(qkeras.QActivation):  # type: ignore[misc]
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         activation = config.get("activation")
         if isinstance(activation, Mapping):
-            activation = qkeras.get_quantizer(dict(activation))
+            if is_activation_layer(activation):
+                activation = keras_layer_of(activation["class_name"], activation["config"])
+            else:
+                activation = qkeras.get_quantizer(dict(activation))
         return qkeras.QActivation(**{**config, "activation": activation})
 
 

@@ -18,7 +18,7 @@ from flow.frontend.trained import TrainedModel
 from flow.train import keras_errors, load_tensorflow, quiet_warnings
 from flow.train.attention import FixedLayerNormalization
 from flow.train.deserialize import keras_model_of
-from flow.train.layers import FixedBatchNormalization
+from flow.train.layers import FixedBatchNormalization, QDenseBatchnorm
 
 tf, keras, qkeras = load_tensorflow()
 
@@ -186,6 +186,8 @@ def revived(model: Any, weights: Weights) -> Iterator[Hit]:
 
 
 def _arrays(layer: Any) -> Group:
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return _arrays(layer.layer)
     if isinstance(layer, FixedBatchNormalization | FixedLayerNormalization):
         scale, offset = layer.folded()
         return {"scale": scale, "offset": offset}
@@ -193,10 +195,14 @@ def _arrays(layer: Any) -> Group:
         return _quantized_batchnorm(layer)
     if isinstance(layer, keras.layers.BatchNormalization):
         return _plain_batchnorm(layer)
+    if isinstance(layer, QDenseBatchnorm):
+        return dict(zip(("kernel", "scale", "offset"), _in_graph(lambda: list(layer.normalized())), strict=True))
     if isinstance(layer, qkeras.QConv2DBatchnorm | qkeras.QDepthwiseConv2DBatchnorm):
         return _folded_batchnorm(layer)
     if isinstance(layer, qkeras.QAveragePooling2D | qkeras.QGlobalAveragePooling2D):
         return _multiplier(layer)
+    if isinstance(layer, keras.layers.Embedding):
+        return {"table": np.asarray(layer.embeddings, np.float32)}
     if isinstance(layer, keras.layers.PReLU):
         return {"slope": np.asarray(layer.alpha, np.float32)}
     if isinstance(layer, keras.layers.Bidirectional):

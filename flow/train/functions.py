@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError, at, shown
-from flow.frontend.keras import quantizers
+from flow.frontend.keras import operations, quantizers
 from flow.frontend.keras.arguments import check_arguments
+from flow.frontend.keras.operations import Arguments
 from flow.train import keras_errors, load_tensorflow, quiet_warnings
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
 
@@ -148,6 +149,38 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
         return keras.activations.get(name)  # type: ignore[no-any-return]
     known = ", ".join(("relu", *quantizers.FUNCTIONS, *quantizers.POSITIONAL))
     raise UnsupportedError(f"function {name!r} is not supported", remedy=f"use one of {known}")
+
+
+OPERANDS = ("x", "y", "a", "b", "t", "values", "clip_value_min", "clip_value_max")
+"""Arguments whose constants are numbers of the type of the tensors; of others they are axes and shapes."""
+
+
+def called_function(function: str, arguments: Arguments) -> Callable[[Any], Any]:
+    """Return a function of TensorFlow that is in `operations.FUNCTIONS`, of one tensor or a list of them.
+
+    Args:
+        function: its name behind "tf.".
+        arguments: what it is called with.
+    """
+    names, _ = operations.FUNCTIONS[function]
+
+    def call(inputs: Any) -> Any:
+        tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+
+        def made(name: str, value: Any) -> Any:
+            constant = name in OPERANDS and isinstance(value, int | float | list) and not _holds_tensors(value)
+            return tf.constant(value, tensors[0].dtype) if constant else operations.filled(value, tensors)
+
+        if function == "__operators__.getitem":
+            return tensors[0][tuple(operations.slices(arguments))]
+        symbol = reduce(getattr, function.split("."), tf)
+        return symbol(made(names[0], arguments.first), **{name: made(name, v) for name, v in arguments.named.items()})
+
+    return call
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, operations.Reads) for item in value)
 
 
 def made_quantizer(quantizer: quantizers.QuantizerConfig) -> Any:

@@ -10,14 +10,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
-from flow.frontend.keras.quantizers import FUNCTIONS, LINES, activation_cast, parse_quantizer
+from flow.frontend.keras.operations import Arguments, operation
+from flow.frontend.keras.quantizers import (
+    ACTIVATION_LAYERS,
+    FUNCTIONS,
+    LINES,
+    activation_cast,
+    ends_in_softmax,
+    is_activation_layer,
+    parse_quantizer,
+    short_name,
+)
+from flow.frontend.keras.reader import ROUNDING, channels_first
 from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, Call, Topology, topology
+from flow.frontend.layers import Affine
 from flow.frontend.trained import Arrays, TrainedModel
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Overflow, Rounding, to_values
 from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Op, Softmax
@@ -27,7 +40,7 @@ from flow.results import SimResult
 from flow.train import complaint, keras_errors, load_tensorflow, quiet_warnings
 from flow.train.deserialize import keras_layer_of
 from flow.train.freeze import layers_by_path
-from flow.train.functions import layer_function
+from flow.train.functions import called_function, layer_function
 from flow.train.recurrent import double_bidirectional, double_recurrent
 from flow.train.sticky import scaled_to_odd
 
@@ -140,13 +153,16 @@ def softmax_values(graph: IntGraph, codes: Mapping[str, Codes]) -> dict[str, NDA
 
 
 def _only_double(call: Call) -> bool:
-    """Say whether a layer cannot run exactly in float32: stock batch normalizations round.
+    """Say whether a layer cannot run exactly in float32: batch normalizations round.
+
+    Most layers with channels first do not run on a CPU at all; in float64 they run with channels last. An Embedding
+    fails at numbers beyond its table.
 
     TensorFlow merges a grouped convolution with its bias, then says that it cannot compute that; Keras' own layers, not
     QKeras', have a way around it.
     """
     grouped = call.class_name.startswith("QConv") and int(call.config.get("groups") or 1) > 1
-    return grouped or call.class_name in ("BatchNormalization", "QBatchNormalization")
+    return grouped or call.class_name in (*ROUNDING, "Embedding") or channels_first(call)
 
 
 def _taps(graph: IntGraph, calls: Topology, widest: int = FLOAT64_BITS) -> dict[str, str]:
@@ -168,7 +184,7 @@ def _before_softmax(op: Softmax, calls: Topology) -> str:
     by_name = {call.name: call for call in calls.calls}
     for position, name in enumerate(op.layers):
         call = by_name[name]
-        if call.class_name == "Softmax" or call.config.get("activation") == "softmax":
+        if call.class_name == "Softmax" or ends_in_softmax(call.config):
             alone = call.class_name in ("Softmax", "Activation", "QActivation")
             return op.layers[position - 1] if alone else name
     raise AssertionError(f"{op.name}: none of {op.layers} is a softmax")
@@ -226,22 +242,26 @@ def _own_functions(model: Any, calls: Topology, taps: Mapping[str, str]) -> dict
     layers = layers_by_path(model)
     functions: dict[str, Function] = {}
     for call in calls.calls:
-        if call.class_name not in NO_LAYERS:
+        if call.arguments is not None:
+            functions[call.name] = called_function(str(call.config["function"]), call.arguments)
+        elif call.class_name not in NO_LAYERS:
             layer = layers[call.layer]
-            softmax = getattr(getattr(layer, "activation", None), "__name__", "") == "softmax"
-            functions[call.name] = _linear(layer) if softmax and call.name in taps.values() else layer
+            softmax = ends_in_softmax(call.config) and call.name in taps.values()
+            functions[call.name] = _linear(layer) if softmax else layer
     return functions
 
 
 def _linear(layer: Any) -> Function:
     """Return the call of a layer without its activation."""
 
+    own = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
+
     def function(inputs: Any) -> Any:
-        activation, layer.activation = layer.activation, keras.activations.linear
+        activation, own.activation = own.activation, keras.activations.linear
         try:
             return layer(inputs)
         finally:
-            layer.activation = activation
+            own.activation = activation
 
     return function
 
@@ -265,12 +285,48 @@ def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -
     layers: dict[tuple[str, bool], Function] = {}
     functions = {}
     for call in calls.calls:
-        if call.class_name not in NO_LAYERS:
+        if call.arguments is not None:
+            functions[call.name] = _double_operation(call, call.arguments, call.name in exact)
+        elif call.class_name not in NO_LAYERS:
             key = call.layer, call.name in exact
             if key not in layers:
-                layers[key] = _double_layer(call, trained.weights.get(call.layer, {}), call.name in exact)
+                last = replace(call, config={**call.config, "data_format": "channels_last"})
+                made = last if channels_first(call) else call
+                layer = _double_layer(made, trained.weights.get(call.layer, {}), call.name in exact)
+                layers[key] = _turning(layer, call)
             functions[call.name] = layers[key]
     return functions
+
+
+def _double_operation(call: Call, arguments: Arguments, exact: bool) -> Function:
+    """Return a function of tensors in float64; what it is but a table of is float32, as in other layers."""
+    said = operation(str(call.config["function"]), arguments)
+    if said.activation is not None:
+        name, config = said.activation
+        if name in ACTIVATION_LAYERS:
+            return _double_layer(replace(call, class_name=name, config=config), {}, exact)
+        return _double_activation(replace(call, class_name="Activation", config={"activation": name}), exact)
+    if isinstance(said.settings, Affine):
+        return _scaled(said.arrays, exact)
+    return called_function(str(call.config["function"]), arguments)
+
+
+def _turning(layer: Function, call: Call) -> Function:
+    """Return a layer that takes the first axis of a sample for the channels where its configuration says so."""
+    by_axis = "axis" in call.config and "BatchNormalization" in call.class_name
+    axis = call.config["axis"] if by_axis else None
+    if not channels_first(call) and axis not in (1, [1]):
+        return layer
+
+    def turned(x: Any) -> Any:
+        axes = len(x.shape)
+        if axes < 3:
+            return layer(x)
+        out = layer(tf.transpose(x, [0, *range(2, axes), 1]))
+        last = len(out.shape) - 1
+        return tf.transpose(out, [0, last, *range(1, last)]) if last > 1 else out
+
+    return turned
 
 
 def _held(op: Op, graph: IntGraph) -> bool:
@@ -288,17 +344,13 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return keras_layer_of(class_name, config).exact  # type: ignore[no-any-return]
     if class_name == "FixedLayerNormalization":
         return _double_layer_norm(config, arrays)
+    if "scale" in arrays and "kernel" in arrays:
+        products = _composed(_weighted("Dense", config, {"kernel": arrays["kernel"]}), _scaled(arrays, exact))
+        return _composed(products, _double_activation(call, exact))
     if "scale" in arrays:
-        scale, offset = arrays["scale"].astype(np.float64), arrays["offset"].astype(np.float64)
-        if exact:
-            return lambda x: x * scale + offset
-
-        def scaled(x: Any) -> Any:
-            return tf.ensure_shape(tf.numpy_function(scaled_to_odd, [x, scale, offset], tf.float64), x.shape)
-
-        return scaled
+        return _scaled(arrays, exact)
     if class_name == "Activation":
-        return _double_activation(call)
+        return _double_activation(call, exact)
     if call.class_name in STATES:
         return double_recurrent(call.class_name, config, arrays, _double_function)
     if call.class_name in BIDIRECTIONAL:
@@ -308,13 +360,22 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return _single(layer_function(class_name, config))
     if class_name == "Softmax":
         return tf.identity  # type: ignore[no-any-return]
+    if class_name == "Embedding":
+        table = arrays["table"].astype(np.float64)
+        return lambda x: tf.gather(table, tf.minimum(tf.cast(x, tf.int32), len(table) - 1))
     if class_name == "Average":
         return _average
-    if "kernel" in arrays or "pointwise_kernel" in arrays:
+    if (class_name != "EinsumDense" and "kernel" in arrays) or "pointwise_kernel" in arrays:
         weighted = _weighted(class_name.removesuffix("Batchnorm"), config, arrays)
-        return _composed(weighted, _double_activation(call))
+        return _composed(weighted, _double_activation(call, exact))
+    if class_name == "EinsumDense":
+        kept = {key: config[key] for key in ("equation", "output_shape", "bias_axes")}
+        products = _with_weights(
+            keras.layers.EinsumDense(**kept, **DOUBLE), [arrays[k] for k in WEIGHTED if k in arrays]
+        )
+        return _composed(products, _double_activation(call, exact))
     if "AveragePooling" in class_name:
-        return _composed(_pooled(class_name, config, arrays), _double_activation(call))
+        return _composed(_pooled(class_name, config, arrays), _double_activation(call, exact))
     layer = keras_layer_of(class_name, {**config, **DOUBLE})
     return _with_weights(layer, [arrays["slope"]] if "slope" in arrays else [])
 
@@ -324,9 +385,28 @@ def _double_layer_norm(config: Mapping[str, Any], arrays: Arrays) -> Function:
     return lambda x: layer.exact(x) * arrays["scale"].astype(np.float64) + arrays["offset"].astype(np.float64)
 
 
-def _double_activation(call: Call) -> Function:
+def _scaled(arrays: Arrays, exact: bool) -> Function:
+    """Return a batch normalization, rounded to odd unless float64 holds its results."""
+    scale, offset = arrays["scale"].astype(np.float64), arrays["offset"].astype(np.float64)
+    if exact:
+        return lambda x: x * scale + offset
+
+    constants = np.broadcast_shapes(scale.shape, offset.shape)
+
+    def scaled(x: Any) -> Any:
+        shape = tf.broadcast_static_shape(x.shape, tf.TensorShape(constants))
+        return tf.ensure_shape(tf.numpy_function(scaled_to_odd, [x, scale, offset], tf.float64), shape)
+
+    return scaled
+
+
+def _double_activation(call: Call, exact: bool) -> Function:
     """Return the activation of a layer; a softmax is left off."""
-    return _double_function(call.class_name, call.config.get("activation"))
+    entry: Any = call.config.get("activation")
+    if is_activation_layer(entry):
+        made = replace(call, class_name=short_name(entry["class_name"]), config=entry["config"])
+        return _double_layer(made, {}, exact)
+    return _double_function(call.class_name, entry)
 
 
 def _double_function(class_name: str, entry: Any) -> Function:

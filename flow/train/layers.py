@@ -1,4 +1,5 @@
-"""Batch normalization whose scale and offset are what the hardware multiplies and adds."""
+"""Layers that QKeras 0.9.0 lacks: a batch normalization whose scale and offset are what the hardware multiplies and
+adds, and a dense layer of QKeras' master."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from flow.train import load_tensorflow
 from flow.train.functions import made_quantizer
 
 keras: Any
-tf, keras, _ = load_tensorflow()
+qkeras: Any
+tf, keras, qkeras = load_tensorflow()
 
 EPSILON = 2.0**-10
 """A power of two, so that `(1 - EPSILON) + EPSILON == 1` in float32 and a folded layer is reproduced exactly."""
@@ -96,3 +98,59 @@ def described(layer: Any, *keys: str) -> dict[str, Any]:
     """Return quantizers of a layer as its configuration says them."""
     quantizers = {key: getattr(layer, key) for key in keys}
     return {key: {"class_name": type(held).__name__, "config": held.get_config()} for key, held in quantizers.items()}
+
+
+class QDenseBatchnorm(qkeras.QDense):  # type: ignore[misc]
+    """A dense layer whose output is normalized: what QKeras' master computes at inference; QKeras 0.9.0 has none.
+
+    The kernel is quantized, then multiplied by the scale of the normalization, which nothing quantizes.
+
+    Args:
+        units, **kwargs: as of `QDense`.
+        axis, momentum, center, scale, ema_freeze_delay, folding_mode: of the normalization and its training.
+        epsilon: added to the variance.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        axis: Any = -1,
+        momentum: float = 0.99,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        ema_freeze_delay: Any = None,
+        folding_mode: str = "ema_stats_folding",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, **kwargs)
+        self.batchnorm = keras.layers.BatchNormalization(epsilon=epsilon, center=center, scale=scale)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the variables, in the order in which QKeras' master saves them."""
+        super().build(input_shape)
+        self._iteration = tf.Variable(-1, trainable=False, name="iteration", dtype=tf.int64)
+        self.batchnorm.build([*input_shape[:-1], self.units])
+        self.batchnorm.built = True
+
+    def normalized(self) -> tuple[Any, Any, Any]:
+        """Return the quantized kernel, and the scale and offset of its products, one for each unit."""
+        norm = self.batchnorm
+        kernel = self.kernel if self.kernel_quantizer is None else self.kernel_quantizer_internal(self.kernel)
+        bias = self.bias if self.use_bias else 0.0
+        if self.bias_quantizer_internal is not None:
+            bias = self.bias_quantizer_internal(bias)
+        scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
+        scale = scale if norm.gamma is None else scale * norm.gamma
+        return kernel, scale, scale * (bias - norm.moving_mean) + norm.beta
+
+    def call(self, inputs: Any) -> Any:
+        """Return the activation of `inputs @ (scale * kernel) + offset`, float32."""
+        kernel, scale, offset = self.normalized()
+        outputs = keras.backend.dot(inputs, scale * kernel) + offset
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` takes."""
+        norm = self.batchnorm
+        return {**super().get_config(), "epsilon": norm.epsilon, "center": norm.center, "scale": norm.scale}

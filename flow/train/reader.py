@@ -30,6 +30,8 @@ tf, keras, _ = load_tensorflow()
 
 ROOM_BYTES, ROOM_PER_BYTE = 64 << 20, 32
 """Numbers take no more room than this and so much per byte of their file; more is a size that is only declared."""
+LAYERS, LAYERS_BEFORE = "layers", "_layer_checkpoint_dependencies"
+"""Group of the layers of a model in the newer HDF5 layout, and what Keras 2.12 to 2.14 called it."""
 TENSOR_VALUES = 1 << 22
 """Most values of a tensor, per sample: a layer that makes more is damage or malice, or no layer for an FPGA."""
 
@@ -81,6 +83,9 @@ def _load(config: Mapping[str, Any], weights: Path) -> Any:
     with temporary() as scratch:
         named = _named_for_keras(weights, scratch, room)
         _refuse_unusual_numbers(named, room)
+        if named.name == KERAS_WEIGHTS:
+            with h5py.File(named, "r+") as file:
+                _name_as_today(file)
         model.load_weights(named)
     return model
 
@@ -144,6 +149,34 @@ def _named_for_keras(weights: Path, scratch: Path, room: int) -> Path:
         return newer
     with h5py.File(weights, "r") as file:
         older = "layer_names" in file.attrs or "model_weights" in file
-    link = scratch / "weights.h5" if older else newer
-    link.symlink_to(weights.resolve())
-    return link
+    if older:
+        link = scratch / "weights.h5"
+        link.symlink_to(weights.resolve())
+        return link
+    shutil.copyfile(weights, newer)
+    return newer
+
+
+def _name_as_today(group: h5py.Group) -> None:
+    """Rename the layers in the HDF5 file of a `.keras` archive that Keras 2.12 to 2.14 wrote.
+
+    They counted some layers of a class twice: only the order of the numbers behind its name is that of today.
+    """
+    if LAYERS_BEFORE in group:
+        group.move(LAYERS_BEFORE, LAYERS)
+        layers = group[LAYERS]
+        numbered = sorted((base, int(number or 0)) for base, _, number in map(_split_number, layers))
+        count: dict[str, int] = {}
+        for base, number in numbered:
+            position = count.setdefault(base, 0)
+            count[base] += 1
+            if position != number:
+                layers.move(f"{base}_{number}", f"{base}_{position}" if position else base)
+    for layer in group.get(LAYERS, {}).values():
+        _name_as_today(layer)
+
+
+def _split_number(name: str) -> tuple[str, str, str]:
+    """Return a name in three parts: "dense_2" -> ("dense", "_", "2"), "dense" -> ("dense", "", "")."""
+    base, line, number = name.rpartition("_")
+    return (base, line, number) if number.isdecimal() else (name, "", "")

@@ -401,17 +401,17 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
         ),
         "does not fit",
     ),
-    "channels first": (
-        model(port(4, 4, 1), conv(data_format="channels_first", use_bias=False), weights={"cv": arrays(3, 3, 1, 2)}),
-        "data_format='channels_first' is not supported; use 'channels_last'",
+    "another order of axes": (
+        model(port(4, 4, 1), conv(data_format="NCHW", use_bias=False), weights={"cv": arrays(3, 3, 1, 2)}),
+        "data_format='NCHW' is not known; use 'channels_last' or 'channels_first'",
     ),
     "window too large": (
         model(port(2, 4, 1), conv(use_bias=False), weights={"cv": arrays(3, 3, 1, 2)}),
         r"window \(3, 3\) is larger than its input",
     ),
     "batch norm axis": (
-        model(port(4, 4, 2), layer("BatchNormalization", "b", axis=1)),
-        r"layer 'b' .*normalizes axis 1; only the last one",
+        model(port(4, 4, 2), layer("BatchNormalization", "b", axis=2)),
+        r"layer 'b' .*normalizes axis 2; only the last one and the first one",
     ),
     "scale missing": (
         model(port(2), layer("BatchNormalization", "b", axis=-1)),

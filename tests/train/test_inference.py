@@ -35,6 +35,7 @@ from flow.train.deserialize import QConv2DTranspose
 from flow.train.freeze import layers_by_path
 from flow.train.functions import evaluate
 from flow.train.inference import softmax_values
+from flow.train.layers import QDenseBatchnorm
 from flow.train.reader import KerasModel, read_keras
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
@@ -71,6 +72,31 @@ def compare(
 
 
 CAST = "quantized_bits(4,0,alpha=1)"
+
+
+def first(cls: Any, *given: Any, **more: Any) -> Any:
+    """Return a layer with channels first."""
+    return cls(*given, data_format="channels_first", **more)
+
+
+def activation_parts(width: int) -> list[Any]:
+    """Return layers whose activations are layers, behind kernels of so many bits."""
+
+    def cast(name: str) -> Any:
+        return qkeras.QActivation("quantized_bits(6,2,alpha=1)", name=name)
+
+    def part(name: str, activation: Any) -> Any:
+        return dense(5, name, bits(width, 1, alpha=1), activation=activation)
+
+    return [
+        *(cast("port"), part("relu", layers.ReLU(1.5)), cast("a"), part("few", layers.LeakyReLU(0.25)), cast("b")),
+        *(part("any", layers.LeakyReLU(0.3)), cast("c"), part("threshold", layers.ThresholdedReLU(0.5)), cast("d")),
+        *(qkeras.QActivation(layers.ReLU(), name="own"), layers.Activation("leaky_relu", name="named"), cast("e")),
+        layers.Dropout(0.5),
+        part("last", layers.Softmax()),
+    ]
+
+
 MODELS: dict[str, tuple[tuple[int, ...], Any, str]] = {
     "everything": ((8, 8, 1), conv_parts, "float64"),
     "mlp": ((8,), mlp_parts, "float32"),
@@ -134,6 +160,87 @@ def test_qkeras_and_reference_are_equal(what: str, make: Any, tmp_path: Any) -> 
     with quiet_warnings():
         found = read(make(shape, *parts()), tmp_path)
     assert compare(found)[0] == arithmetic
+
+
+SEVERAL: dict[str, tuple[tuple[int, ...], Any, str]] = {
+    "activations that are layers": ((6,), lambda: activation_parts(5), "float32"),
+    "activations that are layers, wide": ((6,), lambda: activation_parts(18), "float64"),
+    "dense with a batch norm": (
+        (6,),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            QDenseBatchnorm(
+                5, kernel_quantizer=bits(4, 0, alpha=1), bias_quantizer=bits(4, 0, alpha=1), activation="relu", name="a"
+            ),
+            qkeras.QActivation("quantized_relu(5,2)", name="cast"),
+            QDenseBatchnorm(4, kernel_quantizer=po2(4, 1), use_bias=False, scale=False, name="b"),
+            qkeras.QActivation("quantized_bits(5,2,alpha=1)", name="end"),
+        ],
+        "float64",
+    ),
+    "channels first": (
+        (2, 6, 7),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            first(qkeras.QConv2D, 3, 3, kernel_quantizer=bits(4, 0, alpha=1), use_bias=False, name="conv"),
+            layers.BatchNormalization(axis=1, name="norm"),
+            qkeras.QActivation("quantized_relu(5,2)", name="cast"),
+            first(layers.MaxPooling2D, 2, name="pool"),
+            layers.Activation("tanh", name="function"),
+            qkeras.QActivation("quantized_bits(6,2,alpha=1)", name="again"),
+            first(layers.ZeroPadding2D, 1, name="pad"),
+            first(qkeras.QDepthwiseConv2D, 3, depthwise_quantizer=po2(4, 1), use_bias=False, name="depthwise"),
+            layers.Permute((2, 3, 1), name="last"),
+            qkeras.QConv2D(2, 1, kernel_quantizer=bits(4, 0, alpha=1), use_bias=False, name="pointwise"),
+            qkeras.QActivation("quantized_relu(5,3)", name="cut"),
+            first(layers.Flatten, name="flat"),
+            dense(3, "logits"),
+        ],
+        "float64",
+    ),
+    "each step of a sequence": (
+        (4, 3),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            layers.TimeDistributed(dense(5, "inner", activation="relu"), name="outer"),
+            layers.TimeDistributed(qkeras.QActivation("quantized_relu(4,2)"), name="cast"),
+            layers.TimeDistributed(layers.BatchNormalization(), name="norm"),
+            qkeras.QActivation("quantized_relu(4,1)", name="again"),
+            layers.TimeDistributed(dense(3, "last", activation="softmax"), name="logits"),
+        ],
+        "float64",
+    ),
+    "dense of several axes": (
+        (4, 3),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            layers.EinsumDense("abc,cd->abd", output_shape=(None, 5), bias_axes="d", name="one"),
+            qkeras.QActivation("quantized_bits(5,2,alpha=1)", name="after_one"),
+            layers.EinsumDense("...x,xyz->...yz", output_shape=(2, 3), activation="relu", name="two"),
+            qkeras.QActivation("quantized_bits(5,2,alpha=1)", name="after_two"),
+            layers.EinsumDense("abcd,cde->abe", output_shape=(4, 2), bias_axes="e", name="both"),
+        ],
+        "float64",
+    ),
+}
+INSIDE = ("gather", "conv", "dense", "reshape", "batchnorm", "lookup", "maxpool")
+
+
+@pytest.mark.parametrize("what", SEVERAL)
+def test_layers_that_are_several_ops(what: str, tmp_path: Any) -> None:
+    shape, parts, arithmetic = SEVERAL[what]
+    with quiet_warnings():
+        found = read(sequential(shape, *parts()), tmp_path, "model.keras")
+    assert compare(found, unseen=INSIDE)[0] == arithmetic
+
+
+def test_an_embedding_looks_whole_numbers_up(tmp_path: Any) -> None:
+    parts = [layers.Embedding(6, 3, name="rows"), qkeras.QActivation("quantized_bits(5,2,alpha=1)", name="end")]
+    model = sequential((4,), *parts)
+    found = read(model, tmp_path)
+    assert compare(found, FixedFormat(False, 3, 0), unseen=("gather",))[0] == "float64"
+    with pytest.raises(UnsupportedError, match=r"layer 'rows' .*looks rows up at s4.0; use whole numbers"):
+        extract(found.trained, FixedFormat(True, 3, 0), evaluate=evaluate)
 
 
 def cast(name: str, text: str = "quantized_bits(6,2,alpha=1)") -> Any:

@@ -46,6 +46,7 @@ class Tensor:
         layers: calls that the op does not stand for yet, because of the above.
         softmax: the final softmax that was left off, if this is its result.
         further: the other outputs of the layer.
+        turned: whether the values have the channels of the codes as their first axis.
     """
 
     op: str
@@ -56,11 +57,12 @@ class Tensor:
     layers: tuple[str, ...] = ()
     softmax: str | None = None
     further: tuple[Tensor, ...] = ()
+    turned: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether its values are not yet codes."""
-        return self.divisor != 1 or bool(self.functions) or bool(self.lines)
+        return self.divisor != 1 or bool(self.functions) or bool(self.lines) or self.turned
 
     @property
     def clipped(self) -> ClippedLine | None:
@@ -201,6 +203,7 @@ class Builder:
         Raises:
             UnsupportedError: the values lie on no grid that a format has.
         """
+        tensor = self.straight(layer, tensor)
         if not tensor.waits:
             return tensor
         if tensor.lines and not tensor.functions:
@@ -214,6 +217,34 @@ class Builder:
             made = self.lookup(layer, tensor) if tensor.functions else self._halved(layer, tensor)
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
+
+    def straight(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
+        """Return a tensor whose values have the axes of its codes."""
+        if not tensor.turned:
+            return tensor
+        if tensor.lines:  # of the channels, which are last in the codes
+            made = self.plain(layer, replace(tensor, turned=False, layers=()))
+            tensor = replace(made, turned=True, layers=tensor.layers)
+        moved = self._moved(layer, tensor, -1, 0)
+        if moved.waits:
+            return moved
+        self.ops[moved.op] = replace(self.op(moved), layers=(*self.op(moved).layers, *moved.layers))
+        return Tensor(moved.op)
+
+    def channels_last(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
+        """Return a tensor whose codes have the first axis of its values as their last one, and no longer tells so."""
+        if tensor.turned:
+            return replace(tensor, turned=False, layers=())
+        return self._moved(layer, self.plain(layer, tensor) if tensor.functions or tensor.lines else tensor, 0, -1)
+
+    def _moved(self, layer: Layer[Any], tensor: Tensor, source: int, target: int) -> Tensor:
+        """Move an axis of the codes; what waits still waits."""
+        shape = self.op(tensor).shape
+        if len(shape) < 2:
+            return replace(tensor, turned=False)
+        index = np.moveaxis(np.arange(math.prod(shape)).reshape(shape), source, target)
+        out = self.add(Gather, layer, [tensor], index.shape, suffix="_turned", index=index, fused=("transpose",))
+        return replace(tensor, op=out.op, turned=False)
 
     def _rounded(self, layer: Layer[Any], tensor: Tensor, bits: int) -> Tensor:
         """Return a tensor whose values, that no quantizer follows, are rounded to codes of `bits`."""

@@ -20,7 +20,15 @@ import numpy as np
 from flow.errors import FlowError, UnsupportedError, at
 from flow.frontend import layers
 from flow.frontend.base import Evaluate, front_end, read
-from flow.frontend.extraction import activations, contractions, moves, normalizations, products, recurrent
+from flow.frontend.extraction import (
+    activations,
+    arithmetic,
+    contractions,
+    moves,
+    normalizations,
+    products,
+    recurrent,
+)
 from flow.frontend.extraction.approximation import WEIGHTS, Approximation, Values
 from flow.frontend.extraction.builder import Builder, Handler, Tensor
 from flow.frontend.layers import Layer, Network
@@ -166,10 +174,18 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
             raise UnsupportedError(f"comes after the softmax '{before[0]}'", remedy=ONLY_FINAL)
         if layer in builder.absorbed.values():
             return _named(builder, layer, inputs, inputs[0])
+        carried = [name for tensor in inputs if tensor.turned for name in tensor.layers]
+        inputs, turned = _turned(builder, layer, inputs)
         if builder.rounds is not None:
             layer, inputs = _rounded(builder, builder.rounds, layer, inputs)
         tensor = LAYERS[type(layer.settings)](builder, layer, inputs)
-        return _named(builder, layer, inputs, activations.activate(builder, layer, tensor))
+        if turned and isinstance(layer.activation, layers.Softmax):
+            tensor, turned = builder.straight(layer, replace(tensor, turned=True)), False
+        tensor = activations.activate(builder, layer, tensor)
+        if turned:
+            told = (*carried, *tensor.layers)
+            tensor = replace(tensor, turned=len(builder.op(tensor).shape) > 1, layers=told)
+        return _named(builder, layer, inputs, tensor)
     except FlowError as error:
         raise error.at(**layer.place) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -193,6 +209,24 @@ def _rounded(
     if any(not np.array_equal(made.arrays[key], values) for key, values in layer.arrays.items()):
         builder.approximated.append(layer.name)
     return made, inputs
+
+
+ELEMENT_WISE = (layers.Activate, layers.Identity, layers.Merge)
+
+
+def _turned(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
+    """Return what a layer reads, with the channels last where it takes the first axis for them, and whether they were.
+
+    Between such layers codes stay as they are: what does the same to every element does not ask where they stand.
+    """
+    by_axis = isinstance(layer.settings, layers.BatchNorm) and layer.settings.axis == 1
+    shapes = {builder.op(tensor).shape for tensor in inputs}
+    if layer.channels_first or (by_axis and all(len(shape) > 1 for shape in shapes)):
+        return [builder.channels_last(layer, tensor) for tensor in inputs], True
+    together = isinstance(layer.settings, ELEMENT_WISE) and not isinstance(layer.activation, layers.Softmax)
+    if together and len(shapes) == 1 and all(tensor.turned for tensor in inputs):
+        return [builder.channels_last(layer, tensor) for tensor in inputs], True
+    return [builder.straight(layer, tensor) for tensor in inputs], False
 
 
 def quantizes_its_input(model: TrainedModel) -> bool:
@@ -292,6 +326,7 @@ LAYERS: Mapping[type[layers.Settings], Handler] = {
     **activations.LAYERS,
     **moves.LAYERS,
     **recurrent.LAYERS,
+    **arithmetic.LAYERS,
     layers.Identity: lambda builder, layer, inputs: inputs[0],
     layers.Refused: _refused,
 }

@@ -20,7 +20,7 @@ from flow.ir.windows import Shape
 
 
 def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor]) -> Tensor:
-    tensors = [builder.plain(layer, tensor) for tensor in inputs]
+    tensors = [builder.plain(layer, tensor) for tensor in inputs] * layer.settings.times
     shape = np.broadcast_shapes(*(builder.op(tensor).shape for tensor in tensors))
     spread = [broadcast(builder, layer, tensor, shape) for tensor in tensors]
     function, average = layer.settings.function, layer.settings.average
@@ -51,7 +51,8 @@ def _concatenate(builder: Builder, layer: Layer[layers.Concatenate], inputs: Seq
         shape = builder.op(tensor).shape
         positions.append(start + np.arange(math.prod(shape)).reshape(shape))
         start += math.prod(shape)
-    index = np.concatenate(positions, layer.settings.axis)
+    join = np.stack if layer.settings.stacks else np.concatenate
+    index = join(positions, layer.settings.axis)
     return builder.add(Gather, layer, tensors, index.shape, index=index, fused=("concatenate",))
 
 
@@ -77,8 +78,18 @@ def _move(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> Tens
     index = move(layer.settings, np.arange(math.prod(x.shape)).reshape(x.shape))
     if index.size == 0:
         raise UnsupportedError(f"leaves nothing of its input of shape {x.shape}")
-    out = builder.add(Gather, layer, [tensor], index.shape, index=index, fused=(word.format(len(x.shape) - 1),))
+    return gathered(builder, layer, tensor, index, word.format(len(x.shape) - 1))
+
+
+def gathered(builder: Builder, layer: Layer[Any], tensor: Tensor, index: Codes, word: str, suffix: str = "") -> Tensor:
+    """Put the codes of a tensor, whatever they are divided by, at the places that `index` says."""
+    out = builder.add(Gather, layer, [tensor], index.shape, suffix=suffix, index=index, fused=(word,))
     return replace(out, divisor=tensor.divisor)
+
+
+def _padded(pad: layers.Pad, index: Codes) -> Codes:
+    margins = pad.margins if pad.channels else (*pad.margins, (0, 0))
+    return np.pad(index, margins, constant_values=-1)
 
 
 def _cropped(crop: layers.Crop, index: Codes) -> Codes:
@@ -93,7 +104,7 @@ def _upsampled(upsample: layers.Upsample, index: Codes) -> Codes:
 
 
 MOVES: Mapping[type[layers.Settings], tuple[str, Callable[[Any, Codes], Codes]]] = {
-    layers.Pad: ("zeropadding{}d", lambda pad, index: np.pad(index, [*pad.margins, (0, 0)], constant_values=-1)),
+    layers.Pad: ("zeropadding{}d", _padded),
     layers.Crop: ("cropping{}d", _cropped),
     layers.Upsample: ("upsampling{}d", _upsampled),
     layers.Permute: ("permute", lambda permute, index: index.transpose(permute.axes)),

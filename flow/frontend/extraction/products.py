@@ -31,12 +31,40 @@ from flow.ir.windows import Shape, Window
 
 def _dense(builder: Builder, layer: Layer[layers.Dense], inputs: Sequence[Tensor]) -> Tensor:
     tensor = builder.plain(layer, inputs[0])
+    if layer.settings.contracted is not None:
+        return _dense_of_axes(builder, layer, tensor, layer.settings.contracted)
     x, weight = builder.op(tensor), kernel_codes(layer, 2)
     n_in, units = weight.codes.shape
     if n_in != x.shape[-1]:
         raise UnsupportedError(f"kernel {weight.codes.shape} does not fit its input of shape {x.shape}")
     check_outputs(units, "units", layer.settings.units)
-    return builder.add(Dense, layer, [tensor], (*x.shape[:-1], units), weight=weight, bias=bias_codes(layer, units))
+    bias, normalized = bias_codes(layer, units), "scale" in layer.arrays
+    suffix = "_products" if normalized else ""
+    out = builder.add(Dense, layer, [tensor], (*x.shape[:-1], units), suffix=suffix, weight=weight, bias=bias)
+    return _scaled(builder, layer, out) if normalized else out
+
+
+def _dense_of_axes(builder: Builder, layer: Layer[layers.Dense], tensor: Tensor, summed: int) -> Tensor:
+    """A dense layer between two reshapes, which join the axes that are summed and part those of its outputs."""
+    x = builder.op(tensor)
+    kernel = kernel_codes(layer, layer.arrays["kernel"].ndim)
+    outputs = kernel.codes.shape[summed:]
+    if kernel.codes.shape[:summed] != x.shape[-summed:]:
+        raise UnsupportedError(f"kernel {kernel.codes.shape} does not fit its input of shape {x.shape}")
+    n_in, units = math.prod(x.shape[-summed:]), math.prod(outputs)
+    bias = array_codes(layer, "bias") if layer.settings.biased else Constant.zeros(units)
+    spread = np.broadcast_to(bias.codes, outputs).reshape(-1) if layer.settings.biased else bias.codes
+    rows = x.shape[:-summed]
+    flat = builder.add(Reshape, layer, [tensor], (*rows, n_in), Cast(x.format), suffix="_joined")
+    values = {
+        "weight": Constant(kernel.codes.reshape(n_in, units), kernel.format),
+        "bias": Constant(spread, bias.format),
+    }
+    suffix = "_products"
+    made = builder.add(
+        Dense, layer, [flat], (*rows, units), suffix=suffix, weight=values["weight"], bias=values["bias"]
+    )
+    return builder.add(Reshape, layer, [made], (*rows, *outputs), Cast(builder.op(made).format))
 
 
 def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor]) -> Tensor:
@@ -152,8 +180,14 @@ def _transposed_places(size: int, window: int, step: int, padding: Padding | Mar
 def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequence[Tensor]) -> Tensor:
     tensor = builder.plain(layer, inputs[0])
     shape, axis = builder.op(tensor).shape, layer.settings.axis
-    if axis not in (-1, len(shape)):
-        raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one (channels) is supported")
+    if axis not in (-1, 1, len(shape)):  # of axis 1 the codes are turned
+        raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one and the first one are supported")
+    return _scaled(builder, layer, tensor)
+
+
+def _scaled(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
+    """Multiply by `scale` and add `offset`, one of each per channel."""
+    shape = builder.op(tensor).shape
     arrays = [layer.arrays[key] for key in ("scale", "offset") if key in layer.arrays]
     if (
         builder.graph_type is IntGraph

@@ -140,6 +140,11 @@ def check_arguments(name: str, args: Mapping[str, Any], what: str) -> None:
         UnsupportedError: an argument is unknown, or not what the table says.
     """
     known = ARGUMENTS.get(name, {})
+    if args.get("post_training_scale") is not None:
+        told = (
+            f"{name}: post_training_scale={shown(args['post_training_scale'])} freezes a scale, as QKeras 0.9.0 cannot"
+        )
+        raise UnsupportedError(told, field=what, remedy="train with alpha a power of two")
     for key, value in args.items() if known else ():
         if key not in known:
             remedy = f"it takes {', '.join(known)}"

@@ -43,9 +43,11 @@ QKERAS_ONLY = ("smooth_sigmoid", "hard_tanh", "smooth_tanh", "binary_sigmoid", "
 """Functions of `qkeras.quantizers` that Keras does not have."""
 FUNCTIONS = (
     *("tanh", "sigmoid", "hard_sigmoid", "elu", "selu", "softplus", "softsign", "exponential"),
-    *("gelu", "swish", "silu", "mish", "relu6", *QKERAS_ONLY),
+    *("gelu", "swish", "silu", "mish", "relu6", "leaky_relu", *QKERAS_ONLY),
 )
 """Element-wise activations of Keras and QKeras that are no quantizers."""
+ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax")
+"""Layers that `activation` of another layer may be, as objects."""
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _WORD = r"(True|False|'[^'\"(),=\s]*'|\"[^'\"(),=\s]*\")"
 _ARGUMENT = rf"\s*(({_NUMBER}|{_WORD})\s*|\w+\s*=\s*({_NUMBER}\s*|{_WORD}))"
@@ -185,6 +187,17 @@ def has_relu(quantizer: QuantizerConfig) -> bool:
 
 def _is_po2(value: Any) -> bool:
     return isinstance(value, int | float) and value > 0 and math.frexp(value)[0] == 0.5
+
+
+def is_activation_layer(entry: Any) -> bool:
+    """Say whether an `activation` entry is a layer, as an object."""
+    return isinstance(entry, Mapping) and entry.get("class_name") in ACTIVATION_LAYERS
+
+
+def ends_in_softmax(config: Mapping[str, Any]) -> bool:
+    """Say whether the activation of a layer, by its configuration, is a softmax."""
+    quantizer = parse_quantizer(config.get("activation"))
+    return quantizer is not None and quantizer.name in ("softmax", "Softmax")
 
 
 def _check_name(name: str, what: str) -> None:

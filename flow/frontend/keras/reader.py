@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError, shortened
 from flow.frontend import layers
-from flow.frontend.keras import quantizers
+from flow.frontend.keras import operations, quantizers
 from flow.frontend.keras.quantizers import parse_quantizer, short_name
 from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, Call, as_keras_2, topology
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
@@ -27,8 +27,8 @@ NO_OPS = (
     *("Identity", "Dropout", "ActivityRegularization", "AlphaDropout"),
     *("GaussianNoise", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D"),
 )
-STOCK_BATCHNORMS = ("BatchNormalization", "QBatchNormalization")
-"""Layers that round in float32."""
+ROUNDING = ("BatchNormalization", "QBatchNormalization", "QDenseBatchnorm")
+"""Layers with a batch normalization that float32 rounds."""
 
 
 def read(model: TrainedModel) -> Network:
@@ -97,19 +97,21 @@ def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
     own: dict[str, Any] = {"name": call.name, "path": call.layer, "inputs": call.inputs, "arrays": arrays}
     if call.class_name == FURTHER:
         return Layer(**own, source="", settings=layers.Further(number=call.config["number"]))
+    if call.arguments is not None:
+        return _operation(call, own)
     if call.class_name not in LAYERS:
         error = unknown_layer(call.class_name)
         return Layer(**own, source="", settings=layers.Refused(refusal=error), refusals=(error,))
     refusals = list(_weight_refusals(source))
     activation: layers.Activation | layers.Softmax | None = None
     settings: Settings
+    first = False
     try:
         try:
             activation = ACTIVATIONS[call.class_name](source) if call.class_name in ACTIVATIONS else None
         except UnsupportedError as error:
             refusals.append(error)
-        if call.class_name not in NO_OPS:
-            source.only("data_format", "channels_last")
+        first = channels_first(call)
         settings = LAYERS[call.class_name](source)
     except UnsupportedError as error:
         settings = layers.Refused(refusal=error)
@@ -122,7 +124,8 @@ def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
         activation=activation,
         quantizers=_quantizers(call.config),
         refusals=tuple(refusals),
-        rounds=call.class_name in STOCK_BATCHNORMS,
+        rounds=call.class_name in ROUNDING,
+        channels_first=first,
     )
 
 
@@ -131,6 +134,43 @@ def unknown_layer(class_name: str) -> UnsupportedError:
     instead = INSTEAD.get(class_name)
     remedy = f"use one of {', '.join(LAYERS)}" if instead is None else f"use {instead} of flow.train.attention"
     return UnsupportedError(f"{shortened(class_name)} is not supported", remedy=remedy)
+
+
+def channels_first(call: Call) -> bool:
+    """Say whether a layer takes the first axis of a sample for the channels.
+
+    Raises:
+        UnsupportedError: its `data_format` is neither of the two that there are.
+    """
+    entry = call.config.get("data_format") or "channels_last"
+    if entry not in ("channels_first", "channels_last"):
+        raise UnsupportedError(f"data_format={entry!r} is not known", remedy="use 'channels_last' or 'channels_first'")
+    return entry == "channels_first" and call.class_name not in NO_OPS
+
+
+def _operation(call: Call, own: Mapping[str, Any]) -> Layer[Settings]:
+    """Return a function of tensors as a layer."""
+    function = str(call.config.get("function"))
+    try:
+        assert call.arguments is not None
+        said = operations.operation(function, call.arguments)
+        activation = None
+        if said.activation is not None:
+            activation = function_activation(*said.activation)
+    except UnsupportedError as error:
+        refused = layers.Refused(refusal=error)
+        return Layer(**own, source=f"tf.{function}", settings=refused, refusals=(error,))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return Layer(**own, source=f"tf.{function}", settings=layers.Refused(refusal=layers.misfit(error)))
+    held = {**own, "arrays": said.arrays}
+    return Layer(**held, source=f"tf.{function}", settings=said.settings, activation=activation)
+
+
+def function_activation(name: str, config: Mapping[str, Any]) -> layers.Activation | layers.Softmax | None:
+    """Return an activation by the name of its layer, or of its function, in Keras."""
+    layer = name in quantizers.ACTIVATION_LAYERS
+    source = _Source(name if layer else "Activation", config if layer else {"activation": name}, {}, 1)
+    return ACTIVATIONS[source.class_name](source)
 
 
 # -- quantizers
@@ -195,6 +235,8 @@ def _own_activation(source: _Source, key: str = "activation") -> layers.Activati
     quantizer = parse_quantizer(entry)
     if quantizer is None:
         return None
+    if quantizer.name in quantizers.ACTIVATION_LAYERS:
+        return ACTIVATIONS[quantizer.name](_Source(quantizer.name, quantizer.args, {}, 1))
     if quantizer.name == "softmax":
         return _softmax(source)
     if quantizer.name == "relu" and not quantizer.args:
@@ -228,7 +270,8 @@ def _relu(source: _Source) -> layers.Activation:
 
 def _leaky(slope: Any) -> layers.LeakyRelu:
     rounded = float(np.array(slope, np.float32))
-    return layers.LeakyRelu(function=_function("LeakyReLU", {"alpha": rounded}), slope=rounded)
+    function = _function("LeakyReLU", {"alpha": rounded})
+    return layers.LeakyRelu(function=replace(function, falters=0 if rounded >= 0 else None), slope=rounded)
 
 
 # -- kinds
@@ -295,6 +338,33 @@ def _average_pool(source: _Source) -> Settings:
 
 def _merge(source: _Source) -> Settings:
     return layers.Merge(function=source.class_name.lower())
+
+
+def _einsum(source: _Source) -> Settings:
+    """Return an EinsumDense that multiplies by its kernel along last axes: "abc,cde->abde"."""
+    equation = str(source.config["equation"]).replace(" ", "").replace("...", "")
+    terms, _, result = equation.partition("->")
+    x, _, kernel = terms.partition(",")
+    kept = next(
+        (x[:size] for size in range(len(x)) if kernel == x[size:] + result[size:] and result[:size] == x[:size]), None
+    )
+    if kept is None or set(kernel) & set(kept):
+        raise UnsupportedError(
+            f"its equation {source.config['equation']!r} is no dense layer of last axes",
+            remedy="write it as 'abc,cd->abd', with the axes that are summed last in the input and first in the kernel",
+        )
+    axes = str(source.config.get("bias_axes") or "")
+    if set(axes) & set(kept):
+        raise UnsupportedError(f"its bias differs along {axes!r}", remedy="use axes of the kernel's outputs alone")
+    summed = len(x) - len(kept)
+    plain = (summed, len(kernel)) == (1, 2)
+    return layers.Dense(biased="bias" in source.arrays, contracted=None if plain else summed)
+
+
+def _embedding(source: _Source) -> Settings:
+    if source.config.get("mask_zero"):
+        raise UnsupportedError("mask_zero=True is not supported", remedy="set it to False")
+    return layers.Embedding()
 
 
 def _average(source: _Source) -> Settings:
@@ -398,6 +468,8 @@ PRODUCTS: Mapping[str, Reading] = {
     **dict.fromkeys(
         ("QDense", "Dense"), lambda source: layers.Dense(units=source.config.get("units"), biased=source.biased)
     ),
+    "EinsumDense": _einsum,
+    "QDenseBatchnorm": lambda source: layers.Dense(units=source.config.get("units"), biased=False),
     **dict.fromkeys(
         ("QConv1D", "Conv1D", "QConv2D", "Conv2D", "QConv2DBatchnorm"),
         lambda source: layers.Conv(
@@ -431,6 +503,7 @@ LAYERS: Mapping[str, Reading] = {
     "FixedLayerNormalization": _step_layer_norm,
     **dict.fromkeys(("QActivation", "Activation", "ReLU", "LeakyReLU"), lambda source: layers.Activate()),
     "PReLU": lambda source: layers.Prelu(),
+    "Embedding": _embedding,
     **dict.fromkeys(("ELU", "ThresholdedReLU", "Softmax"), lambda source: layers.Activate()),
     **dict.fromkeys(
         ("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),

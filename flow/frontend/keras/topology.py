@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flow.errors import UnsupportedError
+from flow.frontend.keras import operations
+from flow.frontend.keras.operations import Arguments
 from flow.frontend.keras.quantizers import short_name
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -20,6 +22,11 @@ FURTHER = "Further"
 STATES = {name + kind: count for name in ("", "Q") for kind, count in (("SimpleRNN", 1), ("GRU", 1), ("LSTM", 2))}
 """Recurrent layers, and how many states each has."""
 BIDIRECTIONAL = ("Bidirectional", "QBidirectional")
+OF_LAST_AXIS = (
+    *("Dense", "QDense", "QDenseBatchnorm", "BatchNormalization", "QBatchNormalization", "Activation", "QActivation"),
+    *("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax", "Dropout"),
+)
+"""Layers that do to each step of a sequence what they do to a sample, where they read the sequence itself."""
 MAX_DEPTH, MAX_CALLS = 16, 4096
 """Models inside models deeper than this, or more calls, are damage or malice."""
 
@@ -34,6 +41,7 @@ class Call:
         class_name: without a package: "QDense".
         config: as Keras wrote it.
         inputs: names of the calls that it reads.
+        arguments: of a function, what it is called with.
     """
 
     name: str
@@ -41,6 +49,7 @@ class Call:
     class_name: str
     config: Mapping[str, Any]
     inputs: tuple[str, ...]
+    arguments: Arguments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,7 @@ class _Flattener:
             done[name, 0] = [self._call(path, entries[name], ())] if inputs is None else [inputs[position]]
         first = _first_nodes(config, entries)
         waiting = [
-            (name, number, list(_sources(node)))
+            (name, number, *_node_sources(entry, node))
             for name, entry in entries.items()
             if name not in ports
             for number, node in enumerate(entry["inbound_nodes"], first.get(name, 0))
@@ -138,27 +147,34 @@ class _Flattener:
             raise UnsupportedError(f"more than {MAX_CALLS} layers")
         while waiting:
             left = []
-            for name, number, sources in waiting:
+            for name, number, sources, arguments in waiting:
                 if all((source, node) in done for source, node, _ in sources):
                     tensors = [done[source, node][index] for source, node, index in sources]
-                    done[name, number] = self._apply(path, entries[name], tensors, depth)
+                    done[name, number] = self._apply(path, entries[name], tensors, depth, arguments)
                 else:
-                    left.append((name, number, sources))
+                    left.append((name, number, sources, arguments))
             if len(left) == len(waiting):
-                name, _, sources = left[0]
+                name, _, sources, _ = left[0]
                 raise UnsupportedError(
                     f"layer '{name}' reads {sources[0][0]!r}, which no layer before it gives", named=name
                 )
             waiting = left
         return [done[str(name), int(node)][int(index)] for name, node, index in _triples(config["output_layers"])]
 
-    def _apply(self, path: str, entry: Mapping[str, Any], tensors: Sequence[str], depth: int) -> list[str]:
+    def _apply(
+        self,
+        path: str,
+        entry: Mapping[str, Any],
+        tensors: Sequence[str],
+        depth: int,
+        arguments: Arguments | None = None,
+    ) -> list[str]:
         """Append one call, or those of a nested model; return its outputs."""
         class_name = short_name(entry["class_name"])
         if class_name in MODELS:
             inner = f"{path}{_name(entry)}/"
             return self.model(inner, class_name, entry["config"], tensors, depth + 1)
-        call = self._call(path, entry, tuple(tensors))
+        call = self._call(path, entry, tuple(tensors), arguments)
         return [call, *(self._further(call, number) for number in range(1, _outputs(class_name, entry["config"])))]
 
     def _further(self, call: str, number: int) -> str:
@@ -167,13 +183,16 @@ class _Flattener:
         self.calls.append(Call(name, name, FURTHER, {"number": number}, (call,)))
         return name
 
-    def _call(self, path: str, entry: Mapping[str, Any], inputs: tuple[str, ...]) -> str:
+    def _call(
+        self, path: str, entry: Mapping[str, Any], inputs: tuple[str, ...], arguments: Arguments | None = None
+    ) -> str:
         if len(self.calls) >= MAX_CALLS:
             raise UnsupportedError(f"more than {MAX_CALLS} layers")
         layer = path + _name(entry)
         self.counts[layer] = self.counts.get(layer, 0) + 1
         name = layer if self.counts[layer] == 1 else f"{layer}#{self.counts[layer]}"
-        self.calls.append(Call(name, layer, short_name(entry["class_name"]), entry["config"], inputs))
+        entry = of_each_step(entry)
+        self.calls.append(Call(name, layer, short_name(entry["class_name"]), entry["config"], inputs, arguments))
         return name
 
 
@@ -189,10 +208,24 @@ def _states(class_name: str, config: Mapping[str, Any]) -> int:
     return STATES.get(short_name(class_name), 0) if config.get("return_state") else 0
 
 
+def of_each_step(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the layer that a TimeDistributed holds, under its name, if that layer reads the last axis alone."""
+    inner = entry["config"].get("layer") if short_name(str(entry["class_name"])) == "TimeDistributed" else None
+    if inner is None or short_name(str(inner["class_name"])) not in OF_LAST_AXIS:
+        return entry
+    config = {**inner["config"], "name": entry["config"].get("name")}
+    return {
+        **entry,
+        "class_name": inner["class_name"],
+        "config": {**config, **({"axis": -1} if "axis" in config else {})},
+    }
+
+
 def _first_nodes(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, int]:
     """Return the number of the first call of each model inside: 1 where Keras counted its making as node 0."""
     numbers: dict[str, list[int]] = {}
-    sources = [source for entry in entries.values() for node in entry["inbound_nodes"] for source in _sources(node)]
+    nodes = [(entry, node) for entry in entries.values() for node in entry["inbound_nodes"]]
+    sources = [source for entry, node in nodes for source in _node_sources(entry, node)[0]]
     for name, node, _ in (*sources, *_triples(config["output_layers"])):
         if str(name) in entries and short_name(entries[str(name)]["class_name"]) in MODELS:
             numbers.setdefault(str(name), []).append(int(node))
@@ -206,6 +239,13 @@ def _name(entry: Mapping[str, Any]) -> str:
 def _triples(value: Any) -> list[tuple[Any, Any, Any]]:
     """Return ("layer", node, tensor) entries; Keras writes a single one without the list around it."""
     return [value] if value and isinstance(value[0], str) else list(value)
+
+
+def _node_sources(entry: Mapping[str, Any], node: Any) -> tuple[list[tuple[str, int, int]], Arguments | None]:
+    """Return the tensors that a call reads, and of a function what it is called with."""
+    if short_name(str(entry["class_name"])) in operations.CLASSES:
+        return operations.node_of(node)
+    return list(_sources(node)), None
 
 
 def _sources(node: Any) -> Iterator[tuple[str, int, int]]:
@@ -238,10 +278,17 @@ def as_keras_2(entry: Any) -> Any:
     """
     if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
         return entry
+    if operations.is_of_keras_3(entry):
+        try:
+            return operations.as_lambda(entry, _history)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return {**entry, "class_name": operations.CLASSES[0], "inbound_nodes": []}
     renamed = RENAMED.get(short_name(str(entry.get("class_name"))), {})
     config = {renamed.get(key, key): value for key, value in entry["config"].items() if key not in NEW_KEYS}
     if "dtype" in config:
         config["dtype"] = _dtype(config["dtype"])
+    if isinstance(config.get("activation"), Mapping):  # a layer, or a quantizer
+        config["activation"] = as_keras_2(config["activation"])
     if isinstance(config.get("layers"), list):
         config["layers"] = [as_keras_2(layer) for layer in config["layers"]]
     nodes = entry.get("inbound_nodes")
@@ -262,12 +309,19 @@ def _node(node: Any) -> Any:
     return [[*history, given] for history in _histories(node.get("args"))]
 
 
+def _history(value: Any) -> list[Any] | None:
+    """Return [layer, node, tensor] of what stands for a tensor, or None."""
+    if isinstance(value, Mapping) and value.get("class_name") == TENSOR and isinstance(value.get("config"), Mapping):
+        return list(value["config"].get("keras_history") or ["", 0, 0])[:3]
+    return None
+
+
 def _histories(value: Any) -> Iterator[list[Any]]:
     """Yield [layer, node, tensor] of each tensor in the arguments of a call; of anything else, what refuses it."""
     if isinstance(value, list):
         for item in value:
             yield from _histories(item)
-    elif isinstance(value, Mapping) and value.get("class_name") == TENSOR and isinstance(value.get("config"), Mapping):
-        yield list(value["config"].get("keras_history") or ["", 0, 0])[:3]
+    elif (history := _history(value)) is not None:
+        yield history
     elif value is not None:
         yield [f"an argument {value!r:.40}", 0, 0]

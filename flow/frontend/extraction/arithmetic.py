@@ -1,0 +1,192 @@
+"""Arithmetic with constants, reductions over any axes and slices: what operators and functions of a framework say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+
+from flow.errors import UnsupportedError
+from flow.frontend import layers
+from flow.frontend.extraction.builder import WEIGHT_BITS, Builder, Handler, Tensor, array_codes, kernel_codes
+from flow.frontend.extraction.contractions import contract
+from flow.frontend.extraction.moves import broadcast, gathered
+from flow.frontend.layers import Layer
+from flow.ir.fixed import Cast, Constant, exact_codes
+from flow.ir.graph import BatchNorm, Dense, Lookup, MaxPool, Merge, Reshape, SumPool
+from flow.ir.tables import TABLE_INPUT_BITS, runs
+from flow.ir.windows import Shape, Window
+
+
+def _affine(builder: Builder, layer: Layer[layers.Affine], inputs: Sequence[Tensor]) -> Tensor:
+    """A batch normalization: of the channels, or of all elements in a row where the constants differ between them."""
+    scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
+    return _scaled(builder, layer, builder.plain(layer, inputs[0]), scale, offset)
+
+
+def _scaled(
+    builder: Builder, layer: Layer[Any], tensor: Tensor, scale: Constant, offset: Constant, suffix: str = ""
+) -> Tensor:
+    shape = np.broadcast_shapes(builder.op(tensor).shape, scale.codes.shape, offset.codes.shape)
+    tensor = broadcast(builder, layer, tensor, shape)
+    by_channel = all(math.prod(constant.codes.shape[:-1]) == 1 for constant in (scale, offset))
+    values: dict[str, Any] = {}
+    for name, constant in (("scale", scale), ("offset", offset)):
+        own, spread = (constant.codes.reshape(-1), shape[-1:]) if by_channel else (constant.codes, shape)
+        values[name] = Constant(np.broadcast_to(own, spread).reshape(-1), constant.format)
+    if not by_channel:
+        tensor = _reshaped(builder, layer, tensor, (math.prod(shape),), "_row")
+    out = builder.add(BatchNorm, layer, [tensor], builder.op(tensor).shape, suffix=suffix, fused=("scale",), **values)
+    return out if by_channel else _reshaped(builder, layer, out, shape, "_shaped")
+
+
+def _reshaped(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape, suffix: str = "") -> Tensor:
+    x = builder.op(tensor)
+    if x.shape == shape:
+        return tensor
+    out = builder.add(Reshape, layer, [tensor], shape, Cast(x.format), suffix=suffix, fused=("reshape",))
+    return replace(out, divisor=tensor.divisor)
+
+
+def _bound(builder: Builder, layer: Layer[layers.Bound], inputs: Sequence[Tensor]) -> Tensor:
+    """The larger or smaller of the input and a tensor that is the same for any input: nothing of it, plus the bound."""
+    tensor = builder.plain(layer, inputs[0])
+    for function, key in BOUNDS[layer.settings.function]:
+        bound = array_codes(layer, key)
+        zero = Constant.zeros(1)
+        other = _scaled(builder, layer, tensor, zero, bound, suffix=f"_{key}")
+        shape = builder.op(other).shape
+        spread = broadcast(builder, layer, tensor, shape)
+        tensor = builder.add(Merge, layer, [spread, other], shape, function=function, fused=(function,))
+    return tensor
+
+
+BOUNDS = {
+    "maximum": (("maximum", "bound"),),
+    "minimum": (("minimum", "bound"),),
+    "clip": (("maximum", "low"), ("minimum", "high")),
+}
+"""Function -> the merges that it is, each with the name of its constant."""
+
+
+def _slice(builder: Builder, layer: Layer[layers.Slice], inputs: Sequence[Tensor]) -> Tensor:
+    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else inputs[0]
+    x = builder.op(tensor)
+    index = np.arange(math.prod(x.shape)).reshape(1, *x.shape)[layer.settings.parts][0]
+    if index.ndim == 0 or index.size == 0:
+        raise UnsupportedError(f"leaves nothing of its input of shape {x.shape}", remedy="keep an axis: x[:, 0:1]")
+    if np.array_equal(index.reshape(-1), np.arange(math.prod(x.shape))):
+        return _reshaped(builder, layer, tensor, index.shape)
+    return gathered(builder, layer, tensor, index, "slice")
+
+
+def _reduce(builder: Builder, layer: Layer[layers.Reduce], inputs: Sequence[Tensor]) -> Tensor:
+    """A pooling of all of a sequence, whose elements are what is reduced and whose channels are the rest."""
+    settings = layer.settings
+    tensor = (
+        inputs[0] if settings.function == "maximum" and not inputs[0].functions else builder.plain(layer, inputs[0])
+    )
+    shape = builder.op(tensor).shape
+    axes = sorted({(axis if axis < 0 else axis - 1) % len(shape) for axis in settings.axes})
+    rest = [axis for axis in range(len(shape)) if axis not in axes]
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    left = kept if settings.keepdims else tuple(shape[axis] for axis in rest)
+    if not left:
+        raise UnsupportedError("leaves no axis of a sample", remedy="give keepdims=True")
+    if axes != list(range(len(axes))):
+        index = np.arange(math.prod(shape)).reshape(shape).transpose(*axes, *rest)
+        tensor = gathered(builder, layer, tensor, index, "transpose", "_ordered")
+    count = math.prod(shape[axis] for axis in axes)
+    rows = _reshaped(builder, layer, tensor, (count, math.prod(shape) // count), "_rows")
+    pooled = _pooled(builder, layer, rows)
+    return _reshaped(builder, layer, pooled, left, "_shaped")
+
+
+def _pooled(builder: Builder, layer: Layer[layers.Reduce], rows: Tensor) -> Tensor:
+    """Reduce a sequence to one row."""
+    x, function = builder.op(rows), layer.settings.function
+    count, channels = x.shape
+    window = Window((count,), (count,), ((0, 0),))
+    if function == "maximum":
+        out = builder.add(MaxPool, layer, [rows], (1, channels), Cast(x.format), window=window)
+        return replace(out, divisor=rows.divisor)
+    halves = count & -count if function == "average" else 1
+    weight = exact_codes(np.full((1,), 1 / halves))
+    out = builder.add(SumPool, layer, [rows], (1, channels), fused=(function,), window=window, weight=weight)
+    return replace(out, divisor=count // halves) if function == "average" else out
+
+
+def _product(builder: Builder, layer: Layer[layers.Product], inputs: Sequence[Tensor]) -> Tensor:
+    """A dense layer without a bias; along the last axis but one where the matrix stands before the tensor."""
+    tensor, weight = builder.plain(layer, inputs[0]), kernel_codes(layer, 2)
+    if layer.settings.before:
+        tensor = _turned(builder, layer, tensor, "_turned")
+    x = builder.op(tensor).shape
+    if weight.codes.shape[0] != x[-1]:
+        raise UnsupportedError(f"matrix {weight.codes.shape} does not fit its input of shape {x}")
+    units = weight.codes.shape[1]
+    suffix = "_products" if layer.settings.before else ""
+    out = builder.add(
+        Dense, layer, [tensor], (*x[:-1], units), suffix=suffix, weight=weight, bias=Constant.zeros(units)
+    )
+    return _turned(builder, layer, out, "") if layer.settings.before else out
+
+
+def _turned(builder: Builder, layer: Layer[Any], tensor: Tensor, suffix: str) -> Tensor:
+    """Exchange the last two axes."""
+    shape = builder.op(tensor).shape
+    if len(shape) < 2:
+        raise UnsupportedError(f"multiplies a matrix by a tensor of shape {shape}", remedy="give it two axes")
+    index = np.arange(math.prod(shape)).reshape(shape).swapaxes(-1, -2)
+    return gathered(builder, layer, tensor, index, "transpose", suffix)
+
+
+def _matmul(builder: Builder, layer: Layer[layers.MatMul], inputs: Sequence[Tensor]) -> Tensor:
+    ranks = [len(builder.op(tensor).shape) for tensor in inputs]
+    if min(ranks) < 2 or ranks[0] != ranks[1]:
+        raise UnsupportedError(
+            f"multiplies tensors of {ranks[0]} and {ranks[1]} axes", remedy="give them as many, 2 or more"
+        )
+    many = ascii_uppercase[: ranks[0] - 2]
+    terms = [
+        term[::-1] if turned else term for term, turned in zip(("ij", "jk"), layer.settings.transposes, strict=True)
+    ]
+    return contract(builder, layer, inputs, f"{many}{terms[0]},{many}{terms[1]}->{many}ik")
+
+
+def _embedding(builder: Builder, layer: Layer[layers.Embedding], inputs: Sequence[Tensor]) -> Tensor:
+    """A step function for each channel of the table, of the codes repeated so often."""
+    tensor, table = builder.plain(layer, inputs[0]), array_codes(layer, "table")
+    x, fmt = builder.op(tensor), builder.op(tensor).format
+    if fmt.signed or fmt.frac_bits or fmt.width > TABLE_INPUT_BITS:
+        remedy = f"use whole numbers of at most {TABLE_INPUT_BITS} bits: --input-format 'ufixed<8,8>'"
+        raise UnsupportedError(f"looks rows up at {fmt}", remedy=remedy)
+    if table.format.width > WEIGHT_BITS:
+        what = f"table needs {table.format.width} bits to be exact, more than {WEIGHT_BITS}"
+        raise UnsupportedError(what, remedy="round its numbers to multiples of a power of two")
+    rows = np.arange(min(len(table.codes), fmt.max_code + 1))
+    found = [runs(rows, column[: len(rows)]) for column in table.codes.T]
+    longest = max(len(starts) for starts, _ in found)
+    starts, values = (
+        np.stack([np.pad(part, (0, longest - len(part)), mode="edge") for part in parts])
+        for parts in zip(*found, strict=True)
+    )
+    index = np.arange(math.prod(x.shape)).reshape(x.shape)[..., None].repeat(len(found), -1)
+    spread = gathered(builder, layer, tensor, index, "repeat", "_spread")
+    cast = Cast(table.format)
+    return builder.add(Lookup, layer, [spread], index.shape, cast, starts=starts, values=values, fused=("embedding",))
+
+
+LAYERS: Mapping[type[layers.Settings], Handler] = {
+    layers.Affine: _affine,
+    layers.Bound: _bound,
+    layers.Slice: _slice,
+    layers.Reduce: _reduce,
+    layers.Product: _product,
+    layers.MatMul: _matmul,
+    layers.Embedding: _embedding,
+}
