@@ -249,7 +249,7 @@ def write_rows(rows: Sequence[Row]) -> None:
 
 RTL_AGAINST = "Yosys; not fitted to"
 HLS_AGAINST = "Yosys on our own Verilog, not Vitis"
-HLS_ERROR = Path(flow.__file__).parent / "estimation_error.json"
+HLS_ERROR = Path(flow.__file__).parent / "cost" / "estimation_error.json"
 
 
 def fit() -> None:
