@@ -218,7 +218,7 @@ def told(title: str, epochs: int, done: int, announce: Announce) -> Any:
     def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
         if epoch >= done:
             measured = ", ".join(f"{name} {value:.3f}" for name, value in logs.items())
-            announce(f"{title}: {measured}, epoch", epoch + 1, epochs)
+            announce(f"{title}: {measured}, epochs", epoch + 1, epochs)
 
     return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 

@@ -176,7 +176,7 @@ def test_inputs_and_labels_must_agree() -> None:
         name="d", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels, class_names=("a", "b"), source=""
     )
     for change, message in (
-        ({"y_train": labels[:1]}, "2 train inputs but 1 labels"),
+        ({"y_train": labels[:1]}, "2 train inputs but 1 label"),
         ({"y_test": labels + 1}, "test labels are not within 0..1"),
         ({"x_test": inputs * np.nan}, "test inputs hold NaN"),
     ):

@@ -258,6 +258,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
         refused(flow("show", path, "--input-format", "fixed<8,1>", "--output", tmp_path), "plain", "NaN or infinite")
 
 
+def spread(model: Any) -> Any:
+    """Give a dense layer weights of very different sizes."""
+    model.set_weights([np.array([[1.0], [2.0**-60]]), np.zeros(1)])
+    return model
+
+
 UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
     "layer": (lambda: sequential((4, 4), layers.LSTM(3, name="memory")), "LSTM"),
     "quantizer": (lambda: sequential((4,), dense(2, "odd", qkeras.bernoulli(alpha=1.0))), "random"),
@@ -272,7 +278,10 @@ UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: sequential((4,), qkeras.QActivation(bits(4, 0, alpha="auto_po2", symmetric=True), name="odd")),
         "alpha='auto_po2'",
     ),
-    "float weights": (lambda: sequential((40,), layers.Dense(30, name="plain")), "give the layer a kernel_quantizer"),
+    "float weights": (
+        lambda: spread(sequential((2,), layers.Dense(1, name="plain"))),
+        "give the layer a kernel_quantizer",
+    ),
     "half precision": (lambda: sequential((4,), layers.Dense(3, name="half", dtype="float16")), "float16"),
     "double precision": (lambda: sequential((4,), layers.Dense(3, name="double", dtype="float64")), "float64"),
     "open axis": (lambda: sequential((None, None, 1), qkeras.QConv2D(2, 3, kernel_quantizer=po2(4, 1))), "not fixed"),

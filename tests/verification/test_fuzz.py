@@ -62,9 +62,10 @@ def test_a_wrong_rounding_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -
     """Every cast drops its bits, in the graph and so in all that is made of it: only QKeras knows better."""
     lower = fuzz.lower
 
-    def truncating(graph: IntGraph) -> IntGraph:
-        ops = tuple(op if isinstance(op, Input) else altered(op, rounding=Rounding.TRN) for op in lower(graph).ops)
-        return replace(lower(graph), ops=ops)
+    def truncating(graph: IntGraph, **settings: Any) -> IntGraph:
+        lowered = lower(graph, **settings)
+        ops = tuple(op if isinstance(op, Input) else altered(op, rounding=Rounding.TRN) for op in lowered.ops)
+        return replace(lowered, ops=ops)
 
     monkeypatch.setattr(fuzz, "lower", truncating)
     recipe = max((random_recipe(5, index) for index in range(20)), key=lambda each: len(each.config["layers"]))

@@ -102,7 +102,11 @@ CASES: dict[str, tuple[Callable[[], tuple[Finding, ...]], str, tuple[str, ...]]]
         "",
         ("QActivation", str(BYTE)),
     ),
-    "unsupported": (lambda: about(trained(QUANTIZED, ("LSTM", {}, {}))), "l1", ("LSTM is not supported", "QDense")),
+    "unsupported": (
+        lambda: about(trained(QUANTIZED, ("ConvLSTM2D", {}, {}))),
+        "l1",
+        ("ConvLSTM2D is not supported", "QDense"),
+    ),
     "reuse-factor": (
         lambda: on(matrix(6, 2), **RESOURCE, reuse_factor=5),
         "dense_1",
@@ -281,7 +285,7 @@ def test_all_refusals_of_a_model_are_found() -> None:
         QUANTIZED,
         dense(4, 3, kernel_quantizer="bernoulli"),
         dense(3, 3, kernel_quantizer="quantized_nonsense", bias_quantizer="not used"),
-        ("LSTM", {}, {}),
+        ("ConvLSTM2D", {}, {}),
         dense(3, 3, kernel_quantizer="quantized_po2(4)", activation="tanh"),
         activation("quantized_relu(4"),
     )
@@ -290,7 +294,7 @@ def test_all_refusals_of_a_model_are_found() -> None:
 
 
 def test_refusals_behind_an_unquantized_input_are_found_too() -> None:
-    found = about(trained(dense(4, 3), ("LSTM", {}, {})))
+    found = about(trained(dense(4, 3), ("ConvLSTM2D", {}, {})))
     assert [finding.rule for finding in found] == ["input-not-quantized", "unsupported"]
     assert "op" not in {finding.op for finding in found}
 

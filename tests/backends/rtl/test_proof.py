@@ -291,7 +291,10 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> tuple[IntGraph, Path]:
 
 
 def proofs(graph: IntGraph, directory: Path, cache: Path, said: list[str] | None = None) -> dict[str, Proof | Refuted]:
-    announce = said.append if said is not None else lambda what: None
+    def announce(words: str, *_: int) -> None:
+        if said is not None:
+            said.append(words)
+
     return prove(directory, graph, "io_parallel", time_limit_s=20, cache_dir=cache, tested=77, announce=announce)
 
 
