@@ -306,7 +306,7 @@ def test_attacks_on_the_real_command(bases: Any, name: str, tmp_path: Path) -> N
     model, form, make = ATTACKS[name]
     path, weights = make(bases[model][form], tmp_path)
     options = [] if weights is None else ["--weights", str(weights)]
-    command = [sys.executable, "-m", "flow.cli", "build", str(path), *options, "--output", "runs"]
+    command = [sys.executable, "-m", "flow.cli", "build", "--quiet", str(path), *options, "--output", "runs"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("flow: error: ")
