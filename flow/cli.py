@@ -174,7 +174,10 @@ class _Command(argparse.ArgumentParser):
             add(self)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:  # said by the command that does not know them, with its own usage
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            own = [option for action in self._actions for option in action.option_strings]
+            near = get_close_matches(unknown[0].partition("=")[0][:40], own, n=1)
+            meant = f": did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
         return found, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

@@ -118,6 +118,7 @@ def test_a_wrong_option_shows_the_usage_of_its_command(arguments: tuple[str, ...
     ("arguments", "words"),
     [
         (("biuld", "x"), "argument COMMAND: there is no 'biuld': did you mean build?"),
+        (("build", "x", "--bakcend", "rtl"), "unrecognized arguments: --bakcend rtl: did you mean --backend?"),
         (("zzz",), "there is no 'zzz': choose from list, show, "),
         (("report", "x", "--format", "jsno"), "argument --format: there is no 'jsno': did you mean json?"),
     ],

@@ -522,3 +522,13 @@ def test_what_is_rounded_on_request_is_exact_in_hardware_and_measured_against_th
     words = flow(*given, "--float-layers", 7).out
     assert "not exact with qkeras, because last was rounded on request: outputs are at most" in words
     assert "--float-layers 7" in rounded["provenance"]["commands"][-1]
+
+
+def test_a_build_that_stops_leaves_the_report_of_one_that_compared(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    run = copy_of_digits(tmp_path_factory, tmp_path)
+    before = flow("report", run, "--format", "json").report()
+    stopped = flow("build", "digits_mlp", "--until", "emit", "--output", run.parents[2])
+    assert stopped.code == 0 and "NOT COMPARED" in stopped.out and "stays that of an earlier build" in stopped.out
+    assert flow("report", run, "--format", "json").report() == before and before["verdict"]["bit_exact"]

@@ -73,7 +73,7 @@ def test_predictions_are_those_of_the_hardware(built: tuple[Any, flow.BuildOptio
     fmt = flow.FixedFormat.from_json(report.document["layers"][-1]["output_format"])
     assert np.array_equal(to_values(codes, fmt), values)
     assert np.array_equal(report.predict(x * 4), model.predict(x * 4, verbose=0))  # whose quantizer clamps
-    with pytest.raises(SpecError, match="level: 'rtlsim' is no level; use one of reference, csim"):
+    with pytest.raises(SpecError, match="level: 'rtlsim' is no level; use one of reference, csim; "):
         report.predict(x, level="rtlsim")
     with pytest.raises(DataError, match=r"argument 'x': has shape \(7, 4\)"):
         report.predict(x[:, :4])
@@ -124,6 +124,14 @@ def test_what_cannot_be_used_is_refused_by_its_argument(
 ) -> None:
     with pytest.raises(error, match="^" + re.escape(message)):
         flow.build(model(), options=options(tmp_path), **data)
+
+
+@pytest.mark.parametrize("elements", [np.arange(9), {"a": {"b": np.zeros((4, 5))}}])
+def test_data_sets_that_give_no_arrays_are_refused(elements: Any, tmp_path: Path) -> None:
+    data = load_tensorflow().tf.data.Dataset.from_tensor_slices(elements)
+    data = data.batch(2) if isinstance(elements, dict) else data
+    with pytest.raises(DataError, match=r"argument 'x': gives no batches of arrays .*batch it, as for model\.fit"):
+        flow.build(two_layers(), options=options(tmp_path), x=data)
 
 
 def test_an_argument_and_an_option_do_not_say_the_same_twice(tmp_path: Path) -> None:

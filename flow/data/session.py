@@ -54,15 +54,18 @@ def first_batches(data: Any, limit: int | None) -> tuple[Any, Any]:
         DataError: it has none.
     """
     batches, samples = list[Any](), 0
-    for batch in data.as_numpy_iterator():
-        batches.append(batch if isinstance(batch, tuple) else (batch, None))
-        samples += len(_leaf(batches[-1][0]))
-        if limit is not None and samples >= limit:
-            break
-    if not batches:
-        raise DataError("holds no batch")
-    inputs, labels = zip(*(batch[:2] for batch in batches), strict=True)
-    return _concatenated(inputs), None if labels[0] is None else _concatenated(labels)
+    try:
+        for batch in data.as_numpy_iterator():
+            batches.append(batch if isinstance(batch, tuple) else (batch, None))
+            samples += len(_leaf(batches[-1][0]))
+            if limit is not None and samples >= limit:
+                break
+        inputs, labels = zip(*(batch[:2] for batch in batches), strict=True)
+        return _concatenated(inputs), None if labels[0] is None else _concatenated(labels)
+    except Exception as error:  # a generator of the user fails in any way, elements nest as they like
+        what = f"gives no batches of arrays ({type(error).__name__})" if batches or samples else "holds no batch"
+        remedy = "batch it, as for model.fit: arrays, mappings of arrays, or pairs of them with labels"
+        raise DataError(what, remedy=remedy, argument="x") from error
 
 
 def _leaf(batch: Any) -> Any:

@@ -281,10 +281,12 @@ class Merge(Settings):
         function: "add", "subtract", "multiply", "maximum" or "minimum".
         times: how often each of them stands there: a square is one tensor twice.
         average: of an average: what is left to do to the sum; None for others.
+        same_rank: refused where the numbers of axes differ: last axes are aligned, so that samples would meet others.
     """
 
     function: str
     times: int = 1
+    same_rank: bool = False
     average: Function | None = None
 
 

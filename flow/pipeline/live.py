@@ -72,8 +72,10 @@ def as_files(
         FlowError: what is raised inside; it names the argument where it would name its file.
     """
     kept = open_cache(options.output) / GIVEN
-    arguments = dict[str, str]()
+    arguments = dict[str, tuple[str, str]]()
     path = model if isinstance(model, str | Path) else _kept_model(model, kept)
+    if path is not model:
+        arguments[str(path)] = ("model", Path(path).stem)
     given: dict[str, Any] = {"inputs": x, "labels": y, "calibration": calibration}
     if isinstance(options, QuantizeOptions) and calibration is None:
         del given["calibration"]
@@ -89,18 +91,16 @@ def as_files(
         limit = None if field == "calibration" else options.samples
         with at(argument=argument):
             files[field] = _kept_arrays(as_arrays(data, limit), kept, argument)
-        arguments[str(files[field])] = argument
+        arguments[str(files[field])] = ("argument", argument)
     try:
         yield Path(path), replace(options, **files)
     except FlowError as error:
         raise _of_arguments(error, arguments) from error.__cause__
 
 
-def _of_arguments(error: FlowError, arguments: Mapping[str, str]) -> FlowError:
+def _of_arguments(error: FlowError, arguments: Mapping[str, tuple[str, str]]) -> FlowError:
     """Return an error that names arguments where it named their files."""
-    error.where = tuple(
-        ("argument", arguments[str(name)]) if str(name) in arguments else (kind, name) for kind, name in error.where
-    )
+    error.where = tuple(arguments.get(str(name), (kind, name)) for kind, name in error.where)
     return error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -148,7 +149,10 @@ def write_report(run: RunDirectory, assembled: Report) -> Report:
 
 
 def write_stopped_report(run: RunDirectory, assembled: Report, options: BuildOptions) -> Report:
-    """Write the report of a build that stopped, which no later build takes for its own."""
+    """Write the report of a build that stopped, which no later build takes for its own; one that compared stays."""
+    with suppress(InputError):
+        if read_report(run).document["verdict"]["compared"]:
+            return assembled.with_notes(f"{REPORT} stays that of an earlier build of this run, which compared")
     write_report(run, assembled)
     run.mark_done("report", f"until {options.until}", REPORT)
     return assembled

@@ -47,7 +47,11 @@ def outputs(path: Path, x: Data, *, level: str = REFERENCE, codes: bool = False,
     graph, target = stored_graph(run)
     site = Site(path, graph, target)
     if level not in (known := [each for each in known_levels(site) if each == REFERENCE or each in SIMULATIONS]):
-        raise SpecError(f"{shown(level)} is no level", field="level", remedy=f"use one of {', '.join(known)}")
+        raise SpecError(
+            f"{shown(level)} is no level",
+            field="level",
+            remedy=f"use one of {', '.join(known)}; software predicts by itself",
+        )
     wanted = [op.name for op in graph] if every_op else list(dict.fromkeys(graph.outputs))
     with at(argument="x"):
         values = checked_values(as_arrays(x), {op.layers[0] if op.layers else op.name: op.shape for op in graph.inputs})

@@ -24,8 +24,19 @@ from flow.ir.windows import Shape, Window
 
 def _affine(builder: Builder, layer: Layer[layers.Affine], inputs: Sequence[Tensor]) -> Tensor:
     """A batch normalization: of the channels, or of all elements in a row where the constants differ between them."""
-    scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
-    return _scaled(builder, layer, builder.plain(layer, inputs[0]), scale, offset)
+    tensor = builder.plain(layer, inputs[0])
+    rank = len(builder.op(tensor).shape)
+    return _scaled(builder, layer, tensor, _of_a_sample(layer, "scale", rank), _of_a_sample(layer, "offset", rank))
+
+
+def _of_a_sample(layer: Layer[Any], key: str, rank: int) -> Constant:
+    """Return a constant that meets a tensor of `rank` axes and the batch: an axis of one is that of the batch."""
+    constant = array_codes(layer, key)
+    shape = constant.codes.shape
+    if len(shape) > rank + 1 or (len(shape) == rank + 1 and shape[0] != 1):
+        remedy = f"give one of {rank} axes at most"
+        raise UnsupportedError(f"a constant of shape {shape} is not the same for every sample", remedy=remedy)
+    return Constant(constant.codes[0], constant.format) if len(shape) > rank else constant
 
 
 def _scaled(
@@ -56,7 +67,7 @@ def _bound(builder: Builder, layer: Layer[layers.Bound], inputs: Sequence[Tensor
     """The larger or smaller of the input and a tensor that is the same for any input: nothing of it, plus the bound."""
     tensor = builder.plain(layer, inputs[0])
     for function, key in BOUNDS[layer.settings.function]:
-        bound = array_codes(layer, key)
+        bound = _of_a_sample(layer, key, len(builder.op(tensor).shape))
         zero = Constant.zeros(1)
         other = _scaled(builder, layer, tensor, zero, bound, suffix=f"_{key}")
         shape = builder.op(other).shape
@@ -68,7 +79,7 @@ def _bound(builder: Builder, layer: Layer[layers.Bound], inputs: Sequence[Tensor
 BOUNDS = {
     "maximum": (("maximum", "bound"),),
     "minimum": (("minimum", "bound"),),
-    "clip": (("maximum", "low"), ("minimum", "high")),
+    "clip": (("minimum", "high"), ("maximum", "low")),
 }
 """Function -> the merges that it is, each with the name of its constant."""
 

@@ -21,7 +21,11 @@ from flow.ir.windows import Shape
 
 def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor]) -> Tensor:
     tensors = [builder.plain(layer, tensor) for tensor in inputs] * layer.settings.times
-    shape = np.broadcast_shapes(*(builder.op(tensor).shape for tensor in tensors))
+    shapes = [builder.op(tensor).shape for tensor in tensors]
+    if layer.settings.same_rank and len({len(each) for each in shapes}) > 1:
+        what = f"has inputs of shapes {' and '.join(map(str, shapes))}, whose samples would meet those of others"
+        raise UnsupportedError(what, remedy="give them as many axes, as by x[:, None]")
+    shape = np.broadcast_shapes(*shapes)
     spread = [broadcast(builder, layer, tensor, shape) for tensor in tensors]
     function, average = layer.settings.function, layer.settings.average
     out = spread[0]

@@ -124,7 +124,7 @@ def _merge(function: str) -> Callable[[Mapping[str, Any]], Operation]:
     def read(given: Mapping[str, Any]) -> Operation:
         x, y = given["x"], given["y"]
         if isinstance(x, Reads) and isinstance(y, Reads):
-            return Operation(settings=layers.Merge(function=function))
+            return Operation(settings=layers.Merge(function=function, same_rank=True))
         constant, first = (y, True) if isinstance(x, Reads) else (x, False)
         return _with_constant(function, _array(constant), first)
 
@@ -139,7 +139,11 @@ def _with_constant(function: str, constant: NDArray[np.float32], first: bool) ->
     if function == "divide":
         with np.errstate(divide="ignore"):
             inverse = (1 / constant).astype(np.float32)
-        if not first or not np.isin(np.frexp(constant)[0], (0.5, -0.5)).all():
+        if not first:
+            raise UnsupportedError(
+                "divides by a tensor", remedy="multiply by constants instead, or quantize its reciprocal"
+            )
+        if not np.isin(np.frexp(constant)[0], (0.5, -0.5)).all():
             remedy = "multiply by its reciprocal, or divide by a power of two"
             raise UnsupportedError("divides by what is no power of two", remedy=remedy)
         return Operation(settings=layers.Affine(), arrays={"scale": inverse, "offset": zero})
@@ -310,7 +314,7 @@ FUNCTIONS: Mapping[str, Read] = {
     **_aliases("math.truediv math.divide divide", (("x", "y"), _merge("divide"))),
     **_aliases("math.maximum maximum", (("x", "y"), _merge("maximum"))),
     **_aliases("math.minimum minimum", (("x", "y"), _merge("minimum"))),
-    "math.add_n": (("values",), lambda given: Operation(settings=layers.Merge(function="add"))),
+    "math.add_n": (("values",), lambda given: Operation(settings=layers.Merge(function="add", same_rank=True))),
     **_aliases("math.negative negative", (("x",), _scaled(-1))),
     "math.square": (("x",), _square),
     "math.pow": (("x", "y"), _power),
