@@ -127,6 +127,7 @@ def _noise(x: Any) -> Any:
 MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "dense": (VECTOR, lambda x: L.Dense(3)(L.Dense(8, activation="relu")(x))),
     "dense_on_image": (IMAGE, lambda x: L.Dense(3)(x)),
+    "einsum": (SEQUENCE, lambda x: L.Dense(2)(L.EinsumDense("abc,cd->abd", output_shape=(None, 4))(x))),
     "softmax": (VECTOR, lambda x: L.Softmax()(L.Dense(3)(x))),
     "batchnorm_first": (VECTOR, lambda x: L.Dense(3)(L.BatchNormalization()(x))),
     "batchnorm_twice": (VECTOR, lambda x: L.Dense(3)(L.BatchNormalization()(L.BatchNormalization()(L.Dense(4)(x))))),

@@ -76,7 +76,7 @@ def test_every_float_layer_has_a_model() -> None:
     for name in MODELS:
         _, trained = float_model(name)
         used |= {entry for entry in json.dumps(trained.config).split('"') if entry in LAYERS}
-    assert used >= set(LAYERS) - QUANTIZED_IN_QKERAS
+    assert used >= set(LAYERS) - QUANTIZED_IN_QKERAS - {"Embedding"}  # whose inputs are no real numbers: refused
 
 
 @pytest.mark.parametrize("name", MODELS)
