@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: object, text: str) -> _Command:
         sub = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
-        sub.set_defaults(run=run, goes_on=name in GOES_ON, quiet=False)
+        sub.set_defaults(run=run, goes_on=name in GOES_ON)
         if name in GOES_ON or name == "compare":
             sub.add_argument("--quiet", action="store_true", help="say nothing of what is done, only what was found")
         return sub
@@ -393,11 +393,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     findings = examine()
     if arguments.json:
         print(json_text({"schema": 1, "findings": [asdict(finding) for finding in findings]}))
-    for finding in findings if not arguments.json else ():
-        print(f"{'ok     ' if finding.ok else 'missing'} {finding.what:29} {finding.found}")
-        print(f"        {'needed' if finding.required else 'optional, needed'} for {finding.needed_for}")
-        if not finding.ok:
-            print(f"        to have it: {finding.remedy}")
+    else:
+        for finding in findings:
+            print(f"{'ok     ' if finding.ok else 'missing'} {finding.what:29} {finding.found}")
+            print(f"        {'needed' if finding.required else 'optional, needed'} for {finding.needed_for}")
+            if not finding.ok:
+                print(f"        to have it: {finding.remedy}")
     return 3 if any(finding.required and not finding.ok for finding in findings) else 0
 
 

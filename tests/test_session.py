@@ -132,6 +132,9 @@ def test_data_sets_that_give_no_arrays_are_refused(elements: Any, tmp_path: Path
     data = data.batch(2) if isinstance(elements, dict) else data
     with pytest.raises(DataError, match=r"argument 'x': gives no batches of arrays .*batch it, as for model\.fit"):
         flow.build(two_layers(), options=options(tmp_path), x=data)
+    quantized = flow.QuantizeOptions(output=tmp_path)
+    with pytest.raises(DataError, match="argument 'calibration': gives no batches of arrays"):
+        flow.quantize(two_layers(), options=quantized, calibration=data)
 
 
 def test_an_argument_and_an_option_do_not_say_the_same_twice(tmp_path: Path) -> None:

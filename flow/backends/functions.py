@@ -15,7 +15,7 @@ from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, slides_windows
 from flow.ir.passes import lower
-from flow.progress import Announce as Announce
+from flow.progress import Announce
 from flow.project import Project, read
 from flow.results import EnergyReport, ResourceReport, SimResult
 from flow.target import Target

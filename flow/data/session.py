@@ -63,9 +63,9 @@ def first_batches(data: Any, limit: int | None) -> tuple[Any, Any]:
         inputs, labels = zip(*(batch[:2] for batch in batches), strict=True)
         return _concatenated(inputs), None if labels[0] is None else _concatenated(labels)
     except Exception as error:  # a generator of the user fails in any way, elements nest as they like
-        what = f"gives no batches of arrays ({type(error).__name__})" if batches or samples else "holds no batch"
+        what = f"gives no batches of arrays ({type(error).__name__})" if batches else "holds no batch"
         remedy = "batch it, as for model.fit: arrays, mappings of arrays, or pairs of them with labels"
-        raise DataError(what, remedy=remedy, argument="x") from error
+        raise DataError(what, remedy=remedy) from error
 
 
 def _leaf(batch: Any) -> Any:

@@ -16,10 +16,10 @@ from flow.ir.passes import lower
 from flow.pipeline.live import Model, as_files
 from flow.pipeline.models import extract_model, model_to_check
 from flow.pipeline.options import BuildOptions, QuantizeOptions
-from flow.pipeline.plan import Announce, Plan
+from flow.pipeline.plan import Plan
 from flow.pipeline.reporting import PAGE, REPORT, read_report, write_report
 from flow.pipeline.stages import BUILD, COMPARE, QUANTIZE, STOPPED, WANTED
-from flow.progress import progress
+from flow.progress import Announce, progress
 from flow.report.page import compare as side_by_side
 from flow.report.page import render
 from flow.report.record import Report

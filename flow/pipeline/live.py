@@ -27,7 +27,7 @@ from flow.errors import FlowError, ModelFileError, SpecError, at, shown
 from flow.files import temporary, writing
 from flow.ir.names import identifier
 from flow.pipeline.models import open_cache
-from flow.pipeline.options import BuildOptions, QuantizeOptions
+from flow.pipeline.options import BuildOptions
 
 GIVEN = "given"
 """Where the files lie: below the directory of what was read before."""
@@ -77,10 +77,9 @@ def as_files(
     if path is not model:
         arguments[str(path)] = ("model", Path(path).stem)
     given: dict[str, Any] = {"inputs": x, "labels": y, "calibration": calibration}
-    if isinstance(options, QuantizeOptions) and calibration is None:
-        del given["calibration"]
     if is_dataset(x) and y is None:
-        given["inputs"], given["labels"] = first_batches(x, options.samples)
+        with at(argument="x"):
+            given["inputs"], given["labels"] = first_batches(x, options.samples)
     files = dict[str, Any]()
     for field, data in given.items():
         if data is None:

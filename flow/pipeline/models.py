@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from flow.frontend.extraction import Evaluate, attempt, quantizes_its_input
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import IntGraph
 from flow.pipeline.options import BuildOptions, QuantizeOptions
-from flow.pipeline.plan import Announce
+from flow.progress import Announce
 from flow.results import Resources
 from flow.runs import digest, read_npz, write_npz
 from flow.sources import Source, find_calibration, find_float, find_samples, find_source
@@ -91,12 +91,12 @@ def extract_model(model: Path, options: BuildOptions) -> Extracted:
     if made.refusals and isinstance(made.refusals[0], UnsupportedError):
         refuse(source.trained.name, made.refusals)
     graph = made.checked()
-    labels = _labels(source, samples, options, graph)
+    labels = _labels(source, samples, options, lambda: graph)
     return Extracted(source, samples, graph, labels, approximated=made.approximated)
 
 
 def _labels(
-    source: Source, samples: Samples | None, options: BuildOptions, graph: IntGraph | FloatGraph
+    source: Source, samples: Samples | None, options: BuildOptions, graph: Callable[[], IntGraph | FloatGraph]
 ) -> tuple[Labels, ...]:
     """Return the labels of each output of a model.
 
@@ -105,10 +105,10 @@ def _labels(
     """
     if samples is None or samples.labels is None:
         return ()
-    network, left_off = read(source.trained), options.softmax_format() is None
+    network, left_off, outputs = read(source.trained), options.softmax_format() is None, graph()
     heads = [
-        Head(name=name, shape=graph[output].shape, softmax=network.final_softmax(name) if left_off else "")
-        for name, output in zip(network.outputs, graph.outputs, strict=True)
+        Head(name=name, shape=outputs[output].shape, softmax=network.final_softmax(name) if left_off else "")
+        for name, output in zip(network.outputs, outputs.outputs, strict=True)
     ]
     return told_apart(samples.labels, heads)
 
@@ -127,7 +127,7 @@ def quantize_model(model: Path, asked: Target, options: QuantizeOptions, announc
     source = find_float(model, weights=options.weights, cache=cache)
     calibration = find_calibration(source, options.calibration)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
-    labels = _labels(source, samples, options, float_graph(source.trained))  # before the long search
+    labels = _labels(source, samples, options, lambda: float_graph(source.trained))  # before the long search
     quantization = quantize_stage(
         source.trained,
         calibration,
@@ -178,8 +178,9 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
         evaluate=evaluated(source, cache),
         rounds=options.rounds(samples),
     ).extracted()
-    if found.made is not None and found.made.graph is not None:
-        _labels(source, samples, options, found.made.graph)
+    graph = None if found.made is None else found.made.graph
+    if graph is not None:
+        _labels(source, samples, options, lambda: graph)
     return found
 
 

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from flow.errors import InputError
-from flow.progress import Announce as Announce
+from flow.progress import Announce
 from flow.runs import RunDirectory
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flow.backends.base import find_backend
-from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, functions, lowered_for, settled, tools
+from flow.backends.functions import TOOLS, Design, Shown, Site, Tool, emit, functions, lowered_for, settled, tools
 from flow.commands import commands
 from flow.data.inputs import no_inputs, to_port
 from flow.errors import EmitError, InputError, SpecError, ToolFailedError, ToolMissingError
@@ -153,7 +153,7 @@ def project_on_disk(run: RunDirectory) -> str:
 
 def emit_project(run: RunDirectory, site: Site) -> Project:
     """Write the project of a graph."""
-    project = functions(site.target).emit(site.graph, site.target)
+    project = emit(site.graph, site.target)
     write(project, site.project)
     run.describe({"project": project.digests()})
     return project

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from flow.backends import vivado
-from flow.backends.functions import Announce, Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
+from flow.backends.functions import Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
 from flow.backends.hls4ml import csim, csynth, dialects, limits, piped, threaded
 from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.refusals import nearest_reuse, refusals
@@ -21,6 +21,7 @@ from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.part_names import check_intel, check_microchip
 from flow.parts import complete_part
+from flow.progress import Announce
 from flow.project import Project
 from flow.results import ResourceReport
 from flow.target import Target

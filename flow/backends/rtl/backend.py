@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from flow.backends import vivado
-from flow.backends.functions import Announce, Design, Functions, Level, Shown, Site, Tool, refused
+from flow.backends.functions import Design, Functions, Level, Shown, Site, Tool, refused
 from flow.backends.rtl.proof.prove import Refuted, prove
 from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
 from flow.backends.rtl.synthesis import pnr, synth
@@ -20,6 +20,7 @@ from flow.findings import WARNING, Hit, Rule
 from flow.ir.fixed import Codes
 from flow.ir.graph import Input, MatMul
 from flow.parts import find_device
+from flow.progress import Announce
 from flow.results import EnergyReport, ResourceReport, Resources, SimResult
 from flow.target import Target
 

@@ -14,12 +14,13 @@ from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.extraction.builder import WEIGHT_BITS, Builder, Handler, Tensor, array_codes, kernel_codes
 from flow.frontend.extraction.contractions import contract
-from flow.frontend.extraction.moves import broadcast, gathered
+from flow.frontend.extraction.moves import broadcast, gathered, reshaped
 from flow.frontend.layers import Layer
 from flow.ir.fixed import Cast, Constant, exact_codes
-from flow.ir.graph import BatchNorm, Dense, Lookup, MaxPool, Merge, Reshape, SumPool
+from flow.ir.graph import BatchNorm, Dense, Lookup, MaxPool, Merge, SumPool
+from flow.ir.scaling import together
 from flow.ir.tables import TABLE_INPUT_BITS, runs
-from flow.ir.windows import Shape, Window
+from flow.ir.windows import Window
 
 
 def _affine(builder: Builder, layer: Layer[layers.Affine], inputs: Sequence[Tensor]) -> Tensor:
@@ -50,17 +51,9 @@ def _scaled(
         own, spread = (constant.codes.reshape(-1), shape[-1:]) if by_channel else (constant.codes, shape)
         values[name] = Constant(np.broadcast_to(own, spread).reshape(-1), constant.format)
     if not by_channel:
-        tensor = _reshaped(builder, layer, tensor, (math.prod(shape),), "_row")
+        tensor = reshaped(builder, layer, tensor, (math.prod(shape),), "_row")
     out = builder.add(BatchNorm, layer, [tensor], builder.op(tensor).shape, suffix=suffix, fused=("scale",), **values)
-    return out if by_channel else _reshaped(builder, layer, out, shape, "_shaped")
-
-
-def _reshaped(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape, suffix: str = "") -> Tensor:
-    x = builder.op(tensor)
-    if x.shape == shape:
-        return tensor
-    out = builder.add(Reshape, layer, [tensor], shape, Cast(x.format), suffix=suffix, fused=("reshape",))
-    return replace(out, divisor=tensor.divisor)
+    return out if by_channel else reshaped(builder, layer, out, shape, "_shaped")
 
 
 def _bound(builder: Builder, layer: Layer[layers.Bound], inputs: Sequence[Tensor]) -> Tensor:
@@ -91,7 +84,7 @@ def _slice(builder: Builder, layer: Layer[layers.Slice], inputs: Sequence[Tensor
     if index.ndim == 0 or index.size == 0:
         raise UnsupportedError(f"leaves nothing of its input of shape {x.shape}", remedy="keep an axis: x[:, 0:1]")
     if np.array_equal(index.reshape(-1), np.arange(math.prod(x.shape))):
-        return _reshaped(builder, layer, tensor, index.shape)
+        return reshaped(builder, layer, tensor, index.shape)
     return gathered(builder, layer, tensor, index, "slice")
 
 
@@ -112,9 +105,9 @@ def _reduce(builder: Builder, layer: Layer[layers.Reduce], inputs: Sequence[Tens
         index = np.arange(math.prod(shape)).reshape(shape).transpose(*axes, *rest)
         tensor = gathered(builder, layer, tensor, index, "transpose", "_ordered")
     count = math.prod(shape[axis] for axis in axes)
-    rows = _reshaped(builder, layer, tensor, (count, math.prod(shape) // count), "_rows")
+    rows = reshaped(builder, layer, tensor, (count, math.prod(shape) // count), "_rows")
     pooled = _pooled(builder, layer, rows)
-    return _reshaped(builder, layer, pooled, left, "_shaped")
+    return reshaped(builder, layer, pooled, left, "_shaped")
 
 
 def _pooled(builder: Builder, layer: Layer[layers.Reduce], rows: Tensor) -> Tensor:
@@ -181,11 +174,7 @@ def _embedding(builder: Builder, layer: Layer[layers.Embedding], inputs: Sequenc
         raise UnsupportedError(what, remedy="round its numbers to multiples of a power of two")
     rows = np.arange(min(len(table.codes), fmt.max_code + 1))
     found = [runs(rows, column[: len(rows)]) for column in table.codes.T]
-    longest = max(len(starts) for starts, _ in found)
-    starts, values = (
-        np.stack([np.pad(part, (0, longest - len(part)), mode="edge") for part in parts])
-        for parts in zip(*found, strict=True)
-    )
+    starts, values = together(found)
     index = np.arange(math.prod(x.shape)).reshape(x.shape)[..., None].repeat(len(found), -1)
     spread = gathered(builder, layer, tensor, index, "repeat", "_spread")
     cast = Cast(table.format)

@@ -17,9 +17,10 @@ import numpy as np
 from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.extraction.builder import SPREAD, Builder, Handler, Tensor
+from flow.frontend.extraction.moves import reshaped
 from flow.frontend.layers import Layer
-from flow.ir.fixed import Cast, exact_codes
-from flow.ir.graph import Gather, Merge, Reshape, SumPool
+from flow.ir.fixed import exact_codes
+from flow.ir.graph import Gather, Merge, SumPool
 from flow.ir.windows import Shape, Window
 
 
@@ -45,7 +46,7 @@ def contract(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], subs
         for term, tensor in zip(terms.split(","), tensors, strict=True)
     ]
     made = builder.add(Merge, layer, placed, products, suffix="_products", function="multiply", fused=("multiply",))
-    return reshaped(builder, layer, summed(builder, layer, made, "dot"), shape or (1,), suffix="")
+    return reshaped(builder, layer, summed(builder, layer, made, "dot"), shape or (1,))
 
 
 def _placed(
@@ -73,14 +74,6 @@ def summed(builder: Builder, layer: Layer[Any], tensor: Tensor, word: str, weigh
         "weight": exact_codes(np.full((rows, 1), weight)),
     }
     return builder.add(SumPool, layer, [tensor], (rows, 1, channels), suffix="_sums", fused=(word,), **values)
-
-
-def reshaped(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape, suffix: str = "_shape") -> Tensor:
-    """Append the same codes in another shape."""
-    x = builder.op(tensor)
-    if x.shape == shape:
-        return tensor
-    return builder.add(Reshape, layer, [tensor], shape, Cast(x.format), suffix=suffix, fused=("reshape",))
 
 
 def _dot(builder: Builder, layer: Layer[layers.Dot], inputs: Sequence[Tensor]) -> Tensor:

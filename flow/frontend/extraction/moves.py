@@ -91,6 +91,15 @@ def gathered(builder: Builder, layer: Layer[Any], tensor: Tensor, index: Codes, 
     return replace(out, divisor=tensor.divisor)
 
 
+def reshaped(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape, suffix: str = "") -> Tensor:
+    """Append the codes of a tensor, whatever they are divided by, in another shape, if it has not that one."""
+    x = builder.op(tensor)
+    if x.shape == shape:
+        return tensor
+    out = builder.add(Reshape, layer, [tensor], shape, Cast(x.format), suffix=suffix, fused=("reshape",))
+    return replace(out, divisor=tensor.divisor)
+
+
 def _padded(pad: layers.Pad, index: Codes) -> Codes:
     margins = pad.margins if pad.channels else (*pad.margins, (0, 0))
     return np.pad(index, margins, constant_values=-1)

@@ -14,8 +14,8 @@ import numpy as np
 
 from flow.frontend import layers
 from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes
-from flow.frontend.extraction.contractions import reshaped, summed
-from flow.frontend.extraction.moves import broadcast
+from flow.frontend.extraction.contractions import summed
+from flow.frontend.extraction.moves import broadcast, reshaped
 from flow.frontend.layers import Layer
 from flow.frontend.step_functions import (
     COARSER_SUM,
@@ -45,7 +45,7 @@ def _softmax(builder: Builder, layer: Layer[layers.StepSoftmax], inputs: Sequenc
     total = _rounded(builder, layer, summed(builder, layer, weight, "sum"), fmt)
     inverse = _stepped(builder, layer, total, reciprocal(bits, steps), "reciprocal")
     exact = _merged(builder, layer, "multiply", weight, broadcast(builder, layer, inverse, shape))
-    return reshaped(builder, layer, _rounded(builder, layer, exact, FixedFormat(False, 0, bits)), x.shape, suffix="")
+    return reshaped(builder, layer, _rounded(builder, layer, exact, FixedFormat(False, 0, bits)), x.shape)
 
 
 def _layer_norm(builder: Builder, layer: Layer[layers.StepLayerNorm], inputs: Sequence[Tensor]) -> Tensor:
@@ -69,13 +69,13 @@ def _layer_norm(builder: Builder, layer: Layer[layers.StepLayerNorm], inputs: Se
     integer = normalized_integer_bits(channels)
     normal = _rounded(builder, layer, exact, FixedFormat(True, integer, settings.bits - 1 - integer))
     scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
-    return builder.add(BatchNorm, layer, [reshaped(builder, layer, normal, x)], x, scale=scale, offset=offset)
+    return builder.add(BatchNorm, layer, [reshaped(builder, layer, normal, x, "_shape")], x, scale=scale, offset=offset)
 
 
 def _column(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
     """Return the values of the last axis one behind the other: (rows, steps, 1)."""
     shape = builder.op(tensor).shape
-    return reshaped(builder, layer, tensor, (math.prod(shape[:-1]), shape[-1], 1))
+    return reshaped(builder, layer, tensor, (math.prod(shape[:-1]), shape[-1], 1), "_shape")
 
 
 def _merged(builder: Builder, layer: Layer[Any], function: str, *tensors: Tensor) -> Tensor:

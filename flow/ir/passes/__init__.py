@@ -3,6 +3,9 @@
 In: a graph with one op per step of the model. Out: a graph of unified modules, with the same codes.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from flow.ir.graph import IntGraph
 from flow.ir.passes.fold_batchnorm import fold_batchnorm
 from flow.ir.passes.fuse_requantize import fuse_requantize
@@ -11,16 +14,21 @@ from flow.ir.passes.hoist_casts import hoist_casts
 from flow.ir.passes.infer_accumulators import infer_accumulators
 from flow.ir.passes.shorten_batchnorm import shorten_batchnorm
 
-PASSES = (fuse_thresholds, hoist_casts, fuse_requantize, shorten_batchnorm, fold_batchnorm, infer_accumulators)
+Pass = Callable[[IntGraph], IntGraph]
+
+
+def passes(*, stream: bool = False) -> tuple[Pass, ...]:
+    """Return the passes in order: casts hoisted and fused, batch norm shortened or folded, accumulators sized.
+
+    Args:
+        stream: whether positions follow one another through the same hardware, so that a batch norm has it once.
+    """
+    shorten, fold = (partial(each, stream=stream) for each in (shorten_batchnorm, fold_batchnorm))
+    return fuse_thresholds, hoist_casts, fuse_requantize, shorten, fold, infer_accumulators
 
 
 def lower(graph: IntGraph, *, stream: bool = False) -> IntGraph:
-    """Return the graph of unified modules: casts hoisted and fused, batch norm folded or shortened, accumulators sized.
-
-    Args:
-        graph: as it was extracted.
-        stream: whether positions follow one another through the same hardware, so that a batch norm has it once.
-    """
-    graph = fuse_requantize(hoist_casts(fuse_thresholds(graph)))
-    graph = fold_batchnorm(shorten_batchnorm(graph, stream=stream), stream=stream)
-    return infer_accumulators(graph)
+    """Return the graph of unified modules of an extracted graph; `stream` as of `passes`."""
+    for each in passes(stream=stream):
+        graph = each(graph)
+    return graph
