@@ -60,6 +60,26 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Where the true count of an estimate lies, for about nine of ten designs like it.
+
+    Attributes:
+        low, high: the ends, both possible; None where nothing was measured that says so.
+        basis: what says so, for people: "within 12 % for 9 of 10 such designs; 43 designs", "no truth for this kind".
+        designs: measured designs of the same group behind it; 0 for none.
+    """
+
+    low: int | None
+    high: int | None
+    basis: str
+    designs: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a value of `intervals` in the report's JSON."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """Resources of a design, or of one op of it. `None` means the source does not say, never zero.
 
@@ -69,6 +89,7 @@ class Resources:
         latency_cycles: first input to last output.
         initiation_interval_cycles: cycles between two inputs.
         detail: further counts of the source (multipliers, adders, adder_bits, shifts, weight_bits, ...).
+        intervals: of an estimate: field -> where the true count lies.
     """
 
     name: str
@@ -80,11 +101,14 @@ class Resources:
     latency_cycles: int | None = None
     initiation_interval_cycles: int | None = None
     detail: Mapping[str, int] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return an entry of `resources[].layers` in the report's JSON."""
-        said = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "detail"}
-        return {**said, "detail": dict(self.detail)} if self.detail else said
+        said = {item.name: getattr(self, item.name) for item in fields(self)}
+        detail, intervals = dict(said.pop("detail")), said.pop("intervals")
+        stated = {name: interval.to_json() for name, interval in intervals.items()}
+        return {**said, **({"detail": detail} if detail else {}), **({"intervals": stated} if stated else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +145,8 @@ class ResourceReport:
     """Resources from one source; figures of two sources never share a report.
 
     Attributes:
-        source: "static" (an estimate), "csynth", "vivado", ...
+        source: "static" (an estimate of the hardware), "static_csynth" (of what the HLS report will say), "csynth",
+            "vivado", ...
         tool: the tool and version that said so, or the document of the model behind an estimate.
         part: FPGA part, if known.
         clock_period_ns: target clock period, if known.
@@ -131,6 +156,7 @@ class ResourceReport:
         capacity: what the part has, same keys as the counts; empty if unknown.
         command: the script that the tool ran for the total, if it is one that can be run again.
         family: the family of parts that the tool was asked for, if it was asked for one.
+        predicts: of an estimate: the source whose figures it foretells, "csynth", "vivado" or "yosys".
         error: of an estimate: "lut", "ff" -> how far it is off, in percent ("mean", "p95", "worst") and by what
             factor in the median ("median_ratio"), over how many "modules"; "against" -> what it was held against.
     """
@@ -145,6 +171,7 @@ class ResourceReport:
     capacity: Mapping[str, int] = field(default_factory=dict)
     command: str | None = None
     family: str | None = None
+    predicts: str | None = None
     error: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -161,6 +188,7 @@ class ResourceReport:
             "capacity": dict(self.capacity),
             **({"command": self.command} if self.command is not None else {}),
             **({"family": self.family} if self.family is not None else {}),
+            **({"predicts": self.predicts} if self.predicts is not None else {}),
             **({"error": dict(self.error)} if self.error else {}),
             "layers": [layer.to_json() for layer in self.layers],
         }

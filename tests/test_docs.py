@@ -38,7 +38,7 @@ from flow.report.record import Comparison, Report
 from flow.report.scores import distances
 from flow.report.since import found, with_found
 from flow.report.text import to_text
-from flow.results import ResourceReport, Resources
+from flow.results import Interval, ResourceReport, Resources
 from flow.target import Target
 from flow.verification.compare import first_divergence
 
@@ -50,7 +50,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
 )
 FREE_KEYS = (
-    *("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity", "exponents"),
+    *("verdict.arithmetic", "provenance", "timings_s", "reuse_factors", "detail", "capacity", "intervals", "exponents"),
     *("quantization.settings", "found_since[].verdict", "found_since[].project"),
 )
 """Objects whose keys are names of levels, stages, ops, packages or counts; documented as `name.*`."""
@@ -319,6 +319,8 @@ def compared() -> Report:
     changed["dense2"][3, 1] += 1
     softmax = {"softmax": to_values(expected.codes["softmax"], graph["softmax"].format).astype(np.float32)}
     qkeras, other = replace(expected, level="qkeras", softmax=softmax), replace(expected, level="csim", codes=changed)
+    interval = Interval(low=8, high=12, basis="within 20 % for 9 of 10 such designs; 43 designs", designs=43)
+    estimated = Resources(name="digits", lut=10, intervals={"lut": interval})
     given = np.zeros(8, np.int64), np.zeros((8, 10))  # classes, and targets for fields of both
     labels = tuple(Labels(output="logits", index=0, values=values) for values in given)
     port = PortInputs(codes=codes[:8], labels=labels, source="corners", rounded=0, clipped=0)
@@ -347,7 +349,12 @@ def compared() -> Report:
             "outputs": distances(graph, expected, {"softmax": softmax["softmax"][:8]}),
         },
         resources=[
-            ResourceReport(source="yosys", tool="Yosys", total=Resources(name="digits"), command="synth", family="ECP5")
+            ResourceReport(
+                source="yosys", tool="Yosys", total=Resources(name="digits"), command="synth", family="ECP5"
+            ),
+            ResourceReport(
+                source="static_csynth", tool="flow", total=estimated, layers=(estimated,), predicts="csynth"
+            ),
         ],
         energy=[],
         notes=[],

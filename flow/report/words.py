@@ -39,6 +39,7 @@ MEASURES = {
 }
 """What is measured of an output -> words; an output has an accuracy or errors."""
 SOURCES = {
+    "static_csynth": "static estimate of C synthesis",
     "static": "static estimate",
     "csynth": "C synthesis",
     "yosys": "Yosys",

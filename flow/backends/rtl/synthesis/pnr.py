@@ -232,6 +232,8 @@ def _resources(name: str, used: Mapping[str, int], harness_ff: int) -> Resources
     """Return nextpnr's counts; those it has no word for stay None."""
     ecp5 = "TRELLIS_COMB" in used
     fields = COUNTED if ecp5 else {"dsp": COUNTED["dsp"]}
-    counts = {field: sum(used.get(word, 0) for word in words.split()) for field, words in fields.items()}
+    counts: dict[str, Any] = {
+        field: sum(used.get(word, 0) for word in words.split()) for field, words in fields.items()
+    }
     detail = {word.lower(): number for word, number in used.items()}
     return Resources(name=name, **counts, detail={**detail, "harness_ff": harness_ff})

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from flow.backends.yosys.cells import Family, count, find_family
 from flow.backends.yosys.scripts import TIMEOUT_S, Script, quoted, read_statistics, run_scripts, yosys_version
@@ -170,5 +171,5 @@ def _resources(name: str, cells: Mapping[str, int], family: Family) -> Resources
     with at(field=name):
         counts = count(cells, family)
     beside = {key: number for key, number in counts.items() if key in ("carry", "bram_4k")}
-    same = {field: counts[field] for field in ("lut", "ff", "dsp", "uram")}
+    same: dict[str, Any] = {field: counts[field] for field in ("lut", "ff", "dsp", "uram")}
     return Resources(name=name, bram_18k=counts.get("bram_18k"), detail=beside, **same)
