@@ -15,7 +15,7 @@ from flow.train.freeze import quantized_weights
 keras = load_tensorflow().keras
 L = keras.layers
 
-VECTOR, SEQUENCE, IMAGE = (6,), (8, 3), (8, 8, 3)
+VECTOR, SEQUENCE, IMAGE, MOVIE, ROWS = (6,), (8, 3), (8, 8, 3), (2, 5, 5, 2), (4,)
 Build = Callable[[Any], Any]
 
 
@@ -117,6 +117,13 @@ def _recurrent(x: Any) -> Any:
     return L.Dense(2)(L.Bidirectional(L.LSTM(2))(L.SimpleRNN(3, return_sequences=True, go_backwards=True)(x)))
 
 
+def _movie(x: Any) -> Any:
+    """Layers and a model for each image of a movie."""
+    x = L.TimeDistributed(L.MaxPooling2D(2))(L.TimeDistributed(L.Conv2D(3, 2, activation="relu"))(x))
+    ends = [L.AveragePooling2D(3, 1, "same"), L.Flatten(), L.PReLU(alpha_initializer="ones"), L.Dense(2)]
+    return L.TimeDistributed(keras.Sequential([keras.Input(x.shape[2:]), *ends]))(x)
+
+
 def _noise(x: Any) -> Any:
     """Layers that do nothing at inference."""
     for layer in (L.Dropout(0.1), L.GaussianNoise(0.1), L.GaussianDropout(0.1), L.AlphaDropout(0.1)):
@@ -168,6 +175,8 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "sequence_3": (SEQUENCE, lambda x: L.RepeatVector(2)(L.Concatenate()(_ends(L.Conv1D(2, 1)(x))))),
     "recurrent": (SEQUENCE, _recurrent),
     "image_ends": (IMAGE, lambda x: L.Concatenate()(_ends(L.Conv2D(2, 1)(x)))),
+    "rows": (ROWS, lambda x: L.Dense(2)(L.Flatten()(L.Embedding(13, 3)(x)))),
+    "movie": (MOVIE, _movie),
     "kinks": (VECTOR, lambda x: L.ThresholdedReLU(0.25)(L.ELU()(L.Dense(4)(x)))),
     "nothing": (SEQUENCE, lambda x: _noise(L.Conv1D(3, 2)(x))),
     "nothing_2d": (IMAGE, lambda x: L.Reshape((-1,))(L.SpatialDropout2D(0.1)(L.Conv2D(3, 2)(x)))),
@@ -179,8 +188,13 @@ SAMPLES = 64
 
 def inputs(name: str, samples: int = SAMPLES) -> np.ndarray:
     """Return samples of a model: k/256, from -1 to 1."""
-    rng = np.random.default_rng(3)
-    return np.float32(rng.integers(-256, 257, (samples, *MODELS[name][0])) / 256)
+    return values(name, np.random.default_rng(3), samples)
+
+
+def values(name: str, rng: np.random.Generator, samples: int = SAMPLES) -> np.ndarray:
+    """Return values of a model's input: k/256, from -1 to 1; of an embedding whole numbers."""
+    shape = (samples, *MODELS[name][0])
+    return np.float32(rng.integers(0, 13, shape) if MODELS[name][0] == ROWS else rng.integers(-256, 257, shape) / 256)
 
 
 @quiet_warnings()

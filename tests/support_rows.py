@@ -213,7 +213,7 @@ def _embedding(note: str) -> Row:
     """Return a row with an embedding."""
     label = f"`Embedding`, {note}"
     entries = [layer("Embedding", "subject", input_dim=6, output_dim=3), activation("act", ACT)]
-    made = recipe(label, [named("port", *VECTOR)], entries, ["act"], input_format="ufixed<3,3>")
+    made = recipe(label, [named("port", *VECTOR)], entries, ["act"])
     return Row(name="Embedding", label=label, recipe=made)
 
 
@@ -384,9 +384,21 @@ def _shared() -> Row:
     return replace(made, recipe=replace(made.recipe, config=config))
 
 
+def _inner(*entries: Entry, shape: Sequence[int] = (2, 1)) -> Entry:
+    """Return a chain as a model that another one holds."""
+    made = recipe("inner", [named("inner_port", *shape)], [*entries], [entries[-1]["config"]["name"]])
+    return {"class_name": "Functional", "config": {**made.config, "name": "model"}}
+
+
+def _of_steps(label: str, shape: Sequence[int], inner: Entry) -> Row:
+    """Return a row with a layer or model for each step of a sequence."""
+    rows = layer("Reshape", "rows", target_shape=shape)
+    entries = [activation("quantize", PORT), rows, layer("TimeDistributed", "subject", layer=inner)]
+    return _topology(label, ["port"], [*entries, activation("act", ACT)], ["act"])
+
+
 def _nested() -> Row:
-    inner = recipe("inner", [named("inner_port", *VECTOR)], [_dense("subject"), activation("act", ACT)], ["act"])
-    entries = [activation("quantize", PORT), {"class_name": "Functional", "config": {**inner.config, "name": "model"}}]
+    entries = [activation("quantize", PORT), _inner(_dense("subject"), activation("act", ACT), shape=VECTOR)]
     made = _topology("a model in a model", ["port"], entries, ["model"])
     config = {**made.recipe.config, "output_layers": [["model", 1, 0]]}
     return replace(made, recipe=replace(made.recipe, config=config))
@@ -431,17 +443,9 @@ TOPOLOGY_ROWS: Sequence[Row] = (
         ],
         ["act"],
     ),
-    _topology(
-        "`TimeDistributed` of a layer of the last axis",
-        ["port"],
-        [
-            activation("quantize", PORT),
-            layer("Reshape", "rows", target_shape=[2, 2]),
-            layer("TimeDistributed", "subject", layer=_dense("each")),
-            activation("act", ACT),
-        ],
-        ["act"],
-    ),
+    _of_steps("`TimeDistributed` of a layer of the last axis", [2, 2], _dense("each")),
+    _of_steps("`TimeDistributed` of any other layer", [2, 2, 1], layer("MaxPooling1D", "each", pool_size=2)),
+    _of_steps("`TimeDistributed` of a model", [2, 2, 1], _inner(layer("Flatten", "flat"), _dense("subject"))),
     _topology(
         "a branch (residual)",
         ["port"],

@@ -20,6 +20,7 @@ from flow.errors import ModelFileError, UnsupportedError
 from flow.findings import ERROR
 from flow.frontend.extraction import extract
 from flow.frontend.keras import LAYERS
+from flow.frontend.keras.topology import TIME_DISTRIBUTED
 from flow.frontend.trained import TrainedModel
 from flow.ir.graph import IntGraph, Lookup
 from flow.ir.passes import lower
@@ -155,7 +156,7 @@ def other_layers() -> list[str]:
     for module in (keras.layers, qkeras):
         classes = (value for value in vars(module).values() if isinstance(value, type))
         found |= {cls.__name__ for cls in classes if issubclass(cls, keras.layers.Layer)}
-    names = sorted(found - set(LAYERS) - {"Layer", "Model", "Functional", "Sequential"})
+    names = sorted(found - set(LAYERS) - {TIME_DISTRIBUTED, "Layer", "Model", "Functional", "Sequential"})
     for name in names:
         try:
             extract(model(port(4), layer(name, "subject")), parse_format("fixed<4,2>"))

@@ -485,6 +485,7 @@ class Layer(Generic[Kind]):
         refusals: what is wrong with its quantizers or its kind, whatever it reads.
         rounds: whether its own framework rounds what it computes, so that no inference of it is exact.
         channels_first: whether it takes the first axis of a sample for the channels, as what reads it may not.
+        time_axes: along how many first axes of a sample it does the same to each step.
     """
 
     name: str
@@ -498,6 +499,7 @@ class Layer(Generic[Kind]):
     refusals: tuple[UnsupportedError, ...] = ()
     rounds: bool = False
     channels_first: bool = False
+    time_axes: int = 0
 
     @property
     def place(self) -> dict[str, str]:

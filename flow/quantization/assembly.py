@@ -13,13 +13,14 @@ import numpy as np
 
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.activations import softmax_exponentials
+from flow.frontend.extraction.builder import rows_of
 from flow.ir import ops
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, narrowed, quantize
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import Range, check_division, exact_result
 from flow.ir.names import identifier
 from flow.ir.tables import runs
-from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function
+from flow.quantization.floats import INTEGER_ONLY, FloatGraph, FloatOp, Function, Reals
 from flow.quantization.modules import Module
 from flow.quantization.search import Choice, Parameters
 
@@ -91,7 +92,7 @@ class _Assembly:
         bare = replace(op.op, inputs=tuple(self.gives[name] for name in op.inputs))
         if isinstance(bare, Function):
             assert fmt is not None
-            self._put(op, self._table(bare, fmt))
+            self._put(op, self._table(bare, op.table, fmt))
             return
         clipped = isinstance(bare, ops.Relu) and op.limit is not None
         if isinstance(bare, ops.Relu):
@@ -176,13 +177,15 @@ class _Assembly:
         self.ops[name] = cast
         return cast
 
-    def _table(self, op: Function, fmt: FixedFormat) -> Op:
+    def _table(self, op: Function, table: Reals | None, fmt: FixedFormat) -> Op:
         """Return a function as a table over all codes of its input."""
-        x = self._input(op).format
-        codes = np.arange(x.min_code, x.max_code + 1)
-        exact = self.functions(op.functions, np.ldexp(codes.astype(np.float32), -x.frac_bits))
-        table = quantize(exact, Cast(fmt, self.rounding, Overflow.SAT))
-        starts, values = runs(codes, table)
+        x, cast = self._input(op).format, Cast(fmt, self.rounding, Overflow.SAT)
+        if table is None:
+            codes = np.arange(x.min_code, x.max_code + 1)
+            exact = self.functions(op.functions, np.ldexp(codes.astype(np.float32), -x.frac_bits))
+            starts, values = runs(codes, quantize(exact, cast))
+        else:
+            starts, values = rows_of(quantize(table, cast), x)
         return ops.Lookup(
             name=op.name,
             inputs=op.inputs,

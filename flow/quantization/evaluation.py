@@ -107,6 +107,10 @@ def _gathered(call: _Call, *inputs: Floats) -> Floats:
 
 
 def _of_function(call: _Call, x: Floats) -> Floats:
+    table = call.op.table
+    if table is not None:
+        rows = np.clip(x, 0, len(table) - 1).astype(np.int64)
+        return table.astype(call.dtype)[rows, np.arange(table.shape[-1])]
     values = call.functions(call.kind.functions, np.ascontiguousarray(x, np.float32).reshape(-1))
     return values.reshape(x.shape).astype(call.dtype, copy=False)
 

@@ -53,11 +53,12 @@ NOMINAL = FixedFormat(True, 31, 31)
 class Function(Op):
     """Element-wise functions that are no arithmetic of an integer graph, as `flow.frontend.base.Evaluate` takes them.
 
-    They become a `Lookup`.
+    Or rows of a table, for whole numbers that are the same in every channel. They become a `Lookup`.
     """
 
     kind: ClassVar[str] = "function"
-    functions: tuple[Any, ...]
+    functions: tuple[Any, ...] = ()
+    table: Constant | None = None
 
 
 INTEGER_ONLY = (Requantize, Lookup, Softmax)
@@ -74,6 +75,7 @@ class FloatOp:
         addend: real (channels,), what is added to that: the bias, or the offset.
         slope: real, of a leaky ReLU.
         limit: of a ReLU: its largest output.
+        table: real (rows, channels), of an embedding.
         divisor: by what the result is divided: what is left of an average.
     """
 
@@ -82,6 +84,7 @@ class FloatOp:
     addend: Reals | None = None
     slope: Reals | None = None
     limit: float | None = None
+    table: Reals | None = None
     divisor: int = 1
 
     @property
@@ -229,6 +232,10 @@ def _limited(op: Relu, read: _Read) -> dict[str, Any]:
     return {} if op.limit is None else {"limit": float(np.ldexp(op.limit, -NOMINAL.frac_bits))}
 
 
+def _tabled(op: Function, read: _Read) -> dict[str, Any]:
+    return {} if op.table is None else {"table": read.numbers(op.table)}
+
+
 def _none(op: Op, read: _Read) -> dict[str, Any]:
     return {}
 
@@ -245,7 +252,7 @@ NUMBERS: Mapping[type[Op], Callable[..., dict[str, Any]]] = {
     SumPool: _none,
     Reshape: _none,
     Gather: _none,
-    Function: _none,
+    Function: _tabled,
 }
 """The fields of a FloatOp that hold an op's real numbers."""
 
@@ -288,7 +295,7 @@ class _Builder(Builder):
         while functions and functions[0].divisor != 1:  # an average of so many inputs, no power of two
             divisor *= functions.pop(0).divisor
         if divisor != 1:
-            self.divisors[self._averaging(tensor.op)] = divisor
+            self.divisors |= dict.fromkeys(self._averages(tensor.op), divisor)
         if not functions:
             self.ops[tensor.op] = replace(self.op(tensor), layers=(*self.op(tensor).layers, *tensor.layers))
             return Tensor(tensor.op)
@@ -310,8 +317,11 @@ class _Builder(Builder):
         """Return the function that the line is."""
         return self.plain(layer, tensor)
 
-    def _averaging(self, name: str) -> str:
-        """Return the sum that an average waits on, behind ops that keep its factor."""
-        while not isinstance(self.ops[name], SumPool | Merge):
-            (name,) = self.ops[name].inputs
-        return name
+    def embedded(self, layer: Layer[Any], tensor: Tensor, table: Constant) -> Tensor:
+        """Append the rows of a table."""
+        return self.add(Function, layer, [tensor], self.op(tensor).shape, table=table, fused=("embedding",))
+
+    def _averages(self, name: str) -> list[str]:
+        """Return the sums that an average waits on, behind ops that keep its factor."""
+        op = self.ops[name]
+        return [name] if isinstance(op, SumPool | Merge) else [each for x in op.inputs for each in self._averages(x)]

@@ -9,6 +9,7 @@ import numpy as np
 
 from flow.errors import UnsupportedError, at
 from flow.frontend.base import Evaluate
+from flow.frontend.extraction.builder import counts_rows, row_format
 from flow.ir import ops
 from flow.ir.fixed import Cast, FixedFormat, Overflow, exact_within, quantize, to_values
 from flow.ir.graph import Op
@@ -303,11 +304,28 @@ def port_formats(
 ) -> dict[str, FixedFormat]:
     """Return the format of each input port: the one that was given, else what fits the calibration values best.
 
-    Values that lie on a grid of few enough bits keep it; else fraction bits are chosen by their squared error.
+    Values that lie on a grid of few enough bits keep it; else fraction bits are chosen by their squared error. What
+    numbers rows of tables has as many bits as they need, unless whole numbers were given.
     """
-    if given is not None:
-        return dict.fromkeys(ports, given)
-    return {name: _port_format(values, settings) for name, values in ports.items()}
+    formats = {}
+    for name, values in ports.items():
+        rows = _rows_read(graph, name)
+        if rows and (given is None or not counts_rows(given)):
+            formats[name] = row_format(rows)
+        else:
+            formats[name] = given or _port_format(values, settings)
+    return formats
+
+
+def _rows_read(graph: FloatGraph, name: str) -> int:
+    """Return how many rows the tables have whose rows an op's values number; 0 if they are anything else."""
+    counts = []
+    for op in graph.readers(name):
+        if op.table is not None:
+            counts.append(len(op.table))
+        else:
+            counts.append(_rows_read(graph, op.name) if isinstance(op.op, ops.Gather | ops.Reshape) else 0)
+    return 0 if name in graph.outputs else min(counts, default=0) and max(counts)
 
 
 def _port_format(values: Floats, settings: QuantSettings) -> FixedFormat:

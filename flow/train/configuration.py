@@ -30,7 +30,16 @@ from flow.frontend.keras.quantizers import (
     parse_quantizer,
     short_name,
 )
-from flow.frontend.keras.topology import BIDIRECTIONAL, MAX_DEPTH, MODELS, OF_LAST_AXIS, STATES, as_keras_2, topology
+from flow.frontend.keras.topology import (
+    BIDIRECTIONAL,
+    MAX_DEPTH,
+    MODELS,
+    STATES,
+    TIME_DISTRIBUTED,
+    as_keras_2,
+    topology,
+    unwrapped,
+)
 from flow.frontend.layers import misfit
 from flow.train import load_tensorflow
 
@@ -250,9 +259,11 @@ def _refuse_unknown_layers(config: Mapping[str, Any], inside: str = "", depth: i
             if class_name in operations.CLASSES:
                 _refuse_unknown_function(entry)
                 continue
+            _refuse_call_arguments(entry.get("inbound_nodes"))
+            entry = _unwrapped(entry)
+            class_name = short_name(str(entry["class_name"]))
             if class_name not in MODELS:
                 _refuse_unknown(class_name, entry["config"])
-            _refuse_call_arguments(entry.get("inbound_nodes"))
         if class_name in MODELS:
             _refuse_unknown_layers(entry, f"{name}/", depth + 1)
 
@@ -286,21 +297,20 @@ def _refuse_call_arguments(nodes: Any) -> None:
                     )
 
 
+def _unwrapped(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the layer or model that a TimeDistributed holds, after it was seen that it holds one."""
+    inner, depth = entry, 0
+    while short_name(str(inner["class_name"])) == TIME_DISTRIBUTED:
+        inner, depth = inner["config"].get("layer"), depth + 1
+        whole = isinstance(inner, Mapping) and "class_name" in inner and isinstance(inner.get("config"), Mapping)
+        if not whole or depth > MAX_DEPTH:
+            raise ModelFileError("a layer's configuration is damaged")
+    return unwrapped(entry)[0]
+
+
 def _refuse_unknown(class_name: str, config: Mapping[str, Any]) -> None:
     if class_name.startswith("Prune"):
         raise UnsupportedError("is still wrapped for pruning", remedy="call strip_pruning and save")
-    if class_name == "TimeDistributed":
-        inner = config.get("layer")
-        if not isinstance(inner, Mapping) or not isinstance(inner.get("config"), Mapping):
-            raise ModelFileError("a layer's configuration is damaged")
-        name = short_name(str(inner.get("class_name")))
-        if name not in OF_LAST_AXIS:
-            what, remedy = (
-                f"TimeDistributed({shortened(name)}) is not supported",
-                f"use one of {', '.join(OF_LAST_AXIS)}",
-            )
-            raise UnsupportedError(what, remedy=remedy)
-        return _refuse_unknown(name, inner["config"])
     if class_name not in LAYERS:
         raise unknown_layer(class_name)
     dtype = config.get("dtype") or "float32"

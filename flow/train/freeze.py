@@ -68,15 +68,20 @@ def quantized_weights(model: Any) -> Weights:
 def layers_by_path(model: Any, path: str = "") -> dict[str, Any]:
     """Return the layers of a model and of the models in it, by the path that `flow.frontend.keras.topology` gives them.
 
+    A TimeDistributed stands for what it holds.
+
     Raises:
         UnsupportedError: two layers have one path.
     """
     by_path: dict[str, Any] = {}
     for layer in model.layers:
+        name = layer.name
+        while isinstance(layer, keras.layers.TimeDistributed):
+            layer = layer.layer
         inside = isinstance(layer, keras.Model)
-        group = layers_by_path(layer, f"{path}{layer.name}/") if inside else {path + layer.name: layer}
-        for name in group.keys() & by_path.keys():
-            raise UnsupportedError(f"two layers are called '{name}'", model=model.name, remedy="rename one")
+        group = layers_by_path(layer, f"{path}{name}/") if inside else {path + name: layer}
+        for twice in group.keys() & by_path.keys():
+            raise UnsupportedError(f"two layers are called '{twice}'", model=model.name, remedy="rename one")
         by_path.update(group)
     return by_path
 
@@ -186,8 +191,6 @@ def revived(model: Any, weights: Weights) -> Iterator[Hit]:
 
 
 def _arrays(layer: Any) -> Group:
-    if isinstance(layer, keras.layers.TimeDistributed):
-        return _arrays(layer.layer)
     if isinstance(layer, FixedBatchNormalization | FixedLayerNormalization):
         scale, offset = layer.folded()
         return {"scale": scale, "offset": offset}

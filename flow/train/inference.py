@@ -247,23 +247,36 @@ def _own_functions(model: Any, calls: Topology, taps: Mapping[str, str]) -> dict
         elif call.class_name not in NO_LAYERS:
             layer = layers[call.layer]
             softmax = ends_in_softmax(call.config) and call.name in taps.values()
-            functions[call.name] = _linear(layer) if softmax else layer
+            functions[call.name] = _of_steps(_linear(layer) if softmax else layer, call.time_axes)
     return functions
 
 
 def _linear(layer: Any) -> Function:
     """Return the call of a layer without its activation."""
 
-    own = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
-
     def function(inputs: Any) -> Any:
-        activation, own.activation = own.activation, keras.activations.linear
+        activation, layer.activation = layer.activation, keras.activations.linear
         try:
             return layer(inputs)
         finally:
-            own.activation = activation
+            layer.activation = activation
 
     return function
+
+
+def _of_steps(function: Function, axes: int) -> Function:
+    """Return a function of samples as one of sequences of samples, along so many axes behind the batch."""
+    if not axes:
+        return function
+
+    def of_sequences(inputs: Any) -> Any:
+        several = isinstance(inputs, list)
+        tensors = inputs if several else [inputs]
+        samples = [tf.reshape(x, [-1, *x.shape[1 + axes :]]) for x in tensors]
+        y = function(samples if several else samples[0])
+        return tf.reshape(y, [-1, *tensors[0].shape[1 : 1 + axes], *y.shape[1:]])
+
+    return of_sequences
 
 
 # -- float64
@@ -293,7 +306,7 @@ def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -
                 last = replace(call, config={**call.config, "data_format": "channels_last"})
                 made = last if channels_first(call) else call
                 layer = _double_layer(made, trained.weights.get(call.layer, {}), call.name in exact)
-                layers[key] = _turning(layer, call)
+                layers[key] = _of_steps(_turning(layer, call), call.time_axes)
             functions[call.name] = layers[key]
     return functions
 

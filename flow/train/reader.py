@@ -24,7 +24,7 @@ from flow.ir.names import identifier
 from flow.train import keras_errors, load_tensorflow, quiet_warnings
 from flow.train.configuration import KERAS_WEIGHTS, ZIP_MAGIC, magic_of, read_configuration
 from flow.train.deserialize import keras_model_of
-from flow.train.freeze import layers_by_path, quantized_weights, revived
+from flow.train.freeze import quantized_weights, revived
 
 tf, keras, _ = load_tensorflow()
 
@@ -129,13 +129,13 @@ def _refuse_unusual_numbers(path: Path, room: int) -> None:
 
 
 def _refuse_huge_tensors(model: Any) -> None:
-    for path, layer in layers_by_path(model).items():
-        for node in layer.inbound_nodes:
+    for layer in model.submodules:
+        for node in getattr(layer, "inbound_nodes", ()):
             for shape in tf.nest.flatten(tf.nest.map_structure(tf.TensorShape, node.output_shapes)):
                 values = math.prod(size or 1 for size in (shape.as_list() if shape.rank is not None else []))
                 if values > TENSOR_VALUES:
                     what = f"its output of shape {tuple(shape)} has more than {TENSOR_VALUES} values"
-                    raise UnsupportedError(what, layer=path, remedy="use smaller inputs or strides")
+                    raise UnsupportedError(what, layer=layer.name, remedy="use smaller inputs or strides")
 
 
 def _named_for_keras(weights: Path, scratch: Path, room: int) -> Path:

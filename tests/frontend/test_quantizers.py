@@ -164,7 +164,7 @@ def test_what_has_no_fixed_values_is_refused(name: str, args: dict[str, Any], me
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
-        ("quantized_po2", {"bits": 40}, "bits=40 is not a whole number of bits from 1 to 12"),
+        ("quantized_po2", {"bits": 40}, "bits=40 without a max_value count to more"),
         ("quantized_po2", {"bits": 1}, "bits=1 are a sign and no exponent"),
         ("quantized_po2", {"bits": 1, "max_value": 4}, "bits=1 are a sign and no exponent"),
         ("quantized_po2", {"max_value": 0}, "max_value=0 is not a number above 0, within 2..64, or None"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import Simulate
 from float_models import IMAGE, MODELS, VECTOR, L, as_data, float_model, inputs, keras
+from float_models import values as values_of
 from keras_configs import layer, model, port
 
 from flow.backends.hls4ml.csim import compile_together
@@ -52,9 +53,16 @@ def outputs(graph: IntGraph, values: np.ndarray) -> np.ndarray:
     return np.ldexp(codes.astype(float), -graph.output.format.frac_bits)
 
 
+def some_codes(graph: IntGraph, seed: int, samples: int) -> np.ndarray:
+    """Return random codes of a graph's only port."""
+    port = graph.inputs[0]
+    rng = np.random.default_rng(seed)
+    return rng.integers(port.format.min_code, port.format.max_code + 1, (samples, *graph.port_shape))
+
+
 def error(name: str, found: QuantizedModel) -> float:
     """Return the squared error on inputs that the search has not seen, over the squared float outputs."""
-    values = np.float32(np.random.default_rng(11).integers(-256, 257, (64, *MODELS[name][0])) / 256)
+    values = values_of(name, np.random.default_rng(11))
     exact = float_outputs(found.floats, values, functions)
     return float(np.square(outputs(found.lowered, values) - exact).sum() / np.square(exact, dtype=float).sum())
 
@@ -76,7 +84,14 @@ def test_every_float_layer_has_a_model() -> None:
     for name in MODELS:
         _, trained = float_model(name)
         used |= {entry for entry in json.dumps(trained.config).split('"') if entry in LAYERS}
-    assert used >= set(LAYERS) - QUANTIZED_IN_QKERAS - {"Embedding"}  # whose inputs are no real numbers: refused
+    assert used >= set(LAYERS) - QUANTIZED_IN_QKERAS
+
+
+def test_a_port_that_numbers_rows_has_as_many_bits_as_they_need() -> None:
+    _, trained = float_model("rows")
+    for given, bits in ((None, 4), (FixedFormat(True, 3, 4), 4), (FixedFormat(False, 6, 0), 6)):
+        lowered = quantize(trained, inputs("rows"), input_format=given, functions=functions).lowered
+        assert lowered.inputs[0].format == FixedFormat(False, bits, 0)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -417,7 +432,7 @@ def test_errors_name_the_module() -> None:
 def test_lowering_keeps_the_meaning() -> None:
     for name in MODELS:
         found = made(name)
-        codes = np.int64(np.random.default_rng(1).integers(-100, 100, (8, *found.lowered.port_shape)))
+        codes = some_codes(found.lowered, 1, 8)
         whole, fused = reference.run_output(found.extracted, codes), reference.run_output(lower(found.extracted), codes)
         assert np.array_equal(whole, fused)
 
@@ -428,7 +443,7 @@ def test_every_model_is_simulated(io_type: str, tmp_path: Path) -> None:
     graphs = [made(name).lowered for name in MODELS]
     projects = [emit(graph, Target(io_type=io_type)) for graph in graphs]
     for graph, simulation in zip(graphs, compile_together(projects, graphs, tmp_path), strict=True):
-        codes = np.int64(np.random.default_rng(2).integers(-128, 128, (100, *graph.port_shape)))
+        codes = some_codes(graph, 2, 100)
         expected, found = reference.run(graph, codes), simulation(codes)
         for op in graph.ops:
             assert np.array_equal(expected.codes[op.name], found.codes[op.name]), f"{graph.name}: {op.name}"

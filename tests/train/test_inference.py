@@ -23,7 +23,7 @@ from fixtures_keras import (
 
 from flow.data.adversarial import adversarial_inputs
 from flow.errors import UnsupportedError
-from flow.frontend.extraction import extract
+from flow.frontend.extraction import extract, quantizes_its_input
 from flow.ir import reference
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, quantize, to_values
 from flow.ir.graph import BatchNorm, IntGraph, Softmax
@@ -210,6 +210,25 @@ SEVERAL: dict[str, tuple[tuple[int, ...], Any, str]] = {
         ],
         "float64",
     ),
+    "each image of a movie": (
+        (2, 5, 5, 2),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            layers.TimeDistributed(conv("inner", size=2, activation="quantized_relu(4,1)"), name="outer"),
+            layers.TimeDistributed(layers.AveragePooling2D(3, 1), name="thirds"),
+            qkeras.QActivation("quantized_relu(4,1)", name="cut"),
+            layers.TimeDistributed(
+                sequential(
+                    (2, 2, 3), layers.BatchNormalization(axis=3), cast("cast"), layers.Flatten(), dense(3, "last")
+                ),
+                name="model",
+            ),
+            layers.TimeDistributed(layers.BatchNormalization(axis=1), name="norm"),
+            qkeras.QActivation("quantized_relu(6,3)", name="again"),
+            layers.TimeDistributed(dense(3, "logits", activation="softmax"), name="classes"),
+        ],
+        "float64",
+    ),
     "dense of several axes": (
         (4, 3),
         lambda: [
@@ -223,7 +242,7 @@ SEVERAL: dict[str, tuple[tuple[int, ...], Any, str]] = {
         "float64",
     ),
 }
-INSIDE = ("gather", "conv", "dense", "reshape", "batchnorm", "lookup", "maxpool")
+INSIDE = ("gather", "conv", "dense", "reshape", "batchnorm", "lookup", "maxpool", "sumpool", "requantize")
 
 
 @pytest.mark.parametrize("what", SEVERAL)
@@ -239,8 +258,12 @@ def test_an_embedding_looks_whole_numbers_up(tmp_path: Any) -> None:
     model = sequential((4,), *parts)
     found = read(model, tmp_path)
     assert compare(found, FixedFormat(False, 3, 0), unseen=("gather",))[0] == "float64"
-    with pytest.raises(UnsupportedError, match=r"layer 'rows' .*looks rows up at s4.0; use whole numbers"):
-        extract(found.trained, FixedFormat(True, 3, 0), evaluate=evaluate)
+    assert quantizes_its_input(found.trained)
+    for given, width in ((None, 3), (FixedFormat(True, 3, 2), 3), (FixedFormat(False, 5, 0), 5)):  # of 6 rows
+        assert extract(found.trained, given, evaluate=evaluate).inputs[0].format == FixedFormat(False, width, 0)
+    late = read(sequential((4,), cast("port"), layers.Embedding(6, 3, name="late")), tmp_path)
+    with pytest.raises(UnsupportedError, match=r"layer 'late' .*looks rows up at s6.3, which are no whole numbers"):
+        extract(late.trained, evaluate=evaluate)
 
 
 def cast(name: str, text: str = "quantized_bits(6,2,alpha=1)") -> Any:

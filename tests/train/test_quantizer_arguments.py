@@ -40,6 +40,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("quantized_po2", "bits"): {"max_value": 1},
+    ("quantized_relu_po2", "bits"): {"max_value": 1},
     ("ternary", "use_stochastic_rounding"): {"alpha": "auto"},
 }
 """Without these QKeras takes no value of an argument, or not the least one."""

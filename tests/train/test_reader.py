@@ -268,10 +268,10 @@ UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
     "layer": (lambda: sequential((4, 4), layers.LSTM(3, name="memory")), "LSTM"),
     "quantizer": (lambda: sequential((4,), dense(2, "odd", qkeras.bernoulli(alpha=1.0))), "random"),
     "adaptive": (lambda: sequential((4,), qkeras.QAdaptiveActivation("quantized_relu", 4), trained=False), "Adaptive"),
-    "wrapped": (lambda: sequential((4, 4, 4), layers.TimeDistributed(layers.Conv1D(2, 1))), "TimeDistributed(Conv1D)"),
+    "wrapped": (lambda: sequential((4, 4), layers.TimeDistributed(layers.Rescaling(2.0))), "Rescaling is not"),
     "wrapped inside": (
-        lambda: sequential((4, 4, 4), sequential((4, 4, 4), layers.TimeDistributed(layers.Conv1D(2, 1)))),
-        "TimeDistributed(Conv1D)",
+        lambda: sequential((4, 4), layers.TimeDistributed(sequential((4,), layers.Rescaling(2.0)))),
+        "Rescaling is not",
     ),
     "activation": (lambda: sequential((4,), dense(2, "odd", activation="tanh")), "tanh"),
     "scaled activation": (

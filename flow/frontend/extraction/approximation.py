@@ -25,7 +25,7 @@ CLIPPED = 4
 """Formats that are tried: what covers the largest number, and with up to so many fraction bits more, which clip it."""
 MOST_SAMPLES = 256
 FEWEST_BITS, MOST_BITS = 2, 24
-WEIGHTS = ("kernel", "depthwise_kernel", "pointwise_kernel", "bias", "slope")
+WEIGHTS = ("kernel", "depthwise_kernel", "pointwise_kernel", "bias", "slope", "table")
 """Arrays of a layer without quantizers that are rounded."""
 
 

@@ -12,14 +12,12 @@ import numpy as np
 
 from flow.errors import UnsupportedError
 from flow.frontend import layers
-from flow.frontend.extraction.builder import WEIGHT_BITS, Builder, Handler, Tensor, array_codes, kernel_codes
+from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes, kernel_codes
 from flow.frontend.extraction.contractions import contract
 from flow.frontend.extraction.moves import broadcast, gathered, reshaped
 from flow.frontend.layers import Layer
 from flow.ir.fixed import Cast, Constant, exact_codes
-from flow.ir.graph import BatchNorm, Dense, Lookup, MaxPool, Merge, SumPool
-from flow.ir.scaling import together
-from flow.ir.tables import TABLE_INPUT_BITS, runs
+from flow.ir.graph import BatchNorm, Dense, MaxPool, Merge, SumPool
 from flow.ir.windows import Window
 
 
@@ -163,22 +161,12 @@ def _matmul(builder: Builder, layer: Layer[layers.MatMul], inputs: Sequence[Tens
 
 
 def _embedding(builder: Builder, layer: Layer[layers.Embedding], inputs: Sequence[Tensor]) -> Tensor:
-    """A step function for each channel of the table, of the codes repeated so often."""
+    """Rows of the table, looked up for the codes, each repeated for every channel."""
     tensor, table = builder.plain(layer, inputs[0]), array_codes(layer, "table")
-    x, fmt = builder.op(tensor), builder.op(tensor).format
-    if fmt.signed or fmt.frac_bits or fmt.width > TABLE_INPUT_BITS:
-        remedy = f"use whole numbers of at most {TABLE_INPUT_BITS} bits: --input-format 'ufixed<8,8>'"
-        raise UnsupportedError(f"looks rows up at {fmt}", remedy=remedy)
-    if table.format.width > WEIGHT_BITS:
-        what = f"table needs {table.format.width} bits to be exact, more than {WEIGHT_BITS}"
-        raise UnsupportedError(what, remedy="round its numbers to multiples of a power of two")
-    rows = np.arange(min(len(table.codes), fmt.max_code + 1))
-    found = [runs(rows, column[: len(rows)]) for column in table.codes.T]
-    starts, values = together(found)
-    index = np.arange(math.prod(x.shape)).reshape(x.shape)[..., None].repeat(len(found), -1)
+    x = builder.op(tensor)
+    index = np.arange(math.prod(x.shape)).reshape(x.shape)[..., None].repeat(table.codes.shape[-1], -1)
     spread = gathered(builder, layer, tensor, index, "repeat", "_spread")
-    cast = Cast(table.format)
-    return builder.add(Lookup, layer, [spread], index.shape, cast, starts=starts, values=values, fused=("embedding",))
+    return builder.embedded(layer, spread, table)
 
 
 LAYERS: Mapping[type[layers.Settings], Handler] = {

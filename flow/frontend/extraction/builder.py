@@ -21,7 +21,7 @@ from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_c
 from flow.ir.graph import BatchNorm, Gather, IntGraph, Lookup, Op, Relu, Requantize
 from flow.ir.intervals import FLOAT64_BITS, exact_result
 from flow.ir.names import identifier
-from flow.ir.scaling import Line, cuts_of, has_thresholds, shortened, stepped
+from flow.ir.scaling import Line, cuts_of, has_thresholds, shortened, stepped, together
 from flow.ir.tables import TABLE_INPUT_BITS, runs
 from flow.ir.windows import Shape, Window
 
@@ -117,6 +117,29 @@ def bias_codes(layer: Layer[Any], channels: int) -> Constant:
     if bias.codes.shape != (channels,):
         raise UnsupportedError(f"bias {bias.codes.shape} does not fit {counted(channels, 'output')}")
     return bias
+
+
+def counts_rows(fmt: FixedFormat) -> bool:
+    """Say whether the codes of a format are numbers of rows of a table."""
+    return not fmt.signed and not fmt.frac_bits and fmt.width <= TABLE_INPUT_BITS
+
+
+def row_format(rows: int) -> FixedFormat:
+    """Return the narrowest format whose codes number so many rows."""
+    return FixedFormat(False, max(1, (rows - 1).bit_length()), 0)
+
+
+def rows_of(table: Codes, x: FixedFormat) -> tuple[Codes, Codes]:
+    """Return each column of a table (rows, channels) as a step function of the codes of a format.
+
+    Raises:
+        UnsupportedError: they are no whole numbers.
+    """
+    if not counts_rows(x):
+        what, most = f"looks rows up at {x}, which are no whole numbers of at most", TABLE_INPUT_BITS
+        raise UnsupportedError(f"{what} {most} bits", remedy="put an Embedding behind an input")
+    rows = np.arange(min(len(table), x.max_code + 1))
+    return together([runs(rows, column[: len(rows)]) for column in table.T])
 
 
 def check_outputs(count: int, name: str, said: int | None) -> None:
@@ -325,6 +348,16 @@ class Builder:
         fmt = FixedFormat(x.format.signed, x.format.int_bits - halvings, x.format.frac_bits + halvings)
         cast = Cast(fmt, divisor=tensor.divisor)
         return self.add(Requantize, layer, [tensor], x.shape, cast, suffix="_halved")
+
+    def embedded(self, layer: Layer[Any], tensor: Tensor, table: Constant) -> Tensor:
+        """Append the rows of a table (rows, channels) at codes that are the same in every channel."""
+        if table.format.width > WEIGHT_BITS:
+            what = f"table needs {table.format.width} bits to be exact, more than {WEIGHT_BITS}"
+            raise UnsupportedError(what, remedy="round it on request: --float-layers 12")
+        x = self.op(tensor)
+        starts, values = rows_of(table.codes, x.format)
+        cast = Cast(table.format)
+        return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=("embedding",))
 
     def lookup(self, layer: Layer[Any], tensor: Tensor, bits: int | None = None) -> Tensor:
         """Append the step function that the functions waiting on a tensor are: QKeras' own results for every code.

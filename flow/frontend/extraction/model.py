@@ -30,7 +30,7 @@ from flow.frontend.extraction import (
     recurrent,
 )
 from flow.frontend.extraction.approximation import WEIGHTS, Approximation, Values
-from flow.frontend.extraction.builder import Builder, Handler, Tensor
+from flow.frontend.extraction.builder import Builder, Handler, Tensor, counts_rows, row_format
 from flow.frontend.layers import Layer, Network
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
@@ -178,7 +178,7 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
         inputs, turned = _turned(builder, layer, inputs)
         if builder.rounds is not None:
             layer, inputs = _rounded(builder, builder.rounds, layer, inputs)
-        tensor = LAYERS[type(layer.settings)](builder, layer, inputs)
+        tensor = _appended(builder, layer, inputs)
         if turned and isinstance(layer.activation, layers.Softmax):
             tensor, turned = builder.straight(layer, replace(tensor, turned=True)), False
         tensor = activations.activate(builder, layer, tensor)
@@ -192,6 +192,13 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
         raise layers.misfit(error).at(**layer.place) from None
 
 
+def _appended(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> Tensor:
+    """Append what a layer does, to each step of a sequence if it says so."""
+    if layer.time_axes:
+        return moves.each_step(builder, layer, inputs, _appended)
+    return LAYERS[type(layer.settings)](builder, layer, inputs)
+
+
 def _rounded(
     builder: Builder, rounds: Approximation, layer: Layer[Any], inputs: list[Tensor]
 ) -> tuple[Layer[Any], list[Tensor]]:
@@ -203,7 +210,7 @@ def _rounded(
 
     def compute(candidate: Layer[Any]) -> Values:
         trial = replace(builder, ops=dict(builder.ops), warnings=[])
-        return trial.on_samples(LAYERS[type(layer.settings)](trial, candidate, inputs))
+        return trial.on_samples(_appended(trial, candidate, inputs))
 
     made = rounds.rounded(layer, compute)
     if any(not np.array_equal(made.arrays[key], values) for key, values in layer.arrays.items()):
@@ -230,12 +237,13 @@ def _turned(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> tu
 
 
 def quantizes_its_input(model: TrainedModel) -> bool:
-    """Say whether each input goes into an activation quantizer first, so that the formats of the ports are known."""
+    """Say whether each input goes into an activation quantizer or an embedding, so that formats of ports are known."""
     return _quantizes(read(model))
 
 
 def _quantizes(network: Network) -> bool:
-    return set(_quantizing_readers(network)) == {port.name for port in network.ports}
+    known = _quantizing_readers(network)
+    return all(port.name in known or _rows_read(network, port) for port in network.ports)
 
 
 def _absorbed(network: Network, input_format: FixedFormat | None) -> dict[str, Layer[Any]]:
@@ -308,10 +316,27 @@ def _port(builder: Builder, layer: Layer[layers.Port], inputs: Sequence[Tensor])
     cast = None if reader is None else _input_cast(reader)
     if cast is not None:
         return builder.add(Input, layer, [], shape, cast)
+    rows = _rows_read(builder.network, layer)
+    if rows and (builder.input_format is None or not counts_rows(builder.input_format)):
+        return builder.add(Input, layer, [], shape, Cast(row_format(rows), Rounding.RND_CONV, Overflow.SAT))
     if builder.input_format is None:
         remedy = "give --input-format or inputs to derive it from"
         raise UnsupportedError("the model does not quantize its input", remedy=remedy)
     return builder.add(Input, layer, [], shape, Cast(builder.input_format, Rounding.RND_CONV, Overflow.SAT))
+
+
+def _rows_read(network: Network, port: Layer[Any]) -> int:
+    """Return how many rows the embeddings have whose rows a port numbers; 0 if it is read by anything else."""
+    names, rows = {port.name}, []
+    for layer in network.layers:
+        if names.intersection(layer.inputs):
+            if isinstance(layer.settings, layers.Identity):
+                names.add(layer.name)
+            elif isinstance(layer.settings, layers.Embedding) and "table" in layer.arrays:
+                rows.append(len(layer.arrays["table"]))
+            else:
+                return 0
+    return 0 if names.intersection(network.outputs) else max(rows, default=0)
 
 
 def _refused(builder: Builder, layer: Layer[layers.Refused], inputs: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,9 @@ from flow.ir.fixed import Cast, Codes
 from flow.ir.graph import Gather, Merge, Reshape
 from flow.ir.windows import Shape
 
+MOST_STEPS = 256
+"""A longer sequence is not laid out: each step is hardware of its own."""
+
 
 def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor]) -> Tensor:
     tensors = [builder.plain(layer, tensor) for tensor in inputs] * layer.settings.times
@@ -98,6 +101,34 @@ def reshaped(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape, 
         return tensor
     out = builder.add(Reshape, layer, [tensor], shape, Cast(x.format), suffix=suffix, fused=("reshape",))
     return replace(out, divisor=tensor.divisor)
+
+
+def joined(builder: Builder, layer: Layer[Any], steps: Sequence[Tensor]) -> Tensor:
+    """Return tensors of one layer as a sequence; what waits on them goes on waiting."""
+    shape = (len(steps), *builder.op(steps[0]).shape)
+    index = np.arange(math.prod(shape)).reshape(shape)
+    out = builder.add(Gather, layer, steps, index.shape, index=index, fused=("sequence",))
+    return replace(steps[0], op=out.op, layers=out.layers)
+
+
+def each_step(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], append: Handler) -> Tensor:
+    """Append a layer for each step along the first axis of what it reads, and join the outputs."""
+    tensors = [builder.plain(layer, tensor) for tensor in inputs]
+    shapes = [builder.op(tensor).shape for tensor in tensors]
+    count = shapes[0][0]
+    if {shape[0] for shape in shapes} != {count} or min(map(len, shapes)) < 2:
+        raise UnsupportedError(f"reads tensors of shapes {shapes}, which are no sequences of one length")
+    if count > MOST_STEPS:
+        raise UnsupportedError(f"a sequence of {count} steps", remedy=f"at most {MOST_STEPS} are laid out")
+    steps = []
+    for number in range(count):
+        own = replace(layer, name=f"{layer.name}_t{number}", time_axes=layer.time_axes - 1)
+        parts = []
+        for place, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
+            index = np.arange(math.prod(shape)).reshape(shape)[number]
+            parts.append(gathered(builder, own, tensor, index, "slice", f"_x{place or ''}"))
+        steps.append(append(builder, own, parts))
+    return joined(builder, layer, steps)
 
 
 def _padded(pad: layers.Pad, index: Codes) -> Codes:

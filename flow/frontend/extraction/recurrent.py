@@ -18,12 +18,11 @@ from flow.frontend import layers
 from flow.frontend.extraction import moves
 from flow.frontend.extraction.activations import activate
 from flow.frontend.extraction.builder import Builder, Handler, Tensor, bias_codes, kernel_codes
+from flow.frontend.extraction.moves import MOST_STEPS, joined
 from flow.frontend.layers import Activation, Cell, Layer, Recurrent
 from flow.ir.fixed import Codes, Constant, FixedFormat
 from flow.ir.graph import Dense, Gather, Merge, Op
 
-MOST_STEPS = 256
-"""A longer sequence is not laid out: each step is hardware of its own."""
 State = Tensor | None
 
 
@@ -246,17 +245,9 @@ def _check_width(added: Sequence[Op], longest: int) -> None:
         raise UnsupportedError(f"{widest} bits are more than {longest}")
 
 
-def _joined(builder: Builder, layer: Layer[Any], steps: Sequence[Tensor]) -> Tensor:
-    """Return the outputs of steps as a sequence; functions that wait on them go on waiting."""
-    (units,) = builder.op(steps[0]).shape
-    index = np.arange(len(steps) * units).reshape(len(steps), units)
-    out = builder.add(Gather, layer, steps, index.shape, index=index, fused=("sequence",))
-    return replace(out, functions=steps[0].functions)
-
-
 def _recurrent(builder: Builder, layer: Layer[Recurrent], inputs: Sequence[Tensor]) -> Tensor:
     outputs, states = _laid_out(builder, layer, inputs)
-    output = _joined(builder, layer, outputs) if layer.settings.sequences else outputs[-1]
+    output = joined(builder, layer, outputs) if layer.settings.sequences else outputs[-1]
     return replace(output, further=tuple(states))
 
 
@@ -275,7 +266,7 @@ def _bidirectional(builder: Builder, layer: Layer[layers.Bidirectional], inputs:
         one = replace(named, settings=settings)
         steps, states = _laid_out(builder, one, [sequence, *given])
         if settings.sequences:
-            steps = [_joined(builder, one, steps if word == "forward" else steps[::-1])]
+            steps = [joined(builder, one, steps if word == "forward" else steps[::-1])]
         outputs.append(steps[-1])
         further += states
     merge = layer.settings.merge
@@ -285,8 +276,8 @@ def _bidirectional(builder: Builder, layer: Layer[layers.Bidirectional], inputs:
     functions = outputs[0].functions
     waits = bool(functions) and isinstance(merge, layers.Concatenate) and functions == outputs[1].functions
     tensors = [replace(output, functions=()) for output in outputs] if waits else outputs
-    joined = moves.LAYERS[type(merge)](builder, replace(whole, settings=merge), tensors)
-    return replace(joined, functions=functions if waits else joined.functions, further=tuple(further))
+    merged = moves.LAYERS[type(merge)](builder, replace(whole, settings=merge), tensors)
+    return replace(merged, functions=functions if waits else merged.functions, further=tuple(further))
 
 
 def _further(builder: Builder, layer: Layer[layers.Further], inputs: Sequence[Tensor]) -> Tensor:

@@ -69,7 +69,7 @@ WIDTH = _whole(1, 64, BITS)
 INTEGER = _integer(0, 30, BITS)
 """QKeras raises 2 to it as an int32."""
 PO2_BITS = 12
-"""QKeras raises 2 to 2**(bits - 2), as a float; one bit less without a sign."""
+"""Without a max_value QKeras raises 2 to 2**(bits - 2), as a float; one bit less without a sign."""
 NOISY: Mapping[str, Kind] = {
     **{"qnoise_factor": NOISE, "var_name": TEXT.or_none(), "use_ste": FLAG, "use_variables": FLAG},
 }
@@ -91,9 +91,9 @@ ARGUMENTS: Mapping[str, Mapping[str, Kind]] = {
         **{"use_stochastic_rounding": FLAG, "relu_upper_bound": FROM_0.or_none(), "is_quantized_clip": FLAG},
         **NOISY,
     },
-    "quantized_po2": {"bits": _whole(1, PO2_BITS, BITS), "max_value": ABOVE_0.or_none(), **PO2},
+    "quantized_po2": {"bits": WIDTH, "max_value": ABOVE_0.or_none(), **PO2},
     "quantized_relu_po2": {
-        **{"bits": _whole(1, PO2_BITS - 1, BITS), "max_value": ABOVE_0.or_none(), "negative_slope": SLOPE},
+        **{"bits": WIDTH, "max_value": ABOVE_0.or_none(), "negative_slope": SLOPE},
         **PO2,
     },
     "quantized_po2_zero": {
@@ -152,6 +152,10 @@ def check_arguments(name: str, args: Mapping[str, Any], what: str) -> None:
         if not known[key].accepts(value):
             told = f"{name}: {key}={shown(value)} is not {known[key].words}"
             raise UnsupportedError(told, field=what, remedy="QKeras computes with no other: train with one of these")
+    most = {"quantized_po2": PO2_BITS, "quantized_relu_po2": PO2_BITS - 1}.get(name)
+    if most is not None and args.get("bits", 8) > most and args.get("max_value") is None:
+        told = f"{name}: bits={args['bits']} without a max_value count to more than float32 holds"
+        raise UnsupportedError(told, field=what, remedy=f"give it a max_value, or {most} bits at most")
     if name == "quantized_po2" and args.get("bits", 8) < 2 and not (args.get("max_value") or 2) <= 1:
         told = f"{name}: bits=1 are a sign and no exponent"
         raise UnsupportedError(told, field=what, remedy="use 2 or more, or max_value=1")

@@ -17,7 +17,7 @@ from flow.errors import UnsupportedError, shortened
 from flow.frontend import layers
 from flow.frontend.keras import operations, quantizers
 from flow.frontend.keras.quantizers import parse_quantizer, short_name
-from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, Call, as_keras_2, topology
+from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, TIME_DISTRIBUTED, Call, as_keras_2, topology
 from flow.frontend.layers import Function, Layer, Margins, Network, Padding, Settings
 from flow.frontend.step_functions import check_settings
 from flow.frontend.trained import TrainedModel
@@ -27,6 +27,11 @@ NO_OPS = (
     *("Identity", "Dropout", "ActivityRegularization", "AlphaDropout"),
     *("GaussianNoise", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D"),
 )
+OF_LAST_AXIS = (
+    *("Dense", "QDense", "QDenseBatchnorm", "BatchNormalization", "QBatchNormalization", "Activation", "QActivation"),
+    *("FixedBatchNormalization", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "PReLU", "Softmax", *NO_OPS),
+)
+"""Layers that do to each step of a sequence what they do to a sample, where they read the sequence itself."""
 ROUNDING = ("BatchNormalization", "QBatchNormalization", "QDenseBatchnorm")
 """Layers with a batch normalization that float32 rounds."""
 
@@ -93,7 +98,9 @@ class _Source:
 
 
 def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
-    source = _Source(call.class_name, call.config, arrays, len(call.inputs))
+    source, time_axes = _Source(call.class_name, call.config, arrays, len(call.inputs)), call.time_axes
+    if call.class_name in OF_LAST_AXIS:
+        source, time_axes = replace(source, config=_of_sequence(call.config, time_axes)), 0
     own: dict[str, Any] = {"name": call.name, "path": call.layer, "inputs": call.inputs, "arrays": arrays}
     if call.class_name == FURTHER:
         return Layer(**own, source="", settings=layers.Further(number=call.config["number"]))
@@ -126,7 +133,15 @@ def _layer(call: Call, arrays: Arrays) -> Layer[Settings]:
         refusals=tuple(refusals),
         rounds=call.class_name in ROUNDING,
         channels_first=first,
+        time_axes=time_axes,
     )
+
+
+def _of_sequence(config: Mapping[str, Any], time_axes: int) -> Mapping[str, Any]:
+    """Return the configuration of a layer that reads a sequence where it read its steps."""
+    given = config.get("axis", -1)
+    axis = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+    return {**config, "axis": axis + time_axes} if isinstance(axis, int) and axis > 0 else config
 
 
 def unknown_layer(class_name: str) -> UnsupportedError:
@@ -145,7 +160,10 @@ def channels_first(call: Call) -> bool:
     entry = call.config.get("data_format") or "channels_last"
     if entry not in ("channels_first", "channels_last"):
         raise UnsupportedError(f"data_format={entry!r} is not known", remedy="use 'channels_last' or 'channels_first'")
-    return entry == "channels_first" and call.class_name not in NO_OPS
+    first = entry == "channels_first" and call.class_name not in NO_OPS
+    if first and call.time_axes:
+        raise UnsupportedError(f"{TIME_DISTRIBUTED} with channels_first is not supported", remedy="use channels_last")
+    return first
 
 
 def _operation(call: Call, own: Mapping[str, Any]) -> Layer[Settings]:

@@ -22,11 +22,7 @@ FURTHER = "Further"
 STATES = {name + kind: count for name in ("", "Q") for kind, count in (("SimpleRNN", 1), ("GRU", 1), ("LSTM", 2))}
 """Recurrent layers, and how many states each has."""
 BIDIRECTIONAL = ("Bidirectional", "QBidirectional")
-OF_LAST_AXIS = (
-    *("Dense", "QDense", "QDenseBatchnorm", "BatchNormalization", "QBatchNormalization", "Activation", "QActivation"),
-    *("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax", "Dropout"),
-)
-"""Layers that do to each step of a sequence what they do to a sample, where they read the sequence itself."""
+TIME_DISTRIBUTED = "TimeDistributed"
 MAX_DEPTH, MAX_CALLS = 16, 4096
 """Models inside models deeper than this, or more calls, are damage or malice."""
 
@@ -42,6 +38,7 @@ class Call:
         config: as Keras wrote it.
         inputs: names of the calls that it reads.
         arguments: of a function, what it is called with.
+        time_axes: along how many axes behind the batch it does the same to each step.
     """
 
     name: str
@@ -50,6 +47,7 @@ class Call:
     config: Mapping[str, Any]
     inputs: tuple[str, ...]
     arguments: Arguments | None = None
+    time_axes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +97,17 @@ def topology(class_name: str, config: Mapping[str, Any]) -> Topology:
 
 @dataclass(slots=True)
 class _Flattener:
-    """Collects the calls; `counts` says how often each layer has been called."""
+    """Collects the calls.
+
+    Attributes:
+        calls: so far.
+        counts: how often each layer has been called.
+        time_axes: how many TimeDistributed are around what is read.
+    """
 
     calls: list[Call] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    time_axes: int = 0
 
     def model(
         self, path: str, class_name: str, config: Mapping[str, Any], inputs: Sequence[str] | None, depth: int
@@ -170,11 +175,15 @@ class _Flattener:
         arguments: Arguments | None = None,
     ) -> list[str]:
         """Append one call, or those of a nested model; return its outputs."""
+        entry, time_axes = unwrapped(entry)
         class_name = short_name(entry["class_name"])
         if class_name in MODELS:
             inner = f"{path}{_name(entry)}/"
-            return self.model(inner, class_name, entry["config"], tensors, depth + 1)
-        call = self._call(path, entry, tuple(tensors), arguments)
+            self.time_axes += time_axes
+            outputs = self.model(inner, class_name, entry["config"], tensors, depth + 1)
+            self.time_axes -= time_axes
+            return outputs
+        call = self._call(path, entry, tuple(tensors), arguments, time_axes)
         return [call, *(self._further(call, number) for number in range(1, _outputs(class_name, entry["config"])))]
 
     def _further(self, call: str, number: int) -> str:
@@ -184,15 +193,20 @@ class _Flattener:
         return name
 
     def _call(
-        self, path: str, entry: Mapping[str, Any], inputs: tuple[str, ...], arguments: Arguments | None = None
+        self,
+        path: str,
+        entry: Mapping[str, Any],
+        inputs: tuple[str, ...],
+        arguments: Arguments | None = None,
+        time_axes: int = 0,
     ) -> str:
         if len(self.calls) >= MAX_CALLS:
             raise UnsupportedError(f"more than {MAX_CALLS} layers")
         layer = path + _name(entry)
         self.counts[layer] = self.counts.get(layer, 0) + 1
         name = layer if self.counts[layer] == 1 else f"{layer}#{self.counts[layer]}"
-        entry = of_each_step(entry)
-        self.calls.append(Call(name, layer, short_name(entry["class_name"]), entry["config"], inputs, arguments))
+        class_name, axes = short_name(entry["class_name"]), self.time_axes + time_axes
+        self.calls.append(Call(name, layer, class_name, entry["config"], inputs, arguments, axes))
         return name
 
 
@@ -208,17 +222,17 @@ def _states(class_name: str, config: Mapping[str, Any]) -> int:
     return STATES.get(short_name(class_name), 0) if config.get("return_state") else 0
 
 
-def of_each_step(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the layer that a TimeDistributed holds, under its name, if that layer reads the last axis alone."""
-    inner = entry["config"].get("layer") if short_name(str(entry["class_name"])) == "TimeDistributed" else None
-    if inner is None or short_name(str(inner["class_name"])) not in OF_LAST_AXIS:
-        return entry
-    config = {**inner["config"], "name": entry["config"].get("name")}
-    return {
-        **entry,
-        "class_name": inner["class_name"],
-        "config": {**config, **({"axis": -1} if "axis" in config else {})},
-    }
+def unwrapped(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """Return the layer or model that a TimeDistributed holds, under its name, and how many of these are around it."""
+    count = 0
+    while short_name(str(entry["class_name"])) == TIME_DISTRIBUTED:
+        inner, count = entry["config"]["layer"], count + 1
+        entry = {
+            **entry,
+            "class_name": inner["class_name"],
+            "config": {**inner["config"], "name": entry["config"].get("name")},
+        }
+    return entry, count
 
 
 def _first_nodes(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, int]:
@@ -291,6 +305,7 @@ def as_keras_2(entry: Any) -> Any:
         config["activation"] = as_keras_2(config["activation"])
     if isinstance(config.get("layers"), list):
         config["layers"] = [as_keras_2(layer) for layer in config["layers"]]
+    config |= {key: as_keras_2(config[key]) for key in ("layer", "backward_layer") if key in config}
     nodes = entry.get("inbound_nodes")
     if not isinstance(nodes, list) or not any(isinstance(node, Mapping) for node in nodes):
         return {**entry, "config": config}
