@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.data.datasets import load_dataset as load_dataset
     from flow.data.imagenet import load_imagenet_folder as load_imagenet_folder
     from flow.data.kitti import load_kitti as load_kitti
+    from flow.data.own import prepared as prepared
     from flow.errors import FlowError as FlowError
     from flow.frontend.extraction import extract as extract
     from flow.frontend.trained import TrainedModel as TrainedModel
@@ -62,6 +63,7 @@ _WHERE = {
     "load_dataset": "flow.data.datasets",
     "load_imagenet_folder": "flow.data.imagenet",
     "load_kitti": "flow.data.kitti",
+    "prepared": "flow.data.own",
     "TrainedModel": "flow.frontend.trained",
     "load_trained": "flow.frontend.trained",
     "extract": "flow.frontend.extraction",

@@ -31,7 +31,7 @@ from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.runs import digest, digest_code, digest_file, read_kept, read_npz, write_npz
 from flow.runs import keep as keep_result
-from flow.train.spec import FloatSpec, ModelSpec, find_model_dir, load_spec
+from flow.train.spec import DATASETS, FloatSpec, Spec, find_model_dir, load_spec
 
 DIGESTS = "digests.json"
 """Beside what is kept of a Keras file."""
@@ -110,7 +110,7 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
         raise SpecError("is a float model", model=spec.name, remedy=f"run 'flow quantize {model}'")
     if not (directory / TRAINED_JSON).exists():
         raise ModelFileError("is not trained yet", model=spec.name, remedy=f"run 'flow train {model}'")
-    return Source(trained=load_trained(directory), dataset=spec.dataset)
+    return Source(trained=load_trained(directory), dataset=str(spec.dataset))
 
 
 def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
@@ -128,10 +128,10 @@ def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
     kept = directory if isinstance(spec, FloatSpec) else directory / FLOAT_DIR
     if not (kept / TRAINED_JSON).exists():
         raise ModelFileError("has no trained float model", model=spec.name, remedy=f"run 'flow train {model}'")
-    return Source(trained=load_trained(kept), dataset=spec.dataset)
+    return Source(trained=load_trained(kept), dataset=str(spec.dataset))
 
 
-def _named(model: Path, weights: Path | None) -> tuple[Path, ModelSpec | FloatSpec]:
+def _named(model: Path, weights: Path | None) -> tuple[Path, Spec]:
     """Return the directory of a model that has a spec, and the spec."""
     if weights is not None:
         raise SpecError("--weights goes with a model given as .json", model=model)
@@ -203,17 +203,31 @@ def find_samples(source: Source, inputs: Path | None, labels: Path | None, count
     if source.dataset is None:
         return None
     kept = source.trained.verification_labels
+    if source.dataset not in DATASETS or isinstance(kept, Mapping):
+        return _kept_samples(source, count, f"test samples kept with the model ({source.dataset})")
     try:
         split = _test_split(source.dataset, count, cache)
         return replace(split, labels=None) if kept is None else split  # what gives its input again tells no classes
     except ToolMissingError:
-        if source.trained.verification_inputs is None:
-            raise
-        return Samples(
-            values=source.trained.verification_inputs[:count],
-            labels=None if kept is None else _of_dataset(kept[:count], source.dataset),
-            source=f"verification inputs kept with the model (the {source.dataset} test set is not at hand)",
+        samples = _kept_samples(
+            source, count, f"verification inputs kept with the model (the {source.dataset} test set is not at hand)"
         )
+        if samples is None:
+            raise
+        return samples
+
+
+def _kept_samples(source: Source, count: int, words: str) -> Samples | None:
+    """Return the test samples that were kept with a model, or None."""
+    trained = source.trained
+    if trained.verification_inputs is None:
+        return None
+    kept = trained.verification_labels
+    labels = None
+    if kept is not None:
+        arrays = kept if isinstance(kept, Mapping) else {"": kept}
+        labels = Given(arrays=arrays, source=Path(source.dataset or "")).first(count)
+    return Samples(values=trained.verification_inputs[:count], labels=labels, source=words)
 
 
 def find_calibration(source: Source, calibration: Path | None) -> Samples:
@@ -233,7 +247,7 @@ def find_calibration(source: Source, calibration: Path | None) -> Samples:
 
 def _test_split(dataset: str, count: int, cache: Path) -> Samples:
     """Return the start of a test split, through a cache: unpacking a data set takes a second."""
-    from flow.data.datasets import KNOWN_CONTENT, load_dataset
+    from flow.data.datasets import KNOWN_CONTENT, load_dataset, named
 
     source = f"{dataset} test set"
     kept = cache / f"{dataset}-test-{count}-{version('po2flow')}.npz"
@@ -242,7 +256,7 @@ def _test_split(dataset: str, count: int, cache: Path) -> Samples:
         return Samples(values=arrays["values"], labels=_of_dataset(arrays["labels"], dataset), source=source)
     except InputError:  # not there yet, or damaged: it is made again
         data = load_dataset(dataset, download=False)
-    values, labels = data.x_test[:count], data.y_test[:count]
+    values, labels = data.x_test[:count], named(data.y_test)[""][:count]
     if dataset in KNOWN_CONTENT:
         write_npz(kept, {"values": values, "labels": labels})
     return Samples(values=values, labels=_of_dataset(labels, dataset), source=source)

@@ -115,6 +115,15 @@ class Table:
             raise SpecError(f"key '{self.key(name)}' is {shown(values)}", remedy=f"expected {what}")
         return tuple(values)
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return one string or several."""
+        what = "a string, or strings in brackets"
+        value = self.take(name, (str, list), what)
+        values = [value] if isinstance(value, str) else value
+        if not values or not all(isinstance(each, str) and each for each in values):
+            raise SpecError(f"key '{self.key(name)}' is {shown(value)}", remedy=f"expected {what}")
+        return tuple(values)
+
     def table(self, name: str) -> Table:
         """Return a table within this one."""
         return Table(self.take(name, dict, "a table"), self.key(name))

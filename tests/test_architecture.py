@@ -82,7 +82,7 @@ def test_json_is_written_in_one_place() -> None:
         "flow.json_text",
         *("flow.frontend.trained", "flow.ir.graph", "flow.runs"),
         *("flow.backends.rtl.synthesis.synth", "flow.backends.rtl.proof.prove"),
-        *("flow.train.deserialize", "flow.train.fit", "flow.quantization.stage"),
+        *("flow.train.deserialize", "flow.train.artefacts", "flow.quantization.stage"),
     }
 
 

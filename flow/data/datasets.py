@@ -23,7 +23,7 @@ import os
 import urllib.request
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -42,36 +42,66 @@ JETS_CLASSES = ("g", "q", "t", "w", "z")
 SPLIT_SEED = 42
 
 
+Targets = NDArray[Any] | Mapping[str, NDArray[Any]]
+"""What the outputs should say: one array, or of several outputs an array for each by its name."""
+ClassNames = tuple[str, ...] | Mapping[str, tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A classification data set.
+    """A data set, split.
 
     Attributes:
         name: as given to `load_dataset`.
-        x_train, x_test: (samples, *shape) float32.
-        y_train, y_test: (samples,) int64, from 0 to `len(class_names) - 1`.
-        class_names: one per class.
+        x_train, x_test, x_valid: (samples, *shape) float32; None is no validation split.
+        y_train, y_test, y_valid: labels. Classes are int64 (samples,), from 0 to `len(class_names) - 1`, or one at each
+            position (samples, *positions); targets of a regression are float32 (samples, *shape).
+        class_names: one per class; none for targets. Of several labels by their names, as those.
         source: where the data came from, for people.
+        preparation: what was made of the user's values before they became inputs, as JSON types.
     """
 
     name: str
     x_train: NDArray[np.float32]
-    y_train: NDArray[np.int64]
+    y_train: Targets
     x_test: NDArray[np.float32]
-    y_test: NDArray[np.int64]
-    class_names: tuple[str, ...]
+    y_test: Targets
+    class_names: ClassNames
     source: str
+    x_valid: NDArray[np.float32] | None = None
+    y_valid: Targets | None = None
+    preparation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for split, inputs, labels in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
-            if len(inputs) != len(labels):
-                raise DataError(
-                    f"{counted(len(inputs), f'{split} input')} but {counted(len(labels), 'label')}", field=self.name
-                )
+        for split, inputs, targets in self.splits():
             if not np.isfinite(inputs).all():
                 raise DataError(f"{split} inputs hold NaN or infinite values", field=self.name)
-            if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
-                raise DataError(f"{split} labels are not within 0..{len(self.class_names) - 1}", field=self.name)
+            for name, labels in named(targets).items():
+                of, count = f"{split} labels{f' {name!r}' if name else ''}", len(self.classes(name))
+                if len(inputs) != len(labels):
+                    raise DataError(
+                        f"{counted(len(inputs), f'{split} input')} but {counted(len(labels), 'label')}", field=self.name
+                    )
+                if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+                    raise DataError(f"{of} hold NaN or infinite values", field=self.name)
+                if labels.dtype.kind != "f" and len(labels) and not 0 <= labels.min() <= labels.max() < count:
+                    raise DataError(f"{of} are not within 0..{count - 1}", field=self.name)
+
+    def splits(self) -> tuple[tuple[str, NDArray[np.float32], Targets], ...]:
+        """Return the splits that there are: name, inputs, labels."""
+        splits = [("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)]
+        if self.x_valid is not None and self.y_valid is not None:
+            splits.append(("validation", self.x_valid, self.y_valid))
+        return tuple(splits)
+
+    def classes(self, name: str = "") -> tuple[str, ...]:
+        """Return the names of the classes of one kind of labels, or of the only one; none for targets."""
+        return self.class_names[name] if isinstance(self.class_names, Mapping) else self.class_names
+
+
+def named(targets: Targets) -> Mapping[str, NDArray[Any]]:
+    """Return labels by their names; the only ones are called ""."""
+    return targets if isinstance(targets, Mapping) else {"": targets}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

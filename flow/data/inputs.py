@@ -158,9 +158,19 @@ def derive_format(values: NDArray[np.floating[Any]]) -> FixedFormat:
         exact = exact_within(np.concatenate(distinct), MAX_INPUT_BITS)
         if exact is not None:
             return exact
+    return fitted_format(values, MAX_INPUT_BITS)
+
+
+def fitted_format(values: NDArray[np.floating[Any]], bits: int) -> FixedFormat:
+    """Return the format of so many bits whose range holds all values, and no range of half the size does.
+
+    Example:
+        >>> fitted_format(np.array([0.25, 3.5]), 8)
+        FixedFormat(signed=False, int_bits=2, frac_bits=6)
+    """
     low, high = float(values.min()), float(values.max())
     signed, int_bits = low < 0, int(np.frexp(max(-low, high))[1])
-    return FixedFormat(signed, int_bits, MAX_INPUT_BITS - signed - int_bits)
+    return FixedFormat(signed, int_bits, bits - signed - int_bits)
 
 
 def parse_format(text: str) -> FixedFormat:

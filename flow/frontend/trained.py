@@ -41,6 +41,7 @@ from flow.json_text import json_text
 
 Arrays = Mapping[str, NDArray[np.float32]]
 TRAINED_JSON, TRAINED_NPZ = "trained.json", "trained.npz"
+LABELS = "verification/labels"
 FLOAT_DIR = "float"
 """Subdirectory of a quantized model that holds its float twin, in the same two files."""
 STEPS_PER_UNIT = 256
@@ -58,12 +59,13 @@ class TrainedModel:
         weights: layer name -> array name -> float32 values, as the table above says.
         warnings: found while reading the model, and repeated by a report.
         verification_inputs: (n, *input_shape) float32 or None: inputs kept with the model.
-        verification_labels: (n,) int64 or None.
+        verification_labels: (n,) int64, or float32 targets (n, *shape); of several outputs by their names; or None.
         calibration_inputs: (n, *input_shape) float32 or None: inputs of the training split, kept with a float model
             to calibrate its quantization with.
         metrics: what training measured: accuracies as fractions, {"float": 0.97, "qkeras": 0.96}, "sparsity", and
             "float_confusion": how many test samples of each class (row) the float twin took for each (column). Of a
             float model "float" and "float_confusion" alone, or "reconstruction_mse": mean squared error per feature.
+            Of targets, or of several outputs, "heads": by output what is measured, and its value by level.
         provenance: how the model was made: seed, epochs, versions, data set (JSON types only).
         frontend: the front end that reads all this: a key of `flow.frontend.base.FRONTENDS`.
     """
@@ -74,7 +76,7 @@ class TrainedModel:
     weights: Mapping[str, Arrays]
     warnings: tuple[Hit, ...] = ()
     verification_inputs: NDArray[np.float32] | None = None
-    verification_labels: NDArray[np.int64] | None = None
+    verification_labels: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None
     calibration_inputs: NDArray[np.float32] | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -125,11 +127,14 @@ def save_trained(model: TrainedModel, directory: Path) -> dict[str, str]:
     arrays: dict[str, NDArray[Any]] = {
         f"weights/{layer}/{key}": array for layer, group in model.weights.items() for key, array in group.items()
     }
-    samples = {
+    samples: dict[str, NDArray[Any] | None] = {
         "verification/inputs": _packed(model.verification_inputs),
-        "verification/labels": model.verification_labels,
         "calibration/inputs": _packed(model.calibration_inputs),
     }
+    if isinstance(model.verification_labels, Mapping):
+        samples |= {f"{LABELS}/{name}": labels for name, labels in model.verification_labels.items()}
+    else:
+        samples[LABELS] = model.verification_labels
     arrays |= {key: array for key, array in samples.items() if array is not None}
     with writing(directory / TRAINED_NPZ) as npz:
         np.savez_compressed(npz, **arrays)  # type: ignore[arg-type]
@@ -169,6 +174,7 @@ def trained_from(text: bytes, packed: bytes, directory: Path) -> TrainedModel:
             if path.startswith("weights/"):
                 layer, key = path.removeprefix("weights/").rsplit("/", 1)
                 weights.setdefault(layer, {})[key] = array
+        of_outputs = {key.removeprefix(f"{LABELS}/"): array for key, array in arrays.items() if f"{LABELS}/" in key}
         return TrainedModel(
             name=document["name"],
             frontend=document.get("frontend", "keras"),
@@ -179,7 +185,7 @@ def trained_from(text: bytes, packed: bytes, directory: Path) -> TrainedModel:
                 Hit(**line) if isinstance(line, dict) else Hit("", line, "") for line in document["warnings"]
             ),
             verification_inputs=_unpacked(arrays.get("verification/inputs")),
-            verification_labels=arrays.get("verification/labels"),
+            verification_labels=of_outputs or arrays.get(LABELS),
             calibration_inputs=_unpacked(arrays.get("calibration/inputs")),
             metrics=document["metrics"],
             provenance=document["provenance"],

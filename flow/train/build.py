@@ -24,14 +24,15 @@ Wrap = Callable[[Any, specs.LayerSpec], Any]
 
 @quiet_warnings()
 def build_quantized(spec: specs.ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any:
-    """Return the Keras model of a spec with QKeras layers; it quantizes its own input and ends with logits.
+    """Return the Keras model of a spec with QKeras layers; it quantizes its own input and ends with logits or targets.
 
     Args:
-        spec: the model.
+        spec: the model; the format of its input is settled.
         wrap: called with each layer and its spec; returns the layer to use.
     """
+    assert isinstance(spec.input.format, FixedFormat)
     quantize_input = qkeras.QActivation(_activation(spec.input.format), name=spec.input.name)
-    return _chain(spec, [quantize_input, *(wrap(QUANTIZED[type(layer)](layer), layer) for layer in spec.layers)])
+    return _connected(spec, quantize_input, lambda layer: wrap(QUANTIZED[type(layer)](layer), layer))
 
 
 @quiet_warnings()
@@ -42,27 +43,53 @@ def build_float(spec: specs.ModelSpec, wrap: Wrap = lambda layer, _: layer) -> A
         spec: the model.
         wrap: as in `build_quantized`.
     """
-    return _chain(spec, [wrap(FLOAT[type(layer)](layer), layer) for layer in spec.layers])
+    return _connected(spec, None, lambda layer: wrap(FLOAT[type(layer)](layer), layer))
 
 
-def _chain(spec: specs.ModelSpec, layers: list[Any]) -> Any:
-    first = tensor = keras.Input(spec.input.shape, name="input")
-    for layer in layers:
-        tensor = layer(tensor)
-    return keras.Model(first, tensor, name=spec.name)
+def _connected(spec: specs.ModelSpec, port: Any, made: Callable[[specs.LayerSpec], Any]) -> Any:
+    """Return the model of layers that read each other as the spec says; `port` is a layer before all, or None."""
+    first = keras.Input(spec.input.shape, name="input")
+    tensors = {spec.input.name: first if port is None else port(first)}
+    for layer, names in spec.connections():
+        read = [tensors[name] for name in names]
+        tensors[layer.name] = made(layer)(read if len(read) > 1 else read[0])
+    outputs = [tensors[head.layer] for head in spec.learned()]
+    return keras.Model(first, outputs[0] if len(outputs) == 1 else outputs, name=spec.name)
 
 
-def _geometry(layer: specs.DenseSpec | specs.Conv2DSpec) -> dict[str, Any]:
-    common = {"name": layer.name, "use_bias": layer.bias is not None, "kernel_initializer": "he_normal"}
+def _geometry(layer: Any) -> dict[str, Any]:
+    """Return the arguments of a layer with weights, quantized or not."""
+    common = {"name": layer.name, "use_bias": layer.bias is not None}
     if isinstance(layer, specs.DenseSpec):
-        return {**common, "units": layer.units}
-    sizes = {"kernel_size": layer.kernel_size, "strides": layer.strides, "padding": layer.padding}
-    return {**common, **sizes, "filters": layer.filters}
+        return {**common, "kernel_initializer": "he_normal", "units": layer.units}
+    sizes = {**common, "kernel_size": layer.kernel_size, "strides": layer.strides, "padding": layer.padding}
+    if isinstance(layer, specs.DepthwiseConv2DSpec):
+        return {**sizes, "depthwise_initializer": "he_normal"}
+    return {**sizes, "kernel_initializer": "he_normal", "filters": layer.filters}
 
 
-def _quantized(layer: specs.DenseSpec | specs.Conv2DSpec) -> dict[str, Any]:
+def _quantized(layer: Any) -> dict[str, Any]:
     bias = qkeras.quantized_bits(layer.bias.width, layer.bias.int_bits, 0, 1, alpha=1.0) if layer.bias else None
-    return {**_geometry(layer), "kernel_quantizer": _po2(layer.kernel), "bias_quantizer": bias}
+    what = "depthwise" if isinstance(layer, specs.DepthwiseConv2DSpec) else "kernel"
+    return {**_geometry(layer), f"{what}_quantizer": _po2(layer.kernel), "bias_quantizer": bias}
+
+
+def _pool(layer: specs.PoolSpec) -> Any:
+    """Return a pooling layer: of windows, or of a whole image or series."""
+    kind = {"max": "MaxPooling", "average": "AveragePooling"}[layer.function]
+    if layer.size:
+        return getattr(keras.layers, f"{kind}{len(layer.size)}D")(layer.size, name=layer.name)
+    return _Global(kind, layer.name)
+
+
+class _Global:
+    """A pooling of everything, of images or of series: which one, its input says."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+
+    def __call__(self, tensor: Any) -> Any:
+        return getattr(keras.layers, f"Global{self.kind}{len(tensor.shape) - 2}D")(name=self.name)(tensor)
 
 
 def _quantized_batch_norm(layer: specs.BatchNormSpec) -> Any:
@@ -90,19 +117,34 @@ def _po2(values: specs.Po2Spec) -> Any:
 FLOAT: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
     specs.DenseSpec: lambda layer: keras.layers.Dense(**_geometry(layer)),
     specs.Conv2DSpec: lambda layer: keras.layers.Conv2D(**_geometry(layer)),
+    specs.Conv1DSpec: lambda layer: keras.layers.Conv1D(**_geometry(layer)),
+    specs.DepthwiseConv2DSpec: lambda layer: keras.layers.DepthwiseConv2D(**_geometry(layer)),
     specs.BatchNormSpec: lambda layer: _batch_norm(layer.name),
     specs.ReluSpec: lambda layer: keras.layers.ReLU(name=layer.name),
-    specs.MaxPool2DSpec: lambda layer: keras.layers.MaxPooling2D(layer.size, name=layer.name),
+    specs.QuantizeSpec: lambda layer: keras.layers.Activation("linear", name=layer.name),
+    specs.PoolSpec: _pool,
+    specs.UpSamplingSpec: lambda layer: UP_SAMPLING[len(layer.size)](layer.size, name=layer.name),
+    specs.MergeSpec: lambda layer: MERGES[layer.function](name=layer.name),
+    specs.DropoutSpec: lambda layer: keras.layers.Dropout(layer.rate, name=layer.name),
     specs.FlattenSpec: lambda layer: keras.layers.Flatten(name=layer.name),
+    specs.ReshapeSpec: lambda layer: keras.layers.Reshape(layer.shape, name=layer.name),
 }
 QUANTIZED: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
     **FLOAT,
     specs.DenseSpec: lambda layer: qkeras.QDense(**_quantized(layer)),
     specs.Conv2DSpec: lambda layer: qkeras.QConv2D(**_quantized(layer)),
+    specs.Conv1DSpec: lambda layer: qkeras.QConv1D(**_quantized(layer)),
+    specs.DepthwiseConv2DSpec: lambda layer: qkeras.QDepthwiseConv2D(**_quantized(layer)),
     specs.BatchNormSpec: _quantized_batch_norm,
     specs.ReluSpec: lambda layer: qkeras.QActivation(_activation(layer.format), name=layer.name),
+    specs.QuantizeSpec: lambda layer: qkeras.QActivation(_activation(layer.format), name=layer.name),
 }
 """Kind of layer in a spec -> what makes the layer of the quantized model; above, that of its float twin."""
+MERGES: Mapping[str, Any] = {"add": keras.layers.Add, "concatenate": keras.layers.Concatenate}
+UP_SAMPLING: Mapping[int, Any] = {
+    1: lambda size, name: keras.layers.UpSampling1D(size[0], name=name),
+    2: keras.layers.UpSampling2D,
+}
 
 
 # -- float models by name

@@ -6,7 +6,7 @@ arrays are those of the table in `flow.frontend.trained`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,8 @@ def freeze(model: Any, inputs: NDArray[np.float32]) -> Weights:
     weights = quantized_weights(model)
     set_quantized_weights(model, weights)
     after = model.predict(inputs, batch_size=1024, verbose=0)
-    assert np.array_equal(before, after), f"{model.name}: freezing changed {np.count_nonzero(before != after)} outputs"
+    for was, now in zip(*map(tf.nest.flatten, (before, after)), strict=True):
+        assert np.array_equal(was, now), f"{model.name}: freezing changed {np.count_nonzero(was != now)} outputs"
     return weights
 
 
@@ -157,7 +158,7 @@ def keras_model(trained: TrainedModel) -> Any:
     return model
 
 
-def sparsity(weights: Weights) -> float:
+def sparsity(weights: Mapping[str, Mapping[str, NDArray[np.float32]]]) -> float:
     """Return the fraction of exact zeros over all kernels."""
     kernels = [array for group in weights.values() for key, array in group.items() if key.endswith("kernel")]
     return float(sum(np.count_nonzero(kernel == 0) for kernel in kernels) / sum(kernel.size for kernel in kernels))

@@ -1,110 +1,96 @@
 """Model specs: what to train, as data. `load_spec` reads `spec.toml`; docs of every key are in models/README.md.
 
-A spec names its layers one by one, in order. Formats are written as in `flow.ir.fixed.FixedFormat`
-(`{ signed = true, int_bits = 2, frac_bits = 5 }`), exponent ranges as `{ min_exponent = -6, max_exponent = 0 }`.
-A spec with a `[float]` table is of a float model: it names a topology of `flow.train.build` and no formats.
+A spec names its layers one by one (`flow.train.spec_layers`), or with `[net]` a Python function that makes the model. A
+spec with a `[float]` table is of a float model: it names a topology of `flow.train.build`, or a function, and no
+formats. The samples are those of a data set by its name, or with `[data]` the user's own (`flow.data.own`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.data.functions import FunctionSpec, read_function
+from flow.data.own import DataSpec, read_data
 from flow.errors import FlowError, SpecError
 from flow.ir.fixed import FixedFormat
 from flow.toml_table import NAME, Table, read_toml
+from flow.train.spec_layers import BatchNormSpec as BatchNormSpec
+from flow.train.spec_layers import Conv1DSpec as Conv1DSpec
+from flow.train.spec_layers import Conv2DSpec as Conv2DSpec
+from flow.train.spec_layers import DenseSpec as DenseSpec
+from flow.train.spec_layers import DepthwiseConv2DSpec as DepthwiseConv2DSpec
+from flow.train.spec_layers import DropoutSpec as DropoutSpec
+from flow.train.spec_layers import FlattenSpec as FlattenSpec
+from flow.train.spec_layers import LayerSpec as LayerSpec
+from flow.train.spec_layers import MergeSpec as MergeSpec
+from flow.train.spec_layers import Po2Spec as Po2Spec
+from flow.train.spec_layers import PoolSpec as PoolSpec
+from flow.train.spec_layers import QuantizeSpec as QuantizeSpec
+from flow.train.spec_layers import ReluSpec as ReluSpec
+from flow.train.spec_layers import ReshapeSpec as ReshapeSpec
+from flow.train.spec_layers import UpSamplingSpec as UpSamplingSpec
+from flow.train.spec_layers import output_shape, read_format, read_layer
 
 SPEC_TOML = "spec.toml"
 MAX_EPOCHS = 9999
+MAX_INPUT_BITS = 16
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
-TASKS = ("classification", "reconstruction")
-TASK_OF_TOPOLOGY = {"resnet8": "classification", "mobile": "classification", "autoencoder": "reconstruction"}
+CLASSIFICATION, REGRESSION, RECONSTRUCTION = TASKS = ("classification", "regression", "reconstruction")
+LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
+"""Of targets; that of classes is the cross entropy."""
+BALANCED = "balanced"
+TASK_OF_TOPOLOGY = {"resnet8": CLASSIFICATION, "mobile": CLASSIFICATION, "autoencoder": RECONSTRUCTION}
 RANK_OF_TOPOLOGY = {"resnet8": 3, "mobile": 3, "autoencoder": 1}
 """How many axes a sample has: (height, width, channels) or (features,)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Po2Spec:
-    """A set of power-of-two values: 0 and plus/minus `2**e` for `min_exponent <= e <= max_exponent`."""
-
-    min_exponent: int
-    max_exponent: int
-
-    def __post_init__(self) -> None:
-        if not -30 <= self.min_exponent <= self.max_exponent <= 30:
-            raise SpecError(f"exponents {self.min_exponent}..{self.max_exponent} are not a range within -30..30")
+AUGMENTATIONS = (
+    *("RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
+    *("GaussianNoise", "GaussianDropout"),
+)
+"""Layers of Keras that change samples in training, and nothing at inference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """The quantizer that opens the model: its layer name, the shape of one sample and the format."""
+    """The quantizer that opens the model: its layer name, the shape of one sample and the format.
+
+    A format that is a number of bits is fitted: its range holds every value of the training split.
+    """
 
     name: str
     shape: tuple[int, ...]
-    format: FixedFormat
+    format: FixedFormat | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DenseSpec:
-    """A dense layer. `bias` is its format, or None for no bias; `sparsity` the fraction of weights pruned to zero."""
+class HeadSpec:
+    """An output of a net, and what it learns.
 
-    name: str
-    units: int
-    kernel: Po2Spec
-    bias: FixedFormat | None
-    sparsity: float
+    Attributes:
+        layer: whose output it is; of a net from a function the name of an output.
+        labels: which labels of the data; empty for those that are called like the layer, or the only ones.
+        task: "classification" (logits, one per class), "regression" (the targets) or "reconstruction" (the input).
+        loss: of targets, one of `LOSSES`.
+        weight: of its loss among those of all heads.
+        class_weights: "balanced" if each class shall count as much as any other, else empty.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conv2DSpec:
-    """A 2-D convolution; `padding` is "valid" or "same"."""
-
-    name: str
-    filters: int
-    kernel_size: tuple[int, int]
-    strides: tuple[int, int]
-    padding: str
-    kernel: Po2Spec
-    bias: FixedFormat | None
-    sparsity: float
+    layer: str
+    labels: str = ""
+    task: str = CLASSIFICATION
+    loss: str = LOSSES[0]
+    weight: float = 1.0
+    class_weights: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchNormSpec:
-    """A batch normalization; a `Po2Spec` scale is a shift, a `FixedFormat` scale a multiplier."""
+class AugmentSpec:
+    """A layer of Keras that changes samples in training: its class, one of `AUGMENTATIONS`, and its arguments."""
 
-    name: str
-    scale: Po2Spec | FixedFormat
-    offset: FixedFormat
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReluSpec:
-    """A ReLU that rounds half to even and clamps to an unsigned format."""
-
-    name: str
-    format: FixedFormat
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxPool2DSpec:
-    """Max pooling over windows of `size` that do not overlap."""
-
-    name: str
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlattenSpec:
-    """Flatten an image to a vector."""
-
-    name: str
-
-
-LayerSpec = DenseSpec | Conv2DSpec | BatchNormSpec | ReluSpec | MaxPool2DSpec | FlattenSpec
+    layer: str
+    arguments: tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,17 +128,23 @@ class TrainSpec(FloatTrainSpec):
 
     frozen_epochs: int
 
+    def __post_init__(self) -> None:
+        if self.frozen_epochs >= self.epochs:
+            raise SpecError(f"train.frozen_epochs {self.frozen_epochs} must be less than train.epochs")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A model and how to train it."""
+    """A quantized model, layer by layer, and how to train it; no `heads` stand for the last layer, which classifies."""
 
     name: str
     description: str
-    dataset: str
+    dataset: str | DataSpec
     input: InputSpec
     layers: tuple[LayerSpec, ...]
-    prune: PruneSpec
+    heads: tuple[HeadSpec, ...] = ()
+    augment: tuple[AugmentSpec, ...] = ()
+    prune: PruneSpec | None
     train: TrainSpec
 
     def __post_init__(self) -> None:
@@ -160,15 +152,65 @@ class ModelSpec:
         for name in names:
             if names.count(name) > 1:
                 raise SpecError(f"layer name '{name}' is used twice", remedy="give each layer its own")
-        if self.prune.end_epoch > self.train.epochs:
+        pruned = [layer.name for layer in self.layers if getattr(layer, "sparsity", 0)]
+        if self.prune is None and pruned:
+            what = f"layer '{pruned[0]}' has a sparsity, but no table says when to prune"
+            raise SpecError(what, remedy="add [prune] with begin_epoch and end_epoch")
+        if self.prune is not None and self.prune.end_epoch > self.train.epochs:
             raise SpecError(f"prune.end_epoch {self.prune.end_epoch} is after train.epochs {self.train.epochs}")
-        if self.train.frozen_epochs >= self.train.epochs:
-            raise SpecError(f"train.frozen_epochs {self.train.frozen_epochs} must be less than train.epochs")
-        shape = self.input.shape
+        shapes = self.shapes()
+        heads = {head.layer for head in self.learned()}
+        for head in self.learned():
+            _check_head(head, self.layers, shapes)
+        read = {name for _, names in self.connections() for name in names}
         for layer in self.layers:
-            shape = _output_shape(layer, shape)
-        if len(shape) != 1 or not isinstance(self.layers[-1], (DenseSpec, BatchNormSpec)):
-            raise SpecError("the last layer must be dense, or batch_norm after dense, with one unit per class")
+            if layer.name not in read | heads:
+                what = f"layer '{layer.name}' is read by no layer and is no head"
+                raise SpecError(what, remedy="name it in a 'from', or in [[heads]]", named=layer.name)
+
+    def learned(self) -> tuple[HeadSpec, ...]:
+        """Return the heads: those given, or the last layer."""
+        return self.heads or (HeadSpec(layer=self.layers[-1].name),)
+
+    def connections(self) -> tuple[tuple[LayerSpec, tuple[str, ...]], ...]:
+        """Return each layer with the names of what it reads."""
+        before = (self.input.name, *(layer.name for layer in self.layers))
+        return tuple((layer, layer.inputs or (name,)) for layer, name in zip(self.layers, before, strict=False))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one sample of the input and behind each layer, by name.
+
+        Raises:
+            SpecError: a layer reads what is not there, or does not take its shape.
+        """
+        shapes = {self.input.name: self.input.shape}
+        for layer, names in self.connections():
+            for name in names:
+                if name not in shapes:
+                    what = f"layer '{layer.name}' reads '{name}', which is no layer before it"
+                    raise SpecError(what, remedy=f"there are {', '.join(shapes)}", named=layer.name)
+            shapes[layer.name] = output_shape(layer, tuple(shapes[name] for name in names))
+        return shapes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnSpec:
+    """A quantized model that a Python function makes, and how to train it.
+
+    Attributes:
+        name, description, dataset, augment: as of a `ModelSpec`.
+        net: returns a Keras model that is not trained, with layers of QKeras or of ours.
+        heads: its outputs, by their names; none stand for the only output, which classifies.
+        train: how to train it.
+    """
+
+    name: str
+    description: str
+    dataset: str | DataSpec
+    net: FunctionSpec
+    heads: tuple[HeadSpec, ...] = ()
+    augment: tuple[AugmentSpec, ...] = ()
+    train: TrainSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,22 +218,29 @@ class FloatSpec:
     """A float model, to be quantized after training, and how to train it.
 
     Attributes:
-        name, description, dataset: as of a `ModelSpec`.
-        input_shape: of one sample.
-        topology: a key of `flow.train.build.TOPOLOGIES`.
-        task: "classification" (logits, one per class) or "reconstruction" (the input again).
+        name, description, dataset, augment: as of a `ModelSpec`.
+        input_shape: of one sample; empty if a function says it.
+        topology: a key of `flow.train.build.TOPOLOGIES`; empty if a function makes the model.
+        task: of the only output: "classification" (logits, one per class) or "reconstruction" (the input again).
+        net: a function that returns a Keras model that is not trained.
+        heads: outputs of the function's model, by their names; none stand for the only output, whose task is `task`.
         train: how to train it.
     """
 
     name: str
     description: str
-    dataset: str
-    input_shape: tuple[int, ...]
-    topology: str
-    task: str
+    dataset: str | DataSpec
+    input_shape: tuple[int, ...] = ()
+    topology: str = ""
+    task: str = CLASSIFICATION
+    net: FunctionSpec | None = None
+    heads: tuple[HeadSpec, ...] = ()
+    augment: tuple[AugmentSpec, ...] = ()
     train: FloatTrainSpec
 
     def __post_init__(self) -> None:
+        if self.net is not None:
+            return
         unfit = f"does not go with topology '{self.topology}'"
         if self.task != (task := TASK_OF_TOPOLOGY[self.topology]):
             raise SpecError(f"float.task '{self.task}' {unfit}", remedy=f"expected {task}")
@@ -200,14 +249,17 @@ class FloatSpec:
             raise SpecError(f"input.shape {self.input_shape} {unfit}", remedy=f"expected {expected}")
 
 
-def load_spec(path_or_name: str | Path) -> ModelSpec | FloatSpec:
-    """Read a model spec.
+Spec = ModelSpec | OwnSpec | FloatSpec
+
+
+def load_spec(path_or_name: str | Path) -> Spec:
+    """Read a model spec. No function that it names is run.
 
     Args:
         path_or_name: a `spec.toml`, a directory that holds one, or the name of a model (see `find_model_dir`).
 
     Returns:
-        The spec: a `FloatSpec` if it has a `[float]` table, else a `ModelSpec`.
+        The spec: a `FloatSpec` if it has a `[float]` table, an `OwnSpec` if it has a `[net]` table, else a `ModelSpec`.
 
     Raises:
         SpecError: no such file or model; not TOML; an unknown or missing key; a wrong type or value.
@@ -222,8 +274,10 @@ def load_spec(path_or_name: str | Path) -> ModelSpec | FloatSpec:
     elif path.suffix != ".toml" and not path.is_file():
         path = find_model_dir(str(path_or_name)) / SPEC_TOML
     table = read_toml(path)
+    read = _float_model if table.has("float") else _own_model if table.has("net") else _model
+    table.asked.clear()
     try:
-        return _float_model(table) if "float" in table.data else _model(table)
+        return read(table, path.parent)
     except FlowError as error:
         raise SpecError(error.reason, file=path, remedy=error.remedy) from error
 
@@ -260,151 +314,124 @@ def list_models() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if NAME.fullmatch(name)))
 
 
-def _model(table: Table) -> ModelSpec:
-    train, prune, entry = table.table("train"), table.table("prune"), table.table("input")
-    spec = ModelSpec(
-        name=table.name("name"),
-        description=table.text("description"),
-        dataset=table.text("dataset", DATASETS),
-        input=InputSpec(
-            name=entry.name("name"), shape=entry.integers("shape", (1, 3)), format=_format(entry, "format")
-        ),
-        layers=tuple(_layer(row) for row in table.tables("layers")),
-        prune=PruneSpec(
-            begin_epoch=prune.integer("begin_epoch", 0, MAX_EPOCHS), end_epoch=prune.integer("end_epoch", 1, MAX_EPOCHS)
-        ),
-        train=TrainSpec(**_schedule(train), frozen_epochs=train.integer("frozen_epochs", 0, MAX_EPOCHS)),
-    )
-    for part in (table, train, prune, entry):
+def _common(table: Table, directory: Path) -> dict[str, Any]:
+    """Return what all kinds of specs say of themselves and of their samples."""
+    own = table.has("data")
+    given: dict[str, Any] = {
+        "name": table.name("name"),
+        "description": table.text("description"),
+        "dataset": read_data(table.table("data"), directory) if own else table.text("dataset", DATASETS),
+    }
+    if table.has("augment"):
+        given["augment"] = tuple(_augmentation(row) for row in table.tables("augment"))
+    if table.has("heads"):
+        given["heads"] = tuple(_head(row) for row in table.tables("heads"))
+    return given
+
+
+def _model(table: Table, directory: Path) -> ModelSpec:
+    common = _common(table, directory)
+    entry, prune = table.table("input"), None
+    given = InputSpec(name=entry.name("name"), shape=entry.integers("shape", (1, 2, 3)), format=_port(entry))
+    layers = tuple(read_layer(row) for row in table.tables("layers"))
+    if table.has("prune"):
+        part = table.table("prune")
+        begin, end = part.integer("begin_epoch", 0, MAX_EPOCHS), part.integer("end_epoch", 1, MAX_EPOCHS)
+        prune = PruneSpec(begin_epoch=begin, end_epoch=end)
         part.close()
-    return spec
-
-
-def _float_model(table: Table) -> FloatSpec:
-    train, part, entry = table.table("train"), table.table("float"), table.table("input")
-    spec = FloatSpec(
-        name=table.name("name"),
-        description=table.text("description"),
-        dataset=table.text("dataset", DATASETS),
-        input_shape=entry.integers("shape", (1, 3)),
-        topology=part.text("topology", tuple(TASK_OF_TOPOLOGY)),
-        task=part.text("task", TASKS) if part.has("task") else TASKS[0],
-        train=FloatTrainSpec(**_schedule(train)),
-    )
-    for used in (table, train, part, entry):
+    spec = ModelSpec(**common, input=given, layers=layers, prune=prune, train=_train(table))
+    for used in (table, entry):
         used.close()
     return spec
 
 
+def _own_model(table: Table, directory: Path) -> OwnSpec:
+    common, part = _common(table, directory), table.table("net")
+    spec = OwnSpec(**common, net=read_function(part, directory), train=_train(table))
+    for used in (table, part):
+        used.close()
+    return spec
+
+
+def _float_model(table: Table, directory: Path) -> FloatSpec:
+    common, part = _common(table, directory), table.table("float")
+    train = table.table("train")
+    given: dict[str, Any] = {"train": FloatTrainSpec(**_schedule(train))}
+    if part.has("task"):
+        given["task"] = part.text("task", TASKS)
+    if part.has("function"):
+        given["net"] = read_function(part, directory)
+    else:
+        if "heads" in common:
+            raise SpecError("key 'heads' goes with a function", remedy="leave it out, or add float.function")
+        entry = table.table("input")
+        given["input_shape"] = entry.integers("shape", (1, 3))
+        given["topology"] = part.text("topology", tuple(TASK_OF_TOPOLOGY))
+        entry.close()
+    spec = FloatSpec(**common, **given)
+    for used in (table, train, part):
+        used.close()
+    return spec
+
+
+def _augmentation(table: Table) -> AugmentSpec:
+    layer = table.text("layer", AUGMENTATIONS)
+    arguments = {name: value for name, value in table.data.items() if name != "layer"}
+    return AugmentSpec(layer=layer, arguments=tuple(arguments.items()))
+
+
+def _head(table: Table) -> HeadSpec:
+    given: dict[str, Any] = {"layer": table.text("layer")}
+    accepted = {"labels": (), "task": TASKS, "loss": LOSSES, "class_weights": (BALANCED,)}
+    given |= {key: table.text(key, values) for key, values in accepted.items() if table.has(key)}
+    if table.has("weight"):
+        given["weight"] = table.number("weight", 0.0, 1e9)
+    classifies = given.get("task", CLASSIFICATION) == CLASSIFICATION
+    unfit = "loss" if classifies else "class_weights"
+    if unfit in given:
+        task = given.get("task", CLASSIFICATION)
+        raise SpecError(f"key '{table.key(unfit)}' does not go with task '{task}'", remedy="leave it out")
+    table.close()
+    return HeadSpec(**given)
+
+
+def _check_head(head: HeadSpec, layers: tuple[LayerSpec, ...], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse a head that no loss can be held against."""
+    if head.layer not in shapes:
+        what = f"head '{head.layer}' is no layer"
+        raise SpecError(what, remedy=f"there are {', '.join(shapes)}", named=head.layer)
+    (layer,) = (each for each in layers if each.name == head.layer)
+    ends = (DenseSpec, Conv1DSpec, Conv2DSpec, BatchNormSpec)
+    if not isinstance(layer, ends if head.task == CLASSIFICATION else (*ends, QuantizeSpec, ReluSpec)):
+        which = "the last layer" if layer is layers[-1] else f"head '{head.layer}'"
+        what = f"{which} must be dense, or batch_norm after dense, with one unit per class"
+        raise SpecError(f"{what}; or a convolution, with one filter per class", named=head.layer)
+
+
+def _port(entry: Table) -> FixedFormat | int:
+    """Return the format of the input, or how many bits it has, its range to be fitted."""
+    part = entry.table("format")
+    if "bits" not in part.data:
+        return read_format(entry, "format")
+    bits = part.integer("bits", 1, MAX_INPUT_BITS)
+    part.close()
+    return bits
+
+
+def _train(table: Table) -> TrainSpec:
+    part = table.table("train")
+    given = _schedule(part)
+    frozen = part.integer("frozen_epochs", 0, MAX_EPOCHS) if part.has("frozen_epochs") else 0
+    train = TrainSpec(**given, frozen_epochs=frozen)
+    part.close()
+    return train
+
+
 def _schedule(train: Table) -> dict[str, Any]:
-    """Return what both kinds of `[train]` hold."""
+    """Return what all kinds of `[train]` hold."""
     return {
         "epochs": train.integer("epochs", 1, MAX_EPOCHS),
         "batch_size": train.integer("batch_size", 1, 65536),
         "learning_rate": train.number("learning_rate", 1e-6, 1.0),
         "seed": train.integer("seed", 0, 2**31 - 1),
     }
-
-
-def _layer(table: Table) -> LayerSpec:
-    layer = LAYERS[table.text("kind", tuple(LAYERS))](table)
-    table.close()
-    return layer
-
-
-def _weights(table: Table) -> dict[str, Any]:
-    """Return what dense layers and convolutions say of their weights."""
-    return {
-        "kernel": _po2(table, "kernel"),
-        "bias": _format(table, "bias", signed=True) if table.has("bias") else None,
-        "sparsity": table.number("sparsity", 0.0, 1.0),
-    }
-
-
-def _conv2d(table: Table) -> LayerSpec:
-    return Conv2DSpec(
-        name=table.name("name"),
-        filters=table.integer("filters", 1, 65536),
-        kernel_size=_pair(table, "kernel_size"),
-        strides=_pair(table, "strides") if table.has("strides") else (1, 1),
-        padding=table.text("padding", ("valid", "same")) if table.has("padding") else "valid",
-        **_weights(table),
-    )
-
-
-def _batch_norm(table: Table) -> LayerSpec:
-    name = table.name("name")
-    is_po2 = "min_exponent" in table.table("scale").data
-    scale = _po2(table, "scale") if is_po2 else _format(table, "scale", signed=True)
-    return BatchNormSpec(name=name, scale=scale, offset=_format(table, "offset", signed=True))
-
-
-LAYERS: Mapping[str, Callable[[Table], LayerSpec]] = {
-    "dense": lambda table: DenseSpec(
-        name=table.name("name"), units=table.integer("units", 1, 65536), **_weights(table)
-    ),
-    "conv2d": _conv2d,
-    "batch_norm": _batch_norm,
-    "relu": lambda table: ReluSpec(name=table.name("name"), format=_format(table, "format", signed=False)),
-    "max_pool2d": lambda table: MaxPool2DSpec(name=table.name("name"), size=_pair(table, "size")),
-    "flatten": lambda table: FlattenSpec(name=table.name("name")),
-}
-"""`kind` of a layer -> what reads its table."""
-
-
-def _pair(table: Table, name: str) -> tuple[int, int]:
-    first, second = table.integers(name, (2,))
-    return first, second
-
-
-def _po2(table: Table, name: str) -> Po2Spec:
-    part = table.table(name)
-    low, high = part.integer("min_exponent", -30, 30), part.integer("max_exponent", -30, 30)
-    part.close()
-    if low > high:
-        raise SpecError(f"key '{part.where}': min_exponent {low} is above max_exponent {high}")
-    return Po2Spec(min_exponent=low, max_exponent=high)
-
-
-def _format(table: Table, name: str, signed: bool | None = None) -> FixedFormat:
-    """Read a format of 1 to 24 bits; `signed` demands one or the other kind."""
-    part = table.table(name)
-    is_signed: bool = part.take("signed", bool, "true or false")
-    int_bits, frac_bits = part.integer("int_bits", -24, 24), part.integer("frac_bits", -24, 24)
-    part.close()
-    if signed is not None and signed != is_signed:
-        what, remedy = f"key '{part.where}.signed' is {str(is_signed).lower()}", f"expected {str(signed).lower()}"
-        raise SpecError(what, remedy=remedy)
-    if not 1 + is_signed <= (bits := is_signed + int_bits + frac_bits) <= 24:
-        raise SpecError(f"key '{part.where}' has {bits} bits", remedy="expected 1 to 24 and a sign")
-    return FixedFormat(is_signed, int_bits, frac_bits)
-
-
-def _output_shape(layer: LayerSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of one sample after a layer.
-
-    Raises:
-        SpecError: the layer does not take that shape.
-    """
-    if isinstance(layer, (BatchNormSpec, ReluSpec)):
-        return shape
-    if isinstance(layer, DenseSpec):
-        _require(len(shape) == 1, layer.name, "a vector (put a flatten layer before it)", shape)
-        return (layer.units,)
-    _require(len(shape) == 3, layer.name, "an image (height, width, channels)", shape)
-    height, width, channels = shape
-    if isinstance(layer, FlattenSpec):
-        return (height * width * channels,)
-    if isinstance(layer, MaxPool2DSpec):
-        _require(height >= layer.size[0] and width >= layer.size[1], layer.name, f"at least {layer.size}", shape)
-        return (height // layer.size[0], width // layer.size[1], channels)
-    (rows, columns), (down, across) = layer.kernel_size, layer.strides
-    if layer.padding == "same":
-        return (-(-height // down), -(-width // across), layer.filters)
-    _require(height >= rows and width >= columns, layer.name, f"at least {layer.kernel_size}", shape)
-    return ((height - rows) // down + 1, (width - columns) // across + 1, layer.filters)
-
-
-def _require(condition: bool, layer: str, expected: str, shape: tuple[int, ...]) -> None:
-    if not condition:
-        raise SpecError(f"layer '{layer}' needs {expected}; its input has shape {shape}", named=layer)

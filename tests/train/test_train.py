@@ -231,7 +231,7 @@ def test_training_writes_what_it_returns(
     assert again.digest() == trained.digest() and again.metrics == trained.metrics  # reproducible
     stored = load_trained(tmp_path)
     assert stored.digest() == trained.digest() and stored.metrics == trained.metrics
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["float", "trained.json", "trained.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["float", "history.csv", "trained.json", "trained.npz"]
     assert stored.provenance["dataset"] == "stand-in" and stored.provenance["epochs"] == 2
     assert np.array_equal(stored.verification_inputs, stand_in.x_test[:300])
     assert min(trained.metrics["qkeras"], trained.metrics["float"]) > 0.6  # five classes
@@ -302,8 +302,8 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     whole = train(spec, tmp_path / "whole", epochs=epochs, dataset=stand_in)
     saved, save = list[tuple[str, int]](), Checkpoint.save
 
-    def interrupted(self: Checkpoint, model: object, done: int) -> None:
-        save(self, model, done)
+    def interrupted(self: Checkpoint, model: object, done: int, *rest: object) -> None:
+        save(self, model, done, *rest)
         saved.append((self.path.stem, done))
         if len(saved) in stops:
             raise KeyboardInterrupt
@@ -317,7 +317,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     found = train(spec, directory, epochs=epochs, dataset=stand_in)
     assert saved == [(name, epoch) for name in ("float_twin", "quantized") for epoch in range(1, epochs + 1)]
     assert found.digest() == whole.digest() and found.metrics == whole.metrics
-    assert sorted(path.name for path in directory.iterdir()) == ["float", "trained.json", "trained.npz"]
+    assert sorted(path.name for path in directory.iterdir()) == ["float", "history.csv", "trained.json", "trained.npz"]
 
 
 def test_a_checkpoint_belongs_to_one_training(spec: ModelSpec, stand_in: Dataset, tmp_path: Path) -> None:
@@ -333,8 +333,8 @@ def test_a_checkpoint_belongs_to_one_training(spec: ModelSpec, stand_in: Dataset
     model.compile("adam", "mse")
     checkpoint = Checkpoint(path=tmp_path / "model.npz", key=key)
     assert checkpoint.epochs_done() == 0
-    checkpoint.save(model, 1)
-    assert checkpoint.epochs_done() == 1
+    checkpoint.save(model, 1, {"loss": [0.5]}, [])
+    assert checkpoint.epochs_done() == 1 and checkpoint.history() == {"loss": [0.5]}
     assert [Checkpoint(path=checkpoint.path, key=each).epochs_done() for each in keys - {key}] == [0] * 4
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-100])
     assert checkpoint.epochs_done() == 0, "a damaged one begins anew"
@@ -348,7 +348,7 @@ def test_training_interrupted_while_it_writes_leaves_only_what_it_goes_on_from(
         (directory / "trained.json").write_text("{")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flow.train.fit.save_trained", interrupted)
+    monkeypatch.setattr("flow.train.artefacts.save_trained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(spec, tmp_path, epochs=1, dataset=stand_in)
     assert [path.name for path in tmp_path.iterdir()] == [".training"]
@@ -404,7 +404,7 @@ def test_a_float_model_is_written_as_it_is(tmp_path: Path) -> None:
     made = train(spec, tmp_path, epochs=3, dataset=data)
     stored = load_trained(tmp_path)
     assert stored.digest() == made.digest() and stored.metrics == made.metrics
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["trained.json", "trained.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "trained.json", "trained.npz"]
     assert set(stored.metrics) == {"float", "float_confusion"} and stored.metrics["float"] > 0.6  # three classes
     assert np.array(stored.metrics["float_confusion"]).trace() == stored.metrics["float"] * 100
     assert stored.provenance["epochs"] == 3 and stored.provenance["seed"] == 3
@@ -424,7 +424,7 @@ def test_a_second_training_waits_for_the_first(tmp_path: Path, capsys: pytest.Ca
         train(spec, tmp_path, dataset=data, announce=lambda words, done, of: said.append(f"{words} {done} of {of}"))
     assert capsys.readouterr().err.startswith(f"flow: waiting for {place}, held by process {first.pid} on ")
     assert [words.rpartition(", ")[2] for words in said] == ["epochs 1 of 2", "epochs 2 of 2"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["trained.json", "trained.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "trained.json", "trained.npz"]
 
 
 def test_an_autoencoder_is_measured_by_its_error(tmp_path: Path) -> None:
