@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.pipeline import build as build
     from flow.pipeline import check as check
     from flow.pipeline import compare_run as compare_run
+    from flow.pipeline import export as export
     from flow.pipeline import load_report as load_report
     from flow.pipeline import quantize as quantize
     from flow.quantization.settings import QuantSettings as QuantSettings
@@ -54,6 +55,7 @@ _WHERE = {
     "QuantSettings": "flow.quantization.settings",
     "check": "flow.pipeline",
     "compare_run": "flow.pipeline",
+    "export": "flow.pipeline",
     "load_report": "flow.pipeline",
     "BuildOptions": "flow.pipeline",
     "to_text": "flow.report.text",

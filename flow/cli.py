@@ -136,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, help="page of several runs (default: comparison.html)")
     files = "vendor reports from elsewhere: of csynth, Vivado (utilization, hierarchy, timing) or Quartus' fitter"
     add("--vendor", type=Path, nargs="+", default=[], metavar="FILE", help=files)
+    export = command("export", _export, "write a run as a folder for a firmware engineer: bench, constraints, scripts")
+    export.add_argument("run_dir", type=Path, metavar="RUN")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder; must be new or empty")
+    export.add_argument("--samples", type=int, default=100, help="in the vectors of its test bench (default: 100)")
+    export.add_argument("--json", action="store_true", help="print what it was made of as JSON on stdout")
     fuzz = command("fuzz", _fuzz, "send random QKeras models the whole way and compare (needs TensorFlow and g++)")
     add = fuzz.add_argument
     add("--models", type=int, default=25, help="how many (default: 25)")
@@ -348,6 +353,17 @@ def _print_report(report: Report, form: str) -> int:
         else:
             print(to_markdown(report) if form == "markdown" else to_text(report))
     return report.exit_code
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import export
+
+    record = export(arguments.run_dir, arguments.to, samples=arguments.samples)
+    if arguments.json:
+        print(json_text(record))
+    else:
+        print(f"{record['model']}: {counted(len(record['files']), 'file')} in {arguments.to}, see its README.md")
+    return 0
 
 
 def _fuzz(arguments: argparse.Namespace) -> int:

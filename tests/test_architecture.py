@@ -23,7 +23,7 @@ ORDER = (
     "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost",
     "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
     "backends.rtl.netlists", "backends.rtl.verilog", "backends.rtl.simulation", "backends.rtl.synthesis",
-    "backends.rtl.proof", "backends.rtl",
+    "backends.rtl.proof", "backends.rtl.handover", "backends.rtl",
     "verification", "report", "report.page", "study",
     "commands", "doctor", "pipeline", "options", "cli",
 )  # fmt: skip

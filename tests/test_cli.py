@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 from fixtures_cli import built_digits, copy_of_digits, flow, needs_compiler, refused, run_directories
+from handovers import make
 
+import flow as package
 from flow import cli
 from flow.errors import EmitError, FlowError, OutputError, ToolFailedError, ToolMissingError
+from flow.runs import digest_file
 
 HEAVY = ("tensorflow", "tf_keras", "keras", "qkeras", "hls4ml", "h5py", "numpy", "sklearn")
 
@@ -44,9 +47,9 @@ def test_importing_loads_nothing_heavy(code: str) -> None:
 def test_help_is_complete() -> None:
     outcome = flow("--help")
     assert outcome.code == 0
-    for command in ("list", "show", "train", "build", "check", "compare", "report", "doctor", "exit codes"):
+    for command in ("list", "show", "train", "build", "check", "compare", "report", "export", "doctor", "exit codes"):
         assert command in outcome.out
-    for command in ("show", "train", "build", "check", "compare", "report", "doctor", "list"):
+    for command in ("show", "train", "build", "check", "compare", "report", "export", "doctor", "list"):
         assert flow(command, "--help").code == 0
     assert flow().code == 2
     assert flow("frobnicate").code == 2
@@ -468,3 +471,39 @@ def test_the_verdict_stands_when_nobody_reads_it(
 def test_no_standard_output_at_all_is_none_of_our_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert cli.main(["list"]) == 0
+
+
+# `flow export`
+
+
+@needs_compiler
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not on PATH")
+def test_an_hls_run_is_handed_over_and_passes(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    (run,) = run_directories(built_digits(tmp_path_factory)[0])
+    record = flow("export", run, "--to", tmp_path / "to", "--samples", 30, "--json").report()
+    assert record["samples"] == 30 and record["compared"] == ["qkeras", "reference", "csim"]
+    assert all(digest_file(tmp_path / "to" / path) == digest for path, digest in record["files"].items())
+    assert json.loads((tmp_path / "to/po2flow.json").read_text()) == record
+    assert "PASS: digits_mlp, 30 samples\n" in make(tmp_path / "to", "csim")
+    expected = tmp_path / "to/vectors/logits.bin"
+    expected.write_bytes(bytes(8) + expected.read_bytes()[8:])
+    assert "FAIL: digits_mlp, logits differs" in make(tmp_path / "to", "csim", fails=True)
+    refused(flow("export", run, "--to", tmp_path / "to"), "is there and is not empty", "name another folder")
+    assert expected.exists()
+
+
+@needs_compiler
+def test_what_was_not_proven_is_not_handed_over(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    run, to = copy_of_digits(tmp_path_factory, tmp_path), tmp_path / "to"
+    refused(flow("export", run, "--to", to, "--samples", 0), "samples is 0", "1 to 10000")
+    refused(flow("export", tmp_path, "--to", to), "not a run directory")
+    (run / "project/firmware/defines.h").write_text("// changed\n")
+    refused(flow("export", run, "--to", to), "its outputs differ, or its project was changed since")
+    assert not to.exists()
+
+
+def test_what_was_not_compared_is_not_handed_over(tmp_path: Path) -> None:
+    stopped = package.BuildOptions(until="emit", output=tmp_path / "runs")
+    package.build(Path("digits_mlp"), package.Target(backend="Catapult"), stopped)
+    (run,) = run_directories(tmp_path / "runs")
+    refused(flow("export", run, "--to", tmp_path / "to"), "nothing was compared in it", "without --until")

@@ -143,6 +143,8 @@ class Functions:
         estimate_project: that of a project; raises UnsupportedError where there is none.
         tools: stage -> tool.
         rules: what its tools are known to fail at, for the preflight.
+        hand_over: of a run, and codes of its inputs and outputs by name, a folder that another engineer can use without
+            this package; None where there is none.
     """
 
     check_part: Callable[[Target], object] = lambda target: None
@@ -159,6 +161,7 @@ class Functions:
     estimate_project: Callable[[Site], ResourceReport] = no_estimate
     tools: Mapping[str, Tool] = field(default_factory=dict)
     rules: tuple[Rule[Design], ...] = ()
+    hand_over: Callable[[Site, Mapping[str, Codes]], Project] | None = None
 
 
 def functions(target: Target) -> Functions:

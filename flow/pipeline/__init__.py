@@ -15,6 +15,7 @@ from flow.pipeline.driver import (
     write_comparison,
     write_page,
 )
+from flow.pipeline.handover import export
 from flow.pipeline.options import UNTIL, BuildOptions, QuantizeOptions
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "build",
     "check",
     "compare_run",
+    "export",
     "keep_figures",
     "load_graph",
     "load_report",

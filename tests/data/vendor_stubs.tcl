@@ -19,7 +19,8 @@ proc clock args { return 0 }
 # Vitis HLS, Vivado HLS, Vivado
 proc add_files args {
     note "add_files $args"
-    need [lindex [lsearch -all -inline -not $args -tb] 0]
+    if {[lindex $args 0] eq "-fileset"} { set args [lrange $args 2 end] }
+    foreach path [lindex [lsearch -all -inline -not $args -tb] 0] { need $path }
 }
 proc csim_design args { note "csim_design $args"; leave_file tb_data/csim_results.log same }
 proc csynth_design args {
@@ -33,6 +34,12 @@ proc cosim_design args {
     leave_file $simulation/verilog/run_sim.tcl "run_all"
     leave_file $simulation/report/${::project_name}_cosim.rpt passed
     leave_file tb_data/rtl_cosim_results.log same
+}
+
+# Quartus
+rename package own_package
+proc package args {
+    if {[string match ::quartus::* [lindex $args end]]} { note "package $args" } else { uplevel 1 own_package $args }
 }
 
 # Catapult

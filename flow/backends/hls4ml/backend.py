@@ -15,6 +15,7 @@ from flow.backends import vivado
 from flow.backends.functions import Functions, Level, Shown, Site, Tool, reads_only_verilog, refused
 from flow.backends.hls4ml import csim, csynth, dialects, limits, piped, threaded
 from flow.backends.hls4ml.csim import compile_together
+from flow.backends.hls4ml.handover import hand_over
 from flow.backends.hls4ml.refusals import nearest_reuse, refusals
 from flow.cost.estimation import estimate
 from flow.ir.fixed import Codes
@@ -95,6 +96,7 @@ AMD = Functions(
     estimate=estimate,
     estimate_project=lambda site: estimate(site.graph, site.target),
     rules=limits.AMD_RULES,
+    hand_over=hand_over,
     tools={
         **VERILOG_ONLY,
         "csynth": Tool(

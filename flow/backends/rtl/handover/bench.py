@@ -1,0 +1,130 @@
+"""The test bench of a hand-over: vectors, plain SystemVerilog for Icarus and Verilator, cocotb, and the Makefile.
+
+One simulation plays the samples several times: steadily, when latency and interval are measured; with random pauses at
+every port; and again after resets in cycles that are drawn. Each time every beat that leaves is held against the
+expected one, as it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flow.backends.rtl.handover.ports import Port
+from flow.backends.templating import filled
+from flow.ir.fixed import Codes
+
+ROOM = "flow.backends.rtl.handover"
+RESETS = 8
+"""How often the bench begins, resets after a random time, and begins again."""
+PATIENCE_CYCLES = 10_000
+"""Cycles without a beat at any port after which the bench gives up, besides ten intervals."""
+
+
+def bench_files(
+    name: str,
+    ports: Sequence[Port],
+    codes: Mapping[str, Codes],
+    timing: tuple[int, int],
+    settle: int,
+    clock_period_ns: float,
+) -> dict[str, str]:
+    """Return the files of the bench: path in the hand-over -> text.
+
+    Args:
+        name: the top module.
+        ports: its streams.
+        codes: op of each port -> codes (samples, *shape) that pass it.
+        timing: latency and initiation interval in cycles.
+        settle: cycles after a reset in which the first pixel could wait for padding.
+        clock_period_ns: of the simulated clock.
+    """
+    vectors = {f"bench/vectors/{port.name}.hex": _hex(port, codes[port.op.name]) for port in ports}
+    samples = len(codes[ports[0].op.name])
+    return {
+        **vectors,
+        "bench/streams.sv": filled(ROOM, "streams.sv", {}),
+        f"bench/{name}_bench.sv": _bench(name, ports, samples, timing, settle, clock_period_ns),
+        "bench/lint.vlt": filled(ROOM, "lint.vlt", {}),
+        "bench/cocotb_bench.py": filled(ROOM, "cocotb_bench.py", _for_cocotb(name, ports, clock_period_ns)),
+        "Makefile": filled(ROOM, "Makefile", {"TOP": name}),
+    }
+
+
+def _for_cocotb(name: str, ports: Sequence[Port], clock_period_ns: float) -> dict[str, str]:
+    rows = [(port.is_input, f'    "{port.name}": ({port.bits // 8}, {port.beats}),\n') for port in ports]
+    sides = {
+        side: "".join(row for is_input, row in rows if is_input == read)
+        for side, read in (("INPUTS", True), ("OUTPUTS", False))
+    }
+    period_ps = max(2, round(clock_period_ns * 500) * 2)
+    return {"TOP": name, "PERIOD_PS": str(period_ps), **sides}
+
+
+def _hex(port: Port, codes: Codes) -> str:
+    """Return beats as `$readmemh` takes them, one a line."""
+    return "".join(f"{beat:0{port.bits // 4}x}\n" for beat in port.packed(codes))
+
+
+def _bench(
+    name: str, ports: Sequence[Port], samples: int, timing: tuple[int, int], settle: int, clock_period_ns: float
+) -> str:
+    latency, interval = timing
+    ends = "\n".join(_end(port, samples) for port in ports)
+    wires = ",\n        ".join(f".{signal}({signal})" for port in ports for signal, _, _ in port.signals)
+    inputs, outputs = ([port.name for port in ports if port.is_input == side] for side in (True, False))
+    words = {
+        "TOP": name,
+        "HALF_PERIOD": f"{clock_period_ns / 2:.3f}",
+        "LATENCY": str(latency),
+        "INTERVAL": str(interval),
+        "SAMPLES": str(samples),
+        "SETTLE": str(settle + 4),
+        "PATIENCE": str(PATIENCE_CYCLES + 10 * (latency + interval)),
+        "RESETS": str(RESETS),
+        "ENDS": ends,
+        "WIRES": wires,
+        "DONE": " && ".join(f"{port}_taken == {_beats(ports, port, samples)}" for port in outputs),
+        "PASSED": " + ".join([*(f"{port}_entered" for port in inputs), *(f"{port}_taken" for port in outputs)]),
+        "ERRORS": " + ".join(f"{port}_errors" for port in (*inputs, *outputs)),
+        "FIRST_IN": _extreme("<", [f"{port}_entered_at" for port in inputs]),
+        "LAST_OUT": _extreme(">", [f"{port}_first_at" for port in outputs]),
+        "MEASURED_INTERVAL": _extreme(">", [f"{port}_interval" for port in outputs]),
+    }
+    return filled(ROOM, "bench.sv", words)
+
+
+def _beats(ports: Sequence[Port], name: str, samples: int) -> int:
+    return next(port.beats for port in ports if port.name == name) * samples
+
+
+def _extreme(relation: str, values: Sequence[str]) -> str:
+    """Return the smallest or largest of some signals as an expression."""
+    first, *rest = values
+    if not rest:
+        return first
+    other = _extreme(relation, rest)
+    return f"({first} {relation} {other} ? {first} : {other})"
+
+
+def _end(port: Port, samples: int) -> str:
+    """Return the wires of a port and what stands at its other end."""
+    signals = "".join(
+        f"    wire {f'[{width - 1}:0] ' if width else ''}{signal};\n" for signal, _, width in port.signals
+    )
+    given = [f".{part}({port.name}_{part})" for part in ("tdata", "tvalid", "tready")]
+    settings = [f".BITS({port.bits})", f".BEATS({port.beats * samples})", f'.FILE("vectors/{port.name}.hex")']
+    told: tuple[str, ...]
+    if port.is_input:
+        kind, told = "po2flow_source", ("entered", "entered_at", "errors")
+        signals += f"    assign {port.name}_tlast = 1'b0;\n"
+    else:
+        kind, told = "po2flow_sink", ("taken", "first_at", "interval", "errors")
+        given.append(f".tlast({port.name}_tlast)")
+        settings.append(f".PER_SAMPLE({port.beats})")
+    signals += f"    wire [31:0] {', '.join(f'{port.name}_{what}' for what in told)};\n"
+    given += [f".{what}({port.name}_{what})" for what in told]
+    listed = ", ".join(given)
+    return (
+        f"{signals}    {kind} #({', '.join(settings)}) {port.name}_end (\n"
+        f"        .clk(aclk), .run(run), .stalls(stalls), .cycle(cycle), {listed});\n"
+    )

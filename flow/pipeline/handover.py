@@ -1,0 +1,91 @@
+"""From a run to what others build on: a folder for a firmware engineer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flow.backends.functions import Site, functions
+from flow.errors import InputError, OutputError, SpecError, UnsupportedError, shown
+from flow.ir import reference
+from flow.ir.fixed import Codes
+from flow.json_text import json_text
+from flow.pipeline.driver import load_report
+from flow.pipeline.reporting import read_report
+from flow.project import Project, write
+from flow.runs import RunDirectory, open_run
+from flow.verification.levels import stored_graph, stored_inputs
+
+SAMPLES = 100
+"""Samples that a hand-over has, half of them of the run's inputs and half adversarial, where there are as many."""
+MOST_SAMPLES = 10_000
+RECORD = "po2flow.json"
+"""What a hand-over was made of."""
+
+
+def export(run: Path, to: Path, *, samples: int = SAMPLES) -> dict[str, Any]:
+    """Write the hand-over of a run: sources, test bench with vectors, constraints, scripts, and how to use them.
+
+    Args:
+        run: run directory of a build that compared, and found no difference.
+        to: the folder, which must be new or empty.
+        samples: how many samples the vectors have, 1 or more.
+
+    Returns:
+        The record of the hand-over, as its `po2flow.json`.
+
+    Raises:
+        InputError: it is no such run, or was changed since.
+        UnsupportedError: its back end hands nothing over.
+        SpecError: `samples` is out of range.
+        OutputError: `to` holds something, or cannot be written.
+    """
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise SpecError(f"samples is {shown(samples)}", remedy=f"expected 1 to {MOST_SAMPLES}")
+    directory, site, codes = proven(run, samples)
+    hand_over = functions(site.target).hand_over
+    if hand_over is None:
+        what = f"back end {site.target.backend} has no hand-over"
+        raise UnsupportedError(what, remedy="its project is a folder of its own: RUN/project")
+    made = hand_over(site, codes)
+    record = _record(directory, site, made, len(next(iter(codes.values()))))
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):  # reports of a vendor's tool may lie there
+        raise OutputError("is there and is not empty", file=to, remedy="name another folder, or remove it")
+    write(Project(made.name, {**made.files, RECORD: (json_text(record) + "\n").encode()}), to)
+    return record
+
+
+def proven(path: Path, samples: int) -> tuple[RunDirectory, Site, dict[str, Codes]]:
+    """Return a run that was found bit exact, with codes of its ports for some of its inputs.
+
+    Raises:
+        InputError: it is none, was changed since, or nothing was compared.
+    """
+    run, report = open_run(path), load_report(path)
+    if report.is_outdated or report.bit_exact is False:
+        remedy = f"see 'flow report {path}', then {run.again()}"
+        raise InputError("its outputs differ, or its project was changed since", file=path, remedy=remedy)
+    if report.bit_exact is None:
+        raise InputError("nothing was compared in it", file=path, remedy="run 'flow build' without --until")
+    graph, target = stored_graph(run)
+    port, adversarial = stored_inputs(run)
+    half = max(samples - samples // 2, samples - len(adversarial))
+    chosen = np.concatenate([port.codes[:half].astype(np.int64), adversarial.astype(np.int64)])[:samples]
+    result = reference.run(graph, chosen).codes
+    named = (*(op.name for op in graph.inputs), *graph.outputs)
+    return run, Site(path, graph, target), {name: result[name] for name in named}
+
+
+def _record(run: RunDirectory, site: Site, made: Project, samples: int) -> dict[str, Any]:
+    verdict = read_report(run).document["verdict"]
+    return {
+        "schema": 1,
+        "model": site.graph.name,
+        "run_dir": str(run.path),
+        "target": site.target.to_json(),
+        "compared": verdict["compared"],
+        "samples": samples,
+        "files": made.digests(),
+    }
