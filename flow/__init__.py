@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.data.datasets import load_dataset as load_dataset
     from flow.data.imagenet import load_imagenet_folder as load_imagenet_folder
     from flow.data.kitti import load_kitti as load_kitti
+    from flow.data.own import SplitSpec as SplitSpec
     from flow.data.own import prepared as prepared
     from flow.errors import FlowError as FlowError
     from flow.frontend.extraction import extract as extract
@@ -37,16 +38,16 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.pipeline import export as export
     from flow.pipeline import load_report as load_report
     from flow.pipeline import quantize as quantize
+    from flow.pipeline.training import train_model as train_model
     from flow.quantization.settings import QuantSettings as QuantSettings
     from flow.report.text import to_markdown as to_markdown
     from flow.report.text import to_text as to_text
     from flow.target import Target as Target
-    from flow.train import fit
     from flow.train.reader import read_keras as read_keras
     from flow.train.spec import list_models as list_models
     from flow.train.spec import load_spec as load_spec
 
-    run_reference, train_model = reference.run, fit.train
+    run_reference = reference.run
 
 _WHERE = {
     "build": "flow.pipeline",
@@ -66,6 +67,7 @@ _WHERE = {
     "load_imagenet_folder": "flow.data.imagenet",
     "load_kitti": "flow.data.kitti",
     "prepared": "flow.data.own",
+    "SplitSpec": "flow.data.own",
     "TrainedModel": "flow.frontend.trained",
     "load_trained": "flow.frontend.trained",
     "extract": "flow.frontend.extraction",
@@ -79,11 +81,11 @@ _WHERE = {
     "estimate": "flow.cost.estimation",
     "emit": "flow.backends.functions",
     "Target": "flow.target",
-    "train_model": "flow.train.fit",
+    "train_model": "flow.pipeline.training",
     "read_keras": "flow.train.reader",
     "FlowError": "flow.errors",
 }
-_RENAMED = {"run_reference": "run", "train_model": "train"}
+_RENAMED = {"run_reference": "run"}
 
 __all__ = sorted(_WHERE)
 __version__ = "0.1.0"

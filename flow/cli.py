@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("model", type=Path, help="name in models/ or spec file")
     train.add_argument("--epochs", type=int, help="instead of the spec's")
     train.add_argument("--output", type=Path, help="directory for the trained model (default: beside the spec)")
+    train.add_argument("--tensorboard", type=Path, metavar="DIR", help="write logs for TensorBoard")
     build = command("build", _build, "turn a model into a verified HLS project and its report")
     model = "name in models/, spec file, or Keras model (.h5, .keras, SavedModel, .json)"
     build.add_argument("model", type=Path, help=model)
@@ -226,7 +227,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(metrics: Mapping[str, float]) -> str:
+def _measured(metrics: Mapping[str, Any]) -> str:
     """Return what training measured of a model, in one line."""
     said = [
         f"{label} {100 * metrics[name]:.2f} %"
@@ -235,6 +236,9 @@ def _measured(metrics: Mapping[str, float]) -> str:
     ]
     if "reconstruction_mse" in metrics:
         said.append(f"float reconstruction error {metrics['reconstruction_mse']:.5f}")
+    for name, head in metrics.get("heads", {}).items():
+        values = [f"{level} {head[level]:.4g}" for level in ("float", "qkeras") if level in head]
+        said.append(f"{name}: {head['measure'].replace('_', ' ')} {', '.join(values)}")
     if "sparsity" in metrics:
         said.append(f"{100 * metrics['sparsity']:.1f} % zeros")
     return ", ".join(said)
@@ -258,11 +262,11 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.epochs is not None and not 1 <= arguments.epochs <= MAX_EPOCHS:
         what = f"epochs is {shown(arguments.epochs)}"
         raise SpecError(what, model=spec.name, remedy=f"expected 1 to {MAX_EPOCHS}")
-    directory = arguments.output or spec_file.parent
-    from flow.train.fit import train
+    directory, logs = arguments.output or spec_file.parent, arguments.tensorboard
+    from flow.pipeline.training import train_model
 
     with progress(log=True, quiet=arguments.quiet) as announce:
-        trained = train(spec, directory, epochs=arguments.epochs, announce=announce)
+        trained = train_model(spec, directory, epochs=arguments.epochs, tensorboard=logs, announce=announce)
     if directory.resolve() != spec_file.parent.resolve():
         shutil.copyfile(spec_file, directory / "spec.toml")  # so that the directory is a model of its own
     print(f"{spec.name}: {_measured(trained.metrics)}; written to {directory}")

@@ -29,12 +29,38 @@ from flow.errors import DataError, SpecError, ToolMissingError, at, shown
 from flow.toml_table import Table
 
 NONE, STANDARD, MIN_MAX = SCALINGS = ("none", "standard", "min_max")
+ARRAYS = "arrays"
+"""What a data set of arrays of a Python session is called."""
 SPLITS = ("train", "validation", "test")
 """What the column `split` of a table says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataSpec:
+class SplitSpec:
+    """How samples are split and scaled.
+
+    Attributes:
+        test, validation: fractions of the samples.
+        stratified: whether each class has the same share of each split.
+        scaling: of each feature: "none", "standard" (mean 0, deviation 1) or "min_max" (from 0 to 1).
+        seed: of the split.
+    """
+
+    test: float = 0.2
+    validation: float = 0.0
+    stratified: bool = False
+    scaling: str = NONE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.test + self.validation >= 1:
+            raise SpecError(f"data.test and data.validation are {self.test + self.validation:g} of all samples")
+        if self.scaling not in SCALINGS:
+            raise SpecError(f"scaling is {shown(self.scaling)}", remedy=f"expected one of {', '.join(SCALINGS)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSpec(SplitSpec):
     """Where samples are, and how they are split and scaled: the keys of `[data]`.
 
     Attributes:
@@ -47,10 +73,6 @@ class DataSpec:
         labels: columns of a table, or arrays of an archive; empty for the last column, or "y".
         features: columns of a table; empty for all that are neither labels nor `split`.
         split: a column of a table that says "train", "validation" or "test".
-        test, validation: fractions of the samples.
-        stratified: whether each class has the same share of each split.
-        scaling: of each feature: "none", "standard" (mean 0, deviation 1) or "min_max" (from 0 to 1).
-        seed: of the split.
         directory: what files are relative to.
     """
 
@@ -64,19 +86,13 @@ class DataSpec:
     labels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     split: str = ""
-    test: float = 0.2
-    validation: float = 0.0
-    stratified: bool = False
-    scaling: str = NONE
-    seed: int = 0
     directory: Path = field(default=Path(), repr=False)
 
     def __post_init__(self) -> None:
+        SplitSpec.__post_init__(self)
         given = [bool(self.file), bool(self.folder), self.function is not None]
         if sum(given) != 1:
             raise SpecError("data names not one source", remedy="expected one of file, folder and function")
-        if self.test + self.validation >= 1:
-            raise SpecError(f"data.test and data.validation are {self.test + self.validation:g} of all samples")
 
     def __str__(self) -> str:
         return self.folder or " and ".join(self.file) or getattr(self.function, "name", "")
@@ -148,23 +164,46 @@ def load_own(spec: DataSpec, regression: Collection[str] = ()) -> Dataset:
         SpecError: the function failed.
         ToolMissingError: a package that reads the files is missing.
     """
-    train, valid, test = _splits(spec)
+    return _dataset(_read(spec), spec, str(spec), spec.split, regression)
+
+
+def of_arrays(arrays: Mapping[str, Any], spec: SplitSpec) -> Dataset:
+    """Return arrays of a Python session as a data set; labels of floats are targets, all others classes.
+
+    Args:
+        arrays: "x" and "y", and of a split that is given "x_test" and "y_test".
+        spec: how they are split and scaled.
+
+    Raises:
+        DataError: they do not fit each other.
+    """
+    pairs = [_pair(arrays[f"x{end}"], arrays[f"y{end}"], "x") for end in ("", "_test") if f"x{end}" in arrays]
+    targets = {name for name, labels in pairs[0].y.items() if labels.dtype.kind == "f"}
+    return _dataset(pairs[0] if len(pairs) == 1 else (pairs[0], pairs[1]), spec, ARRAYS, "", targets)
+
+
+def _dataset(
+    found: _Raw | tuple[_Raw, _Raw], spec: SplitSpec, source: str, column: str, regression: Collection[str]
+) -> Dataset:
+    """Return samples, split, scaled and numbered; `column` says the split of a table that says it itself."""
+    train, valid, test = _splits(found, spec, source, column)
     if not len(test.x) or not len(train.x):
-        raise DataError(f"{len(train.x)} training and {len(test.x)} test samples", file=str(spec))
+        raise DataError(f"{len(train.x)} training and {len(test.x)} test samples", file=source)
     offset, divisor = _scaling(spec.scaling, train.x)
     parts: dict[str, Any] = {}
     classes: dict[str, tuple[str, ...]] = {}
     for name in train.y:
         every = [part.y[name] for part in (train, valid, test)]
         is_targets = name in regression if name else bool(regression)
-        numbered, classes[name] = _targets(name, every) if is_targets else _numbered(name, every)
+        numbers = _targets if is_targets else _as_given if source == ARRAYS else _numbered
+        numbered, classes[name] = numbers(name, every)
         for split, labels in zip(SPLITS, numbered, strict=True):
             parts.setdefault(f"y_{split}", {})[name] = labels
     only = len(train.y) == 1
     y: dict[str, Targets] = {key: next(iter(of.values())) if only else of for key, of in parts.items()}
     x = [((part.x - offset) / divisor).astype(np.float32) for part in (train, valid, test)]
     return Dataset(
-        name=str(spec),
+        name=source,
         x_train=x[0],
         y_train=y["y_train"],
         x_test=x[2],
@@ -172,7 +211,7 @@ def load_own(spec: DataSpec, regression: Collection[str] = ()) -> Dataset:
         x_valid=x[1] if len(x[1]) else None,
         y_valid=y["y_validation"] if len(x[1]) else None,
         class_names=next(iter(classes.values())) if only else classes,
-        source=f"{spec}: {len(x[0])} samples to train, {len(x[1])} to validate, {len(x[2])} to test",
+        source=f"{source}: {len(x[0])} samples to train, {len(x[1])} to validate, {len(x[2])} to test",
         preparation={
             "columns": list(train.columns),
             "scaling": spec.scaling,
@@ -203,27 +242,28 @@ def prepared(preparation: Mapping[str, Any], values: Any) -> NDArray[np.float32]
     return np.asarray((found - offset) / divisor, np.float32)
 
 
-def _splits(spec: DataSpec) -> tuple[_Raw, _Raw, _Raw]:
+def _splits(found: _Raw | tuple[_Raw, _Raw], spec: SplitSpec, source: str, column: str) -> tuple[_Raw, _Raw, _Raw]:
     """Return the samples to train, to validate and to test."""
-    found = _read(spec)
     rest, test = found if isinstance(found, tuple) else (found, None)
     if rest.split is not None:
         said = rest.split.astype(str)
         if unknown := sorted({*said.tolist()} - {*SPLITS}):
-            what = f"column '{spec.split}' holds {shown(unknown[0])}"
-            raise DataError(what, file=str(spec), remedy=f"expected {', '.join(SPLITS)}")
+            what = f"column '{column}' holds {shown(unknown[0])}"
+            raise DataError(what, file=source, remedy=f"expected {', '.join(SPLITS)}")
         train, valid, test = (rest[said == name] for name in SPLITS)
         return train, valid, test
     count = len(rest.x)
     order = np.arange(count)
     if test is None:
-        order, chosen = _drawn(spec, rest, order, spec.test)
+        order, chosen = _drawn(spec, source, rest, order, spec.test)
         test = rest[chosen]
-    order, chosen = _drawn(spec, rest, order, spec.validation * count / max(1, len(order)))
+    order, chosen = _drawn(spec, source, rest, order, spec.validation * count / max(1, len(order)))
     return rest[order], rest[chosen], test
 
 
-def _drawn(spec: DataSpec, samples: _Raw, order: NDArray[Any], fraction: float) -> tuple[NDArray[Any], NDArray[Any]]:
+def _drawn(
+    spec: SplitSpec, source: str, samples: _Raw, order: NDArray[Any], fraction: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return numbers of samples that stay, and of those drawn."""
     if not fraction:
         return order, order[:0]
@@ -233,7 +273,7 @@ def _drawn(spec: DataSpec, samples: _Raw, order: NDArray[Any], fraction: float) 
         stay, drawn = split(order, test_size=fraction, random_state=spec.seed, stratify=labels)
     except ValueError as error:  # too few samples of a class, or at all
         what = f"cannot be split ({shown(error)})"
-        raise DataError(what, file=str(spec), remedy="change test or validation, or leave stratified out") from error
+        raise DataError(what, file=source, remedy="change test or validation, or leave stratified out") from error
     return stay, drawn
 
 
@@ -356,6 +396,14 @@ def _targets(name: str, parts: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], 
     if any(part.dtype.kind not in "fiub" for part in parts):
         raise DataError(f"labels {name!r} are no numbers", remedy="leave the task of their head 'classification'")
     return [part.astype(np.float32) for part in parts], ()
+
+
+def _as_given(name: str, parts: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
+    """Return classes that are numbers already: those of the outputs of a model."""
+    low, high = min(int(part.min()) for part in parts if part.size), max(int(part.max()) for part in parts if part.size)
+    if low < 0:
+        raise DataError(f"labels{f' {name!r}' if name else ''} are {low} to {high}", remedy="number the classes from 0")
+    return [part.astype(np.int64) for part in parts], tuple(map(str, range(high + 1)))
 
 
 def _numbered(name: str, parts: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[str, ...]]:

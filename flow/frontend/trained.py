@@ -214,7 +214,7 @@ def _unpacked(inputs: NDArray[Any] | None) -> NDArray[np.float32] | None:
     return np.asarray(inputs / STEPS_PER_UNIT, np.float32)
 
 
-def load_metrics(directory: Path) -> dict[str, float]:
+def load_metrics(directory: Path) -> dict[str, Any]:
     """Read accuracies, sparsity and reconstruction error of a trained model alone, without its weights.
 
     Raises:
@@ -223,6 +223,7 @@ def load_metrics(directory: Path) -> dict[str, float]:
     try:
         metrics = json.loads((directory / TRAINED_JSON).read_text())["metrics"]
         names = ("float", "qkeras", "sparsity", "reconstruction_mse")
-        return {name: float(metrics[name]) for name in names if name in metrics}
+        heads = {"heads": dict(metrics["heads"])} if "heads" in metrics else {}
+        return {name: float(metrics[name]) for name in names if name in metrics} | heads
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(directory, error) from error

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import SpecError
+from flow.errors import SpecError, ToolMissingError
 from flow.progress import Announce
 from flow.train import keras_errors, load_tensorflow
 from flow.train.checkpoints import Checkpoint, GoOn, by_name
@@ -59,9 +60,10 @@ class Course:
         return Checkpoint(path=self.kept / f"{name}.npz", key=self.key)
 
 
-def seeded(seed: int) -> None:
-    """Forget all models, and make what comes next the same each time: random numbers and the order of sums."""
-    keras.backend.clear_session()
+def seeded(seed: int, *, forget: bool = True) -> None:
+    """Make what comes next the same each time: random numbers and the order of sums; `forget` all models before."""
+    if forget:
+        keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
@@ -118,7 +120,10 @@ def run_epochs(
             options["sample_weight"] = only_or_all(weights)
         if inputs["valid"] is not None:
             valid = only_or_all([goal.valid for goal in goals])
-            options |= {"validation_data": (inputs["valid"], valid), "validation_freq": range(done + 1, epochs + 1)}
+            options |= {
+                "validation_data": (inputs["valid"], valid),
+                "validation_freq": list(range(done + 1, epochs + 1)),
+            }
         unfrozen = epochs if unfrozen is None else unfrozen
         for first, last in ((0, unfrozen), (unfrozen, epochs)):
             if first == last:
@@ -202,7 +207,11 @@ class Logs(keras.callbacks.TensorBoard):  # type: ignore[misc]
 
 
 def _logs(course: Course, name: str, done: int) -> list[Any]:
-    return [] if course.tensorboard is None else [Logs(course.tensorboard / name, done)]
+    if course.tensorboard is None:
+        return []
+    if find_spec("tensorboard") is None:
+        raise ToolMissingError("package 'tensorboard' is not installed", remedy="run: pip install tensorboard")
+    return [Logs(course.tensorboard / name, done)]
 
 
 # -- randomness

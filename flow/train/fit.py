@@ -6,6 +6,7 @@ float twin. A training that was interrupted, or killed, goes on behind its last 
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from flow.files import locked, sweep
 from flow.frontend.extraction import attempt, quantizes_its_input
 from flow.frontend.trained import FLOAT_DIR, TrainedModel
 from flow.ir.fixed import FixedFormat
+from flow.json_text import json_text
 from flow.progress import Announce, silent
 from flow.train import load_pruning, load_tensorflow, quiet_warnings
 from flow.train.artefacts import PARTIAL, artefact, configuration, joined, metrics, versions, write
@@ -116,17 +118,60 @@ def train(
     )
     if isinstance(spec, ModelSpec):
         shaped(data, spec.input.shape, spec.name)
-    with locked(kept):
+    return _written(directory, course, lambda: _fit(spec, None, data, course))
+
+
+def train_net(
+    spec: OwnSpec | FloatSpec,
+    model: Any,
+    data: Dataset,
+    directory: Path,
+    *,
+    tensorboard: Path | None = None,
+    announce: Announce = silent,
+) -> TrainedModel:
+    """Train a Keras model in place, from the weights that it has; as `train`.
+
+    Args:
+        spec: what says how; it names no function.
+        model: the Keras model.
+        data: what it is trained on.
+        directory, tensorboard, announce: as of `train`.
+
+    Raises:
+        FlowError: as `train`.
+    """
+    begins = [hashlib.sha256(array.tobytes()).hexdigest() for array in model.get_weights()]
+    epochs, made_of = spec.train.epochs, [json_text(configuration(model)), *begins]
+    course = Course(
+        settings=spec.train,
+        epochs=epochs,
+        kept=directory / DIRECTORY,
+        key=training_key(spec, epochs, data, versions(), *made_of),
+        augment=spec.augment,
+        tensorboard=tensorboard,
+        announce=announce,
+    )
+    return _written(directory, course, lambda: _fit(spec, model, data, course))
+
+
+def _written(directory: Path, course: Course, fit: Callable[[], _Made]) -> TrainedModel:
+    """Train while nobody else trains into the directory, and write what that makes."""
+    with locked(course.kept):
         sweep(directory, f"{PARTIAL}*", older_than_s=0)
-        if isinstance(spec, FloatSpec):
-            made = _fit_float(spec, data, course)
-        elif isinstance(spec, OwnSpec):
-            made = _fit_own(spec, data, course)
-        else:
-            made = _fit_quantized(spec, data, course)
+        made = fit()
         write(made.models, made.histories, directory)
-        shutil.rmtree(kept, ignore_errors=True)
+        shutil.rmtree(course.kept, ignore_errors=True)
     return made.models[""]
+
+
+def _fit(spec: Spec, model: Any, data: Dataset, course: Course) -> _Made:
+    if isinstance(spec, ModelSpec):
+        return _fit_quantized(spec, data, course)
+    seeded(spec.train.seed, forget=model is None)
+    if isinstance(spec, OwnSpec):
+        return _fit_own(spec, model or own_model(spec), data, course)
+    return _fit_float(spec, model or _float_model(spec, data), data, course)
 
 
 def load_samples(spec: Spec) -> Dataset:
@@ -154,22 +199,18 @@ def _with_fitted_port(spec: ModelSpec, data: Dataset) -> ModelSpec:
 # -- kinds of specs
 
 
-def _fit_float(spec: FloatSpec, data: Dataset, course: Course) -> _Made:
-    seeded(spec.train.seed)
-    if spec.net is None:
-        model = build_topology(spec, len(data.classes()))
-        heads: tuple[HeadSpec, ...] = (HeadSpec(layer=model.output_names[0], task=spec.task),)
-    else:
-        model = own_model(spec)
-        heads = spec.heads or (HeadSpec(layer=model.output_names[0], task=spec.task),)
+def _float_model(spec: FloatSpec, data: Dataset) -> Any:
+    return own_model(spec) if spec.net is not None else build_topology(spec, len(data.classes()))
+
+
+def _fit_float(spec: FloatSpec, model: Any, data: Dataset, course: Course) -> _Made:
+    heads = spec.heads or (HeadSpec(layer=model.output_names[0], task=spec.task),)
     inputs, learned = _prepared(model, heads, data, spec.name)
     history = run_epochs(model, "float", spec.name, course, learned, inputs)
     return _Made({"": _artefact(model, spec, data, inputs, learned, course.epochs)}, {"float": history})
 
 
-def _fit_own(spec: OwnSpec, data: Dataset, course: Course) -> _Made:
-    seeded(spec.train.seed)
-    model = own_model(spec)
+def _fit_own(spec: OwnSpec, model: Any, data: Dataset, course: Course) -> _Made:
     heads = spec.heads or (HeadSpec(layer=model.output_names[0]),)
     inputs, learned = _prepared(model, heads, data, spec.name)
     check_exact(model, spec.name)

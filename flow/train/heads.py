@@ -61,7 +61,7 @@ class Goal:
 
     def confusion(self, outputs: NDArray[Any]) -> list[list[int]]:
         """Return how many test samples of each class (row) are taken for each (column)."""
-        said, count = np.argmax(outputs, axis=-1), len(self.classes)
+        said, count = np.argmax(outputs, axis=-1), outputs.shape[-1]
         pairs = (self.test * count + said).reshape(-1)
         return np.bincount(pairs, minlength=count**2).reshape(count, count).tolist()
 
@@ -132,7 +132,7 @@ def _goal(
             if not classes:
                 what = f"labels of '{head.layer}' are targets"
                 raise DataError(what, model=model, remedy="give its head the task 'regression'")
-            if shape[-1] != len(classes):
+            if shape[-1] < len(classes):
                 where = "in the last layer" if isinstance(data.y_train, np.ndarray) else f"in layer '{head.layer}'"
                 raise DataError(f"{shape[-1]} units {where}, but '{data.name}' has {len(classes)} classes", model=model)
             labels = {split: None if y is None else y.reshape(-1, *shape[:-1]) for split, y in labels.items()}

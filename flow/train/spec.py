@@ -199,7 +199,7 @@ class OwnSpec:
 
     Attributes:
         name, description, dataset, augment: as of a `ModelSpec`.
-        net: returns a Keras model that is not trained, with layers of QKeras or of ours.
+        net: returns a Keras model that is not trained, with layers of QKeras or of ours; None if the model is there.
         heads: its outputs, by their names; none stand for the only output, which classifies.
         train: how to train it.
     """
@@ -207,7 +207,7 @@ class OwnSpec:
     name: str
     description: str
     dataset: str | DataSpec
-    net: FunctionSpec
+    net: FunctionSpec | None = None
     heads: tuple[HeadSpec, ...] = ()
     augment: tuple[AugmentSpec, ...] = ()
     train: TrainSpec
@@ -239,7 +239,7 @@ class FloatSpec:
     train: FloatTrainSpec
 
     def __post_init__(self) -> None:
-        if self.net is not None:
+        if not self.topology:
             return
         unfit = f"does not go with topology '{self.topology}'"
         if self.task != (task := TASK_OF_TOPOLOGY[self.topology]):

@@ -20,6 +20,7 @@ from page_reports import different, full, headed, layers, stopped, variant
 
 from flow.report.page import compare, network, render
 from flow.report.page.charts import _ticks
+from flow.report.page.training import render_training
 from flow.report.record import Report
 from flow.report.text import to_markdown, to_text
 from flow.report.words import SOURCES
@@ -537,3 +538,17 @@ def test_a_page_prints(tmp_path: Path) -> None:
     data = printed.read_bytes()
     assert data.startswith(b"%PDF-") and len(data) > 20_000
     assert len(re.findall(rb"/Type\s*/Page\b", data)) >= 2
+
+
+def test_the_page_of_a_training_has_a_curve_for_each_model() -> None:
+    """Also of a measure that one model lacks, one value that never changes, and names that are no HTML."""
+    history = "model,epoch,loss,val_loss,zeros,luts\nfloat_twin,1,0.9,0.8,0,\nfloat_twin,2,0.5,0.6,0,\n"
+    history += "quantized,1,1.2,1.1,0.2,700\nquantized,2,0.7,0.8,0.4,650\n"
+    metrics = {"float": 0.97, "heads": {"<age>": {"measure": "mean_absolute_error", "float": 0.3, "qkeras": 0.4}}}
+    made = render_training("net", history, metrics, {"source": "<i>mine</i>", "seed": 1, "versions": {"numpy": "2"}})
+    assert "loss over epoch: float twin from 0.9 to 0.5; float twin, validation from 0.8 to 0.6" in made
+    assert "zeros, % over epoch: float twin from 0 to 0; quantized model from 20 to 40" in made
+    assert "luts over epoch: quantized model from 700 to 650" in made and "97.00 %" in made
+    assert "&lt;i&gt;mine&lt;/i&gt;" in made and "&lt;age&gt;, qkeras mean absolute error" in made and "<i>" not in made
+    assert "NaN" not in made and "val loss" not in made
+    assert "After each epoch" not in render_training("net", "model,epoch\n", {}, {})

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kills import KILLED
 
-from flow.errors import ToolMissingError
+import flow
+from flow.data.own import SplitSpec
+from flow.errors import DataError, InputError, SpecError, ToolMissingError, UnsupportedError
 from flow.frontend.trained import load_trained
 from flow.ir.fixed import FixedFormat
 from flow.ir.passes import lower
-from flow.train import load_tensorflow
-from flow.train.spec import ModelSpec, load_spec
+from flow.train import load_tensorflow, quiet_warnings
+from flow.train.spec import ModelSpec, OwnSpec, load_spec
 
 try:
     load_tensorflow()
@@ -25,12 +31,14 @@ from flow.ir import reference
 from flow.pipeline import BuildOptions, build
 from flow.target import Target
 from flow.train.fit import train
-from flow.train.freeze import keras_model
+from flow.train.freeze import keras_model, quantized_weights
 from flow.train.inference import run
+from flow.train.quantizers import quantized_po2_zero
 
 pytest.importorskip("sklearn")
 pytest.importorskip("pandas")
-tf, keras, _ = load_tensorflow()
+_, keras, QKERAS = load_tensorflow()
+BIAS = "quantized_bits(8,2,1,alpha=1.0)"
 
 SIGNED, UNSIGNED = (
     "{ signed = true, int_bits = 1, frac_bits = 4 }",
@@ -54,7 +62,7 @@ def digits():
     x, y = load_digits(return_X_y=True)
     return x.reshape(-1, 8, 8, 1) / 16, y
 
-def series(count=600, seed=3):
+def series(count=1500, seed=3):
     """Sines, saws and squares with noise: (samples, 32, 1)."""
     rng = np.random.default_rng(seed)
     kinds, phase, time = rng.integers(0, 3, count), rng.uniform(0, 1, (count, 1)), np.arange(32) / 16
@@ -75,7 +83,7 @@ def weights(kind: str, name: str, *, sparsity: str = "0.3", **keys: str) -> str:
 
 def norm(name: str) -> str:
     offset = "{ signed = true, int_bits = 2, frac_bits = 5 }"
-    return layer("batch_norm", name, scale="{ min_exponent = -4, max_exponent = 2 }", offset=offset)
+    return layer("batch_norm", name, scale="{ min_exponent = -4, max_exponent = 5 }", offset=offset)
 
 
 def relu(name: str, **keys: str) -> str:
@@ -86,7 +94,7 @@ def head(name: str, units: int, **keys: str) -> str:
     return weights("dense", name, units=str(units), bias=SIGNED, **keys)
 
 
-def spec_text(name: str, data: str, shape: str, layers: list[str], *, rest: str = "", epochs: int = 4) -> str:
+def spec_text(name: str, data: str, shape: str, layers: list[str], *, rest: str = "", epochs: int = 12) -> str:
     prune = "[prune]\nbegin_epoch = 0\nend_epoch = 2\n"
     text = f'name = "{name}"\ndescription = "for a test"\n[data]\n{data}\n'
     text += f'[input]\nname = "port"\nshape = {shape}\nformat = {{ bits = 6 }}\n'
@@ -114,7 +122,8 @@ def depthwise() -> str:
         *(weights("conv2d", "point", filters="12", kernel_size="[1, 1]"), norm("norm3"), relu("relu3")),
         *(layer("upsampling2d", "up", size="[2, 2]", of='"relu3"'), layer("max_pool2d", "down", size="[2, 2]")),
         *(layer("concatenate", "both", of='["down", "relu1"]'), layer("global_average_pool", "mean")),
-        *(relu("relu4"), head("logits", 10, sparsity="0")),
+        layer("relu", "relu4", format="{ signed = false, int_bits = 1, frac_bits = 7 }"),
+        *(weights("dense", "logits", units="10", sparsity="0"), norm("norm5")),
     ]
     return spec_text("depthwise", 'function = "mine.py:digits"\nvalidation = 0.1', "[8, 8, 1]", layers)
 
@@ -129,10 +138,11 @@ def series() -> str:
     return spec_text("series", 'function = "mine.py:series"', "[32, 1]", layers)
 
 
-def two_heads(epochs: int = 4) -> str:
+def two_heads(epochs: int = 12) -> str:
     layers = [
         *(weights("dense", "hidden", units="24", sparsity="0.4"), norm("norm1"), relu("relu1")),
-        *(head("kind", 3, sparsity="0"), head("alcohol", 1, sparsity="0", of='"relu1"')),
+        *(layer("dropout", "dropout", rate="0.1"), head("kind", 3, sparsity="0")),
+        head("alcohol", 1, sparsity="0", of='"dropout"'),
     ]
     heads = (
         '[[heads]]\nlayer = "kind"\nclass_weights = "balanced"\n'
@@ -151,7 +161,14 @@ def written(directory: Path, text: str) -> Path:
 
     (directory / "mine.py").write_text(CODE)
     wine = load_wine(as_frame=True)
-    wine.frame.rename(columns={"target": "kind"}).to_csv(directory / "wine.csv", index=False)
+    table = wine.frame.rename(columns={"target": "kind"})
+    table["alcohol"] -= 13  # within what the weights of its head reach
+    table.to_csv(directory / "wine.csv", index=False)
+    (directory / "spec.toml").write_text(text)
+    return directory
+
+
+def written_spec(directory: Path, text: str) -> Path:
     (directory / "spec.toml").write_text(text)
     return directory
 
@@ -180,6 +197,88 @@ def test_two_heads_on_a_table_are_exact(tmp_path: Path) -> None:
     assert history[0].startswith("model,epoch,loss,kind_loss,alcohol_loss,kind_accuracy") and len(history) == 5
 
 
+def test_a_live_model_is_trained_in_place(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.uniform(0, 1, (120, 4)), rng.integers(0, 3, 120)
+    keras.utils.set_random_seed(1)
+    first = keras.Input((4,))
+    with quiet_warnings():
+        hidden = QKERAS.QActivation("quantized_relu(4,0)", name="port")(first)
+        out = QKERAS.QDense(4, kernel_quantizer=quantized_po2_zero(4, 1), bias_quantizer=BIAS, name="out")(hidden)
+    model = keras.Model(first, out, name="mine")
+    begin = model.get_weights()
+    asked = {"x": x, "y": y, "split": SplitSpec(stratified=True, validation=0.2), "epochs": 2}
+    trained = flow.train_model(model, tmp_path, **asked)
+    assert trained.name == "mine" and 0 <= trained.metrics["qkeras"] <= 1
+    assert np.array_equal(quantized_weights(model)["out"]["kernel"], trained.weights["out"]["kernel"])
+    names = ["history.csv", "trained.json", "trained.npz", "training.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert "val_accuracy" in (tmp_path / "history.csv").read_text()
+    assert "loss over epoch" in (tmp_path / "training.html").read_text()
+    model.set_weights(begin)
+    again = flow.train_model(model, tmp_path, **asked)
+    assert again.digest() == trained.digest()
+    wrong = (
+        ({"x": x}, "'y' is not given; a Keras model is trained on arrays x and y"),
+        ({"x": x[:, :3], "y": y}, r"inputs of 'arrays' have shape \(3,\), not \(4,\)"),
+        ({"x": x, "y": y + 3}, "4 units in the last layer, but 'arrays' has 6 classes"),
+        ({"x": x, "y": y.astype(float)}, r"output 'out' has shape \(4,\), but its targets one number"),
+        ({"x": x, "y": y - 1}, "labels are -1 to 1; number the classes from 0"),
+    )
+    for given, message in wrong:
+        with pytest.raises(InputError, match=message):
+            flow.train_model(model, tmp_path / "wrong", **given)
+    with pytest.raises(SpecError, match="'x' goes with a Keras model; a spec names its data"):
+        flow.train_model("digits_mlp", tmp_path, x=x)
+    with pytest.raises(SpecError, match="expected a functional or sequential model of tf_keras"):
+        flow.train_model(keras.layers.Dense(2), tmp_path, x=x, y=y)  # type: ignore[arg-type]
+
+
+NET = """
+from flow.train import load_tensorflow
+from flow.train.quantizers import quantized_po2_zero
+
+keras, qkeras = load_tensorflow().keras, load_tensorflow().qkeras
+
+def small(units, activation="quantized_relu(4,0)"):
+    first = keras.Input((4,))
+    port = qkeras.QActivation(activation, name="port")(first)
+    bias = "quantized_bits(8,2,1,alpha=1.0)"
+    out = qkeras.QDense(units, kernel_quantizer=quantized_po2_zero(4, 1), bias_quantizer=bias, name="out")
+    return keras.Model(first, out(port))
+
+def rough():
+    return small(3, "quantized_bits(4,0,1,alpha='auto')")
+"""
+
+
+def test_a_function_makes_the_net(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NET)
+    rng = np.random.default_rng(2)
+    np.savez(tmp_path / "x.npz", x=rng.uniform(0, 1, (120, 4)), y=rng.integers(0, 3, 120))
+    text = 'name = "net"\ndescription = "for a test"\n[data]\nfile = "x.npz"\n[net]\nfunction = "nets.py:small"\n'
+    text += "arguments = { units = 3 }\n" + TRAIN.format(epochs=1, frozen=0)
+    spec = load_spec(written_spec(tmp_path, text))
+    assert isinstance(spec, OwnSpec)
+    trained = train(spec, tmp_path / "made")
+    assert trained.weights["out"]["kernel"].shape == (4, 3) and "qkeras" in trained.metrics
+    assert extract(load_trained(tmp_path / "made")).output.shape == (3,)
+    refused = (
+        (UnsupportedError, ("small", "rough"), ("{ units = 3 }", "{}"), "net: .*alpha"),
+        (DataError, ("units = 3", "units = 2"), ("", ""), r"2 units in the last layer, but 'x\.npz' has 3 classes"),
+        (
+            SpecError,
+            ("nets.py:small", "nets.py:load_tensorflow"),
+            ("{ units = 3 }", "{}"),
+            "returned TensorFlowModules, no",
+        ),
+    )
+    for error, (was, now), (other, becomes), message in refused:
+        changed = text.replace(was, now).replace(other or was, becomes or now)
+        with pytest.raises(error, match=message):
+            train(load_spec(written_spec(tmp_path, changed)), tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_a_net_of_each_kind_is_exact_on_every_level(name: str, tmp_path: Path) -> None:
@@ -190,3 +289,25 @@ def test_a_net_of_each_kind_is_exact_on_every_level(name: str, tmp_path: Path) -
     for target in (Target(), Target(backend="rtl")):
         report = build(directory, target, BuildOptions(output=tmp_path / "runs", samples=300, adversarial=64))
         assert report.bit_exact is True, report
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """Killed (SIGKILL) and interrupted (SIGINT) by turns, each time at another moment, until it ends by itself."""
+    noise = '[[augment]]\nlayer = "GaussianNoise"\nstddev = 0.1\n[prune]'
+    spec = written(tmp_path, two_heads(epochs=4).replace("[prune]", noise)) / "spec.toml"
+    whole = train(load_spec(spec), tmp_path / "whole")
+    codes = []
+    for moment in range(1, 40):
+        sign = (signal.SIGKILL, signal.SIGINT)[moment % 2]
+        command = [sys.executable, "-c", KILLED, str(int(sign)), str(2 + moment % 3), "train", str(spec)]
+        done = subprocess.run(
+            [*command, "--output", str(tmp_path / "parts")], capture_output=True, text=True, check=False
+        )
+        codes.append(done.returncode)
+        if done.returncode == 0:
+            break
+    assert codes[-1] == 0 and {-signal.SIGKILL, 130} <= set(codes), codes
+    found = load_trained(tmp_path / "parts")
+    assert found.digest() == whole.digest() and found.metrics == whole.metrics
+    assert (tmp_path / "parts" / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()

@@ -20,7 +20,16 @@ from flow.errors import DataError, ModelFileError, OutputError, SpecError, ToolM
 from flow.frontend.trained import FLOAT_DIR, TrainedModel, load_metrics, load_trained
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, exact_codes, quantize
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.spec import TASK_OF_TOPOLOGY, FloatSpec, FloatTrainSpec, ModelSpec, PruneSpec, load_spec
+from flow.train.spec import (
+    TASK_OF_TOPOLOGY,
+    AugmentSpec,
+    DropoutSpec,
+    FloatSpec,
+    FloatTrainSpec,
+    ModelSpec,
+    PruneSpec,
+    load_spec,
+)
 
 try:
     load_tensorflow()
@@ -295,10 +304,16 @@ def test_weights_that_do_not_fit(trained: TrainedModel) -> None:
 def test_an_interrupted_training_ends_in_the_same_weights(
     spec: ModelSpec, stand_in: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted in the float twin, and in the quantized model before its last epoch, whose statistics are frozen."""
+    """Interrupted in the float twin, and in the quantized model before its last epoch, whose statistics are frozen.
+
+    A dropout and an augmentation draw at random besides.
+    """
     epochs, stops = 3, [1, 5]
-    layers, settings = (*spec.layers[:3], spec.layers[-1]), dataclasses.replace(spec.train, epochs=3, frozen_epochs=1)
-    spec = dataclasses.replace(spec, layers=layers, train=settings, prune=PruneSpec(begin_epoch=0, end_epoch=2))
+    settings = dataclasses.replace(spec.train, epochs=3, frozen_epochs=1)
+    layers = (*spec.layers[:3], DropoutSpec(name="dropout", rate=0.2), spec.layers[-1])
+    noise = AugmentSpec(layer="GaussianNoise", arguments=(("stddev", 0.1),))
+    prune = PruneSpec(begin_epoch=0, end_epoch=2)
+    spec = dataclasses.replace(spec, layers=layers, train=settings, prune=prune, augment=(noise,))
     whole = train(spec, tmp_path / "whole", epochs=epochs, dataset=stand_in)
     saved, save = list[tuple[str, int]](), Checkpoint.save
 
@@ -317,6 +332,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     found = train(spec, directory, epochs=epochs, dataset=stand_in)
     assert saved == [(name, epoch) for name in ("float_twin", "quantized") for epoch in range(1, epochs + 1)]
     assert found.digest() == whole.digest() and found.metrics == whole.metrics
+    assert (directory / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
     assert sorted(path.name for path in directory.iterdir()) == ["float", "history.csv", "trained.json", "trained.npz"]
 
 

@@ -160,6 +160,48 @@ def scatter(points: Sequence[Point], x_words: str, y_words: str) -> Html:
     return svg(left + width + 20, top + height + 44, f"{y_words} over {x_words}: {words}", *parts, class_="plot")
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line in a plot, and its points (x, y)."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+MOST_CURVES = 4
+"""Kinds of lines that can be told apart."""
+
+
+def curves(drawn: Sequence[Curve], x_words: str, y_words: str) -> Html:
+    """Return lines over two axes, with a legend; it reads out where each begins and ends."""
+    left, top, width, height = 60, 14, 300, 190
+    xs, ys = ([point[axis] for curve in drawn for point in curve.points] for axis in (0, 1))
+    across, up = _ticks(min(xs), max(max(xs), min(xs) + 1)), _ticks(min(ys), max(ys) + (min(ys) == max(ys)))
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        right = left + width * (x - across[0]) / (across[-1] - across[0])
+        return right, top + height * (up[-1] - y) / (up[-1] - up[0])
+
+    parts = []
+    for tick in across:
+        x, _ = at(tick, up[0])
+        parts.append(text(x, top + height + 16, f"{tick:g}"))
+    for tick in up:
+        _, y = at(across[0], tick)
+        parts.append(element("line", x1=left, y1=y, x2=left + width, y2=y, class_="grid"))
+        parts.append(text(left - 6, y + 4, f"{tick:g}", "end"))
+    parts.append(text(left + width / 2, top + height + 34, x_words))
+    for number, curve in enumerate(drawn):
+        kind, below = f"curve c{number % MOST_CURVES}", top + height + 54 + 18 * number
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in curve.points))
+        parts.append(element("polyline", points=path, class_=kind))
+        parts.append(element("line", x1=left, y1=below - 4, x2=left + 26, y2=below - 4, class_=kind))
+        parts.append(text(left + 34, below, curve.name, "start"))
+    ends = (f"{curve.name} from {curve.points[0][1]:.4g} to {curve.points[-1][1]:.4g}" for curve in drawn)
+    label = f"{y_words} over {x_words}: {'; '.join(ends)}"
+    return svg(left + width + 20, top + height + 46 + 18 * len(drawn), label, *parts, class_="plot")
+
+
 def _ticks(low: float, high: float) -> list[float]:
     """Return round numbers that enclose [low, high]."""
     rough = (high - low) / 5
