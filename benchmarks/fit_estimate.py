@@ -2,7 +2,6 @@
 
     python benchmarks/fit_estimate.py measure [--modules 450]    # synthesize what the table does not have yet
     python benchmarks/fit_estimate.py fit                        # write the coefficients, print the errors
-    python benchmarks/fit_estimate.py hls                        # hold the estimate of HLS projects against the table
 
 The table, benchmarks/data/estimate_modules.csv, has a row per random module (`random_modules.py`, seed 0, 1, ...) and
 family: what Yosys counts, and what `flow.backends.rtl.netlists.footprint` does. The first 300 seeds are fitted to.
@@ -27,14 +26,12 @@ from numpy.typing import NDArray
 from random_modules import random_module
 from scipy.optimize import linprog
 
-import flow
 from flow.backends.rtl.netlists.needs import Needs
-from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, relative_errors
+from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features
 from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.backends.yosys.cells import FAMILIES, count
 from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
-from flow.cost.estimation import estimate
 from flow.ir.graph import IntGraph
 from flow.project import write
 from flow.target import Target
@@ -81,15 +78,13 @@ class Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("measure", "fit", "hls"))
+    parser.add_argument("what", choices=("measure", "fit"))
     parser.add_argument("--modules", type=int, default=MODULES)
     arguments = parser.parse_args()
     if arguments.what == "measure":
         measure(arguments.modules)
-    elif arguments.what == "fit":
-        fit()
     else:
-        hls()
+        fit()
 
 
 def target(seed: int, io_type: str, family: str) -> Target:
@@ -248,8 +243,6 @@ def write_rows(rows: Sequence[Row]) -> None:
 # -- fit
 
 RTL_AGAINST = "Yosys; not fitted to"
-HLS_AGAINST = "Yosys on our own Verilog, not Vitis"
-HLS_ERROR = Path(flow.__file__).parent / "cost" / "estimation_error.json"
 
 
 def fit() -> None:
@@ -282,21 +275,6 @@ def least_deviations(table: NDArray[np.float64], goal: NDArray[np.float64], scal
 def held_out_errors(rows: Sequence[Row], coefficients: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Return the errors on what was not fitted to."""
     return errors([(row.needs, row.family, row.lut, row.ff) for row in rows if held_out(row.seed)], coefficients)
-
-
-def hls() -> None:
-    """Hold the estimate of HLS projects, strategy Latency, against the same ops in the table; nothing is fitted."""
-    pairs: dict[str, list[tuple[int, int]]] = {"lut": [], "ff": []}
-    for row in read_rows():
-        if row.family != "7-series" or row.kind.endswith("unrolled"):  # HLS has the hardware of one position
-            continue
-        _, io_type, graph = random_module(row.seed)
-        settings = replace(target(row.seed, io_type, row.family), backend="Vitis")
-        found = estimate(graph, settings).layers[-1]
-        for key, counted in (("lut", row.lut), ("ff", row.ff)):
-            if counted > SMALLEST:
-                pairs[key].append((getattr(found, key), counted))
-    _write(HLS_ERROR, {"against": HLS_AGAINST} | {key: relative_errors(each) for key, each in pairs.items()})
 
 
 def _write(path: Path, data: Mapping[str, Any]) -> None:

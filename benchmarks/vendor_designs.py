@@ -87,9 +87,9 @@ class Builder:
         return name
 
     def cast(self, name: str, source: str, fmt: list[Any], layer: Layer, divisor: int = 1) -> str:
-        """Append a cast, unless it changes nothing."""
-        op = self.by[source]
-        if op.format == fixed(fmt) and divisor == 1:
+        """Append a cast, unless it changes nothing but that codes get a sign."""
+        op, to = self.by[source], fixed(fmt)
+        if divisor == 1 and to.signed >= op.format.signed and to == replace(op.format, signed=to.signed):
             return source
         return self.add(ops.Requantize, name, [source], op.shape, layer, cast=cast(fmt, divisor))
 
@@ -124,8 +124,8 @@ def _hard_tanh(b: Builder, layer: Layer, sources: list[str]) -> str:
 
 
 def _leaky_relu(b: Builder, layer: Layer, sources: list[str]) -> str:
-    """The slope is not in the design; that of PReLU is a variable, here a wire."""
-    slope = Constant(np.array([int(layer["kind"] == "leaky_relu")], np.int64), FixedFormat(True, 1, 0))
+    """The slope is not in the design: 1, as in hls4ml's tests."""
+    slope = Constant(np.array([1], np.int64), FixedFormat(True, 1, 0))
     out = b.add(ops.LeakyRelu, layer["name"], sources, b.by[sources[0]].shape, layer, slope=slope)
     return b.cast(f"{layer['name']}_cast", out, layer["fmt"], layer)
 

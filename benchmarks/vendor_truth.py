@@ -7,8 +7,8 @@ it (`synth_*`), and `design`, a file beside the table from which the graph is bu
 compiled. C synthesis is held against the estimate that foretells it, Vivado against the other one. Errors are printed
 by group; --out writes every pair, --layers those of single ops.
 
-The hardware has no final softmax, so what C synthesis reports for that module (`softmax_*`) is taken off its totals;
-totals of Vivado stay whole.
+The hardware has no final softmax. What C synthesis reports for that module (`softmax_*`) is taken off its totals;
+totals of Vivado stay whole, so the share that Vivado leaves of it is added to the estimate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from typing import Any
 
 from vendor_designs import lowered
 
-from flow.cost.estimation import estimate
+from flow.backends.base import find_backend
+from flow.cost.hls.estimates import VIVADO_SHARES, Numbers, estimate, estimate_csynth
+from flow.cost.hls.settings import Hls, tool_of
+from flow.ir import ops
 from flow.ir.graph import IntGraph, MatMul
 from flow.results import ResourceReport
 from flow.target import Target
@@ -37,6 +40,8 @@ FIELDS = dict(
 )
 LEVELS = ("csynth", "synth", "synth+axi", "routed")
 """synth+axi: Vivado's synthesis of the project as an IP core, hls4ml's AXI wrapper included."""
+AXI = {"lut": 1200, "ff": 6800}
+"""Of the AXI wrapper that hls4ml's VivadoAccelerator puts around a design, which is none of ours: medians of four."""
 FLOORS = {"lut": 30, "ff": 30}
 """Errors are relative where the truth is at least this, or 1."""
 
@@ -58,9 +63,10 @@ def main() -> None:
     if arguments.out and entries:
         write(arguments.out, entries)
     print_table(entries)
+    print_inside(entries)
     print(*failed, sep="\n", end="\n" if failed else "")
     if arguments.layers:
-        print_layers(arguments.layers, known, estimates)
+        print_layers(arguments.layers, estimates)
     print(f"{len(entries)} pairs of {len(rows)} rows, {len(failed)} failed, {time.time() - began:.0f} s")
 
 
@@ -116,7 +122,7 @@ def target_of(design: Mapping[str, Any], graph: IntGraph, row: Row) -> Target:
     part = row["part"] or design["part"]
     other = next((other for device, other in OTHER_PART.items() if part.lower().startswith(device)), part)
     return Target(
-        backend="Vitis" if design["backend"].startswith("Vitis") else "Vivado",
+        backend=target_backend(design),
         io_type=row["io_type"] or design["io_type"],
         strategy=strategy,
         reuse_factor=max(reuse.values(), default=1),
@@ -126,11 +132,36 @@ def target_of(design: Mapping[str, Any], graph: IntGraph, row: Row) -> Target:
     )
 
 
-def estimated(path: Path, row: Row) -> tuple[IntGraph, Mapping[str, ResourceReport]]:
-    """Return the graph of a design and level -> the estimate that foretells it."""
+def settings_of(design: Mapping[str, Any], graph: IntGraph, row: Row) -> Hls:
+    """Return what a project was compiled with, as far as the row says; its kernels and FIFOs are hls4ml's."""
+    tool, version = tool_of(row["tool"], find_backend(target_backend(design)).hls)
+    forced = [way for way in ("dsp", "fabric") if f"mul -impl {way}" in row["note"]]
+    layers = {layer["name"]: layer for layer in design["layers"]}
+    matmuls = {op.name: [layers[name] for name in op.layers] for op in graph.ops if isinstance(op, MatMul)}
+    modes = {op: own[0].get("accum", [])[3:5] for op, own in matmuls.items()}
+    partitions = {op.name: matmuls[op.name][0].get("n_partitions") or 1 for op in graph.ops if isinstance(op, ops.Conv)}
+    return Hls(
+        tool=tool,
+        version=version,
+        multipliers=forced[0] if forced else "auto",
+        clock_uncertainty_ns=number(row["uncertainty_ns"]),
+        stock=True,
+        saturating=frozenset(op for op, mode in modes.items() if mode not in ([], ["AP_TRN", "AP_WRAP"])),
+        # Vivado HLS unrolls the loop over positions, whatever hls4ml divides it into
+        partitions=tuple((op, 1 if tool == "Vivado HLS" else count) for op, count in partitions.items()),
+    )
+
+
+def target_backend(design: Mapping[str, Any]) -> str:
+    """Return the back end that writes projects of a design's kind."""
+    return "Vitis" if design["backend"].startswith("Vitis") else "Vivado"
+
+
+def estimated(path: Path, row: Row, fitted: Numbers | None = None) -> tuple[IntGraph, Mapping[str, ResourceReport]]:
+    """Return the graph of a design and level -> the estimate that foretells it; `fitted` as `estimate` takes it."""
     design, graph = lowered(path)
-    report = estimate(graph, target_of(design, graph, row))
-    return graph, dict.fromkeys(LEVELS, report)
+    given = graph, target_of(design, graph, row), settings_of(design, graph, row), fitted
+    return graph, {"csynth": estimate_csynth(*given), **dict.fromkeys(LEVELS[1:], estimate(*given))}
 
 
 # -- pairs
@@ -156,6 +187,15 @@ def truth(row: Row, level: str) -> dict[str, float]:
     return found
 
 
+def around(row: Row, level: str, count: str) -> int:
+    """Return what Vivado counts that our estimate has not: the share it leaves of a final softmax, the AXI wrapper."""
+    if level == "csynth" or count in ("latency", "ii"):
+        return 0
+    share = dict(zip(("lut", "ff"), VIVADO_SHARES["constant weights"], strict=True)).get(count, 1.0)
+    wrapper = AXI.get(count, 0) if level == "synth+axi" else 0
+    return wrapper + round(share * (number(row.get(f"softmax_{count}")) or 0))
+
+
 def compared(row: Row, graph: IntGraph, reports: Mapping[str, ResourceReport], by: str) -> Iterator[dict[str, Any]]:
     """Yield an entry per level that a row knows: estimates, truths and their ratios."""
     for level in LEVELS:
@@ -167,10 +207,15 @@ def compared(row: Row, graph: IntGraph, reports: Mapping[str, ResourceReport], b
             continue
         entry: dict[str, Any] = {"id": row["id"], "group": row.get(by, ""), "level": level}
         for count in COUNTS:
-            guess = getattr(total, FIELDS[count])
+            beside = around(row, level, count)
+            guess = getattr(total, FIELDS[count]) + beside
             entry |= {f"{count}_pred": guess, f"{count}_true": true.get(count, ""), f"{count}_ratio": ""}
             if true.get(count):
                 entry[f"{count}_ratio"] = round(guess / true[count], 4)
+            interval = total.intervals[FIELDS[count]]
+            known = interval.low is not None and interval.high is not None
+            entry[f"{count}_low"] = interval.low + beside if known else ""
+            entry[f"{count}_high"] = interval.high + beside if known else ""
         yield entry
 
 
@@ -211,17 +256,36 @@ def print_errors(group: str, count: str, pairs: Sequence[tuple[float, float]]) -
         print(f"{group} {count + '=0':8s} {len(zero):5d}   true is 0: estimate above 0 in {above}, at most {max(zero)}")
 
 
-def print_layers(
-    path: Path, rows: Mapping[str, Row], estimates: Mapping[str, tuple[IntGraph, Mapping[str, ResourceReport]]]
-) -> None:
-    """Print errors of dense and convolution ops against their modules, the largest one of each op."""
+def print_inside(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Print how many true values lie in the intervals that the estimates state."""
+    print("\ntrue values inside the stated intervals")
+    for level in LEVELS:
+        for count in COUNTS:
+            known = [
+                entry[f"{count}_low"] <= entry[f"{count}_true"] <= entry[f"{count}_high"]
+                for entry in entries
+                if entry["level"] == level and entry[f"{count}_true"] != "" and entry[f"{count}_low"] != ""
+            ]
+            if known:
+                print(
+                    f"{level:10s} {count:8s} {sum(known):5d} of {len(known):5d} {100 * sum(known) / len(known):6.1f} %"
+                )
+
+
+def largest_modules(path: Path) -> dict[tuple[str, str], Row]:
+    """Return (design, op) -> its module; in a stream the larger one, which holds the other."""
     largest: dict[tuple[str, str], Row] = {}
     for module in read(path):
         key = module["design"], module["op"]
-        if module["design"] in rows and (key not in largest or float(module["lut"]) > float(largest[key]["lut"])):
+        if key not in largest or float(module["lut"]) > float(largest[key]["lut"]):
             largest[key] = module
+    return largest
+
+
+def print_layers(path: Path, estimates: Mapping[str, tuple[IntGraph, Mapping[str, ResourceReport]]]) -> None:
+    """Print errors of dense and convolution ops against their modules, the largest one of each op."""
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for (design, name), module in largest.items():
+    for (design, name), module in largest_modules(path).items():
         if design not in estimates:
             continue
         graph, reports = estimates[design]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.backends.functions import emit as emit
-    from flow.cost.estimation import estimate as estimate
+    from flow.cost.hls.estimates import estimate as estimate
     from flow.data.adversarial import adversarial_inputs as adversarial_inputs
     from flow.data.datasets import load_dataset as load_dataset
     from flow.data.imagenet import load_imagenet_folder as load_imagenet_folder
@@ -78,7 +78,7 @@ _WHERE = {
     "Overflow": "flow.ir.fixed",
     "run_reference": "flow.ir.reference",
     "adversarial_inputs": "flow.data.adversarial",
-    "estimate": "flow.cost.estimation",
+    "estimate": "flow.cost.hls.estimates",
     "emit": "flow.backends.functions",
     "Target": "flow.target",
     "train_model": "flow.pipeline.training",

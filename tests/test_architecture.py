@@ -21,7 +21,7 @@ ORDER = (
     "errors", "progress", "findings", "json_text", "toml_table", "files", "project", "results", "part_names", "parts",
     "toolchain", "runs", "backends.base", "target",
     "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost",
-    "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
+    "cost.hls", "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
     "backends.rtl.netlists", "backends.rtl.verilog", "backends.rtl.simulation", "backends.rtl.synthesis",
     "backends.rtl.proof", "backends.rtl.handover", "backends.rtl",
     "verification", "report", "report.page", "study",

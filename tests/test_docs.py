@@ -321,6 +321,7 @@ def compared() -> Report:
     qkeras, other = replace(expected, level="qkeras", softmax=softmax), replace(expected, level="csim", codes=changed)
     interval = Interval(low=8, high=12, basis="within 20 % for 9 of 10 such designs; 43 designs", designs=43)
     estimated = Resources(name="digits", lut=10, intervals={"lut": interval})
+    errors = {key: dict.fromkeys(("mean", "p95", "worst", "median_ratio", "modules"), 1) for key in ("lut", "ff")}
     given = np.zeros(8, np.int64), np.zeros((8, 10))  # classes, and targets for fields of both
     labels = tuple(Labels(output="logits", index=0, values=values) for values in given)
     port = PortInputs(codes=codes[:8], labels=labels, source="corners", rounded=0, clipped=0)
@@ -353,7 +354,7 @@ def compared() -> Report:
                 source="yosys", tool="Yosys", total=Resources(name="digits"), command="synth", family="ECP5"
             ),
             ResourceReport(
-                source="static_csynth", tool="flow", total=estimated, layers=(estimated,), predicts="csynth"
+                source="static_csynth", tool="flow", total=estimated, predicts="csynth", error={"against": "", **errors}
             ),
         ],
         energy=[],

@@ -90,7 +90,7 @@ def test_what_only_the_port_clamps_is_told(tmp_path: Path) -> None:
 def test_parts_of_a_report_are_frames(built: tuple[Any, flow.BuildOptions, Any]) -> None:
     report = built[2]
     assert list(report.frame("layers")["name"]) == [row["name"] for row in report.document["layers"]]
-    assert list(report.frame("resources")["source"]) == ["static"]
+    assert list(report.frame("resources")["source"]) == ["static", "static_csynth"]
     assert report.frame("accuracy")["hardware"][0] == report.document["accuracy"]["hardware"]
     with pytest.raises(SpecError, match="'ops' is no part; use one of layers, resources, accuracy"):
         report.frame("ops")

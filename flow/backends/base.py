@@ -29,6 +29,8 @@ class Backend:
         simulation: the level of check that runs its projects.
         clock_uncertainty: share of the clock period that its tool is told to set aside, and that the estimate takes
             off; None where a project says nothing of it.
+        hls: the HLS tool and version that the estimate is of, where nobody says which one it will be: the one of which
+            most truth is known; empty where there is no such estimate.
         whole_nanoseconds: whether its tool takes no other clock periods.
         leaves: patterns of what its tools leave in the directory of a project, besides logs and reports.
     """
@@ -43,6 +45,7 @@ class Backend:
     takes_reuse: bool = True
     simulation: str = "csim"
     clock_uncertainty: float | None = None
+    hls: str = ""
     whole_nanoseconds: bool = False
     leaves: tuple[str, ...] = ()
 
@@ -65,8 +68,22 @@ XILINX_LEAVES = ("*_prj", ".Xil", "*.jou", "tb_data/*.log")
 # clock uncertainties are hls4ml's defaults; 27 % is Vitis HLS' own (UG1399). SmartHLS takes whole nanoseconds
 # (its Constraints Manual, CLOCK_PERIOD).
 ROWS = (
-    Backend(name="Vitis", functions=AMD, part=VIRTEX, clock_uncertainty=0.27, leaves=XILINX_LEAVES),
-    Backend(name="Vivado", functions=AMD, part=VIRTEX, clock_uncertainty=0.125, leaves=XILINX_LEAVES),
+    Backend(
+        name="Vitis",
+        functions=AMD,
+        part=VIRTEX,
+        clock_uncertainty=0.27,
+        hls="Vitis HLS 2023.2",
+        leaves=XILINX_LEAVES,
+    ),
+    Backend(
+        name="Vivado",
+        functions=AMD,
+        part=VIRTEX,
+        clock_uncertainty=0.125,
+        hls="Vivado HLS 2020.1",
+        leaves=XILINX_LEAVES,
+    ),
     Backend(
         name="Quartus",
         functions=OTHER,

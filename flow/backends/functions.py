@@ -115,7 +115,7 @@ TOOLS = ("synth", "pnr", "csynth", "vivado")
 """Names of later stages; each back end has a tool for each, or says why not."""
 
 
-def no_estimate(site: Site) -> ResourceReport:
+def no_estimate(site: Site) -> tuple[ResourceReport, ...]:
     """Refuse: there are no rules for what the projects of a back end take."""
     raise UnsupportedError("its rules are those of Vitis and Vivado, and of rtl")
 
@@ -139,8 +139,9 @@ class Functions:
         checks: further checks of a project by the name of their stage.
         measure: what a simulation without pauses measures, given input codes and what the level gave for them; None if
             it measures nothing.
-        estimate: the static estimate of a graph alone; None where there is none.
-        estimate_project: that of a project; raises UnsupportedError where there is none.
+        estimate: the static estimate of the hardware, of a graph alone; None where there is none.
+        estimate_project: the static estimates of a project, that of the hardware first; raises UnsupportedError where
+            there is none.
         tools: stage -> tool.
         rules: what its tools are known to fail at, for the preflight.
         hand_over: of a run, and codes of its inputs and outputs by name, a folder that another engineer can use without
@@ -158,7 +159,7 @@ class Functions:
     checks: Callable[[Target], Mapping[str, Check]] = lambda target: {}
     measure: Callable[[Site, Codes, SimResult], tuple[ResourceReport, EnergyReport]] | None = None
     estimate: Callable[[IntGraph, Target], ResourceReport] | None = None
-    estimate_project: Callable[[Site], ResourceReport] = no_estimate
+    estimate_project: Callable[[Site], tuple[ResourceReport, ...]] = no_estimate
     tools: Mapping[str, Tool] = field(default_factory=dict)
     rules: tuple[Rule[Design], ...] = ()
     hand_over: Callable[[Site, Mapping[str, Codes]], Project] | None = None

@@ -1,20 +1,18 @@
-"""Estimate resources and cycles of a graph on a target, from its weights, widths and the loops of the generated code.
+"""Count what a graph is by structure on a target, from its weights, widths and the loops of the generated code.
 
-A model, not a measurement. What one adder, shifter or memory takes stands in `cost.cost_rules`, with sources; here is
-which of them each op has, and how ops follow each other. A matrix product has the hardware of one output position in
-either io_type (`cost.matmul_costs`). Other ops have that of every position in io_parallel, and of one word (all
-channels of a position) in io_stream. docs/estimates.md tells it as a whole.
+What no tool was asked about: `flow.cost.hls` turns it into estimates, with truth where there is some. What one adder,
+shifter or memory takes stands in `cost.cost_rules`, with sources; here is which of them each op has, and how ops follow
+each other. A matrix product has the hardware of one output position in either io_type (`cost.matmul_costs`). Other ops
+have that of every position in io_parallel, and of one word (all channels of a position) in io_stream.
+docs/estimates.md tells it as a whole.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
-from importlib import resources
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -34,8 +32,8 @@ from flow.results import ResourceReport
 from flow.target import Target
 
 
-def estimate(graph: IntGraph, target: Target) -> ResourceReport:
-    """Return the static estimate of `graph` on `target`, per op and in all, with the capacity of the part.
+def by_structure(graph: IntGraph, target: Target) -> ResourceReport:
+    """Return what `graph` is by structure on `target`, per op and in all, with the capacity of the part.
 
     Args:
         graph: after the passes; ops that were not fused are counted as they stand.
@@ -47,29 +45,26 @@ def estimate(graph: IntGraph, target: Target) -> ResourceReport:
             the part has no estimate.
     """
     part = find_part(target.part)
-    if part.family not in LEVEL_NS:
-        raise UnsupportedError(f"there is no static estimate for family {part.family!r}")
-    costing = [op for op in graph if type(op) not in FREE]
-    costs = {op.name: COSTS[type(op)](op, graph.sources(op), target, part) for op in costing}
+    costs = op_costs(graph, target, part)
     if target.io_type == "io_stream":
         costs = _with_fifos(costs, graph)
     return ResourceReport(
-        source="static",
+        source="structure",
         tool="flow static model, see docs/estimates.md",
         part=target.part,
         clock_period_ns=target.clock_period_ns,
         total=_total(costs, graph, target).resources(graph.name),
         layers=tuple(cost.resources(name) for name, cost in costs.items()),
         capacity=part.capacity(),
-        error=_known_error(),
     )
 
 
-@cache
-def _known_error() -> Mapping[str, Any]:
-    """Return how far the estimate is off on random modules, as benchmarks/fit_estimate.py measured it."""
-    error: Mapping[str, Any] = json.loads((resources.files("flow.cost") / "estimation_error.json").read_text())
-    return error
+def op_costs(graph: IntGraph, target: Target, part: Part) -> dict[str, Cost]:
+    """Return what each op is by structure, in dataflow order, without FIFOs; raises as `by_structure` does."""
+    if part.family not in LEVEL_NS:
+        raise UnsupportedError(f"there is no static estimate for family {part.family!r}")
+    costing = [op for op in graph if type(op) not in FREE]
+    return {op.name: COSTS[type(op)](op, graph.sources(op), target, part) for op in costing}
 
 
 def _total(costs: Mapping[str, Cost], graph: IntGraph, target: Target) -> Cost:
@@ -82,16 +77,16 @@ def _total(costs: Mapping[str, Cost], graph: IntGraph, target: Target) -> Cost:
     total = Cost(**{name: sum(getattr(cost, name) for cost in costs.values()) for name in counts})
     if target.io_type == "io_stream":
         depths = {name: cost.depth for name, cost in costs.items()}
-        through = _longest_paths(graph, depths)
+        through = longest_paths(graph, depths)
         latency = max((cost.latency_cycles + through[name] - cost.depth for name, cost in costs.items()), default=0)
     else:
         latencies = {name: cost.latency_cycles for name, cost in costs.items()}
-        latency = max(_longest_paths(graph, latencies).values(), default=0)
+        latency = max(longest_paths(graph, latencies).values(), default=0)
     interval = max((cost.initiation_interval_cycles for cost in costs.values()), default=0)
     return replace(total, latency_cycles=latency, initiation_interval_cycles=interval)
 
 
-def _longest_paths(graph: IntGraph, cycles: Mapping[str, int]) -> dict[str, int]:
+def longest_paths(graph: IntGraph, cycles: Mapping[str, int]) -> dict[str, int]:
     """Return, per op, the cycles of all ops on the longest path through it; `cycles` leaves out the inputs."""
     until: dict[str, int] = {}
     for op in graph.ops:

@@ -32,8 +32,8 @@ SINCE = ", and a difference found since"
 """Behind the key of a report: a build makes it again, and so compares again."""
 
 
-def estimate_resources(site: Site) -> ResourceReport | str:
-    """Return the static estimate, or why there is none."""
+def estimate_resources(site: Site) -> tuple[ResourceReport, ...] | str:
+    """Return the static estimates, or why there is none."""
     try:
         return functions(site.target).estimate_project(site)
     except UnsupportedError as error:
@@ -66,12 +66,13 @@ def assemble_report(
     software: SimResult | ToolMissingError | None,
     distance: dict[str, Any] | None,
     shown: Shown,
-    estimated: ResourceReport | str,
+    estimated: tuple[ResourceReport, ...] | str,
     measured: tuple[ResourceReport | EnergyReport, ...],
     clock: Clock,
 ) -> Report:
     """Return the report of a build; without a comparison of one that was asked to stop before."""
     manifest = run.manifest()
+    own = () if isinstance(estimated, str) else estimated
     notes = [
         "stopped before simulation: nothing was compared" if comparison is None else "",
         f"software inference was not compared: {software}" if isinstance(software, ToolMissingError) else "",
@@ -89,7 +90,7 @@ def assemble_report(
         comparison=comparison,
         quantization=made.quantization,
         approximation=distance,
-        resources=[report for report in (estimated, *measured) if isinstance(report, ResourceReport)],
+        resources=[*own, *(report for report in measured if isinstance(report, ResourceReport))],
         energy=[static_energy(site.graph), *(report for report in measured if isinstance(report, EnergyReport))],
         notes=[*remarks, *filter(None, notes)],
         commands=manifest["commands"],

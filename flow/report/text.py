@@ -39,6 +39,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     for resources in document["resources"]:
         lines += [heading(f"Resources: {_source_words(resources)}"), table(*_resource_rows(resources))]
         lines += ["", words.error_words(resources["error"])] if "error" in resources else []
+        lines += ["", f"LUT {resources['intervals']['lut']['basis']}"] if resources.get("intervals") else []
     if document.get("energy"):
         lines += [heading("Energy"), *map(_energy_line, document["energy"])]
     if document["notes"]:
@@ -114,7 +115,8 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
 
 
 def _source_words(resources: Mapping[str, Any]) -> str:
-    kind = words.SOURCES["static"] if resources["source"] == "static" else resources["source"]
+    source = resources["source"]
+    kind = words.SOURCES[source] if source.startswith("static") else source
     reached = resources["estimated_clock_period_ns"]
     return f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
 
@@ -132,6 +134,9 @@ def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[s
         return [name, *("-" if number is None else f"{number:,}" for number in numbers)]
 
     rows = [row(layer["name"], layer) for layer in resources["layers"]] + [row("total", resources)]
+    stated = resources.get("intervals") or {}
+    for name, end in (("from", "low"), ("to", "high")) if stated else ():
+        rows.append(row(name, {key: interval[end] for key, interval in stated.items()}))
     capacity = resources["capacity"]
     if capacity:
         rows.append(row("part has", capacity))

@@ -280,12 +280,21 @@ def source_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 def error_of(entry: Mapping[str, Any], key: str) -> str | None:
     """Return how far a number of an entry may be off, in short; None of what is no estimate of ours."""
-    if entry["source"] != "static":
+    if not str(entry["source"]).startswith("static"):
         return None
+    interval = (entry.get("intervals") or {}).get(key)
+    if interval is not None:
+        return interval_words(interval)
     error = (entry.get("error") or {}).get(key)
     return (
         f"off by {error['mean']:g} % in the mean, {error['worst']:g} % at worst" if error else "its error is not known"
     )
+
+
+def interval_words(interval: Mapping[str, Any]) -> str:
+    """Return where the true figure lies and what says so."""
+    known = interval["low"] is not None
+    return (f"{interval['low']:,} to {interval['high']:,}: " if known else "") + str(interval["basis"])
 
 
 def error_words(error: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ ORDER = (
     "float64-inexact",
     "array-partition",
     "unroll",
+    "long-tree",
     "design-size",
     "reshape-width",
     "stream-width",

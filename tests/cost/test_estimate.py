@@ -36,7 +36,7 @@ from flow.cost.cost_rules import (
     tree_levels,
     weight_memory,
 )
-from flow.cost.estimation import estimate
+from flow.cost.estimation import by_structure
 from flow.cost.fifos import fifos
 from flow.errors import SpecError
 from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
@@ -78,7 +78,7 @@ def on_input(op: Op, shape: tuple[int, ...], fmt: FixedFormat = U4) -> IntGraph:
 
 
 def only(graph: IntGraph, target: Target) -> Resources:
-    (layer,) = estimate(graph, target).layers
+    (layer,) = by_structure(graph, target).layers
     return layer
 
 
@@ -282,7 +282,7 @@ def test_resource_without_reuse_is_constant() -> None:
 
 
 def test_conv_net_parallel() -> None:
-    report = estimate(conv_net(), Target())
+    report = by_structure(conv_net(), Target())
     conv, pool, flatten, last = report.layers
     # y0 = x00 + 4 x11 (5 bits), y1 = -2 x11; two window words of 4 bits out of 16 positions; clamp 7 -> 5 and 6 -> 5
     assert conv.lut == 5 + (1 + 5) + (1 + 5) + multiplexer_luts(16, 2 * 4)
@@ -295,7 +295,7 @@ def test_conv_net_parallel() -> None:
 
 
 def test_conv_net_stream() -> None:
-    report = estimate(conv_net(), Target(io_type="io_stream"))
+    report = by_structure(conv_net(), Target(io_type="io_stream"))
     conv, pool, flatten, _ = report.layers
     assert (conv.initiation_interval_cycles, pool.initiation_interval_cycles) == (36, 16)
     assert flatten.initiation_interval_cycles == 4
@@ -330,7 +330,7 @@ def test_unfused_ops() -> None:
 
 
 def first(net: Net, target: Target) -> Resources:
-    return estimate(net.graph(), target).layers[0]
+    return by_structure(net.graph(), target).layers[0]
 
 
 ARRAYS, STREAM = Target(), Target(io_type="io_stream")
@@ -377,9 +377,9 @@ def test_averages() -> None:
     assert (sums.detail["adders"], sums.lut) == (4 * 3, 4 * 16)
     assert first(net, STREAM).detail["adders"] == 3
     assert first(net, STREAM).initiation_interval_cycles == 16
-    fused = estimate(lower(net.graph()), ARRAYS).total
+    fused = by_structure(lower(net.graph()), ARRAYS).total
     assert fused.lut == 4 * (16 + 4 + 1), "4 bits of 6 are kept and rounded, with an OR of the bit below the half"
-    thirds = estimate(lower(Net((6, 1), u(4)).average((3,), u(4)).graph()), ARRAYS).total
+    thirds = by_structure(lower(Net((6, 1), u(4)).average((3,), u(4)).graph()), ARRAYS).total
     assert thirds.detail["multipliers"] == 2 * 2, "by the reciprocal and back"
     edges = first(Net((5, 1), u(4)).average((3,), u(6), (1,), padding="same"), ARRAYS)
     assert edges.detail["adders"] == (1 + 2 + 2 + 2 + 1) + 2, "real pixels only; edges weigh 3, the others 2"
@@ -431,7 +431,7 @@ def test_one_axis_has_no_line_buffer() -> None:
 @pytest.mark.parametrize("name", zoo.ROWS)
 def test_every_row_of_the_zoo(name: str) -> None:
     for graph, io_type, strategy, reuse in product((zoo.row(name), lower(zoo.row(name))), IO_TYPES, STRATEGIES, (1, 4)):
-        report = estimate(graph, Target(io_type=io_type, strategy=strategy, reuse_factor=reuse))
+        report = by_structure(graph, Target(io_type=io_type, strategy=strategy, reuse_factor=reuse))
         assert [layer.name for layer in report.layers] == [op.name for op in graph.ops if not isinstance(op, Input)]
         for layer in (*report.layers, report.total):
             counts = (layer.lut, layer.ff, layer.dsp, layer.bram_18k, layer.latency_cycles, *layer.detail.values())
@@ -444,8 +444,10 @@ def test_latency_is_that_of_the_longest_path(io_type: str) -> None:
     """A branch beside a longer one adds nothing; in a chain all count."""
     wide = np.full((8, 8), 3)
     net = Net((8,), s(4)).mark("x").dense(wide).requantize(s(4)).dense(wide).requantize(s(4)).mark("long")
-    chain = estimate(net.graph(), Target(io_type=io_type))
-    both = estimate(net.back("x").dense(wide).requantize(s(4)).merge("add", "long").graph(), Target(io_type=io_type))
+    chain = by_structure(net.graph(), Target(io_type=io_type))
+    both = by_structure(
+        net.back("x").dense(wide).requantize(s(4)).merge("add", "long").graph(), Target(io_type=io_type)
+    )
     cycles = {layer.name: layer.latency_cycles or 0 for layer in both.layers}
     assert (chain.total.latency_cycles, both.total.latency_cycles) == (
         sum(list(cycles.values())[:4]),
@@ -455,7 +457,7 @@ def test_latency_is_that_of_the_longest_path(io_type: str) -> None:
 
 def test_fifos_of_a_stream_with_several_readers() -> None:
     """One into the clone and one to each reader, as deep as cost.fifos says; a port that nothing reads has none."""
-    alone = estimate(Net((40, 20), s(16)).requantize(s(16)).graph(), STREAM).total
+    alone = by_structure(Net((40, 20), s(16)).requantize(s(16)).graph(), STREAM).total
     assert (alone.bram_18k, alone.lut) == (0, 0)
     graph = Net((40, 20), s(16)).requantize(s(16)).mark("a").requantize(s(15)).merge("add", "a").graph()
     depths = [(fifo.stream, fifo.depth) for fifo in fifos(graph)]
@@ -465,13 +467,13 @@ def test_fifos_of_a_stream_with_several_readers() -> None:
         ("clone_requantize_1_2", 17),
         ("requantize_2", 3),
     ]
-    first_op, cast, merge = estimate(graph, STREAM).layers
+    first_op, cast, merge = by_structure(graph, STREAM).layers
     assert (first_op.bram_18k, cast.bram_18k, merge.bram_18k) == (math.ceil(20 * 16 / 18), 0, 0)
 
 
 def test_report_is_labelled() -> None:
-    report = estimate(conv_net(), Target(part="xc7z020clg400-1", clock_period_ns=10.0))
-    assert (report.source, report.tool) == ("static", "flow static model, see docs/estimates.md")
+    report = by_structure(conv_net(), Target(part="xc7z020clg400-1", clock_period_ns=10.0))
+    assert (report.source, report.tool) == ("structure", "flow static model, see docs/estimates.md")
     assert (report.part, report.clock_period_ns) == ("xc7z020clg400-1", 10.0)
     assert report.capacity == find_part("xc7z020").capacity()
     for name in ("lut", "ff", "dsp", "bram_18k"):
@@ -480,7 +482,7 @@ def test_report_is_labelled() -> None:
 
 def test_unknown_part() -> None:
     with pytest.raises(SpecError, match="xc6slx9"):
-        estimate(conv_net(), Target(part="xc6slx9-tqg144-2"))
+        by_structure(conv_net(), Target(part="xc6slx9-tqg144-2"))
 
 
 TARGETS = [

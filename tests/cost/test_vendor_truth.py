@@ -60,7 +60,7 @@ def test_estimates_are_held_against_a_table(
     monkeypatch.setattr(sys, "argv", ["vendor_truth.py", str(table), "--out", str(out)])
     vendor_truth.main()
     printed = capsys.readouterr().out.splitlines()
-    (interval,) = [line for line in printed if " ii " in line]
+    (interval,) = [line for line in printed if line.startswith("dense ") and " ii " in line]
     assert interval.split()[:7] == ["dense", "csynth", "ii", "1", "50.0", "50.0", "50"]
     assert any("dsp=0" in line and "true is 0: estimate above 0 in 0" in line for line in printed)
     assert any(line.startswith("FAILED b FileNotFoundError") for line in printed)

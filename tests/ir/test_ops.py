@@ -14,8 +14,8 @@ from aspects import ASPECTS, Aspect
 from flow.backends.hls4ml.kernels import kernel as hls_kernel
 from flow.backends.rtl.verilog.kernels import kernels as netlists
 from flow.cost.energy import static_energy
-from flow.cost.estimation import estimate
 from flow.cost.fifos import fifos
+from flow.cost.hls.estimates import estimate
 from flow.ir import reference
 from flow.ir.fixed import Cast, FixedFormat
 from flow.ir.graph import OPS, Draft, Input, IntGraph, Op, Requantize, to_text

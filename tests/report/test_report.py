@@ -270,7 +270,7 @@ def test_a_divergence_is_told(report: Report) -> None:
 def test_one_source_of_resources_stands_once(report: Report) -> None:
     csynth = ResourceReport(source="csynth", tool="Vitis HLS", total=Resources(name="digits_mlp", lut=9))
     both = report.with_resources(csynth).with_resources(csynth)
-    assert [each["source"] for each in both.document["resources"]] == ["static", "csynth"]
+    assert [each["source"] for each in both.document["resources"]] == ["static", "static_csynth", "csynth"]
     text = to_text(both)
     assert "Resources: csynth (Vitis HLS)" in text
     assert "-" in text.split("Resources: csynth")[1], "what the source does not say is no zero"

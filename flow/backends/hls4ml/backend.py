@@ -17,7 +17,7 @@ from flow.backends.hls4ml import csim, csynth, dialects, limits, piped, threaded
 from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.handover import hand_over
 from flow.backends.hls4ml.refusals import nearest_reuse, refusals
-from flow.cost.estimation import estimate
+from flow.cost.hls.estimates import estimate, estimate_csynth
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.part_names import check_intel, check_microchip
@@ -94,7 +94,7 @@ AMD = Functions(
     compile_together=partial(compile_together, programs=1),
     checks=lambda target: {"streams": _run_streams} if target.io_type == "io_stream" else {},
     estimate=estimate,
-    estimate_project=lambda site: estimate(site.graph, site.target),
+    estimate_project=lambda site: (estimate(site.graph, site.target), estimate_csynth(site.graph, site.target)),
     rules=limits.AMD_RULES,
     hand_over=hand_over,
     tools={

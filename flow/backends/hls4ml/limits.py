@@ -11,6 +11,7 @@ from flow.backends.hls4ml.kernels import kernel
 from flow.backends.hls4ml.layers import needs_kernel
 from flow.backends.hls4ml.refusals import legal_reuse_factors, reuse_refusals
 from flow.cost.fifos import PIPELINE_STEPS, fifos, needed_depths
+from flow.cost.hls.matmuls import LONG_TREE_WEIGHTS, TERMS_PER_CYCLE
 from flow.cost.streams import processes, stream_roots, streams
 from flow.findings import ERROR, WARNING, Hit, Rule
 from flow.ir.graph import Input, MatMul, Op, Reshape
@@ -72,6 +73,18 @@ def _long_loops(subject: Design) -> Iterator[Hit]:
         if steps > UNROLLED_STEPS:
             reason = f"op '{op.name}' unrolls {steps} of its {n_in * n_out} products, Vivado HLS stops beyond"
             yield Hit(op.name, f"{reason} {UNROLLED_STEPS}", f"use {_reused(op, n_in, n_out)} or more")
+
+
+def _long_trees(subject: Design) -> Iterator[Hit]:
+    """Vitis HLS adds the products of so many weights one after another, not in trees."""
+    for op, n_in, n_out in _matmuls(subject, "Vitis", "Latency"):
+        if n_in * n_out > LONG_TREE_WEIGHTS:
+            reason = f"op '{op.name}' sums {n_in} x {n_out} products at once; beyond {LONG_TREE_WEIGHTS} weights"
+            yield Hit(
+                op.name,
+                f"{reason} Vitis HLS builds no trees: about {math.ceil(n_in / TERMS_PER_CYCLE)} cycles of registers",
+                f"use {_reused(op, n_in, n_out)}",
+            )
 
 
 def _large_designs(subject: Design) -> Iterator[Hit]:
@@ -172,6 +185,12 @@ AMD_RULES: tuple[Rule[Design], ...] = (
         _large_arrays,
     ),
     Rule("unroll", WARNING, "hls4ml issues #904 and #1013: Vivado HLS error XFORM 203-504", _long_loops),
+    Rule(
+        "long-tree",
+        WARNING,
+        "reports of Vitis HLS 2021.1 for dense layers of 561 x 20 weights, docs/estimates.md",
+        _long_trees,
+    ),
     Rule(
         "design-size",
         WARNING,

@@ -89,10 +89,10 @@ def _measure(site: Site, codes: Codes, stalled: SimResult) -> tuple[ResourceRepo
     return cycles, energy
 
 
-def _estimate(site: Site) -> ResourceReport:
+def _estimate(site: Site) -> tuple[ResourceReport, ...]:
     if not site.project.is_dir():
         raise UnsupportedError("it reads the project, which was not written")
-    return estimate_rtl(site.graph, site.target, (site.project / DESIGN).read_bytes())
+    return (estimate_rtl(site.graph, site.target, (site.project / DESIGN).read_bytes()),)
 
 
 def _yosys_reads(target: Target) -> None:
