@@ -139,7 +139,11 @@ def settings_of(design: Mapping[str, Any], graph: IntGraph, row: Row) -> Hls:
     layers = {layer["name"]: layer for layer in design["layers"]}
     matmuls = {op.name: [layers[name] for name in op.layers] for op in graph.ops if isinstance(op, MatMul)}
     modes = {op: own[0].get("accum", [])[3:5] for op, own in matmuls.items()}
-    partitions = {op.name: matmuls[op.name][0].get("n_partitions") or 1 for op in graph.ops if isinstance(op, ops.Conv)}
+    partitions = {
+        op.name: matmuls[op.name][0].get("n_partitions") or math.prod(op.shape[:-1])
+        for op in graph.ops
+        if isinstance(op, ops.Conv)
+    }
     return Hls(
         tool=tool,
         version=version,
@@ -147,8 +151,8 @@ def settings_of(design: Mapping[str, Any], graph: IntGraph, row: Row) -> Hls:
         clock_uncertainty_ns=number(row["uncertainty_ns"]),
         stock=True,
         saturating=frozenset(op for op, mode in modes.items() if mode not in ([], ["AP_TRN", "AP_WRAP"])),
-        # Vivado HLS unrolls the loop over positions, whatever hls4ml divides it into
-        partitions=tuple((op, 1 if tool == "Vivado HLS" else count) for op, count in partitions.items()),
+        # hls4ml of the time of earlier tools unrolls the loop over positions
+        partitions=tuple((op, 1 if version < "2020.1" else count) for op, count in partitions.items()),
     )
 
 

@@ -138,17 +138,25 @@ def _back_end_refusals(subject: Design) -> Iterator[Hit]:
 
 def _small_part(subject: Design) -> Iterator[Hit]:
     """The part holds less than the static estimate."""
-    if subject.resources is None:
+    if subject.resources is None or not subject.resources.capacity:
         return
-    needed = {key: int(getattr(subject.resources.total, key) or 0) for key in subject.resources.capacity}
-    short = [key for key, count in needed.items() if count > subject.resources.capacity[key]]
+    total, capacity = subject.resources.total, subject.resources.capacity
+    needed = {key: int(getattr(total, key) or 0) for key in capacity}
+    needed["dsp"] = max(needed["dsp"], total.detail.get("dsp_asked", 0))  # an estimate takes no more than there are
+    short = [key for key, count in needed.items() if count > capacity[key]]
+    takes = "takes"
+    if not short:
+        most = {key: interval.high for key, interval in total.intervals.items() if interval.high is not None}
+        needed = {key: max(count, most.get(key, 0)) for key, count in needed.items()}
+        short = [key for key, count in needed.items() if count > capacity[key]]
+        takes = "takes less than the part has, but such designs were seen to take up to"
     if short:
-        words = ", ".join(f"{needed[key]} {key} of {subject.resources.capacity[key]}" for key in short)
+        words = ", ".join(f"{needed[key]} {key} of {capacity[key]}" for key in short)
         fitting = (part for part in PARTS if all(part.capacity()[key] >= count for key, count in needed.items()))
         part = min(fitting, key=lambda part: part.lut, default=None)
         larger = f"--part {complete_names(part)[0]}" if part else "fewer weights (no known part holds it)"
         remedy = f"use {larger}, or --strategy Resource with a larger reuse factor"
-        yield Hit("", f"the static estimate takes {words} on {subject.target.part}", remedy)
+        yield Hit("", f"the static estimate {takes} {words} on {subject.target.part}", remedy)
 
 
 def _unlisted_part(subject: Design) -> Iterator[Hit]:

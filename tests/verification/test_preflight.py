@@ -378,6 +378,21 @@ def test_it_takes_neither_tensorflow_nor_hls4ml() -> None:
     assert "long-tree: " in done.stdout and done.stdout.endswith("\n[]\n"), done
 
 
+def test_a_part_with_too_few_slices_or_hardly_enough_luts() -> None:
+    """Products beyond the slices of a part become LUTs in the estimate; the rule still says how many are asked for."""
+    wide = Net((40,), FixedFormat(True, 5, 10)).dense(np.arange(1, 401).reshape(40, 10) * 85)
+    slices = on(wide.requantize(FixedFormat(True, 5, 10)).graph(), part="xc7z010clg400-1")
+    (reason,) = (finding.reason for finding in slices if finding.rule == "part-too-small")
+    assert "static estimate takes" in reason and "dsp of 80" in reason
+    near = made(matrix(100, 20))
+    estimated = estimate(near.lowered, near.target)
+    interval = estimated.total.intervals["lut"]
+    capacity = {**estimated.capacity, "lut": (estimated.total.lut or 0) + 1}
+    tight = dataclasses.replace(near, resources=dataclasses.replace(estimated, capacity=capacity))
+    (reason,) = (finding.reason for finding in examine(tight) if finding.rule == "part-too-small")
+    assert f"seen to take up to {interval.high} lut of {capacity['lut']}" in reason
+
+
 def test_known_failures_of_vivado_are_warnings(tmp_path: Path) -> None:
     outcome = flow("check", "mnist_mlp", "--backend", "Vivado", "--output", tmp_path, "--json")
     document = json.loads(outcome.out)

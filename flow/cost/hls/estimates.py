@@ -26,6 +26,8 @@ from flow.target import Target
 TOOL = "flow static model, see docs/estimates.md"
 BLOCKS = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 """Shapes of a block RAM of 18 kbit (UG473, UG573); Vivado HLS does not use the first for FIFOs."""
+CALL_CYCLES = {True: 2, False: 0}
+"""Of the top function around its ops, by whether the tool is Vitis HLS; each product adds one for its call."""
 VIVADO_SHARES: Mapping[str, tuple[float, float]] = {
     "constant weights": (0.48, 0.68),
     "convolution of arrays": (0.48, 0.68),
@@ -116,7 +118,7 @@ def estimate_csynth(
     hls = hls or assumed(target)
     found = amounts(graph, target, hls)
     layers = tuple(_resources(name, counted, fitted or numbers()) for name, counted in found.items())
-    total = _total(graph, target, found, layers)
+    total = _total(graph, target, hls, found, layers)
     return _report(target, hls, found, layers, total, source="static_csynth", predicts="csynth")
 
 
@@ -132,7 +134,9 @@ def estimate(graph: IntGraph, target: Target, hls: Hls | None = None, fitted: Nu
     wanted = sum(counted.dsp for counted in found.values())
     kept = 1.0 if has is None or wanted <= has else has / wanted
     layers = tuple(_synthesized(counted, of_op, kept) for counted, of_op in zip(found.values(), reported, strict=True))
-    total = _total(graph, target, found, layers)
+    total = _total(graph, target, hls, found, layers)
+    if kept < 1:
+        total = replace(total, detail={**total.detail, "dsp_asked": wanted})
     return _report(target, hls, found, layers, total, source="static", predicts="vivado")
 
 
@@ -196,7 +200,9 @@ def _resources(name: str, counted: Counted, each: Numbers) -> Resources:
     )
 
 
-def _total(graph: IntGraph, target: Target, found: Mapping[str, Counted], layers: tuple[Resources, ...]) -> Resources:
+def _total(
+    graph: IntGraph, target: Target, hls: Hls, found: Mapping[str, Counted], layers: tuple[Resources, ...]
+) -> Resources:
     """Sum the counts; cycles as the report of C synthesis has them, whose latency of a stream is its slowest op's."""
     names = ("lut", "ff", "dsp", "bram_18k", "uram")
     total = {name: sum(getattr(layer, name) for layer in layers) for name in names}
@@ -207,7 +213,8 @@ def _total(graph: IntGraph, target: Target, found: Mapping[str, Counted], layers
         cycles = {name: counted.latency_cycles for name, counted in found.items()}
         latency = max(longest_paths(graph, cycles).values(), default=0)
         matmuls = sum(isinstance(op, ops.MatMul) for op in graph.ops)
-        latency += matmuls + 2 if matmuls > 1 and target.strategy == "Latency" else 0
+        between = matmuls + CALL_CYCLES[hls.vitis]
+        latency += between if matmuls > 1 and target.strategy == "Latency" else 0
     keys = dict.fromkeys(key for layer in layers for key in layer.detail)
     return Resources(
         name=graph.name,

@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from flow.cost import cost_rules as rules
 from flow.cost.cost_rules import Cost
 from flow.cost.hls.matmuls import Counted, constant_weights, reuse_of, stored_weights
 from flow.cost.hls.products import accumulator_of
@@ -88,7 +91,7 @@ def _matmul(op: MatMul, x: Op, cost: Cost, target: Target, part: Part, hls: Hls)
     if target.streams:
         return _streamed(op, x, made, stored, target, hls)
     positions = math.prod(op.shape[:-1])
-    return made if positions == 1 else _positions(op, made, positions, hls)
+    return made if positions == 1 else _positions(op, x, made, positions, hls)
 
 
 def _weights(op: MatMul, cost: Cost) -> dict[str, int]:
@@ -99,16 +102,24 @@ def _weights(op: MatMul, cost: Cost) -> dict[str, int]:
     }
 
 
-def _positions(op: MatMul, made: Counted, positions: int, hls: Hls) -> Counted:
-    """Return a convolution of arrays: hardware for some of its positions, which take the others in turn."""
+def _positions(op: MatMul, x: Op, made: Counted, positions: int, hls: Hls) -> Counted:
+    """Return a convolution of arrays: hardware for some of its positions, which take the others in turn.
+
+    By structure, each input of a window is then chosen among so many places, and all outputs are kept.
+    """
     partitions = min(dict(hls.partitions).get(op.name, positions), positions)
     copies = math.ceil(positions / partitions)
     interval = partitions * made.initiation_interval_cycles
+    window_bits = int(np.count_nonzero(op.matrix().any(axis=1))) * x.format.width
+    choices = rules.multiplexer_luts(partitions, window_bits)
+    kept = math.prod(op.shape) * op.format.width if partitions > 1 else 0
+    lut = {**made.lut, "LUT by structure": made.lut.get("LUT by structure", 0) + choices}
+    ff = {**made.ff, "register bit by structure": kept / copies}
     return replace(
         made,
         kind="convolution of arrays",
-        lut={name: copies * amount for name, amount in made.lut.items()},
-        ff={name: copies * amount for name, amount in made.ff.items()},
+        lut={name: copies * amount for name, amount in lut.items()},
+        ff={name: copies * amount for name, amount in ff.items()},
         dsp=copies * made.dsp,
         bram_18k=copies * made.bram_18k,
         latency_cycles=interval - made.initiation_interval_cycles + made.latency_cycles,

@@ -74,7 +74,7 @@ def constant_weights(op: MatMul, x: FixedFormat, target: Target, part: Part, hls
     latency = base
     if shared:
         latency = base + turns - min(max(base - 1, 0), 2)
-    elif reuse > 1 and latency_strategy and base and not hls.vitis:
+    elif reuse > 1 and latency_strategy and base and not made.multipliers and not hls.vitis:
         latency = base + 1
     interval = min(reuse, latency + 1) if latency_strategy else latency + 1
     built = min(limit, made.multipliers) / max(made.multipliers, 1)

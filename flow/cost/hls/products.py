@@ -17,6 +17,8 @@ from flow.parts import Part
 
 FABRIC_PRODUCT_BITS = {"Vivado HLS": 20, "Vitis HLS": 19}
 """Bits of both operands together up to which a product by a constant stays in LUTs (docs/estimates.md, DSP slices)."""
+FABRIC_INPUT_BITS = {"Vivado HLS": 0, "Vitis HLS": 13}
+"""Bits of an input up to which all of its products do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ def takes_dsp(bits: int, other_bits: Codes, hls: Hls) -> NDArray[np.bool_]:
     """Say of products whether they take DSP slices; a project can force it either way."""
     if hls.multipliers != "auto":
         return np.full(other_bits.shape, hls.multipliers == "dsp")
-    return bits + other_bits > FABRIC_PRODUCT_BITS[hls.tool]
+    return (bits + other_bits > FABRIC_PRODUCT_BITS[hls.tool]) & (bits > FABRIC_INPUT_BITS[hls.tool])
 
 
 def _trees(op: MatMul, matrix: Codes, x: FixedFormat) -> tuple[int, int, int]:
