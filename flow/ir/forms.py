@@ -25,6 +25,8 @@ def op_to_json(op: Op) -> dict[str, Any]:
     out: dict[str, Any] = {"kind": op.kind}
     for item in fields(op):
         value = getattr(op, item.name)
+        if item.name == "kept" and not value:
+            continue
         if isinstance(value, Cast):
             modes = {"rounding": value.rounding.value, "overflow": value.overflow.value}
             out |= {"format": value.format.to_json(), **modes, "divisor": value.divisor}
@@ -70,7 +72,7 @@ def op_from_json(data: dict[str, Any]) -> Op:
     """Return the op that `op_to_json` wrote."""
     kinds = {cls.kind: cls for cls in ops.OPS}
     cls = kinds[data["kind"]]
-    return cls(**{item.name: FROM_JSON[str(item.type)](data, item.name) for item in fields(cls)})
+    return cls(**{item.name: FROM_JSON[str(item.type)]({"kept": (), **data}, item.name) for item in fields(cls)})
 
 
 def _cast_from_json(data: Mapping[str, Any], name: str) -> Cast:

@@ -47,6 +47,7 @@ class Op:
         cast: how the exact result becomes a code of the output.
         layers: the Keras layers it stands for, in order; its output is the output of the last one.
         fused: what it does, in order, in the field's words ("dense", "batchnorm", "relu", "requantize").
+        kept: which numbers on the last axis of its layer's output it has, where dead ones were dropped; empty for all.
     """
 
     kind: ClassVar[str]
@@ -57,6 +58,7 @@ class Op:
     cast: Cast
     layers: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
+    kept: tuple[int, ...] = ()
 
     @property
     def format(self) -> FixedFormat:

@@ -93,7 +93,7 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
         with keras_errors("QKeras itself cannot run it"):  # in the graph, where no layer can be named
             for batch, outputs in _outputs(calls, functions, list(taps.values()), lowered, codes, dtype):
                 for name, values in zip(taps, outputs, strict=True):
-                    scaled = np.ldexp(values.astype(np.float64), lowered[name].format.frac_bits)
+                    scaled = np.ldexp(_kept(values, lowered[name]).astype(np.float64), lowered[name].format.frac_bits)
                     stored = np.rint(scaled)
                     off[name] += np.count_nonzero(stored != scaled)
                     if not off[name]:
@@ -150,6 +150,14 @@ def softmax_values(graph: IntGraph, codes: Mapping[str, Codes]) -> dict[str, NDA
     softmaxes = [op for op in graph.ops if isinstance(op, Softmax)]
     inputs = {op.name: to_values(codes[op.inputs[0]], graph[op.inputs[0]].format) for op in softmaxes}
     return {name: np.asarray(tf.nn.softmax(tf.constant(x.astype(np.float32)))) for name, x in inputs.items()}
+
+
+def _kept(values: NDArray[Any], op: Op) -> NDArray[Any]:
+    """Return of a layer's outputs (samples, ...) those that its op has, flat but for the samples' channels."""
+    if not op.kept:
+        return values
+    positions = len(values) * math.prod(op.shape[:-1])
+    return values.reshape(positions, -1)[:, list(op.kept)]
 
 
 def _only_double(call: Call) -> bool:

@@ -44,7 +44,7 @@ TARGETS = [Target(backend=b, io_type=i, strategy=s) for b, i, s in product(("Vit
 def test_text(io_type: str, strategy: str, golden: Golden) -> None:
     small = lower(
         Net((4, 4, 1), u(3), "tiny")
-        .conv(zoo.po2(2, 2, 1, 2), [1, -2])
+        .conv(zoo.po2(2, 2, 1, 2), [1, 2])
         .relu()
         .requantize(u(3))
         .flatten()

@@ -46,7 +46,7 @@ def graph(name: str = "everything") -> IntGraph:
 
 
 def tiny(*, dense_only: bool) -> IntGraph:
-    net = Net((4, 4, 1), u(3), "tiny").conv(zoo.po2(2, 2, 1, 2), [1, -2]).relu().requantize(u(3)).flatten()
+    net = Net((4, 4, 1), u(3), "tiny").conv(zoo.po2(2, 2, 1, 2), [1, 2]).relu().requantize(u(3)).flatten()
     net = Net((6,), u(3), "tiny").dense(zoo.po2(6, 18)).relu().requantize(u(3)) if dense_only else net
     return lower(net.dense(zoo.po2(18, 2), frac=2).requantize(s(5, 1)).graph())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +15,13 @@ from nets import Net, first, inputs, s, u
 
 from flow.errors import UnsupportedError
 from flow.ir.fixed import Cast, Constant, FixedFormat, Overflow, Rounding
-from flow.ir.graph import BatchNorm, Dense, IntGraph, Lookup, MatMul, Op, Relu, verify
-from flow.ir.passes import fold_batchnorm, fuse_requantize, infer_accumulators, lower, rewrite
+from flow.ir.graph import BatchNorm, Dense, IntGraph, Lookup, MatMul, Op, Relu, from_json, to_json, verify
+from flow.ir.passes import drop_channels, fold_batchnorm, fuse_requantize, infer_accumulators, lower, rewrite
 from flow.ir.passes.fold_batchnorm import _fold, narrowed
 from flow.ir.passes.fuse_requantize import _fuse
 from flow.ir.passes.rewrite import merge_pairs
 from flow.ir.po2 import is_po2
-from flow.ir.reference import run_output
+from flow.ir.reference import run, run_output
 
 
 def kinds(graph: IntGraph) -> list[str]:
@@ -266,3 +268,56 @@ def test_lowering_twice_is_lowering_once(graph: IntGraph) -> None:
     assert lower(lowered).digest() == lowered.digest()
     pairs = zip(lowered.ops, lowered.ops[1:], strict=False)
     assert not any(isinstance(a, MatMul) and isinstance(b, BatchNorm) and a.fused == ("dense",) for a, b in pairs)
+
+
+# dead channels
+
+
+def with_dead(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Return weights some of whose channels are zeros, and some of whose inputs are not read."""
+    weight = rng.integers(-3, 4, shape)
+    weight[..., rng.random(shape[-1]) < 0.4] = 0
+    weight[..., rng.random(shape[-2]) < 0.3, :] = 0
+    return weight
+
+
+def separable(rng: np.random.Generator) -> Net:
+    """Return a net in which channels die in each way: unread, constant, saturated, behind padding, when flattened."""
+    padding = "same" if rng.random() < 0.5 else "valid"
+    net = Net((6, 5, 2), s(4)).conv(with_dead(rng, 3, 2, 2, 5), rng.integers(-9, 9, 5), padding=padding)
+    net.batchnorm(rng.integers(1, 5, 5), rng.integers(-90, 9, 5)).relu().requantize(u(4, -2))
+    net.conv(with_dead(rng, 2, 2, 1, 5), rng.integers(-5, 5, 5), groups=5).leaky(rng.integers(1, 3, 5), frac=1)
+    net.requantize(s(5, -1)).pool((2, 2)).conv(with_dead(rng, 1, 1, 5, 4), rng.integers(-5, 5, 4), padding=padding)
+    net.relu().requantize(u(3, -4)).reshape(math.prod(net.last.shape))
+    return net.dense(with_dead(rng, net.last.shape[0], 6), rng.integers(-99, 9, 6)).relu().dense(with_dead(rng, 6, 3))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dead_channels_go_and_nothing_changes(seed: int) -> None:
+    graph = fold_batchnorm(fuse_requantize(separable(np.random.default_rng(seed)).graph()))
+    smaller, codes = drop_channels(graph), inputs(graph, 40)
+    whole, part = run(graph, codes).codes, run(smaller, codes).codes
+    assert sum(op.shape[-1] for op in smaller.ops) < sum(op.shape[-1] for op in graph.ops)
+    for op in smaller.ops:
+        kept = list(op.kept) or range(graph[op.name].shape[-1])
+        assert np.array_equal(part[op.name], whole[op.name][..., kept]), op.name
+    assert drop_channels(smaller) is smaller
+    again = from_json(json.loads(json.dumps(to_json(smaller))))
+    assert again.digest() == smaller.digest() and [op.kept for op in again.ops] == [op.kept for op in smaller.ops]
+
+
+def test_channels_that_stay() -> None:
+    """The last one, those of outputs and of sums of branches, and values that a window meets beside padding."""
+    zeros = np.zeros((3, 2), int)
+    two = Net((3,), u(4)).dense(zeros, [1, 2])
+    nets = {
+        Net((3,), u(4)).dense(zeros, [1, 2]).dense([[1], [1]]): 1,
+        two.mark("a").dense([[0], [1]]).mark("b").leave("a", "b"): 2,
+        Net((3,), u(4)).dense(zeros, [0, 2]).mark("a").dense([[1, 0], [0, 1]]).merge("add", "a").dense([[1], [1]]): 2,
+        Net((4, 3), u(4)).conv(zeros[None], [1, 2]).conv(np.ones((3, 2, 1), int), padding="same"): 2,
+    }
+    for net, channels in nets.items():
+        graph = net.graph()
+        smaller, codes = drop_channels(graph), inputs(graph, 9)
+        assert smaller.ops[1].shape[-1] == channels
+        assert np.array_equal(run_output(smaller, codes), run_output(graph, codes))

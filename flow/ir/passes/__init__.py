@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flow.ir.graph import IntGraph
+from flow.ir.passes.drop_channels import drop_channels
 from flow.ir.passes.fold_batchnorm import fold_batchnorm
 from flow.ir.passes.fuse_requantize import fuse_requantize
 from flow.ir.passes.fuse_thresholds import fuse_thresholds
@@ -18,13 +19,14 @@ Pass = Callable[[IntGraph], IntGraph]
 
 
 def passes(*, stream: bool = False) -> tuple[Pass, ...]:
-    """Return the passes in order: casts hoisted and fused, batch norm shortened or folded, accumulators sized.
+    """Return the passes in order: casts hoisted and fused, batch norm shortened or folded, dead channels
+    dropped, accumulators sized.
 
     Args:
         stream: whether positions follow one another through the same hardware, so that a batch norm has it once.
     """
     shorten, fold = (partial(each, stream=stream) for each in (shorten_batchnorm, fold_batchnorm))
-    return fuse_thresholds, hoist_casts, fuse_requantize, shorten, fold, infer_accumulators
+    return fuse_thresholds, hoist_casts, fuse_requantize, shorten, fold, drop_channels, infer_accumulators
 
 
 def lower(graph: IntGraph, *, stream: bool = False) -> IntGraph:

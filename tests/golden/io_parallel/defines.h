@@ -18,7 +18,7 @@ typedef ap_ufixed<3,3> input_t;
 typedef ap_fixed<8,8> conv_1_accum_t;
 typedef ap_ufixed<3,3,AP_RND_CONV,AP_SAT,0> layer2_t;
 typedef ap_fixed<5,5> conv_1_weight_t;
-typedef ap_fixed<2,2> conv_1_bias_t;
+typedef ap_ufixed<2,2> conv_1_bias_t;
 typedef ap_fixed<9,7> dense_5_accum_t;
 typedef ap_fixed<5,4,AP_RND_CONV,AP_SAT,0> result_t;
 typedef ap_fixed<5,3> dense_5_weight_t;

@@ -22,12 +22,12 @@
 // dense_1
 struct config2 : nnet::dense_config {
     static const unsigned n_in = 6;
-    static const unsigned n_out = 18;
+    static const unsigned n_out = 14;
     static const unsigned io_type = nnet::io_parallel;
     static const unsigned strategy = nnet::latency;
     static const unsigned reuse_factor = 1;
-    static const unsigned n_zeros = 45;
-    static const unsigned n_nonzeros = 63;
+    static const unsigned n_zeros = 36;
+    static const unsigned n_nonzeros = 48;
     static const unsigned multiplier_limit = DIV_ROUNDUP(n_in * n_out, reuse_factor) - n_zeros / reuse_factor;
     typedef dense_1_accum_t accum_t;
     typedef dense_1_bias_t bias_t;
@@ -38,12 +38,12 @@ struct config2 : nnet::dense_config {
 
 // dense_4
 struct config3 : nnet::dense_config {
-    static const unsigned n_in = 18;
+    static const unsigned n_in = 14;
     static const unsigned n_out = 2;
     static const unsigned io_type = nnet::io_parallel;
     static const unsigned strategy = nnet::latency;
     static const unsigned reuse_factor = 1;
-    static const unsigned n_zeros = 15;
+    static const unsigned n_zeros = 7;
     static const unsigned n_nonzeros = 21;
     static const unsigned multiplier_limit = DIV_ROUNDUP(n_in * n_out, reuse_factor) - n_zeros / reuse_factor;
     typedef dense_4_accum_t accum_t;

@@ -18,9 +18,9 @@ void tiny(
 #ifndef __SYNTHESIS__
     static bool loaded_weights = false;
     if (!loaded_weights) {
-        nnet::load_weights_from_txt<dense_1_weight_t, 108>(w2, "w2.txt");
-        nnet::load_weights_from_txt<dense_1_bias_t, 18>(b2, "b2.txt");
-        nnet::load_weights_from_txt<dense_4_weight_t, 36>(w3, "w3.txt");
+        nnet::load_weights_from_txt<dense_1_weight_t, 84>(w2, "w2.txt");
+        nnet::load_weights_from_txt<dense_1_bias_t, 14>(b2, "b2.txt");
+        nnet::load_weights_from_txt<dense_4_weight_t, 28>(w3, "w3.txt");
         nnet::load_weights_from_txt<dense_4_bias_t, 2>(b3, "b3.txt");
         loaded_weights = true;
     }
@@ -35,7 +35,7 @@ void tiny(
     // hls-fpga-machine-learning insert layers
 
     #pragma HLS memory partition variable(layer2_out) type(complete) dim(0)
-    layer2_t layer2_out[18];
+    layer2_t layer2_out[14];
     nnet::dense_latency<input_t, layer2_t, config2>(port_in, layer2_out, w2, b2); // dense_1
 
     #pragma HLS memory partition variable(layer3_out) type(complete) dim(0)

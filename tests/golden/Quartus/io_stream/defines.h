@@ -45,7 +45,7 @@ typedef nnet::array<ac_fixed<3,3,false>, 1*1> input_t;
 typedef ac_fixed<8,8,true> conv_1_accum_t;
 typedef nnet::array<ac_fixed<3,3,false,AC_RND_CONV,AC_SAT>, 2*1> layer2_t;
 typedef ac_fixed<5,5,true> conv_1_weight_t;
-typedef ac_fixed<2,2,true> conv_1_bias_t;
+typedef ac_fixed<2,2,false> conv_1_bias_t;
 typedef ac_fixed<9,7,true> dense_5_accum_t;
 typedef nnet::array<ac_fixed<5,4,true,AC_RND_CONV,AC_SAT>, 2*1> result_t;
 typedef ac_fixed<5,3,true> dense_5_weight_t;

@@ -16,7 +16,7 @@ typedef nnet::array<ac_fixed<3,3,false>, 16*1> input_t;
 typedef ac_fixed<8,8,true> conv_1_accum_t;
 typedef nnet::array<ac_fixed<3,3,false,AC_RND_CONV,AC_SAT>, 18*1> layer2_t;
 typedef nnet::array<ac_fixed<5,5,true>, 8*1> w2_t;
-typedef nnet::array<ac_fixed<2,2,true>, 2*1> b2_t;
+typedef nnet::array<ac_fixed<2,2,false>, 2*1> b2_t;
 typedef ac_fixed<9,7,true> dense_5_accum_t;
 typedef nnet::array<ac_fixed<5,4,true,AC_RND_CONV,AC_SAT>, 2*1> result_t;
 typedef nnet::array<ac_fixed<5,3,true>, 36*1> w4_t;
