@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.report.text import to_markdown as to_markdown
     from flow.report.text import to_text as to_text
     from flow.target import Target as Target
+    from flow.train.pruning import Pruning as Pruning
     from flow.train.reader import read_keras as read_keras
     from flow.train.spec import list_models as list_models
     from flow.train.spec import load_spec as load_spec
@@ -82,6 +83,7 @@ _WHERE = {
     "emit": "flow.backends.functions",
     "Target": "flow.target",
     "train_model": "flow.pipeline.training",
+    "Pruning": "flow.train.pruning",
     "read_keras": "flow.train.reader",
     "FlowError": "flow.errors",
 }

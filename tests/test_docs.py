@@ -209,7 +209,7 @@ def _python_blocks() -> Iterator[str]:
 
 def test_python_examples_import_what_exists() -> None:
     blocks = list(_python_blocks())
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("flow"):
@@ -232,14 +232,17 @@ def test_the_python_example_of_a_build_runs(
 @pytest.mark.slow
 def test_the_python_example_of_a_live_model_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    trained, _, live = _python_blocks()
+    trained, _, live, pruned = _python_blocks()
     done: dict[str, Any] = {}
     from flow.train import quiet_warnings
 
     with quiet_warnings(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as a user's session would print them
         exec(compile(trained + live, "README.md", "exec"), done)
-    assert done["report"].bit_exact and done["report"].predict(done["x"][1400:]).shape == (397, 10)
+        assert done["report"].bit_exact and done["report"].predict(done["x"][1400:]).shape == (397, 10)
+        exec(compile(pruned, "README.md", "exec"), done)
+    layers = {layer["name"]: layer for layer in done["report"].document["layers"]}
+    assert done["report"].bit_exact and layers["hidden"]["weights"] <= 64 * 12
 
 
 @pytest.mark.slow

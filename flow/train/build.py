@@ -18,32 +18,23 @@ _, keras, qkeras = load_tensorflow()
 
 BATCH_NORM_MOMENTUM = 0.9
 
-Wrap = Callable[[Any, specs.LayerSpec], Any]
-"""What is done to each layer before it is used: pruning wraps it."""
-
 
 @quiet_warnings()
-def build_quantized(spec: specs.ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any:
+def build_quantized(spec: specs.ModelSpec) -> Any:
     """Return the Keras model of a spec with QKeras layers; it quantizes its own input and ends with logits or targets.
 
     Args:
         spec: the model; the format of its input is settled.
-        wrap: called with each layer and its spec; returns the layer to use.
     """
     assert isinstance(spec.input.format, FixedFormat)
     quantize_input = qkeras.QActivation(_activation(spec.input.format), name=spec.input.name)
-    return _connected(spec, quantize_input, lambda layer: wrap(QUANTIZED[type(layer)](layer), layer))
+    return _connected(spec, quantize_input, lambda layer: QUANTIZED[type(layer)](layer))
 
 
 @quiet_warnings()
-def build_float(spec: specs.ModelSpec, wrap: Wrap = lambda layer, _: layer) -> Any:
-    """Return the float twin: the same topology in float32, nothing quantized.
-
-    Args:
-        spec: the model.
-        wrap: as in `build_quantized`.
-    """
-    return _connected(spec, None, lambda layer: wrap(FLOAT[type(layer)](layer), layer))
+def build_float(spec: specs.ModelSpec) -> Any:
+    """Return the float twin: the same topology in float32, nothing quantized."""
+    return _connected(spec, None, lambda layer: FLOAT[type(layer)](layer))
 
 
 def _connected(spec: specs.ModelSpec, port: Any, made: Callable[[specs.LayerSpec], Any]) -> Any:

@@ -1,6 +1,6 @@
 """Checkpoints: a training that was interrupted goes on behind its last whole epoch, and ends in the same weights.
 
-After each epoch the weights (with masks and steps of pruning) and the optimizer's variables are written to a file that
+After each epoch the weights (pruned ones are zeros) and the optimizer's variables are written to a file that
 appears whole or not at all, with the states of the generators that layers draw from. Its key says what is trained on
 what; another training does not take it. The order of samples is drawn by Keras. To go on, the epochs that are done are
 run again without computing anything: that draws their orders, so the next epoch has the order that it would have had.
@@ -26,8 +26,6 @@ keras: Any = load_tensorflow().keras
 DIRECTORY = ".training"
 """Below the directory of the trained model, until it is written."""
 HISTORY = "history/"
-PRUNED = "prune_low_magnitude_"
-"""Before the name of a layer that tfmot prunes."""
 
 
 def training_key(spec: Any, epochs: int, data: Dataset, versions: Any, *made_of: str) -> str:
@@ -121,8 +119,8 @@ class GoOn(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def by_name(logs: Mapping[str, Any]) -> dict[str, float]:
-    """Return what Keras measured by the names that layers have without the wrappers of pruning."""
-    return {name.replace(PRUNED, ""): float(value) for name, value in logs.items()}
+    """Return what Keras measured, as numbers."""
+    return {name: float(value) for name, value in logs.items()}
 
 
 def _pass_over(batches: Iterator[Any]) -> dict[str, float]:

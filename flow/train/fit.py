@@ -23,20 +23,20 @@ from flow.frontend.trained import FLOAT_DIR, TrainedModel
 from flow.ir.fixed import FixedFormat
 from flow.json_text import json_text
 from flow.progress import Announce, silent
-from flow.train import load_pruning, load_tensorflow, quiet_warnings
+from flow.train import load_tensorflow, quiet_warnings
 from flow.train.artefacts import PARTIAL, artefact, configuration, joined, metrics, versions, write
-from flow.train.build import Wrap, build_float, build_quantized, build_topology
-from flow.train.checkpoints import DIRECTORY, PRUNED, training_key
-from flow.train.deserialize import custom_objects
-from flow.train.epochs import Course, History, Inputs, run_epochs, seeded, steps_per_epoch
+from flow.train.build import build_float, build_quantized, build_topology
+from flow.train.checkpoints import DIRECTORY, training_key
+from flow.train.epochs import Course, History, Inputs, run_epochs, seeded
 from flow.train.freeze import freeze, quantized_weights, sparsity
 from flow.train.frontend import evaluate
 from flow.train.heads import Goal, goals, shaped
+from flow.train.patterns import counts_itself
+from flow.train.pruning import Pruning
 from flow.train.spec import (
     REGRESSION,
     FloatSpec,
     HeadSpec,
-    LayerSpec,
     ModelSpec,
     OwnSpec,
     Spec,
@@ -44,7 +44,6 @@ from flow.train.spec import (
 
 keras: Any = load_tensorflow().keras
 
-MASK_UPDATES_PER_EPOCH = 4
 PORT_BITS = 16
 """Of a net from a function that does not quantize its own input, where it is tried before it is trained."""
 
@@ -225,7 +224,7 @@ def _fit_own(spec: OwnSpec, model: Any, data: Dataset, course: Course) -> _Made:
 def _fit_quantized(spec: ModelSpec, data: Dataset, course: Course) -> _Made:
     """Return the quantized model, and in `FLOAT_DIR` its float twin."""
     seeded(spec.train.seed)
-    check_exact(build_quantized(spec, lambda layer, _: layer), spec.name)
+    check_exact(build_quantized(spec), spec.name)
     twin, twin_history = _fit_pruned(build_float, "float_twin", f"{spec.name} float twin", spec, data, course)
     model, history = _fit_pruned(build_quantized, "quantized", f"{spec.name} quantized", spec, data, course)
     inputs, learned = _prepared(model, spec.learned(), data, spec.name)
@@ -247,11 +246,11 @@ def _fit_quantized(spec: ModelSpec, data: Dataset, course: Course) -> _Made:
 
 
 def _fit_pruned(
-    build: Callable[[ModelSpec, Wrap], Any], name: str, title: str, spec: ModelSpec, data: Dataset, course: Course
+    build: Callable[[ModelSpec], Any], name: str, title: str, spec: ModelSpec, data: Dataset, course: Course
 ) -> tuple[Any, History]:
-    """Build, train and prune a model; return it without the pruning wrappers, and what was measured."""
+    """Build, train and prune a model; return it, and what was measured."""
     seeded(spec.train.seed)
-    model = build(spec, lambda layer, layer_spec: _pruned(layer, layer_spec, spec, data, course.epochs))
+    model = build(spec)
     inputs, learned = _prepared(model, spec.learned(), data, spec.name)
     history = run_epochs(
         model,
@@ -261,26 +260,27 @@ def _fit_pruned(
         learned,
         inputs,
         unfrozen=_unfrozen(spec.train.frozen_epochs, course),
-        callbacks=[load_pruning().UpdatePruningStep()],
+        callbacks=_pruning(spec, course),
     )
-    with keras.utils.custom_object_scope(custom_objects()):
-        return load_pruning().strip_pruning(model), history
+    return model, history
 
 
-def _pruned(layer: Any, layer_spec: LayerSpec, spec: ModelSpec, data: Dataset, epochs: int) -> Any:
-    sparsity = getattr(layer_spec, "sparsity", 0)
-    if not sparsity or spec.prune is None:
-        return layer
-    steps = steps_per_epoch(spec.train, len(data.x_train))
-    steps_per_spec_epoch = steps * epochs / spec.train.epochs
-    schedule = load_pruning().PolynomialDecay(
-        initial_sparsity=0.0,
-        final_sparsity=sparsity,
-        begin_step=int(spec.prune.begin_epoch * steps_per_spec_epoch),
-        end_step=max(1, int(spec.prune.end_epoch * steps_per_spec_epoch)),
-        frequency=max(1, steps // MASK_UPDATES_PER_EPOCH),
-    )
-    return load_pruning().prune_low_magnitude(layer, pruning_schedule=schedule)
+def _pruning(spec: ModelSpec, course: Course) -> list[Any]:
+    """Return the callback that prunes a model of a spec, if any layer is pruned."""
+    layers = {layer.name: sparsity for layer in spec.layers if (sparsity := getattr(layer, "sparsity", 0.0))}
+    if spec.prune is None or not (layers or counts_itself(spec.prune.pattern)):
+        return []
+    prune, scale = spec.prune, course.epochs / spec.train.epochs
+    return [
+        Pruning(
+            pattern=prune.pattern,
+            layers=layers or None,
+            begin_epoch=prune.begin_epoch * scale,
+            end_epoch=prune.end_epoch * scale,
+            allocate=prune.allocate,
+            regrow=prune.regrow,
+        )
+    ]
 
 
 def _unfrozen(frozen: int, course: Course) -> int:
@@ -327,7 +327,7 @@ def check_exact(model: Any, name: str) -> None:
 def _prepared(model: Any, heads: Sequence[HeadSpec], data: Dataset, name: str) -> tuple[Inputs, tuple[Goal, ...]]:
     """Return the inputs in the shape of a model, and what its outputs learn, in the order of the outputs."""
     inputs = shaped(data, tuple(model.input_shape[1:]), name)
-    outputs = [output.removeprefix(PRUNED) for output in model.output_names]
+    outputs = list(model.output_names)
     shapes = dict(zip(outputs, (tuple(tensor.shape[1:]) for tensor in model.outputs), strict=True))
     softmax = [output for output, layer in zip(outputs, model.output_names, strict=True) if _is_softmax(model, layer)]
     return inputs, goals(heads, data, inputs, shapes, model=name, softmax=softmax)

@@ -17,6 +17,7 @@ from flow.data.own import DataSpec, read_data
 from flow.errors import FlowError, SpecError
 from flow.ir.fixed import FixedFormat
 from flow.toml_table import NAME, Table, read_toml
+from flow.train.patterns import ALLOCATIONS, WEIGHTS, counts_itself
 from flow.train.spec_layers import BatchNormSpec as BatchNormSpec
 from flow.train.spec_layers import Conv1DSpec as Conv1DSpec
 from flow.train.spec_layers import Conv2DSpec as Conv2DSpec
@@ -95,14 +96,26 @@ class AugmentSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneSpec:
-    """When to prune: sparsity grows from 0 to each layer's own between two epochs, and is held from then on."""
+    """How to prune: sparsity grows from 0 to each layer's own between two epochs, and is held from then on.
+
+    Attributes:
+        begin_epoch, end_epoch: between these.
+        pattern: what goes together, see `flow.train.patterns`.
+        allocate: "layer", or "cost": as many zeros in all, where they save most hardware.
+        regrow: the fraction of what stays that is exchanged at each step.
+    """
 
     begin_epoch: int
     end_epoch: int
+    pattern: str = WEIGHTS
+    allocate: str = ALLOCATIONS[0]
+    regrow: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.begin_epoch < self.end_epoch:
             raise SpecError(f"begin_epoch {self.begin_epoch} is not before end_epoch {self.end_epoch}")
+        if counts_itself(self.pattern) and self.allocate != ALLOCATIONS[0]:
+            raise SpecError(f"pattern '{self.pattern}' allocates itself", remedy="leave 'allocate' out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +169,11 @@ class ModelSpec:
         if self.prune is None and pruned:
             what = f"layer '{pruned[0]}' has a sparsity, but no table says when to prune"
             raise SpecError(what, remedy="add [prune] with begin_epoch and end_epoch")
+        if self.prune is not None and pruned and counts_itself(self.prune.pattern):
+            what = (
+                f"pattern '{self.prune.pattern}' says itself how many weights stay, and layer '{pruned[0]}' a sparsity"
+            )
+            raise SpecError(what, remedy="take one of them out")
         if self.prune is not None and self.prune.end_epoch > self.train.epochs:
             raise SpecError(f"prune.end_epoch {self.prune.end_epoch} is after train.epochs {self.train.epochs}")
         shapes = self.shapes()
@@ -337,7 +355,12 @@ def _model(table: Table, directory: Path) -> ModelSpec:
     if table.has("prune"):
         part = table.table("prune")
         begin, end = part.integer("begin_epoch", 0, MAX_EPOCHS), part.integer("end_epoch", 1, MAX_EPOCHS)
-        prune = PruneSpec(begin_epoch=begin, end_epoch=end)
+        further: dict[str, Any] = {"pattern": part.text("pattern")} if part.has("pattern") else {}
+        if part.has("allocate"):
+            further["allocate"] = part.text("allocate", ALLOCATIONS)
+        if part.has("regrow"):
+            further["regrow"] = part.number("regrow", 0.0, 0.9)
+        prune = PruneSpec(begin_epoch=begin, end_epoch=end, **further)
         part.close()
     spec = ModelSpec(**common, input=given, layers=layers, prune=prune, train=_train(table))
     for used in (table, entry):
