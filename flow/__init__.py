@@ -38,12 +38,14 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.pipeline import export as export
     from flow.pipeline import load_report as load_report
     from flow.pipeline import quantize as quantize
+    from flow.pipeline.training import load_history as load_history
     from flow.pipeline.training import train_model as train_model
     from flow.quantization.settings import QuantSettings as QuantSettings
     from flow.report.text import to_markdown as to_markdown
     from flow.report.text import to_text as to_text
     from flow.target import Target as Target
     from flow.train.pruning import Pruning as Pruning
+    from flow.train.qkerasify import qkerasify as qkerasify
     from flow.train.reader import read_keras as read_keras
     from flow.train.spec import list_models as list_models
     from flow.train.spec import load_spec as load_spec
@@ -84,7 +86,9 @@ _WHERE = {
     "Target": "flow.target",
     "train_model": "flow.pipeline.training",
     "Pruning": "flow.train.pruning",
+    "load_history": "flow.pipeline.training",
     "read_keras": "flow.train.reader",
+    "qkerasify": "flow.train.qkerasify",
     "FlowError": "flow.errors",
 }
 _RENAMED = {"run_reference": "run"}

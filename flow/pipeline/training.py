@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from flow.data.datasets import Dataset
 from flow.data.own import SplitSpec, of_arrays
 from flow.data.session import Data, as_arrays, first_batches, is_dataset
-from flow.errors import SpecError, at
+from flow.errors import DataError, SpecError, at
 from flow.files import writing
 from flow.frontend.trained import TrainedModel
 from flow.pipeline.live import KerasModel
 from flow.progress import Announce, progress
-from flow.report.page.training import render_training
+from flow.report.page.training import History, render_training
 from flow.train.spec import FloatSpec, ModelSpec, OwnSpec, Spec, load_spec
 
 if TYPE_CHECKING:
@@ -93,13 +93,26 @@ def train_model(
     return trained
 
 
+def load_history(directory: Path | str) -> History:
+    """Return what was measured after each epoch of the training into a directory; in a notebook it shows its curves.
+
+    Raises:
+        DataError: there is no `history.csv`.
+    """
+    path = Path(directory) / "history.csv"
+    try:
+        return History(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise DataError("no such file", file=path, remedy="train a model into the directory") from None
+
+
 def write_training_page(directory: Path, trained: TrainedModel) -> Path:
     """Write the page of a training from its `history.csv`; return where it is.
 
     Raises:
         OutputError: it cannot be written.
     """
-    history = (directory / "history.csv").read_text(encoding="utf-8")
+    history = load_history(directory).text
     with writing(directory / PAGE) as file:
         file.write(render_training(trained.name, history, trained.metrics, trained.provenance).encode())
     return directory / PAGE

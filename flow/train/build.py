@@ -27,7 +27,7 @@ def build_quantized(spec: specs.ModelSpec) -> Any:
         spec: the model; the format of its input is settled.
     """
     assert isinstance(spec.input.format, FixedFormat)
-    quantize_input = qkeras.QActivation(_activation(spec.input.format), name=spec.input.name)
+    quantize_input = qkeras.QActivation(activation_of(spec.input.format), name=spec.input.name)
     return _connected(spec, quantize_input, lambda layer: QUANTIZED[type(layer)](layer))
 
 
@@ -88,7 +88,7 @@ def _quantized_batch_norm(layer: specs.BatchNormSpec) -> Any:
     return FixedBatchNormalization(scale, _grid(layer.offset), momentum=BATCH_NORM_MOMENTUM, name=layer.name)
 
 
-def _activation(fmt: FixedFormat) -> str:
+def activation_of(fmt: FixedFormat) -> str:
     """Return the QKeras activation that rounds half to even and clamps to the format."""
     if fmt.signed:
         return f"quantized_bits({fmt.width},{fmt.int_bits},0,1,alpha=1.0)"
@@ -127,8 +127,8 @@ QUANTIZED: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
     specs.Conv1DSpec: lambda layer: qkeras.QConv1D(**_quantized(layer)),
     specs.DepthwiseConv2DSpec: lambda layer: qkeras.QDepthwiseConv2D(**_quantized(layer)),
     specs.BatchNormSpec: _quantized_batch_norm,
-    specs.ReluSpec: lambda layer: qkeras.QActivation(_activation(layer.format), name=layer.name),
-    specs.QuantizeSpec: lambda layer: qkeras.QActivation(_activation(layer.format), name=layer.name),
+    specs.ReluSpec: lambda layer: qkeras.QActivation(activation_of(layer.format), name=layer.name),
+    specs.QuantizeSpec: lambda layer: qkeras.QActivation(activation_of(layer.format), name=layer.name),
 }
 """Kind of layer in a spec -> what makes the layer of the quantized model; above, that of its float twin."""
 MERGES: Mapping[str, Any] = {"add": keras.layers.Add, "concatenate": keras.layers.Concatenate}

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from fixtures_cli import copy_of_digits, flow, needs_compiler, refused
@@ -20,7 +21,7 @@ from page_reports import different, full, headed, layers, stopped, variant
 
 from flow.report.page import compare, network, render
 from flow.report.page.charts import _ticks
-from flow.report.page.training import render_training
+from flow.report.page.training import History, render_training
 from flow.report.record import Report
 from flow.report.text import to_markdown, to_text
 from flow.report.words import SOURCES
@@ -552,3 +553,6 @@ def test_the_page_of_a_training_has_a_curve_for_each_model() -> None:
     assert "&lt;i&gt;mine&lt;/i&gt;" in made and "&lt;age&gt;, qkeras mean absolute error" in made and "<i>" not in made
     assert "NaN" not in made and "val loss" not in made
     assert "After each epoch" not in render_training("net", "model,epoch\n", {}, {})
+    picture = ElementTree.fromstring(History(history)._repr_svg_())
+    assert [text.text for text in picture.iter() if text.get("class") == "title"] == ["loss", "zeros", "luts"]
+    assert repr(History(history)) == "<History of 4 epochs: loss, zeros, luts>"
