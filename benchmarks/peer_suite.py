@@ -3,10 +3,11 @@
     python benchmarks/peer_suite.py [--only WORD ...] [--refused | --again] [--rules] [--simulate N] [--record]
 
 A QKeras model is extracted as it is, and the reference is held against QKeras on adversarial inputs; a port that it
-does not quantize itself has hls4ml's default format, fixed<16,6>. hls4ml gives a float model 16-bit types by its
-configuration; here it is quantized as `flow quantize` does, with 8 bits, and the search holds the reference against
-what it computed. Then each back end refuses the graph, or emits it and reads the project back; with `--rules` nothing
-is emitted. `--simulate` also runs so many of the projects of each back end as C++ or Verilog, drawn by a seed.
+does not quantize itself has hls4ml's default format, fixed<16,6>. What of it computes with floats is rounded as by
+`--float-layers`. hls4ml gives a float model 16-bit types by its configuration; here it is quantized as `flow quantize`
+does, with 8 bits, and the search holds the reference against what it computed. Then each back end refuses the graph, or
+emits it and reads the project back; with `--rules` nothing is emitted. `--simulate` also runs so many of the projects
+of each back end as C++ or Verilog, drawn by a seed.
 
 What became of a model is kept in `build/peer-suite`, with the commit; an interrupted run goes on where it stopped.
 `--refused` tries again what was not taken everywhere, `--again` all. Needs `po2flow[train]`.
@@ -37,18 +38,20 @@ from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
 from flow.errors import FlowError
 from flow.findings import ERROR
-from flow.frontend.extraction import extract, quantizes_its_input
+from flow.frontend.extraction import attempt, extract, quantizes_its_input
+from flow.frontend.extraction.approximation import Approximation
 from flow.frontend.trained import TrainedModel
 from flow.ir import reference
 from flow.ir.graph import IntGraph, from_json, to_json
 from flow.ir.passes import lower
 from flow.project import write
 from flow.quantization.driver import quantize
+from flow.report.scores import distances
 from flow.target import IO_TYPES, STRATEGIES, Target
 from flow.toolchain import run_tool
 from flow.train import inference
 from flow.train.functions import approximate, evaluate
-from flow.train.reader import read_keras
+from flow.train.reader import KerasModel, read_keras
 from flow.verification.compare import mismatches
 from flow.verification.preflight import design_rules
 
@@ -57,10 +60,12 @@ BACKENDS = ("Vitis", "Vivado", "Quartus", "Catapult", "oneAPI", "rtl")
 FINE = TAKEN, EMITTED, SIMULATED = "taken", "emitted", "simulated"
 WRONG = REFUSED, DIFFERS, CRASHED = "refused", "differs", "crashed"
 INPUTS, CALIBRATION, SEED, SOFTMAX = 48, 32, 1, "ufixed<16,0>"
+FLOAT_BITS = 16
+"""Of what a QKeras model computes with floats, as hls4ml gives such tables 16 to 18."""
 MOST_NAMES, MOST_LETTERS = 6, 300
 """Models that a line of the document names, and letters of a reason."""
 Outcome = tuple[str, str]
-"""One of `FINE`, or one of `WRONG` and the reason."""
+"""One of `FINE`, with what was rounded on request, or one of `WRONG` and the reason."""
 Outcomes = dict[str, Outcome]
 """Settings of a target -> what became of a model there."""
 
@@ -85,15 +90,18 @@ def targets() -> dict[str, Target]:
 def try_model(situation: Situation, directory: Path, *, emits: bool) -> Outcomes:
     """Return what becomes of a model on every target; leave its graph in the directory if it has one."""
     try:
-        extracted, lowered, trained = _graphs(situation)
+        extracted, lowered, trained, rounded = _graphs(situation)
     except Exception as error:  # whatever it is, it is an outcome
         return dict.fromkeys(targets(), _failed(error))
     (directory / "graph.json").write_text(json.dumps(to_json(lowered)))
-    return {name: _on(target, extracted, lowered, trained, emits) for name, target in targets().items()}
+    outcomes = {name: _on(target, extracted, lowered, trained, emits) for name, target in targets().items()}
+    return {name: (status, rounded if status in FINE else why) for name, (status, why) in outcomes.items()}
 
 
-def _graphs(situation: Situation) -> tuple[IntGraph, IntGraph, TrainedModel | None]:
+def _graphs(situation: Situation) -> tuple[IntGraph, IntGraph, TrainedModel | None, str]:
     """Return the graph of a model before and after the passes, and a model that was quantized before as data.
+
+    Last what was rounded on request, if anything was, and how far outputs are then from QKeras'.
 
     Raises:
         FlowError: it is refused.
@@ -112,13 +120,29 @@ def _graphs(situation: Situation) -> tuple[IntGraph, IntGraph, TrainedModel | No
             samples if port.signed else np.floor(np.abs(samples) * 10)
         )  # those of an embedding are numbers of rows
         made = quantize(trained, samples, input_format=port, softmax=softmax, functions=approximate)
-        return made.extracted, made.lowered, None
-    extracted = extract(trained, None if quantizes_its_input(trained) else port, softmax=softmax, evaluate=evaluate)
+        return made.extracted, made.lowered, None, ""
+    how: dict[str, Any] = {"softmax": softmax, "evaluate": evaluate}
+    fmt = None if quantizes_its_input(trained) else port
+    if attempt(trained, fmt, **how).graph is None:
+        samples = np.random.default_rng(SEED).uniform(-1, 1, (CALIBRATION, *trained.input_shape()))
+        rounds = Approximation(float_layers=FLOAT_BITS, samples=samples)
+        extracted = extract(trained, fmt, **how, rounds=rounds)
+        return extracted, lower(extracted), None, _distance(source, lower(extracted))
+    extracted = extract(trained, fmt, **how)
     lowered = lower(extracted)
     codes = adversarial_inputs(lowered, INPUTS)
     wrong = _wrong(lowered, codes, inference.run(source.keras, trained, extracted, lowered, codes))
     assert not wrong, f"QKeras differs from the reference: {wrong}"
-    return extracted, lowered, trained
+    return extracted, lowered, trained, ""
+
+
+def _distance(source: KerasModel, lowered: IntGraph) -> str:
+    """Return how far outputs are from QKeras' own, of what was rounded on request."""
+    codes = adversarial_inputs(lowered, INPUTS)
+    own = inference.float_outputs(source.keras, source.trained, lowered, codes)
+    (distance,) = distances(lowered, reference.run(lowered, codes), own)[:1]
+    far, largest = distance["largest_difference"], float(np.abs(own[lowered.outputs[0]]).max())
+    return f"--float-layers {FLOAT_BITS}: outputs are {far:.2g} from QKeras' at most, whose largest is {largest:.2g}"
 
 
 def _wrong(graph: IntGraph, codes: Any, said: Any) -> dict[str, int]:
@@ -204,7 +228,8 @@ def simulate(outcomes: Mapping[str, Outcomes], build: Path, count: int) -> None:
             if outcomes[label][name][0] != SIMULATED:
                 directory = place(build, label)
                 graph = from_json(json.loads((directory / "graph.json").read_text()))
-                outcomes[label][name] = _simulated(graph, settled(made[name], graph))
+                status, why = _simulated(graph, settled(made[name], graph))
+                outcomes[label][name] = status, why or outcomes[label][name][1]
                 keep(directory, outcomes[label])
             print(f"{label}, {name}: {outcomes[label][name][0]}", file=sys.stderr, flush=True)
 
@@ -231,22 +256,25 @@ def document(outcomes: Mapping[str, Outcomes]) -> str:
     cases = [(label, name.split(" ")[0], *each) for label, of in outcomes.items() for name, each in of.items()]
     commit = run_tool(["git", "describe", "--always"], ROOT).strip()
     lines = [HEAD.format(models=len(outcomes), cases=f"{len(cases):,}", commit=commit)]
-    lines += ["| back end | cases | taken | of them emitted | of them simulated | refused | differ | crash |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
+    lines += ["| back end | cases | taken | of them on request | emitted | simulated | refused | differ | crash |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
     for backend in BACKENDS:
         counts = Counter(status for _, own, status, _ in cases if own == backend)
         total, taken = sum(counts.values()), sum(counts[status] for status in FINE)
         share = f"{taken} ({100 * taken / max(total, 1):.1f} %)"
-        cells = [backend, total, share, taken - counts[TAKEN], counts[SIMULATED], *(counts[each] for each in WRONG)]
+        asked = sum(bool(why) for _, own, status, why in cases if own == backend and status in FINE)
+        of_them = asked, taken - counts[TAKEN], counts[SIMULATED]
+        cells = [backend, total, share, *of_them, *(counts[each] for each in WRONG)]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, "", *_reasons(cases)]) + "\n"
 
 
 def _reasons(cases: Sequence[tuple[str, str, str, str]]) -> Iterator[str]:
-    """Yield what is not taken, by reason, the most frequent first."""
+    """Yield what is not taken, or on request, by reason, the most frequent first."""
     by_reason: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for label, backend, status, reason in cases:
-        if status in WRONG:
+        if reason:
+            status = "on request" if status in FINE else status
             by_reason.setdefault((status, _general(reason, backend)), []).append((label, backend))
     for (status, reason), of in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         labels, backends = (list(dict.fromkeys(each)) for each in zip(*of, strict=True))
@@ -271,6 +299,8 @@ an earlier commit stands.
 A case is *taken* if the model became integers and no rule of the back end refuses them. Of a QKeras model the
 reference gave the same codes as QKeras on adversarial inputs. A float model, to which hls4ml gives 16-bit types by
 its configuration, was quantized to 8 bits as by `flow quantize`; the reference gave what the search computed.
+*On request*: what a QKeras model computes with floats inside, such as a sigmoid that nothing quantizes, was rounded as
+by `--float-layers`; the distance stands below.
 *Emitted*: the project was read back as the graph; *simulated*: it computed the codes of the reference. What is
 refused is refused by name, before anything is written; the reasons stand below.
 """

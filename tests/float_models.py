@@ -124,6 +124,14 @@ def _movie(x: Any) -> Any:
     return L.TimeDistributed(keras.Sequential([keras.Input(x.shape[2:]), *ends]))(x)
 
 
+def _attending(x: Any) -> Any:
+    """A softmax and layer normalizations inside a net."""
+    x = L.LayerNormalization(epsilon=0.1)(L.Dense(4)(x))
+    shares = L.Softmax()(L.Dot(2)([L.Dense(4)(x), L.Dense(4)(x)]))
+    x = L.Dot((2, 1))([shares, x])
+    return L.Dense(3)(L.LayerNormalization(scale=False)(L.Dense(8, activation="softmax")(x)))
+
+
 def _noise(x: Any) -> Any:
     """Layers that do nothing at inference."""
     for layer in (L.Dropout(0.1), L.GaussianNoise(0.1), L.GaussianDropout(0.1), L.AlphaDropout(0.1)):
@@ -175,6 +183,7 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "sequence_3": (SEQUENCE, lambda x: L.RepeatVector(2)(L.Concatenate()(_ends(L.Conv1D(2, 1)(x))))),
     "recurrent": (SEQUENCE, _recurrent),
     "image_ends": (IMAGE, lambda x: L.Concatenate()(_ends(L.Conv2D(2, 1)(x)))),
+    "attending": (SEQUENCE, _attending),
     "rows": (ROWS, lambda x: L.Dense(2)(L.Flatten()(L.Embedding(13, 3)(x)))),
     "movie": (MOVIE, _movie),
     "kinks": (VECTOR, lambda x: L.ThresholdedReLU(0.25)(L.ELU()(L.Dense(4)(x)))),

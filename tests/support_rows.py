@@ -300,6 +300,7 @@ LAYER_ROWS: Sequence[Row] = (
     row("Softmax", VECTOR, "not final", axis=-1),
     row("FixedSoftmax", VECTOR, "of integers (ours)", bits=6),
     row("FixedSoftmax", SEQUENCE, "on a sequence", bits=6),
+    row("LayerNormalization", VECTOR, "of floats (`--float-layers`, or quantized)", axis=-1, epsilon=0.001),
     row("FixedLayerNormalization", VECTOR, "of integers (ours)", **LAYER_NORM),
     row("FixedLayerNormalization", SEQUENCE, "on a sequence", **LAYER_NORM),
     row("MaxPooling1D", SEQUENCE, **pool(2)),

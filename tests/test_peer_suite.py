@@ -30,7 +30,7 @@ def test_outcomes_are_kept_and_counted(tmp_path: Path, monkeypatch: pytest.Monke
     assert {status for status, _ in outcomes[taken.label].values()} == {"taken"}
     assert {status for status, _ in outcomes[refused.label].values()} == {"refused"}
     text = peer_suite.document(outcomes)
-    assert "| rtl | 4 | 2 (50.0 %) | 0 | 0 | 2 | 0 | 0 |" in text and "refused (Vitis, Vivado, Quartus," in text
+    assert "| rtl | 4 | 2 (50.0 %) | 0 | 0 | 0 | 2 | 0 | 0 |" in text and "refused (Vitis, Vivado, Quartus," in text
     monkeypatch.setattr(peer_suite, "try_model", lambda *_, **__: pytest.fail("it is known"))
     assert peer_suite.try_all([taken, refused], tmp_path, **how) == outcomes
 

@@ -108,9 +108,15 @@ class Quantizer(Activation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Softmax:
-    """Exponentials over their sum, along an axis counted with the batch."""
+    """Exponentials over their sum, along an axis counted with the batch.
+
+    Attributes:
+        axis: the axis.
+        functions: the exponential of what is not above 0, and the reciprocal of what is not below 1.
+    """
 
     axis: int = -1
+    functions: tuple[Function, ...] = ()
 
 
 # -- kinds of layers
@@ -234,6 +240,21 @@ class StepLayerNorm(Settings):
     integer: int
     root_bits: int
     epsilon: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerNorm(Settings):
+    """Values without their mean over their standard deviation, times `scale` plus `offset` (channels,): of floats.
+
+    Attributes:
+        axis: along which there is one mean, counted with the batch.
+        epsilon: added to the variance.
+        root: one over the root of a variance and `epsilon`.
+    """
+
+    axis: int
+    epsilon: float
+    root: Function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,17 @@ MOST_SUMS = 2
 """Sums of products that one module absorbs: a convolution and the projection of its shortcut."""
 WIDE_BITS = 16
 """Width before an add with points "wide-add"."""
-POSITIVE = ("sigmoid", "hard_sigmoid", "softplus", "exponential", "relu6", "smooth_sigmoid", "binary_sigmoid")
+POSITIVE = (
+    "reciprocal",
+    "inverseroot",
+    "sigmoid",
+    "hard_sigmoid",
+    "softplus",
+    "exponential",
+    "relu6",
+    "smooth_sigmoid",
+    "binary_sigmoid",
+)
 """Functions without negative values."""
 
 
@@ -217,6 +227,12 @@ def _unknown(op: Op, positive: bool) -> bool:
     return False
 
 
+def _merged_positive(op: ops.Merge, positive: bool) -> bool:
+    if op.function == "multiply" and len(op.inputs) == 2 and len(set(op.inputs)) == 1:  # a square
+        return True
+    return positive and op.function in ("add", "multiply", "maximum", "minimum")
+
+
 NEVER_NEGATIVE: Mapping[type[Op], Callable[[Any, bool], bool]] = {
     ops.Input: _unknown,
     ops.Dense: _unknown,
@@ -224,7 +240,7 @@ NEVER_NEGATIVE: Mapping[type[Op], Callable[[Any, bool], bool]] = {
     ops.BatchNorm: _unknown,
     ops.Relu: lambda op, positive: True,
     ops.LeakyRelu: _unknown,
-    ops.Merge: lambda op, positive: positive and op.function in ("add", "multiply", "maximum", "minimum"),
+    ops.Merge: _merged_positive,
     ops.MaxPool: _inherited,
     ops.SumPool: _inherited,
     ops.Reshape: _inherited,

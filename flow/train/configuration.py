@@ -259,11 +259,11 @@ def _refuse_unknown_layers(config: Mapping[str, Any], inside: str = "", depth: i
             if class_name in operations.CLASSES:
                 _refuse_unknown_function(entry)
                 continue
-            _refuse_call_arguments(entry.get("inbound_nodes"))
-            entry = _unwrapped(entry)
+            nodes, entry = entry.get("inbound_nodes"), _unwrapped(entry)
             class_name = short_name(str(entry["class_name"]))
             if class_name not in MODELS:
                 _refuse_unknown(class_name, entry["config"])
+            _refuse_call_arguments(nodes)
         if class_name in MODELS:
             _refuse_unknown_layers(entry, f"{name}/", depth + 1)
 

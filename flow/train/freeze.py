@@ -195,6 +195,8 @@ def _arrays(layer: Any) -> Group:
     if isinstance(layer, FixedBatchNormalization | FixedLayerNormalization):
         scale, offset = layer.folded()
         return {"scale": scale, "offset": offset}
+    if isinstance(layer, keras.layers.LayerNormalization):
+        return _layer_norm(layer)
     if isinstance(layer, qkeras.QBatchNormalization):
         return _quantized_batchnorm(layer)
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -247,6 +249,16 @@ def _plain_batchnorm(layer: Any) -> Group:
     """Return scale and offset in float32, as `tf.nn.batch_normalization` computes them before it uses them."""
     folded = _scale_and_offset(layer, layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
     return {key: np.asarray(value, np.float32) for key, value in zip(("scale", "offset"), folded, strict=True)}
+
+
+def _layer_norm(layer: Any) -> Group:
+    """Return what a layer normalization multiplies by and adds, one of each per channel of its last axis."""
+    shape = layer._build_input_shape[-1:]
+    scale, offset = (
+        np.full(shape, usual, np.float32) if variable is None else np.asarray(variable, np.float32)
+        for variable, usual in ((layer.gamma, 1), (layer.beta, 0))
+    )
+    return {"scale": scale, "offset": offset}
 
 
 def _scale_and_offset(layer: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> list[Any]:

@@ -34,6 +34,11 @@ LAYERS = ("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU")
 `Average` is accepted too, with the config {"count": n}: what Keras' merge layer makes of the sum of n inputs.
 """
 
+OF_NORMALIZATIONS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], Any]]] = {
+    "Reciprocal": lambda config: lambda x: 1 / tf.maximum(x, 1.0),
+    "InverseRoot": lambda config: lambda x: 1 / tf.sqrt(tf.maximum(x, 0.0) + config["epsilon"]),
+}
+"""Functions inside a softmax and a layer normalization, of what these can give them; Keras has no layers of them."""
 CHUNK, FEW, MOST_COPIES, PER_COPY = 1 << 20, 3, 32, 1024
 """Elements per evaluation; elements of a tensor too small for a packet of any processor; how many such tensors one
 graph takes at most, and one more for so many values: a small graph is built faster, a large one runs faster."""
@@ -131,6 +136,8 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
     if name == "Average":
         count = int(config["count"])
         return lambda x: x / count
+    if name in OF_NORMALIZATIONS:
+        return OF_NORMALIZATIONS[name](config)
     if name not in ("Activation", "QActivation"):
         remedy = f"use one of {', '.join(('Activation', 'QActivation', *LAYERS))}"
         raise UnsupportedError(f"{name} is not an element-wise layer that can be evaluated", remedy=remedy)

@@ -21,6 +21,7 @@ SAMPLES = RNG.normal(0, 0.5, (100, 6))
 CODES = np.clip(np.rint(SAMPLES * 16), -128, 127).astype(np.int64)
 HIDDEN, LAST = (RNG.normal(0, 0.4, shape).astype(np.float32) for shape in ((6, 5), (5, 3)))
 QUANTIZED = np.round(HIDDEN * 8) / 8
+WIDE = np.round(RNG.normal(0, 0.5, (5, 8)) * 16) / 16
 BIAS = RNG.normal(0, 0.1, 3).astype(np.float32)
 
 
@@ -71,6 +72,30 @@ def test_a_function_without_a_quantizer_is_a_table_of_so_many_bits() -> None:
     assert table.format.width <= 9
     expected = np.tanh(CODES / 16 @ HIDDEN.astype(float)) @ LAST.astype(float) + BIAS
     assert np.abs(outputs(graph) - expected).max() < 0.03
+
+
+def test_functions_inside_a_cell_are_tables_of_so_many_bits() -> None:
+    steps, units = 3, 2
+    functions = {
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+        "state_quantizer": "quantized_bits(8,0,alpha=1)",
+    }
+    trained = model(
+        port(6),
+        layer("Reshape", "rows", target_shape=[steps, 2]),
+        layer("QLSTM", "c", units=units, **functions),
+        weights={"c": {"kernel": WIDE[:2], "recurrent_kernel": WIDE[2:4], "bias": WIDE[4]}},
+    )
+    graph, approximated = rounded(trained, float_layers=14)
+    assert approximated == ("c",)
+    h = c = np.zeros((len(SAMPLES), units))
+    for x in (CODES / 16).reshape(-1, steps, 2).transpose(1, 0, 2):
+        h, c = (np.clip(np.rint(state * 128), -128, 127) / 128 for state in (h, c))
+        i, f, g, o = np.split(x @ WIDE[:2] + h @ WIDE[2:4] + WIDE[4], 4, axis=1)
+        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+        h = np.tanh(c) / (1 + np.exp(-o))
+    assert np.abs(outputs(graph) - h).max() < 0.02
 
 
 def test_batch_norms_are_rounded_alone() -> None:

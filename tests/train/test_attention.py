@@ -12,9 +12,14 @@ import pytest
 from fixtures_keras import bits, keras, qkeras, save
 
 from flow.errors import ModelFileError, UnsupportedError
-from flow.frontend.extraction import extract
-from flow.train import attention, load_tensorflow
+from flow.frontend.extraction import attempt, extract
+from flow.frontend.extraction.approximation import Approximation
+from flow.ir import reference
+from flow.ir.passes import lower
+from flow.report.scores import distances
+from flow.train import attention, inference, load_tensorflow
 from flow.train.attention import FixedLayerNormalization, FixedSoftmax, multi_head_attention
+from flow.train.functions import evaluate
 from flow.train.reader import read_keras
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
@@ -65,7 +70,7 @@ def model(path: Path, *layers: Any) -> Path:
     [
         (
             keras.layers.LayerNormalization(name="x"),
-            "layer 'x': LayerNormalization is not supported; use FixedLayerNorm",
+            "layer 'x' .LayerNormalization.: computes with floats; use FixedLayerNorm.* --float-layers 12",
         ),
         (
             keras.layers.Softmax(name="x"),
@@ -76,6 +81,19 @@ def model(path: Path, *layers: Any) -> Path:
 def test_those_of_floats_are_refused_with_the_layer_to_use(layer: Any, why: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=why):
         extract(read_keras(model(tmp_path / "m.h5", layer)).trained)
+
+
+def test_those_of_floats_are_rounded_on_request_near_what_keras_computes(tmp_path: Path) -> None:
+    parts = [keras.layers.LayerNormalization(name="norm"), keras.layers.Softmax(name="shares")]
+    found = read_keras(model(tmp_path / "m.h5", *parts))
+    samples = np.random.default_rng(1).uniform(-3, 3, (64, 4, 4))
+    rounds = Approximation(float_layers=12, samples=samples)
+    made = attempt(found.trained, evaluate=evaluate, rounds=rounds)
+    lowered, codes = lower(made.checked()), np.int64(np.rint(samples * 8).clip(-32, 31))
+    assert made.approximated == ("norm", "shares")
+    own = inference.float_outputs(found.keras, found.trained, lowered, codes)
+    (distance,) = distances(lowered, reference.run(lowered, codes), own)
+    assert distance["largest_difference"] < 0.02 < np.abs(own[lowered.outputs[0]]).max()
 
 
 def test_attention_of_floats_is_refused_as_such_however_it_is_called(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from flow.frontend.extraction.steps import MOST_STEPS, Ordinals, cut_before, fin
 from flow.frontend.layers import ClippedLine, Function, Layer, Margins, Network, Padding
 from flow.ir import reference
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values
-from flow.ir.graph import BatchNorm, Gather, IntGraph, Lookup, Op, Relu, Requantize
+from flow.ir.graph import BatchNorm, Gather, Input, IntGraph, Lookup, Op, Relu, Requantize
 from flow.ir.intervals import FLOAT64_BITS, exact_result
 from flow.ir.names import identifier
 from flow.ir.scaling import Line, cuts_of, has_thresholds, shortened, stepped, together
@@ -29,6 +29,8 @@ WEIGHT_BITS = FLOAT64_BITS
 """Widest weight accepted: what float64 holds, in which software checks their sums."""
 TABLE_VALUE_BITS = 24
 """Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
+FEW_CODES = 1 << 20
+"""Codes of an op for all samples that are kept, so that none but new ops are computed for the next format."""
 SPREAD = 1 << 22
 """Most pixels of a padded input or of a dilated window: more is damage or malice."""
 
@@ -167,6 +169,7 @@ class Builder:
         absorbed: port -> the layer whose cast the port does.
         approximated: layers of which something was rounded on request.
         step_functions: runs of the functions that were looked up so far, by format, divisor and functions.
+        sampled: codes of ops for the samples to try formats on, of those that it was asked for and of small ones.
     """
 
     graph_type: ClassVar[type[IntGraph]] = IntGraph
@@ -186,6 +189,7 @@ class Builder:
     absorbed: Mapping[str, Layer[Any]] = field(default_factory=dict)
     approximated: list[str] = field(default_factory=list)
     step_functions: dict[str, tuple[Codes, NDArray[np.float32]]] = field(default_factory=dict)
+    sampled: dict[str, Codes] = field(default_factory=dict)
 
     def op(self, tensor: Tensor) -> Op:
         """Return the op of a tensor, whatever still waits on it."""
@@ -271,7 +275,7 @@ class Builder:
 
     def _rounded(self, layer: Layer[Any], tensor: Tensor, bits: int) -> Tensor:
         """Return a tensor whose values, that no quantizer follows, are rounded to codes of `bits`."""
-        self.approximated += tensor.layers or (layer.name,)
+        self.approximated += tensor.layers or (layer.path,)
         if not tensor.functions:
             made = self.rounded_to(layer, tensor, bits)
         else:
@@ -280,6 +284,13 @@ class Builder:
             made = self.lookup(layer, replace(tensor, op=source.op, divisor=tensor.divisor if narrow else 1), bits)
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
+
+    def bits_of_floats(self, layer: Layer[Any]) -> int | None:
+        """Return to how many bits a layer that computes with floats is rounded, and write it down; None if to none."""
+        if self.rounds is None or self.rounds.float_layers is None:
+            return None
+        self.approximated.append(layer.path)
+        return self.rounds.float_layers
 
     def shortened(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor of float layers in as many bits as are asked for; any other as it is."""
@@ -305,10 +316,30 @@ class Builder:
     def on_samples(self, tensor: Tensor) -> Values:
         """Return the values of a tensor, before functions that wait, for the samples to try formats on."""
         assert self.rounds is not None and self.rounds.samples is not None
-        graph = IntGraph(name="samples", ops=tuple(self.ops.values()), outputs=(tensor.op,))
-        samples = Samples(values=self.rounds.samples, labels=None, source="")
-        codes = reference.run(graph, to_port(samples, graph).codes, keep=(tensor.op,)).codes[tensor.op]
-        return to_values(np.asarray(codes, np.int64), self.op(tensor).format) / tensor.divisor
+        if not self.sampled:
+            graph = IntGraph(name="samples", ops=tuple(self.ops.values()), outputs=(tensor.op,))
+            samples = Samples(values=self.rounds.samples, labels=None, source="")
+            self.sampled |= graph.split_port(to_port(samples, graph).codes)
+        needed, new = {tensor.op}, list[Op]()
+        for op in reversed(self.ops.values()):
+            if op.name in needed and op.name not in self.sampled:
+                new.append(op)
+                needed.update(op.inputs)
+        known = [
+            Input(name=op.name, inputs=(), shape=op.shape, cast=Cast(op.format))
+            for op in self.ops.values()
+            if op.name in needed and op.name in self.sampled
+        ]
+        if new:
+            graph = IntGraph(name="samples", ops=(*known, *reversed(new)), outputs=(tensor.op,))
+            keep = [
+                op.name
+                for op in new
+                if op.name == tensor.op or len(self.rounds.samples) * math.prod(op.shape) < FEW_CODES
+            ]
+            codes = graph.join_port({op.name: self.sampled[op.name] for op in known})
+            self.sampled |= reference.run(graph, codes, keep=keep).codes
+        return to_values(np.asarray(self.sampled[tensor.op], np.int64), self.op(tensor).format) / tensor.divisor
 
     def inside(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor to whose op an op inside of a layer may be appended.
@@ -379,9 +410,10 @@ class Builder:
             remedy = "pass evaluate=flow.train.functions.evaluate"
             raise UnsupportedError(f"{names} is a table that QKeras fills", remedy=remedy)
         domain = ordinals(tensor.lines, x.format, tensor.relu) if tensor.lines else x.format
-        key = repr((domain, tensor.divisor, [function.source for function in tensor.functions]))
+        evaluate = self.evaluate if bits is None or self.approximate is None else self.approximate
+        key = repr((domain, tensor.divisor, bits is None, [function.source for function in tensor.functions]))
         if tensor.lines or key not in self.step_functions:
-            self.step_functions[key] = self._steps(domain, tensor, names)
+            self.step_functions[key] = self._steps(domain, tensor, names, evaluate)
         starts, found = self.step_functions[key]
         table = exact_codes(found if bits is None else on_grid(found, bits))
         if table.format.width > TABLE_VALUE_BITS:
@@ -414,7 +446,9 @@ class Builder:
         steps: dict[str, Any] = {"starts": starts, "values": codes, "fused": ("batchnorm", *fused)}
         return self.add(Lookup, layer, [tensor], x.shape, Cast(cast.format), **steps)
 
-    def _steps(self, fmt: FixedFormat | Ordinals, tensor: Tensor, names: str) -> tuple[Codes, NDArray[np.float32]]:
+    def _steps(
+        self, fmt: FixedFormat | Ordinals, tensor: Tensor, names: str, evaluate: Evaluate
+    ) -> tuple[Codes, NDArray[np.float32]]:
         """Return the runs of the functions that wait on a tensor of a format: of all codes, or found by bisection."""
         sources = [function.source for function in tensor.functions]
 
@@ -426,8 +460,7 @@ class Builder:
             return np.asarray(np.ldexp(codes.astype(float), -fmt.frac_bits) / tensor.divisor, np.float32)
 
         def values(codes: Codes) -> NDArray[np.float32]:
-            assert self.evaluate is not None
-            return self.evaluate(sources, reals(codes))
+            return evaluate(sources, reals(codes))
 
         def rising(codes: Codes) -> NDArray[np.float32]:
             assert self.approximate is not None
@@ -446,8 +479,7 @@ class Builder:
             turn = round(math.ldexp(tensor.functions[0].turn * tensor.divisor, fmt.frac_bits))
         least, around = rising(np.array([turn])), np.arange(-before_last, before_last + 1)
         near = np.asarray(least + np.spacing(least) * around, np.float32)
-        assert self.evaluate is not None
-        if len(np.unique(self.evaluate([last.source], near))) > 1:
+        if len(np.unique(evaluate([last.source], near))) > 1:
             what = f"the least value of {names} of {fmt.width} bits is too near a step to tell"
             raise UnsupportedError(what, remedy="let a quantizer of other bits follow")
         quarter = np.float32(0.25)

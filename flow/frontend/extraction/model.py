@@ -37,7 +37,10 @@ from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import Input, IntGraph
 from flow.ir.names import VHDL, identifier
 
-ONLY_FINAL = "a float softmax can only be the last layer; inside a net use FixedSoftmax of flow.train.attention"
+ONLY_FINAL = (
+    "a float softmax can only be the last layer; inside a net use FixedSoftmax of flow.train.attention, "
+    "or take it rounded on request: --float-layers 12"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,7 +184,7 @@ def _tensor(builder: Builder, layer: Layer[Any]) -> Tensor:
         tensor = _appended(builder, layer, inputs)
         if turned and isinstance(layer.activation, layers.Softmax):
             tensor, turned = builder.straight(layer, replace(tensor, turned=True)), False
-        tensor = activations.activate(builder, layer, tensor)
+        tensor = _activated(builder, layer, tensor)
         if turned:
             told = (*carried, *tensor.layers)
             tensor = replace(tensor, turned=len(builder.op(tensor).shape) > 1, layers=told)
@@ -199,6 +202,16 @@ def _appended(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> 
     return LAYERS[type(layer.settings)](builder, layer, inputs)
 
 
+def _activated(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
+    """Do what a layer does to each element at its end; a softmax that no output is alone is one inside the net."""
+    finals = {builder.network.final_softmax(output) for output in builder.network.outputs}
+    if isinstance(layer.activation, layers.Softmax) and layer.name not in finals:
+        made = normalizations.inner_softmax(builder, layer, tensor)
+        if made is not None:
+            return made
+    return activations.activate(builder, layer, tensor)
+
+
 def _rounded(
     builder: Builder, rounds: Approximation, layer: Layer[Any], inputs: list[Tensor]
 ) -> tuple[Layer[Any], list[Tensor]]:
@@ -209,7 +222,7 @@ def _rounded(
         return layer, inputs
 
     def compute(candidate: Layer[Any]) -> Values:
-        trial = replace(builder, ops=dict(builder.ops), warnings=[])
+        trial = replace(builder, ops=dict(builder.ops), sampled=dict(builder.sampled), warnings=[])
         return trial.on_samples(_appended(trial, candidate, inputs))
 
     made = rounds.rounded(layer, compute)

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from flow.errors import UnsupportedError
 from flow.frontend import layers
+from flow.frontend.extraction.activations import later
+from flow.frontend.extraction.approximation import on_grid
 from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes
 from flow.frontend.extraction.contractions import summed
 from flow.frontend.extraction.moves import broadcast, reshaped
-from flow.frontend.layers import Layer
+from flow.frontend.layers import Function, Layer
 from flow.frontend.step_functions import (
     COARSER_SUM,
+    MOST_BITS,
+    SMALLEST_EPSILON,
     StepFunction,
     exponential,
     inverse_root,
@@ -27,7 +33,8 @@ from flow.frontend.step_functions import (
     reciprocal,
 )
 from flow.ir.fixed import Cast, Constant, FixedFormat, Overflow, Rounding, exact_codes
-from flow.ir.graph import BatchNorm, Lookup, MaxPool, Merge, Requantize
+from flow.ir.graph import BatchNorm, IntGraph, Lookup, MaxPool, Merge, Requantize
+from flow.ir.tables import TABLE_INPUT_BITS
 from flow.ir.windows import Window
 
 
@@ -35,11 +42,9 @@ def _softmax(builder: Builder, layer: Layer[layers.StepSoftmax], inputs: Sequenc
     """Append exponentials of the distances to the largest, times the reciprocal of their sum."""
     bits, tensor = layer.settings.bits, builder.plain(layer, inputs[0])
     x, column = builder.op(tensor), _column(builder, layer, tensor)
-    rows, steps, _ = shape = builder.op(column).shape
-    window = Window((1, steps), (1, steps), ((0, 0), (0, 0)))
-    values: dict[str, Any] = {"suffix": "_largest", "window": window, "fused": ("maximum",)}
-    largest = builder.add(MaxPool, layer, [column], (rows, 1, 1), Cast(x.format), **values)
-    distance = _merged(builder, layer, "subtract", column, broadcast(builder, layer, largest, shape))
+    shape = builder.op(column).shape
+    steps = shape[1]
+    distance = _merged(builder, layer, "subtract", column, _largest(builder, layer, column))
     weight = _stepped(builder, layer, distance, exponential(bits), "exponential")
     fmt = FixedFormat(False, steps.bit_length(), bits - COARSER_SUM)
     total = _rounded(builder, layer, summed(builder, layer, weight, "sum"), fmt)
@@ -70,6 +75,87 @@ def _layer_norm(builder: Builder, layer: Layer[layers.StepLayerNorm], inputs: Se
     normal = _rounded(builder, layer, exact, FixedFormat(True, integer, settings.bits - 1 - integer))
     scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
     return builder.add(BatchNorm, layer, [reshaped(builder, layer, normal, x, "_shape")], x, scale=scale, offset=offset)
+
+
+def inner_softmax(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor | None:
+    """Append a softmax of floats: its real steps to a float graph, else that of integers; None if nobody asked."""
+    activation, tensor = layer.activation, builder.plain(layer, tensor)
+    if not isinstance(activation, layers.Softmax) or activation.axis not in (-1, len(builder.op(tensor).shape)):
+        return None
+    if builder.graph_type is not IntGraph:
+        return _real_softmax(builder, layer, tensor, *activation.functions)
+    bits = builder.bits_of_floats(layer)
+    if bits is None:
+        return None
+    narrow = builder.op(tensor).format.width <= TABLE_INPUT_BITS
+    tensor = tensor if narrow else builder.rounded_to(layer, tensor, TABLE_INPUT_BITS)
+    settings = layers.StepSoftmax(bits=min(bits, MOST_BITS))
+    return _softmax(builder, replace(layer, settings=settings), [tensor])
+
+
+def _real_softmax(
+    builder: Builder, layer: Layer[Any], tensor: Tensor, exponential: Function, reciprocal: Function
+) -> Tensor:
+    """Append exponentials of the distances to the largest, times the reciprocal of their sum, of real numbers."""
+    column = _column(builder, layer, tensor)
+    shape = builder.op(column).shape
+    distance = _merged(builder, layer, "subtract", column, _largest(builder, layer, column))
+    weight = builder.plain(layer, later(distance, exponential))
+    total = builder.plain(layer, later(summed(builder, layer, weight, "sum"), reciprocal))
+    exact = _merged(builder, layer, "multiply", weight, broadcast(builder, layer, total, shape))
+    return reshaped(builder, layer, exact, builder.op(tensor).shape)
+
+
+def _float_layer_norm(builder: Builder, layer: Layer[layers.LayerNorm], inputs: Sequence[Tensor]) -> Tensor:
+    """Append the real steps of a layer normalization to a float graph, else the integer one, if it is asked for."""
+    settings, tensor = layer.settings, builder.plain(layer, inputs[0])
+    shape = builder.op(tensor).shape
+    if settings.axis not in (-1, len(shape)):
+        raise UnsupportedError(f"normalizes axis {settings.axis}", remedy="only the last one is supported")
+    if builder.graph_type is not IntGraph:
+        return _real_layer_norm(builder, layer, tensor)
+    bits = builder.bits_of_floats(layer)
+    if bits is None:
+        remedy = "use FixedLayerNormalization of flow.train.attention, or take it rounded on request: --float-layers 12"
+        raise UnsupportedError("computes with floats", remedy=remedy)
+    values = builder.on_samples(tensor)
+    largest = float(np.abs(values - values.mean(-1, keepdims=True)).max()) * shape[-1] * mean_weight(shape[-1])
+    made = layers.StepLayerNorm(
+        bits=min(bits, MOST_BITS),
+        integer=max(-MOST_BITS, min(math.ceil(math.log2(max(largest, SMALLEST_EPSILON))), MOST_BITS)),
+        root_bits=min(bits, MOST_BITS),
+        epsilon=min(max(settings.epsilon, SMALLEST_EPSILON), 1.0),
+    )
+    arrays = {key: on_grid(layer.arrays[key], bits) for key in ("scale", "offset")}
+    whole: Layer[Any] = layer
+    return _layer_norm(builder, replace(whole, settings=made, arrays=arrays), [tensor])
+
+
+def _real_layer_norm(builder: Builder, layer: Layer[layers.LayerNorm], tensor: Tensor) -> Tensor:
+    """Append what is left of the values without their mean, times the inverse root of its mean square."""
+    x, column = builder.op(tensor).shape, _column(builder, layer, tensor)
+    shape = builder.op(column).shape
+
+    def mean(values: Tensor, word: str) -> Tensor:
+        return replace(summed(builder, layer, values, word), divisor=shape[1])
+
+    average = broadcast(builder, layer, builder.plain(layer, mean(column, "mean")), shape)
+    centered = _merged(builder, layer, "subtract", column, average)
+    variance = mean(_merged(builder, layer, "multiply", centered, centered), "variance")
+    root = builder.plain(layer, later(variance, layer.settings.root))
+    normal = _merged(builder, layer, "multiply", centered, broadcast(builder, layer, root, shape))
+    scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
+    return builder.add(BatchNorm, layer, [reshaped(builder, layer, normal, x, "_shape")], x, scale=scale, offset=offset)
+
+
+def _largest(builder: Builder, layer: Layer[Any], column: Tensor) -> Tensor:
+    """Append the largest value of each row, repeated along it."""
+    x = builder.op(column)
+    rows, steps, _ = x.shape
+    window = Window((1, steps), (1, steps), ((0, 0), (0, 0)))
+    values: dict[str, Any] = {"suffix": "_largest", "window": window, "fused": ("maximum",)}
+    largest = builder.add(MaxPool, layer, [column], (rows, 1, 1), Cast(x.format), **values)
+    return broadcast(builder, layer, largest, x.shape)
 
 
 def _column(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
@@ -112,4 +198,5 @@ def _stepped(builder: Builder, layer: Layer[Any], tensor: Tensor, function: Step
 LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.StepSoftmax: _softmax,
     layers.StepLayerNorm: _layer_norm,
+    layers.LayerNorm: _float_layer_norm,
 }

@@ -107,7 +107,10 @@ class _Step:
             if type(activation) is not Activation:
                 raise
             what = f"its function {activation.function.name!r} gives values on no grid, and each step multiplies them"
-            remedy = "use activations that quantize, such as quantized_tanh(8) and quantized_sigmoid(8)"
+            remedy = (
+                "use activations that quantize, such as quantized_tanh(8) and quantized_sigmoid(8), "
+                "or take it rounded on request: --float-layers 12"
+            )
             raise UnsupportedError(what, remedy=remedy) from error
 
     def quantized(self, state: State, suffix: str) -> State:

@@ -269,7 +269,8 @@ def _own_activation(source: _Source, key: str = "activation") -> layers.Activati
 
 
 def _softmax(source: _Source) -> layers.Softmax:
-    return layers.Softmax(axis=source.config.get("axis", -1))
+    parts = _function("Activation", {"activation": "exponential"}, "exponential"), _function("Reciprocal", {})
+    return layers.Softmax(axis=source.config.get("axis", -1), functions=parts)
 
 
 def _positive(limit: float | None) -> layers.Relu:
@@ -340,6 +341,14 @@ def _step_layer_norm(source: _Source) -> Settings:
     settings = {key: source.config[key] for key in ("bits", "integer", "root_bits", "epsilon")}
     check_settings(**settings)
     return layers.StepLayerNorm(**settings)
+
+
+def _layer_norm(source: _Source) -> Settings:
+    axis, epsilon = source.config.get("axis", -1), float(source.config["epsilon"])
+    if source.config.get("rms_scaling"):
+        raise UnsupportedError("rms_scaling=True is not supported", remedy="normalize with the mean")
+    axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+    return layers.LayerNorm(axis=axis, epsilon=epsilon, root=_function("InverseRoot", {"epsilon": epsilon}))
 
 
 def _pool(source: _Source) -> dict[str, Any]:
@@ -505,7 +514,6 @@ PRODUCTS: Mapping[str, Reading] = {
     **dict.fromkeys(("QConv2DTranspose", "Conv2DTranspose", "Conv1DTranspose"), _conv_transpose),
 }
 INSTEAD: Mapping[str, str] = {
-    "LayerNormalization": "FixedLayerNormalization",
     **dict.fromkeys(("MultiHeadAttention", "Attention"), "multi_head_attention"),
 }
 """Layers that compute with floats what one of ours computes with integers."""
@@ -517,6 +525,7 @@ LAYERS: Mapping[str, Reading] = {
     "InputLayer": _port,
     **PRODUCTS,
     **dict.fromkeys(("FixedBatchNormalization", "BatchNormalization", "QBatchNormalization"), _batchnorm),
+    "LayerNormalization": _layer_norm,
     "FixedSoftmax": _step_softmax,
     "FixedLayerNormalization": _step_layer_norm,
     **dict.fromkeys(("QActivation", "Activation", "ReLU", "LeakyReLU"), lambda source: layers.Activate()),
