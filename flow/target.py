@@ -9,6 +9,7 @@ from typing import Any
 
 from flow.backends.base import find_backend
 from flow.errors import SpecError, shown
+from flow.field_types import hold_types
 from flow.part_names import canonical
 from flow.toml_table import Table
 
@@ -50,6 +51,7 @@ class Target:
     clock_period_ns: float = 5.0
 
     def __post_init__(self) -> None:
+        hold_types(self)
         own = find_backend(self.backend)
         object.__setattr__(self, "part", canonical(self.part) or own.part)
         object.__setattr__(self, "io_type", self.io_type or own.io_type)

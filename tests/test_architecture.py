@@ -18,8 +18,8 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 ORDER = (
-    "errors", "progress", "findings", "json_text", "toml_table", "files", "project", "results", "part_names", "parts",
-    "toolchain", "runs", "backends.base", "target",
+    "errors", "progress", "findings", "json_text", "toml_table", "field_types", "files", "project", "results",
+    "part_names", "parts", "toolchain", "runs", "backends.base", "target",
     "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost",
     "cost.hls", "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
     "backends.rtl.netlists", "backends.rtl.verilog", "backends.rtl.simulation", "backends.rtl.synthesis",

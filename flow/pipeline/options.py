@@ -10,7 +10,8 @@ import numpy as np
 from flow.backends.functions import TOOLS
 from flow.data.inputs import Samples, parse_format
 from flow.errors import DataError, SpecError, at, shown
-from flow.frontend.extraction.approximation import MOST_SAMPLES, Approximation
+from flow.field_types import hold_types
+from flow.frontend.extraction.approximation import MOST_SAMPLES, Approximation, check_bits
 from flow.ir.fixed import FixedFormat
 from flow.quantization.settings import QuantSettings
 
@@ -53,6 +54,7 @@ class BuildOptions:
     output: Path = Path("hls_projects")
 
     def __post_init__(self) -> None:
+        hold_types(self)
         if self.until not in UNTIL:
             raise SpecError(
                 f"{shown(self.until)} is not a stage", field="until", remedy=f"use one of {', '.join(UNTIL)}"
@@ -63,6 +65,8 @@ class BuildOptions:
             raise SpecError(f"{self.adversarial} is not within 16 to {MOST_ADVERSARIAL}", field="adversarial")
         if self.labels is not None and self.inputs is None:
             raise SpecError("labels were given without inputs", remedy="give both")
+        check_bits("batchnorm_bits", self.batchnorm_bits)
+        check_bits("float_layers", self.float_layers)
         with at(field="input_format"):  # now, not when a model was read for minutes
             self.port_format()
         with at(field="softmax"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from flow.errors import SpecError, at, shown
+from flow.field_types import hold_types
 from flow.ir.fixed import Rounding
 from flow.toml_table import Table, read_toml
 
@@ -39,6 +40,7 @@ class LayerSettings:
     weights: str | None = None
 
     def __post_init__(self) -> None:
+        hold_types(self)
         _check_bits(bits=self.bits, weight_bits=self.weight_bits)
         _check_one_of("weights", self.weights, (*WEIGHTS, None))
 
@@ -111,6 +113,7 @@ class QuantSettings:
     layers: Mapping[str, LayerSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        hold_types(self)
         _check_bits(bits=self.bits, weight_bits=self.weight_bits, bias_bits=self.bias_bits)
         _check_bits(input_bits=self.input_bits, output_bits=self.output_bits, table_bits=self.table_bits)
         _check_one_of("weights", self.weights, WEIGHTS)

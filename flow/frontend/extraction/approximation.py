@@ -47,9 +47,8 @@ class Approximation:
     samples: Values | None = None
 
     def __post_init__(self) -> None:
-        for field, bits in (("float_layers", self.float_layers), ("batchnorm_bits", self.batchnorm)):
-            if bits is not None and not FEWEST_BITS <= bits <= MOST_BITS:
-                raise SpecError(f"{bits} is outside {FEWEST_BITS} to {MOST_BITS} bits", field=field)
+        check_bits("float_layers", self.float_layers)
+        check_bits("batchnorm_bits", self.batchnorm)
 
     def takes(self, layer: Layer[Any]) -> bool:
         """Say whether numbers of a layer are rounded: its weights have no quantizer, or it is a batch normalization."""
@@ -76,6 +75,12 @@ class Approximation:
             made = _with(layer, {key: on_grid(layer.arrays[key], bits, 0 if key == "bias" else finer) for key in keys})
             tried.append((float(np.square(compute(made) - true).sum()), finer, made))
         return min(tried, key=lambda each: each[:2])[-1]
+
+
+def check_bits(field: str, bits: int | None) -> None:
+    """Raise SpecError if what an option rounds to are bits outside 2 to 24."""
+    if bits is not None and not FEWEST_BITS <= bits <= MOST_BITS:
+        raise SpecError(f"{bits} is outside {FEWEST_BITS} to {MOST_BITS} bits", field=field)
 
 
 def _with(layer: Layer[Any], arrays: Mapping[str, NDArray[np.float32]]) -> Layer[Any]:
