@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -250,6 +251,12 @@ def interval(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
     }
 
 
+def by_lines(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return `truth.json` as text, a figure on a line."""
+    text = json.dumps(measured, indent=1) + "\n"
+    return re.sub(r'\{\s+("low"[^}]*?)\s+\}', lambda figure: f"{{{' '.join(figure[1].split())}}}", text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path)
@@ -266,7 +273,7 @@ def main() -> None:
             pairs.setdefault(key, []).extend(known)
     if not arguments.check:
         NUMBERS.write_text(json.dumps(fit(given), indent=1) + "\n")
-        TRUTH.write_text(json.dumps(measured(pairs), indent=1) + "\n")
+        TRUTH.write_text(by_lines(measured(pairs)))
 
 
 if __name__ == "__main__":

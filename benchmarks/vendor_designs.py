@@ -1,8 +1,8 @@
 """Designs of other people's projects as graphs: what hls4ml was given, from which `vendor_truth.py` estimates.
 
 A design is a JSON file: layers with their formats, weights as codes or as a histogram of codes, strategy and reuse. It
-is built as one op per step and lowered like a model of ours. Accumulators are those that the project declares, which
-need not be wide enough: an estimate of that project must count their bits.
+is built as one op per step, and casts are fused into the op before them. Accumulators are those that the project
+declares, which need not be wide enough: an estimate of that project must count their bits.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from flow.ir import ops
 from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
 from flow.ir.graph import IntGraph
 from flow.ir.intervals import exact_result
-from flow.ir.passes import lower
+from flow.ir.passes.fuse_requantize import fuse_requantize
+from flow.ir.passes.hoist_casts import hoist_casts
+from flow.ir.passes.infer_accumulators import infer_accumulators
 from flow.ir.windows import Window
 
 WIDEST = FixedFormat(True, 62, 0)
 """Stands in for the format of a result until it is known."""
+PASSES = hoist_casts, fuse_requantize, infer_accumulators
+"""Of `flow.ir.passes` those that hls4ml has too: it folds and drops nothing that such a design still has."""
 TABLE_BITS = 10
 """hls4ml's tables of functions have 1024 entries over [-8, 8)."""
 FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
@@ -219,7 +223,9 @@ def graph_of(design: Mapping[str, Any]) -> IntGraph:
 def lowered(path: Path) -> tuple[Mapping[str, Any], IntGraph]:
     """Return a design and its graph of unified modules, with the accumulators that the design declares."""
     design = json.loads(path.read_text())
-    graph = lower(graph_of(design), stream=design["io_type"] == "io_stream")
+    graph = graph_of(design)
+    for each in PASSES:
+        graph = each(graph)
     declared = {layer["name"]: layer.get("accum", layer["fmt"]) for layer in design["layers"] if "weight" in layer}
 
     def with_accumulator(op: ops.Op) -> ops.Op:

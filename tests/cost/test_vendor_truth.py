@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import vendor_truth
 
 FIXED = [1, 16, 6, "AP_TRN", "AP_WRAP"]
-DESIGN = {
+DESIGN: dict[str, Any] = {
     "backend": "Vivado",
     "io_type": "io_parallel",
     "part": "xcvu13p-flga2577-2-e",
@@ -67,6 +68,18 @@ def test_estimates_are_held_against_a_table(
     assert printed[-1].startswith("1 pairs of 2 rows, 1 failed")
     (pair,) = vendor_truth.read(out)
     assert (pair["id"], pair["ii_pred"], pair["ii_true"], pair["ii_ratio"]) == ("a", "1", "2.0", "0.5")
+
+
+def test_designs_of_others_keep_what_our_passes_would_drop(tmp_path: Path) -> None:
+    """A channel without weights leaves our own graphs, but stands in the project that was measured."""
+    first, dead, act = DESIGN["layers"]
+    dead = {**dead, "weight": {"shape": [4, 2], "histogram": [[0], [8]], "seed": 1}}
+    after = {**DESIGN["layers"][1], "name": "out", "inputs": ["act"]}
+    after["weight"] = {"shape": [2, 3], "histogram": [[1, 3], [3, 3]], "seed": 3}
+    after["bias"] = {"shape": [3], "histogram": [[0], [3]], "seed": 2}
+    (tmp_path / "d.json").write_text(json.dumps({**DESIGN, "layers": [first, dead, act, after]}))
+    _, graph = vendor_truth.lowered(tmp_path / "d.json")
+    assert [op.weight.codes.shape for op in graph.ops if isinstance(op, vendor_truth.MatMul)] == [(4, 2), (2, 3)]
 
 
 def test_a_condition_keeps_rows(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flow.cost import cost_rules as rules
-from flow.cost.hls.products import Products, accumulator_of, products_of, takes_dsp
+from flow.cost.hls.products import Products, accumulator_of, products_of, signed_bits, takes_dsp
 from flow.cost.hls.settings import LAST_VIVADO_HLS, Hls, fast, usable_ns
 from flow.ir.fixed import FixedFormat
 from flow.ir.intervals import accumulation
@@ -194,7 +194,7 @@ def stored_weights(op: MatMul, x: FixedFormat, target: Target, part: Part, hls: 
     units, groups = math.ceil(weight.size / reuse), math.ceil(reuse / n_in)
     width, po2 = accumulator_of(op, x).width, is_po2(op.weight.codes)
     stored = split(op.weight.codes).stored_bits if po2 else op.weight.format.width
-    in_dsp = not po2 and bool(takes_dsp(x.width, np.array([stored]), hls)[0])
+    in_dsp = not po2 and bool(takes_dsp(signed_bits(x), np.array([stored]), hls)[0])
     odd = int(stored == ODD_BITS and units > 1 and n_in > ODD_INPUTS and _vivado_2020(hls))
     bits = x.width * stored if stored > NARROW_BITS and not po2 else 0
     # a unit adds to one of the sums: one of all of them in Vivado HLS 2020.1, of those it ever adds to elsewhere
@@ -225,7 +225,7 @@ def stored_weights(op: MatMul, x: FixedFormat, target: Target, part: Part, hls: 
             "unit weight bit": units * (max(stored, width) if in_dsp and groups > 2 else stored),
             "bit between ops": (n_in * x.width + n_out * op.format.width) * inside,
         },
-        dsp=(units - odd) * in_dsp * (rules.dsp_slices(x.width, stored, part) if in_dsp else 1),
+        dsp=(units - odd) * in_dsp * (rules.dsp_slices(signed_bits(x), stored, part) if in_dsp else 1),
         bram_18k=bram,
         shallow_18k=bram if reuse <= SHALLOW_WORDS else 0,
         depth=reuse + later,

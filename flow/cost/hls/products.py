@@ -61,7 +61,8 @@ def products_of(op: MatMul, x: FixedFormat, part: Part, hls: Hls) -> Products:
     digits = signed_digits(value)
     bits = rules.range_bits(np.minimum(value, 0), np.maximum(value, 0))
     several = digits >= 3
-    in_dsp = several & takes_dsp(x.width, bits, hls)
+    operand = signed_bits(x)
+    in_dsp = several & takes_dsp(operand, bits, hls)
     widths, counts = np.unique(bits[in_dsp], return_counts=True)
     magnitude = rules.range_bits(np.zeros_like(value), np.abs(value))
     kinds = np.minimum(signed_digits(matrix), 3)
@@ -72,7 +73,7 @@ def products_of(op: MatMul, x: FixedFormat, part: Part, hls: Hls) -> Products:
         multipliers=int(several.sum()),
         in_dsp=int(in_dsp.sum()),
         slices=sum(
-            rules.dsp_slices(x.width, int(width), part) * int(count)
+            rules.dsp_slices(operand, int(width), part) * int(count)
             for width, count in zip(widths, counts, strict=True)
         ),
         fabric_bits=int((x.width * magnitude[several & ~in_dsp]).sum()),
@@ -93,6 +94,11 @@ def _distinct(matrix: Codes) -> Codes:
 def accumulator_of(op: MatMul, x: FixedFormat) -> FixedFormat:
     """Return the format in which products are summed; before it is inferred, the one that holds every sum."""
     return op.accumulator or accumulation(op, x).format
+
+
+def signed_bits(x: FixedFormat) -> int:
+    """Return the bits of an operand of a multiplier, which is signed."""
+    return x.width + (not x.signed)
 
 
 def takes_dsp(bits: int, other_bits: Codes, hls: Hls) -> NDArray[np.bool_]:
