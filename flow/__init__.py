@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.ir.passes import lower as lower
     from flow.pipeline import BuildOptions as BuildOptions
     from flow.pipeline import QuantizeOptions as QuantizeOptions
+    from flow.pipeline import bitstream as bitstream
     from flow.pipeline import build as build
     from flow.pipeline import check as check
     from flow.pipeline import compare_run as compare_run
@@ -60,6 +61,7 @@ _WHERE = {
     "check": "flow.pipeline",
     "compare_run": "flow.pipeline",
     "export": "flow.pipeline",
+    "bitstream": "flow.pipeline",
     "load_report": "flow.pipeline",
     "BuildOptions": "flow.pipeline",
     "to_text": "flow.report.text",

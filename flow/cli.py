@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: object, text: str) -> _Command:
         sub = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
         sub.set_defaults(run=run, goes_on=name in GOES_ON)
-        if name in GOES_ON or name == "compare":
+        if name in GOES_ON or name in ("compare", "bitstream"):
             sub.add_argument("--quiet", action="store_true", help="say nothing of what is done, only what was found")
         return sub
 
@@ -142,6 +142,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder; must be new or empty")
     export.add_argument("--samples", type=int, default=100, help="in the vectors of its test bench (default: 100)")
     export.add_argument("--json", action="store_true", help="print what it was made of as JSON on stdout")
+    bits = command("bitstream", _bitstream, "make a bitstream with open tools, and simulate its placed cells")
+    bits.add_argument("run_dir", type=Path, metavar="RUN")
+    bits.add_argument("--board", required=True, help="ulx3s, icebreaker, tangnano9k (docs/board.md)")
+    bits.add_argument("--samples", type=int, default=2, help="that the placed cells compute (default: 2)")
+    bits.add_argument("--program", action="store_true", help="load it into the board, with openFPGALoader")
+    bits.add_argument("--json", action="store_true", help="print what was reached as JSON on stdout")
     fuzz = command("fuzz", _fuzz, "send random QKeras models the whole way and compare (needs TensorFlow and g++)")
     add = fuzz.add_argument
     add("--models", type=int, default=25, help="how many (default: 25)")
@@ -367,6 +373,23 @@ def _export(arguments: argparse.Namespace) -> int:
         print(json_text(record))
     else:
         print(f"{record['model']}: {counted(len(record['files']), 'file')} in {arguments.to}, see its README.md")
+    return 0
+
+
+def _bitstream(arguments: argparse.Namespace) -> int:
+    from flow.pipeline import bitstream
+
+    asked: dict[str, Any] = {"samples": arguments.samples, "program": arguments.program}
+    with progress(log=True, quiet=arguments.quiet) as announce:
+        record = bitstream(arguments.run_dir, arguments.board, **asked, announce=announce)
+    if arguments.json:
+        print(json_text(record))
+    else:
+        print(
+            f"{record['model']} on {record['board']}: {record['reached_mhz']:.1f} MHz of {record['clock_mhz']} needed"
+        )
+        print(f"its {record['checked']} give the reference's codes for {counted(record['samples'], 'sample')}")
+        print(record["path"])
     return 0
 
 

@@ -27,6 +27,8 @@ TOOLS = {
     "vitis-run": "'flow build --backend Vitis --until csynth'",
     "vivado_hls": "'flow build --backend Vivado --until csynth'",
     "vivado": "'flow build --until vivado'",
+    "iverilog": "'flow bitstream', and the bench of 'flow export'",
+    "openFPGALoader": "'flow bitstream --program'",
 }
 
 

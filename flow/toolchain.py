@@ -29,6 +29,9 @@ PATIENCE_S = 2.0
 """How long a program that is told to end may take for it."""
 
 INSTALL = {
+    "iverilog": "install Icarus Verilog (Debian: apt-get install iverilog)",
+    "vvp": "install Icarus Verilog (Debian: apt-get install iverilog)",
+    "openFPGALoader": "install openFPGALoader (Debian: apt-get install openfpgaloader)",
     "g++": "install a C++ compiler (Debian: apt-get install g++)",
     "vitis-run": "install AMD Vitis (vitis-run, or vitis_hls of older versions) and source its settings64.sh",
     "vivado": "install AMD Vivado and source its settings64.sh",

@@ -47,9 +47,21 @@ def test_importing_loads_nothing_heavy(code: str) -> None:
 def test_help_is_complete() -> None:
     outcome = flow("--help")
     assert outcome.code == 0
-    for command in ("list", "show", "train", "build", "check", "compare", "report", "export", "doctor", "exit codes"):
+    for command in (
+        "list",
+        "show",
+        "train",
+        "build",
+        "check",
+        "compare",
+        "report",
+        "export",
+        "bitstream",
+        "doctor",
+        "exit codes",
+    ):
         assert command in outcome.out
-    for command in ("show", "train", "build", "check", "compare", "report", "export", "doctor", "list"):
+    for command in ("show", "train", "build", "check", "compare", "report", "export", "bitstream", "doctor", "list"):
         assert flow(command, "--help").code == 0
     assert flow().code == 2
     assert flow("frobnicate").code == 2
@@ -497,6 +509,7 @@ def test_what_was_not_proven_is_not_handed_over(tmp_path_factory: pytest.TempPat
     run, to = copy_of_digits(tmp_path_factory, tmp_path), tmp_path / "to"
     refused(flow("export", run, "--to", to, "--samples", 0), "samples is 0", "1 to 10000")
     refused(flow("export", tmp_path, "--to", to), "not a run directory")
+    refused(flow("bitstream", run, "--board", "ulx3s"), "back end Vitis makes no bitstream", "--backend rtl")
     (run / "project/firmware/defines.h").write_text("// changed\n")
     refused(flow("export", run, "--to", to), "its outputs differ, or its project was changed since")
     assert not to.exists()

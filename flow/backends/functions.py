@@ -146,6 +146,8 @@ class Functions:
         rules: what its tools are known to fail at, for the preflight.
         hand_over: of a run, and codes of its inputs and outputs by name, a folder that another engineer can use without
             this package; None where there is none.
+        bitstream: of a run, a board, codes as for `hand_over`, and what to call with each step: the files of a
+            bitstream, and what was reached; None where there is none.
     """
 
     check_part: Callable[[Target], object] = lambda target: None
@@ -163,6 +165,7 @@ class Functions:
     tools: Mapping[str, Tool] = field(default_factory=dict)
     rules: tuple[Rule[Design], ...] = ()
     hand_over: Callable[[Site, Mapping[str, Codes]], Project] | None = None
+    bitstream: Callable[[Site, str, Mapping[str, Codes], Announce], tuple[Project, dict[str, Any]]] | None = None
 
 
 def functions(target: Target) -> Functions:

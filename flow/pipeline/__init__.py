@@ -15,13 +15,14 @@ from flow.pipeline.driver import (
     write_comparison,
     write_page,
 )
-from flow.pipeline.handover import export
+from flow.pipeline.handover import bitstream, export
 from flow.pipeline.options import UNTIL, BuildOptions, QuantizeOptions
 
 __all__ = [
     "UNTIL",
     "BuildOptions",
     "QuantizeOptions",
+    "bitstream",
     "build",
     "check",
     "compare_run",

@@ -1,7 +1,8 @@
-"""From a run to what others build on: a folder for a firmware engineer."""
+"""From a run to what others build on: a folder for a firmware engineer, a bitstream for a board."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ from flow.ir.fixed import Codes
 from flow.json_text import json_text
 from flow.pipeline.driver import load_report
 from flow.pipeline.reporting import read_report
+from flow.progress import Announce, progress
 from flow.project import Project, write
-from flow.runs import RunDirectory, open_run
-from flow.verification.levels import stored_graph, stored_inputs
+from flow.runs import RunDirectory, digest, digest_code, digest_file, keep, open_run, read_kept
+from flow.toolchain import require_tool, run_tool
+from flow.verification.levels import codes_digest, stored_graph, stored_inputs
 
 SAMPLES = 100
 """Samples that a hand-over has, half of them of the run's inputs and half adversarial, where there are as many."""
 MOST_SAMPLES = 10_000
 RECORD = "po2flow.json"
-"""What a hand-over was made of."""
+"""What a hand-over or a bitstream was made of."""
+CHECKED = 2
+"""Samples that the placed cells of a bitstream compute, in simulation."""
 
 
 def export(run: Path, to: Path, *, samples: int = SAMPLES) -> dict[str, Any]:
@@ -42,8 +47,7 @@ def export(run: Path, to: Path, *, samples: int = SAMPLES) -> dict[str, Any]:
         SpecError: `samples` is out of range.
         OutputError: `to` holds something, or cannot be written.
     """
-    if not 1 <= samples <= MOST_SAMPLES:
-        raise SpecError(f"samples is {shown(samples)}", remedy=f"expected 1 to {MOST_SAMPLES}")
+    _in_range(samples)
     directory, site, codes = proven(run, samples)
     hand_over = functions(site.target).hand_over
     if hand_over is None:
@@ -55,6 +59,57 @@ def export(run: Path, to: Path, *, samples: int = SAMPLES) -> dict[str, Any]:
         raise OutputError("is there and is not empty", file=to, remedy="name another folder, or remove it")
     write(Project(made.name, {**made.files, RECORD: (json_text(record) + "\n").encode()}), to)
     return record
+
+
+def bitstream(
+    run: Path, board: str, *, samples: int = CHECKED, program: bool = False, announce: Announce | None = None
+) -> dict[str, Any]:
+    """Make the bitstream of a run for a board, with open tools, and simulate its placed cells against the reference.
+
+    Args:
+        run: run directory of a build that compared, and found no difference.
+        board: which one, as `flow bitstream --help` lists them.
+        samples: how many the placed cells compute, 1 or more.
+        program: load it into the board with openFPGALoader.
+        announce: called with what is done, in words; without it a bar is shown on a terminal and in a notebook.
+
+    Returns:
+        What was reached; `path` is the bitstream, in `RUN/bitstream/<board>`. One that is there is not made again.
+
+    Raises:
+        InputError: it is no such run, or was changed since.
+        SpecError: the board is not known, or `samples` is out of range.
+        UnsupportedError: its back end makes none, or not of such a net.
+        ToolMissingError: a tool is not installed.
+        ToolFailedError: the net does not fit, or not at the board's clock; or the cells compute something else.
+    """
+    _in_range(samples)
+    directory, site, codes = proven(run, samples)
+    make = functions(site.target).bitstream
+    if make is None:
+        what = f"back end {site.target.backend} makes no bitstream"
+        raise UnsupportedError(what, remedy="build the model with --backend rtl")
+    place = run / "bitstream" / board
+    with ExitStack() as held:
+        announce = announce or held.enter_context(progress())
+        held.enter_context(directory.held())
+        checked = {name: codes_digest(values) for name, values in codes.items()}
+        key = digest(site.read().digest(), board, checked, digest_code("backends/rtl/handover"))
+        record = read_kept(place / RECORD, key)
+        if record is None or digest_file(place / record["bitstream"]) != record["digest"]:
+            made, reached = make(site, board, codes, announce)
+            write(made, place)
+            record = {"schema": 1, **reached, "digest": digest_file(place / reached["bitstream"])}
+            keep(place / RECORD, key, record)
+    path = place / record["bitstream"]
+    if program:
+        run_tool([require_tool("openFPGALoader"), "-b", board, str(path)], place)
+    return {**record, "path": str(path)}
+
+
+def _in_range(samples: int) -> None:
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise SpecError(f"samples is {shown(samples)}", remedy=f"expected 1 to {MOST_SAMPLES}")
 
 
 def proven(path: Path, samples: int) -> tuple[RunDirectory, Site, dict[str, Codes]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from flow.backends import vivado
 from flow.backends.functions import Design, Functions, Level, Shown, Site, Tool, refused
+from flow.backends.rtl.handover.bitstream import bitstream
 from flow.backends.rtl.handover.export import hand_over
 from flow.backends.rtl.proof.prove import Refuted, prove
 from flow.backends.rtl.simulation.rtlsim import compile_rtl, run_rtl
@@ -144,6 +145,7 @@ VERILOG = Functions(
     measure=_measure,
     estimate_project=_estimate,
     hand_over=hand_over,
+    bitstream=bitstream,
     rules=(Rule("verilog-size", WARNING, "measured with Yosys 0.70, docs/synthesis.md", _large_verilog),),
     tools={
         "synth": Tool(check=_yosys_reads, run=_synth, note=synth.dsp_note),
