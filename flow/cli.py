@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flow import options
 from flow.commands import WEIGHTS_FILE
-from flow.errors import FlowError, OutputError, PreflightError, SpecError, ToolFailedError, counted, shortened, shown
+from flow.errors import (
+    FlowError,
+    OutputError,
+    PreflightError,
+    SpecError,
+    ToolFailedError,
+    ToolMissingError,
+    counted,
+    shortened,
+    shown,
+)
 from flow.ir.names import printable
 from flow.json_text import json_text
 from flow.progress import progress
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 BUG, INTERRUPTED = 4, 130
 GOES_ON = frozenset({"train", "build", "quantize", "fuzz", "study"})
 """Commands that keep what they have done until they are asked again; the others are short."""
+SHELLS = ("bash", "zsh", "tcsh")
 EPILOG = """\
 exit codes: 0 all good, 1 outputs differ, 2 bad input or usage, 3 a tool is missing or too old,
 4 a tool failed or a bug, 130 interrupted
@@ -162,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, default=Path("study"), help=where)
     doctor = command("doctor", _doctor, "say what is installed, what is missing, and the command that mends it")
     doctor.add_argument("--json", action="store_true", help="print that as JSON on stdout")
+    completion = command("completion", _completion, "print what completes commands and options in a shell")
+    completion.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
     return parser
 
 
@@ -180,10 +193,14 @@ class _Command(argparse.ArgumentParser):
 
     add_later: Callable[[_Command], None] | None = None
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def settle(self) -> None:
+        """Add the arguments that are added later."""
         add, self.add_later = self.add_later, None
         if add is not None:
             add(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.settle()
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:  # said by the command that does not know them, with its own usage
             own = [option for action in self._actions for option in action.option_strings]
@@ -427,6 +444,20 @@ def _study(arguments: argparse.Namespace) -> int:
         costs = measure(circuits, arguments.output / "build" / "study", announce=announce)
     files = write_study(costs, arguments.output)
     print(f"{counted(len(costs.rows), 'requantizer')} measured: {', '.join(str(path) for path in files)}")
+    return 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ImportError as error:
+        what = f"package 'shtab' cannot be imported ({error})"
+        raise ToolMissingError(what, remedy="run: pip install 'po2flow[completion]'") from error
+    parser = _parser()
+    commands: Mapping[str, Any] = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+    for sub in commands.values():
+        sub.settle()
+    print(shtab.complete(parser, shell=arguments.shell))
     return 0
 
 

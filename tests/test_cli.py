@@ -520,3 +520,11 @@ def test_what_was_not_compared_is_not_handed_over(tmp_path: Path) -> None:
     package.build(Path("digits_mlp"), package.Target(backend="Catapult"), stopped)
     (run,) = run_directories(tmp_path / "runs")
     refused(flow("export", run, "--to", tmp_path / "to"), "nothing was compared in it", "without --until")
+
+
+def test_completion_knows_every_command_and_option() -> None:
+    done = flow("completion", "bash")
+    if find_spec("shtab") is None:
+        assert done.code == 3 and "pip install 'po2flow[completion]'" in done.err
+    else:
+        assert done.code == 0 and "--weight-rounding" in done.out and "--tensorboard" in done.out
