@@ -14,7 +14,7 @@ from flow.cost.cost_rules import fifo_memory
 from flow.cost.estimation import longest_paths, op_costs
 from flow.cost.fifos import fifos
 from flow.cost.hls import intervals
-from flow.cost.hls.kernels import kernel
+from flow.cost.hls.kernels import FREE, MADE
 from flow.cost.hls.matmuls import SHALLOW_WORDS, Counted
 from flow.cost.hls.settings import Hls, assumed
 from flow.ir import ops
@@ -58,9 +58,9 @@ def amounts(graph: IntGraph, target: Target, hls: Hls) -> dict[str, Counted]:
     part = find_part(target.part)
     costs = op_costs(graph, target, part)
     found = {
-        op.name: kernel(op, graph.sources(op), costs[op.name], target, part, hls)
+        op.name: MADE[type(op)](op, graph.sources(op), costs[op.name], target, part, hls)
         for op in graph.ops
-        if op.name in costs
+        if type(op) not in FREE
     }
     return _with_fifos(found, graph, hls) if target.streams else found
 

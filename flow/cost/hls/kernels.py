@@ -24,6 +24,7 @@ from flow.ir.ops import MatMul
 from flow.parts import Part
 from flow.target import Target
 
+Made = Callable[[Op, Sequence[Op], Cost, Target, Part, Hls], Counted]
 RESOURCE_TURN, CALL_TURN, SHARED_TURN = 6, 2, 3
 """Cycles that a convolution in a stream adds to those of each position: strategy Resource; a call in Vitis HLS, whose
 loop is not pipelined; products that take turns in Vivado HLS."""
@@ -35,23 +36,8 @@ TABLE_CYCLES = {True: 3, False: 2}
 """Of a function from a table: Vitis HLS, Vivado HLS."""
 
 
-def kernel(op: Op, inputs: Sequence[Op], cost: Cost, target: Target, part: Part, hls: Hls) -> Counted:
-    """Return what C synthesis makes of an op.
-
-    Args:
-        op, inputs: the op and those that it reads.
-        cost: what it is by structure, of `flow.cost.estimation.op_costs`.
-    """
-    if isinstance(op, MatMul):
-        return _matmul(op, inputs[0], cost, target, part, hls)
-    if isinstance(op, ops.BatchNorm):  # hls4ml limits its products too
-        cost = replace(cost, dsp=min(cost.dsp, math.ceil(op.scale.codes.size / target.reuse(op.name))))
-    measured = MEASURED.get(type(op))
-    found = measured(op, inputs, target, hls) if measured else None
-    return _derived(cost) if found is None else _timed(found, cost, target, hls)
-
-
-def _derived(cost: Cost) -> Counted:
+def _by_structure(op: Op, inputs: Sequence[Op], cost: Cost, target: Target, part: Part, hls: Hls) -> Counted:
+    """Derive an op that no truth is known of from what its logic is."""
     made = cost.resources("")
     return Counted(
         kind="derived",
@@ -66,6 +52,26 @@ def _derived(cost: Cost) -> Counted:
     )
 
 
+def _batchnorm(op: Op, inputs: Sequence[Op], cost: Cost, target: Target, part: Part, hls: Hls) -> Counted:
+    """As `_by_structure`, but hls4ml limits its products by the reuse factor."""
+    assert isinstance(op, ops.BatchNorm)
+    limit = math.ceil(op.scale.codes.size / target.reuse(op.name))
+    return _by_structure(op, inputs, replace(cost, dsp=min(cost.dsp, limit)), target, part, hls)
+
+
+Measured = Callable[[Op, Sequence[Op], Target, Hls], Counted | None]
+
+
+def _measured(made: Measured) -> Made:
+    """Return what makes an op whose kernel is hls4ml's; where `made` gives None the kernel is another, and derived."""
+
+    def kernel(op: Op, inputs: Sequence[Op], cost: Cost, target: Target, part: Part, hls: Hls) -> Counted:
+        found = made(op, inputs, target, hls)
+        return _by_structure(op, inputs, cost, target, part, hls) if found is None else _timed(found, cost, target, hls)
+
+    return kernel
+
+
 def _timed(found: Counted, cost: Cost, target: Target, hls: Hls) -> Counted:
     """Return an op beside products with its cycles: combinational in arrays, a loop over words in a stream."""
     turns = max(cost.initiation_interval_cycles, 1)
@@ -77,7 +83,9 @@ def _timed(found: Counted, cost: Cost, target: Target, hls: Hls) -> Counted:
 # -- products
 
 
-def _matmul(op: MatMul, x: Op, cost: Cost, target: Target, part: Part, hls: Hls) -> Counted:
+def _products(op: Op, inputs: Sequence[Op], cost: Cost, target: Target, part: Part, hls: Hls) -> Counted:
+    assert isinstance(op, MatMul)
+    (x,) = inputs
     stored = target.strategy == "Resource" and target.reuse(op.name) > 1
     if stored:
         inside = target.streams or not isinstance(x, ops.Input)
@@ -239,12 +247,22 @@ def _words(op: Op, target: Target) -> dict[str, float]:
     return {"word bit": op.shape[-1] * op.format.width} if target.streams else {}
 
 
-Measured = Callable[[Op, Sequence[Op], Target, Hls], Counted | None]
-MEASURED: Mapping[type[Op], Measured] = {
-    ops.Relu: _relu,
-    ops.Requantize: _requantize,
-    ops.Lookup: _table,
-    ops.MaxPool: _maxpool,
-    ops.LeakyRelu: _leaky_relu,
+MADE: Mapping[type[Op], Made] = {
+    ops.Dense: _products,
+    ops.Conv: _products,
+    ops.BatchNorm: _batchnorm,
+    ops.Relu: _measured(_relu),
+    ops.LeakyRelu: _measured(_leaky_relu),
+    ops.Requantize: _measured(_requantize),
+    ops.Lookup: _measured(_table),
+    ops.MaxPool: _measured(_maxpool),
+    ops.Merge: _by_structure,
+    ops.SumPool: _by_structure,
+    ops.Reshape: _by_structure,
+    ops.Gather: _by_structure,
+    ops.Softmax: _by_structure,
 }
-"""Ops beside products whose kernels are hls4ml's, so that truth is known of them; None for another kernel than that."""
+"""What C synthesis makes of an op, from the op, the ops that it reads, what it is by structure
+(`flow.cost.estimation.op_costs`), the target, the part, and what the project is compiled with."""
+FREE: tuple[type[Op], ...] = (ops.Input,)
+"""Ops that take nothing: ports."""
