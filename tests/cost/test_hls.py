@@ -143,6 +143,16 @@ def test_two_estimates_of_one_project_are_labelled() -> None:
     assert hardware.tool == reported.tool == "flow static model, see docs/estimates.md, for Vitis HLS 2023.2"
 
 
+def test_latency_of_a_stream_is_the_way_through_all_ops() -> None:
+    net = Net((6, 6, 2), u(4)).conv(np.ones((3, 3, 2, 2), np.int64)).requantize(u(4))
+    graph = lower(net.flatten().dense(np.ones((32, 4), np.int64)).requantize(u(4)).graph())
+    target = Target(io_type="io_stream")
+    whole, reported = estimate(graph, target), estimate_csynth(graph, target)
+    slowest = max(layer.latency_cycles or 0 for layer in reported.layers)
+    assert reported.total.latency_cycles == slowest < (whole.total.latency_cycles or 0)
+    assert whole.total.intervals["latency_cycles"].basis == intervals.NO_TRUTH
+
+
 def test_what_is_derived_is_said() -> None:
     graph = Net((8,), u(4)).dense(np.eye(8, dtype=np.int64) * 3).requantize(s(6)).mark("a").merge("add", "a").graph()
     report = estimate_csynth(graph, Target())

@@ -79,10 +79,11 @@ def _long_trees(subject: Design) -> Iterator[Hit]:
     """Vitis HLS adds the products of so many weights one after another, not in trees."""
     for op, n_in, n_out in _matmuls(subject, "Vitis", "Latency"):
         if n_in * n_out > LONG_TREE_WEIGHTS:
+            longest = int((op.matrix() != 0).sum(axis=0).max())
             reason = f"op '{op.name}' sums {n_in} x {n_out} products at once; beyond {LONG_TREE_WEIGHTS} weights"
             yield Hit(
                 op.name,
-                f"{reason} Vitis HLS builds no trees: about {math.ceil(n_in / TERMS_PER_CYCLE)} cycles of registers",
+                f"{reason} Vitis HLS builds no trees: about {math.ceil(longest / TERMS_PER_CYCLE)} cycles of registers",
                 f"use {_reused(op, n_in, n_out)}",
             )
 

@@ -135,6 +135,8 @@ def estimate(graph: IntGraph, target: Target, hls: Hls | None = None, fitted: Nu
     kept = 1.0 if has is None or wanted <= has else has / wanted
     layers = tuple(_synthesized(counted, of_op, kept) for counted, of_op in zip(found.values(), reported, strict=True))
     total = _total(graph, target, hls, found, layers)
+    if target.streams:
+        total = replace(total, latency_cycles=_through(graph, found))
     if kept < 1:
         total = replace(total, detail={**total.detail, "dsp_asked": wanted})
     return _report(target, hls, found, layers, total, source="static", predicts="vivado")
@@ -166,13 +168,14 @@ def _report(
     kinds = [counted.kind for counted in found.values()]
     groups = list(intervals.groups_of(target.io_type, target.strategy, kinds or ["no op"]))
     unknown = sum(kind == intervals.DERIVED for kind in kinds)
+    unknown_latency = target.streams and predicts == "vivado"
     derived = f"; {unknown} of {len(kinds)} ops are derived, without truth" if unknown else ""
     return ResourceReport(
         source=source,
         tool=f"{TOOL}, for {hls.named}",
         part=target.part,
         clock_period_ns=target.clock_period_ns,
-        total=intervals.with_intervals(total, predicts, groups, derived),
+        total=intervals.with_intervals(total, predicts, groups, derived, unknown_latency),
         layers=tuple(
             intervals.with_intervals(layer, predicts, [intervals.group_of_op(target.io_type, counted.kind)])
             for layer, counted in zip(layers, found.values(), strict=True)
@@ -180,6 +183,15 @@ def _report(
         capacity=find_part(target.part).capacity(),
         predicts=predicts,
     )
+
+
+def _through(graph: IntGraph, found: Mapping[str, Counted]) -> int:
+    """Return the cycles of a sample through a stream: those of the slowest op, and the pipelines before and behind it.
+
+    No report has them: that of C synthesis gives the slowest op alone.
+    """
+    through = longest_paths(graph, {name: counted.depth for name, counted in found.items()})
+    return max((each.latency_cycles + through[name] - each.depth for name, each in found.items()), default=0)
 
 
 def _resources(name: str, counted: Counted, each: Numbers) -> Resources:

@@ -43,7 +43,9 @@ def group_of_op(io_type: str, kind: str) -> str:
     return f"op of {io_type}: {kind}"
 
 
-def with_intervals(counted: Resources, source: str, groups: Sequence[str], derived: str = "") -> Resources:
+def with_intervals(
+    counted: Resources, source: str, groups: Sequence[str], derived: str = "", unknown_latency: bool = False
+) -> Resources:
     """Return figures with where the truth lies.
 
     Args:
@@ -51,8 +53,12 @@ def with_intervals(counted: Resources, source: str, groups: Sequence[str], deriv
         source: whose figures they foretell: "csynth" or "vivado".
         groups: to look for, the nearest first.
         derived: what of the design no truth is known of, in words; empty for nothing.
+        unknown_latency: whether no report has such a latency.
     """
-    return replace(counted, intervals={name: _interval(counted, name, source, groups, derived) for name in FIGURES})
+    stated = {name: _interval(counted, name, source, groups, derived) for name in FIGURES}
+    if unknown_latency:
+        stated["latency_cycles"] = Interval(low=None, high=None, basis=NO_TRUTH)
+    return replace(counted, intervals=stated)
 
 
 def _interval(counted: Resources, name: str, source: str, groups: Sequence[str], derived: str) -> Interval:
