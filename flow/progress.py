@@ -68,9 +68,16 @@ def _bar() -> Iterator[Announce]:
 @contextmanager
 def _log() -> Iterator[Announce]:
     stream, doing, ended, started = sys.stderr, ["begins"], threading.Event(), time.monotonic()
+    begun = (0, 0, started)  # how much of how much was done when this work began, and when that was
 
     def announce(words: str, done: int = 0, of: int = 0) -> None:
+        nonlocal begun
+        if of != begun[1] or done < begun[0]:
+            begun = (done, of, time.monotonic())
         doing[0] = f"{words}, {done} of {of}" if of else words
+        if begun[0] < done < of:
+            left = (time.monotonic() - begun[2]) * (of - done) / (done - begun[0])
+            doing[0] += f", {left:.0f} s to go"
 
     def log() -> None:
         with suppress(OSError, ValueError):  # nobody reads it any more

@@ -39,9 +39,9 @@ def test_in_a_log_it_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> 
     assert log.getvalue() == "", "short work is silent"
     monkeypatch.setattr(progress, "LOG_EVERY_S", 0.01)
     with contextlib.redirect_stderr(log), progress.progress(log=True) as announce:
-        for work in ((), (3, 4)):
+        for work, words in (((), ""), ((2, 4), ", 2 of 4"), ((3, 4), ", 3 of 4, 0 s to go")):
             announce("emit", *work)
-            while f"flow: 0 s: emit{', 3 of 4' if work else ''}\n" not in log.getvalue():
+            while f" s: emit{words}\n" not in log.getvalue():
                 time.sleep(0.01)
     assert "\r" not in log.getvalue() and "\x1b" not in log.getvalue()
     said = log.getvalue()
