@@ -131,7 +131,7 @@ START: Mapping[str, Mapping[str, float]] = {
     },
 }
 """What each thing takes before anything is fitted: one LUT or flip-flop a bit, or what a first look at truth said."""
-HELD = 0.3
+HELD = 1.0
 """How strongly a number is held where it starts, in samples: one of which few samples speak stays."""
 
 
