@@ -7,7 +7,7 @@ augmentation draw, whose generators have a state that checkpoints keep.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import SpecError, ToolMissingError
+from flow.errors import SpecError, ToolMissingError, UnsupportedError
 from flow.progress import Announce
 from flow.train import keras_errors, load_tensorflow
 from flow.train.checkpoints import Checkpoint, GoOn, by_name
 from flow.train.heads import Goal, only_or_all
 from flow.train.layers import FixedBatchNormalization
+from flow.train.lut_cost import Features
 from flow.train.spec import AugmentSpec, FloatTrainSpec
 
 tf: Any
@@ -108,7 +109,7 @@ def run_epochs(
         done = going_on.done
         followed = [
             *callbacks,
-            Zeros(done),
+            Measured(done),
             told(title, epochs, done, course.announce),
             *_logs(course, name, done),
             going_on,
@@ -157,9 +158,12 @@ def cosine_adam(settings: FloatTrainSpec, steps: int) -> Any:
 
 # -- callbacks
 
+MANY = 100
+"""From here on a figure is said without fractions."""
 
-class Zeros(keras.callbacks.Callback):  # type: ignore[misc]
-    """Measures how many weights are zeros, as the quantizers make them."""
+
+class Measured(keras.callbacks.Callback):  # type: ignore[misc]
+    """Measures how many weights are zeros, as the quantizers make them, and of a quantized model its estimated LUTs."""
 
     def __init__(self, done: int) -> None:
         super().__init__()
@@ -168,6 +172,18 @@ class Zeros(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if epoch >= self.done and logs is not None:
             logs["zeros"] = fraction_of_zeros(self.model)
+            logs |= _luts(self.model)
+
+
+def _luts(model: Any) -> dict[str, float]:
+    """Return the estimated LUTs of a quantized model's Verilog; nothing where they are not estimated."""
+    layers = list(model._flatten_layers())
+    if not any(getattr(layer, "kernel_quantizer_internal", None) is not None for layer in layers):
+        return {}
+    slides = any(hasattr(layer, "kernel_size") for layer in layers)
+    with suppress(UnsupportedError):
+        return {"luts": float(Features(model, "io_stream" if slides else "io_parallel").luts())}
+    return {}
 
 
 def fraction_of_zeros(model: Any) -> float:
@@ -188,7 +204,8 @@ def told(title: str, epochs: int, done: int, announce: Announce) -> Any:
 
     def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
         if epoch >= done:
-            measured = ", ".join(f"{name} {value:.3f}" for name, value in by_name(logs).items())
+            found = by_name(logs).items()
+            measured = ", ".join(f"{name} {value:.{3 * (value < MANY)}f}" for name, value in found)
             announce(f"{title}: {measured}, epochs", epoch + 1, epochs)
 
     return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)

@@ -214,7 +214,8 @@ def test_a_live_model_is_trained_in_place(tmp_path: Path) -> None:
     names = ["history.csv", "trained.json", "trained.npz", "training.html"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert "val_accuracy" in (tmp_path / "history.csv").read_text()
-    assert "loss over epoch" in (tmp_path / "training.html").read_text()
+    page = (tmp_path / "training.html").read_text()
+    assert "loss over epoch" in page and "luts over epoch: quantized model from " in page
     model.set_weights(begin)
     again = flow.train_model(model, tmp_path, **asked)
     assert again.digest() == trained.digest()
