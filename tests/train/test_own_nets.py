@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,9 @@ def test_a_live_model_is_trained_in_place(tmp_path: Path) -> None:
     for given, message in wrong:
         with pytest.raises(InputError, match=message):
             flow.train_model(model, tmp_path / "wrong", **given)
+    if find_spec("tensorboard") is None:
+        with pytest.raises(ToolMissingError, match="'tensorboard' is not installed; run: pip install tensorboard"):
+            flow.train_model(model, tmp_path / "wrong", x=x, y=y, tensorboard=tmp_path / "logs")
     with pytest.raises(SpecError, match="'x' goes with a Keras model; a spec names its data"):
         flow.train_model("digits_mlp", tmp_path, x=x)
     with pytest.raises(SpecError, match="expected a functional or sequential model of tf_keras"):
