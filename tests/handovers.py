@@ -17,11 +17,18 @@ from flow.target import Target
 SAMPLES = 12
 
 
-def handed_over(graph: IntGraph, target: Target, project: Project | None = None, samples: int = SAMPLES) -> Project:
+def handed_over(
+    graph: IntGraph,
+    target: Target,
+    project: Project | None = None,
+    samples: int = SAMPLES,
+    interface: str = "axis",
+) -> Project:
     """Return the hand-over of a graph, or of another project that is given out for its own."""
     codes = reference.run(graph, adversarial_inputs(graph, samples)).codes
     named = (*(op.name for op in graph.inputs), *graph.outputs)
-    return of_project(project or emit(graph, target), graph, target, {name: codes[name] for name in named})
+    chosen = {name: codes[name] for name in named}
+    return of_project(project or emit(graph, target), graph, target, chosen, interface)
 
 
 def make(directory: Path, *goals: str, fails: bool = False, **environment: str) -> str:

@@ -509,6 +509,10 @@ def test_what_was_not_proven_is_not_handed_over(tmp_path_factory: pytest.TempPat
     run, to = copy_of_digits(tmp_path_factory, tmp_path), tmp_path / "to"
     refused(flow("export", run, "--to", to, "--samples", 0), "samples is 0", "1 to 10000")
     refused(flow("export", tmp_path, "--to", to), "not a run directory")
+    refused(
+        flow("export", run, "--to", to, "--interface", "spi"), "interface 'spi' is not known; use one of axis, fixed"
+    )
+    refused(flow("export", run, "--to", to, "--interface", "fixed"), "what its tool makes of them", "--backend rtl")
     refused(flow("bitstream", run, "--board", "ulx3s"), "back end Vitis makes no bitstream", "--backend rtl")
     (run / "project/firmware/defines.h").write_text("// changed\n")
     refused(flow("export", run, "--to", to), "its outputs differ, or its project was changed since")

@@ -111,6 +111,8 @@ class Tool:
     note: Callable[[ResourceReport], str] = lambda report: ""
 
 
+INTERFACES = ("axis", "fixed")
+"""What stands at the ports of a hand-over: AXI-Stream, or data and valid alone, with a constant latency."""
 TOOLS = ("synth", "pnr", "csynth", "vivado")
 """Names of later stages; each back end has a tool for each, or says why not."""
 
@@ -144,8 +146,8 @@ class Functions:
             there is none.
         tools: stage -> tool.
         rules: what its tools are known to fail at, for the preflight.
-        hand_over: of a run, and codes of its inputs and outputs by name, a folder that another engineer can use without
-            this package; None where there is none.
+        hand_over: of a run, codes of its inputs and outputs by name, and one of `INTERFACES`, a folder that another
+            engineer can use without this package; None where there is none.
         bitstream: of a run, a board, codes as for `hand_over`, and what to call with each step: the files of a
             bitstream, and what was reached; None where there is none.
     """
@@ -164,7 +166,7 @@ class Functions:
     estimate_project: Callable[[Site], tuple[ResourceReport, ...]] = no_estimate
     tools: Mapping[str, Tool] = field(default_factory=dict)
     rules: tuple[Rule[Design], ...] = ()
-    hand_over: Callable[[Site, Mapping[str, Codes]], Project] | None = None
+    hand_over: Callable[[Site, Mapping[str, Codes], str], Project] | None = None
     bitstream: Callable[[Site, str, Mapping[str, Codes], Announce], tuple[Project, dict[str, Any]]] | None = None
 
 

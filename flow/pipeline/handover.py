@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flow.backends.functions import Site, functions
+from flow.backends.functions import INTERFACES, Site, functions
 from flow.errors import InputError, OutputError, SpecError, UnsupportedError, shown
 from flow.ir import reference
 from flow.ir.fixed import Codes
@@ -30,13 +30,14 @@ CHECKED = 2
 """Samples that the placed cells of a bitstream compute, in simulation."""
 
 
-def export(run: Path, to: Path, *, samples: int = SAMPLES) -> dict[str, Any]:
+def export(run: Path, to: Path, *, samples: int = SAMPLES, interface: str = "axis") -> dict[str, Any]:
     """Write the hand-over of a run: sources, test bench with vectors, constraints, scripts, and how to use them.
 
     Args:
         run: run directory of a build that compared, and found no difference.
         to: the folder, which must be new or empty.
         samples: how many samples the vectors have, 1 or more.
+        interface: "axis" (AXI-Stream) or "fixed" (data and valid alone; the latency is constant and nothing waits).
 
     Returns:
         The record of the hand-over, as its `po2flow.json`.
@@ -44,17 +45,19 @@ def export(run: Path, to: Path, *, samples: int = SAMPLES) -> dict[str, Any]:
     Raises:
         InputError: it is no such run, or was changed since.
         UnsupportedError: its back end hands nothing over.
-        SpecError: `samples` is out of range.
+        SpecError: `samples` is out of range, or there is no such interface.
         OutputError: `to` holds something, or cannot be written.
     """
     _in_range(samples)
+    if interface not in INTERFACES:
+        raise SpecError(f"interface {shown(interface)} is not known", remedy=f"use one of {', '.join(INTERFACES)}")
     directory, site, codes = proven(run, samples)
     hand_over = functions(site.target).hand_over
     if hand_over is None:
         what = f"back end {site.target.backend} has no hand-over"
         raise UnsupportedError(what, remedy="its project is a folder of its own: RUN/project")
-    made = hand_over(site, codes)
-    record = _record(directory, site, made, len(next(iter(codes.values()))))
+    made = hand_over(site, codes, interface)
+    record = {**_record(directory, site, made, len(next(iter(codes.values())))), "interface": interface}
     if to.exists() and (not to.is_dir() or any(to.iterdir())):  # reports of a vendor's tool may lie there
         raise OutputError("is there and is not empty", file=to, remedy="name another folder, or remove it")
     write(Project(made.name, {**made.files, RECORD: (json_text(record) + "\n").encode()}), to)

@@ -11,6 +11,7 @@ from flow.backends.functions import Site
 from flow.backends.hls4ml import csynth
 from flow.backends.hls4ml.csim import FLAGS
 from flow.backends.templating import filled
+from flow.errors import UnsupportedError
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, Op, Reshape
 from flow.project import Project
@@ -23,13 +24,20 @@ SYNTHESIS = {
 """Back end -> the command that synthesizes, typed in the folder."""
 
 
-def hand_over(site: Site, codes: Mapping[str, Codes]) -> Project:
+def hand_over(site: Site, codes: Mapping[str, Codes], interface: str) -> Project:
     """Return the hand-over of a run.
 
     Args:
         site: the run, whose project is as it was written.
         codes: name of each input and output op -> codes (samples, *shape), inputs and what the reference gives.
+        interface: "axis": the tool's own.
+
+    Raises:
+        UnsupportedError: "fixed" is asked for.
     """
+    if interface != "axis":
+        what = f"the ports of a {site.target.backend} project are what its tool makes of them"
+        raise UnsupportedError(what, remedy=f"'{interface}' needs a run of --backend rtl")
     graph, target = site.graph, site.target
     samples = len(codes[graph.inputs[0].name])
     given = np.concatenate([codes[op.name].reshape(samples, -1) for op in graph.inputs], axis=1)

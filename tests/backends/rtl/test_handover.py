@@ -17,10 +17,14 @@ from nets import Net, u
 from sabotage_of_files import PLACES, VERILOG, planted, victim
 from test_readers import needs_icarus
 
+from flow.backends.rtl.handover import fixed
 from flow.backends.rtl.handover.ports import ports
 from flow.backends.rtl.handover.wrappers import SPIRIT
 from flow.backends.rtl.verilog.emit import emit
+from flow.backends.yosys.cells import count, find_family
+from flow.backends.yosys.scripts import read_statistics, run_scripts
 from flow.data.adversarial import adversarial_inputs
+from flow.errors import UnsupportedError
 from flow.ir import reference
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
@@ -79,6 +83,66 @@ def test_a_residual_net_with_two_heads_passes_everywhere(tmp_path: Path) -> None
 def test_cocotb_passes(tmp_path: Path) -> None:
     write(handed_over(two_heads(), Target(backend="rtl", io_type="io_stream")), tmp_path / "to")
     assert "PASS: two_heads under cocotb" in make(tmp_path / "to", "cocotb")
+
+
+# ---------------------------------------------------------------------- without handshake
+
+
+PARALLEL = Target(backend="rtl", io_type="io_parallel")
+FEWER_CYCLES = 2000
+
+
+@needs_icarus
+@needs_ghdl
+def test_a_trigger_has_a_constant_latency(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two outputs, each valid so many cycles after the sample, in every cycle."""
+    monkeypatch.setattr(fixed, "CYCLES", FEWER_CYCLES)
+    graph = lower(zoo.row("two_outputs"))
+    write(handed_over(graph, PARALLEL, interface="fixed"), tmp_path / "to")
+    said = make(tmp_path / "to", "icarus", "vhdl")
+    assert re.search(rf"PASS: {graph.name}_fixed, \d+ samples in {FEWER_CYCLES} cycles, each after 3\n", said), said
+
+
+@needs_icarus
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a sign", "reset upside down", "bits of the output", "a register that does not wait"])
+def test_the_bench_of_a_trigger_finds_faults(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for a register that always advances: in a trigger all do."""
+    monkeypatch.setattr(fixed, "CYCLES", FEWER_CYCLES)
+    graph = victim("rtl, parallel")
+    project = planted(emit(graph, PARALLEL), VERILOG[name])
+    write(handed_over(graph, PARALLEL, project, interface="fixed"), tmp_path / "to")
+    right = name == "a register that does not wait"
+    assert ("PASS" in make(tmp_path / "to", "icarus", fails=not right)) == right
+
+
+@needs_verilator
+@needs_icarus
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["everything", "two_inputs", "softmax_on_rows"])
+def test_triggers_pass_everywhere(row: str, tmp_path: Path) -> None:
+    write(handed_over(lower(zoo.row(row)), PARALLEL, interface="fixed"), tmp_path / "to")
+    make(tmp_path / "to", "lint", "verilator")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["everything", "two_outputs"])
+def test_a_trigger_takes_no_more_than_the_stream(row: str, tmp_path: Path) -> None:
+    graph = lower(zoo.row(row))
+    write(handed_over(graph, PARALLEL, interface="fixed"), tmp_path / "to")
+    family, tops = find_family("UltraScale+"), (graph.name, f"{graph.name}_fixed")
+    scripts = {
+        top: ("read_verilog to/rtl/*.v", f"{family.synthesis} -top {top}", f"tee -q -o {top}.json stat -json")
+        for top in tops
+    }
+    run_scripts(scripts, tmp_path)
+    stream, trigger = (count(read_statistics(tmp_path / f"{top}.json"), family) for top in tops)
+    assert trigger["lut"] <= stream["lut"] and trigger["ff"] <= stream["ff"], (stream, trigger)
+
+
+def test_a_stream_is_no_trigger() -> None:
+    with pytest.raises(UnsupportedError, match=r"has a sample in every cycle.*--io-type io_parallel"):
+        handed_over(lower(zoo.row("two_outputs")), Target(backend="rtl", io_type="io_stream"), interface="fixed")
 
 
 # ---------------------------------------------------------------------- faults

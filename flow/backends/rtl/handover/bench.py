@@ -38,15 +38,25 @@ def bench_files(
         settle: cycles after a reset in which the first pixel could wait for padding.
         clock_period_ns: of the simulated clock.
     """
-    vectors = {f"bench/vectors/{port.name}.hex": _hex(port, codes[port.op.name]) for port in ports}
     samples = len(codes[ports[0].op.name])
     return {
-        **vectors,
+        **vectors(ports, codes),
         "bench/streams.sv": filled(ROOM, "streams.sv", {}),
         f"bench/{name}_bench.sv": _bench(name, ports, samples, timing, settle, clock_period_ns),
+    }
+
+
+def vectors(ports: Sequence[Port], codes: Mapping[str, Codes]) -> dict[str, str]:
+    """Return the beats of all ports, as `$readmemh` takes them."""
+    return {f"bench/vectors/{port.name}.hex": _hex(port, codes[port.op.name]) for port in ports}
+
+
+def common_files(name: str, ports: Sequence[Port], clock_period_ns: float, benches: str) -> dict[str, str]:
+    """Return what stands beside a bench, `benches` being the files of it: cocotb, what lint may say, the Makefile."""
+    return {
         "bench/lint.vlt": filled(ROOM, "lint.vlt", {}),
         "bench/cocotb_bench.py": filled(ROOM, "cocotb_bench.py", _for_cocotb(name, ports, clock_period_ns)),
-        "Makefile": filled(ROOM, "Makefile", {"TOP": name}),
+        "Makefile": filled(ROOM, "Makefile", {"TOP": name, "BENCHES": benches}),
     }
 
 

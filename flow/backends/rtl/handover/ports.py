@@ -23,6 +23,7 @@ class Port:
         op: the input or output of the graph that passes it.
         beats: beats of one sample.
         used_bits: bits of a beat that carry codes.
+        waits: whether it has `tready` and `tlast`; else a beat passes in every cycle in which it is valid.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Port:
     op: Op
     beats: int
     used_bits: int
+    waits: bool = True
 
     @property
     def bits(self) -> int:
@@ -44,12 +46,10 @@ class Port:
     @property
     def signals(self) -> tuple[tuple[str, bool, int | None], ...]:
         """Its signals: name, whether the top reads it, and width, None for a single bit."""
-        return (
-            (f"{self.name}_tdata", self.is_input, self.bits),
-            (f"{self.name}_tvalid", self.is_input, None),
-            (f"{self.name}_tready", not self.is_input, None),
-            (f"{self.name}_tlast", self.is_input, None),
-        )
+        data = (f"{self.name}_tdata", self.is_input, self.bits)
+        valid, ready, last = (f"{self.name}_{part}" for part in ("tvalid", "tready", "tlast"))
+        further = ((ready, not self.is_input, None), (last, self.is_input, None)) if self.waits else ()
+        return (data, (valid, self.is_input, None), *further)
 
     def packed(self, codes: Codes) -> Iterator[int]:
         """Yield the beats of samples of the op's codes; the first code of a beat is lowest."""

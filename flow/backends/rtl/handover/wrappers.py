@@ -66,7 +66,7 @@ def component(name: str, ports: Sequence[Port], sources: Sequence[str], clock_pe
         _add(root, tag, text)
     buses = _add(root, "busInterfaces")
     for port in ports:
-        roles = {part.upper(): f"{port.name}_{part}" for part in ("tdata", "tvalid", "tready", "tlast")}
+        roles = {signal.rpartition("_")[2].upper(): signal for signal, _, _ in port.signals}
         _bus(buses, port.name, "axis", roles, {"TDATA_NUM_BYTES": port.bits // 8}, master=not port.is_input)
     frequency = round(1e9 / clock_period_ns)
     associated = ":".join(port.name for port in ports)
