@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.report.text import to_markdown as to_markdown
     from flow.report.text import to_text as to_text
     from flow.target import Target as Target
+    from flow.train.cost_in_loss import LutCost as LutCost
     from flow.train.pruning import Pruning as Pruning
     from flow.train.qkerasify import qkerasify as qkerasify
     from flow.train.reader import read_keras as read_keras
@@ -89,6 +90,7 @@ _WHERE = {
     "train_model": "flow.pipeline.training",
     "Pruning": "flow.train.pruning",
     "load_history": "flow.pipeline.training",
+    "LutCost": "flow.train.cost_in_loss",
     "read_keras": "flow.train.reader",
     "qkerasify": "flow.train.qkerasify",
     "FlowError": "flow.errors",

@@ -35,7 +35,7 @@ FEATURES = ("sum_bits", "sums", "spread", "sum_width", "output_bits", "table_bit
 KERNELS = ("kernel", "depthwise_kernel")
 IO_TYPES = ("io_parallel", "io_stream")
 PROBES = np.concatenate([np.ldexp(numerator, np.arange(-24, 8)) for numerator in (1.0, 3.0)]).astype(np.float32)
-CASTS = ("quantized_relu", "quantized_bits", "learned_relu", "learned_bits")
+CASTS = ("quantized_relu", "quantized_bits", "LearnedFormat")
 DEFAULT_BITS = 8
 """Of inputs that no quantizer of the model rounds."""
 LUT_INPUTS = 6
@@ -80,21 +80,23 @@ class Features:
         self.steps = {
             path: _step_of_quantizer(_weight_quantizer(layer))
             for path, layer in self.layers
-            if _kernel_of(layer) is not None
+            if kernel_of(layer) is not None
         }
         self.steps |= {
             layer.name: _step_of_quantizer(layer.scale_quantizer)
             for _, layer in self.layers
             if hasattr(layer, "scale_quantizer")
         }
-        self.reader = {id(layer): _only_reader(layer) for _, layer in self.layers if _kernel_of(layer) is not None}
+        self.reader = {id(layer): _only_reader(layer) for _, layer in self.layers if kernel_of(layer) is not None}
         if not self.steps:
             raise UnsupportedError("no layer has a kernel, so nothing is counted", model=model.name)
 
     def of_layers(self) -> dict[str, dict[str, Any]]:
         """Return path of the layer -> what it takes of each of `FEATURES`, as tensors of one number."""
         signals: dict[int, Signal] = {}
-        self.quantized = {id(layer): _quantized(layer) for _, layer in self.layers if _kernel_of(layer) is not None}
+        self.quantized = {
+            id(layer): quantized_kernel(layer) for _, layer in self.layers if kernel_of(layer) is not None
+        }
         self.folds: dict[int, Any] = {}
         taken: dict[str, dict[str, Any]] = {}
         for path, layer in self.layers:
@@ -111,7 +113,7 @@ class Features:
 
     def kernels(self) -> list[Any]:
         """Return the layers that have a kernel."""
-        return [layer for _, layer in self.layers if _kernel_of(layer) is not None]
+        return [layer for _, layer in self.layers if kernel_of(layer) is not None]
 
     def _read(self, layer: Any, signals: Mapping[int, Signal]) -> Signal:
         """Return the widest of what a layer reads."""
@@ -131,7 +133,7 @@ class Features:
         return int(shape[-1]) if self.stream and len(shape) > 2 else math.prod(int(size or 1) for size in shape[1:])
 
     def _of_layer(self, path: str, layer: Any, read: Signal, found: dict[str, Any]) -> Signal:
-        kernel, given = _kernel_of(layer), read
+        kernel, given = kernel_of(layer), read
         count = self._count(layer)
         if kernel is not None:
             given = self._of_kernel(layer, kernel, self.steps[path], read, count, found)
@@ -226,9 +228,9 @@ def _of_quantizer(quantizer: Any, read: Signal, count: int, found: dict[str, Any
     return Signal(width, count)
 
 
-def _quantized(layer: Any) -> Any:
+def quantized_kernel(layer: Any) -> Any:
     """Return the quantized kernel of a layer as a matrix with a column for each neuron."""
-    quantizer, kernel = _weight_quantizer(layer), _kernel_of(layer)
+    quantizer, kernel = _weight_quantizer(layer), kernel_of(layer)
     columns = int(np.prod(kernel.shape[-2:])) if hasattr(layer, "depthwise_kernel") else int(kernel.shape[-1])
     return tf.reshape(kernel if quantizer is None else quantizer(kernel), (-1, columns))
 
@@ -242,14 +244,15 @@ def _only_reader(layer: Any) -> Any:
     """Return the layer with a kernel that alone reads what a layer gives, through layers of one input that follow."""
     while len(layer._outbound_nodes) == 1:
         layer = layer._outbound_nodes[0].outbound_layer
-        if _kernel_of(layer) is not None:
+        if kernel_of(layer) is not None:
             return None if hasattr(layer, "depthwise_kernel") else layer
         if isinstance(layer._inbound_nodes[0].inbound_layers, list):
             return None
     return None
 
 
-def _kernel_of(layer: Any) -> Any:
+def kernel_of(layer: Any) -> Any:
+    """Return the variable that is a layer's kernel; None if it has none."""
     kernels = [getattr(layer, key, None) for key in KERNELS]
     return next((kernel for kernel in kernels if isinstance(kernel, tf.Variable)), None)
 
@@ -283,8 +286,6 @@ def _step_of_quantizer(quantizer: Any) -> float:
     """Return the power of two on whose multiples a quantizer of weights puts all values."""
     if quantizer is None:
         return 2.0**-DEFAULT_BITS
-    if hasattr(quantizer, "finest"):
-        return float(quantizer.finest())
     values = np.abs(np.asarray(quantizer(tf.constant(PROBES))))
     return float(2.0 ** math.floor(math.log2(values[values > 0].min(initial=1.0))))
 
@@ -316,8 +317,12 @@ def weight_luts(model: Any, io_type: str = IO_TYPES[0]) -> dict[str, float]:
     taken = features.of_layers()
     found = {}
     for path, layer in features.layers:
-        if _kernel_of(layer) is not None:
-            nonzero = max(1, int(tf.math.count_nonzero(features.quantized[id(layer)])))
+        if kernel_of(layer) is not None:
             luts = sum(fitted()["lut"][key] * float(taken[path][key]) for key in ("sum_bits", "sums", "spread"))
-            found[path] = max(luts, 1.0) / nonzero
+            found[path] = max(luts, 1.0) / max(1, nonzero_weights(layer))
     return found
+
+
+def nonzero_weights(layer: Any) -> int:
+    """Return how many weights of a layer's kernel its quantizer leaves."""
+    return int(tf.math.count_nonzero(quantized_kernel(layer)))

@@ -37,6 +37,8 @@ tf, keras, _ = load_tensorflow()
 
 KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 UPDATES_PER_EPOCH = 4
+WHOLE_WAY = 0.5
+"""What a schedule says at its end where a budget, and no sparsity, is led to its goal."""
 SEED = 2.0**-20
 """What a weight that grows begins with, against its gradient: no zero, and of no effect."""
 
@@ -86,6 +88,8 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         regrow: of what stays, so large a fraction is exchanged at each step, the smallest for those with the
             largest mean gradient (Dettmers and Zettlemoyer, arXiv 1907.04840); it falls to zero with the schedule.
         schedule: a schedule of tfmot's (`tfmot.sparsity.keras.ConstantSparsity`, ...) instead.
+        luts: in place of a sparsity, what the model may take by the estimate of `flow.train.lut_cost`: zeros are shared
+            as with "cost", as many as that needs.
 
     Raises:
         SpecError: an argument is wrong; a layer is not there; an optimizer without momentum cannot regrow.
@@ -105,12 +109,14 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         allocate: str = ALLOCATIONS[0],
         regrow: float = 0.0,
         schedule: Any = None,
+        luts: float | None = None,
     ) -> None:
         super().__init__()
         self.layout_of = parse_pattern(pattern)
         self.own_sparsity = counts_itself(pattern)
         self.sparsity, self.pattern, self.layers, self.schedule = sparsity, pattern, layers, schedule
-        self.epochs, self.allocate, self.regrow = (begin_epoch, end_epoch), allocate, regrow
+        self.epochs, self.regrow, self.luts, self.first = (begin_epoch, end_epoch), regrow, luts, 0.0
+        self.allocate = allocate if luts is None else "cost"
         self.pruned = list[Pruned]()
         self._check()
 
@@ -121,12 +127,13 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
                 raise SpecError(f"sparsity {shown(value)} is no fraction", remedy="expected at least 0, less than 1")
         if self.own_sparsity and any(value is not None for value in asked):
             raise SpecError(f"pattern '{self.pattern}' says itself how many weights stay", remedy="give no sparsity")
-        if (
-            not self.own_sparsity
-            and self.schedule is None
-            and self.sparsity is None
-            and None in (*(self.layers or {"": None}).values(),)
+        if self.luts is not None and (
+            not self.luts > 0 or self.own_sparsity or any(value is not None for value in asked)
         ):
+            what = f"a budget of {shown(self.luts)} LUTs needs a number above 0, no sparsity and no pattern that counts"
+            raise SpecError(what, remedy="such as Pruning(luts=5000)")
+        said = self.own_sparsity or self.luts is not None or self.schedule is not None or self.sparsity is not None
+        if not said and None in (self.layers or {"": None}).values():
             raise SpecError(f"pattern '{self.pattern}' needs a sparsity", remedy="such as Pruning(0.8)")
         if not 0 <= self.epochs[0] < self.epochs[1]:
             raise SpecError(f"begin_epoch {self.epochs[0]} is not before end_epoch {self.epochs[1]}")
@@ -211,13 +218,29 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         from flow.train.lut_cost import weight_luts
 
         luts = weight_luts(self.model)
-        worth = [comparable(score) / luts[each.name] for each, score in zip(due, scores, strict=True)]
-        grow = [of_units / luts[each.name] for each, of_units in zip(due, growth, strict=True) if of_units is not None]
-        ends = np.cumsum([len(score) for score in scores])
-        stay = np.array([sum(int(each.counts(step).sum()) for each in due)])
-        of_all = np.concatenate(grow) if grow else None
-        exchanged = self._exchanged(due[0], step)
-        return np.split(chosen(np.concatenate(worth), of_all, np.zeros(ends[-1], np.int64), stay, exchanged), ends[:-1])
+        costs = [luts[each.name] * np.bincount(each.layout.unit.reshape(-1)) for each in due]
+        worth = np.concatenate([comparable(score) / cost for score, cost in zip(scores, costs, strict=True)])
+        grow = [of_units / cost for of_units, cost in zip(growth, costs, strict=True) if of_units is not None]
+        if self.luts is None:
+            stay = sum(int(each.counts(step).sum()) for each in due)
+        else:
+            stay = self._within(due, np.concatenate(costs)[np.argsort(-worth, kind="stable")], luts, step)
+        of_all, one = np.concatenate(grow) if grow else None, np.zeros(len(worth), np.int64)
+        kept = chosen(worth, of_all, one, np.array([stay]), self._exchanged(due[0], step))
+        return np.split(kept, np.cumsum([len(score) for score in scores])[:-1])
+
+    def _within(self, due: list[Pruned], costs: NDArray[np.float64], luts: Mapping[str, float], step: int) -> int:
+        """Return how many units, the one that is worth most first, the budget of a step holds."""
+        from flow.train.lut_cost import Features, nonzero_weights
+
+        now = float(Features(self.model).luts())
+        if not self.first:
+            self.first = now
+        way = float(due[0].schedule(tf.constant(step, tf.int64))[1]) / WHOLE_WAY
+        assert self.luts is not None
+        budget = self.first + (min(self.luts, self.first) - self.first) * way
+        beside = now - sum(luts[each.name] * nonzero_weights(each.layer) for each in due)
+        return max(len(due), int(np.searchsorted(np.cumsum(costs), budget - beside, side="right")))
 
     def _exchanged(self, each: Pruned, step: int) -> float:
         begin, end = each.schedule.begin_step, each.schedule.end_step
@@ -266,6 +289,7 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         own = (self.layers or {}).get(path)
         sparsity = layout.sparsity() if self.own_sparsity else (self.sparsity if own is None else own)
         others = _with_neurons(layer, columns) if self.pattern == CHANNELS else []
+        sparsity = WHOLE_WAY if self.luts is not None else sparsity
         return Pruned(layer, path, kernel, layout, self.schedule or self._polynomial(sparsity, steps), others)
 
     def _polynomial(self, sparsity: float | None, steps: int) -> Any:
