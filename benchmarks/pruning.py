@@ -37,13 +37,14 @@ UNITS, EPOCHS, FROZEN, BATCH, LEARNING_RATE = (24, 16), 24, 4, 64, 0.01
 WHEN: Mapping[str, Any] = {"begin_epoch": 2, "end_epoch": 18}
 ROWS: Mapping[str, Callable[[Any], list[Any]]] = {
     "not pruned": lambda model: [],
-    **{f"uniform {part}": lambda model, part=part: [Pruning(part, **WHEN)] for part in (0.4, 0.5, 0.75)},
+    **{f"uniform {part}": lambda model, part=part: [Pruning(part, **WHEN)] for part in (0.4, 0.5, 0.6, 0.75)},
     "regrow": lambda model: [Pruning(0.75, regrow=0.3, **WHEN)],
     "allocate": lambda model: [Pruning(0.75, allocate="cost", **WHEN)],
     "1:4": lambda model: [Pruning(pattern="1:4", **WHEN)],
     "blocks 4x1": lambda model: [Pruning(0.75, pattern="blocks 4x1", **WHEN)],
     "channels": lambda model: [Pruning(0.5, pattern="channels", **WHEN)],
     "fan_in 8": lambda model: [Pruning(pattern="fan_in 8", **WHEN)],
+    "budget alone": lambda model: [Pruning(luts=2300, **WHEN)],
     "budget": lambda model: [Pruning(luts=2300, **WHEN), LutCost(model, 3e-5, begin_epoch=1, end_epoch=18)],
 }
 """Row -> the callbacks of its training."""

@@ -106,6 +106,7 @@ def test_the_largest_stay_and_some_are_exchanged() -> None:
 # training
 
 
+@pytest.mark.slow
 def test_weights_go_as_tfmot_takes_them() -> None:
     """The same masks, step by step, as the wrapper of tfmot makes."""
     wrapped, ours = mlp(), mlp()
