@@ -215,7 +215,7 @@ def test_a_float_model_is_trained(tmp_path: Path) -> None:
     outcome = flow("train", tmp_path / "spec.toml", "--output", tmp_path / "trained")
     assert outcome.code == 0 and "mnist_autoencoder: float reconstruction error 0." in outcome.out
     assert sorted(path.name for path in (tmp_path / "trained").iterdir()) == [
-        *("history.csv", "spec.toml", "trained.json", "trained.npz"),
+        *("history.csv", "spec.toml", "trained.json", "trained.npz", "training.html"),
     ]
     refused(flow("build", tmp_path / "trained", "--output", tmp_path / "runs"), "is a float model; run 'flow quantize")
 
