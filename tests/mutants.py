@@ -33,6 +33,7 @@ from flow.ir.graph import (
     Relu,
     Requantize,
     Reshape,
+    Scan,
     Softmax,
     constants,
 )
@@ -164,10 +165,12 @@ def _all(graph: IntGraph, op: Op) -> Iterator[Mutant]:
         yield from _entries(op)
     elif isinstance(op, Relu | LeakyRelu):
         yield from _activations(op)
+    elif isinstance(op, Scan):
+        yield from _rows(op)
 
 
 def _modes(op: Op) -> Iterator[Mutant]:
-    if isinstance(op, MaxPool | Lookup | Softmax):  # their codes are those of their format: nothing is cast
+    if isinstance(op, MaxPool | Lookup | Softmax | Scan):  # their codes are those of their format: nothing is cast
         return
     for rounding in Rounding:
         if rounding is not op.cast.rounding:
@@ -348,3 +351,14 @@ def _activations(op: Relu | LeakyRelu) -> Iterator[Mutant]:
     elif op.limit is not None:
         for limit in (None, op.limit - 1, op.limit + 1):
             yield Mutant("limit", f"{limit} for {op.limit}", replace(op, limit=limit))
+
+
+def _rows(op: Scan) -> Iterator[Mutant]:
+    """Yield another order of the rows, states that are lost, and bits of the constants of the body."""
+    yield Mutant("row order", "last to first", op, read=lambda codes: codes[:, ::-1])
+    states = [each.name for each in op.body if isinstance(each, Input)][1:]
+    yield Mutant("states", "always zero", replace(op, returns=(op.returns[0], *states)))
+    for place, each in enumerate(op.body):
+        for mutant in _bits(each):
+            body = (*op.body[:place], mutant.op, *op.body[place + 1 :])
+            yield Mutant("body bit", f"{each.name}: {mutant.what}", replace(op, body=body))

@@ -26,10 +26,12 @@ from flow.ir.graph import (
     Relu,
     Requantize,
     Reshape,
+    Scan,
     Softmax,
     SumPool,
 )
 from flow.ir.intervals import exact_result
+from flow.ir.passes import lower
 from flow.ir.windows import Window
 
 WIDEST = FixedFormat(True, 62, 0)
@@ -181,6 +183,14 @@ class Net:
         distance = np.arange(1 << self.last.format.width) * self.last.format.step
         exponentials = np.rint(np.exp(-distance) * 2**bits).astype(np.int64)
         return self._add(Softmax, self.last.shape, cast=Cast(fmt), exponentials=exponentials)
+
+    def scan(self, body: Net, *returns: str, every_row: bool = True) -> Net:
+        """Add a scan over the rows: of a body, lowered, the marks of what it gives of a row and for the next one."""
+        outputs = tuple(body.marks[mark] for mark in returns)
+        lowered = lower(IntGraph(name="body", ops=tuple(body.ops), outputs=outputs), stream=True)
+        output, rows = lowered[lowered.outputs[0]], self.last.shape[0]
+        values = {"rows": rows, "body": lowered.ops, "returns": lowered.outputs, "cast": Cast(output.format)}
+        return self._add(Scan, (rows,) * every_row + output.shape, **values)
 
     def graph(self) -> IntGraph:
         outputs = (*self.outputs, self.here) if self.outputs else ()

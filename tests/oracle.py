@@ -29,8 +29,10 @@ from flow.ir.graph import (
     Relu,
     Requantize,
     Reshape,
+    Scan,
     Softmax,
     SumPool,
+    body_of,
 )
 
 HALF = Fraction(1, 2)
@@ -81,12 +83,7 @@ def evaluate(graph: IntGraph, codes: Codes) -> dict[str, Codes]:
             out[op.name], ports = ports[:, :size].reshape(len(codes), *op.shape), ports[:, size:]
         else:
             samples = zip(*(values[name] for name in op.inputs), strict=True)
-            exact = np.stack([_apply(op, graph, *sample) for sample in samples])
-            flat = [
-                cast(value / op.cast.divisor, op.format, op.cast.rounding, op.cast.overflow)
-                for value in exact.reshape(-1)
-            ]
-            out[op.name] = np.array(flat, np.int64).reshape(exact.shape)
+            out[op.name] = np.stack([_codes(op, graph, *sample) for sample in samples])
         values[op.name] = to_fractions(out[op.name], op.format)
     return out
 
@@ -130,6 +127,8 @@ def _apply(op: Op, graph: IntGraph, x: Exact, *others: Exact) -> Exact:
         return np.array([[_looked_up(op, graph, *pair) for pair in enumerate(row)] for row in flat]).reshape(x.shape)
     if isinstance(op, Softmax):
         return np.stack([_softmax(op, graph, row) for row in x.reshape(-1, x.shape[-1])]).reshape(x.shape)
+    if isinstance(op, Scan):
+        return _scan(op, x)
     if isinstance(op, Reshape):
         return x.reshape(op.shape)
     assert isinstance(op, Requantize)
@@ -143,6 +142,27 @@ MERGES = {
     "maximum": lambda a, b: np.where(a > b, a, b),
     "minimum": lambda a, b: np.where(a < b, a, b),
 }
+
+
+def _codes(op: Op, graph: IntGraph, *inputs: Exact) -> Codes:
+    """Return the codes of an op for one sample of what it reads."""
+    exact, how = _apply(op, graph, *inputs), op.cast
+    flat = [cast(value / how.divisor, op.format, how.rounding, how.overflow) for value in exact.reshape(-1)]
+    return np.array(flat, np.int64).reshape(exact.shape)
+
+
+def _scan(op: Scan, x: Exact) -> Exact:
+    body, outputs = body_of(op), []
+    row, *states = body.inputs
+    held = {state.name: np.full(state.shape, Fraction(0)) for state in states}
+    for values_of_row in x:
+        values = {row.name: values_of_row, **held}
+        for each in body.ops[1 + len(states) :]:
+            codes = _codes(each, body, *(values[name] for name in each.inputs))
+            values[each.name] = to_fractions(codes, each.format)
+        outputs.append(values[op.returns[0]])
+        held = {state.name: values[name] for state, name in zip(states, op.returns[1:], strict=True)}
+    return np.stack(outputs) if op.every_row else outputs[-1]
 
 
 def _conv(op: Conv, x: Exact) -> Exact:

@@ -56,6 +56,15 @@ def _average(rounding: Rounding, overflow: Overflow) -> Callable[[], Net]:
     return lambda: Net((5, 2), s(5)).average((3,), s(3, -1), (1,), "same", rounding, overflow)
 
 
+def _cell() -> Net:
+    """Return a body of two states on two grids, one of them also of the output, with products of two of its numbers."""
+    body = Net((2,), s(3, 1), "body").port("h", (2,), s(3, 1)).port("c", (2,), s(4)).mark("row")
+    body.back("h").dense(po2(2, 2, exponents=(0, 1)), [1, -1]).mark("product").back("row").merge("add", "product")
+    body.mark("sums").gather(lambda sums: sums[::-1]).relu(limit=3).mark("gate")
+    body.back("sums").merge("add", "c").requantize(s(4)).mark("sum").merge("multiply", "gate").mark("output")
+    return body.requantize(s(3, 1)).mark("next")
+
+
 def _merge(function: str) -> Callable[[], Net]:
     """Return a row that merges three inputs on three grids."""
     return lambda: (
@@ -464,6 +473,12 @@ ROWS: dict[str, Callable[[], Net]] = {
         .requantize(u(3, 1))
         .merge("multiply", "gate")
         .gather(lambda *steps: np.stack(steps), "first", "gate")
+    ),
+    "scan": lambda: (
+        Net((3, 2), s(3, 1))
+        .scan(_cell(), "output", "next", "sum")
+        .requantize(s(3, 1))
+        .scan(_cell(), "output", "next", "sum", every_row=False)
     ),
     "everything": lambda: (
         Net((10, 10, 1), u(4))

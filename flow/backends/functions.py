@@ -134,6 +134,7 @@ class Functions:
         emit: writes the project of a lowered graph, as data.
         differences: what a project's files say otherwise than the graph, in words; nothing where the simulation reads
             the very files that are synthesized.
+        folds: whether it computes a `Scan`, in streams: one step of a recurrent layer, used again for every row.
         not_simulated: why its projects are not simulated here; empty if they are.
         compile: builds the simulation of a project as it lies on disk.
         compile_together: builds the simulations of many projects, of one io_type and below one directory, at once; None
@@ -157,6 +158,7 @@ class Functions:
     refusals: Callable[[IntGraph, Target], Iterable[UnsupportedError]]
     emit: Callable[[IntGraph, Target], Project]
     differences: Callable[[Project, IntGraph, Target], tuple[str, ...]] = lambda project, graph, target: ()
+    folds: bool = False
     not_simulated: Callable[[Target], str] = lambda target: ""
     compile: Callable[[Site], Level]
     compile_together: Callable[[Sequence[Project], Sequence[IntGraph], Path], list[Level]] | None = None
@@ -190,6 +192,16 @@ def emit(graph: IntGraph, target: Target) -> Project:
 def lowered_for(graph: IntGraph, target: Target) -> IntGraph:
     """Return the graph of unified modules of an extracted graph, as a target takes the least of it."""
     return lower(graph, stream=target.for_windows(slides_windows(graph)).streams)
+
+
+def folds(target: Target, graph: IntGraph | None = None) -> bool:
+    """Say whether recurrent layers are one step of hardware on a target: in a stream, as all that has positions.
+
+    Args:
+        graph: of the model, where the target leaves the io_type to that.
+    """
+    windows = graph is not None and slides_windows(graph)
+    return functions(target).folds and target.for_windows(windows).streams
 
 
 def settled(target: Target, graph: IntGraph) -> Target:

@@ -24,7 +24,7 @@ from flow.cost.cost_rules import (
 from flow.cost.matmul_costs import leaves
 from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat, Overflow, Rounding
-from flow.ir.graph import IntGraph, Op
+from flow.ir.graph import IntGraph, Op, body_of
 from flow.ir.intervals import Accumulation, Range, common_grid, exact_result
 from flow.ir.po2 import signed_digits
 from flow.ir.tables import searches
@@ -259,6 +259,12 @@ def _softmax(op: ops.Softmax, exact: Range, x: FixedFormat) -> Work:
     return math.prod(op.shape[:-1]) * row + _results(op, exact)
 
 
+def _scan(op: ops.Scan, exact: Range, x: FixedFormat) -> Work:
+    """Return the work of the body on each row; of its inputs, the states are registers of its own."""
+    body = body_of(op)
+    return op.rows * sum((work(each, body.sources(each)) for each in body.ops[1:]), Work())
+
+
 WORK: Mapping[type[Op], Callable[..., Work]] = {
     ops.Input: _registers,
     **dict.fromkeys((ops.Dense, ops.Conv), _matmul),
@@ -272,6 +278,7 @@ WORK: Mapping[type[Op], Callable[..., Work]] = {
     **dict.fromkeys((ops.Reshape, ops.Gather), lambda op, exact, *inputs: Work()),  # wires
     ops.Lookup: _lookup,
     ops.Softmax: _softmax,
+    ops.Scan: _scan,
 }
 """What an op computes for one inference, from the op, how far its exact result goes, and the formats it reads."""
 

@@ -24,7 +24,7 @@ from flow.cost.schedules import gather_places, gather_schedule
 from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
-from flow.ir.graph import IntGraph, Op
+from flow.ir.graph import IntGraph, Op, body_of
 from flow.ir.intervals import Range, common_grid, exact_result
 from flow.ir.tables import searches
 from flow.parts import Part, find_part
@@ -266,6 +266,24 @@ def _softmax(op: ops.Softmax, exact: Range, target: Target, part: Part, x: Fixed
     )
 
 
+def _scan(op: ops.Scan, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
+    """Return the hardware of one row, on arrays; a row begins when the states of the one before are there."""
+    body, arrays = body_of(op), replace(target, io_type="io_parallel", reuse_factors=())
+    costs = {
+        each.name: COSTS[type(each)](each, body.sources(each), arrays, part) for each in body if type(each) not in FREE
+    }
+    total = _total(costs, body, arrays)
+    states = sum(math.prod(state.shape) * state.format.width for state in body.inputs[1:])
+    cycles = op.rows * max(total.latency_cycles, 1)
+    return replace(
+        total,
+        register_bits=total.register_bits + states,
+        depth=max(total.latency_cycles, 1),
+        initiation_interval_cycles=cycles,
+        latency_cycles=cycles,
+    )
+
+
 COSTS: Mapping[type[Op], Callable[..., Cost]] = {
     ops.Dense: lambda op, inputs, *on: matmul_cost(op, inputs[0].format, inputs[0].shape, 0, *on),
     ops.Conv: _conv,
@@ -280,6 +298,7 @@ COSTS: Mapping[type[Op], Callable[..., Cost]] = {
     ops.Gather: _gather,
     ops.Lookup: partial(_pipelined, _lookup),
     ops.Softmax: partial(_pipelined, _softmax),
+    ops.Scan: _scan,
 }
 """What an op takes, from the op, the ops that it reads, in order, the target (io_type, strategy, reuse factor, clock),
 and the part, which says which DSP slices there are and how fast logic is."""

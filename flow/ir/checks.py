@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from flow.ir import ops
 from flow.ir.ops import Op, arrays, constants
 from flow.ir.windows import Shape
+
+
+def check_ops(graph: Sequence[Op], outputs: Sequence[str]) -> None:
+    """Check ops in the order in which they are computed, and that some of them are the outputs.
+
+    Raises:
+        AssertionError: as of `flow.ir.graph.verify`.
+    """
+    assert graph and isinstance(graph[0], ops.Input), "the first op is an input"
+    seen: dict[str, Op] = {}
+    for op in graph:
+        assert op.name.isidentifier() and op.name not in seen, f"op name {op.name!r} is no identifier or repeats"
+        assert all(name in seen for name in op.inputs), f"{op.name}: reads {op.inputs}, which is not computed before it"
+        check(op, *(seen[name] for name in op.inputs))
+        seen[op.name] = op
+    assert all(name in seen for name in outputs), f"outputs {tuple(outputs)} are not computed"
 
 
 def check(op: Op, *inputs: Op) -> None:
@@ -47,6 +63,7 @@ READS: Mapping[type[Op], tuple[int, int]] = {
     ops.Gather: (1, MANY),
     ops.Lookup: (1, 1),
     ops.Softmax: (1, 1),
+    ops.Scan: (1, 1),
 }
 """How many inputs an op reads: the fewest and the most."""
 
@@ -117,6 +134,17 @@ def _softmax_shape(op: ops.Softmax, x: Op) -> Shape:
     return x.shape
 
 
+def _scan_shape(op: ops.Scan, x: Op) -> Shape | None:
+    check_ops(op.body, op.returns)
+    row, *states = (each for each in op.body if isinstance(each, ops.Input))
+    output, *carried = (next(each for each in op.body if each.name == name) for name in op.returns)
+    assert op.format == output.format, f"{op.name}: changes the format"
+    pairs = [(row, x), *zip(states, carried, strict=True)]
+    assert all(taken.format == given.format for taken, given in pairs), f"{op.name}: the body is of other formats"
+    fits = x.shape == (op.rows, *row.shape) and all(a.shape == b.shape for a, b in pairs[1:])
+    return ((op.rows,) * op.every_row + output.shape) if fits else None
+
+
 SHAPES: Mapping[type[Op], Callable[..., Shape | None]] = {
     ops.Input: _own_shape,
     ops.Dense: _dense_shape,
@@ -132,6 +160,7 @@ SHAPES: Mapping[type[Op], Callable[..., Shape | None]] = {
     ops.Gather: _gather_shape,
     ops.Lookup: _lookup_shape,
     ops.Softmax: _softmax_shape,
+    ops.Scan: _scan_shape,
 }
 """The shape of an op's output, from the op and those it reads; None if it cannot read them so. Asserts what else holds
 between them."""

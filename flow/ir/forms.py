@@ -39,6 +39,8 @@ def op_to_json(op: Op) -> dict[str, Any]:
             out[item.name] = value.to_json()
         elif isinstance(value, np.ndarray):
             out[item.name] = _array_to_json(value)
+        elif item.name == "body":
+            out[item.name] = [op_to_json(each) for each in value]
         else:
             out[item.name] = list(value) if isinstance(value, tuple) else value
     return out
@@ -95,6 +97,7 @@ FROM_JSON: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
     "Window": _window_from_json,
     "FixedFormat | None": lambda data, name: data[name] and FixedFormat.from_json(data[name]),
     "Codes": lambda data, name: _array_from_json(data[name]),
+    "tuple[Op, ...]": lambda data, name: tuple(op_from_json(each) for each in data[name]),
     **dict.fromkeys(("Shape", "tuple[int, ...]", "tuple[str, ...]"), lambda data, name: tuple(data[name])),
     **dict.fromkeys(("str", "int", "int | None"), lambda data, name: data[name]),
 }
@@ -121,6 +124,12 @@ def _matmul_text(op: ops.MatMul) -> list[str]:
     return [op.kind, weight, *([f"acc {op.accumulator}"] if op.accumulator is not None else [])]
 
 
+def _scan_text(op: ops.Scan) -> list[str]:
+    _, *states = (each for each in op.body if isinstance(each, ops.Input))
+    held = ", ".join(f"{'x'.join(map(str, each.shape))} {each.format}" for each in states)
+    return [op.kind, f"{op.rows} rows, {len(op.body) - 1 - len(states)} ops each", f"states {held}"]
+
+
 TEXTS: Mapping[type[Op], Callable[..., list[str]]] = {
     ops.Input: _kind_text,
     ops.Dense: _matmul_text,
@@ -136,5 +145,6 @@ TEXTS: Mapping[type[Op], Callable[..., list[str]]] = {
     ops.Gather: _kind_text,
     ops.Lookup: lambda op: [op.kind, f"{op.starts.shape[-1]} runs" + " a channel" * (op.starts.ndim > 1)],
     ops.Softmax: _kind_text,
+    ops.Scan: _scan_text,
 }
 """What an op is in the text of a graph: a word, and what it holds."""

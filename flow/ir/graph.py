@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.ir.checks import check
+from flow.ir.checks import check_ops
 from flow.ir.fixed import Codes
 from flow.ir.forms import op_from_json, op_to_json, op_to_text
 from flow.ir.ops import (
@@ -72,6 +72,9 @@ from flow.ir.ops import (
     Reshape as Reshape,
 )
 from flow.ir.ops import (
+    Scan as Scan,
+)
+from flow.ir.ops import (
     Softmax as Softmax,
 )
 from flow.ir.ops import (
@@ -79,6 +82,9 @@ from flow.ir.ops import (
 )
 from flow.ir.ops import (
     constants as constants,
+)
+from flow.ir.ops import (
+    nested as nested,
 )
 from flow.ir.windows import Shape
 
@@ -179,14 +185,12 @@ def verify(graph: IntGraph) -> None:
         AssertionError: names repeat, an op reads something not yet computed, shapes or code ranges do not fit: a bug
             in the pass that made the graph, never a user's fault.
     """
-    assert graph.ops and isinstance(graph.ops[0], Input), "the first op is an input"
-    seen: dict[str, Op] = {}
-    for op in graph.ops:
-        assert op.name.isidentifier() and op.name not in seen, f"op name {op.name!r} is no identifier or repeats"
-        assert all(name in seen for name in op.inputs), f"{op.name}: reads {op.inputs}, which is not computed before it"
-        check(op, *(seen[name] for name in op.inputs))
-        seen[op.name] = op
-    assert all(name in seen for name in graph.outputs), f"outputs {graph.outputs} are not computed"
+    check_ops(graph.ops, graph.outputs)
+
+
+def body_of(op: Scan) -> IntGraph:
+    """Return what a scan does with a row: its inputs are the row and the states, its outputs what `returns` names."""
+    return IntGraph(name=op.name, ops=op.body, outputs=op.returns)
 
 
 def slides_windows(graph: IntGraph) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import CODE_BITS, Codes, FixedFormat, covering
-from flow.ir.graph import IntGraph, Op
+from flow.ir.graph import IntGraph, Op, body_of
 
 FLOAT32_BITS, FLOAT64_BITS = 24, 53
 """Significant bits of IEEE 754 floats, the hidden one included."""
@@ -213,6 +213,7 @@ BOUNDS: Mapping[type[Op], Callable[..., Range]] = {
     ops.Gather: _gather,
     ops.Lookup: _lookup,
     ops.Softmax: _softmax,
+    ops.Scan: lambda op, x: Range.of(op.format),
 }
 """How far the exact result of an op goes, from the op and the formats it reads."""
 
@@ -272,11 +273,15 @@ def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
     from the exact result.
     """
     formats = {op.name: op.format for op in graph.ops}
-    inexact, odd = [], _to_odd(graph) if bits == FLOAT64_BITS else set()
+    inexact: list[Op] = []
+    odd = _to_odd(graph) if bits == FLOAT64_BITS else set()
     for op in graph.ops:
         if op.name in odd:
             continue
         exact = exact_result(op, *(formats[name] for name in op.inputs))
+        if isinstance(op, ops.Scan) and inexact_in(body_of(op), bits):
+            inexact.append(op)
+            continue
         finer = max(0, op.format.frac_bits - exact.frac_bits + (op.cast.divisor != 1))
         if exact.bound << finer >= 1 << bits:
             inexact.append(op)

@@ -12,6 +12,8 @@
             | Lookup                                  a step function: the value of the run in which the code lies, of
                                                       all codes or of each channel
             | Softmax                                 exponentials from a table over their sum; round half up
+            | Scan                                    a body of ops on each row of a sequence and on states, which the
+                                                      body gives anew for the next row
 
 Every tensor is integer codes of one FixedFormat. A product of codes has `x.frac_bits + weight.frac_bits` fraction
 bits; a bias is shifted left to that grid (or the products to the bias', whichever is finer), so `acc` is exact; the
@@ -267,6 +269,29 @@ class Softmax(Op):
     exponentials: Codes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scan(Op):
+    """A sequence row by row: what a body of ops makes of each row and of states, which begin with zeros.
+
+    As `Scan` of ONNX, with one sequence. The output is of every row, (rows, channels), or of the last, (channels,).
+
+    Attributes:
+        rows: how many the sequence has.
+        body: ops of one row, lowered, the Inputs first: the row, then the states.
+        returns: names in the body: what gives a row of the output, and then what each state is for the next row.
+    """
+
+    kind: ClassVar[str] = "scan"
+    rows: int
+    body: tuple[Op, ...]
+    returns: tuple[str, ...]
+
+    @property
+    def every_row(self) -> bool:
+        """Whether the output has a row for each of the sequence, and not only the last."""
+        return len(self.shape) > 1
+
+
 OPS: tuple[type[Op], ...] = (
     Input,
     Dense,
@@ -282,8 +307,14 @@ OPS: tuple[type[Op], ...] = (
     Gather,
     Lookup,
     Softmax,
+    Scan,
 )
 MERGES = ("add", "subtract", "multiply", "maximum", "minimum")
+
+
+def nested(op: Op) -> tuple[Op, ...]:
+    """Return an op, and the ops of its body if it has one."""
+    return (op, *op.body) if isinstance(op, Scan) else (op,)
 
 
 def constants(op: Op) -> dict[str, Constant]:

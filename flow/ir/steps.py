@@ -16,7 +16,7 @@ import numpy as np
 
 from flow.ir import ops, sums
 from flow.ir.fixed import FixedFormat, Overflow, Rounding
-from flow.ir.graph import Op
+from flow.ir.graph import Input, Op, body_of
 from flow.ir.intervals import Range, accumulation, common_grid, exact_result
 from flow.ir.sums import FLOAT32_EXACT, FLOAT64_EXACT, PIECE_BYTES, Carrier, Place
 from flow.ir.tables import TABLE_INPUT_BITS
@@ -277,6 +277,27 @@ def _softmax(op: ops.Softmax, x: Op) -> Step:
     return Step(op, exact, sums.carrier(exact.bound), apply, 0, chooses=True)
 
 
+def _scan(op: ops.Scan, x: Op) -> Step:
+    """Return the body's steps, one after another, on each row."""
+    body, exact = body_of(op), exact_result(op, x.format)
+    row, *states = body.inputs
+    steps = [step_of(each, *body.sources(each)) for each in body.ops if not isinstance(each, Input)]
+
+    def apply(place: Place, x: Carrier) -> Carrier:
+        held = {state.name: np.zeros((len(x), *state.shape), np.int64) for state in states}
+        outputs = []
+        for number in range(op.rows):
+            values: dict[str, Carrier] = {row.name: x[:, number], **held}
+            for step in steps:
+                result = step.apply((slice(0, len(x)),), *(values[name] for name in step.op.inputs))
+                values[step.op.name] = cast(result, step) if step.casts and not step.chooses else result
+            outputs.append(values[op.returns[0]])
+            held = {state.name: values[name] for state, name in zip(states, op.returns[1:], strict=True)}
+        return np.stack(outputs, axis=1) if op.every_row else outputs[-1]
+
+    return Step(op, exact, sums.carrier(exact.bound), apply, 0, chooses=True)
+
+
 STEPS: Mapping[type[Op], Callable[..., Step]] = {
     ops.Dense: _matmul,
     ops.Conv: _matmul,
@@ -291,6 +312,7 @@ STEPS: Mapping[type[Op], Callable[..., Step]] = {
     ops.Gather: _gather,
     ops.Lookup: _lookup,
     ops.Softmax: _softmax,
+    ops.Scan: _scan,
 }
 """What an op computes, from the op and those it reads."""
 GIVEN = (ops.Input,)

@@ -120,7 +120,7 @@ def check(
     target = target or Target()
     functions(target).check_part(target)
     with as_files(model, options or BuildOptions(), x=x, y=y) as (path, kept):
-        return preflight(model_to_check(path, kept), target)
+        return preflight(model_to_check(path, kept, target), target)
 
 
 def load_graph(model: Path, options: BuildOptions) -> IntGraph:

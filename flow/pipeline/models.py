@@ -19,7 +19,7 @@ from flow.errors import DataError, InputError, UnsupportedError
 from flow.files import BESIDE, sweep
 from flow.findings import refuse
 from flow.frontend.base import front_end, read
-from flow.frontend.extraction import Evaluate, attempt, quantizes_its_input
+from flow.frontend.extraction import Evaluate, quantizes_its_input
 from flow.ir.fixed import FixedFormat
 from flow.ir.graph import IntGraph
 from flow.pipeline.options import BuildOptions, QuantizeOptions
@@ -75,8 +75,8 @@ def _find_files(*paths: Path | None) -> None:
             raise DataError("no such file", file=path)
 
 
-def extract_model(model: Path, options: BuildOptions) -> Extracted:
-    """Return the graph of a quantized model.
+def extract_model(model: Path, options: BuildOptions, asked: Target | None = None) -> Extracted:
+    """Return the graph of a quantized model, for a target or for any.
 
     Raises:
         FlowError: the model cannot be found or read, or has no exact integer form.
@@ -85,9 +85,15 @@ def extract_model(model: Path, options: BuildOptions) -> Extracted:
     cache = open_cache(options.output)
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
-    fmt, evaluate = _input_format(source, options, samples), evaluated(source, cache)
-    rounds = options.rounds(samples)
-    made = attempt(source.trained, fmt, softmax=options.softmax_format(), evaluate=evaluate, rounds=rounds)
+    own = Model(
+        trained=source.trained,
+        input_format=_input_format(source, options, samples),
+        softmax=options.softmax_format(),
+        evaluate=evaluated(source, cache),
+        rounds=options.rounds(samples),
+    )
+    made = own.extracted(asked).made
+    assert made is not None
     if made.refusals and isinstance(made.refusals[0], UnsupportedError):
         refuse(source.trained.name, made.refusals)
     graph = made.checked()
@@ -155,8 +161,8 @@ def _luts(target: Target) -> Luts | None:
     return luts
 
 
-def model_to_check(model: Path, options: BuildOptions) -> Model:
-    """Return a model as the preflight takes it.
+def model_to_check(model: Path, options: BuildOptions, target: Target) -> Model:
+    """Return a model as the preflight takes it, for a target.
 
     Raises:
         FlowError: the model or its inputs cannot be found or read.
@@ -177,7 +183,7 @@ def model_to_check(model: Path, options: BuildOptions) -> Model:
         softmax=options.softmax_format(),
         evaluate=evaluated(source, cache),
         rounds=options.rounds(samples),
-    ).extracted()
+    ).extracted(target)
     graph = None if found.made is None else found.made.graph
     if graph is not None:
         _labels(source, samples, options, lambda: graph)

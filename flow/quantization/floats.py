@@ -38,6 +38,7 @@ from flow.ir.graph import (
     Relu,
     Requantize,
     Reshape,
+    Scan,
     Softmax,
     SumPool,
 )
@@ -61,7 +62,7 @@ class Function(Op):
     table: Constant | None = None
 
 
-INTEGER_ONLY = (Requantize, Lookup, Softmax)
+INTEGER_ONLY = (Requantize, Lookup, Softmax, Scan)
 """Ops that no float graph has: they come of quantizing it."""
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flow.frontend.trained import TrainedModel
-from flow.ir.fixed import FixedFormat
-from flow.ir.graph import IntGraph, Lookup, MatMul, Op
+from flow.ir.fixed import Codes, FixedFormat
+from flow.ir.graph import IntGraph, Lookup, MatMul, Op, nested
 from flow.ir.intervals import accumulation
 from flow.ir.po2 import is_po2, split
 from flow.ir.tables import TABLE_INPUT_BITS
@@ -182,13 +182,18 @@ def _layer(op: Op, graph: IntGraph, wrong: int | None, proof: Any) -> dict[str, 
         entry |= {
             "accumulator_bits": op.accumulator.width if op.accumulator else None,
             "accumulator_range": [sums.low, sums.high],
-            "weights": int(op.weight.codes.size),
-            "sparsity": float(np.count_nonzero(op.weight.codes == 0) / op.weight.codes.size),
-            "weight_format": op.weight.format.to_json(),
-            "power_of_two_weights": is_po2(op.weight.codes),
         }
-        if is_po2(op.weight.codes):
-            entry["exponents"] = _exponents(op)
+    held = [each.weight for each in nested(op) if isinstance(each, MatMul)]
+    if held:  # those of a scan are of one recurrent kernel
+        codes = np.concatenate([weight.codes.reshape(-1) for weight in held])
+        entry |= {
+            "weights": int(codes.size),
+            "sparsity": float(np.count_nonzero(codes == 0) / codes.size),
+            "weight_format": held[0].format.to_json(),
+            "power_of_two_weights": is_po2(codes),
+        }
+        if is_po2(codes):
+            entry["exponents"] = _exponents(codes, held[0].format.frac_bits)
     if isinstance(op, Lookup):
         entry["steps"] = _steps(op, graph[op.inputs[0]].format)
     return entry
@@ -202,15 +207,15 @@ def _steps(op: Lookup, x: FixedFormat) -> dict[str, Any]:
     return {"functions": functions, "least": min(counts), "most": max(counts), "listed": listed}
 
 
-def _exponents(op: MatMul) -> dict[str, int]:
+def _exponents(codes: Codes, frac_bits: int) -> dict[str, int]:
     """Return how many non-zero weights have each exponent of two, by exponent, ascending."""
-    weights = split(op.weight.codes)
-    stored = weights.exponent[weights.nonzero] + weights.min_exponent - op.weight.format.frac_bits
+    weights = split(codes)
+    stored = weights.exponent[weights.nonzero] + weights.min_exponent - frac_bits
     return {str(exponent): int(count) for exponent, count in zip(*np.unique(stored, return_counts=True), strict=True)}
 
 
 def _total_sparsity(graph: IntGraph) -> float | None:
-    weights = [op.weight.codes for op in graph.ops if isinstance(op, MatMul)]
+    weights = [each.weight.codes for op in graph.ops for each in nested(op) if isinstance(each, MatMul)]
     total = sum(weight.size for weight in weights)
     return float(sum(np.count_nonzero(weight == 0) for weight in weights) / total) if total else None
 

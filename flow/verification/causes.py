@@ -374,6 +374,17 @@ def _on_grid(op: Op, name: str, fmt: FixedFormat) -> Callable[[Site[Op]], Codes]
     return lambda where: alone(op, {**where.formats, name: fmt}, where.inputs)[0]
 
 
+def _row_orders(where: Site[ops.Scan]) -> Iterator[Candidate]:
+    """Yield the rows from the last to the first, and states that stay what they are at first."""
+    op, (name,) = where.op, where.op.inputs
+    yield (
+        "rows from the last to the first",
+        lambda where: alone(op, where.formats, {name: where.inputs[name][:, ::-1]})[0],
+    )
+    _, *states = (each.name for each in op.body if isinstance(each, ops.Input))
+    yield "states that stay zero", changed(replace(op, returns=(op.returns[0], *states)))
+
+
 _CAST = (_modes, _output_formats, _divisions_first, _divisors)
 CAUSES: Mapping[type[Op], tuple[Callable[[Site[Any]], Iterator[Candidate]], ...]] = {
     ops.Input: (),  # its codes are given
@@ -393,5 +404,6 @@ CAUSES: Mapping[type[Op], tuple[Callable[[Site[Any]], Iterator[Candidate]], ...]
     ops.Gather: (*_CAST, _gathered_zeros, _input_orders, _axis_orders, _input_grids),
     ops.Lookup: (*_CAST, _constant_formats),
     ops.Softmax: (_softmax_modes, _output_formats, _divisions_first, _divisors),
+    ops.Scan: (_row_orders,),
 }
 """The settings of an op that are tried, in order."""

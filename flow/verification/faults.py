@@ -317,5 +317,5 @@ FAULTS: Mapping[type[Op], Callable[[Site[Any], Codes], Iterator[Candidate]]] = {
     ops.Softmax: _exponentials,
 }
 """The single numbers of an op that are tried."""
-WITHOUT_NUMBERS = (ops.Input, ops.Relu, ops.Requantize, ops.Merge, ops.MaxPool)
-"""Ops that hold no numbers but settings, which `causes` tries."""
+WITHOUT_NUMBERS = (ops.Input, ops.Relu, ops.Requantize, ops.Merge, ops.MaxPool, ops.Scan)
+"""Ops that hold no numbers but settings, which `causes` tries; those of a scan act in every row, and are not tried."""

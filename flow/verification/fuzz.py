@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flow.backends.functions import functions
+from flow.backends.functions import folds, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
 from flow.errors import InputError, SpecError, ToolFailedError, ToolMissingError, UnsupportedError, at, counted, shown
@@ -121,7 +121,8 @@ def _prepare(recipe: Recipe) -> _Ready | Outcome:
     forget()
     made = from_recipe(recipe)
     fmt = None if recipe.input_format is None else parse_format(recipe.input_format)
-    extracted = extract(made.trained, fmt, evaluate=evaluate)
+    target = Target(backend=recipe.backend, io_type=recipe.io_type, strategy=recipe.strategy)
+    extracted = extract(made.trained, fmt, evaluate=evaluate, folds=folds(target))
     graph = lower(extracted, stream=recipe.io_type == "io_stream")
     codes = adversarial_inputs(graph, INPUTS)
     expected = reference.run(graph, codes)
@@ -129,7 +130,6 @@ def _prepare(recipe: Recipe) -> _Ready | Outcome:
     wrong = _first_wrong(graph, expected, qkeras)
     if wrong is not None:
         return Outcome(name=recipe.name, status=DIFFERS, reason=wrong, ops=len(graph.ops))
-    target = Target(backend=recipe.backend, io_type=recipe.io_type, strategy=recipe.strategy)
     return _Ready(recipe, target, graph, functions(target).emit(graph, target), codes, expected, qkeras)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
-from flow.backends.functions import Design, functions, lowered_for, settled
+from flow.backends.functions import Design, folds, functions, lowered_for, settled
 from flow.errors import FlowError, UnsupportedError
 from flow.findings import ERROR, WARNING, Finding, Hit, Rule
 from flow.frontend.base import Evaluate, read
@@ -71,11 +72,18 @@ class Model:
     rounds: Approximation | None = None
     made: Extraction | None = None
 
-    def extracted(self) -> Model:
-        """Return the model with what extraction makes of it; a port that nothing says the format of gets a stand-in."""
+    def extracted(self, target: Target | None = None) -> Model:
+        """Return the model with what extraction makes of it, for a target or for any.
+
+        A port that nothing says the format of gets a stand-in.
+        """
         unknown = self.input_format is None and not quantizes(self.trained)
         fmt = STAND_IN if unknown else self.input_format
-        made = attempt(self.trained, fmt, softmax=self.softmax, evaluate=self.evaluate, rounds=self.rounds)
+        make = partial(attempt, self.trained, fmt, softmax=self.softmax, evaluate=self.evaluate, rounds=self.rounds)
+        folded = target is not None and folds(target)
+        made = make(folds=folded)
+        if target is not None and not folded and made.laid_out and made.graph is not None:
+            made = make(folds=True) if folds(target, made.graph) else made
         return replace(self, made=made)
 
 
@@ -228,7 +236,7 @@ def check(model: Model, target: Target) -> tuple[Finding, ...]:
     Raises:
         SpecError: the part is not known.
     """
-    model = model if model.made is not None else model.extracted()
+    model = model if model.made is not None else model.extracted(target)
     assert model.made is not None
     found = tuple(finding for rule in MODEL_RULES for finding in rule.apply(model))
     if any(finding.severity == ERROR for finding in found):

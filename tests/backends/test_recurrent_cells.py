@@ -1,4 +1,4 @@
-"""Recurrent cells, laid out, in C simulation of the back ends with vendors' open headers: each is the reference."""
+"""Recurrent cells, laid out and folded, in C simulation of the back ends with open headers: each is the reference."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from flow.target import IO_TYPES, Target
 
 GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}
 WEIGHT, STATE = "quantized_bits(4,1,alpha=1)", "quantized_bits(5,1,alpha=1)"
-SLOW, QUICK = pytest.mark.slow, ("Quartus", "io_parallel", "GRU")
+SLOW, QUICK = pytest.mark.slow, ("Quartus", "io_stream", True, "GRU")
 
 
-def tiny(kind: str, steps: int = 3, units: int = 2, **more: object) -> IntGraph:
+def tiny(kind: str, steps: int = 3, units: int = 2, *, folds: bool = False, **more: object) -> IntGraph:
     """Return a net of one cell, before the passes."""
     own = {"units": units, "activation": STATE, "use_bias": True, "state_quantizer": STATE, **more}
     own |= {} if kind == "SimpleRNN" else {"recurrent_activation": "quantized_relu(4,1)"}
@@ -33,21 +33,22 @@ def tiny(kind: str, steps: int = 3, units: int = 2, **more: object) -> IntGraph:
     shapes = {"kernel": (2, width), "recurrent_kernel": (units, width), "bias": (width,)}
     weights = {key: np.float32(rng.integers(-4, 4, shape) / 4) for key, shape in shapes.items()}
     trained = model(port(steps, 2), layer(f"Q{kind}", "rnn", **own), weights={"rnn": weights})
-    return extract(trained, s(5, 3), evaluate=evaluate)
+    return extract(trained, s(5, 3), evaluate=evaluate, folds=folds)
 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("backend", "io_type", "kind"),
+    ("backend", "io_type", "folds", "kind"),
     [
-        pytest.param(backend, io_type, kind, marks=[SLOW] * ((backend, io_type, kind) != QUICK))
-        for backend in ("Quartus", "Catapult", "oneAPI")
+        pytest.param(backend, io_type, folds, kind, marks=[SLOW] * ((backend, io_type, folds, kind) != QUICK))
+        for backend in ("Quartus", "Catapult", "oneAPI", "Vitis")
         for io_type in IO_TYPES
+        for folds in (False, True)
         for kind in GATES
     ],
 )
-def test_csim_is_the_reference(backend: str, io_type: str, kind: str, tmp_path: Path) -> None:
-    lowered = lower(tiny(kind), stream=io_type == "io_stream")
+def test_csim_is_the_reference(backend: str, io_type: str, folds: bool, kind: str, tmp_path: Path) -> None:
+    lowered = lower(tiny(kind, folds=folds, return_sequences=folds), stream=io_type == "io_stream")
     target, codes = Target(backend=backend, io_type=io_type), inputs(lowered, 60)
     project = emit(lowered, target)
     write(project, tmp_path / "project")

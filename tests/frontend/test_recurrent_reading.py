@@ -12,9 +12,11 @@ from flow.errors import UnsupportedError
 from flow.frontend.extraction import extract
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import IntGraph
+from flow.ir.graph import Dense, Input, IntGraph, Scan
 from flow.ir.passes import lower
 from flow.ir.reference import run
+from flow.target import Target
+from flow.verification.preflight import Model
 
 STEPS, CHANNELS, UNITS = 4, 3, 2
 INPUT = FixedFormat(True, 1, 3)
@@ -81,11 +83,12 @@ def samples() -> np.ndarray:
 
 
 def computed(trained: TrainedModel) -> list[np.ndarray]:
-    """Return the outputs of a model as numbers, of its graph before and behind the passes."""
-    graph = extract(trained, INPUT, evaluate=evaluate)
-    found = [outputs(each) for each in (graph, lower(graph))]
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, other)
+    """Return the outputs of a model as numbers, of its graph before and behind the passes, laid out and folded."""
+    graphs = [extract(trained, INPUT, evaluate=evaluate, folds=folds) for folds in (False, True)]
+    found = [outputs(each) for graph in graphs for each in (graph, lower(graph, stream=True))]
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
     return found[0]
 
 
@@ -190,3 +193,62 @@ def test_refusals_say_what_to_do(entry: Entry, words: str) -> None:
     trained = model(port(40, CHANNELS), entry, weights={"rnn": weights(kind if kind in GATES else "LSTM")})
     with pytest.raises(UnsupportedError, match=f"layer 'rnn' .*{words}"):
         extract(trained, INPUT, evaluate=evaluate)
+
+
+# -- one step for every row
+
+
+def lstm(steps: int = STEPS, **more: Any) -> TrainedModel:
+    entries = [port(steps, CHANNELS), layer("QLSTM", "rnn", **config("LSTM", **more))]
+    return model(*entries, weights={"rnn": weights("LSTM")})
+
+
+@pytest.mark.parametrize(
+    ("target", "folded"),
+    [
+        (Target(backend="rtl", io_type="io_stream"), True),
+        (Target(backend="rtl"), False),  # without windows it becomes a pipeline
+        (Target(backend="rtl", io_type="io_parallel"), False),
+        (Target(io_type="io_stream"), True),
+        (Target(), False),
+        (Target(backend="Libero"), False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_a_stream_asks_for_one_step(target: Target | None, folded: bool) -> None:
+    made = Model(trained=lstm(), input_format=INPUT, evaluate=evaluate).extracted(target).made
+    assert made is not None and made.laid_out == (() if folded else ("rnn",))
+    assert [type(op) for op in made.checked().ops] == [Input, Dense, Scan] or not folded
+
+
+def test_windows_before_a_cell_make_a_stream_of_verilog() -> None:
+    pooled = layer("MaxPooling1D", "pool", pool_size=2, strides=1, padding="same")
+    trained = model(
+        port(STEPS, CHANNELS), pooled, layer("QGRU", "rnn", **config("GRU")), weights={"rnn": weights("GRU")}
+    )
+    made = Model(trained=trained, input_format=INPUT, evaluate=evaluate).extracted(Target(backend="rtl")).made
+    assert made is not None and made.laid_out == () and isinstance(made.checked().output, Scan)
+
+
+def test_what_cannot_be_folded_is_laid_out_and_says_why() -> None:
+    graph = extract(lstm(steps=2, state_quantizer=None), INPUT, evaluate=evaluate, folds=True)
+    (warning,) = graph.warnings
+    assert "layer 'rnn' has hardware of its own for every step: its states get longer" in warning
+    assert not any(isinstance(op, Scan) for op in graph.ops)
+
+
+def test_a_folded_sequence_may_be_long() -> None:
+    with pytest.raises(UnsupportedError, match="a sequence of 300 steps; at most 256 are laid out; in a stream"):
+        extract(lstm(steps=300), INPUT, evaluate=evaluate)
+    scan = extract(lstm(steps=300), INPUT, evaluate=evaluate, folds=True).output
+    assert isinstance(scan, Scan) and scan.rows == 300
+
+
+def test_a_state_that_nothing_quantizes_finds_its_format() -> None:
+    """What the activation of a QSimpleRNN gives is what its next step reads."""
+    own = config("SimpleRNN", state_quantizer=None)
+    trained = model(port(STEPS, CHANNELS), layer("QSimpleRNN", "rnn", **own), weights={"rnn": weights("SimpleRNN")})
+    scan = extract(trained, INPUT, evaluate=evaluate, folds=True).output
+    assert isinstance(scan, Scan) and scan.body[1].format == FixedFormat(True, 1, 2)
+    computed(trained)

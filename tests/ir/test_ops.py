@@ -73,7 +73,7 @@ ASKED: dict[str, Callable[[], object]] = {
     "energy": lambda: static_energy(GRAPH),
     "resources": lambda: estimate(GRAPH, Target()),
     "FIFOs": lambda: fifos(GRAPH),
-    "a kernel of nnet_flow.h": lambda: hls_kernel(SQUARE, GRAPH, False),
+    "a kernel of nnet_flow.h": lambda: hls_kernel(SQUARE, GRAPH, Target()),
     "netlists": lambda: list(netlists(SQUARE, GRAPH)),
 }
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from flow.backends.hls4ml.dialects import DIALECTS, spelled
 from flow.cost.cost_rules import cheapest_table
 from flow.cost.schedules import gather_places, gather_schedule, pool_schedule
 from flow.errors import UnsupportedError
 from flow.ir import ops
-from flow.ir.fixed import Codes, reciprocal
-from flow.ir.graph import IntGraph, Op
+from flow.ir.fixed import Cast, Codes, reciprocal
+from flow.ir.graph import IntGraph, Op, body_of
 from flow.ir.intervals import common_grid, exact_result
 from flow.ir.tables import searches
+from flow.target import Target
 
 CONFIG = "@config@"
 """Stands in a configuration where its name goes, which hls4ml numbers."""
@@ -47,11 +49,15 @@ class _Config:
     """A configuration under construction: members in order, and the tables defined behind it.
 
     Members are given by name; `raise_` is `raise`, which Python keeps for itself.
+
+    Attributes:
+        backend: in whose types the body of a scan is written.
     """
 
-    members: list[str]
-    tables: list[str]
-    widths: list[int]
+    backend: str
+    members: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
 
     def constant(self, **constants: int) -> None:
         for name, value in constants.items():
@@ -81,20 +87,27 @@ class _Config:
         body = "".join(f"    {member}\n" for member in self.members)
         return f"struct {CONFIG} {{\n{body}}};\n" + "".join(f"{table}\n" for table in self.tables)
 
+    def nest(self, name: str, inner: _Config) -> None:
+        """Add another configuration as a member."""
+        lines = [f"struct {name} {{", *(f"    {member}" for member in inner.members), "};"]
+        self.members += [line.replace(CONFIG, f"{CONFIG}::{name}") for line in lines]
+        self.tables += [table.replace(CONFIG, f"{CONFIG}::{name}") for table in inner.tables]
+        self.widths += inner.widths
+
 
 Fill = Callable[..., None]
 """Fills in what the configuration of an op's kernel says, from that, the op, the graph, and whether it streams."""
 
 
-def kernel(op: Op, graph: IntGraph, stream: bool) -> Kernel:
+def kernel(op: Op, graph: IntGraph, target: Target) -> Kernel:
     """Return the kernel of an op that hls4ml does not compute.
 
     Raises:
         UnsupportedError: a stream joins too many inputs, or a division needs constants that are too wide.
     """
     function, fill = KERNELS[type(op)]
-    config = _Config([], [], [])
-    fill(config, op, graph, stream)
+    config = _Config(target.backend)
+    fill(config, op, graph, target.streams)
     return Kernel(function, config.text(), max(config.widths, default=0))
 
 
@@ -293,6 +306,71 @@ def _softmax(config: _Config, op: ops.Softmax, graph: IntGraph, stream: bool) ->
     config.table(exponentials=op.exponentials)
 
 
+def _dense(config: _Config, op: ops.Dense, graph: IntGraph, stream: bool) -> None:
+    """Fill in a matrix product in the body of a scan; others are hls4ml's."""
+    (x,) = (source.format for source in graph.sources(op))
+    shifts = exact_result(op, x).shifts
+    weight, bias = op.weight.codes << shifts[0], op.bias.codes << shifts[1]
+    config.size(n_in=len(weight), n_out=len(bias))
+    config.width(factor_bits=bits_of(*weight.reshape(-1).tolist()))
+    config.table(weight=weight.reshape(-1), bias=bias)
+    _cast(config, op, graph, x.min_code, x.max_code, *bias.tolist())
+
+
+def _scan(config: _Config, op: ops.Scan, graph: IntGraph, stream: bool) -> None:
+    """Fill in the function of a row: kernels on arrays, one after another, between codes of states."""
+    body = body_of(op)
+    row, *states = body.inputs
+    config.size(n_rows=op.rows, n_in=math.prod(row.shape), n_out=op.shape[-1])
+    config.size(n_state=sum(math.prod(state.shape) for state in states))
+    config.width(state_bits=1 + max(state.format.width for state in states))
+    config.members.append(f"static const bool every_row = {str(op.every_row).lower()};")
+    lines = [] if DIALECTS[config.backend].pragmas else ["#pragma HLS INLINE"]
+    lines += [f"x_T *of_{row.name} = row;", *_held(states, [state.name for state in states], "load_codes")]
+    lines += [line for state in states for line in _partitioned(config.backend, f"of_{state.name}")]
+    for each in body.ops[1:]:
+        how = Cast(each.format) if isinstance(each, ops.Input) else each.cast
+        config.members.append(f"typedef {spelled(config.backend, how)} t_{each.name};")
+        if each in states:
+            continue
+        inner = _Config(config.backend)
+        function, fill = IN_BODY[type(each)] if type(each) in IN_BODY else KERNELS[type(each)]
+        fill(inner, each, body, False)
+        config.nest(f"c_{each.name}", inner)
+        given, read = f"of_{each.name}", [f"of_{name}" for name in each.inputs]
+        x = "x_T" if each.inputs[0] == row.name else f"t_{each.inputs[0]}"
+        types, arguments = f"{x}, t_{each.name}", ", ".join((*read, given))
+        if function in OUTPUT_FIRST:
+            types, arguments = f"t_{each.name}", ", ".join((given, *read))
+        lines += [f"t_{each.name} {given}[{math.prod(each.shape)}];", *_partitioned(config.backend, given)]
+        lines += [f"nnet::{function}<{types}, c_{each.name}>({arguments});"]
+    lines += [f"nnet::copy_codes<t_{op.returns[0]}, y_T, n_out, 1>(of_{op.returns[0]}, result);"]
+    lines += _held(states, op.returns[1:], "store_codes")
+    config.members += [
+        "template <class x_T, class y_T>",
+        "static void apply(x_T *row, nnet::flow::sint<state_bits> *held, y_T *result) {",
+        *(f"    {line}" for line in lines),
+        "}",
+    ]
+
+
+def _partitioned(backend: str, array: str) -> list[str]:
+    """Return the pragma that makes registers of an array, where a tool takes it."""
+    return [] if DIALECTS[backend].pragmas else [f"#pragma HLS ARRAY_PARTITION variable={array} complete"]
+
+
+def _held(states: Sequence[Op], names: Sequence[str], function: str) -> list[str]:
+    """Return the lines that bring codes of states, one behind the other, into arrays, or those of ops out of them."""
+    lines, start = [], 0
+    for state, name in zip(states, names, strict=True):
+        size = math.prod(state.shape)
+        if function == "load_codes":
+            lines.append(f"t_{name} of_{name}[{size}];")
+        lines.append(f"nnet::flow::{function}<{size}>(held + {start}, of_{name});")
+        start += size
+    return lines
+
+
 KERNELS: Mapping[type[Op], tuple[str, Fill]] = {
     ops.BatchNorm: ("map_codes", _batchnorm),
     ops.Relu: ("map_codes", _relu),
@@ -304,7 +382,10 @@ KERNELS: Mapping[type[Op], tuple[str, Fill]] = {
     ops.Gather: ("gather_codes", _gather),
     ops.Lookup: ("map_codes", _lookup),
     ops.Softmax: ("softmax_codes", _softmax),
+    ops.Scan: ("scan_codes", _scan),
 }
 """The kernel that computes an op, and what its configuration says."""
+IN_BODY: Mapping[type[Op], tuple[str, Fill]] = {ops.Dense: ("dense_codes", _dense)}
+"""What hls4ml computes, but not in the body of a scan."""
 WITHOUT_KERNEL = (ops.Input, ops.Dense, ops.Conv, ops.Reshape)
 """hls4ml computes them in every form."""

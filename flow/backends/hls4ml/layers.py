@@ -35,7 +35,7 @@ def layer_of(op: Op, graph: IntGraph, target: Target, inputs: Sequence[str]) -> 
     common = {"name": op.name, "inputs": list(inputs), "trace": is_traced(op)}
     if not needs_kernel(op, graph, target):
         return {**common, **LAYERS[type(op)].attributes(op, graph, target)}
-    own = kernel(op, graph, target.io_type == "io_stream")
+    own = kernel(op, graph, target)
     return {
         **common,
         "class_name": "FlowKernel",
@@ -243,5 +243,5 @@ LAYERS: Mapping[type[Op], Layer] = {
     ops.MaxPool: Layer(_max_pool, lambda op: {"accum": Cast(op.format)}),
     ops.Reshape: Layer(lambda op, graph, target: {"class_name": "Reshape", "target_shape": list(op.shape)}),
 }
-WITHOUT_LAYER = (ops.LeakyRelu, ops.Merge, ops.SumPool, ops.Gather, ops.Lookup, ops.Softmax)
+WITHOUT_LAYER = (ops.LeakyRelu, ops.Merge, ops.SumPool, ops.Gather, ops.Lookup, ops.Softmax, ops.Scan)
 """hls4ml computes them in no form exactly."""

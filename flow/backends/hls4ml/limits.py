@@ -167,9 +167,8 @@ def _widest_type(op: Op, subject: Design) -> int:
         if subject.target.strategy == "Resource" and is_po2(op.weight.codes):
             weight = 2 + (1 << split(op.weight.codes).exponent_bits) - 1  # `nnet_po2.h`: the shift, a sign, a negation
         widths += [x + weight, 1 + (op.accumulator.width if op.accumulator else 0)]
-    stream = subject.target.io_type == "io_stream"
     if needs_kernel(op, subject.lowered, subject.target):
-        widths.append(kernel(op, subject.lowered, stream).bits)
+        widths.append(kernel(op, subject.lowered, subject.target).bits)
     return max(widths)
 
 

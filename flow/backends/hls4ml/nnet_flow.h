@@ -528,6 +528,23 @@ void softmax_codes(flow::channel<data_T> &data, flow::channel<res_T> &res) {
     flow::softmax_words<CONFIG_T>(data, res);
 }
 
+// A matrix product, in a body of `scan_codes`.
+
+template <class data_T, class res_T, typename CONFIG_T>
+void dense_codes(data_T data[CONFIG_T::n_in], res_T res[CONFIG_T::n_out]) {
+    #pragma HLS PIPELINE
+    for (unsigned o = 0; o < CONFIG_T::n_out; o++) {
+        #pragma HLS UNROLL
+        typename CONFIG_T::cast::exact_t exact = CONFIG_T::bias[o];
+        for (unsigned i = 0; i < CONFIG_T::n_in; i++) {
+            #pragma HLS UNROLL
+            const typename CONFIG_T::cast::exact_t code = flow::code_of(data[i]);
+            exact += code * flow::sint<CONFIG_T::factor_bits>(CONFIG_T::weight[i * CONFIG_T::n_out + o]);
+        }
+        res[o] = CONFIG_T::cast::template apply<res_T>(exact);
+    }
+}
+
 // The same codes in the same order, in words of another size; COMMON divides the sizes of both.
 
 template <class data_T, class res_T, unsigned N, unsigned COMMON> void copy_codes(data_T data[N], res_T res[N]) {
@@ -566,6 +583,72 @@ template <unsigned N, unsigned COMMON, class data_S, class res_S> void copy_word
 template <class data_T, class res_T, unsigned N, unsigned COMMON>
 void copy_codes(flow::channel<data_T> &data, flow::channel<res_T> &res) {
     flow::copy_words<N, COMMON>(data, res);
+}
+
+// A sequence row by row: `apply` makes an output of a row and of the states, and leaves those for the next row. States
+// are zero at first; the output is of every row, or of the last.
+
+namespace flow {
+
+template <unsigned N, class held_T, class code_T> void load_codes(const held_T *held, code_T *codes) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < N; i++) {
+        #pragma HLS UNROLL
+        set_code(codes[i], held[i]);
+    }
+}
+
+template <unsigned N, class held_T, class code_T> void store_codes(held_T *held, const code_T *codes) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < N; i++) {
+        #pragma HLS UNROLL
+        held[i] = code_of(codes[i]);
+    }
+}
+
+template <unsigned N, class held_T> void clear_codes(held_T *held) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < N; i++) {
+        #pragma HLS UNROLL
+        held[i] = 0;
+    }
+}
+
+} // namespace flow
+
+template <class data_T, class res_T, typename CONFIG_T>
+void scan_codes(data_T data[CONFIG_T::n_rows * CONFIG_T::n_in], res_T *res) {
+    flow::sint<CONFIG_T::state_bits> held[CONFIG_T::n_state];
+    #pragma HLS ARRAY_PARTITION variable=held complete
+    flow::clear_codes<CONFIG_T::n_state>(held);
+    for (unsigned k = 0; k < CONFIG_T::n_rows; k++) {
+        #pragma HLS PIPELINE
+        CONFIG_T::apply(data + k * CONFIG_T::n_in, held, res + (CONFIG_T::every_row ? k * CONFIG_T::n_out : 0));
+    }
+}
+
+namespace flow {
+
+template <class CONFIG_T, class data_S, class res_S> void scan_words(data_S &data, res_S &res) {
+    #pragma HLS INLINE
+    sint<CONFIG_T::state_bits> held[CONFIG_T::n_state];
+    #pragma HLS ARRAY_PARTITION variable=held complete
+    clear_codes<CONFIG_T::n_state>(held);
+    for (unsigned k = 0; k < CONFIG_T::n_rows; k++) {
+        #pragma HLS PIPELINE
+        typename words<data_S>::word_t word = data.read();
+        typename words<res_S>::word_t result;
+        CONFIG_T::apply(&word[0], held, &result[0]);
+        if (CONFIG_T::every_row || k + 1 == CONFIG_T::n_rows)
+            res.write(result);
+    }
+}
+
+} // namespace flow
+
+template <class data_T, class res_T, typename CONFIG_T>
+void scan_codes(flow::channel<data_T> &data, flow::channel<res_T> &res) {
+    flow::scan_words<CONFIG_T>(data, res);
 }
 
 } // namespace nnet

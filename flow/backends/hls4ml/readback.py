@@ -98,7 +98,7 @@ class _Reader:
             yield Finding(op.name, "the call", function, call.function)
         yield from self.type(op, "output type", op.cast, call.output_type)
         if needs_kernel(op, self.graph, self.target):
-            expected = kernel(op, self.graph, self.target.io_type == "io_stream").config.replace(CONFIG, call.config)
+            expected = kernel(op, self.graph, self.target).config.replace(CONFIG, call.config)
             yield from _text(op, expected, self.text.configs.get(call.config, ""))
             return
         yield from CALLS[type(op)].configured(self, op, call)

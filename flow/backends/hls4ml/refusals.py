@@ -16,7 +16,7 @@ from flow.cost.streams import streams
 from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Overflow
-from flow.ir.graph import IntGraph, Op
+from flow.ir.graph import IntGraph, Op, body_of, nested
 from flow.target import Target
 
 CSIM_BITS = 53
@@ -113,11 +113,18 @@ def _conv_form(op: ops.Conv, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
+def _scan_form(op: ops.Scan, graph: IntGraph, target: Target) -> Refusal | None:
+    """Refuse what is refused of an op of the body; a reshape there has no kernel, and nothing makes one."""
+    body = body_of(op)
+    return next((refused for each in op.body if (refused := _refused(each, body, target))), None)
+
+
 FORMS: Mapping[type[Op], Callable[..., Refusal | None]] = {
     ops.Dense: _dense_form,
     ops.Conv: _conv_form,
     **dict.fromkeys((ops.Input, ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize, ops.Merge), _any_form),
     **dict.fromkeys((ops.MaxPool, ops.SumPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax), _any_form),
+    ops.Scan: _scan_form,
 }
 """Which forms of an op are refused in every back end."""
 
@@ -160,13 +167,14 @@ def _not_chained(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
-COPIES_CODES = (ops.Input, ops.MaxPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax)
+COPIES_CODES = (ops.Input, ops.MaxPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax, ops.Scan)
 """Their outputs are codes that fit, never cast."""
 
 
 def _not_one_bit(op: Op, target: Target) -> Refusal | None:
     """Refuse what would saturate at two bits instead of one (`dialects.widened`)."""
-    if isinstance(op, COPIES_CODES) or widened(target.backend, op.format) == op.format:
+    casts = [each for each in nested(op) if not isinstance(each, COPIES_CODES)]
+    if all(widened(target.backend, each.format) == each.format for each in casts):
         return None
     return (f"hls4ml writes its one-bit output as two bits for {target.backend}"), "quantize it to two bits or more"
 

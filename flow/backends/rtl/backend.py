@@ -20,7 +20,7 @@ from flow.backends.yosys.scripts import yosys_version
 from flow.errors import EmitError, UnsupportedError
 from flow.findings import WARNING, Hit, Rule
 from flow.ir.fixed import Codes
-from flow.ir.graph import Input, MatMul
+from flow.ir.graph import Input, MatMul, nested
 from flow.parts import find_device
 from flow.progress import Announce
 from flow.results import EnergyReport, ResourceReport, Resources, SimResult
@@ -128,9 +128,10 @@ def _large_verilog(subject: Design) -> Iterator[Hit]:
     """Verilog of so many adders that open tools take hours for it."""
     stream = subject.target.io_type == "io_stream"
     for op in subject.lowered.ops:
-        if isinstance(op, MatMul):
+        held = [each for each in nested(op) if isinstance(each, MatMul)]
+        if held:
             places = 1 if stream else math.prod(op.shape[:-1])
-            products = places * int((op.matrix() != 0).sum())
+            products = places * sum(int((each.matrix() != 0).sum()) for each in held)
             if products > VERILOG_PRODUCTS:
                 reason = f"op '{op.name}' has {products} products with a circuit of their own, at {places} places"
                 yield Hit(op.name, reason, "use --io-type io_stream or more zeros, or expect hours of synthesis")
@@ -140,6 +141,7 @@ VERILOG = Functions(
     check_part=lambda target: find_device(target.part),
     refusals=lambda graph, target: kernels.refusals(graph),
     emit=emit,
+    folds=True,
     compile=_compile,
     checks=lambda target: {"prove": _prove},
     measure=_measure,

@@ -261,6 +261,7 @@ MADE: Mapping[type[Op], Made] = {
     ops.Reshape: _by_structure,
     ops.Gather: _by_structure,
     ops.Softmax: _by_structure,
+    ops.Scan: _by_structure,
 }
 """What C synthesis makes of an op, from the op, the ops that it reads, what it is by structure
 (`flow.cost.estimation.op_costs`), the target, the part, and what the project is compiled with."""

@@ -163,11 +163,13 @@ class Builder:
         evaluate: evaluates element-wise functions as the network's framework does.
         approximate: the same where the last bit does not matter.
         rounds: what is rounded on request.
+        folds: whether a recurrent layer is one step of hardware, used again for every row, where it can be.
         ops: ops so far, by name.
         tensors: outputs so far, by the name of the call.
         warnings: what a report must say.
         absorbed: port -> the layer whose cast the port does.
         approximated: layers of which something was rounded on request.
+        laid_out: recurrent layers every step of which is hardware of its own.
         step_functions: runs of the functions that were looked up so far, by format, divisor and functions.
         sampled: codes of ops for the samples to try formats on, of those that it was asked for and of small ones.
     """
@@ -183,11 +185,13 @@ class Builder:
     evaluate: Evaluate | None
     approximate: Evaluate | None = None
     rounds: Approximation | None = None
+    folds: bool = False
     ops: dict[str, Op] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     absorbed: Mapping[str, Layer[Any]] = field(default_factory=dict)
     approximated: list[str] = field(default_factory=list)
+    laid_out: list[str] = field(default_factory=list)
     step_functions: dict[str, tuple[Codes, NDArray[np.float32]]] = field(default_factory=dict)
     sampled: dict[str, Codes] = field(default_factory=dict)
 

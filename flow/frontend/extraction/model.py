@@ -53,12 +53,14 @@ class Extraction:
         refusals: all that is refused, layer by layer. Behind a refused layer no tensor is known; there, only kinds and
             quantizers are looked at.
         approximated: the layers of which something was rounded that nothing in the model quantizes.
+        laid_out: the recurrent layers every step of which is hardware of its own.
     """
 
     name: str
     graph: IntGraph | None = None
     refusals: tuple[FlowError, ...] = ()
     approximated: tuple[str, ...] = ()
+    laid_out: tuple[str, ...] = ()
 
     def checked(self) -> IntGraph:
         """Return the graph.
@@ -78,16 +80,17 @@ def extract(
     softmax: FixedFormat | None = None,
     evaluate: Evaluate | None = None,
     rounds: Approximation | None = None,
+    folds: bool = False,
 ) -> IntGraph:
     """Return the integer graph of a trained model, one op per step, before any pass.
 
     Args:
-        model, input_format, softmax, evaluate, rounds: as of `attempt`.
+        model, input_format, softmax, evaluate, rounds, folds: as of `attempt`.
 
     Raises:
         UnsupportedError: something has no exact integer form here; the message names the layer.
     """
-    return attempt(model, input_format, softmax=softmax, evaluate=evaluate, rounds=rounds).checked()
+    return attempt(model, input_format, softmax=softmax, evaluate=evaluate, rounds=rounds, folds=folds).checked()
 
 
 FLOAT = "nothing in this model is quantized: 'flow quantize' does that"
@@ -101,6 +104,7 @@ def attempt(
     softmax: FixedFormat | None = None,
     evaluate: Evaluate | None = None,
     rounds: Approximation | None = None,
+    folds: bool = False,
 ) -> Extraction:
     """Return the integer graph of a trained model, or all that is refused in it.
 
@@ -111,12 +115,13 @@ def attempt(
         softmax: unsigned format of the outputs of a final softmax; None leaves the softmax off.
         evaluate: fills the tables of functions that are no casts; needed for models with such functions only.
         rounds: what nothing in the model quantizes, and is rounded on request; None to refuse it.
+        folds: whether recurrent layers are one step of hardware, used again for every row, where they can be.
     """
     try:
         network = read(model)
     except FlowError as error:
         return Extraction(name=model.name, refusals=(error,))
-    builder = Builder(network, input_format, softmax, evaluate, front_end(model.frontend).approximate, rounds)
+    builder = Builder(network, input_format, softmax, evaluate, front_end(model.frontend).approximate, rounds, folds)
     made = walk(builder)
     if made.graph is not None and input_format is not None and len(builder.absorbed) == len(network.ports):
         reason = "the model quantizes its own input, so its port has that format"
@@ -144,7 +149,7 @@ def walk(builder: Builder) -> Extraction:
         if refusals:
             return Extraction(name=network.name, refusals=tuple(refusals))
         graph, approximated = _graph(builder), tuple(dict.fromkeys(builder.approximated))
-        return Extraction(name=network.name, graph=graph, approximated=approximated)
+        return Extraction(name=network.name, graph=graph, approximated=approximated, laid_out=tuple(builder.laid_out))
     except FlowError as error:
         return Extraction(name=network.name, refusals=(error,))
 

@@ -1,13 +1,14 @@
-"""Recurrent layers, laid out step by step: every step has ops of its own, called `lstm_t3_sums` and the like.
+"""Recurrent layers: folded into one step that is used for every row, or laid out with ops of its own for every step.
 
-The sequence is multiplied once, for all steps; each step adds the product of its state to its row of that. A state that
-is zero is no tensor (None), and what it would be multiplied with is left off.
+The sequence is multiplied once, for all steps; each step adds the product of its state to its row of that
+(`cells`). Laid out, ops are called `lstm_t3_sums` and the like. Folded, the step is the body of a Scan, which keeps
+states as the step reads them: behind the state quantizer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,176 +17,59 @@ import numpy as np
 from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.extraction import moves
-from flow.frontend.extraction.activations import activate
 from flow.frontend.extraction.builder import Builder, Handler, Tensor, bias_codes, kernel_codes
+from flow.frontend.extraction.cells import CELLS, State, Step
 from flow.frontend.extraction.moves import MOST_STEPS, joined
-from flow.frontend.layers import Activation, Cell, Layer, Recurrent
-from flow.ir.fixed import Codes, Constant, FixedFormat
-from flow.ir.graph import Dense, Gather, Merge, Op
+from flow.frontend.layers import Layer, Recurrent
+from flow.ir.fixed import Cast, Constant, FixedFormat
+from flow.ir.graph import Dense, Gather, Input, IntGraph, Op, Scan
+from flow.ir.passes import lower
 
-State = Tensor | None
+MOST_TRIES = 4
+"""So often the body of a scan is built with other formats of its states, until those it gives are those it reads."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Step:
-    """One step, while its ops are added.
+class _Sequence:
+    """What all steps of a layer have in common.
 
     Attributes:
-        builder: to what they are added.
-        layer: whose step it is.
-        name: what their names begin with.
-        row: which step of the sequence it reads.
-        inputs: the product of the sequence with the kernel, the bias added: (steps, gates * units).
+        builder: to what ops are added.
+        layer: the layer.
+        given: the sequence, (steps, channels).
+        product: of the sequence with the kernel, the bias added: (steps, gates * units).
+        first: the first states if they are given.
         kernel: recurrent, (units, gates * units).
-        bias: of the product of the state.
+        bias: of the product of a state.
     """
 
     builder: Builder
     layer: Layer[Recurrent]
-    name: str
-    row: int
-    inputs: Tensor
+    given: Tensor
+    product: Tensor
+    first: Sequence[Tensor]
     kernel: Constant
     bias: Constant
 
-    def part(self, suffix: str, activation: Activation | None = None) -> Layer[Recurrent]:
-        """Return the layer under the name of a part of the step, with what that does to each element."""
-        return replace(self.layer, name=f"{self.name}_{suffix}", activation=activation)
+    @property
+    def steps(self) -> int:
+        return self.builder.op(self.product).shape[0]
 
-    def columns(self, first: int, last: int) -> slice:
-        """Return where the columns of some gates stand."""
-        units = self.layer.settings.units
-        return slice(first * units, last * units)
-
-    def pick(self, tensor: Tensor, index: Codes, suffix: str) -> Tensor:
-        return self.builder.add(Gather, self.part(suffix), [tensor], index.shape, index=index, fused=("slice",))
-
-    def merge(self, function: str, suffix: str, *tensors: Tensor) -> Tensor:
-        shape = self.builder.op(tensors[0]).shape
-        return self.builder.add(Merge, self.part(suffix), tensors, shape, function=function, fused=(function,))
-
-    def row_of(self, first: int, last: int, suffix: str) -> Tensor:
-        """Return what some gates get of the sequence."""
-        shape = self.builder.op(self.inputs).shape
-        index = np.arange(math.prod(shape)).reshape(shape)[self.row, self.columns(first, last)]
-        return self.pick(self.inputs, index, suffix)
-
-    def product(self, state: Tensor, first: int, last: int, suffix: str) -> Tensor:
-        """Return what some gates get of a state."""
-        columns = self.columns(first, last)
-        weight = Constant(self.kernel.codes[:, columns], self.kernel.format)
-        bias = Constant(self.bias.codes[columns], self.bias.format)
-        shape = weight.codes.shape[1:]
-        return self.builder.add(Dense, self.part(suffix), [state], shape, weight=weight, bias=bias)
-
-    def sums(self, state: State, first: int, last: int, suffix: str) -> Tensor:
-        """Return what some gates get of the sequence and of a state."""
-        if state is None:
-            return self.row_of(first, last, suffix)
-        row = self.row_of(first, last, f"{suffix}_x")
-        return self.merge("add", suffix, row, self.product(state, first, last, f"{suffix}_h"))
-
-    def block(self, sums: Tensor, number: int, suffix: str, activation: Activation | None) -> Tensor:
-        """Return what an activation makes of one gate's part of the sums of several."""
-        columns = self.columns(number, number + 1)
-        part = self.pick(sums, np.arange(columns.start, columns.stop), f"{suffix}_sum")
-        return self.activated(part, activation, suffix)
-
-    def activated(self, tensor: Tensor, activation: Activation | None, suffix: str) -> Tensor:
-        """Return what an activation makes of a tensor, as codes.
-
-        Raises:
-            UnsupportedError: its values lie on no grid.
-        """
-        part = self.part(suffix, activation)
-        waiting = activate(self.builder, part, tensor)
-        if waiting.clipped is not None:
-            return self.builder.clipped_line(part, waiting, waiting.clipped)
-        try:
-            return self.builder.plain(part, waiting)
-        except UnsupportedError as error:
-            if type(activation) is not Activation:
-                raise
-            what = f"its function {activation.function.name!r} gives values on no grid, and each step multiplies them"
-            remedy = (
-                "use activations that quantize, such as quantized_tanh(8) and quantized_sigmoid(8), "
-                "or take it rounded on request: --float-layers 12"
-            )
-            raise UnsupportedError(what, remedy=remedy) from error
-
-    def quantized(self, state: State, suffix: str) -> State:
-        """Return a state as the step reads it."""
-        quantizer = self.layer.settings.state
-        if state is None:
-            return None
-        if quantizer is None or (not state.waits and _keeps(quantizer, self.builder.op(state).format)):
-            return self.activated(state, None, suffix)
-        return self.activated(self.builder.inside(self.part(suffix), state), quantizer, suffix)
+    def step(self, builder: Builder, name: str, row: int, product: Tensor) -> Step:
+        """Return a step whose ops are added to a builder."""
+        return Step(builder, self.layer, name, row, product, self.kernel, self.bias)
 
 
-def _keeps(quantizer: Activation, fmt: FixedFormat) -> bool:
-    """Say whether a quantizer leaves all codes of a format as they are."""
-    cast = quantizer.cast if isinstance(quantizer, layers.Quantizer) else None
-    shift = -1 if cast is None else cast.format.frac_bits - fmt.frac_bits
-    if cast is None or shift < 0:
-        return False
-    return cast.lowest_code <= fmt.min_code << shift and fmt.max_code << shift <= cast.format.max_code
-
-
-def _simple(step: _Step, h: State) -> tuple[Tensor, ...]:
-    sums = step.sums(h, 0, 1, "sums")
-    return (activate(step.builder, step.part("h", step.layer.settings.activation), sums),)
-
-
-def _lstm(step: _Step, h: State, c: State) -> tuple[Tensor, ...]:
-    gate, activation = step.layer.settings.gate, step.layer.settings.activation
-    sums = step.sums(h, 0, 4, "sums")
-    cell = step.merge("multiply", "ig", step.block(sums, 0, "i", gate), step.block(sums, 2, "g", activation))
-    if c is not None:
-        cell = step.merge("add", "c", step.merge("multiply", "fc", step.block(sums, 1, "f", gate), c), cell)
-    return step.merge("multiply", "h", step.block(sums, 3, "o", gate), step.activated(cell, activation, "y")), cell
-
-
-def _gru(step: _Step, h: State) -> tuple[Tensor, ...]:
-    """Add z * h + (1 - z) * g, as g + z * (h - g): one product less."""
-    settings = step.layer.settings
-    sums = step.sums(h, 0, 2, "sums")
-    z = step.block(sums, 0, "z", settings.gate)
-    if h is None:
-        g = step.activated(step.row_of(2, 3, "g_sum"), settings.activation, "g")
-        return (step.merge("subtract", "h", g, step.merge("multiply", "zg", z, g)),)
-    r = step.block(sums, 1, "r", settings.gate)
-    if settings.reset_after:
-        product = step.merge("multiply", "rh", r, step.product(h, 2, 3, "g_h"))
-        new = step.merge("add", "g_sum", step.row_of(2, 3, "g_x"), product)
-    else:
-        new = step.sums(step.merge("multiply", "rh", r, h), 2, 3, "g_sum")
-    g = step.activated(new, settings.activation, "g")
-    return (step.merge("add", "h", g, step.merge("multiply", "zd", z, step.merge("subtract", "d", h, g))),)
-
-
-CELLS: Mapping[Cell, tuple[Callable[..., tuple[Tensor, ...]], int, int]] = {
-    Cell.SIMPLE: (_simple, 1, 1),
-    Cell.LSTM: (_lstm, 4, 2),
-    Cell.GRU: (_gru, 3, 1),
-}
-"""What a step of a cell adds to the graph, how many gates its kernels have columns of, and how many states it has."""
-
-
-def _laid_out(
-    builder: Builder, layer: Layer[Recurrent], inputs: Sequence[Tensor]
-) -> tuple[list[Tensor], Sequence[Tensor]]:
-    """Append all steps of a layer; return its outputs in the order of the steps, and its last states."""
+def _multiplied(builder: Builder, layer: Layer[Recurrent], inputs: Sequence[Tensor]) -> _Sequence:
+    """Append the product of a sequence with the kernel."""
     settings = layer.settings
-    add_step, gates, count = CELLS[settings.cell]
+    _, gates, count = CELLS[settings.cell]
     sequence, *first = (builder.plain(layer, tensor) for tensor in inputs)
     x, width = builder.op(sequence).shape, gates * settings.units
     if len(x) != 2 or len(first) not in (0, count):
         raise UnsupportedError(
             f"reads a tensor of shape {x} and {len(first)} states", remedy="it takes (steps, channels)"
         )
-    if x[0] > MOST_STEPS:
-        raise UnsupportedError(f"a sequence of {x[0]} steps", remedy=f"at most {MOST_STEPS} are laid out")
     kernel, recurrent = kernel_codes(layer, 2), kernel_codes(layer, 2, "recurrent_kernel", "recurrent_quantizer")
     if kernel.codes.shape != (x[1], width) or recurrent.codes.shape != (settings.units, width):
         shapes = f"kernels {kernel.codes.shape} and {recurrent.codes.shape} do not fit"
@@ -194,12 +78,112 @@ def _laid_out(
     product = builder.add(
         Dense, layer, [sequence], (x[0], width), suffix="_x", weight=kernel, bias=bias, fused=("dense",)
     )
-    states: Sequence[State] = first or _zeros(builder, layer, sequence, bool(of_state.codes.any())) * count
+    return _Sequence(builder, layer, sequence, product, first, recurrent, of_state)
+
+
+def _run(
+    builder: Builder, layer: Layer[Recurrent], inputs: Sequence[Tensor], states_are_read: bool, turned: bool = False
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """Append a layer; return its output, of every step or the last, and its last states, of a folded one none.
+
+    Args:
+        states_are_read: whether another layer reads the last states.
+        turned: whether an output of every step begins with the last one.
+    """
+    sequence, turned = _multiplied(builder, layer, inputs), turned and layer.settings.sequences
+    if builder.folds:
+        try:
+            if sequence.first or states_are_read:
+                raise _NotFoldedError("its states are those of another layer, or another layer's are its own")
+            return _folded(sequence, turned), ()
+        except _NotFoldedError as error:
+            builder.warnings.append(f"layer '{layer.name}' has hardware of its own for every step: {error}")
+    builder.laid_out.append(layer.name)
+    outputs, states = _laid_out(sequence)
+    return joined(builder, layer, outputs[:: -1 if turned else 1]) if layer.settings.sequences else outputs[-1], states
+
+
+# -- one step that is used for every row
+
+
+class _NotFoldedError(Exception):
+    """Why one step cannot be used for every row."""
+
+
+def _folded(sequence: _Sequence, turned: bool) -> Tensor:
+    """Append a scan over the product of a sequence.
+
+    Raises:
+        _NotFoldedError: states do not begin with zero, or have no format that stays.
+    """
+    builder, layer = sequence.builder, sequence.layer
+    if _of_zero(builder, layer):
+        raise _NotFoldedError("its state quantizer makes something else of zero")
+    body, output = _body(sequence)
+    rows = sequence.product
+    if layer.settings.backwards:
+        rows = _turned(builder, layer, rows, "_back")
+    shape = (sequence.steps,) * layer.settings.sequences + body.output.shape
+    values: dict[str, Any] = {"rows": sequence.steps, "body": body.ops, "returns": body.outputs}
+    fused = (layer.settings.cell.value,)
+    made = builder.add(Scan, layer, [rows], shape, Cast(body.output.format), fused=fused, **values)
+    made = replace(output, op=made.op, layers=made.layers)
+    return _turned(builder, layer, made, "_turned") if turned else made
+
+
+def _body(sequence: _Sequence) -> tuple[IntGraph, Tensor]:
+    """Return the ops of one row, whose states have the same formats before and behind it; and what it gives."""
+    builder, layer = sequence.builder, sequence.layer
+    settings, product = layer.settings, builder.op(sequence.product)
+    add_step, _, count = CELLS[settings.cell]
+    cast = settings.state.cast if isinstance(settings.state, layers.Quantizer) else None
+    formats = [FixedFormat(True, 0, 0) if cast is None else cast.format] * count
+    for _ in range(MOST_TRIES):
+        given = dict(zip("hc", formats, strict=False))
+        ports = [Input(name="row", inputs=(), shape=product.shape[1:], cast=Cast(product.format))]
+        ports += [Input(name=name, inputs=(), shape=(settings.units,), cast=Cast(fmt)) for name, fmt in given.items()]
+        inside = replace(builder, ops={op.name: op for op in ports}, warnings=[], rounds=None)  # no samples of a row
+        step = sequence.step(inside, layer.name, 0, Tensor("row"))
+        try:
+            output, *others = add_step(step, *map(Tensor, given))
+            after = [step.quantized(state, f"{name}q") for state, name in zip((output, *others), given, strict=True)]
+        except UnsupportedError as error:
+            raise _NotFoldedError(error.what) from None
+        names = (output.op, *(state.op for state in after if state is not None))
+        body = lower(IntGraph(name="body", ops=tuple(inside.ops.values()), outputs=names), stream=True)
+        found = [body[name].format for name in body.outputs[1:]]
+        if found == formats:
+            return body, output
+        formats = found
+    raise _NotFoldedError("its states get longer at each step: give it a state_quantizer")
+
+
+def _turned(builder: Builder, layer: Layer[Any], tensor: Tensor, suffix: str) -> Tensor:
+    """Return a sequence from its last row to its first; functions that wait on it go on waiting."""
+    shape = builder.op(tensor).shape
+    index = np.arange(math.prod(shape)).reshape(shape)[::-1]
+    made = builder.add(Gather, layer, [tensor], shape, suffix=suffix, index=index, fused=("reverse",))
+    return replace(tensor, op=made.op)
+
+
+# -- every step by itself
+
+
+def _laid_out(sequence: _Sequence) -> tuple[list[Tensor], Sequence[Tensor]]:
+    """Append all steps of a layer; return its outputs in the order of the steps, and its last states."""
+    builder, layer, steps = sequence.builder, sequence.layer, sequence.steps
+    settings = layer.settings
+    add_step, _, count = CELLS[settings.cell]
+    if steps > MOST_STEPS:
+        remedy = f"at most {MOST_STEPS} are laid out; in a stream (--io-type io_stream) all share the hardware of one"
+        raise UnsupportedError(f"a sequence of {steps} steps", remedy=remedy)
+    biased = bool(sequence.bias.codes.any())
+    states: Sequence[State] = sequence.first or _zeros(builder, layer, sequence.given, biased) * count
     outputs: list[Tensor] = []
     after: Sequence[Tensor] = ()
-    for number in range(x[0]):
-        row = x[0] - 1 - number if settings.backwards else number
-        step = _Step(builder, layer, f"{layer.name}_t{number}", row, product, recurrent, of_state)
+    for number in range(steps):
+        row = steps - 1 - number if settings.backwards else number
+        step = sequence.step(builder, f"{layer.name}_t{number}", row, sequence.product)
         before = len(builder.ops)
         try:
             quantized = [step.quantized(state, f"{name}q") for state, name in zip(states, "hc", strict=False)]
@@ -209,7 +193,7 @@ def _laid_out(
         except UnsupportedError as error:
             if settings.state is not None or not number:
                 raise
-            what = f"has no state quantizer, so its states get longer at each step: step {number + 1} of {x[0]}"
+            what = f"has no state quantizer, so its states get longer at each step: step {number + 1} of {steps}"
             remedy = (
                 "give it a state_quantizer such as 'quantized_bits(8,0,1,alpha=1)', as QSimpleRNN, QLSTM, QGRU have"
             )
@@ -231,14 +215,19 @@ def _biases(layer: Layer[Recurrent], width: int) -> tuple[Constant, Constant]:
 
 def _zeros(builder: Builder, layer: Layer[Recurrent], sequence: Tensor, biased: bool) -> tuple[State]:
     """Return a first state: no tensor, unless its product has a bias or its quantizer makes something of zero."""
-    quantizer = layer.settings.state
-    casts = quantizer is None or (isinstance(quantizer, layers.Quantizer) and quantizer.cast is not None)
-    if not casts and quantizer is not None and builder.evaluate is not None:
-        biased |= bool(builder.evaluate([quantizer.function.source], np.zeros(1, np.float32)).any())
-    if not biased:
+    if not biased and not _of_zero(builder, layer):
         return (None,)
     index = np.full((layer.settings.units,), -1)
     return (builder.add(Gather, layer, [sequence], index.shape, suffix="_zero", index=index, fused=("zeros",)),)
+
+
+def _of_zero(builder: Builder, layer: Layer[Recurrent]) -> bool:
+    """Say whether the state quantizer makes something of zero."""
+    quantizer = layer.settings.state
+    casts = quantizer is None or (isinstance(quantizer, layers.Quantizer) and quantizer.cast is not None)
+    if casts or quantizer is None or builder.evaluate is None:
+        return False
+    return bool(builder.evaluate([quantizer.function.source], np.zeros(1, np.float32)).any())
 
 
 def _check_width(added: Sequence[Op], longest: int) -> None:
@@ -248,9 +237,14 @@ def _check_width(added: Sequence[Op], longest: int) -> None:
         raise UnsupportedError(f"{widest} bits are more than {longest}")
 
 
+def _reads(builder: Builder, layer: Layer[Any], beside: int) -> bool:
+    """Say whether something reads a further output of a layer but for the first few."""
+    readers = (each for each in builder.network.layers if layer.name in each.inputs)
+    return any(isinstance(each.settings, layers.Further) and each.settings.number > beside for each in readers)
+
+
 def _recurrent(builder: Builder, layer: Layer[Recurrent], inputs: Sequence[Tensor]) -> Tensor:
-    outputs, states = _laid_out(builder, layer, inputs)
-    output = joined(builder, layer, outputs) if layer.settings.sequences else outputs[-1]
+    output, states = _run(builder, layer, inputs, _reads(builder, layer, 0))
     return replace(output, further=tuple(states))
 
 
@@ -259,7 +253,7 @@ def _bidirectional(builder: Builder, layer: Layer[layers.Bidirectional], inputs:
     sequence, *first = inputs
     outputs: list[Tensor] = []
     further: list[Tensor] = []
-    half = len(first) // 2
+    half, read = len(first) // 2, _reads(builder, layer, int(layer.settings.merge is None))
     for word, settings, given in (
         ("forward", layer.settings.forward, first[:half]),
         ("backward", layer.settings.backward, first[half:]),
@@ -267,10 +261,8 @@ def _bidirectional(builder: Builder, layer: Layer[layers.Bidirectional], inputs:
         arrays = {key.removeprefix(f"{word}_"): array for key, array in layer.arrays.items() if key.startswith(word)}
         named: Layer[Any] = replace(layer, name=f"{layer.name}_{word}", arrays=arrays)
         one = replace(named, settings=settings)
-        steps, states = _laid_out(builder, one, [sequence, *given])
-        if settings.sequences:
-            steps = [joined(builder, one, steps if word == "forward" else steps[::-1])]
-        outputs.append(steps[-1])
+        output, states = _run(builder, one, [sequence, *given], read, turned=word == "backward")
+        outputs.append(output)
         further += states
     merge = layer.settings.merge
     if merge is None:

@@ -36,6 +36,7 @@ TAKES: Mapping[type[Op], Takes] = {
     ops.Gather: Takes.NOTHING,
     ops.Lookup: Takes.NOTHING,
     ops.Softmax: Takes.NOTHING,
+    ops.Scan: Takes.NOTHING,
 }
 """What of the ReLU and the requantization behind it becomes an op's own."""
 TIED: Mapping[type[Op], bool] = {
@@ -53,6 +54,7 @@ TIED: Mapping[type[Op], bool] = {
     ops.Gather: False,
     ops.Lookup: True,
     ops.Softmax: True,
+    ops.Scan: True,
 }
 """Whether an op is made for the format of its input, so that this must stay."""
 

@@ -19,15 +19,15 @@ from nets import Net, s, u
 from flow.backends.rtl.proof import engines
 from flow.backends.rtl.proof.circuit import KINDS, REGISTER, Circuit, read_circuit, read_instances
 from flow.backends.rtl.proof.definition import outputs, positions
-from flow.backends.rtl.proof.prove import Proof, Refuted, prove, prove_op, read_verilog
+from flow.backends.rtl.proof.prove import LIBRARIES, Proof, Refuted, prove, prove_op, read_verilog
 from flow.backends.rtl.proof.samples import RUN, evaluate, simulate
 from flow.backends.rtl.proof.terms import TERMS, bitwuzla_version
 from flow.backends.rtl.proof.wiring import check_top
-from flow.backends.rtl.verilog.emit import LIBRARY, emit
+from flow.backends.rtl.verilog.emit import emit
 from flow.errors import EmitError, ToolFailedError, ToolMissingError
 from flow.ir import reference
 from flow.ir.fixed import Overflow, Rounding
-from flow.ir.graph import Input, IntGraph
+from flow.ir.graph import Input, IntGraph, Scan
 from flow.ir.passes import lower
 from flow.pipeline import BuildOptions, load_graph
 from flow.project import write
@@ -51,7 +51,7 @@ def circuits(files: Mapping[str, str], directory: Path) -> dict[str, Any]:
     """Return what Yosys read of Verilog files, without the library."""
     paths = []
     for name, text in files.items():
-        if name != LIBRARY:
+        if name not in LIBRARIES:
             paths.append(directory / name)
             paths[-1].write_text(text)
     return read_verilog(paths)
@@ -406,3 +406,33 @@ def test_a_trained_model_is_proved_whole(tmp_path: Path) -> None:
         for each in found.values():
             assert isinstance(each, Proof) and (each.scope, each.overflow) == ("proved", "none, by intervals")
             assert each.engine == f"affine forms over RTLIL + {bitwuzla_version()}"
+
+
+# ---------------------------------------------------------------------- scans
+
+
+def test_the_states_of_a_scan_go_where_they_must(tmp_path: Path) -> None:
+    graph = lower(zoo.row("scan"))
+    files, (scan, *_) = emitted(graph, "io_stream"), [op for op in graph.ops if isinstance(op, Scan)]
+    stage, kernel = f"zoo_scan_{scan.name}.v", f"zoo_scan_{scan.name}_kernel.v"
+    for number, (name, old, new, words) in enumerate(
+        (
+            (stage, ".ROWS(3)", ".ROWS(2)", "does not hold its states for 3 rows"),
+            (stage, ".EVERY(1)", ".EVERY(0)", "does not hold its states"),
+            (stage, ".x(following)", ".x(states)", "what the states become"),
+            (stage, "{states, x0_data}", "{following, x0_data}", "the states that"),
+            (kernel, " + ", " - ", "gives"),
+        )
+    ):
+        assert old in files[name]
+        changed, directory = {**files, name: files[name].replace(old, new, 1)}, tmp_path / str(number)
+        directory.mkdir()
+        found = shown(graph, changed, directory, "io_stream")[scan.name]
+        assert found["scope"] == "refuted" and words in found["reason"], found
+
+
+def test_a_row_that_multiplies_many_bits_is_left_to_simulation(tmp_path: Path) -> None:
+    body = Net((2,), s(20, 8), "body").port("h", (2,), s(12, 4)).mark("row").merge("multiply", "h").mark("product")
+    graph = lower(Net((3, 2), s(20, 8)).scan(body.requantize(s(12, 4)).mark("next"), "next", "next").graph())
+    (found,) = shown(graph, emitted(graph, "io_stream"), tmp_path, "io_stream").values()
+    assert (found["scope"], found["engine"]) == ("tested", "simulation; rows that multiply are not given to a solver")

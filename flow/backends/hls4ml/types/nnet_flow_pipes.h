@@ -27,6 +27,10 @@ template <class data_T, class res_T, typename CONFIG_T> void softmax_codes(data_
     softmax_codes<typename data_T::value_type, typename res_T::value_type, CONFIG_T>(data.data(), res.data());
 }
 
+template <class data_T, class res_T, typename CONFIG_T> void scan_codes(data_T &data, res_T &res) {
+    scan_codes<typename data_T::value_type, typename res_T::value_type, CONFIG_T>(data.data(), res.data());
+}
+
 template <class data_T, class res_T, unsigned N, unsigned COMMON> void copy_codes(data_T &data, res_T &res) {
     copy_codes<typename data_T::value_type, typename res_T::value_type, N, COMMON>(data.data(), res.data());
 }
@@ -59,6 +63,12 @@ template <class data_pipe, class res_pipe, typename CONFIG_T> void softmax_codes
     flow::pipe_end<data_pipe> data;
     flow::pipe_end<res_pipe> res;
     flow::softmax_words<CONFIG_T>(data, res);
+}
+
+template <class data_pipe, class res_pipe, typename CONFIG_T> void scan_codes_stream() {
+    flow::pipe_end<data_pipe> data;
+    flow::pipe_end<res_pipe> res;
+    flow::scan_words<CONFIG_T>(data, res);
 }
 
 template <class data_pipe, class res_pipe, unsigned N, unsigned COMMON> void copy_codes_stream() {

@@ -211,6 +211,14 @@ class Netlist:
         assert len(values) == high - low + 1, "a value for each code"
         return self._new("table", (a,), tuple(map(int, values)), min(values), max(values))
 
+    def inline(self, inner: Netlist, inputs: Sequence[int]) -> list[int]:
+        """Add another netlist, nodes of this one in place of its inputs; return the nodes of its outputs."""
+        places: list[int] = []
+        for node in inner.nodes:
+            args = [places[arg] for arg in node.args]
+            places.append(inputs[node.data] if node.kind == "input" else ADDED[node.kind](self, inner, node, args))
+        return [places[place] for place in inner.outputs]
+
     def run(self, codes: Codes) -> Codes:
         """Return the outputs for input codes: int64 (samples, inputs) -> (samples, outputs)."""
         values = self.values(codes)
@@ -259,6 +267,34 @@ EVALUATE: Mapping[str, Callable[[Netlist, Node, Sequence[Codes], Codes], Codes]]
     "table": lambda net, node, args, codes: np.asarray(node.data, np.int64)[args[0] - net.nodes[node.args[0]].low],
 }
 """Kind of node -> its value for the values of its arguments and the kernel's input codes; see the table above."""
+Adding = Callable[[Netlist, Netlist, Node, Sequence[int]], int]
+ADDED: Mapping[str, Adding] = {
+    "const": lambda net, inner, node, args: net.const(node.data),
+    "add": lambda net, inner, node, args: net.add(args[0], args[1], node.data[0], node.data[1], (node.low, node.high)),
+    "sub": lambda net, inner, node, args: net.sub(args[0], args[1], node.data[0], node.data[1], (node.low, node.high)),
+    "mul": lambda net, inner, node, args: net.mul(args[0], args[1]),
+    "max": lambda net, inner, node, args: net.max(args[0], args[1]),
+    "less": lambda net, inner, node, args: net.less(args[0], args[1]),
+    "both": lambda net, inner, node, args: net.both(args[0], args[1]),
+    "mux": lambda net, inner, node, args: net.mux(args[0], args[1], args[2]),
+    "shl": lambda net, inner, node, args: net.shl(args[0], node.data),
+    "shr": lambda net, inner, node, args: net.shr(args[0], node.data),
+    "even": lambda net, inner, node, args: net.even(args[0], node.data),
+    "any": lambda net, inner, node, args: net.any(args[0], node.data),
+    "wrap": lambda net, inner, node, args: net.wrap(args[0], *node.data),
+    "clamp": lambda net, inner, node, args: net.clamp(args[0], *node.data),
+    "table": lambda net, inner, node, args: net.table(args[0], _entries(net, inner, node, args[0])),
+}
+"""Kind of node -> how one of another netlist is added to this; an input is what is handed in."""
+
+
+def _entries(net: Netlist, inner: Netlist, node: Node, place: int) -> Sequence[int]:
+    """Return the values of a table for the range of what reads it here, which may be narrower."""
+    (low, high), first = net.range(place), inner.nodes[node.args[0]].low
+    values: Sequence[int] = node.data[low - first : high - first + 1]
+    return values
+
+
 KINDS = tuple(EVALUATE)
 """The closed set of nodes; every table over it has exactly these keys."""
 

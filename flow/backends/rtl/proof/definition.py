@@ -10,7 +10,7 @@ nothing with the netlists from which the Verilog comes. Tests hold them against 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from flow.backends.rtl.proof.algebra import Algebra, B, T, clamped, converted, largest, smallest
 from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
-from flow.ir.graph import Op
+from flow.ir.graph import IntGraph, Op, body_of
 
 Key = tuple[int, ...]
 """What differs between positions of an op: slopes, a pooling weight, the input a gather reads; () if nothing."""
@@ -163,6 +163,12 @@ def _other_places(op: ops.Gather, sources: Sequence[Op]) -> Positions:
     return Positions(flat[:, None].astype(np.int64), tuple((int(i),) for i in source), 0, 1)
 
 
+def _all_codes(op: ops.Scan, sources: Sequence[Op]) -> Positions:
+    """One position, which reads all codes of all inputs."""
+    count = sum(math.prod(x.shape) for x in sources)
+    return Positions(np.arange(count, dtype=np.int64)[None], ((),), 0, math.prod(op.shape))
+
+
 def _pixel_formats(op: Op, sources: Sequence[Op], key: Key) -> list[FixedFormat]:
     return [x.format for x in sources for _ in range(channels_of(x))]
 
@@ -195,6 +201,9 @@ LAYOUTS: Mapping[type[Op], Layout] = {
     ops.SumPool: Layout(_weighted_windows, _window_formats),
     ops.Reshape: Layout(_same_places, lambda op, sources, key: [sources[0].format]),
     ops.Gather: Layout(_other_places, lambda op, sources, key: [sources[max(key[0], 0)].format]),
+    ops.Scan: Layout(
+        _all_codes, lambda op, sources, key: [x.format for x in sources for _ in range(math.prod(x.shape))]
+    ),
 }
 """By type of op, but for those `OUTSIDE`."""
 
@@ -299,6 +308,30 @@ def _softmax_outputs(op: ops.Softmax, formats: Sequence[FixedFormat], key: Key) 
     return [Output(every, None, 0, op.format.frac_bits, most, place) for place in every]
 
 
+def _scan_outputs(op: ops.Scan, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+    """Return the codes of each row, of the rows before it and, if the scan reads any, of the states at first."""
+    body, channels = body_of(op), op.shape[-1]
+    row, *states = (math.prod(x.shape) for x in body.inputs)
+    bits = max(bits_needed(each, one) for each, _, _, _, of_it in _parts(body) for one in of_it)
+    begun = sum(states) * (len(formats) > 1)
+    rows = range(1, op.rows + 1) if op.every_row else (op.rows,)
+    reads = [(*range(count * row), *range(op.rows * row, op.rows * row + begun)) for count in rows]
+    return [
+        Output(several, None, 0, op.format.frac_bits, 1 << bits, channel)
+        for several in reads
+        for channel in range(channels)
+    ]
+
+
+def _parts(body: IntGraph) -> Iterator[tuple[Op, int, list[int], int, list[Output]]]:
+    """Yield, op by op, where each position of a body begins, what it reads (-1: the fill), and what it computes."""
+    for each in body.ops[len(body.inputs) :]:
+        sources = body.sources(each)
+        where = positions(each, sources)
+        for place, key in enumerate(where.keys):
+            yield each, place * where.channels, where.index[place].tolist(), where.fill, outputs(each, sources, key)
+
+
 # ---------------------------------------------------------------------- the code of an output
 
 
@@ -339,6 +372,34 @@ def _softmax_code(op: ops.Softmax, output: Output, algebra: Algebra[T, B], value
     return clamped(algebra, rounded, 0, op.format.max_code)
 
 
+def _scan_code(op: ops.Scan, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+    """Run the body on each row that an output reads."""
+    body = body_of(op)
+    row, *states = body.inputs
+    width, size = math.prod(row.shape), sum(math.prod(state.shape) for state in states)
+    begun = len(values) - width if op.rows == 1 else 0
+    rows = (len(values) - begun) // width
+    left = list(values[rows * width :]) or [algebra.const(0)] * size
+    given: list[list[T]] = []
+    for number in range(rows):
+        codes = {row.name: list(values[number * width : (number + 1) * width])}
+        for state in states:
+            codes[state.name], left = left[: math.prod(state.shape)], left[math.prod(state.shape) :]
+        for each, start, reads, fill, of_it in _parts(body):
+            read = [code for name in each.inputs for code in codes[name]]
+            own = [read[i] if i >= 0 else algebra.const(fill) for i in reads]
+            held = codes.setdefault(each.name, [algebra.const(0)] * math.prod(each.shape))
+            for offset, one in enumerate(of_it):
+                several = [own[i] for i in one.reads]
+                if one.weights is not None:
+                    terms = (algebra.mul(x, algebra.const(w)) for x, w in zip(several, one.weights, strict=True))
+                    several = [reduce(algebra.add, terms, algebra.const(one.constant))]
+                held[start + offset] = result(each, one, algebra, several)
+        given = [codes[name] for name in op.returns]
+        left = [code for state in given[1:] for code in state]
+    return given[0][output.place]
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """What an op is.
@@ -371,5 +432,6 @@ DEFINITIONS: Mapping[type[Op], Definition] = {
         lambda op, output, algebra, values: algebra.steps(values[0], *op.of_channel(output.place)),
     ),
     ops.Softmax: Definition(_softmax_outputs, _softmax_code),
+    ops.Scan: Definition(_scan_outputs, _scan_code),
 }
 """By type of op, but for those `OUTSIDE`."""

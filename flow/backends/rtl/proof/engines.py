@@ -22,9 +22,12 @@ from flow.backends.rtl.proof.forms import direction
 from flow.backends.rtl.proof.samples import Difference, difference_on, sampled
 from flow.backends.rtl.proof.terms import Solver, Term, Vectors, joined, translate
 from flow.ir.fixed import Codes
-from flow.ir.graph import Lookup, Softmax
+from flow.ir.graph import Lookup, Merge, Softmax, nested
 
 EXHAUSTIVE_BITS = 16
+MULTIPLIED_BITS = 48
+"""A row of a scan that multiplies what it computes, and reads more bits, is not given to bitwuzla: it found no answer
+in a minute for any LSTM or GRU that was tried."""
 FORMS, BITWUZLA, RUN = "affine forms over RTLIL", "bitwuzla", "all codes run over RTLIL"
 
 
@@ -56,6 +59,7 @@ class Answer:
         proved, exhaustive, open: how many outputs.
         codes: the most input codes that an output was run on.
         means: what was used.
+        left: whether it was left to simulation without being asked.
         lost_nothing: whether every adder and multiplier has a form that its wire holds.
         difference: what refutes it; the rest says nothing then.
     """
@@ -65,6 +69,7 @@ class Answer:
     open: int = 0
     codes: int = 0
     means: set[str] = field(default_factory=set)
+    left: bool = False
     lost_nothing: bool = True
     difference: Difference | None = None
 
@@ -82,6 +87,8 @@ def prove_claim(claim: Claim, deadline: float) -> Answer:
     answer = Answer()
     if claim.circuit.operations:
         answer.difference = sampled(claim)
+    answer.left = answer.difference is None and _multiplies(claim)
+    answer.open += answer.left
     shown = set[tuple[object, ...]]()
     for question in claim.questions():
         if answer.difference is not None or answer.open:
@@ -96,6 +103,12 @@ def prove_claim(claim: Claim, deadline: float) -> Answer:
     if claim.circuit.operations:
         answer.lost_nothing = claim.loses_nothing
     return answer
+
+
+def _multiplies(claim: Claim) -> bool:
+    """Say whether a claim is of a row that multiplies, and too wide for a solver."""
+    products = any(isinstance(op, Merge) and op.function == "multiply" for op in nested(claim.op)[1:])
+    return products and sum(fmt.width for fmt in claim.formats) > MULTIPLIED_BITS
 
 
 def _ask(claim: Claim, question: Question, deadline: float, answer: Answer) -> None:

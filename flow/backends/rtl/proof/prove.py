@@ -42,7 +42,8 @@ BESIDE_SOLVER_S = 600.0
 READ = ("proc -norom -noopt",)
 TOP = "(top)"
 """Stands for the top module among the ops, none of which can be called so."""
-LIBRARY = "po2flow_stream.v"
+LIBRARIES = ("po2flow_stream.v", "po2flow_states.v")
+"""Files of what happens over time, which is left to simulation."""
 FAILED = " failed"
 """In an answer: why there is none. No op is called so."""
 
@@ -57,7 +58,8 @@ class Proof:
         engine: what showed it.
         seconds: how long it took, when it was done.
         overflow: whether adders can overflow: `BY_INTERVALS`, `BY_EQUALITY` or `NOT_SHOWN`.
-        simulated: what of the op beside handshakes only simulation covers: "line buffer", "frame buffers" or "".
+        simulated: what of the op beside handshakes only simulation covers: "line buffer", "frame buffers", "states" or
+            "".
     """
 
     scope: str
@@ -218,7 +220,7 @@ def _do(job: Mapping[str, Any]) -> Any:
     """Return the answer to a job, as JSON types."""
     started = time.monotonic()
     graph, stream = from_json(job["graph"]), bool(job["stream"])
-    files = [Path(job["directory"]) / path for path in job["files"] if Path(path).name != LIBRARY]
+    files = [Path(job["directory"]) / path for path in job["files"] if Path(path).name not in LIBRARIES]
     modules = read_verilog(files)
     if job["op"] == TOP:
         return check_top(graph, read_instances(graph.name, modules[graph.name]), stream)
@@ -265,6 +267,7 @@ def prove_op(
         total.proved, total.exhaustive = total.proved + answer.proved, total.exhaustive + answer.exhaustive
         total.open, total.codes = total.open + answer.open, max(total.codes, answer.codes)
         total.means |= answer.means
+        total.left |= answer.left
         total.lost_nothing &= answer.lost_nothing
     scope = TESTED if total.open else EXHAUSTIVE if total.exhaustive else PROVED
     equal = NOT_SHOWN if scope == TESTED else BY_EQUALITY
@@ -279,6 +282,8 @@ def prove_op(
 
 
 def _engine(total: Answer, time_limit_s: float) -> str:
+    if total.left:
+        return "simulation; rows that multiply are not given to a solver"
     if total.open:
         return f"simulation; {bitwuzla_version()} found no answer in {time_limit_s:g} s"
     return " + ".join(bitwuzla_version() if name == BITWUZLA else name for name in sorted(total.means)) or "wires"

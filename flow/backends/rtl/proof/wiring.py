@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,10 +20,10 @@ from flow.backends.rtl.proof.definition import OUTSIDE as OUTSIDE
 from flow.backends.rtl.proof.definition import Key, input_formats, positions
 from flow.ir import ops
 from flow.ir.fixed import FixedFormat
-from flow.ir.graph import Input, IntGraph, Op
+from flow.ir.graph import Input, IntGraph, Op, body_of
 
 Computed = tuple[Sequence[Claim], str]
-LINE_BUFFER, FRAME_BUFFERS = "line buffer", "frame buffers"
+LINE_BUFFER, FRAME_BUFFERS, STATES = "line buffer", "frame buffers", "states"
 
 
 class WiringError(Exception):
@@ -39,7 +40,7 @@ def op_circuits(op: Op, sources: Sequence[Op], modules: Mapping[str, Circuit], n
 
     Returns:
         Each circuit once, however often it is used; and what beside handshakes is none of them: `LINE_BUFFER`,
-        `FRAME_BUFFERS` or "".
+        `FRAME_BUFFERS`, `STATES` or "".
 
     Raises:
         WiringError: a wire does not go where it must.
@@ -222,6 +223,35 @@ def _moved(op: ops.Gather, sources: Sequence[Op], circuit: Circuit, modules: Map
     return [Claim(kernel, _split(kernel.ports["x"], formats), formats, tasks, op, sources)], ""
 
 
+def _rows(op: ops.Scan, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> Computed:
+    """Return that the kernel gives a row and each state for the next, of any row and any states before it."""
+    kernel, body = _find(circuit, f"{circuit.name}_kernel"), body_of(op)
+    if kernel is None:
+        raise WiringError(f"'{circuit.name}' has no kernel")
+    taken, given = _words(circuit, sources), circuit.ports["y_data"]
+    _same(kernel.ports["x"][: len(taken)], taken, f"the row that '{kernel.module}' reads")
+    _same(kernel.ports["y"][: len(given)], given, f"the output of '{kernel.module}'")
+    _same(kernel.ports["clk"], circuit.ports["clk"], f"the clock of '{kernel.module}'")
+    held = _find(circuit, "po2flow_states")
+    expected = {"WIDTH": len(kernel.ports["x"]) - len(taken), "ROWS": op.rows, "EVERY": int(op.every_row)}
+    if held is None or held.parameters != expected:
+        raise WiringError(f"'{circuit.name}' does not hold its states for {op.rows} rows")
+    _same(held.ports["sent"], circuit.ports["y_valid"], "which rows are sent on")
+    _same(held.ports["x"], kernel.ports["y"][len(given) :], "what the states become")
+    _same(kernel.ports["x"][len(taken) :], held.ports["y"], f"the states that '{kernel.module}' reads")
+    inner, start, claims = modules[kernel.module], 0, []
+    formats = input_formats(op, body.inputs, ())
+    elements, index = _split(inner.ports["x"], formats), np.arange(len(formats), dtype=np.int64)
+    for name in op.returns:
+        own = body[name]
+        one = replace(op, rows=1, shape=own.shape, cast=own.cast, returns=(name, *op.returns[1:]))
+        bits = math.prod(own.shape) * own.format.width
+        task = Task((), index, 0, inner.ports["y"][start : start + bits])
+        claims.append(Claim(inner, elements, formats, [task], one, body.inputs))
+        start += bits
+    return claims, STATES
+
+
 WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Circuit]], Computed]] = {
     **dict.fromkeys(
         (ops.Dense, ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax), _pixels
@@ -229,6 +259,7 @@ WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Ci
     **dict.fromkeys((ops.Conv, ops.MaxPool, ops.SumPool), _windows),
     ops.Reshape: _passed_on,
     ops.Gather: _moved,
+    ops.Scan: _rows,
 }
 """Type of op -> what computes it in a stream, unless its stage collects frames; but for those `OUTSIDE`."""
 

@@ -102,6 +102,10 @@ def _schedule(op: Op, graph: IntGraph, module: OpModule, arrivals: list[Cycles])
     sources = graph.sources(op)
     if module.line_buffer is not None:
         return _window_schedule(module.line_buffer, module.depth, arrivals[0])
+    if module.row_cycles:
+        takes = _apart(arrivals[0], module.row_cycles)
+        each = words(sources[0].shape) // words(op.shape)
+        return [takes], (takes + module.depth)[each - 1 :: each]
     if all(words(x.shape) == words(op.shape) for x in sources) and module.by_pixel:
         takes = _apart(np.max(arrivals, axis=0), 1)
         return [takes] * len(sources), takes + module.depth

@@ -64,7 +64,7 @@ def emit(graph: IntGraph, target: Target) -> Project:
     texts = [item for module in modules.values() for item in module.texts.items()]
     for name, text in [*texts, (graph.name, top(graph, modules))]:
         path = f"rtl/{name}.v"
-        if path in files:
+        if path in files and files[path] != text.encode():  # what several ops share is there once
             raise UnsupportedError(f"two modules would be called '{name}'", remedy="rename a layer of the model")
         if name in KEYWORDS:  # such as 'first_match', of a model and its op
             raise UnsupportedError(

@@ -22,7 +22,7 @@ from flow.cost.cost_rules import cheapest_table
 from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Codes, FixedFormat
-from flow.ir.graph import IntGraph, Op
+from flow.ir.graph import IntGraph, Op, body_of
 from flow.ir.intervals import accumulation, common_grid, exact_result
 from flow.ir.reference import code_dtype
 from flow.ir.tables import Table, searches
@@ -153,6 +153,7 @@ PLACES: Mapping[type[Op], Places] = {
     ops.SumPool: Places(_windows, lambda op, sources: op.weight.codes.reshape(-1, 1)),
     ops.Reshape: Places(lambda op, sources: np.arange(math.prod(op.shape), dtype=np.int64)[:, None]),
     ops.Gather: Places(lambda op, sources: op.index.reshape(-1, 1), _source),
+    ops.Scan: Places(lambda op, sources: np.arange(math.prod(sources[0].shape), dtype=np.int64)[None]),
 }
 """By type of op, but for those `OUTSIDE`."""
 
@@ -360,6 +361,42 @@ def _gather_netlist(op: ops.Gather, formats: Formats, constants: Codes) -> Netli
     return net
 
 
+def row_netlist(op: ops.Scan) -> Netlist:
+    """Return the netlist of one row of a scan: of the codes of the row and of the states, what `returns` names."""
+    net, body = Netlist(), body_of(op)
+    taken = [_add_inputs(net, math.prod(x.shape), x.format) for x in body.inputs]
+    net.outputs = [code for codes in _row(net, op, body, taken) for code in codes]
+    return net
+
+
+def _row(net: Netlist, op: ops.Scan, body: IntGraph, taken: Sequence[list[int]]) -> list[list[int]]:
+    """Add the body of a scan on a row and states, and return what it gives."""
+    held = {x.name: codes for x, codes in zip(body.inputs, taken, strict=True)}
+    for each in body.ops:
+        if isinstance(each, OUTSIDE):
+            continue
+        read, held[each.name] = [code for name in each.inputs for code in held[name]], [-1] * math.prod(each.shape)
+        for kernel in kernels(each, body):
+            for place, row in zip(kernel.places.tolist(), kernel.index.tolist(), strict=True):
+                codes = [read[i] if i >= 0 else net.const(kernel.fill) for i in row]
+                count = len(kernel.net.outputs)
+                held[each.name][place * count : (place + 1) * count] = net.inline(kernel.net, codes)
+    return [held[name] for name in op.returns]
+
+
+def _scan_netlist(op: ops.Scan, formats: Formats, constants: Codes) -> Netlist:
+    """Return all rows, one behind the other, as one function."""
+    body = body_of(op)
+    row, *states = body.inputs
+    width, held = row.shape[-1], list[list[int]]()
+    net, codes = _start(op.rows * width, row.format)
+    held = [[net.const(0)] * math.prod(state.shape) for state in states]
+    for start in range(0, len(codes), width):
+        given, *held = _row(net, op, body, [codes[start : start + width], *held])
+        net.outputs = [*net.outputs * op.every_row, *given]
+    return net
+
+
 NETLISTS: Mapping[type[Op], Callable[[Any, Formats, Codes], Netlist]] = {
     **dict.fromkeys((ops.Dense, ops.Conv), _matmul_netlist),
     ops.BatchNorm: _batchnorm_netlist,
@@ -373,5 +410,6 @@ NETLISTS: Mapping[type[Op], Callable[[Any, Formats, Codes], Netlist]] = {
     ops.Gather: _gather_netlist,
     ops.Lookup: _lookup_netlist,
     ops.Softmax: _softmax_netlist,
+    ops.Scan: _scan_netlist,
 }
 """Type of op -> the netlist of one position: op, formats of what it reads, constants of the position: int64 (n,)."""

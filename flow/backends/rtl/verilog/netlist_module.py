@@ -12,13 +12,15 @@ BLOCK = 32
 """Registers of one always block; Yosys takes time with the square of their number."""
 
 
-def netlist_module(name: str, net: Netlist, pipe: Pipeline, inputs: Sequence[FixedFormat], output: FixedFormat) -> str:
+def netlist_module(
+    name: str, net: Netlist, pipe: Pipeline, inputs: Sequence[FixedFormat], outputs: Sequence[FixedFormat]
+) -> str:
     """Return the module of a netlist: `(input clk, input ce, input [..] x, output [..] y)`.
 
     Args:
         pipe: its stages; all registers advance while `ce` is high.
         inputs: the format of each input, which gives its bits in `x`, the first one lowest.
-        output: the format of every output in `y`, the first one lowest.
+        outputs: the format of each output in `y`, the first one lowest.
     """
     writer = _Writer(net, pipe)
     offset, body = 0, ""
@@ -30,10 +32,13 @@ def netlist_module(name: str, net: Netlist, pipe: Pipeline, inputs: Sequence[Fix
     registers, advance = writer.registers()
     body += registers  # which the lines below read
     body += "".join(LINES[net.nodes[place].kind](writer, place, net.nodes[place]) for place in writer.used)
-    results = [fit(writer.at(place, pipe.depth), net.nodes[place], output.width) for place in net.outputs]
+    results = [
+        fit(writer.at(place, pipe.depth), net.nodes[place], output.width)
+        for place, output in zip(net.outputs, outputs, strict=True)
+    ]
     listed = ",\n        ".join(reversed(results))
     body += f"{advance}    assign y = {{\n        {listed}\n    }};\n"
-    x, y = port("input", "x", max(offset, 1)), port("output", "y", len(results) * output.width)
+    x, y = port("input", "x", max(offset, 1)), port("output", "y", sum(output.width for output in outputs))
     return module(name, [port("input", "clk"), port("input", "ce"), x, y], body)
 
 

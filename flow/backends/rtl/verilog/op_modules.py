@@ -33,6 +33,7 @@ class OpModule:
         depth: cycles from input to output of its pipeline.
         needs: what it is made of, for the estimate.
         by_pixel: in a stream: it gives a word for each word it takes, or for a window; else it collects frames.
+        row_cycles: in a stream: from a word to the next, where a word waits for states of the one before; else 0.
         line_buffer: in a stream: parameters of the `po2flow_window` that it stands behind, if it does.
     """
 
@@ -41,6 +42,7 @@ class OpModule:
     depth: int
     needs: Needs
     by_pixel: bool = True
+    row_cycles: int = 0
     line_buffer: Mapping[str, int] | None = None
 
 
@@ -71,7 +73,7 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
     elements = _elements(sources)
     if len(placed) == 1 and np.array_equal(placed[0].index, np.arange(len(elements))[None]):
         formats = [fmt for _, fmt in elements]
-        text = netlist_module(name, placed[0].net, pipes[0], formats, op.format)
+        text = netlist_module(name, placed[0].net, pipes[0], formats, [op.format] * len(placed[0].net.outputs))
         return OpModule(name, {name: text}, depth, needs)
     texts, body = dict[str, str](), ""
     for number, (kernel, pipe) in enumerate(zip(placed, pipes, strict=True)):
@@ -81,7 +83,7 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
         wires = depth == 0 and shifted and len(kernel.net.outputs) == 1
         formats = _formats(kernel, sources)
         if not wires:
-            texts[inner] = netlist_module(inner, kernel.net, pipe, formats, op.format)
+            texts[inner] = netlist_module(inner, kernel.net, pipe, formats, [op.format] * len(kernel.net.outputs))
         for place, row in zip(kernel.places.tolist(), kernel.index.tolist(), strict=True):
             y, starts = f"y[{place * size} +: {size}]", [elements[read][0] if read >= 0 else None for read in row]
             if wires:

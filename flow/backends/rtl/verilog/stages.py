@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,17 @@ import numpy as np
 from flow.backends.rtl.netlists.footprint import footprint, used
 from flow.backends.rtl.netlists.needs import Needs, window_needs
 from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
-from flow.backends.rtl.verilog.kernels import OUTSIDE, PLACES, pixel_netlist
+from flow.backends.rtl.verilog.kernels import OUTSIDE, PLACES, pixel_netlist, row_netlist
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
 from flow.backends.rtl.verilog.printer import assign, concat, declare, instance, literal, repeated, stage, stream
 from flow.ir import ops
-from flow.ir.graph import IntGraph, Op
+from flow.ir.graph import IntGraph, Op, body_of
 from flow.ir.intervals import common_grid
 
 CLOCKED = {"clk": "clk", "rst": "rst"}
+STATES = "po2flow_states"
+"""The module that holds the states of a scan, in a file of its own: only projects with a scan have it."""
 
 
 def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
@@ -64,7 +67,7 @@ def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_perio
     if net is not None:
         inner, pipe = f"{name}_kernel", pipeline(net, clock_period_ns)
         formats = [source.format for source in sources for _ in range(source.shape[-1])]
-        depth, texts[inner] = pipe.depth, netlist_module(inner, net, pipe, formats, op.format)
+        depth, texts[inner] = pipe.depth, netlist_module(inner, net, pipe, formats, [op.format] * len(net.outputs))
         needs, compute = _stage_needs(op, net, pipe, 0), _compute(inner, "kernel", x, "y_data")
     body = declare("ce") + declare("x_ready", value="ce")
     for i in range(len(sources)):  # all inputs pass at once
@@ -155,7 +158,7 @@ def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock_period_ns: float, n
     )
     wires = declare("ce", "window_valid") + declare("window", width=pixels * word_bits(x))
     body = wires + buffer + _advance(pipe.depth, "window_valid") + _compute(inner, "kernel", "window", "y_data")
-    kernel_text = netlist_module(inner, net, pipe, [x.format] * (pixels * x.shape[-1]), op.format)
+    kernel_text = netlist_module(inner, net, pipe, [x.format] * (pixels * x.shape[-1]), [op.format] * len(net.outputs))
     window = window_needs(footprint(net, pipe, op.format.width, {}).waits, settings, x.shape[-1])
     return OpModule(
         name,
@@ -229,6 +232,50 @@ def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpMod
     return OpModule(name, texts, inner.depth, needs, by_pixel=False)
 
 
+def _rows(op: ops.Scan, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+    """Return a stage whose kernel computes one row and the states for the next, which wait in registers.
+
+    A row enters when none is in the kernel; the states are zero again behind the last row of a sequence.
+    """
+    (x,), body = graph.sources(op), body_of(op)
+    inner, net = f"{name}_kernel", row_netlist(op)
+    pipe = pipeline(net, clock_period_ns)
+    pipe = Pipeline(pipe.stages, max(pipe.depth, 1))
+    taken = [each.format for each in body.inputs for _ in range(math.prod(each.shape))]
+    given = [body[each].format for each in op.returns for _ in range(math.prod(body[each].shape))]
+    text = netlist_module(inner, net, pipe, taken, given)
+    bits, y_bits = sum(tensor_bits(state) for state in body.inputs[1:]), tensor_bits(body[op.returns[0]])
+    ports = {"clk": "clk", "ce": "ce", "x": concat(["x0_data", "states"]), "y": concat(["y_data", "following"])}
+    lines = (
+        declare("ce", "enters", "leaves")
+        + declare("valid", width=pipe.depth)
+        + declare("states", "following", width=bits)
+        + assign("x0_ready", "ce & ~|valid")
+        + assign("enters", "x0_valid & ~|valid")
+        + assign("leaves", f"valid[{pipe.depth - 1}]")
+        + assign("ce", "y_ready | ~y_valid")
+        + instance(
+            "po2flow_valid",
+            "stages",
+            {**CLOCKED, "ce": "ce", "x": "enters", "y": "valid"},
+            parameters={"DEPTH": pipe.depth},
+        )
+        + instance(
+            STATES,
+            "held",
+            {**CLOCKED, "ce": "ce", "leaves": "leaves", "sent": "y_valid", "x": "following", "y": "states"},
+            parameters={"WIDTH": bits, "ROWS": op.rows, "EVERY": int(op.every_row)},
+        )
+        + instance(inner, "kernel", ports)
+    )
+    index = np.arange(len(net.inputs), dtype=np.int64)[None]
+    parts = used(net, pipe, max(fmt.width for fmt in given), index, 0)
+    parts += Counter(flip_flops=pipe.depth + bits + op.rows.bit_length(), reset=bits, stages=1)
+    held = (resources.files("flow.backends.rtl.verilog") / f"{STATES}.v").read_text()
+    texts = {inner: text, STATES: held, name: stage(name, [word_bits(x)], y_bits, lines)}
+    return OpModule(name, texts, pipe.depth, Needs(parts=parts), row_cycles=pipe.depth + 1)
+
+
 STAGES: Mapping[type[Op], Callable[[Any, IntGraph, float, str], OpModule]] = {
     **dict.fromkeys((ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax), _pixels),
     **dict.fromkeys((ops.Conv, ops.MaxPool), _windows),
@@ -236,5 +283,6 @@ STAGES: Mapping[type[Op], Callable[[Any, IntGraph, float, str], OpModule]] = {
     ops.SumPool: _weighted_windows,
     ops.Reshape: _reshaped_pixels,
     ops.Gather: _gathered_pixels,
+    ops.Scan: _rows,
 }
 """Type of op -> its stage, but for those `OUTSIDE`."""
