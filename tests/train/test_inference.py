@@ -556,6 +556,50 @@ def test_a_batch_norm_beyond_53_bits_is_compared_rounded_to_odd(quantizer: str, 
     assert compare(found)[0] == "float64"
 
 
+def beyond_codes(*behind: Any) -> Any:
+    """Return a sequence's sums, and lines that rise and fall, of more bits than codes have, with layers behind."""
+    norm, port = layers.BatchNormalization(name="norm"), qkeras.QActivation("quantized_bits(16,0,alpha=1)", name="port")
+    sums = qkeras.QDense(3, kernel_quantizer=bits(16, 0, alpha=1), use_bias=False, name="a")
+    model = sequential((6, 2), port, sums, norm, *behind)
+    statistics = [0.9e-5, -1.31, 0.7], [0.1, -0.1, 0.3], [0.1, 0.2, -0.1], [0.7, 0.3, 1.9]
+    norm.set_weights([np.float32(each) for each in statistics])
+    return model
+
+
+@pytest.mark.parametrize("quantizer", ["quantized_bits(6,1,alpha=1)", "quantized_tanh(4)"])
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda: [layers.MaxPooling1D(2, name="pool")],
+        lambda: [layers.ReLU(name="relu"), layers.GlobalMaxPooling1D(name="pool")],
+        lambda: [layers.MaxPooling1D(2, name="pool"), layers.Flatten(name="flat"), layers.ReLU(name="relu")],
+        lambda: [layers.Reshape((3, 6), name="shape")],
+    ],
+)
+def test_a_batch_norm_beyond_codes_waits_through_poolings_and_reshapes(
+    between: Any, quantizer: str, tmp_path: Any
+) -> None:
+    model = beyond_codes(*between(), qkeras.QActivation(quantizer, name="q"))
+    unseen = ("gather", "batchnorm", "maxpool", "reshape")
+    assert compare(read(model, tmp_path), unseen=unseen)[0] == "float64"
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        lambda: layers.ZeroPadding1D(1, name="moved"),
+        lambda: layers.Cropping1D(1, name="moved"),
+        lambda: layers.Permute((2, 1), name="moved"),
+        lambda: layers.Reshape((9, 2), name="moved"),
+        lambda: layers.AveragePooling1D(2, name="moved"),
+    ],
+)
+def test_what_moves_a_batch_norm_beyond_codes_is_refused(moved: Any, tmp_path: Any) -> None:
+    model = beyond_codes(moved(), qkeras.QActivation("quantized_bits(6,1,alpha=1)", name="q"))
+    with pytest.raises(UnsupportedError, match=r"layer 'moved' .* have more than 62 bits; put a quantizer"):
+        extract(read(model, tmp_path).trained, evaluate=evaluate)
+
+
 def test_sums_beyond_53_bits_are_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(wide(16), tmp_path)
     monkeypatch.setattr(inference, "FLOAT64_BITS", 20)

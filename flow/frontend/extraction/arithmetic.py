@@ -76,7 +76,7 @@ BOUNDS = {
 
 
 def _slice(builder: Builder, layer: Layer[layers.Slice], inputs: Sequence[Tensor]) -> Tensor:
-    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else inputs[0]
+    tensor = builder.divided(layer, inputs[0])
     x = builder.op(tensor)
     index = np.arange(math.prod(x.shape)).reshape(1, *x.shape)[layer.settings.parts][0]
     if index.ndim == 0 or index.size == 0:
@@ -89,9 +89,7 @@ def _slice(builder: Builder, layer: Layer[layers.Slice], inputs: Sequence[Tensor
 def _reduce(builder: Builder, layer: Layer[layers.Reduce], inputs: Sequence[Tensor]) -> Tensor:
     """A pooling of all of a sequence, whose elements are what is reduced and whose channels are the rest."""
     settings = layer.settings
-    tensor = (
-        inputs[0] if settings.function == "maximum" and not inputs[0].functions else builder.plain(layer, inputs[0])
-    )
+    tensor = (builder.divided if settings.function == "maximum" else builder.plain)(layer, inputs[0])
     shape = builder.op(tensor).shape
     axes = sorted({(axis if axis < 0 else axis - 1) % len(shape) for axis in settings.axes})
     rest = [axis for axis in range(len(shape)) if axis not in axes]

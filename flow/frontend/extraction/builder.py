@@ -73,6 +73,11 @@ class Tensor:
         return self.functions[0].line if alone else None
 
 
+def waiting(made: Tensor, source: Tensor) -> Tensor:
+    """Return the tensor of an op that was appended to another one, with what waits on that one."""
+    return replace(made, lines=source.lines, relu=source.relu, divisor=source.divisor, functions=source.functions)
+
+
 def array_codes(layer: Layer[Any], key: str) -> Constant:
     """Return an array of a layer as codes in the narrowest format.
 
@@ -249,6 +254,10 @@ class Builder:
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
 
+    def divided(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
+        """Return a tensor whose values are codes over a divisor: what moves or compares codes asks for no more."""
+        return self.plain(layer, tensor) if tensor.functions or tensor.lines else tensor
+
     def straight(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor whose values have the axes of its codes."""
         if not tensor.turned:
@@ -266,7 +275,7 @@ class Builder:
         """Return a tensor whose codes have the first axis of its values as their last one, and no longer tells so."""
         if tensor.turned:
             return replace(tensor, turned=False, layers=())
-        return self._moved(layer, self.plain(layer, tensor) if tensor.functions or tensor.lines else tensor, 0, -1)
+        return self._moved(layer, self.divided(layer, tensor), 0, -1)
 
     def _moved(self, layer: Layer[Any], tensor: Tensor, source: int, target: int) -> Tensor:
         """Move an axis of the codes; what waits still waits."""

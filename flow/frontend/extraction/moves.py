@@ -12,7 +12,7 @@ import numpy as np
 from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.extraction.activations import later
-from flow.frontend.extraction.builder import Builder, Handler, Tensor
+from flow.frontend.extraction.builder import Builder, Handler, Tensor, waiting
 from flow.frontend.layers import Layer
 from flow.ir.fixed import Cast, Codes
 from flow.ir.graph import Gather, Merge, Reshape
@@ -73,13 +73,16 @@ def _reshape(builder: Builder, layer: Layer[layers.Reshape], inputs: Sequence[Te
     if math.prod(shape) != math.prod(x.shape):
         raise UnsupportedError(f"target_shape {shape} does not hold its input of shape {x.shape}")
     word = "flatten" if given is None else "reshape"
-    out = builder.add(Reshape, layer, [tensor], shape, Cast(x.format), fused=(word,))
-    return replace(out, divisor=tensor.divisor, functions=tensor.functions)
+    copies, left = divmod(shape[-1], x.shape[-1]) if tensor.lines else (0, 0)
+    if tensor.lines and left:  # of the channels, which the new last axis no longer tells
+        tensor = builder.plain(layer, tensor)
+    out = builder.add(Reshape, layer, [tensor], shape, Cast(builder.op(tensor).format), fused=(word,))
+    return waiting(out, replace(tensor, lines=tensor.lines * copies))
 
 
 def _move(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> Tensor:
     """Pad, crop, repeat or transpose: what the layer does to an array of positions, it does to the codes."""
-    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else inputs[0]
+    tensor = builder.divided(layer, inputs[0])
     x = builder.op(tensor)
     word, move = MOVES[type(layer.settings)]
     index = move(layer.settings, np.arange(math.prod(x.shape)).reshape(x.shape))

@@ -20,6 +20,7 @@ from flow.frontend.extraction.builder import (
     bias_codes,
     check_outputs,
     kernel_codes,
+    waiting,
     window_over,
 )
 from flow.frontend.layers import Layer, Margins, Padding
@@ -209,12 +210,26 @@ def _scaled(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
 
 
 def _max_pool(builder: Builder, layer: Layer[layers.MaxPool], inputs: Sequence[Tensor]) -> Tensor:
-    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else inputs[0]
+    """The largest codes: of what lines make of them too, once those that fall rise."""
+    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else _rising(builder, layer, inputs[0])
     x = builder.op(tensor)
     window = _window(layer.settings, x.shape)
     shape = (*window.positions(x.shape), x.shape[-1])
     out = builder.add(MaxPool, layer, [tensor], shape, Cast(x.format), window=window)
-    return _without_axes(builder, layer, replace(out, divisor=tensor.divisor))
+    return _without_axes(builder, layer, waiting(out, tensor))
+
+
+def _rising(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
+    """Return a tensor on which no line falls that waits: the codes of channels where one does have the other sign."""
+    if all(line.scale >= 0 for line in tensor.lines):
+        return tensor
+    signs = np.array([1.0 if line.scale >= 0 else -1.0 for line in tensor.lines])
+    source = builder.inside(layer, tensor)
+    values: dict[str, Any] = {"scale": exact_codes(signs), "offset": Constant.zeros(len(signs))}
+    shape = builder.op(tensor).shape
+    made = builder.add(BatchNorm, layer, [source], shape, suffix="_signed", fused=("sign",), **values)
+    lines = tuple(replace(line, scale=abs(line.scale)) for line in tensor.lines)
+    return waiting(made, replace(tensor, lines=lines))
 
 
 def _average_pool(builder: Builder, layer: Layer[layers.AveragePool], inputs: Sequence[Tensor]) -> Tensor:
@@ -258,7 +273,7 @@ def _without_axes(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor
     if layer.settings.window is not None or layer.settings.keepdims:
         return tensor
     out = builder.add(Reshape, layer, [tensor], x.shape[-1:], Cast(x.format), suffix="_flat")
-    return replace(out, divisor=tensor.divisor)
+    return waiting(out, tensor)
 
 
 LAYERS: Mapping[type[layers.Settings], Handler] = {
