@@ -359,6 +359,13 @@ class Upsample(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interpolate(Settings):
+    """Pixels between pixels along each axis, in straight lines between their centers; powers of two times as many."""
+
+    factors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Permute(Settings):
     """The axes of one sample in another order, the first counted 0."""
 

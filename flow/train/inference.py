@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
+from flow.frontend.extraction.arithmetic import nearest_pixels
 from flow.frontend.keras.operations import Arguments, operation
 from flow.frontend.keras.quantizers import (
     ACTIVATION_LAYERS,
@@ -386,6 +387,8 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return lambda x: tf.gather(table, tf.minimum(tf.cast(x, tf.int32), len(table) - 1))
     if class_name == "Average":
         return _average
+    if config.get("interpolation") == "bilinear":
+        return _bilinear(config)
     if (class_name != "EinsumDense" and "kernel" in arrays) or "pointwise_kernel" in arrays:
         weighted = _weighted(class_name.removesuffix("Batchnorm"), config, arrays)
         return _composed(weighted, _double_activation(call, exact))
@@ -399,6 +402,19 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return _composed(_pooled(class_name, config, arrays), _double_activation(call, exact))
     layer = keras_layer_of(class_name, {**config, **DOUBLE})
     return _with_weights(layer, [arrays["slope"]] if "slope" in arrays else [])
+
+
+def _bilinear(config: Mapping[str, Any]) -> Function:
+    """Return an interpolation between pixels; TensorFlow's own gives float32."""
+    size = config["size"]
+
+    def upsampled(x: Any) -> Any:
+        for axis, factor in enumerate([size, size] if isinstance(size, int) else size):
+            pixels = nearest_pixels(x.shape[1 + axis], factor)
+            x = tf.reduce_mean(tf.gather(x, pixels, axis=1 + axis), axis=2 + axis)
+        return x
+
+    return upsampled
 
 
 def _double_layer_norm(config: Mapping[str, Any], arrays: Arrays) -> Function:

@@ -325,8 +325,8 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
         "its configuration or arrays do not fit",
     ),
     "interpolation": (
-        model(port(2, 2, 1), layer("UpSampling2D", "m", size=[2, 2], interpolation="bilinear")),
-        "interpolation='bilinear' is not supported; use 'nearest'",
+        model(port(2, 2, 1), layer("UpSampling2D", "m", size=[2, 2], interpolation="bicubic")),
+        "interpolation='bicubic' is not supported; use 'nearest' or 'bilinear'",
     ),
     "nothing left": (model(port(3, 2), layer("Cropping1D", "m", cropping=[2, 1])), "leaves nothing of its input"),
     "size of a reshape": (

@@ -229,6 +229,24 @@ SEVERAL: dict[str, tuple[tuple[int, ...], Any, str]] = {
         ],
         "float64",
     ),
+    "pixels between pixels": (
+        (3, 4, 2),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            layers.UpSampling2D((2, 4), interpolation="bilinear", name="fine"),
+            conv("edges", activation="quantized_relu(4,1)"),
+        ],
+        "float32",
+    ),
+    "pixels between pixels of wide sums": (
+        (3, 4, 2),
+        lambda: [
+            qkeras.QActivation("quantized_bits(16,0,alpha=1)", name="port"),
+            layers.UpSampling2D(2, interpolation="bilinear", name="fine"),
+            conv("edges", activation="quantized_relu(4,1)"),
+        ],
+        "float64",
+    ),
     "dense of several axes": (
         (4, 3),
         lambda: [

@@ -9,11 +9,12 @@ from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
 from flow.frontend import layers
-from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes, kernel_codes
-from flow.frontend.extraction.contractions import contract
+from flow.frontend.extraction.builder import SPREAD, Builder, Handler, Tensor, array_codes, kernel_codes
+from flow.frontend.extraction.contractions import contract, summed
 from flow.frontend.extraction.moves import broadcast, gathered, reshaped
 from flow.frontend.layers import Layer
 from flow.ir.fixed import Cast, Constant, exact_codes
@@ -120,6 +121,33 @@ def _pooled(builder: Builder, layer: Layer[layers.Reduce], rows: Tensor) -> Tens
     return replace(out, divisor=count // halves) if function == "average" else out
 
 
+def _interpolate(builder: Builder, layer: Layer[layers.Interpolate], inputs: Sequence[Tensor]) -> Tensor:
+    """Averages of pixels, each as often as it counts: of 2 * factor along each axis, those of the two nearest ones."""
+    tensor = builder.plain(layer, inputs[0])
+    shape = builder.op(tensor).shape
+    index = np.arange(math.prod(shape)).reshape(shape)
+    for axis, factor in enumerate(layer.settings.factors):
+        index = np.take(index, nearest_pixels(shape[axis], factor), 2 * axis)
+    made, channels = index.shape[:-1:2], shape[-1]
+    index = np.moveaxis(index, range(1, 2 * len(made), 2), range(len(made), 2 * len(made)))
+    steps = index.size // (math.prod(made) * channels)
+    if index.size > SPREAD:
+        raise UnsupportedError(f"reads {index.size} pixels", remedy=f"at most {SPREAD} are read: use a smaller size")
+    rows = gathered(builder, layer, tensor, index.reshape(-1, steps, channels), "repeat", "_near")
+    return reshaped(builder, layer, summed(builder, layer, rows, "bilinear", 1 / steps), (*made, channels))
+
+
+def nearest_pixels(size: int, factor: int) -> NDArray[np.int64]:
+    """Return for each of `size * factor` pixels between pixels those whose average it is, (pixels, 2 * factor).
+
+    Source: `tf.image.resize` with half-pixel centers: the pixel i lies at (i + 1/2) / factor - 1/2.
+    """
+    place = 2 * np.arange(size * factor) + 1 - factor  # in halves of a factor of a pixel
+    lower, part = np.divmod(place, 2 * factor)
+    upper = np.arange(2 * factor) < part[:, None]
+    return np.asarray(np.clip(lower[:, None] + upper, 0, size - 1), np.int64)
+
+
 def _product(builder: Builder, layer: Layer[layers.Product], inputs: Sequence[Tensor]) -> Tensor:
     """A dense layer without a bias; along the last axis but one where the matrix stands before the tensor."""
     tensor, weight = builder.plain(layer, inputs[0]), kernel_codes(layer, 2)
@@ -175,4 +203,5 @@ LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.Product: _product,
     layers.MatMul: _matmul,
     layers.Embedding: _embedding,
+    layers.Interpolate: _interpolate,
 }

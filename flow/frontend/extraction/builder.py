@@ -387,7 +387,7 @@ class Builder:
         if tensor.divisor != 1 << halvings:
             raise UnsupportedError(
                 f"reads an average over {tensor.divisor}, which no binary fraction holds",
-                remedy="put a quantizer (QActivation) behind the average",
+                remedy="put a quantizer (QActivation) behind it, or take it rounded on request: --float-layers 12",
             )
         fmt = FixedFormat(x.format.signed, x.format.int_bits - halvings, x.format.frac_bits + halvings)
         cast = Cast(fmt, divisor=tensor.divisor)

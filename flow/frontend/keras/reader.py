@@ -415,8 +415,15 @@ def _concatenate(source: _Source) -> Settings:
 
 
 def _upsample(source: _Source) -> Settings:
-    source.only("interpolation", "nearest")
-    return layers.Upsample(factors=source.spatial("size", 2))
+    factors, how = source.spatial("size", 2), source.config.get("interpolation") or "nearest"
+    if how not in ("nearest", "bilinear"):
+        raise UnsupportedError(f"interpolation={how!r} is not supported", remedy="use 'nearest' or 'bilinear'")
+    if how == "nearest":
+        return layers.Upsample(factors=factors)
+    if any(factor < 1 or factor & (factor - 1) for factor in factors):
+        what = f"interpolation='bilinear' with size={factors} has weights that no binary fraction is"
+        raise UnsupportedError(what, remedy="use powers of two, or 'nearest'")
+    return layers.Interpolate(factors=factors)
 
 
 def _recurrent(source: _Source) -> layers.Recurrent:
