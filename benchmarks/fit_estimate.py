@@ -27,7 +27,7 @@ from random_modules import random_module
 from scipy.optimize import linprog
 
 from flow.backends.rtl.netlists.needs import Needs
-from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features
+from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, ratios
 from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.backends.yosys.cells import FAMILIES, count
@@ -117,11 +117,9 @@ def measure(modules: int) -> None:
             for seed in range(0, modules, step):
                 each = _emitted(seed, family, Path(scratch) / f"{family}_{seed}")
                 row = known.get((seed, family))
-                if sum(each.needs.parts.values()) > LARGEST:
-                    pass
-                elif row and row.verilog == each.module.digest[:12]:
+                if row and row.verilog == each.module.digest[:12]:
                     rows.append(replace(row, needs=each.needs, kind=each.kind))
-                else:
+                elif sum(each.needs.parts.values()) <= LARGEST:
                     waiting[seed] = each
                 if len(waiting) == 2 * BATCH or seed + step >= modules:
                     rows += _measured(waiting, family)
@@ -255,7 +253,15 @@ def fit() -> None:
     found = least_deviations(table, lut - known, 1 / np.maximum(lut, SMALLEST))
     coefficients = {kind: round(float(value), 3) for kind, value in zip(FITTED, found, strict=True)}
     error = {"against": RTL_AGAINST, **held_out_errors(rows, coefficients)}
-    data = {"tool": yosys_version(), "fitted": len(fitted), "lut": coefficients, "error": error}
+    known = [(row.needs, row.family, row.lut, row.ff) for row in rows if held_out(row.seed)]
+    interval = ratios(known, coefficients)
+    data = {
+        "tool": yosys_version(),
+        "fitted": len(fitted),
+        "lut": coefficients,
+        "interval": interval,
+        "error": error,
+    }
     _write(COEFFICIENTS, data)
 
 

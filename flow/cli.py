@@ -148,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, help="page of several runs (default: comparison.html)")
     files = "vendor reports from elsewhere: of csynth, Vivado (utilization, hierarchy, timing) or Quartus' fitter"
     add("--vendor", type=Path, nargs="+", default=[], metavar="FILE", help=files)
+    told = "learn factors for estimates from runs that have vendors' figures; later builds beside them use these"
+    calibrate = command("calibrate", _calibrate, told)
+    calibrate.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="with figures of csynth or Vivado")
+    calibrate.add_argument("--to", type=Path, metavar="FILE", help="(default: calibration.json beside the runs)")
+    calibrate.add_argument("--json", action="store_true", help="print the file's content as JSON on stdout")
     export = command("export", _export, "write a run as a folder for a firmware engineer: bench, constraints, scripts")
     export.add_argument("run_dir", type=Path, metavar="RUN")
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder; must be new or empty")
@@ -361,6 +366,27 @@ def _report(arguments: argparse.Namespace) -> int:
         report = report.with_notes(f"its page is not written again{unkept}: {error}")
     _print_report(report, arguments.format or "text")
     return int(report.is_outdated)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from flow.cost.calibration import FILE, learn, write
+
+    roots = {run_dir.resolve().parents[2] for run_dir in arguments.run_dirs}
+    if arguments.to is None and len(roots) > 1:
+        raise SpecError("the runs lie in several places", field="--to", remedy="say where the factors go: --to FILE")
+    path = arguments.to or min(roots) / FILE
+    learned = learn([_found_report(run_dir).to_json() for run_dir in arguments.run_dirs])
+    write(path, learned)
+    if arguments.json:
+        print(json_text(learned))
+        return 0
+    for group, entry in learned["groups"].items():
+        print(f"{group}: {counted(len(entry['runs']), 'run')}, {', '.join(entry['tools'])}")
+        for key, factor in entry["factors"].items():
+            ends = f"{factor['low']:.2f} to {factor['high']:.2f}"
+            print(f"  {key}: times {factor['factor']:.2f} ({ends}; {counted(factor['pairs'], 'count')})")
+    print(f"kept in {path}: builds with --output {path.parent} use it")
+    return 0
 
 
 def _found_report(run_dir: Path) -> Report:

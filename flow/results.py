@@ -157,6 +157,9 @@ class ResourceReport:
         command: the script that the tool ran for the total, if it is one that can be run again.
         family: the family of parts that the tool was asked for, if it was asked for one.
         predicts: of an estimate: the source whose figures it foretells, "csynth", "vivado" or "yosys".
+        critical_path: of an estimate: "op", "nodes" (as the Verilog calls them) and "delay_ns" of the longest
+            path from register to register; empty if it does not say.
+        calibration: of an estimate that a user's own measurements scaled: "file", "group", how many "runs", "factors".
         error: of an estimate: "lut", "ff" -> how far it is off, in percent ("mean", "p95", "worst") and by what
             factor in the median ("median_ratio"), over how many "modules"; "against" -> what it was held against.
     """
@@ -172,6 +175,8 @@ class ResourceReport:
     command: str | None = None
     family: str | None = None
     predicts: str | None = None
+    critical_path: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -189,6 +194,8 @@ class ResourceReport:
             **({"command": self.command} if self.command is not None else {}),
             **({"family": self.family} if self.family is not None else {}),
             **({"predicts": self.predicts} if self.predicts is not None else {}),
+            **({"critical_path": dict(self.critical_path)} if self.critical_path else {}),
+            **({"calibration": dict(self.calibration)} if self.calibration else {}),
             **({"error": dict(self.error)} if self.error else {}),
             "layers": [layer.to_json() for layer in self.layers],
         }

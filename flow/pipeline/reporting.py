@@ -8,6 +8,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from flow.backends.functions import Shown, Site, Tool, functions
+from flow.cost.calibration import FILE as CALIBRATION
+from flow.cost.calibration import calibrated
+from flow.cost.calibration import read as read_calibration
 from flow.cost.energy import static_energy
 from flow.errors import InputError, OutputError, ToolMissingError, UnsupportedError
 from flow.pipeline.models import Extracted
@@ -32,10 +35,12 @@ SINCE = ", and a difference found since"
 """Behind the key of a report: a build makes it again, and so compares again."""
 
 
-def estimate_resources(site: Site) -> tuple[ResourceReport, ...] | str:
-    """Return the static estimates, or why there is none."""
+def estimate_resources(site: Site, options: BuildOptions) -> tuple[ResourceReport, ...] | str:
+    """Return the static estimates, with the factors of a calibration beside the runs, or why there are none."""
+    settings = {name: getattr(site.target, name) for name in ("backend", "io_type", "strategy")}
     try:
-        return functions(site.target).estimate_project(site)
+        estimates = functions(site.target).estimate_project(site)
+        return tuple(calibrated(estimate, settings, options.output / CALIBRATION) for estimate in estimates)
     except UnsupportedError as error:
         return f"no estimate of resources: {error}"
 
@@ -132,12 +137,14 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def report_key(made: Extracted, project: Project, inputs_key: str) -> str:
+def report_key(made: Extracted, project: Project, inputs_key: str, options: BuildOptions) -> str:
     """Return what the report of a whole build is made of."""
     trained = made.source.trained
     made_of: tuple[Any, ...] = (trained.digest(), dict(trained.metrics), dict(trained.provenance))
     if made.quantization is not None:
         made_of += (made.quantization.document, made.quantization.accuracy, made.quantization.heads)
+    if (factors := read_calibration(options.output / CALIBRATION)) is not None:
+        made_of += (factors,)
     return digest(project.digest(), inputs_key, made_of)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flow.cost.calibration import beside
 from flow.errors import counted
 from flow.ir.names import printable
 from flow.quantization.words import module_rows, summary_lines
@@ -30,6 +31,7 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     project = document["project"]
     lines = [f"{document['model']}: {', '.join(map(str, words.settings(project)))}", "", words.verdict_line(report)]
     lines += [f"  {line}" for line in _verdict_details(document)]
+    lines += [line] if (line := words.lut_line(document)) else []
     lines += [f"  {words.softmax_line(entry)}" for entry in document.get("softmax", ())]
     lines += [heading("Accuracy"), *(table(*rows) for rows in _accuracy_tables(document))]
     if document.get("quantization"):
@@ -38,8 +40,10 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     lines += [heading("Layers"), table(*_layer_rows(document))]
     for resources in document["resources"]:
         lines += [heading(f"Resources: {_source_words(resources)}"), table(*_resource_rows(resources))]
-        lines += ["", words.error_words(resources["error"])] if "error" in resources else []
-        lines += ["", f"LUT {resources['intervals']['lut']['basis']}"] if resources.get("intervals") else []
+        lines += ["", *told] if (told := _estimate_lines(resources)) else []
+    for found in beside(document):
+        lines += [heading(f"Predicted and measured: {words.beside_words(found)}"), table(*words.beside_rows(found))]
+        lines += ["", f"modules that are no op's: {', '.join(sorted(found.unmatched))}"] if found.unmatched else []
     if document.get("energy"):
         lines += [heading("Energy"), *map(_energy_line, document["energy"])]
     if document["notes"]:
@@ -50,6 +54,15 @@ def _render(report: Report, table: Any, heading: Any) -> str:
     if document["verdict"]["first_divergence"] is not None:
         lines += [heading("Reproduce"), words.reproduction(document)]
     return "\n".join(lines)
+
+
+def _estimate_lines(resources: Mapping[str, Any]) -> list[str]:
+    """Return what is known of an estimate: its error, where true counts lie, its longest path."""
+    lines = [words.error_words(resources["error"])] if "error" in resources else []
+    counts = [(name, words.interval_line(resources, key)) for key, name in words.COUNTS.items()]
+    lines += [f"{name} {line}" for name, line in counts if line]
+    told = (words.calibration_line(resources), words.path_line(resources))
+    return [*lines, *filter(None, told)]
 
 
 def _verdict_details(document: Mapping[str, Any]) -> list[str]:
@@ -115,10 +128,10 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
 
 
 def _source_words(resources: Mapping[str, Any]) -> str:
-    source = resources["source"]
-    kind = words.SOURCES[source] if source.startswith("static") else source
+    kind = words.source_words(resources) if resources["source"].startswith("static") else resources["source"]
     reached = resources["estimated_clock_period_ns"]
-    return f"{kind} ({resources['tool']})" + ("" if reached is None else f", reaches {reached:g} ns")
+    planned = "critical_path" in resources  # the model's own figure, which stands below with its path
+    return f"{kind} ({resources['tool']})" + ("" if reached is None or planned else f", reaches {reached:g} ns")
 
 
 def _resource_rows(resources: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from flow.cost.calibration import Beside
 from flow.errors import counted
 from flow.project import Change
 from flow.report.record import Report
@@ -278,23 +279,104 @@ def source_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(entry.get(key) or "") for key in ("source", "tool", "family", "unit", "table"))
 
 
+def nearest(document: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """Return the entry of `resources` nearest to the chip that knows `key`; None if none does."""
+    order = list(SOURCES)
+    known = [entry for entry in document["resources"] if entry[key] is not None]
+    return max(known, key=lambda entry: order.index(entry["source"]) if entry["source"] in order else -1, default=None)
+
+
+def interval_of(entry: Mapping[str, Any], key: str) -> tuple[int, int] | None:
+    """Return between which counts the true one of an estimate lies; None if nothing says so."""
+    stated = (entry.get("intervals") or {}).get(key)
+    return None if not stated or stated["low"] is None else (stated["low"], stated["high"])
+
+
+def interval_line(entry: Mapping[str, Any], key: str) -> str | None:
+    """Return where the true count of an estimate lies and what says so; None of what is no such estimate."""
+    stated = (entry.get("intervals") or {}).get(key)
+    if not stated:
+        return None
+    ends = interval_of(entry, key)
+    return stated["basis"] if ends is None else f"{ends[0]:,} to {ends[1]:,}: {stated['basis']}"
+
+
+def share_words(entry: Mapping[str, Any], key: str) -> str | None:
+    """Return which part of the part's resources a design takes, as in "9.3 % (8.1 to 10.9 %)"; None if unknown."""
+    has, count, ends = entry["capacity"].get(key), entry[key], interval_of(entry, key)
+    if not has or count is None:
+        return None
+    share = f"{100 * count / has:.1f} %"
+    return share if ends is None else f"{share} ({100 * ends[0] / has:.1f} to {100 * ends[1] / has:.1f} %)"
+
+
+def lut_line(document: Mapping[str, Any]) -> str | None:
+    """Return the LUTs of a design in one line: of the part, between which counts, and who says so."""
+    entry = nearest(document, "lut")
+    if entry is None:
+        return None
+    share = share_words(entry, "lut")
+    of_part = f"{share} of {entry['part']}, " if share else ""
+    return f"LUT: {of_part}{entry['lut']:,} by {'; '.join(said_by(entry, 'lut'))}"
+
+
+def said_by(entry: Mapping[str, Any], key: str) -> list[str]:
+    """Return the source of a number, and how far it may be off."""
+    return [said for said in (source_words(entry), error_of(entry, key)) if said]
+
+
+def calibration_line(entry: Mapping[str, Any]) -> str | None:
+    """Return which factors of the user's own scaled an estimate; None if none did."""
+    used = entry.get("calibration")
+    if not used:
+        return None
+    factors = ", ".join(f"{COUNTS[key]} {factor:g}" for key, factor in used["factors"].items())
+    return f"scaled by {used['file']}, learned from {counted(used['runs'], 'run')}: {factors}"
+
+
+def beside_rows(found: Beside) -> tuple[list[str], list[list[str]]]:
+    """Return a header and a row per op with what was estimated, what was measured, and how far the estimate is off."""
+    header, rows = ["op"], [[pair.name] for pair in found.pairs]
+    for key, name in COUNTS.items():
+        if all(pair.measured.get(key) is None or pair.estimated.get(key) is None for pair in found.pairs):
+            continue
+        header += [f"{name} predicted", "measured", "off"]
+        for row, pair in zip(rows, found.pairs, strict=True):
+            ours, true = pair.estimated[key], pair.measured[key]
+            off = "-" if ours is None or not true else f"{100 * (ours / true - 1):+.0f} %"
+            row += ["-" if count is None else f"{count:,}" for count in (ours, true)] + [off]
+    return header, rows
+
+
+def beside_words(found: Beside) -> str:
+    """Return what stands beside what."""
+    return f"{source_words(found.estimate)} beside {source_words(found.measured)}"
+
+
+def path_line(entry: Mapping[str, Any]) -> str | None:
+    """Return the longest path of an estimate in one line; None if it does not say."""
+    path = entry.get("critical_path")
+    if not path:
+        return None
+    late = path["delay_ns"] - entry["clock_period_ns"]
+    held = (
+        f"{late:.1f} ns more than the clock asked for" if late > 0 else f"of {entry['clock_period_ns']:g} ns asked for"
+    )
+    return (
+        f"longest path: op '{path['op']}', {' > '.join(path['nodes'])}: {path['delay_ns']:.1f} ns by the model, {held}"
+    )
+
+
 def error_of(entry: Mapping[str, Any], key: str) -> str | None:
     """Return how far a number of an entry may be off, in short; None of what is no estimate of ours."""
+    if line := interval_line(entry, key):
+        return line
     if not str(entry["source"]).startswith("static"):
         return None
-    interval = (entry.get("intervals") or {}).get(key)
-    if interval is not None:
-        return interval_words(interval)
     error = (entry.get("error") or {}).get(key)
     return (
         f"off by {error['mean']:g} % in the mean, {error['worst']:g} % at worst" if error else "its error is not known"
     )
-
-
-def interval_words(interval: Mapping[str, Any]) -> str:
-    """Return where the true figure lies and what says so."""
-    known = interval["low"] is not None
-    return (f"{interval['low']:,} to {interval['high']:,}: " if known else "") + str(interval["basis"])
 
 
 def error_words(error: Mapping[str, Any]) -> str:

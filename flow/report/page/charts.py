@@ -24,11 +24,22 @@ def text(x: float, y: float, words: str, anchor: str = "middle", class_: str | N
     return element("text", words, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
-def bar(share: float, label: str) -> Html:
-    """Return a bar of which `share`, from 0 to 1, is filled; anything above 0 is visible."""
-    width = 100 * min(max(share, 0.0), 1.0)
-    filled = element("span", style=f"width:{f'max(2px,{width:.2f}%)' if width else '0'}")
-    return element("span", filled, class_="bar", role="img", aria_label=label)
+def bar(share: float, label: str, between: tuple[float, float] | None = None) -> Html:
+    """Return a bar of which `share`, from 0 to 1, is filled; anything above 0 is visible.
+
+    Args:
+        between: shares between which the true one lies, drawn as a line over the bar.
+    """
+    width = _percent(share)
+    parts = [element("span", style=f"width:{f'max(2px,{width:.2f}%)' if width else '0'}")]
+    if between is not None:
+        low, high = map(_percent, between)
+        parts.append(element("i", style=f"left:{low:.2f}%;width:max(2px,{high - low:.2f}%)"))
+    return element("span", *parts, class_="bar", role="img", aria_label=label)
+
+
+def _percent(share: float) -> float:
+    return 100 * min(max(share, 0.0), 1.0)
 
 
 def format_strip(fmt: Mapping[str, Any]) -> Html | None:
@@ -103,19 +114,35 @@ def _signed(value: int) -> Html:
 def bars(rows: Sequence[tuple[str, float, str]], caption: str) -> Html:
     """Return a table of (name, amount, words) with a bar each, as long as its part of the largest amount."""
     largest = max((amount for _, amount, _ in rows), default=0) or 1
-    return _bar_table([(name, words, amount / largest) for name, amount, words in rows], caption)
+    return _bar_table([(name, words, amount / largest, None) for name, amount, words in rows], caption)
 
 
-def capacity(rows: Sequence[tuple[str, int, int]], caption: str) -> Html:
-    """Return a table of (name, used, what the part has) with a bar each, filled as far as the part is used."""
-    lines = [(name, join([f"{used:,} of {has:,}, ", percent(used / has)]), used / has) for name, used, has in rows]
+@dataclass(frozen=True, slots=True)
+class Used:
+    """How much of a part a design uses: `between` which counts an estimate's true one lies, None if nothing says."""
+
+    name: str
+    count: int
+    has: int
+    between: tuple[int, int] | None
+
+
+def capacity(rows: Sequence[Used], caption: str) -> Html:
+    """Return a table with a bar each, filled as far as the part is used."""
+    lines = []
+    for row in rows:
+        ends = row.between
+        told = join([f"{row.count:,} of {row.has:,}, ", percent(row.count / row.has)])
+        told = told if ends is None else join([told, f"; {ends[0]:,} to {ends[1]:,}"])
+        shares = None if ends is None else (ends[0] / row.has, ends[1] / row.has)
+        lines.append((row.name, told, row.count / row.has, shares))
     return _bar_table(lines, caption)
 
 
-def _bar_table(rows: Iterable[tuple[str, str, float]], caption: str) -> Html:
+def _bar_table(rows: Iterable[tuple[str, str, float, tuple[float, float] | None]], caption: str) -> Html:
     lines = []
-    for name, words, share in rows:
-        cell = element("td", element("span", bar(share, ""), aria_hidden="true"), class_="wide")
+    for name, words, share, between in rows:
+        cell = element("td", element("span", bar(share, "", between), aria_hidden="true"), class_="wide")
         lines.append(element("tr", element("th", name, scope="row"), element("td", words), cell))
     return element("table", element("caption", caption), element("tbody", *lines), class_="bars")
 

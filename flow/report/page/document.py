@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from flow.cost.calibration import beside
 from flow.quantization.words import POINTS_WORDS, cost_rows, how, module_rows, output_line
 from flow.report import words
 from flow.report.page import charts, ops, verdict
@@ -120,20 +121,24 @@ def resources(report: Report) -> Html:
     if not given:
         return element("p", "Not measured: no source of resources for this back end.")
     lead = "Each source stands by itself: an estimate and a tool's count are never added or drawn together."
-    return join([element("p", lead, class_="note"), *(_source(entry) for entry in given)])
+    compared = (table(words.beside_words(found), *words.beside_rows(found)) for found in beside(report.document))
+    return join([element("p", lead, class_="note"), *(_source(entry) for entry in given), *compared])
 
 
 def _source(entry: Mapping[str, Any]) -> Html:
-    used = _used(entry)
+    used, path = _used(entry), words.path_line(entry)
     told = facts(
         ("said by", entry["tool"]),
         ("part", entry["part"]),
         ("family", entry.get("family")),
         ("target clock", _unit(entry["clock_period_ns"], "ns")),
-        ("reached clock", _unit(entry["estimated_clock_period_ns"], "ns")),
+        ("reached clock", None if path else _unit(entry["estimated_clock_period_ns"], "ns")),
+        ("longest path", path),
         ("latency", _time(entry["latency_cycles"], entry["clock_period_ns"])),
         ("between two inputs", _cycles(entry["initiation_interval_cycles"])),
         ("error", words.error_words(entry["error"]) if entry.get("error") else None),
+        ("calibration", words.calibration_line(entry)),
+        *((f"true {name}", words.interval_line(entry, key)) for key, name in words.COUNTS.items()),
         *_details(entry),
         class_="facts compact",
     )
@@ -163,11 +168,11 @@ def _details(entry: Mapping[str, Any]) -> list[tuple[str, Html]]:
     return [(key.replace("_", " "), number(count)) for key, count in (entry.get("detail") or {}).items()]
 
 
-def _used(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Return (name, used, available) of each resource that the part has and the source counts."""
+def _used(entry: Mapping[str, Any]) -> list[charts.Used]:
+    """Return each resource that the part has and the source counts."""
     counts = {**(entry.get("detail") or {}), **entry}
     return [
-        (words.COLUMNS.get(key, key.replace("_", " ")), counts[key], has)
+        charts.Used(words.COLUMNS.get(key, key.replace("_", " ")), counts[key], has, words.interval_of(entry, key))
         for key, has in entry["capacity"].items()
         if has and counts.get(key) is not None
     ]
@@ -179,11 +184,14 @@ def _by_module(entry: Mapping[str, Any]) -> Html | None:
     kept = [key for key in words.COLUMNS if any(row.get(key) is not None for row in (*layers, entry))]
     if not kept:
         return None
-    largest = {key: max((layer[key] or 0 for layer in layers), default=0) or 1 for key in kept}
+    between = {(layer["name"], key): words.interval_of(layer, key) for layer in layers for key in kept}
+    ends = {key: [(between[layer["name"], key] or (0, 0))[1] for layer in layers] for key in kept}
+    largest = {key: max([layer[key] or 0 for layer in layers] + ends[key], default=0) or 1 for key in kept}
 
     def cell(layer: Mapping[str, Any], key: str) -> Html | None:
-        value = layer.get(key)
-        drawn = element("span", charts.bar(value / largest[key], ""), aria_hidden="true") if value else None
+        value, own = layer.get(key), between[layer["name"], key]
+        shares = None if own is None else (own[0] / largest[key], own[1] / largest[key])
+        drawn = element("span", charts.bar(value / largest[key], "", shares), aria_hidden="true") if value else None
         return None if value is None else join([number(value), drawn])
 
     rows = [[layer["name"], *(cell(layer, key) for key in kept)] for layer in layers]

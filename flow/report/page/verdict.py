@@ -94,16 +94,18 @@ def _ops(count: int) -> str:
     return f"{count} {'op' if count == 1 else 'ops'}"
 
 
-def _preferred(document: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
-    """Return the entry of `resources` nearest to the chip that knows `key`; None if none does."""
-    order = list(words.SOURCES)
-    known = [entry for entry in document["resources"] if entry[key] is not None]
-    return max(known, key=lambda entry: order.index(entry["source"]) if entry["source"] in order else -1, default=None)
-
-
 def _said_by(entry: Mapping[str, Any] | None, key: str) -> str:
     """Return the source of a number, and how far it may be off."""
-    return "" if entry is None else "; ".join(filter(None, (words.source_words(entry), words.error_of(entry, key))))
+    return "" if entry is None else "; ".join(words.said_by(entry, key))
+
+
+def _luts(document: Mapping[str, Any]) -> tuple[str, Html, str]:
+    """Return the LUTs of the part, with their interval, or the LUTs alone where the part's are not known."""
+    entry = words.nearest(document, "lut")
+    share = None if entry is None else words.share_words(entry, "lut")
+    if entry is None or share is None:
+        return "LUTs", number(entry["lut"] if entry else None), _said_by(entry, "lut")
+    return "LUTs of the part", join([share]), f"{entry['lut']:,} by {_said_by(entry, 'lut')}"
 
 
 def _head(document: Mapping[str, Any], output: str, what: str) -> tuple[str, Html, str | None]:
@@ -117,7 +119,7 @@ def summary(report: Report) -> Html:
     """Return the numbers that are asked for first, each with its source, an estimate with its error."""
     document = report.document
     accuracy = document["accuracy"]
-    lut, latency = _preferred(document, "lut"), _preferred(document, "latency_cycles")
+    latency = words.nearest(document, "latency_cycles")
     labelled = f"{accuracy['samples']:,} labelled inputs" if accuracy["samples"] else None
     worth = [("accuracy of the hardware", percent(accuracy["hardware"]), labelled)]
     if document.get("heads"):
@@ -128,7 +130,7 @@ def summary(report: Report) -> Html:
     cells = [
         *worth,
         ("zero weights", percent(document["sparsity"], 1), f"{weights:,} weights"),
-        ("LUTs", number(lut["lut"] if lut else None), _said_by(lut, "lut")),
+        _luts(document),
         (
             "latency",
             number(latency["latency_cycles"] if latency else None, "cycles"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 from conftest import REPOSITORY
 from nets import Net, s, u
 
-from flow.backends.rtl.netlists.footprint import footprint
+from flow.backends.rtl.netlists.covers import Cover
+from flow.backends.rtl.netlists.footprint import first_uses, footprint, used
+from flow.backends.rtl.netlists.gates import TRUE, Gates
 from flow.backends.rtl.netlists.needs import Memory, Needs, held
-from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
+from flow.backends.rtl.netlists.netlist import Netlist
+from flow.backends.rtl.netlists.pipelining import Clock, Pipeline, pipeline
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, estimate_rtl, luts, memory_needs
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.errors import UnsupportedError
@@ -72,14 +76,15 @@ def test_yosys_counts_what_the_table_says(fit: Any, tmp_path: Path) -> None:
 
 def needs(net: Netlist, *outputs: int, width: int, pipe: Pipeline | None = None) -> dict[str, int]:
     net.outputs = list(outputs)
-    found = footprint(net, pipe or pipeline(net, 5.0), width, {}).parts
+    found = footprint(net, pipe or pipeline(net, Clock(period_ns=5.0)), width, {}).alone()
     return {kind: count for kind, count in found.items() if count}
 
 
 def test_sum_is_as_long_as_its_operands_overlap() -> None:
     net = Netlist()
     x, y = net.input(0, 15), net.input(0, 15)
-    assert needs(net, net.add(x, y, 0, 2), width=7) == {"sum": 2, "passed": 2, "carry": 2, "flip_flops": 5}
+    # the two lowest bits are wires, two have two operands, and two are carries alone
+    assert needs(net, net.add(x, y, 0, 2), width=7) == {"lut": 2, "carry": 2, "flip_flops": 7}
 
 
 def test_wires_and_bits_that_nothing_reads_are_not_built() -> None:
@@ -87,7 +92,7 @@ def test_wires_and_bits_that_nothing_reads_are_not_built() -> None:
     x = net.input(-8, 7)
     assert needs(net, net.shl(x, 3), width=7) == {}
     total = net.add(x, net.input(-8, 7))
-    assert needs(net, net.wrap(total, 2, False), width=2) == {"small_sum": 2, "flip_flops": 2}
+    assert needs(net, net.wrap(total, 2, False), width=2) == {"lut": 2, "carry": 1, "flip_flops": 2}
 
 
 def test_a_saturated_zero_shares_a_register() -> None:
@@ -99,7 +104,39 @@ def test_a_saturated_zero_shares_a_register() -> None:
 def test_three_operands_of_one_stage_are_one_sum() -> None:
     net = Netlist()
     x, y, z = (net.input(0, 15) for _ in range(3))
-    assert needs(net, net.add(net.add(x, y), z), width=6) == {"sum_of_3": 4, "carry": 2, "flip_flops": 6}
+    assert needs(net, net.add(net.add(x, y), z), width=6)["carry"] == 2  # one chain, of six bits
+
+
+def test_a_limit_is_the_reset_of_registers() -> None:
+    net = Netlist()
+    assert needs(net, net.clamp(net.input(-128, 127), 0, 127), width=7) == {"lut": 1, "flip_flops": 7}
+
+
+def test_what_is_computed_twice_is_built_once() -> None:
+    gates = Gates()
+    bits = [gates.outside() for _ in range(10)]
+    assert gates.any(bits) == gates.both(gates.any(bits[:4]) ^ 1, gates.any(bits[4:]) ^ 1) ^ 1
+    assert gates.any(bits) > TRUE  # which is seldom zero, and still no constant
+    a, b, c = bits[:3]
+    assert gates.either(gates.both(a, b), gates.both(a, b ^ 1)) == a
+    assert len({gates.differ(gates.differ(*pair), other) for *pair, other in ((a, b, c), (c, a, b))}) == 1
+
+
+@pytest.mark.parametrize(("inputs", "tables"), [(6, 1), (7, 2), (11, 2), (36, 7)])
+def test_a_wide_gate_takes_as_few_tables_as_hold_its_inputs(inputs: int, tables: int) -> None:
+    gates = Gates()
+    root = reduce(gates.differ, [gates.outside() for _ in range(inputs)])
+    assert len(Cover(gates, [root], {}).tables) == tables
+
+
+def test_words_that_neighbours_share_are_counted_once() -> None:
+    net = Netlist()
+    x, y, z = (net.input(0, 15) for _ in range(3))
+    net.outputs = [net.add(net.add(x, y), net.add(y, z), 0, 1)]
+    pipe = Pipeline((0, 0, 0, 0, 0, 1), 2)  # the two inner sums are registered
+    apart, overlapping = (np.arange(3)[None] + step * np.arange(4)[:, None] for step in (3, 1))
+    assert used(net, pipe, 7, overlapping, 0)["lut"] < used(net, pipe, 7, apart, 0)["lut"]
+    assert first_uses(net, pipe, overlapping).sum(axis=1).tolist() == [4, 1, 1, 4, 1, 4]
 
 
 def test_held() -> None:
@@ -131,10 +168,10 @@ def test_memories(memory: tuple[int, int, int], family: str, expected: tuple[int
 
 
 def test_needs_round_trip() -> None:
-    found = Needs(parts={"sum": 3}, memories=(Memory(width=4, depth=9, ports=2),))
+    found = Needs(parts={"lut": 3}, memories=(Memory(width=4, depth=9, ports=2),))
     assert Needs.from_json(json.loads(json.dumps(found.to_json()))) == found
-    both = found + Needs(parts={"sum": 1, "any": 2})
-    assert (dict(both.parts), both.memories) == ({"sum": 4, "any": 2}, found.memories)
+    both = found + Needs(parts={"lut": 1, "carry": 2})
+    assert (dict(both.parts), both.memories) == ({"lut": 4, "carry": 2}, found.memories)
     assert not set(LUTS) & set(FITTED)
 
 

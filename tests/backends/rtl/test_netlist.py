@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.backends.rtl.netlists import arithmetic
-from flow.backends.rtl.netlists.bits import BITS
-from flow.backends.rtl.netlists.footprint import COUNTS
-from flow.backends.rtl.netlists.netlist import EVALUATE, KINDS, LOGIC, Netlist
+from flow.backends.rtl.netlists.logic import BUILD
+from flow.backends.rtl.netlists.netlist import EVALUATE, KINDS, Netlist
+from flow.backends.rtl.netlists.pipelining import LOGIC
 from flow.backends.rtl.verilog.kernels import evaluate, kernels
 from flow.backends.rtl.verilog.netlist_module import LINES
 from flow.ir import reference
@@ -19,7 +19,7 @@ from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
 from flow.ir.graph import Input
 from flow.ir.passes import lower
 
-TABLES = {"value": EVALUATE, "delay": LOGIC, "bits": BITS, "footprint": COUNTS, "Verilog": LINES}
+TABLES = {"value": EVALUATE, "delay": LOGIC, "gates": BUILD, "Verilog": LINES}
 
 
 @pytest.mark.parametrize("aspect", TABLES)

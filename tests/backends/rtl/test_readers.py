@@ -17,7 +17,8 @@ import zoo
 from handovers import SAMPLES, handed_over, make
 from nets import Net, u
 
-from flow.backends.rtl.netlists.netlist import EVALUATE, Netlist, pipeline
+from flow.backends.rtl.netlists.netlist import EVALUATE, Netlist
+from flow.backends.rtl.netlists.pipelining import Clock, pipeline
 from flow.backends.rtl.verilog.emit import emit
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.stages import STAGES
@@ -294,7 +295,7 @@ endmodule
 def test_every_kind_of_node_is_what_its_verilog_computes(seed: int, tmp_path: Path) -> None:
     net = random_netlist(seed)
     assert {node.kind for node in net.nodes} == set(EVALUATE)
-    pipe, formats = pipeline(net, 5.0), [covering(node.low, node.high, 0) for node in net.inputs]
+    pipe, formats = pipeline(net, Clock(period_ns=5.0)), [covering(node.low, node.high, 0) for node in net.inputs]
     ends = np.array([(node.low, node.high) for node in net.inputs])
     codes = np.random.default_rng(seed).integers(ends[:, 0], ends[:, 1], (60, len(ends)), endpoint=True)
     widths = [fmt.width for fmt in formats]

@@ -1,27 +1,29 @@
-"""Footprint: what of a pipelined netlist becomes hardware, bit by bit, before any tool has run.
+"""Footprint: what of a pipelined netlist becomes hardware, before any tool has run.
 
-Bits that nothing reads, constants, and bits that two values share are not built, nor are their registers. What is left
-is counted by kind, see `needs`.
+From the outputs back: what is read is built, logic between registers, carry chains and DSP slices is covered with
+look-up tables. A netlist that is used at several positions is counted once; what two positions compute alike is one, as
+equal words of equal inputs are one after flattening.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flow.backends.rtl.netlists.bits import Bit, NetBits
+from flow.backends.rtl.netlists.covers import TABLES, Cover
+from flow.backends.rtl.netlists.gates import Literal
+from flow.backends.rtl.netlists.logic import LUT_INPUTS, Logic
 from flow.backends.rtl.netlists.needs import registers
-from flow.backends.rtl.netlists.netlist import Netlist, Node, Pipeline
+from flow.backends.rtl.netlists.netlist import Netlist
+from flow.backends.rtl.netlists.pipelining import Pipeline
 from flow.ir.fixed import Codes
 
-Mine = list[int]
-"""Which bits of a node are read."""
-CHOICES = ("mux", "clamp", "both")
-DSP_PRODUCT_BITS = 9
-"""Products of so many bits take a DSP slice (Yosys, `mul2dsp -D DSP_Y_MINWIDTH=9`)."""
+OUTPUTS = -1
+"""Stands for a node, for what belongs to none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +31,16 @@ class Footprint:
     """What one use of a netlist needs.
 
     Attributes:
-        parts: kind -> how much of it.
+        parts: node -> kind -> how much of it.
         waits: (input, its bit) -> after how many cycles it is read, in ascending order without 0; only what is read.
     """
 
-    parts: Mapping[str, int]
+    parts: Mapping[int, Counter[str]]
     waits: Mapping[tuple[int, int], tuple[int, ...]]
+
+    def alone(self) -> Counter[str]:
+        """Return what it needs if nothing else reads its inputs."""
+        return sum(self.parts.values(), registers(self.waits.values()))
 
 
 def used(net: Netlist, pipe: Pipeline, width: int, index: Codes, fill: int) -> Counter[str]:
@@ -49,15 +55,39 @@ def used(net: Netlist, pipe: Pipeline, width: int, index: Codes, fill: int) -> C
     parts: Counter[str] = Counter()
     taps: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     padded, which = np.unique(index < 0, axis=0, return_inverse=True)
+    first = first_uses(net, pipe, index)
     for number, mask in enumerate(padded):
-        uses = index[which.reshape(-1) == number]
+        chosen = which.reshape(-1) == number
         one = footprint(net, pipe, width, dict.fromkeys(np.flatnonzero(mask).tolist(), fill))
-        for kind, count in one.parts.items():
-            parts[kind] += count * len(uses)
+        for place, counts in one.parts.items():
+            times = int((chosen if place == OUTPUTS else first[place, chosen]).sum())
+            for kind, count in counts.items():
+                parts[kind] += count * times
         for (place, bit), stages in one.waits.items():
-            for code in uses[:, place].tolist():
+            for code in index[chosen, place].tolist():
                 taps[code, bit].update(stages)
     return parts + registers(taps.values())
+
+
+def first_uses(net: Netlist, pipe: Pipeline, index: Codes) -> NDArray[np.bool_]:
+    """Return (nodes, uses): whether a use is the first to compute what it does at a node.
+
+    Two nodes compute the same if they are of one kind and read the same, as early; a number of 64 bits stands for that.
+    """
+    marks = np.zeros((len(net.nodes), len(index)), np.uint64)
+    with np.errstate(over="ignore"):
+        for place, node in enumerate(net.nodes):
+            is_input = node.kind == "input"
+            mark = np.full(len(index), hash((node.kind, None if is_input else node.data)) & (1 << 64) - 1, np.uint64)
+            reads = [index[:, node.data].astype(np.uint64)] if is_input else [marks[arg] for arg in node.args]
+            for number, read in enumerate(reads):
+                late = 0 if is_input else pipe.stages[place] - pipe.stages[node.args[number]]
+                mark = (mark ^ mark >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)  # splitmix64
+                mark += (read + np.uint64(late)) * np.uint64(0x9E3779B97F4A7C15)
+            marks[place] = mark ^ mark >> np.uint64(32)
+    first = np.zeros(marks.size, bool)
+    first[np.unique(marks.reshape(-1), return_index=True)[1]] = True
+    return first.reshape(marks.shape)
 
 
 def footprint(net: Netlist, pipe: Pipeline, width: int, fixed: Mapping[int, int]) -> Footprint:
@@ -66,218 +96,97 @@ def footprint(net: Netlist, pipe: Pipeline, width: int, fixed: Mapping[int, int]
     Args:
         fixed: inputs that are constants: number of the input -> its code.
     """
-    count = _Count(NetBits(net, pipe, fixed))
-    count.all_that_outputs_need(width)
-    waits, inner = {}, list[Sequence[int]]()
-    for (place, i), stages in count.read.items():
-        node, start = net.nodes[place], pipe.stages[place]
-        taps = tuple(sorted(stage - start for stage in stages if stage > start))
-        if node.kind == "input":
-            waits[node.data, i] = taps
-        else:
-            inner.append(taps)
-    return Footprint(parts=count.parts + registers(inner), waits=waits)
+    return _Count(Logic(net, pipe, fixed, width)).footprint()
 
 
 class _Count:
-    """What is built of a netlist, counted from the outputs back.
+    """What is built of logic, counted from the outputs back.
 
     Attributes:
-        bits: what each bit is.
-        parts: kind -> how much of it.
-        read: bit that is read -> in which stages.
-        built: bits that are there already, by what they compute.
+        parts: node -> kind -> how much of it.
+        roots: what registers, chains and DSP slices take in.
+        taps: bit -> after how many cycles it is read.
+        chains: those that are built, by the gates that leave them.
     """
 
-    def __init__(self, bits: NetBits) -> None:
-        self.bits, self.net, self.pipe = bits, bits.net, bits.pipe
-        self.parts: Counter[str] = Counter()
-        self.read: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
-        self.built: set[tuple[object, ...]] = set()
+    def __init__(self, logic: Logic) -> None:
+        self.logic = logic
+        self.parts: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self.roots: list[Literal] = []
+        self.taps: defaultdict[Literal, set[int]] = defaultdict(set)
+        self.chains: dict[int, tuple[Sequence[tuple[Literal, Literal]], int]] = {}
+        self.needed = {bit >> 1 for bit in logic.outputs}
+        self._readers: Counter[int] = Counter()
+        for gate in range(len(logic.gates.reads) - 1, 0, -1):
+            if gate in self.needed:
+                self._need(gate)
 
-    def all_that_outputs_need(self, width: int) -> None:
-        """Count every node of which a bit is read."""
-        for place in self.net.outputs:
-            self.need(self.bits.extended(place, width), self.pipe.depth)
-        for place in range(len(self.net.nodes) - 1, -1, -1):
-            node = self.net.nodes[place]
-            mine = [i for i in range(node.width) if (place, i) in self.read]
-            if mine:
-                for operand in COUNTS[node.kind](self, place, node, mine):
-                    self.need(operand, self.pipe.stages[place])
+    def footprint(self) -> Footprint:
+        logic = self.logic
+        resets = [self._data(bit) for bit in self.taps]
+        waits = {logic.inputs[gate]: tuple[int, ...]() for gate in self.needed & logic.inputs.keys()}
+        for bit, cycles in self.taps.items():
+            place = logic.inputs.get(bit >> 1)
+            if place is not None:
+                waits[place] = tuple(sorted({*waits[place], *cycles}))
+            else:
+                self.parts[logic.owners[bit >> 1]] += registers([cycles])
+        self._count_tables([(data, conditions) for data, conditions in resets if conditions])
+        return Footprint(parts=self.parts, waits=waits)
 
-    def need(self, bits: Sequence[Bit], stage: int) -> None:
-        """Note that bits are read in a stage."""
-        for bit in bits:
-            if not isinstance(bit, int):
-                self.read[bit].add(stage)
+    def _need(self, gate: int) -> None:
+        """Count what a gate is, and note what it reads."""
+        logic, reads = self.logic, list(self.logic.gates.reads[gate])
+        if gate in logic.registers:
+            bit, cycles = logic.registers[gate]
+            self.taps[bit].add(cycles)
+            reads = [bit]
+        elif gate in logic.adders.chains and gate not in self.chains:
+            bits, place = logic.adders.chains[gate]
+            self.chains |= {leaf >> 1: (bits, i) for i, leaf in enumerate(logic.adders.leaves[gate][: place + 1])}
+            self.parts[logic.owners[gate]]["carry"] += -(-(place + 1) // 4)
+            reads = [bit for pair in bits[: place + 1] for bit in pair]
+            self.roots += reads
+        elif gate in logic.products:
+            node, reads = logic.products[gate]
+            a, b = (logic.net.nodes[arg].width for arg in logic.net.nodes[node].args)
+            self.parts[node]["dsp"] = -(-a // 25) * -(-b // 18)
+            self.roots += reads
+        for bit in reads:
+            self.needed.add(bit >> 1)
+            self._readers[bit >> 1] += 1
 
-    def choose(self, place: int, kind: str, count: int) -> None:
-        """Count bits of a choice; one that only another choice reads, or that chooses tables, is in their LUTs."""
-        reader, node = self.bits.only_reader(place), self.net.nodes[place]
-        tables = node.kind == "mux" and all(self._is_table(arg) for arg in node.args[1:])
-        absorbed = tables or (reader is not None and self.net.nodes[reader].kind in CHOICES)
-        self.parts["absorbed" if absorbed else kind] += count
+    def _data(self, bit: Literal) -> tuple[Literal, tuple[Literal, ...]]:
+        """Return what a register takes in, and when it is reset: choices of one constant become its reset."""
+        data, conditions, end = bit, list[Literal](), None
+        while data in self.logic.choices and self._readers[data >> 1] <= 1:
+            condition, other, constant = self.logic.choices[data]
+            if end not in (None, constant):
+                break
+            data, end = other, constant
+            conditions.append(condition)
+        self.roots.append(data)
+        return data, tuple(sorted(conditions))
 
-    def _is_table(self, place: int) -> bool:
-        node = self.net.nodes[place]
-        return node.kind in ("table", "const") or (node.kind == "mux" and all(map(self._is_table, node.args[1:])))
+    def _count_tables(self, resets: Sequence[tuple[Literal, tuple[Literal, ...]]]) -> None:
+        """Count look-up tables: of logic, inverters, and resets, which hold the clock enable too."""
+        logic, gates = self.logic, self.logic.gates
+        enable, data_of = gates.outside(), defaultdict[Literal, list[Literal]](list)
+        for data, conditions in resets:
+            reset = gates.both(enable, gates.any(conditions))
+            logic.owners += [logic.owners[conditions[0] >> 1]] * (len(gates.reads) - len(logic.owners))
+            data_of[reset].append(data)
+        tables = Cover(gates, [*self.roots, *data_of], self.chains).tables
+        for gate, cut in tables.items():
+            self.parts[logic.owners[gate]]["lut"] += TABLES[len(cut)]
+        for root in {root for root in self.roots if root & 1 and root >> 1 not in tables and root >> 1}:
+            self.parts[logic.owners[root >> 1]]["lut"] += 1
+        for reset, datas in data_of.items():
+            if all(self._takes_reset(data, reset >> 1, tables) for data in datas):
+                self.parts[logic.owners[reset >> 1]]["lut"] -= 1
 
-    def select(self, place: int, a: Sequence[Bit], b: Sequence[Bit]) -> None:
-        """Count a choice between two values: a LUT per bit, of which the set or reset of registers saves some."""
-        known = [isinstance(x, int) + isinstance(y, int) for x, y in zip(a, b, strict=True)]
-        self.choose(place, "select", known.count(0))
-        stages, node = self.pipe.stages, self.net.nodes[place]
-        alone = all(stages[reader] > stages[place] for reader in self.bits.readers[place]) and not any(
-            self.net.nodes[arg].kind in CHOICES and stages[arg] == stages[place] for arg in node.args
-        )
-        self.choose(place, "reset" if alone else "gate", known.count(1))
-
-    def compare(self, a: Sequence[Bit], b: Sequence[Bit]) -> None:
-        """Count the comparison of two values."""
-        if any(all(isinstance(bit, int) for bit in operand) for operand in (a, b)):
-            self.compare_constant(len(a))
-        else:
-            known = [isinstance(x, int) + isinstance(y, int) for x, y in zip(a, b, strict=True)]
-            self.parts["compare"] += _comparison_luts(known.count(0)) + -(-known.count(1) // 5)
-
-    def compare_constant(self, bits: int) -> None:
-        """Count the comparison of a value with a constant."""
-        self.parts["compare_constant"] += max(1, (bits - 3) // 2)
-
-    def any(self, bits: Sequence[Bit]) -> None:
-        """Count the OR of bits, in LUTs of six inputs."""
-        count = len({bit for bit in bits if not isinstance(bit, int)})
-        self.parts["any"] += -(-max(count - 1, 0) // 5)
-
-
-def _comparison_luts(bits: int) -> int:
-    """Return the LUTs that compare two values; a choice by so few bits compares in its own LUTs."""
-    return 0 if bits <= 3 else max(4, -(-2 * bits // 3))
-
-
-def _sum(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
-    """A LUT per bit of a carry chain, one for equal bits; a bit without a second operand needs none, or an inverter."""
-    first = next(i for i, bit in enumerate(count.bits.of[place]) if bit == (place, i))
-    terms: list[Sequence[Bit]] = [term[first : mine[-1] + 1] for term in count.bits.terms(place, node.width)]
-    if len(terms) == 1:  # all of it is known
-        return terms
-    if len(terms) > 2:
-        _compress(count, terms)
-    else:
-        _carry_chain(count, terms, node.kind == "sub", count.pipe.stages[place])
-    if len(terms[0]) > 2:
-        count.parts["carry"] += -(-len(terms[0]) // 4)
-    return terms
-
-
-def _compress(count: _Count, terms: Sequence[Sequence[Bit]]) -> None:
-    """Three and more operands are first brought to two, a full adder per bit and further operand."""
-    for column in zip(*terms, strict=True):
-        variables = sum(not isinstance(bit, int) for bit in column)
-        if variables:
-            count.parts[f"sum_of_{min(variables, 3)}"] += 1
-            count.parts["further"] += max(variables - 3, 0)
-
-
-def _carry_chain(count: _Count, terms: Sequence[Sequence[Bit]], minus: bool, stage: int) -> None:
-    for x, y in zip(*terms, strict=True):
-        if isinstance(x, int) and isinstance(y, int):
-            continue
-        fixed = x if isinstance(x, int) else y if isinstance(y, int) else None
-        part = "sum" if fixed is None else "passed" if bool(fixed) == minus else "invert"
-        key = (part, minus, frozenset((x, y)), stage)
-        if key not in count.built:
-            count.built.add(key)
-            count.parts["small_sum" if len(terms[0]) <= 2 else part] += 1
-
-
-def _product(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
-    a, b = (count.net.nodes[arg] for arg in node.args)
-    if node.width >= DSP_PRODUCT_BITS and min(a.width, b.width) >= 2:
-        count.parts["dsp"] += -(-a.width // 25) * -(-b.width // 18)
-    else:
-        count.parts["product"] += a.width * b.width
-    return [count.bits.of[arg] for arg in node.args]
-
-
-def _clamp(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
-    """Ends at powers of two look at the bits beyond, others are compared, as `verilog.netlist_module` writes."""
-    (arg,), (least, most) = node.args, node.data
-    source, bits = count.net.nodes[arg], count.bits.of[arg]
-    all_ones = most & (most + 1) == 0 and most > 0
-    both = source.low < least and source.high > most
-    simple = all_ones and (source.low >= least or least == 0 or (least == -most - 1 and source.high > most))
-    kept = count.bits.extended(arg, node.width)
-    ends = 1 + any(isinstance(kept[i], int) for i in mine)  # where the code is constant, the end is the bit
-    count.choose(place, ("clamp" if simple else "limit") if both else "clamp_one", len(mine) if both else ends)
-    if simple:
-        beyond = len(set(bits[most.bit_length() :]))
-        count.parts["beyond"] += -(-max(beyond - 1, 0) // 5)
-    else:
-        for passed in (source.low < least != 0, source.high > most):
-            if passed:
-                count.compare_constant(source.width)
-    return [bits]
-
-
-def _compared(count: _Count, node: Node) -> list[Sequence[Bit]]:
-    """Count the comparison of a node's operands, and return them."""
-    width = max(count.net.nodes[arg].width for arg in node.args)
-    a, b = (count.bits.extended(arg, width) for arg in node.args)
-    count.compare(a, b)
-    return [a, b]
-
-
-def _max(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
-    operands = _compared(count, node)
-    count.select(place, *([operand[i] for i in mine] for operand in operands))
-    return operands
-
-
-def _or(count: _Count, node: Node, bits: int) -> list[Sequence[Bit]]:
-    """Count an OR of the low bits of a node's operand, and return them."""
-    read = count.bits.of[node.args[0]][:bits]
-    count.any(read)
-    return [read]
-
-
-def _both(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
-    count.choose(place, "gate", 1)
-    return [count.bits.of[arg] for arg in node.args]
-
-
-def _mux(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
-    condition, *args = node.args
-    a, b = ([count.bits.extended(arg, node.width)[i] for i in mine] for arg in args)
-    count.select(place, a, b)
-    return [a, b, count.bits.of[condition][:1]]
-
-
-def _table(count: _Count, place: int, node: Node, mine: Mine) -> list[Sequence[Bit]]:
-    """A LUT per bit of six inputs, twice as many for each further input; one for equal bits."""
-    index = count.bits.of[node.args[0]]
-    for i in mine:
-        column = tuple(value >> i & 1 for value in node.data)
-        key = ("table", node.args, column, count.pipe.stages[place])
-        if 0 < sum(column) < len(column) and key not in count.built:
-            count.built.add(key)
-            count.parts["table"] += 1 << max(len(index) - 6, 0)
-    return [index]
-
-
-COUNTS: Mapping[str, Callable[[_Count, int, Node, Mine], Sequence[Sequence[Bit]]]] = {
-    # an input is built elsewhere; constants and wires have no bits of their own
-    **dict.fromkeys(("input", "const", "shl", "shr", "wrap"), lambda count, place, node, mine: []),
-    **dict.fromkeys(("add", "sub"), _sum),
-    "mul": _product,
-    "even": lambda count, place, node, mine: _or(count, node, node.data + 1),
-    "any": lambda count, place, node, mine: _or(count, node, node.data),
-    "clamp": _clamp,
-    "max": _max,
-    "less": lambda count, place, node, mine: _compared(count, node),
-    "both": _both,
-    "mux": _mux,
-    "table": _table,
-}
-"""Kind of node -> counts what it needs, and returns the bits that it reads."""
+    def _takes_reset(self, data: Literal, reset: int, tables: Mapping[int, frozenset[int]]) -> bool:
+        """Say whether a register's table has room for its reset, and so for its enable and itself (`xilinx_dffopt`)."""
+        gate, itself = data >> 1, -1
+        own = tables[gate] if gate in tables and self._readers[gate] <= 1 else {gate} if data & 1 else None
+        return own is not None and len({itself, *own, *tables[reset]}) <= LUT_INPUTS

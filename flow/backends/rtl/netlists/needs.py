@@ -1,26 +1,12 @@
 """Needs: how much a module has of each kind of hardware, counted before any tool has run.
 
-How many LUTs each kind takes is fitted to a synthesizer (`flow.backends.rtl.synthesis.estimate`).
-
-    sum                bits of carry chains with two operands
-    small_sum          the same of sums of one or two bits, which have no carry chain
-    invert, passed     bits of carry chains whose other operand is a constant 1, 0
-    sum_of_1, _2, _3   bits of sums of more than two operands that have one, two, or more variables
-    further            the fourth variable of such a bit and those after it
-    carry              cells of carry chains, 4 bits each
-    select, gate       bits chosen between two, between one and a constant
-    reset              the same as gate, between registers or sums and a register, whose set or reset does it
-    compare            LUTs of a comparison of two values, compare_constant: with a constant
-    absorbed           bits of a choice that only another choice reads, or between tables
-    clamp, clamp_one   bits that leave a clamp at both ends; clamps at one end, which the set or reset of registers do
-    limit              bits that leave a clamp at two ends of which one is no power of two
-    beyond             LUTs that look at the bits above them
-    any, table         LUTs of an OR of many bits, of a table
-    product, dsp       pairs of bits of a small product, DSP slices of a large one
-    flip_flops         registers;   shift_registers: bits that only wait, for 3 cycles or more
+    lut                look-up tables of the logic of netlists (`covers`), carry: cells of carry chains, 4 bits each
+    dsp                DSP slices
+    flip_flops         registers;   shift_registers: bits that only wait, for 3 cycles or more, a table each
 
 Streams have besides: `stages`, `control` (bits of a window's counters), `padding` (those of them that are held against
-the frame inside its padding), `fifo_control` (bits of addresses), and the memories of `Needs`.
+the frame inside its padding), `fifo_control` (bits of addresses), and the memories of `Needs`. How many tables these
+take is fitted to a synthesizer (`flow.backends.rtl.synthesis.estimate`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Static estimate of an rtl project: what its netlists need, times what a synthesizer makes of each kind.
+"""Static estimate of an rtl project: what its netlists need, and what a synthesizer makes of memories and control.
 
-Flip-flops, carry chains, DSP slices and memories are counted by rules; LUTs are fitted to Yosys on random modules
-(benchmarks/fit_estimate.py), and how far they are off on other ones stands in every report (docs/estimates.md).
+Logic is mapped to look-up tables as it is emitted (`netlists.footprint`), memories are counted by rules, the control
+of streams is fitted to Yosys on random modules (benchmarks/fit_estimate.py). How far the figures are off on other
+modules stands in every report (docs/estimates.md).
 """
 
 from __future__ import annotations
@@ -16,28 +17,25 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flow.backends.rtl.netlists.needs import Memory, Needs
 from flow.errors import SpecError, UnsupportedError
 from flow.ir.graph import IntGraph
 from flow.parts import find_device
-from flow.results import ResourceReport, Resources
+from flow.results import Interval, ResourceReport, Resources
 from flow.target import Target
 
 COEFFICIENTS = Path(str(resources.files("flow.backends.rtl.synthesis"))) / "estimate.json"
 """What benchmarks/fit_estimate.py wrote: LUTs per kind, and the errors."""
 LUTS = {
-    **dict.fromkeys(("sum", "invert", "select", "gate", "compare", "clamp", "clamp_one", "limit"), 1),
-    **dict.fromkeys(("any", "table"), 1),
-    **dict.fromkeys(("passed", "reset", "carry", "dsp", "flip_flops"), 0),
-    "shift_registers": 1,
+    **dict.fromkeys(("lut", "shift_registers"), 1),
+    **dict.fromkeys(("carry", "dsp", "flip_flops"), 0),
     "fifo_control": 6,  # of 17 FIFOs of 2 to 512 words, 8 to 53 LUTs beside the words, one off by more than a third
 }
-"""Kinds of `backends.rtl.netlists.needs` whose LUTs are known; bits that stand alone in a netlist show them."""
-FITTED = (
-    *("small_sum", "sum_of_1", "sum_of_2", "sum_of_3", "further", "absorbed", "compare_constant", "beyond", "product"),
-    *("stages", "control", "padding"),
-)
-"""Those whose LUTs are fitted, as logic around them is merged with them."""
+"""Kinds of `backends.rtl.netlists.needs` whose LUTs are known."""
+FITTED = ("stages", "control", "padding")
+"""Those whose LUTs are fitted: the control of streams."""
 SMALLEST = 30
 """Errors are stated over modules that take more than so many LUTs, or flip-flops."""
 
@@ -107,6 +105,20 @@ def errors(
     return {name: relative_errors(counts) for name, counts in pairs.items()}
 
 
+def ratios(modules: Sequence[tuple[Needs, str, int, int]], coefficients: Mapping[str, float]) -> dict[str, list[float]]:
+    """Return between which multiples of an estimate nine of ten true counts lie: "lut", "ff" -> [low, high]."""
+    pairs = {
+        "lut": [(luts(needs, family, coefficients), lut) for needs, family, lut, _ in modules if lut > SMALLEST],
+        "ff": [(flip_flops(needs, family), ff) for needs, family, _, ff in modules if ff > SMALLEST],
+    }
+    return {
+        name: [
+            round(float(end), 3) for end in np.quantile([true / max(ours, 1) for ours, true in counts], (0.05, 0.95))
+        ]
+        for name, counts in pairs.items()
+    }
+
+
 def relative_errors(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
     """Return how far estimates are off: of (estimated, counted), both positive.
 
@@ -154,6 +166,10 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
     told = json.loads(design)
     needs = {name: Needs.from_json(of_op) for name, of_op in told["needs"].items()}
     total = sum(needs.values(), Needs.from_json(told["top_needs"]))
+    if unknown := sorted(total.parts.keys() - {*LUTS, *FITTED}):
+        raise UnsupportedError(
+            f"the project counts {', '.join(unknown)}, as an earlier version wrote it", remedy="build it again"
+        )
     cycles = told.get("op_timing", {})  # runs of earlier versions have none
 
     def resources(name: str, of_module: Needs, timing: Sequence[int | None]) -> Resources:
@@ -162,25 +178,48 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
         return replace(counted, latency_cycles=latency, initiation_interval_cycles=interval)
 
     ops = [op.name for op in graph.ops if op.name in needs]
+    path = critical_path(told)
     return ResourceReport(
         source="static",
         tool="flow static model of rtl projects, see docs/estimates.md",
         part=target.part,
         clock_period_ns=target.clock_period_ns,
+        estimated_clock_period_ns=path["delay_ns"] if path else None,
         total=resources(graph.name, total, told["timing"]),
         layers=tuple(resources(name, needs[name], cycles.get(name, (None, None))) for name in ops),
         capacity=part.capacity(),
+        predicts="yosys",
+        critical_path=path,
         error=fitted()["error"],
     )
 
 
+def critical_path(design: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the longest path from register to register of a design as it was planned; empty if it does not say."""
+    paths = design.get("paths", {})  # runs of earlier versions have none
+    if not paths:
+        return {}
+    op, (delay, nodes) = max(paths.items(), key=lambda item: item[1][0])
+    return {"op": op, "nodes": nodes, "delay_ns": delay}
+
+
 def _resources(name: str, needs: Needs, family: str) -> Resources:
+    counts = {"lut": luts(needs, family, fitted()["lut"]), "ff": flip_flops(needs, family)}
     return Resources(
         name=name,
-        lut=luts(needs, family, fitted()["lut"]),
-        ff=flip_flops(needs, family),
+        **counts,
         dsp=needs.parts.get("dsp", 0),
         bram_18k=sum(memory_needs(memory, family)[2] for memory in needs.memories),
         uram=0,
         detail={"carry": needs.parts.get("carry", 0)},
+        intervals={key: _interval(key, count) for key, count in counts.items()},
     )
+
+
+def _interval(key: str, count: int) -> Interval:
+    """Return where nine of ten true counts of modules lie that were estimated so."""
+    low, high = fitted()["interval"][key]
+    designs = fitted()["error"][key]["modules"]
+    within = max(1 - low, high - 1)
+    basis = f"within {100 * within:.0f} % for 9 of 10 modules that nothing was fitted to; {designs} modules"
+    return Interval(low=math.floor(low * count), high=math.ceil(high * count), basis=basis, designs=designs)

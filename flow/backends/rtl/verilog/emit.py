@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from flow.backends.rtl.netlists.needs import Needs, fifo_needs, held
+from flow.backends.rtl.netlists.pipelining import DELAYS, Clock
 from flow.backends.rtl.verilog.depths import Edge, edge_depths, op_timing, readers, stream_timing
 from flow.backends.rtl.verilog.kernels import refusals
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
@@ -34,6 +35,7 @@ from flow.errors import UnsupportedError
 from flow.ir.graph import Input, IntGraph, Op
 from flow.ir.names import KEYWORDS
 from flow.json_text import json_text
+from flow.parts import find_device
 from flow.project import Project
 from flow.target import Target
 
@@ -55,10 +57,9 @@ def emit(graph: IntGraph, target: Target) -> Project:
     for refusal in refusals(graph):
         raise refusal.at(model=graph.name)
     module_of, top, needs, timing, timing_of = FORMS[target.io_type]
+    clock = Clock(period_ns=target.clock_period_ns, delays=DELAYS[find_device(target.part).family])
     modules = {
-        op.name: module_of(op, graph, target.clock_period_ns, f"{graph.name}_{op.name}")
-        for op in graph.ops
-        if not isinstance(op, Input)
+        op.name: module_of(op, graph, clock, f"{graph.name}_{op.name}") for op in graph.ops if not isinstance(op, Input)
     }
     files = {f"rtl/{LIBRARY}": library()}
     texts = [item for module in modules.values() for item in module.texts.items()]
@@ -79,6 +80,11 @@ def emit(graph: IntGraph, target: Target) -> Project:
         "needs": {name: module.needs.to_json() for name, module in modules.items()},
         "top_needs": needs(graph, modules).to_json(),
         "timing": timing(graph, modules),
+        "paths": {
+            name: [round(module.longest.path_ns, 3), list(module.longest.path)]
+            for name, module in modules.items()
+            if module.longest is not None and module.longest.path
+        },
         "op_timing": {name: timing_of(graph[name], graph, module) for name, module in modules.items()},
     }
     files[DESIGN] = (json_text(design, sort_keys=True) + "\n").encode()
@@ -358,6 +364,6 @@ FORMS = {
     "io_parallel": (tensor_module, parallel_top, parallel_needs, parallel_timing, parallel_op_timing),
     "io_stream": (stream_module, stream_top, stream_needs, stream_timing, op_timing),
 }
-"""By io_type: what makes an op's module of the op, its graph, the clock period in ns and a name; of a graph and its
+"""By io_type: what makes an op's module of the op, its graph, the clock and a name; of a graph and its
 ops' modules, the top module, what that needs beside them, latency and initiation interval in cycles; and these two of
 an op, its graph and its module."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from flow.backends.rtl.netlists.netlist import Netlist, Node, Pipeline, reached
+from flow.backends.rtl.netlists.netlist import Netlist, Node, reached
+from flow.backends.rtl.netlists.pipelining import Pipeline
 from flow.backends.rtl.verilog.printer import concat, declare, literal, module, port, repeated
 from flow.ir.fixed import FixedFormat
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flow.backends.rtl.netlists.footprint import used
 from flow.backends.rtl.netlists.needs import Needs
-from flow.backends.rtl.netlists.netlist import Pipeline, pipeline
+from flow.backends.rtl.netlists.pipelining import Clock, Pipeline, pipeline
 from flow.backends.rtl.verilog.kernels import PlacedNetlist, kernels
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.printer import assign, concat, instance, literal, module, port, repeated
@@ -32,6 +32,7 @@ class OpModule:
         texts: module name -> Verilog, this one and those it instantiates.
         depth: cycles from input to output of its pipeline.
         needs: what it is made of, for the estimate.
+        longest: of its pipelines, the one with the longest path; None if it has none.
         by_pixel: in a stream: it gives a word for each word it takes, or for a window; else it collects frames.
         row_cycles: in a stream: from a word to the next, where a word waits for states of the one before; else 0.
         line_buffer: in a stream: parameters of the `po2flow_window` that it stands behind, if it does.
@@ -41,6 +42,7 @@ class OpModule:
     texts: dict[str, str]
     depth: int
     needs: Needs
+    longest: Pipeline | None
     by_pixel: bool = True
     row_cycles: int = 0
     line_buffer: Mapping[str, int] | None = None
@@ -61,20 +63,20 @@ def word_bits(op: Op) -> int:
     return tensor_bits(op) // words(op.shape)
 
 
-def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def tensor_module(op: Op, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """Return an op on whole tensors, every position at once."""
     sources, placed = graph.sources(op), kernels(op, graph)
-    pipes = [pipeline(kernel.net, clock_period_ns) for kernel in placed]
+    pipes = [pipeline(kernel.net, clock) for kernel in placed]
     depth, parts = max(pipe.depth for pipe in pipes), Counter[str]()
-    pipes = [Pipeline(pipe.stages, depth) for pipe in pipes]
+    pipes = [replace(pipe, depth=depth) for pipe in pipes]
     for kernel, pipe in zip(placed, pipes, strict=True):
         parts += used(kernel.net, pipe, op.format.width, kernel.index, kernel.fill)
-    needs = Needs(parts=parts)
+    needs, longest = Needs(parts=parts), max(pipes, key=lambda pipe: pipe.path_ns)
     elements = _elements(sources)
     if len(placed) == 1 and np.array_equal(placed[0].index, np.arange(len(elements))[None]):
         formats = [fmt for _, fmt in elements]
         text = netlist_module(name, placed[0].net, pipes[0], formats, [op.format] * len(placed[0].net.outputs))
-        return OpModule(name, {name: text}, depth, needs)
+        return OpModule(name, {name: text}, depth, needs, longest)
     texts, body = dict[str, str](), ""
     for number, (kernel, pipe) in enumerate(zip(placed, pipes, strict=True)):
         size = len(kernel.net.outputs) * op.format.width
@@ -96,7 +98,7 @@ def tensor_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) ->
             body += instance(inner, f"at_{place}", {"clk": "clk", "ce": "ce", "x": concat(read), "y": y})
     total = sum(tensor_bits(x) for x in sources)
     ports = [port("input", "clk"), port("input", "ce"), port("input", "x", total), port("output", "y", tensor_bits(op))]
-    return OpModule(name, {**texts, name: module(name, ports, body)}, depth, needs)
+    return OpModule(name, {**texts, name: module(name, ports, body)}, depth, needs, longest)
 
 
 def _elements(sources: Sequence[Op]) -> list[tuple[int, FixedFormat]]:

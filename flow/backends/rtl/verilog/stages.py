@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from flow.backends.rtl.netlists.footprint import footprint, used
+from flow.backends.rtl.netlists.footprint import Footprint, footprint
 from flow.backends.rtl.netlists.needs import Needs, window_needs
-from flow.backends.rtl.netlists.netlist import Netlist, Pipeline, pipeline
+from flow.backends.rtl.netlists.netlist import Netlist
+from flow.backends.rtl.netlists.pipelining import Clock, Pipeline, pipeline
 from flow.backends.rtl.verilog.kernels import OUTSIDE, PLACES, pixel_netlist, row_netlist
 from flow.backends.rtl.verilog.netlist_module import netlist_module
 from flow.backends.rtl.verilog.op_modules import OpModule, tensor_bits, tensor_module, word_bits, words
@@ -29,9 +31,9 @@ STATES = "po2flow_states"
 """The module that holds the states of a scan, in a file of its own: only projects with a scan have it."""
 
 
-def stream_module(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def stream_module(op: Op, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """Return an op in a stream of pixels. Ops without a streaming form collect whole frames."""
-    return STAGES[type(op)](op, graph, clock_period_ns, name)
+    return STAGES[type(op)](op, graph, clock, name)
 
 
 def _advance(depth: int, valid: str, y: str = "y") -> str:
@@ -52,57 +54,57 @@ def _compute(inner: str, name: str, x: str, y: str) -> str:
     return instance(inner, name, {"clk": "clk", "ce": "ce", "x": x, "y": y})
 
 
-def _stage_needs(op: Op, net: Netlist, pipe: Pipeline, fill: int) -> Needs:
+def _stage_needs(kernel: Footprint, pipe: Pipeline) -> Needs:
     """Return what the one use of a netlist in a stage needs, with the bits that say which words are valid."""
-    index = np.arange(len(net.inputs), dtype=np.int64)[None]
-    parts = used(net, pipe, op.format.width, index, fill) + Counter(flip_flops=pipe.depth, stages=1)
-    return Needs(parts=parts)
+    return Needs(parts=kernel.alone() + Counter(flip_flops=pipe.depth, stages=1))
 
 
-def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock_period_ns: float, name: str) -> OpModule:
+def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock: Clock, name: str) -> OpModule:
     """Return a stage that computes each pixel by itself; without a netlist it passes them on."""
     x = concat([f"x{i}_data" for i in range(len(sources))])
     valid = " & ".join(f"x{i}_valid" for i in range(len(sources)))
-    texts, depth, needs, compute = dict[str, str](), 0, Needs(parts={}), assign("y_data", x)
+    texts, pipe, needs, compute = dict[str, str](), None, Needs(parts={}), assign("y_data", x)
     if net is not None:
-        inner, pipe = f"{name}_kernel", pipeline(net, clock_period_ns)
+        inner, pipe = f"{name}_kernel", pipeline(net, clock)
         formats = [source.format for source in sources for _ in range(source.shape[-1])]
-        depth, texts[inner] = pipe.depth, netlist_module(inner, net, pipe, formats, [op.format] * len(net.outputs))
-        needs, compute = _stage_needs(op, net, pipe, 0), _compute(inner, "kernel", x, "y_data")
+        texts[inner] = netlist_module(inner, net, pipe, formats, [op.format] * len(net.outputs))
+        needs = _stage_needs(footprint(net, pipe, op.format.width, {}), pipe)
+        compute = _compute(inner, "kernel", x, "y_data")
     body = declare("ce") + declare("x_ready", value="ce")
     for i in range(len(sources)):  # all inputs pass at once
         others = [f"x{k}_valid" for k in range(len(sources)) if k != i]
         body += assign(f"x{i}_ready", " & ".join(["x_ready", *others]))
+    depth = 0 if pipe is None else pipe.depth
     body += _advance(depth, valid) + compute
     return OpModule(
-        name, {**texts, name: stage(name, [word_bits(x) for x in sources], word_bits(op), body)}, depth, needs
+        name, {**texts, name: stage(name, [word_bits(x) for x in sources], word_bits(op), body)}, depth, needs, pipe
     )
 
 
-def _pixels(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _pixels(op: Op, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     sources = graph.sources(op)
-    return _pixel_stage(op, sources, pixel_netlist(op, sources), clock_period_ns, name)
+    return _pixel_stage(op, sources, pixel_netlist(op, sources), clock, name)
 
 
-def _leaky_pixels(op: ops.LeakyRelu, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _leaky_pixels(op: ops.LeakyRelu, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """With one slope per channel each pixel is computed alike; with others each position has a kernel of its own."""
     form = _pixels if math.prod(op.slope.codes.shape[:-1]) == 1 else _frames
-    return form(op, graph, clock_period_ns, name)
+    return form(op, graph, clock, name)
 
 
-def _reshaped_pixels(op: ops.Reshape, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _reshaped_pixels(op: ops.Reshape, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     sources = graph.sources(op)
     if words(op.shape) != words(sources[0].shape):
-        return _frames(op, graph, clock_period_ns, name)
-    return _pixel_stage(op, sources, None, clock_period_ns, name)
+        return _frames(op, graph, clock, name)
+    return _pixel_stage(op, sources, None, clock, name)
 
 
-def _gathered_pixels(op: ops.Gather, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _gathered_pixels(op: ops.Gather, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     sources = graph.sources(op)
     net = _joined_channels(op, sources)
     if net is None:
-        return _frames(op, graph, clock_period_ns, name)
-    return _pixel_stage(op, sources, net, clock_period_ns, name)
+        return _frames(op, graph, clock, name)
+    return _pixel_stage(op, sources, net, clock, name)
 
 
 def _joined_channels(op: ops.Gather, sources: Sequence[Op]) -> Netlist | None:
@@ -133,17 +135,17 @@ def _joined_channels(op: ops.Gather, sources: Sequence[Op]) -> Netlist | None:
     return net
 
 
-def _weighted_windows(op: ops.SumPool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _weighted_windows(op: ops.SumPool, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """With one weight each window is computed alike; with several each position has a kernel of its own."""
     form = _windows if (op.weight.codes == op.weight.codes.flat[0]).all() else _frames
-    return form(op, graph, clock_period_ns, name)
+    return form(op, graph, clock, name)
 
 
-def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """Return a stage behind a line buffer: one pixel in per cycle, a pixel out wherever a window ends."""
     (x,) = graph.sources(op)
     inner, net = f"{name}_kernel", pixel_netlist(op, [x])
-    pipe = pipeline(net, clock_period_ns)
+    pipe = pipeline(net, clock)
     settings = window_settings(op, x)
     pixels = settings["KR"] * settings["KC"]
     fill = PLACES[type(op)].fill(op)
@@ -159,12 +161,13 @@ def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock_period_ns: float, n
     wires = declare("ce", "window_valid") + declare("window", width=pixels * word_bits(x))
     body = wires + buffer + _advance(pipe.depth, "window_valid") + _compute(inner, "kernel", "window", "y_data")
     kernel_text = netlist_module(inner, net, pipe, [x.format] * (pixels * x.shape[-1]), [op.format] * len(net.outputs))
-    window = window_needs(footprint(net, pipe, op.format.width, {}).waits, settings, x.shape[-1])
+    kernel = footprint(net, pipe, op.format.width, {})
     return OpModule(
         name,
         {inner: kernel_text, name: stage(name, [word_bits(x)], word_bits(op), body)},
         pipe.depth + 1,
-        _stage_needs(op, net, pipe, fill) + window,
+        _stage_needs(kernel, pipe) + window_needs(kernel.waits, settings, x.shape[-1]),
+        pipe,
         line_buffer=settings,
     )
 
@@ -193,10 +196,10 @@ def leading_padding(graph: IntGraph) -> int:
     return cycles
 
 
-def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _frames(op: Op, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """Return a stage that collects whole frames, computes on them at once, and sends the result word by word."""
     sources, count = graph.sources(op), words(op.shape)
-    inner = tensor_module(op, graph, clock_period_ns, f"{name}_whole")
+    inner = tensor_module(op, graph, clock, f"{name}_whole")
     valid = [f"frame{i}_valid" for i in range(len(sources))]
     body = declare("ce", "f_valid", "f_ready", *valid)
     for i, x in enumerate(sources):
@@ -226,21 +229,21 @@ def _frames(op: Op, graph: IntGraph, clock_period_ns: float, name: str) -> OpMod
         )
     frame = Counter(flip_flops=sum(tensor_bits(x) for x in sources) + inner.depth, stages=len(sources))
     if count > 1:
-        frame += Counter(flip_flops=tensor_bits(op), select=tensor_bits(op), stages=1)
+        frame += Counter(flip_flops=tensor_bits(op), lut=tensor_bits(op), stages=1)
     needs = inner.needs + Needs(parts=frame)
     texts = {**inner.texts, name: stage(name, [word_bits(x) for x in sources], word_bits(op), body)}
-    return OpModule(name, texts, inner.depth, needs, by_pixel=False)
+    return OpModule(name, texts, inner.depth, needs, inner.longest, by_pixel=False)
 
 
-def _rows(op: ops.Scan, graph: IntGraph, clock_period_ns: float, name: str) -> OpModule:
+def _rows(op: ops.Scan, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """Return a stage whose kernel computes one row and the states for the next, which wait in registers.
 
     A row enters when none is in the kernel; the states are zero again behind the last row of a sequence.
     """
     (x,), body = graph.sources(op), body_of(op)
     inner, net = f"{name}_kernel", row_netlist(op)
-    pipe = pipeline(net, clock_period_ns)
-    pipe = Pipeline(pipe.stages, max(pipe.depth, 1))
+    pipe = pipeline(net, clock)
+    pipe = replace(pipe, depth=max(pipe.depth, 1))
     taken = [each.format for each in body.inputs for _ in range(math.prod(each.shape))]
     given = [body[each].format for each in op.returns for _ in range(math.prod(body[each].shape))]
     text = netlist_module(inner, net, pipe, taken, given)
@@ -268,15 +271,14 @@ def _rows(op: ops.Scan, graph: IntGraph, clock_period_ns: float, name: str) -> O
         )
         + instance(inner, "kernel", ports)
     )
-    index = np.arange(len(net.inputs), dtype=np.int64)[None]
-    parts = used(net, pipe, max(fmt.width for fmt in given), index, 0)
-    parts += Counter(flip_flops=pipe.depth + bits + op.rows.bit_length(), reset=bits, stages=1)
+    parts = footprint(net, pipe, max(fmt.width for fmt in given), {}).alone()
+    parts += Counter(flip_flops=pipe.depth + bits + op.rows.bit_length(), stages=1)
     held = (resources.files("flow.backends.rtl.verilog") / f"{STATES}.v").read_text()
     texts = {inner: text, STATES: held, name: stage(name, [word_bits(x)], y_bits, lines)}
-    return OpModule(name, texts, pipe.depth, Needs(parts=parts), row_cycles=pipe.depth + 1)
+    return OpModule(name, texts, pipe.depth, Needs(parts=parts), pipe, row_cycles=pipe.depth + 1)
 
 
-STAGES: Mapping[type[Op], Callable[[Any, IntGraph, float, str], OpModule]] = {
+STAGES: Mapping[type[Op], Callable[[Any, IntGraph, Clock, str], OpModule]] = {
     **dict.fromkeys((ops.Dense, ops.BatchNorm, ops.Relu, ops.Requantize, ops.Merge, ops.Lookup, ops.Softmax), _pixels),
     **dict.fromkeys((ops.Conv, ops.MaxPool), _windows),
     ops.LeakyRelu: _leaky_pixels,

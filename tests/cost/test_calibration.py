@@ -1,0 +1,98 @@
+"""Calibration: what is learned from measured runs, what it makes of an estimate, and what a report says of both."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flow.cli import main
+from flow.cost.calibration import FILE, beside, calibrated, learn, read, write
+from flow.errors import InputError, SpecError
+from flow.report.page.document import resources as page_of_resources
+from flow.report.record import Report
+from flow.report.words import beside_rows, calibration_line, interval_line
+from flow.results import ResourceReport, Resources
+
+SETTINGS = {"backend": "Vitis", "io_type": "io_parallel", "strategy": "Latency"}
+
+
+def figures(source: str, scale: float = 1.0, prefix: str = "") -> ResourceReport:
+    def counts(name: str, lut: int) -> Resources:
+        return Resources(name=name, lut=round(lut * scale), ff=round(2 * lut * scale), dsp=0)
+
+    layers = (counts(f"{prefix}fc1", 100), counts(f"{prefix}fc2", 60))
+    return ResourceReport(source=source, tool=f"{source} 1", total=counts("m", 200), layers=layers)
+
+
+def document(*reports: ResourceReport, run: str = "runs/m/Vitis/1") -> dict[str, Any]:
+    return {"model": "m", "run_dir": run, "project": SETTINGS, "resources": [each.to_json() for each in reports]}
+
+
+def test_ops_are_paired_by_name_and_the_total_stands_last() -> None:
+    (found,) = beside(document(figures("static"), figures("vivado", 1.5, prefix="m_")))
+    assert [pair.name for pair in found.pairs] == ["fc1", "fc2", "total"] and not found.unmatched
+    header, rows = beside_rows(found)
+    assert header[:4] == ["op", "LUT predicted", "measured", "off"]
+    assert rows[0][:4] == ["fc1", "100", "150", "-33 %"]
+    assert not beside(document(figures("static"), figures("csynth")))  # which the other estimate foretells
+
+
+def test_factors_are_the_median_per_group_and_come_back_scaled(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    runs = [document(figures("static"), figures("vivado", scale, "m_"), run=str(scale)) for scale in (1.4, 1.5, 2.0)]
+    write(path, learn(runs))
+    ((group, entry),) = (read(path) or {}).items()
+    assert (group, len(entry["runs"])) == ("static by vivado Vitis io_parallel Latency", 3)
+    assert entry["factors"]["lut"] == {"factor": 1.5, "low": 1.4, "high": 2.0, "pairs": 6}
+    assert "dsp" not in entry["factors"]  # of zeros nothing is learned
+    found = calibrated(figures("static"), SETTINGS, path)
+    assert (found.total.lut, found.layers[1].lut, found.calibration["file"]) == (300, 90, str(path))
+    said = found.to_json()
+    assert said["intervals"]["lut"]["low"] == 280 and said["intervals"]["lut"]["high"] == 400
+    assert f"times 1.5 by {path}: all of 6 counts in 3 runs by vivado 1" in (interval_line(said, "lut") or "")
+    assert str(path) in (calibration_line(said) or "")
+    # of another group nothing changes, nor without a file
+    assert calibrated(figures("static"), {**SETTINGS, "strategy": "Resource"}, path) == figures("static")
+    assert calibrated(figures("static_csynth"), SETTINGS, path) == figures("static_csynth")
+    assert calibrated(figures("static"), SETTINGS, tmp_path / "none.json") == figures("static")
+
+
+def test_what_was_scaled_before_is_learned_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    measured = figures("vivado", 1.5, "m_")
+    write(path, learn([document(figures("static"), measured)]))
+    again = learn([document(calibrated(figures("static"), SETTINGS, path), measured)])
+    (entry,) = again["groups"].values()
+    assert entry["factors"]["lut"]["factor"] == 1.5
+
+
+def test_runs_without_measurements_and_damaged_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run has figures"):
+        learn([document(figures("static"))])
+    path = tmp_path / FILE
+    good = learn([document(figures("static"), figures("vivado"))])
+    damaged = copy.deepcopy(good)
+    next(iter(damaged["groups"].values()))["factors"]["lut"]["factor"] = -1
+    for text in ("{", "[]", json.dumps(damaged)):
+        path.write_text(text)
+        with pytest.raises(SpecError, match="no calibration"):
+            read(path)
+
+
+def test_command_writes_beside_the_runs(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "m" / "Vitis" / "1"
+    found = Report(document(figures("static"), figures("vivado", 1.5, "m_"), run=str(run)))
+    monkeypatch.setattr("flow.cli._found_report", lambda run_dir: found)
+    assert main(["calibrate", str(run)]) == 0
+    assert "lut: times 1.50 (1.50 to 1.50; 2 counts)" in (said := capsys.readouterr().out)
+    assert f"kept in {tmp_path / FILE}" in said
+    assert main(["calibrate", str(run), str(tmp_path / "a" / "b" / "c" / "d")]) == 2
+    assert "--to" in capsys.readouterr().err
+    page = page_of_resources(
+        Report({**found.document, "resources": [{**each, "capacity": {}} for each in found.document["resources"]]})
+    )
+    assert "static estimate beside Vivado" in page and "-33 %" in page
