@@ -359,6 +359,13 @@ def compared() -> Report:
             ResourceReport(
                 source="static_csynth", tool="flow", total=estimated, predicts="csynth", error={"against": "", **errors}
             ),
+            ResourceReport(
+                source="static",
+                tool="flow",
+                total=estimated,
+                critical_path={"op": "fc1", "nodes": ["n1 add"], "delay_ns": 2.0},
+                calibration={"file": "calibration.json", "group": "", "runs": 1, "factors": {"lut": 1.5}},
+            ),
         ],
         energy=[],
         notes=[],

@@ -57,10 +57,10 @@ def _render(report: Report, table: Any, heading: Any) -> str:
 
 
 def _estimate_lines(resources: Mapping[str, Any]) -> list[str]:
-    """Return what is known of an estimate: its error, where true counts lie, its longest path."""
+    """Return what is known of an estimate: its error, what says where true counts lie, its longest path."""
     lines = [words.error_words(resources["error"])] if "error" in resources else []
-    counts = [(name, words.interval_line(resources, key)) for key, name in words.COUNTS.items()]
-    lines += [f"{name} {line}" for name, line in counts if line]
+    if lut := (resources.get("intervals") or {}).get("lut"):
+        lines.append(f"LUT {lut['basis']}")
     told = (words.calibration_line(resources), words.path_line(resources))
     return [*lines, *filter(None, told)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from flow.backends.rtl.netlists.footprint import first_uses, footprint, used
 from flow.backends.rtl.netlists.gates import TRUE, Gates
 from flow.backends.rtl.netlists.needs import Memory, Needs, held
 from flow.backends.rtl.netlists.netlist import Netlist
-from flow.backends.rtl.netlists.pipelining import Clock, Pipeline, pipeline
+from flow.backends.rtl.netlists.pipelining import DELAYS, Clock, Pipeline, pipeline
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, estimate_rtl, luts, memory_needs
 from flow.backends.rtl.verilog.emit import DESIGN, emit
 from flow.errors import UnsupportedError
 from flow.ir.passes import lower
+from flow.parts import LATTICE_PARTS, PARTS
 from flow.report.words import error_words
 from flow.results import ResourceReport
 from flow.target import IO_TYPES, Target
@@ -230,9 +232,24 @@ def test_ops_stand_in_the_order_of_the_data_with_their_cycles(io_type: str) -> N
 
 
 def test_other_families_are_refused() -> None:
+    target = Target(backend="rtl", io_type="io_parallel", part="xc7z020clg400-1")
+    graph = layer(np.eye(8, dtype=int)).graph()
+    design = emit(graph, target).files[DESIGN]
     for part, words in (("LFE5U-25F-6BG256C", "family 'ECP5'"), ("xc6slx9-tqg144-2", "xc6slx9")):
         with pytest.raises(UnsupportedError, match=words):
-            report(layer(np.eye(8, dtype=int)), part=part)
+            estimate_rtl(graph, replace(target, part=part), design)
+    earlier = json.loads(design)
+    earlier["needs"][graph.ops[-1].name]["parts"]["sum"] = 3
+    with pytest.raises(UnsupportedError, match="counts sum, as an earlier version"):
+        estimate_rtl(graph, target, json.dumps(earlier).encode())
+
+
+def test_the_longest_path_is_named_with_its_delay() -> None:
+    found = report(layer(np.full((8, 2), 3)))
+    path = found.critical_path
+    assert path["op"] == found.layers[-1].name and path["delay_ns"] == found.estimated_clock_period_ns
+    assert 0 < path["delay_ns"] <= found.clock_period_ns and path["nodes"][-1].endswith(("add", "sub"))
+    assert set(DELAYS) >= {part.family for part in (*PARTS, *LATTICE_PARTS)}
 
 
 def test_reports_state_the_error() -> None:
