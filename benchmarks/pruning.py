@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +66,26 @@ def main() -> None:
 
 
 @quiet_warnings()
-def trained(data: Any, seed: int, callbacks: Callable[[Any], list[Any]]) -> Any:
-    """Return the net after training; batch normalizations use moving statistics in the last epochs."""
-    seeded(seed)
+def net(widths: Sequence[int]) -> Any:
+    """Return a net on digits that is not trained: dense layers so wide, powers of two, 4 bits between them."""
     first = keras.Input((64,))
     tensor = qkeras.QActivation("quantized_relu(4,0)", name="input_quant")(first)
     po2 = {"min_exp": -5, "max_exp": 0}
-    for number, units in enumerate(UNITS, 1):
+    for number, units in enumerate(widths, 1):
         kernel = {"kernel_quantizer": quantized_po2_zero(4, **po2), "kernel_initializer": "he_normal"}
         tensor = qkeras.QDense(units, use_bias=False, name=f"dense{number}", **kernel)(tensor)
         scale = quantized_po2_zero(4, min_exp=-4, max_exp=2)
         tensor = FixedBatchNormalization(scale, quantized_grid(8, 2), momentum=0.9, name=f"bn{number}")(tensor)
         tensor = qkeras.QActivation("quantized_relu(4,1)", name=f"relu{number}")(tensor)
     last = {"bias_quantizer": "quantized_bits(6,1,0,1,alpha=1.0)", "kernel_initializer": "he_normal", "name": "logits"}
-    model = keras.Model(first, qkeras.QDense(10, kernel_quantizer=quantized_po2_zero(4, **po2), **last)(tensor))
+    return keras.Model(first, qkeras.QDense(10, kernel_quantizer=quantized_po2_zero(4, **po2), **last)(tensor))
+
+
+@quiet_warnings()
+def trained(data: Any, seed: int, callbacks: Callable[[Any], list[Any]]) -> Any:
+    """Return the net after training; batch normalizations use moving statistics in the last epochs."""
+    seeded(seed)
+    model = net(UNITS)
     steps = EPOCHS * -(-len(data.x_train) // BATCH)
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps))
     options = {"batch_size": BATCH, "callbacks": callbacks(model), "verbose": 0}

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.train.pruning import Pruning as Pruning
     from flow.train.qkerasify import qkerasify as qkerasify
     from flow.train.reader import read_keras as read_keras
+    from flow.train.spec import DistillSpec as DistillSpec
     from flow.train.spec import list_models as list_models
     from flow.train.spec import load_spec as load_spec
 
@@ -89,6 +90,7 @@ _WHERE = {
     "Target": "flow.target",
     "train_model": "flow.pipeline.training",
     "Pruning": "flow.train.pruning",
+    "DistillSpec": "flow.train.spec",
     "load_history": "flow.pipeline.training",
     "LutCost": "flow.train.cost_in_loss",
     "read_keras": "flow.train.reader",

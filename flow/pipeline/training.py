@@ -16,7 +16,7 @@ from flow.frontend.trained import TrainedModel
 from flow.pipeline.live import KerasModel
 from flow.progress import Announce, progress
 from flow.report.page.training import History, render_training
-from flow.train.spec import FloatSpec, ModelSpec, OwnSpec, Spec, load_spec
+from flow.train.spec import DistillSpec, FloatSpec, ModelSpec, OwnSpec, Spec, load_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +43,7 @@ def train_model(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int | None = None,
+    distill: DistillSpec | None = None,
     tensorboard: Path | str | None = None,
     announce: Announce | None = None,
 ) -> TrainedModel:
@@ -59,6 +60,7 @@ def train_model(
         split: how `x` is split and scaled (default: a fifth is the test split, nothing is scaled).
         dataset: instead of the one that a spec names.
         epochs, batch_size, learning_rate, seed: instead of the spec's; of a Keras model 10, 32, 0.001 and 1.
+        distill: a teacher, from which is learned beside the labels; instead of the spec's.
         tensorboard: directory of logs for TensorBoard.
         announce: called with what is done, in words; without it a bar is shown on a terminal and in a notebook.
 
@@ -80,7 +82,7 @@ def train_model(
                 raise SpecError("'x' goes with a Keras model; a spec names its data", remedy="leave it out")
             passes = wanted.pop("epochs", None)
             settings: Any = replace(spec.train, **wanted)
-            spec = replace(spec, train=settings)
+            spec = replace(spec, train=settings, distill=distill or spec.distill)
             from flow.train.fit import train
 
             trained = train(spec, directory, epochs=passes, dataset=dataset, tensorboard=logs, announce=announce)
@@ -88,7 +90,7 @@ def train_model(
             from flow.train.live import train_live
 
             samples = _samples(x, y, x_test, y_test, split or SplitSpec())
-            trained = train_live(model, samples, directory, {**LIVE, **wanted}, logs, announce)
+            trained = train_live(model, samples, directory, {**LIVE, **wanted}, distill, logs, announce)
     write_training_page(directory, trained)
     return trained
 

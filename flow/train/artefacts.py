@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shutil
@@ -19,6 +20,7 @@ from flow.data.own import DataSpec
 from flow.errors import ModelFileError, OutputError
 from flow.files import writing
 from flow.frontend.trained import TRAINED_JSON, TRAINED_NPZ, TrainedModel, save_trained
+from flow.runs import digest
 from flow.train import keras_errors
 from flow.train.epochs import History
 from flow.train.freeze import quantized_weights
@@ -98,6 +100,15 @@ def artefact(
             "versions": versions(),
         },
     )
+
+
+def fingerprint(model: Any) -> str:
+    """Return the SHA-256 of a Keras model: of its configuration and its weights as they are.
+
+    Raises:
+        ModelFileError: Keras does not describe it.
+    """
+    return digest(configuration(model), [hashlib.sha256(array.tobytes()).hexdigest() for array in model.get_weights()])
 
 
 def configuration(model: Any) -> dict[str, Any]:

@@ -7,11 +7,11 @@ augmentation draw, whose generators have a state that checkpoints keep.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from flow.train.heads import Goal, only_or_all
 from flow.train.layers import FixedBatchNormalization
 from flow.train.lut_cost import Features
 from flow.train.spec import AugmentSpec, FloatTrainSpec
+
+if TYPE_CHECKING:
+    from flow.train.distill import Teacher
 
 tf: Any
 keras: Any
@@ -44,6 +47,7 @@ class Course:
         kept: directory of checkpoints.
         key: what is trained on what.
         augment: layers that change samples in training.
+        teacher: what is learned from beside the labels, or None.
         tensorboard: directory of logs for TensorBoard, or None.
         announce: told of each epoch.
     """
@@ -53,6 +57,7 @@ class Course:
     kept: Path
     key: str
     augment: tuple[AugmentSpec, ...] = ()
+    teacher: Teacher | None = None
     tensorboard: Path | None = None
     announce: Announce
 
@@ -104,7 +109,10 @@ def run_epochs(
     optimizer = cosine_adam(course.settings, epochs * steps_per_epoch(course.settings, len(x)))
     changes = [_augmentation(each) for each in course.augment]
     augment(model, changes)
-    with own_randomness([*model._flatten_layers(), *changes], course.settings.seed) as randomness:
+    teacher = course.teacher
+    teaching = nullcontext() if teacher is None else teacher.teaches(model, goals)
+    of_labels = 1.0 if teacher is None else 1 - teacher.spec.weight
+    with own_randomness([*model._flatten_layers(), *changes], course.settings.seed) as randomness, teaching:
         going_on = GoOn(checkpoint, randomness)
         done = going_on.done
         followed = [
@@ -136,7 +144,7 @@ def run_epochs(
                 optimizer,
                 only_or_all([goal.loss() for goal in goals]),
                 metrics=only_or_all([[goal.measure()] for goal in goals]),
-                loss_weights=None if len(goals) == 1 else [goal.head.weight for goal in goals],
+                loss_weights=[goal.head.weight * of_labels for goal in goals],
             )
             if done < epochs:
                 targets = only_or_all([goal.train for goal in goals])

@@ -6,7 +6,6 @@ float twin. A training that was interrupted, or killed, goes on behind its last 
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,16 +20,16 @@ from flow.files import locked, sweep
 from flow.frontend.extraction import attempt, quantizes_its_input
 from flow.frontend.trained import FLOAT_DIR, TrainedModel
 from flow.ir.fixed import FixedFormat
-from flow.json_text import json_text
 from flow.progress import Announce, silent
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.artefacts import PARTIAL, artefact, configuration, joined, metrics, versions, write
+from flow.train.artefacts import PARTIAL, artefact, configuration, fingerprint, joined, metrics, versions, write
 from flow.train.build import build_float, build_quantized, build_topology
 from flow.train.checkpoints import DIRECTORY, training_key
+from flow.train.distill import load_teacher
 from flow.train.epochs import Course, History, Inputs, run_epochs, seeded
 from flow.train.freeze import freeze, quantized_weights, sparsity
 from flow.train.frontend import evaluate
-from flow.train.heads import Goal, goals, shaped
+from flow.train.heads import Goal, goals, is_softmax, shaped
 from flow.train.patterns import counts_itself
 from flow.train.pruning import Pruning
 from flow.train.spec import (
@@ -105,13 +104,15 @@ def train(
     epochs, data = epochs or spec.train.epochs, dataset or load_samples(spec)
     if isinstance(spec, ModelSpec):
         spec = _with_fitted_port(spec, data)
-    kept, net = directory / DIRECTORY, getattr(spec, "net", None)
+    kept, net, teacher = directory / DIRECTORY, getattr(spec, "net", None), load_teacher(spec.distill)
+    made_of = [*([net.digest()] if net else []), *([teacher.digest] if teacher else [])]
     course = Course(
         settings=spec.train,
         epochs=epochs,
         kept=kept,
-        key=training_key(spec, epochs, data, versions(), *([net.digest()] if net else [])),
+        key=training_key(spec, epochs, data, versions(), *made_of),
         augment=spec.augment,
+        teacher=teacher,
         tensorboard=tensorboard,
         announce=announce,
     )
@@ -140,14 +141,14 @@ def train_net(
     Raises:
         FlowError: as `train`.
     """
-    begins = [hashlib.sha256(array.tobytes()).hexdigest() for array in model.get_weights()]
-    epochs, made_of = spec.train.epochs, [json_text(configuration(model)), *begins]
+    epochs, teacher = spec.train.epochs, load_teacher(spec.distill)
     course = Course(
         settings=spec.train,
         epochs=epochs,
         kept=directory / DIRECTORY,
-        key=training_key(spec, epochs, data, versions(), *made_of),
+        key=training_key(spec, epochs, data, versions(), fingerprint(model), *([teacher.digest] if teacher else [])),
         augment=spec.augment,
+        teacher=teacher,
         tensorboard=tensorboard,
         announce=announce,
     )
@@ -159,9 +160,17 @@ def _written(directory: Path, course: Course, fit: Callable[[], _Made]) -> Train
     with locked(course.kept):
         sweep(directory, f"{PARTIAL}*", older_than_s=0)
         made = fit()
-        write(made.models, made.histories, directory)
+        models = {below: _with_teacher(model, course) for below, model in made.models.items()}
+        write(models, made.histories, directory)
         shutil.rmtree(course.kept, ignore_errors=True)
-    return made.models[""]
+    return models[""]
+
+
+def _with_teacher(model: TrainedModel, course: Course) -> TrainedModel:
+    """Return a model that says what it learned from."""
+    if course.teacher is None:
+        return model
+    return replace(model, provenance={**model.provenance, "teacher": course.teacher.provenance()})
 
 
 def _fit(spec: Spec, model: Any, data: Dataset, course: Course) -> _Made:
@@ -329,15 +338,8 @@ def _prepared(model: Any, heads: Sequence[HeadSpec], data: Dataset, name: str) -
     inputs = shaped(data, tuple(model.input_shape[1:]), name)
     outputs = list(model.output_names)
     shapes = dict(zip(outputs, (tuple(tensor.shape[1:]) for tensor in model.outputs), strict=True))
-    softmax = [output for output, layer in zip(outputs, model.output_names, strict=True) if _is_softmax(model, layer)]
+    softmax = [output for output, layer in zip(outputs, model.output_names, strict=True) if is_softmax(model, layer)]
     return inputs, goals(heads, data, inputs, shapes, model=name, softmax=softmax)
-
-
-def _is_softmax(model: Any, output: str) -> bool:
-    """Say whether an output comes out of a softmax."""
-    layer = model.get_layer(output)
-    activation = getattr(layer, "activation", None)
-    return isinstance(layer, keras.layers.Softmax) or getattr(activation, "__name__", "") == "softmax"
 
 
 def _artefact(

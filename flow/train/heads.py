@@ -179,6 +179,15 @@ def _balanced(labels: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(compute_sample_weight("balanced", labels), np.float32)
 
 
+def is_softmax(model: Any, output: str) -> bool:
+    """Say whether an output comes out of a softmax."""
+    layer = model.get_layer(output)
+    if isinstance(layer, keras.Model):
+        return is_softmax(layer, layer.output_names[0])
+    activation = getattr(layer, "activation", None)
+    return isinstance(layer, keras.layers.Softmax) or getattr(activation, "__name__", "") == "softmax"
+
+
 def only_or_all(values: Sequence[Any]) -> Any:
     """Return the value of the only output, or a list of those of all, as Keras takes them."""
     return values[0] if len(values) == 1 else list(values)

@@ -14,7 +14,16 @@ from flow.progress import Announce
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.fit import train_net
 from flow.train.freeze import layers_by_path
-from flow.train.spec import CLASSIFICATION, REGRESSION, FloatSpec, FloatTrainSpec, HeadSpec, OwnSpec, TrainSpec
+from flow.train.spec import (
+    CLASSIFICATION,
+    REGRESSION,
+    DistillSpec,
+    FloatSpec,
+    FloatTrainSpec,
+    HeadSpec,
+    OwnSpec,
+    TrainSpec,
+)
 
 keras: Any = load_tensorflow().keras
 QUANTIZING = ("qkeras", "flow")
@@ -27,6 +36,7 @@ def train_live(
     data: Dataset,
     directory: Path,
     settings: Mapping[str, Any],
+    distill: DistillSpec | None,
     tensorboard: Path | None,
     announce: Announce,
 ) -> TrainedModel:
@@ -37,6 +47,7 @@ def train_live(
         data: what it is trained on.
         directory: where the model and its checkpoints go.
         settings: epochs, batch_size, learning_rate, seed.
+        distill: a teacher, or None.
         tensorboard: directory of logs, or None.
         announce: told of each epoch.
 
@@ -52,6 +63,7 @@ def train_live(
         "description": "",
         "dataset": data.name,
         "heads": tuple(_head(output, data) for output in model.output_names),
+        "distill": distill,
     }
     quantizes = any(type(layer).__module__.partition(".")[0] in QUANTIZING for layer in layers_by_path(model).values())
     spec: OwnSpec | FloatSpec

@@ -8,13 +8,13 @@ formats. The samples are those of a data set by its name, or with `[data]` the u
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flow.data.functions import FunctionSpec, read_function
 from flow.data.own import DataSpec, read_data
-from flow.errors import FlowError, SpecError
+from flow.errors import FlowError, SpecError, shown
 from flow.ir.fixed import FixedFormat
 from flow.toml_table import NAME, Table, read_toml
 from flow.train.patterns import ALLOCATIONS, WEIGHTS, counts_itself
@@ -38,6 +38,7 @@ from flow.train.spec_layers import output_shape, read_format, read_layer
 SPEC_TOML = "spec.toml"
 MAX_EPOCHS = 9999
 MAX_INPUT_BITS = 16
+MAX_TEMPERATURE = 100
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
 CLASSIFICATION, REGRESSION, RECONSTRUCTION = TASKS = ("classification", "regression", "reconstruction")
 LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
@@ -118,6 +119,29 @@ class PruneSpec:
             raise SpecError(f"pattern '{self.pattern}' allocates itself", remedy="leave 'allocate' out")
 
 
+@dataclass(frozen=True, slots=True)
+class DistillSpec:
+    """What a net learns beside its labels: what a teacher says of the same samples.
+
+    Attributes:
+        teacher: a Keras model (tf-keras); or its file, the directory of a trained model, or the name of one.
+        temperature: logits of both are divided by it, in outputs that classify.
+        weight: of the teacher in the loss; that of the labels is the rest to 1.
+    """
+
+    teacher: Any = field(repr=False)
+    _: KW_ONLY
+    temperature: float = 2.0
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature <= MAX_TEMPERATURE:
+            what = f"distill.temperature is {shown(self.temperature)}"
+            raise SpecError(what, remedy=f"expected a number above 0, {MAX_TEMPERATURE} at most")
+        if not 0 < self.weight <= 1:
+            raise SpecError(f"distill.weight is {shown(self.weight)}", remedy="expected a number above 0, 1 at most")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatTrainSpec:
     """How to train: Adam with a cosine learning rate.
@@ -157,6 +181,7 @@ class ModelSpec:
     layers: tuple[LayerSpec, ...]
     heads: tuple[HeadSpec, ...] = ()
     augment: tuple[AugmentSpec, ...] = ()
+    distill: DistillSpec | None = None
     prune: PruneSpec | None
     train: TrainSpec
 
@@ -216,7 +241,7 @@ class OwnSpec:
     """A quantized model that a Python function makes, and how to train it.
 
     Attributes:
-        name, description, dataset, augment: as of a `ModelSpec`.
+        name, description, dataset, augment, distill: as of a `ModelSpec`.
         net: returns a Keras model that is not trained, with layers of QKeras or of ours; None if the model is there.
         heads: its outputs, by their names; none stand for the only output, which classifies.
         train: how to train it.
@@ -228,6 +253,7 @@ class OwnSpec:
     net: FunctionSpec | None = None
     heads: tuple[HeadSpec, ...] = ()
     augment: tuple[AugmentSpec, ...] = ()
+    distill: DistillSpec | None = None
     train: TrainSpec
 
 
@@ -236,7 +262,7 @@ class FloatSpec:
     """A float model, to be quantized after training, and how to train it.
 
     Attributes:
-        name, description, dataset, augment: as of a `ModelSpec`.
+        name, description, dataset, augment, distill: as of a `ModelSpec`.
         input_shape: of one sample; empty if a function says it.
         topology: a key of `flow.train.build.TOPOLOGIES`; empty if a function makes the model.
         task: of the only output: "classification" (logits, one per class) or "reconstruction" (the input again).
@@ -254,6 +280,7 @@ class FloatSpec:
     net: FunctionSpec | None = None
     heads: tuple[HeadSpec, ...] = ()
     augment: tuple[AugmentSpec, ...] = ()
+    distill: DistillSpec | None = None
     train: FloatTrainSpec
 
     def __post_init__(self) -> None:
@@ -344,6 +371,8 @@ def _common(table: Table, directory: Path) -> dict[str, Any]:
         given["augment"] = tuple(_augmentation(row) for row in table.tables("augment"))
     if table.has("heads"):
         given["heads"] = tuple(_head(row) for row in table.tables("heads"))
+    if table.has("distill"):
+        given["distill"] = _distill(table.table("distill"), directory)
     return given
 
 
@@ -401,6 +430,15 @@ def _augmentation(table: Table) -> AugmentSpec:
     layer = table.text("layer", AUGMENTATIONS)
     arguments = {name: value for name, value in table.data.items() if name != "layer"}
     return AugmentSpec(layer=layer, arguments=tuple(arguments.items()))
+
+
+def _distill(table: Table, directory: Path) -> DistillSpec:
+    """Return the teacher, a path beside the spec or the name of a model, and how it is learned from."""
+    named = table.text("teacher")
+    beside = directory / named
+    given = {key: table.number(key, 0.0, 1e9) for key in ("temperature", "weight") if table.has(key)}
+    table.close()
+    return DistillSpec(beside if beside.exists() else named, **given)
 
 
 def _head(table: Table) -> HeadSpec:

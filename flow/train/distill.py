@@ -1,0 +1,137 @@
+"""Distillation: what a teacher says of a sample is learned beside its labels (Hinton et al., arXiv:1503.02531).
+
+The teacher sees each batch as the net sees it, behind any augmentation, and does not learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flow.errors import SpecError, at
+from flow.frontend.trained import TRAINED_JSON, load_trained
+from flow.train import load_tensorflow
+from flow.train.artefacts import fingerprint
+from flow.train.freeze import keras_model
+from flow.train.heads import Goal, is_softmax
+from flow.train.reader import read_keras
+from flow.train.spec import CLASSIFICATION, DistillSpec, find_model_dir
+
+tf: Any
+keras: Any
+tf, keras, _ = load_tensorflow()
+
+LEAST = 1e-7
+"""Of a probability, before its logarithm is taken; as of Keras' losses."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """A Keras model that is learned from, and how."""
+
+    model: Any
+    spec: DistillSpec
+    digest: str
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what a model that was taught keeps of it."""
+        settings = {"temperature": self.spec.temperature, "weight": self.spec.weight}
+        return {"name": self.model.name, "digest": self.digest, **settings}
+
+    @contextmanager
+    def teaches(self, model: Any, goals: Sequence[Goal]) -> Iterator[None]:
+        """Have the loss of a model, compiled within, hold what the teacher says of each output.
+
+        Raises:
+            SpecError: inputs or outputs of the teacher do not fit.
+        """
+        terms, takes = _terms(model, goals, self), self.model.input_shape[1:]
+
+        def compute_loss(x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+            said = tf.nest.flatten(self.model(tf.reshape(x, (-1, *takes)), training=False))
+            learned = [term(said, output) for term, output in zip(terms, tf.nest.flatten(y_pred), strict=True)]
+            return model.compiled_loss(y, y_pred, sample_weight, regularization_losses=[*model.losses, *learned])
+
+        model.compute_loss = compute_loss
+        try:
+            yield
+        finally:
+            del model.compute_loss
+            model.train_function = model.test_function = None  # they have the teacher in them
+
+
+def load_teacher(spec: DistillSpec | None) -> Teacher | None:
+    """Return the teacher: the model itself, a Keras file, the directory of a trained model, or a model by its name.
+
+    Raises:
+        SpecError: it is no model of tf-keras with one input.
+        ModelFileError: the file is damaged, holds code, or the model is not trained.
+        UnsupportedError: its file has a layer that we do not know.
+    """
+    if spec is None:
+        return None
+    with at(field="teacher"):
+        model = _read(spec.teacher)
+        if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
+            what = f"expected a built model of tf_keras with one input, not an object of class {type(model).__name__}"
+            raise SpecError(what, remedy="save a model of Keras 3 as .keras and give the file")
+        return Teacher(model, spec, fingerprint(model))
+
+
+def _read(teacher: Any) -> Any:
+    if not isinstance(teacher, str | Path):
+        return teacher
+    path = Path(teacher)
+    if path.is_file() or (path / "saved_model.pb").exists():
+        return read_keras(path).keras
+    directory = path if path.is_dir() else find_model_dir(str(teacher))
+    if not (directory / TRAINED_JSON).exists():
+        raise SpecError(f"{directory} holds no trained model", remedy=f"run 'flow train {teacher}', or name a file")
+    return keras_model(load_trained(directory))
+
+
+def _terms(model: Any, goals: Sequence[Goal], teacher: Teacher) -> list[Any]:
+    """Return for each output the function of what a teacher and the model say that is added to the loss."""
+    own, there = tuple(model.input_shape[1:]), tuple(teacher.model.input_shape[1:])
+    if None in there or np.prod(own) != np.prod(there):
+        raise SpecError(
+            f"the teacher takes samples of shape {there}, the net {own}", remedy="give one that takes these"
+        )
+    names = list(teacher.model.output_names)
+    wanted = [goal.name for goal in goals]
+    if len(names) != len(wanted) or (len(names) > 1 and set(names) != set(wanted)):
+        what = f"the teacher has outputs {', '.join(names)}, the net {', '.join(wanted)}"
+        raise SpecError(what, remedy="give one with outputs of these names")
+    terms = []
+    for goal, output in zip(goals, model.outputs, strict=True):
+        at_teacher = names.index(goal.name) if len(names) > 1 else 0
+        shape, expected = (tuple(tensor.shape[1:]) for tensor in (teacher.model.outputs[at_teacher], output))
+        if shape != expected:
+            what = f"output '{names[at_teacher]}' of the teacher has shape {shape}, that of the net {expected}"
+            raise SpecError(what, remedy="give a teacher of the same classes or targets")
+        terms.append(_term(goal, teacher, at_teacher))
+    return terms
+
+
+def _term(goal: Goal, teacher: Teacher, at_teacher: int) -> Any:
+    spec, weight = teacher.spec, goal.head.weight * teacher.spec.weight
+    if goal.head.task != CLASSIFICATION:
+        loss = keras.losses.get(goal.head.loss)
+        return lambda said, output: weight * tf.reduce_mean(loss(said[at_teacher], output))
+    divergence = keras.losses.KLDivergence()
+    ends_in_softmax = is_softmax(teacher.model, teacher.model.output_names[at_teacher])
+
+    def softened(values: Any, softmax: bool) -> Any:
+        logits = tf.math.log(tf.maximum(values, LEAST)) if softmax else values
+        return tf.nn.softmax(logits / spec.temperature)
+
+    def term(said: Sequence[Any], output: Any) -> Any:
+        expected, found = softened(said[at_teacher], ends_in_softmax), softened(output, goal.softmax)
+        return weight * spec.temperature**2 * divergence(expected, found)  # so gradients keep their size
+
+    return term
