@@ -22,7 +22,7 @@ from flow.train import keras_errors, load_tensorflow
 from flow.train.checkpoints import Checkpoint, GoOn, by_name
 from flow.train.heads import Goal, only_or_all
 from flow.train.layers import FixedBatchNormalization
-from flow.train.lut_cost import Features
+from flow.train.lut_cost import Features, usual_io_type
 from flow.train.spec import AugmentSpec, FloatTrainSpec
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def run_epochs(
         goals: what its outputs learn.
         inputs: (samples, *shape) of each split.
         unfrozen: how many epochs batch normalizations use the statistics of their batch; None for all.
-        callbacks: further ones, before those that measure.
+        callbacks: further ones, before those that measure; checkpoints hold the variable `state` of one that has it.
 
     Returns:
         What was measured after each epoch, also of those before an interruption.
@@ -113,7 +113,8 @@ def run_epochs(
     teaching = nullcontext() if teacher is None else teacher.teaches(model, goals)
     of_labels = 1.0 if teacher is None else 1 - teacher.spec.weight
     with own_randomness([*model._flatten_layers(), *changes], course.settings.seed) as randomness, teaching:
-        going_on = GoOn(checkpoint, randomness)
+        states = [*randomness, *(each for each in callbacks if hasattr(each, "state"))]
+        going_on = GoOn(checkpoint, states)
         done = going_on.done
         followed = [
             *callbacks,
@@ -150,7 +151,7 @@ def run_epochs(
                 targets = only_or_all([goal.train for goal in goals])
                 model.fit(x, targets, initial_epoch=first, epochs=last, **options)
         if done == epochs:
-            checkpoint.restore(model, randomness)
+            checkpoint.restore(model, states)
     return going_on.history
 
 
@@ -188,9 +189,8 @@ def _luts(model: Any) -> dict[str, float]:
     layers = list(model._flatten_layers())
     if not any(getattr(layer, "kernel_quantizer_internal", None) is not None for layer in layers):
         return {}
-    slides = any(hasattr(layer, "kernel_size") for layer in layers)
     with suppress(UnsupportedError):
-        return {"luts": float(Features(model, "io_stream" if slides else "io_parallel").luts())}
+        return {"luts": float(Features(model, usual_io_type(model)).luts())}
     return {}
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flow.data.datasets import Dataset, load_dataset
 from flow.data.inputs import fitted_format
 from flow.data.own import load_own
@@ -30,7 +32,8 @@ from flow.train.epochs import Course, History, Inputs, run_epochs, seeded
 from flow.train.freeze import freeze, quantized_weights, sparsity
 from flow.train.frontend import evaluate
 from flow.train.heads import Goal, goals, is_softmax, shaped
-from flow.train.patterns import counts_itself
+from flow.train.lut_cost import usual_io_type
+from flow.train.patterns import WEIGHTS, counts_itself
 from flow.train.pruning import Pruning
 from flow.train.spec import (
     REGRESSION,
@@ -234,8 +237,12 @@ def _fit_quantized(spec: ModelSpec, data: Dataset, course: Course) -> _Made:
     """Return the quantized model, and in `FLOAT_DIR` its float twin."""
     seeded(spec.train.seed)
     check_exact(build_quantized(spec), spec.name)
-    twin, twin_history = _fit_pruned(build_float, "float_twin", f"{spec.name} float twin", spec, data, course)
+    name, budget = f"{spec.name} float twin", spec.prune is not None and spec.prune.luts is not None
+    if not budget:
+        twin, twin_history = _fit_pruned(build_float, "float_twin", name, spec, data, course)
     model, history = _fit_pruned(build_quantized, "quantized", f"{spec.name} quantized", spec, data, course)
+    if budget:  # only the quantized model's LUTs are known: its twin has as many zeros
+        twin, twin_history = _fit_pruned(build_float, "float_twin", name, _with_zeros_of(model, spec), data, course)
     inputs, learned = _prepared(model, spec.learned(), data, spec.name)
     x_test = inputs["test"]
     assert x_test is not None
@@ -269,15 +276,28 @@ def _fit_pruned(
         learned,
         inputs,
         unfrozen=_unfrozen(spec.train.frozen_epochs, course),
-        callbacks=_pruning(spec, course),
+        callbacks=_pruning(spec, course, usual_io_type(model)),
     )
     return model, history
 
 
-def _pruning(spec: ModelSpec, course: Course) -> list[Any]:
+def _with_zeros_of(model: Any, spec: ModelSpec) -> ModelSpec:
+    """Return a spec of which each kernel is pruned, by single weights, to the zeros that a model's kernel has."""
+    assert spec.prune is not None
+    layers, weights = [], quantized_weights(model)
+    for layer in spec.layers:
+        own: dict[str, Any] = {}
+        if hasattr(layer, "sparsity"):
+            (kernel,) = (array for key, array in weights[layer.name].items() if key.endswith("kernel"))
+            own["sparsity"] = min(float(np.mean(kernel == 0)), 1 - 1 / kernel.size)
+        layers.append(replace(layer, **own))
+    return replace(spec, layers=tuple(layers), prune=replace(spec.prune, luts=None, pattern=WEIGHTS))
+
+
+def _pruning(spec: ModelSpec, course: Course, io_type: str) -> list[Any]:
     """Return the callback that prunes a model of a spec, if any layer is pruned."""
     layers = {layer.name: sparsity for layer in spec.layers if (sparsity := getattr(layer, "sparsity", 0.0))}
-    if spec.prune is None or not (layers or counts_itself(spec.prune.pattern)):
+    if spec.prune is None or not (layers or counts_itself(spec.prune.pattern) or spec.prune.luts):
         return []
     prune, scale = spec.prune, course.epochs / spec.train.epochs
     return [
@@ -288,6 +308,8 @@ def _pruning(spec: ModelSpec, course: Course) -> list[Any]:
             end_epoch=prune.end_epoch * scale,
             allocate=prune.allocate,
             regrow=prune.regrow,
+            luts=prune.luts,
+            io_type=io_type,
         )
     ]
 

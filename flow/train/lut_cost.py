@@ -311,6 +311,11 @@ def _listed_shape(shape: Any) -> tuple[Any, ...]:
     return tuple(shape[0] if isinstance(shape, list) else shape)
 
 
+def usual_io_type(model: Any) -> str:
+    """Return how a model is usually built: in a stream if a kernel slides."""
+    return IO_TYPES[any(hasattr(layer, "kernel_size") for layer in model._flatten_layers())]
+
+
 def weight_luts(model: Any, io_type: str = IO_TYPES[0]) -> dict[str, float]:
     """Return path of each layer with a kernel -> LUTs that one of its non-zero weights takes, in the mean."""
     features = Features(model, io_type)

@@ -90,6 +90,7 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         schedule: a schedule of tfmot's (`tfmot.sparsity.keras.ConstantSparsity`, ...) instead.
         luts: in place of a sparsity, what the model may take by the estimate of `flow.train.lut_cost`: zeros are shared
             as with "cost", as many as that needs.
+        io_type: "io_parallel" or "io_stream", as of the target that it is built for; of `luts` and "cost".
 
     Raises:
         SpecError: an argument is wrong; a layer is not there; an optimizer without momentum cannot regrow.
@@ -110,12 +111,14 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         regrow: float = 0.0,
         schedule: Any = None,
         luts: float | None = None,
+        io_type: str = "io_parallel",
     ) -> None:
         super().__init__()
         self.layout_of = parse_pattern(pattern)
         self.own_sparsity = counts_itself(pattern)
         self.sparsity, self.pattern, self.layers, self.schedule = sparsity, pattern, layers, schedule
-        self.epochs, self.regrow, self.luts, self.first = (begin_epoch, end_epoch), regrow, luts, 0.0
+        self.epochs, self.regrow, self.luts, self.io_type = (begin_epoch, end_epoch), regrow, luts, io_type
+        self.state = tf.Variable(0.0, trainable=False)  # LUTs before the first zero; a checkpoint holds it
         self.allocate = allocate if luts is None else "cost"
         self.pruned = list[Pruned]()
         self._check()
@@ -217,7 +220,7 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         """Return which units stay where all layers share their zeros."""
         from flow.train.lut_cost import weight_luts
 
-        luts = weight_luts(self.model)
+        luts = weight_luts(self.model, self.io_type)
         costs = [luts[each.name] * np.bincount(each.layout.unit.reshape(-1)) for each in due]
         worth = np.concatenate([comparable(score) / cost for score, cost in zip(scores, costs, strict=True)])
         grow = [of_units / cost for of_units, cost in zip(growth, costs, strict=True) if of_units is not None]
@@ -233,12 +236,13 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         """Return how many units, the one that is worth most first, the budget of a step holds."""
         from flow.train.lut_cost import Features, nonzero_weights
 
-        now = float(Features(self.model).luts())
-        if not self.first:
-            self.first = now
+        now = float(Features(self.model, self.io_type).luts())
+        if not float(self.state):
+            self.state.assign(now)
+        first = float(self.state)
         way = float(due[0].schedule(tf.constant(step, tf.int64))[1]) / WHOLE_WAY
         assert self.luts is not None
-        budget = self.first + (min(self.luts, self.first) - self.first) * way
+        budget = first + (min(self.luts, first) - first) * way
         beside = now - sum(luts[each.name] * nonzero_weights(each.layer) for each in due)
         return max(len(due), int(np.searchsorted(np.cumsum(costs), budget - beside, side="right")))
 

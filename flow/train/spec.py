@@ -39,6 +39,7 @@ SPEC_TOML = "spec.toml"
 MAX_EPOCHS = 9999
 MAX_INPUT_BITS = 16
 MAX_TEMPERATURE = 100
+MAX_LUTS = 10**9
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
 CLASSIFICATION, REGRESSION, RECONSTRUCTION = TASKS = ("classification", "regression", "reconstruction")
 LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
@@ -104,6 +105,7 @@ class PruneSpec:
         pattern: what goes together, see `flow.train.patterns`.
         allocate: "layer", or "cost": as many zeros in all, where they save most hardware.
         regrow: the fraction of what stays that is exchanged at each step.
+        luts: in place of sparsities, what the model may take by the estimate of `flow.train.lut_cost`.
     """
 
     begin_epoch: int
@@ -111,12 +113,16 @@ class PruneSpec:
     pattern: str = WEIGHTS
     allocate: str = ALLOCATIONS[0]
     regrow: float = 0.0
+    luts: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.begin_epoch < self.end_epoch:
             raise SpecError(f"begin_epoch {self.begin_epoch} is not before end_epoch {self.end_epoch}")
         if counts_itself(self.pattern) and self.allocate != ALLOCATIONS[0]:
             raise SpecError(f"pattern '{self.pattern}' allocates itself", remedy="leave 'allocate' out")
+        if counts_itself(self.pattern) and self.luts is not None:
+            what = f"pattern '{self.pattern}' says itself how many weights stay, and prune.luts a budget"
+            raise SpecError(what, remedy="take one of them out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +204,9 @@ class ModelSpec:
             what = (
                 f"pattern '{self.prune.pattern}' says itself how many weights stay, and layer '{pruned[0]}' a sparsity"
             )
+            raise SpecError(what, remedy="take one of them out")
+        if self.prune is not None and pruned and self.prune.luts is not None:
+            what = f"prune.luts is a budget for all layers, and layer '{pruned[0]}' has a sparsity"
             raise SpecError(what, remedy="take one of them out")
         if self.prune is not None and self.prune.end_epoch > self.train.epochs:
             raise SpecError(f"prune.end_epoch {self.prune.end_epoch} is after train.epochs {self.train.epochs}")
@@ -389,6 +398,8 @@ def _model(table: Table, directory: Path) -> ModelSpec:
             further["allocate"] = part.text("allocate", ALLOCATIONS)
         if part.has("regrow"):
             further["regrow"] = part.number("regrow", 0.0, 0.9)
+        if part.has("luts"):
+            further["luts"] = part.integer("luts", 1, MAX_LUTS)
         prune = PruneSpec(begin_epoch=begin, end_epoch=end, **further)
         part.close()
     spec = ModelSpec(**common, input=given, layers=layers, prune=prune, train=_train(table))

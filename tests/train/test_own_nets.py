@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -174,8 +175,13 @@ def written_spec(directory: Path, text: str) -> Path:
     return directory
 
 
+def within(luts: int, text: str) -> str:
+    """Return a spec whose net is pruned to a budget, in place of its sparsities."""
+    return re.sub("sparsity = .*", "", text).replace("[prune]", f"[prune]\nluts = {luts}")
+
+
 def test_two_heads_on_a_table_are_exact(tmp_path: Path) -> None:
-    spec = load_spec(written(tmp_path, two_heads(epochs=2)))
+    spec = load_spec(written(tmp_path, within(700, two_heads(epochs=2))))
     assert isinstance(spec, ModelSpec)
     trained = train(spec, tmp_path)
     stored = load_trained(tmp_path)
@@ -196,6 +202,11 @@ def test_two_heads_on_a_table_are_exact(tmp_path: Path) -> None:
     assert all(np.array_equal(found, by_reference.codes[name]) for name, found in by_keras.codes.items())
     history = (tmp_path / "history.csv").read_text().splitlines()
     assert history[0].startswith("model,epoch,loss,kind_loss,alcohol_loss,kind_accuracy") and len(history) == 5
+    rows = [dict(zip(history[0].split(","), line.split(","), strict=True)) for line in history[1:]]
+    twin, net = rows[1], rows[3]
+    assert (twin["model"], net["model"]) == ("float_twin", "quantized")
+    assert float(net["luts"]) == pytest.approx(700, rel=0.1)
+    assert float(twin["zeros"]) == pytest.approx(float(net["zeros"]), abs=0.02) and twin["luts"] == ""
 
 
 def test_a_live_model_is_trained_in_place(tmp_path: Path) -> None:
@@ -300,7 +311,9 @@ def test_a_net_of_each_kind_is_exact_on_every_level(name: str, tmp_path: Path) -
 def test_a_training_that_was_killed_goes_on(tmp_path: Path) -> None:
     """Killed (SIGKILL) and interrupted (SIGINT) by turns, in the float twin and in the quantized model."""
     noise = '[[augment]]\nlayer = "GaussianNoise"\nstddev = 0.1\n[prune]'
-    spec = written(tmp_path, two_heads(epochs=4).replace("[prune]", noise)) / "spec.toml"
+    text = within(700, two_heads(epochs=4)).replace("[prune]", noise)
+    text = text.replace("begin_epoch = 0\nend_epoch = 2", "begin_epoch = 1\nend_epoch = 4")
+    spec = written(tmp_path, text) / "spec.toml"
     whole = train(load_spec(spec), tmp_path / "whole")
     kills = [(signal.SIGKILL, 2), (signal.SIGINT, 3), (signal.SIGKILL, 4), (signal.SIGINT, 2), (signal.SIGKILL, NEVER)]
     for sign, moment in kills:  # of the files that get their names

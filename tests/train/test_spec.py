@@ -170,6 +170,12 @@ WRONG = (
     ('name = "bn1"', 'name = "conv1"', r"layer name 'conv1' is used twice"),
     ("end_epoch = 1", "end_epoch = 3", r"prune.end_epoch 3 is after train.epochs 2"),
     ("begin_epoch = 0", "begin_epoch = 1", r"begin_epoch 1 is not before end_epoch 1"),
+    (
+        "end_epoch = 1",
+        "end_epoch = 1\nluts = 500",
+        r"luts is a budget for all layers, and layer 'conv1' has a sparsity",
+    ),
+    ("end_epoch = 1", "end_epoch = 1\nluts = 0", r"key 'prune.luts' is 0; expected an integer from 1"),
     ("frozen_epochs = 1", "frozen_epochs = 2", r"train.frozen_epochs 2 must be less"),
     ("[prune]\nbegin_epoch = 0\nend_epoch = 1", "", r"layer 'conv1' has a sparsity, but no table says when to prune"),
     (
