@@ -86,11 +86,16 @@ class Logic:
         out = []
         for x, y in zip(a, b, strict=True):
             bit = self.gates.choose(condition, x, y)
-            if self.gates.reads[bit >> 1] and (x in (FALSE, TRUE)) != (y in (FALSE, TRUE)):
+            if (x in (FALSE, TRUE)) != (y in (FALSE, TRUE)):
                 constant = x in (FALSE, TRUE)
-                self.choices.setdefault(bit, (condition, y, x) if constant else (condition ^ 1, x, y))
+                self.chosen(bit, (condition, y, x) if constant else (condition ^ 1, x, y))
             out.append(bit)
         return out
+
+    def chosen(self, bit: Literal, choice: tuple[Literal, Literal, Literal]) -> None:
+        """Note that a bit is a choice, unless it came out as the other itself or as one that was there before."""
+        if self.gates.reads[bit >> 1] and choice[1] >> 1 < bit >> 1:
+            self.choices.setdefault(bit, choice)
 
     def less(self, a: Bits, b: Bits, signed: bool) -> Literal:
         """Add a < b, of equal width: tables that compare some bits each, from three on along a chain (`cmp2lcu`)."""
@@ -229,7 +234,7 @@ def _compared_clamp(logic: Logic, node: Node, stage: int) -> Bits:
             if bit in logic.choices:  # x | f(x) is x | f(0), and x & f(x) is x & f(1): logic that synthesis finds
                 rest = logic.less(end, [*value[:i], high[i] ^ 1, *value[i + 1 :]], True)
                 upper[i] = logic.gates.choose(rest, high[i], kept[i])
-                logic.choices.setdefault(upper[i], logic.choices[bit])
+                logic.chosen(upper[i], logic.choices[bit])
     return logic.choose(logic.less(value, constant(least, size), True), low, upper) if source.low < least else upper
 
 
