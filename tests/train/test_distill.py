@@ -80,6 +80,7 @@ def test_an_interrupted_distillation_ends_in_the_same_weights(tmp_path: Path, mo
     assert whole.provenance["teacher"] == load_trained(tmp_path / "whole").provenance["teacher"]
     settings = {"temperature": 4, "weight": 0.9}
     assert whole.provenance["teacher"] == {"name": "wide", "digest": fingerprint(teacher), **settings}
+    assert f"name wide, digest {fingerprint(teacher)}, temp" in (tmp_path / "whole" / "training.html").read_text()
     assert "teacher" not in plain.provenance and plain.digest() != whole.digest()
     save = Checkpoint.save
 

@@ -134,4 +134,4 @@ def _words(value: Any) -> str:
 
 
 def _is_flat(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(each, str) for each in value.values())
+    return isinstance(value, Mapping) and all(isinstance(each, str | int | float) for each in value.values())
