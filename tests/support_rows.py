@@ -13,7 +13,7 @@ from zlib import crc32
 from keras_configs import Entry, layer, named, reads
 
 from flow.frontend.keras.quantizers import FUNCTIONS
-from flow.train.random_layers import EPSILON
+from flow.train.random_drafts import EPSILON
 from flow.train.random_models import Recipe
 
 Shape = tuple[int, ...]

@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from flow.frontend.keras.topology import node_sources
 from flow.toml_table import Table
-from flow.train.random_layers import Draft, block, join
+from flow.train.random_blocks import block, heads, join
+from flow.train.random_drafts import Draft, Tensor, draw_style
+from flow.train.random_layers import embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Recipe:
         seed: of the weights.
         input_format: port format where the model does not quantize its inputs, as for `--input-format`.
         io_type, strategy, backend: target on which it is tried.
+        rtlsim: whether it is tried as Verilog too.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Recipe:
     io_type: str = "io_parallel"
     strategy: str = "Latency"
     backend: str = "Vitis"
+    rtlsim: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON types."""
@@ -53,25 +58,28 @@ class Recipe:
             name=table.text("name"),
             config=table.take("config", dict, "a Keras configuration"),
             seed=table.integer("seed", 0, 2**64),
-            **table.optional(dict.fromkeys(("input_format", "io_type", "strategy", "backend"), str)),
+            **table.optional(
+                {**dict.fromkeys(("input_format", "io_type", "strategy", "backend"), str), "rtlsim": bool}
+            ),
         )
+
+
+RTLSIM_EVERY = 10
+"""One model of so many is tried as Verilog too."""
 
 
 def random_recipe(seed: int, index: int) -> Recipe:
     """Return model `index` of a seed; always the same one."""
     rng = np.random.default_rng([seed, index])
-    draft = Draft(rng)
-    inputs = [draft.input() for _ in range(1 if rng.random() < 0.9 else 2)]
-    quantizes = rng.random() < 0.85
-    tensors = [draft.quantizer(tensor) if quantizes else tensor for tensor in inputs]
-    for _ in range(int(rng.integers(1, 5))):
-        source = tensors[-1] if rng.random() < 0.75 else draft.pick(tensors)
+    draft = Draft(rng, draw_style(rng))
+    inputs, tensors, input_format = _inputs(draft)
+    for _ in range(0 if draft.chance(0.02) else draft.number(1, 5)):
+        source = tensors[-1] if draft.chance(0.75) else draft.pick(tensors)
         tensors.append(block(draft, source, tensors))
     if len(inputs) == 2:  # every input must be read
-        tensors.append(join(draft, tensors, inputs))
-    outputs = [tensors[-1]]
-    if rng.random() < 0.1 and tensors[-2].name not in {tensor.name for tensor in inputs}:
-        outputs.append(tensors[-2])
+        tensors.append(join(draft, tensors))
+    count = draft.pick([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 3]) if len(tensors) > len(inputs) else 0
+    outputs = heads(draft, tensors[-1], count) if count else tensors[-1:]
     name = f"fuzz_{seed}_{index}"
     config = {
         "name": name,
@@ -82,12 +90,29 @@ def random_recipe(seed: int, index: int) -> Recipe:
     return Recipe(
         name=name,
         config=_needed(config),
-        seed=int(rng.integers(1 << 31)),
-        input_format=None if quantizes else draft.pick(["ufixed<4,2>", "fixed<5,2>"]),
+        seed=draft.number(0, 1 << 31),
+        input_format=input_format,
         io_type=draft.pick(["io_parallel", "io_stream"]),
         strategy=draft.pick(["Latency", "Resource"]),
         backend=draft.pick(["Vitis", "Vivado"]),
+        rtlsim=index % RTLSIM_EVERY == 0,
     )
+
+
+def _inputs(draft: Draft) -> tuple[list[Tensor], list[Tensor], str | None]:
+    """Return the inputs of a model, what is made of them, and the format of ports that nothing quantizes."""
+    if draft.chance(0.04):
+        bits = draft.number(1, 5)
+        embedded = embedding(draft, bits)
+        return (
+            [Tensor(draft.entries[0]["name"], embedded.shape[:1])],
+            [draft.quantizer(embedded)],
+            f"ufixed<{bits},{bits}>",
+        )
+    inputs = [draft.input() for _ in range(1 if draft.chance(0.9) else 2)]
+    if draft.chance(0.15):
+        return inputs, list(inputs), draft.pick(["ufixed<4,2>", "fixed<5,2>", "fixed<16,6>", "ufixed<8,0>"])
+    return inputs, [draft.keep("QActivation", port, activation=draft.cast()) for port in inputs], None
 
 
 def smaller(recipe: Recipe) -> Iterator[Recipe]:
@@ -98,20 +123,25 @@ def smaller(recipe: Recipe) -> Iterator[Recipe]:
         config["output_layers"] = [[entry["name"], 0, 0]]
         yield replace(recipe, config=_needed(config))
     for entry in layers:
-        sources = [source for node in entry["inbound_nodes"] for source in node]
         if len(entry["inbound_nodes"]) != 1:
             continue
-        for source in sources:
+        for source in node_sources(entry, entry["inbound_nodes"][0])[0]:
             config = copy.deepcopy(dict(recipe.config))
             config["layers"] = [other for other in config["layers"] if other["name"] != entry["name"]]
             for other in config["layers"]:
-                other["inbound_nodes"] = [
-                    [source if read[0] == entry["name"] else read for read in node] for node in other["inbound_nodes"]
-                ]
-            config["output_layers"] = [
-                list(source[:3]) if output[0] == entry["name"] else output for output in config["output_layers"]
-            ]
+                other["inbound_nodes"] = _redirected(other["inbound_nodes"], entry["name"], source)
+            config["output_layers"] = _redirected(config["output_layers"], entry["name"], source)
             yield replace(recipe, config=_needed(config))
+
+
+def _redirected(value: Any, name: str, source: tuple[str, int, int]) -> Any:
+    """Return nodes of a configuration that read `source` where they read the layer `name`."""
+    if isinstance(value, Mapping):
+        return {key: _redirected(held, name, source) for key, held in value.items()}
+    if not isinstance(value, list):
+        return value
+    rest = [_redirected(held, name, source) for held in value]
+    return [*source, *rest[3:]] if value[:1] == [name] else rest
 
 
 def _needed(config: dict[str, Any]) -> dict[str, Any]:
@@ -120,9 +150,9 @@ def _needed(config: dict[str, Any]) -> dict[str, Any]:
     wanted: set[str] = set()
     waiting = [name for name, _, _ in config["output_layers"]]
     while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            waiting += [source[0] for node in entries[name]["inbound_nodes"] for source in node]
+        entry = entries[waiting.pop()]
+        if entry["name"] not in wanted:
+            wanted.add(entry["name"])
+            waiting += [name for node in entry["inbound_nodes"] for name, _, _ in node_sources(entry, node)[0]]
     layers = [entry for entry in config["layers"] if entry["name"] in wanted]
     return {**config, "layers": layers, "input_layers": [port for port in config["input_layers"] if port[0] in wanted]}

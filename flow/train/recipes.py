@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -13,7 +14,7 @@ from flow.frontend.trained import TrainedModel
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.deserialize import keras_model_of
 from flow.train.freeze import layers_by_path, quantized_weights
-from flow.train.random_layers import EPSILON
+from flow.train.random_drafts import EPSILON
 from flow.train.random_models import Recipe
 from flow.train.reader import KerasModel
 
@@ -50,8 +51,10 @@ def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
     way = "backward " if isinstance(layer, keras.layers.Bidirectional) and "backward_" in variable.name else ""
     rng = np.random.default_rng([seed, crc32(f"{layer.name}/{way}{name}".encode())])
     shape = tuple(variable.shape)
-    if name == "moving_variance" and getattr(layer, "epsilon", EPSILON) != EPSILON:
-        return rng.uniform(0.1, 3, shape).astype(np.float32)
+    if name == "iteration":
+        return np.asarray(variable)
+    if getattr(layer, "epsilon", EPSILON) != EPSILON and name in ANY:
+        return np.asarray(ANY[name](rng, shape), np.float32)
     exact = {
         "moving_variance": np.full(shape, 1 - EPSILON),
         "moving_mean": rng.integers(-8, 9, shape) * STEP,
@@ -62,12 +65,20 @@ def _values(seed: int, layer: Any, variable: Any) -> NDArray[np.float32]:
     }
     if name in exact:
         return exact[name].astype(np.float32)
-    if name == "iteration":
-        return np.asarray(variable)
+    own = getattr(layer, "layer", layer)  # that a wrapper holds
     quantizers = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-    if not any(getattr(layer, key, None) for key in quantizers):  # only what is exact without a quantizer
-        return (rng.integers(-7, 8, shape) * 2.0**-3).astype(np.float32)
+    if not any(getattr(own, key, None) for key in quantizers) and rng.random() < 0.5:
+        return (rng.integers(-7, 8, shape) * 2.0**-3).astype(np.float32)  # few bits; others have all of a float's
     return _kernel(rng, shape).astype(np.float32)
+
+
+ANY: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.floating[Any]]]] = {
+    "moving_variance": lambda rng, shape: rng.uniform(0.1, 3, shape),
+    "moving_mean": lambda rng, shape: rng.normal(0, 1, shape),
+    "beta": lambda rng, shape: rng.normal(0, 0.5, shape),
+    "gamma": lambda rng, shape: rng.normal(1, 0.3, shape) * rng.choice([1, 1, 1, 1, 1, 1, -1, 0.01], shape),
+}
+"""Variables of batch normalizations with any factors."""
 
 
 def _kernel(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:

@@ -2,6 +2,7 @@
 
     for each model     recipe -> Keras -> extract -> passes -> emit
     for each batch     one compilation; csim, QKeras and the reference on the same codes, every op compared
+    for every tenth    the Verilog of the back end rtl, simulated on these codes too
 
 Workers are processes of their own (TensorFlow and g++ fill a processor each) that write one JSON file per model, so an
 interrupted run goes on where it stopped.
@@ -21,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flow.backends.functions import folds, functions
+from flow.backends.functions import Site, folds, functions
 from flow.data.adversarial import adversarial_inputs
 from flow.data.inputs import parse_format
 from flow.errors import InputError, SpecError, ToolFailedError, ToolMissingError, UnsupportedError, at, counted, shown
@@ -32,7 +33,7 @@ from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, to_text
 from flow.ir.passes import lower
 from flow.progress import Announce, silent
-from flow.project import Project
+from flow.project import Project, write
 from flow.results import SimResult
 from flow.runs import RunDirectory
 from flow.target import Target
@@ -158,13 +159,23 @@ def _simulated(ready: Sequence[_Ready]) -> list[Outcome]:
             half = len(ready) // 2
             return _simulated(ready[:half]) + _simulated(ready[half:])
         pairs = zip(ready, simulations, strict=True)
-        return [_guarded(each.recipe, _verdict, each, simulate) for each, simulate in pairs]
+        return [_guarded(each.recipe, _verdict, each, simulate, scratch) for each, simulate in pairs]
 
 
-def _verdict(each: _Ready, simulate: Callable[[Codes], SimResult]) -> Outcome:
+def _verdict(each: _Ready, simulate: Callable[[Codes], SimResult], scratch: Path) -> Outcome:
     wrong = _first_wrong(each.graph, each.expected, simulate(each.codes))
+    if wrong is None and each.recipe.rtlsim:
+        wrong = _first_wrong(each.graph, each.expected, _verilog(each, scratch))
     status = EXACT if wrong is None else DIFFERS
     return Outcome(name=each.recipe.name, status=status, reason=wrong or "", ops=len(each.graph.ops))
+
+
+def _verilog(each: _Ready, scratch: Path) -> SimResult:
+    """Simulate the Verilog of a graph; the simulator is built once for a `scratch` directory."""
+    target = Target(backend="rtl", io_type=each.recipe.io_type)
+    site = Site(path=scratch / "verilog", graph=each.graph, target=target)
+    write(functions(target).emit(each.graph, target), site.project)
+    return functions(target).compile(site)(each.codes)
 
 
 def shrink(recipe: Recipe, outcome: Outcome) -> tuple[Recipe, Outcome]:

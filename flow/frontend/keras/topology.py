@@ -143,7 +143,7 @@ class _Flattener:
             done[name, 0] = [self._call(path, entries[name], ())] if inputs is None else [inputs[position]]
         first = _first_nodes(config, entries)
         waiting = [
-            (name, number, *_node_sources(entry, node))
+            (name, number, *node_sources(entry, node))
             for name, entry in entries.items()
             if name not in ports
             for number, node in enumerate(entry["inbound_nodes"], first.get(name, 0))
@@ -239,7 +239,7 @@ def _first_nodes(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[
     """Return the number of the first call of each model inside: 1 where Keras counted its making as node 0."""
     numbers: dict[str, list[int]] = {}
     nodes = [(entry, node) for entry in entries.values() for node in entry["inbound_nodes"]]
-    sources = [source for entry, node in nodes for source in _node_sources(entry, node)[0]]
+    sources = [source for entry, node in nodes for source in node_sources(entry, node)[0]]
     for name, node, _ in (*sources, *_triples(config["output_layers"])):
         if str(name) in entries and short_name(entries[str(name)]["class_name"]) in MODELS:
             numbers.setdefault(str(name), []).append(int(node))
@@ -255,7 +255,7 @@ def _triples(value: Any) -> list[tuple[Any, Any, Any]]:
     return [value] if value and isinstance(value[0], str) else list(value)
 
 
-def _node_sources(entry: Mapping[str, Any], node: Any) -> tuple[list[tuple[str, int, int]], Arguments | None]:
+def node_sources(entry: Mapping[str, Any], node: Any) -> tuple[list[tuple[str, int, int]], Arguments | None]:
     """Return the tensors that a call reads, and of a function what it is called with."""
     if short_name(str(entry["class_name"])) in operations.CLASSES:
         return operations.node_of(node)
