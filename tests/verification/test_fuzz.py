@@ -123,7 +123,7 @@ def test_a_replayed_model_goes_through_the_gate(tmp_path: Path, monkeypatch: pyt
 
     assert "holds a Lambda layer, which is code" in with_layer("Lambda", function=["4wEA", None, None])
     assert "system is not supported" in with_layer("os>system", command="true")
-    assert "quantized_po2: bits=40 is not" in with_layer("QActivation", activation="quantized_po2(40)")
+    assert "quantized_po2: bits=40 without a max_value" in with_layer("QActivation", activation="quantized_po2(40)")
     assert "key 'seed' is -1" in replayed(seed=-1)
     assert "key 'config' is [1]" in replayed(config=[1])
     assert "key 'command' is unknown" in replayed(command="true")
