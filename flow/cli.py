@@ -370,11 +370,13 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from flow.cost.calibration import FILE, learn, write
+    from flow.runs import outside_runs
 
     roots = {run_dir.resolve().parents[2] for run_dir in arguments.run_dirs}
     if arguments.to is None and len(roots) > 1:
         raise SpecError("the runs lie in several places", field="--to", remedy="say where the factors go: --to FILE")
     path = arguments.to or min(roots) / FILE
+    outside_runs(path)
     learned = learn([_found_report(run_dir).to_json() for run_dir in arguments.run_dirs])
     write(path, learned)
     if arguments.json:

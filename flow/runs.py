@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.errors import InputError
+from flow.errors import InputError, OutputError
 from flow.files import BESIDE, Written, holder, locked, writing
 from flow.json_text import json_text
 
@@ -162,6 +162,18 @@ def open_run(path: Path) -> RunDirectory:
         what = "it has no project: its build was interrupted, or asked to stop, before it wrote one"
         raise InputError(what, file=path, remedy="run 'flow build' again, to a later stage")
     return run
+
+
+def outside_runs(path: Path) -> None:
+    """Refuse a file or a folder to be written that lies in a run directory: what is added there is none of the run's.
+
+    Raises:
+        OutputError: it does.
+    """
+    place = Path(os.path.realpath(path))
+    for each in (place, *place.parents):
+        if "stages" in RunDirectory(each).manifest():
+            raise OutputError(f"lies in the run directory {each}", file=path, remedy="name a place outside of it")
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, compress: bool = False) -> None:

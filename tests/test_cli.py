@@ -509,6 +509,14 @@ def test_what_was_not_proven_is_not_handed_over(tmp_path_factory: pytest.TempPat
     run, to = copy_of_digits(tmp_path_factory, tmp_path), tmp_path / "to"
     refused(flow("export", run, "--to", to, "--samples", 0), "samples is 0", "1 to 10000")
     refused(flow("export", tmp_path, "--to", to), "not a run directory")
+    inside, told = run / "project/x", (f"lies in the run directory {run}", "name a place outside of it")
+    refused(flow("export", run, "--to", inside), *told)
+    refused(flow("calibrate", run, "--to", inside), *told)
+    refused(flow("report", run, run, "--output", inside), *told)
+    refused(flow("build", "digits_mlp", "--output", inside), *told)
+    refused(flow("quantize", "digits_mlp", "--output", inside), *told)
+    refused(flow("train", "digits_mlp", "--output", inside), *told)
+    assert not inside.exists()
     refused(
         flow("export", run, "--to", to, "--interface", "spi"), "interface 'spi' is not known; use one of axis, fixed"
     )

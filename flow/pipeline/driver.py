@@ -25,7 +25,7 @@ from flow.report.page import render
 from flow.report.record import Report
 from flow.report.since import with_changes
 from flow.results import ResourceReport
-from flow.runs import RunDirectory, open_run
+from flow.runs import RunDirectory, open_run, outside_runs
 from flow.target import Target
 from flow.verification.levels import project_changes, tools_note
 from flow.verification.preflight import check as preflight
@@ -57,6 +57,7 @@ def quantize(
         FlowError: one of the tree in flow.errors.
     """
     options = options or QuantizeOptions()
+    outside_runs(options.output)
     with as_files(model, options, x=x, y=y, calibration=calibration) as (path, kept):
         return _build(path, target or Target(), kept, announce)
 
@@ -89,7 +90,9 @@ def build(
     Raises:
         FlowError: one of the tree in flow.errors.
     """
-    with as_files(model, options or BuildOptions(), x=x, y=y) as (path, kept):
+    options = options or BuildOptions()
+    outside_runs(options.output)
+    with as_files(model, options, x=x, y=y) as (path, kept):
         return _build(path, target or Target(), kept, announce)
 
 
@@ -214,7 +217,8 @@ def write_comparison(reports: Sequence[Report], path: Path) -> None:
     """Write a page with several runs side by side.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it lies in a run directory, or cannot be written.
     """
+    outside_runs(path)
     with writing(path) as file:
         file.write(side_by_side(reports).encode())

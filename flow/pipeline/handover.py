@@ -17,7 +17,7 @@ from flow.pipeline.driver import load_report
 from flow.pipeline.reporting import read_report
 from flow.progress import Announce, progress
 from flow.project import Project, write
-from flow.runs import RunDirectory, digest, digest_code, digest_file, keep, open_run, read_kept
+from flow.runs import RunDirectory, digest, digest_code, digest_file, keep, open_run, outside_runs, read_kept
 from flow.toolchain import require_tool, run_tool
 from flow.verification.levels import codes_digest, stored_graph, stored_inputs
 
@@ -46,9 +46,10 @@ def export(run: Path, to: Path, *, samples: int = SAMPLES, interface: str = "axi
         InputError: it is no such run, or was changed since.
         UnsupportedError: its back end hands nothing over.
         SpecError: `samples` is out of range, or there is no such interface.
-        OutputError: `to` holds something, or cannot be written.
+        OutputError: `to` holds something, lies in a run directory, or cannot be written.
     """
     _in_range(samples)
+    outside_runs(to)
     if interface not in INTERFACES:
         raise SpecError(f"interface {shown(interface)} is not known", remedy=f"use one of {', '.join(INTERFACES)}")
     directory, site, codes = proven(run, samples)

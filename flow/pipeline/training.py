@@ -16,6 +16,7 @@ from flow.frontend.trained import TrainedModel
 from flow.pipeline.live import KerasModel
 from flow.progress import Announce, progress
 from flow.report.page.training import History, render_training
+from flow.runs import outside_runs
 from flow.train.spec import DistillSpec, FloatSpec, ModelSpec, OwnSpec, Spec, load_spec
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def train_model(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     wanted = {key: value for key, value in given.items() if value is not None}
     logs = None if tensorboard is None else Path(tensorboard)
+    for place in filter(None, (directory, logs)):
+        outside_runs(place)
     with ExitStack() as held:
         announce = announce or held.enter_context(progress())
         if isinstance(model, str | Path | ModelSpec | OwnSpec | FloatSpec):
