@@ -188,6 +188,12 @@ def test_type_checkers_see_every_name_that_is_loaded_late() -> None:
     tree = ast.parse(Path(str(flow.__file__)).read_text())
     seen = next(node for node in tree.body if isinstance(node, ast.If))
     names = {alias.asname for node in seen.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assigned = {target.id for node in seen.body if isinstance(node, ast.Assign) for target in node.targets[0].elts}  # type: ignore[attr-defined]
+    assigned = {
+        target.id
+        for node in seen.body
+        if isinstance(node, ast.Assign)
+        for target in ast.walk(node.targets[0])
+        if isinstance(target, ast.Name)
+    }  # type: ignore[attr-defined]
     assert (names | assigned) - {None} == set(flow.__all__)
     assert flow.IntGraph is IntGraph and (Path(str(flow.__file__)).parent / "py.typed").exists()

@@ -250,9 +250,10 @@ def _refuse_unknown_layers(config: Mapping[str, Any], inside: str = "", depth: i
     if depth > MAX_DEPTH:
         raise UnsupportedError(f"models are nested more than {MAX_DEPTH} deep")
     for entry in layers:
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
+        whole = isinstance(entry, Mapping) and "class_name" in entry and isinstance(entry.get("config"), Mapping)
+        if not whole:
             raise ModelFileError("a layer's configuration is damaged")
-        class_name, name = short_name(str(entry.get("class_name"))), f"{inside}{entry['config'].get('name')}"
+        class_name, name = short_name(str(entry["class_name"])), f"{inside}{entry['config'].get('name')}"
         with at(layer=name):
             if len(name) > LONGEST_NAME * (1 + depth):
                 raise UnsupportedError(f"a name of {len(name)} characters", remedy=f"use {LONGEST_NAME} at most")

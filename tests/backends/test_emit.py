@@ -149,11 +149,11 @@ def test_illegal_reuse_factors_are_refused_and_the_legal_ones_work() -> None:
 
 def test_the_nearest_legal_reuse_factor_of_each_op() -> None:
     lowered = lower(Net((6,), u(4)).dense(zoo.po2(6, 4)).relu().requantize(u(4)).dense(zoo.po2(4, 3)).graph())
-    asked = Target(strategy="Resource", reuse_factor=5, reuse_factors=(("dense_4", 12),), reuse_nearest=True)
+    asked = Target(strategy="Resource", reuse_factor=5, reuse_factors=(("dense_4", 9),), reuse_nearest=True)
     target = settled(asked, lowered)
-    assert target.reuse_factors == (("dense_4", 12), ("dense_1", 6))
+    assert target.reuse_factors == (("dense_4", 9), ("dense_1", 6))
     assert not target.reuse_nearest and "reuse_factor = 6;" in emit(lowered, target).text("firmware/parameters.h")
-    assert settled(replace(asked, strategy="Latency"), lowered).reuse_factors == (("dense_4", 12),)
+    assert settled(replace(asked, strategy="Latency"), lowered).reuse_factors == (("dense_4", 9),)
 
 
 def test_a_reuse_factor_counts_the_products_of_all_groups() -> None:

@@ -300,7 +300,9 @@ def test_every_kind_of_node_is_what_its_verilog_computes(seed: int, tmp_path: Pa
     codes = np.random.default_rng(seed).integers(ends[:, 0], ends[:, 1], (60, len(ends)), endpoint=True)
     widths = [fmt.width for fmt in formats]
     (tmp_path / "x.hex").write_text("\n".join(packed(codes, widths)) + "\n")
-    (tmp_path / "kernel.v").write_text(netlist_module("kernel", net, pipe, formats, FixedFormat(True, 62, 0)))
+    (tmp_path / "kernel.v").write_text(
+        netlist_module("kernel", net, pipe, formats, [FixedFormat(True, 62, 0)] * len(net.outputs))
+    )
     bench = KERNEL_BENCH.format(bits=sum(widths), count=len(codes), outputs=len(net.outputs), depth=pipe.depth)
     (tmp_path / "bench.v").write_text(bench)
     given = np.array(icarus(tmp_path, "bench", ["bench.v", "kernel.v"]), np.int64).reshape(len(codes), -1)

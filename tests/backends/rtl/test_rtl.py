@@ -11,6 +11,7 @@ import pytest
 import zoo
 from nets import Net, u
 
+from flow.backends.rtl.netlists.pipelining import Clock
 from flow.backends.rtl.simulation.rtlsim import RtlRun, compile_rtl, run_rtl
 from flow.backends.rtl.verilog.depths import edge_depths
 from flow.backends.rtl.verilog.emit import emit
@@ -75,7 +76,8 @@ def residual() -> IntGraph:
 def test_a_branch_has_the_words_it_needs(tmp_path: Path, cache: Path) -> None:
     """With the FIFO of the skip branch cut to one word, the fork waits for ever; with that of `depths`, for nothing."""
     graph = residual()
-    modules = {op.name: stream_module(op, graph, 5.0, f"x_{op.name}") for op in graph.ops if not isinstance(op, Input)}
+    ops = [op for op in graph.ops if not isinstance(op, Input)]
+    modules = {op.name: stream_module(op, graph, Clock(period_ns=5.0), f"x_{op.name}") for op in ops}
     depth = max(edge_depths(graph, modules).values())
     project = emit(graph, target("io_stream"))
     run = simulate(project, graph, "io_stream", tmp_path / "whole", cache)
