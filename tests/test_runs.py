@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import flow
 from flow.errors import InputError
 from flow.runs import RunDirectory, digest, digest_file, keep, open_run, read_kept, write_npz
 
@@ -129,3 +131,15 @@ def test_digests_tell_content_and_names_apart(tmp_path: Path) -> None:
         found.add(digest_file(tmp_path / "d"))
     assert len(found) == 4
     assert digest_file(tmp_path / "d" / "x") == digest_file(tmp_path / "d" / "x")
+
+
+def test_a_text_stands_for_a_path(tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent")
+    for call in (
+        flow.load_report,
+        flow.compare_run,
+        partial(flow.export, to=absent),
+        partial(flow.bitstream, board="x"),
+    ):
+        with pytest.raises(InputError, match="not a run directory"):
+            call(absent)

@@ -144,12 +144,13 @@ def save_trained(model: TrainedModel, directory: Path) -> dict[str, str]:
     return {TRAINED_NPZ: npz.digest(), TRAINED_JSON: file.digest()}
 
 
-def load_trained(directory: Path) -> TrainedModel:
+def load_trained(directory: Path | str) -> TrainedModel:
     """Read what `save_trained` wrote.
 
     Raises:
         ModelFileError: a file is missing or damaged.
     """
+    directory = Path(directory)
     try:
         text, packed = (directory / TRAINED_JSON).read_bytes(), (directory / TRAINED_NPZ).read_bytes()
     except OSError as error:

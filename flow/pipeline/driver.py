@@ -132,11 +132,11 @@ def load_graph(model: Path, options: BuildOptions) -> IntGraph:
 
 
 def compare_run(
-    path: Path,
+    path: Path | str,
     announce: Announce | None = None,
     *,
     levels: tuple[str, str] | None = None,
-    inputs: Path | None = None,
+    inputs: Path | str | None = None,
 ) -> Report:
     """Run two levels of a run again, as it lies on disk now, and hold them against each other.
 
@@ -155,6 +155,7 @@ def compare_run(
         InputError: `path` is no run directory, its build stopped before simulation, or `inputs` is not of its model.
         ToolMissingError: a level needs what is not installed.
     """
+    path, inputs = Path(path), None if inputs is None else Path(inputs)
     with ExitStack() as held:
         announce = announce or held.enter_context(progress())
         if path.is_dir():
@@ -190,13 +191,13 @@ def keep_figures(path: Path, *resources: ResourceReport) -> None:
         run.mark_done("report", key, REPORT)
 
 
-def load_report(path: Path) -> Report:
+def load_report(path: Path | str) -> Report:
     """Return the report of a run directory; its verdict is false if the project is no longer as the build wrote it.
 
     Raises:
         InputError: it is none, or its report is missing or was changed.
     """
-    run = open_run(path)
+    run = open_run(Path(path))
     return _as_it_lies(run).with_notes(tools_note(run))
 
 

@@ -30,7 +30,7 @@ CHECKED = 2
 """Samples that the placed cells of a bitstream compute, in simulation."""
 
 
-def export(run: Path, to: Path, *, samples: int = SAMPLES, interface: str = "axis") -> dict[str, Any]:
+def export(run: Path | str, to: Path | str, *, samples: int = SAMPLES, interface: str = "axis") -> dict[str, Any]:
     """Write the hand-over of a run: sources, test bench with vectors, constraints, scripts, and how to use them.
 
     Args:
@@ -48,6 +48,7 @@ def export(run: Path, to: Path, *, samples: int = SAMPLES, interface: str = "axi
         SpecError: `samples` is out of range, or there is no such interface.
         OutputError: `to` holds something, lies in a run directory, or cannot be written.
     """
+    run, to = Path(run), Path(to)
     _in_range(samples)
     outside_runs(to)
     if interface not in INTERFACES:
@@ -66,7 +67,7 @@ def export(run: Path, to: Path, *, samples: int = SAMPLES, interface: str = "axi
 
 
 def bitstream(
-    run: Path, board: str, *, samples: int = CHECKED, program: bool = False, announce: Announce | None = None
+    run: Path | str, board: str, *, samples: int = CHECKED, program: bool = False, announce: Announce | None = None
 ) -> dict[str, Any]:
     """Make the bitstream of a run for a board, with open tools, and simulate its placed cells against the reference.
 
@@ -87,6 +88,7 @@ def bitstream(
         ToolMissingError: a tool is not installed.
         ToolFailedError: the net does not fit, or not at the board's clock; or the cells compute something else.
     """
+    run = Path(run)
     _in_range(samples)
     directory, site, codes = proven(run, samples)
     make = functions(site.target).bitstream

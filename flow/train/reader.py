@@ -44,7 +44,7 @@ class KerasModel:
     trained: TrainedModel
 
 
-def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
+def read_keras(path: Path | str, weights: Path | str | None = None) -> KerasModel:
     """Read a Keras model.
 
     Args:
@@ -55,6 +55,7 @@ def read_keras(path: Path, weights: Path | None = None) -> KerasModel:
         ModelFileError: missing, damaged, no Keras model, or one that holds code.
         UnsupportedError: a layer we do not know, or a weight that is NaN or infinite.
     """
+    path, weights = Path(path), None if weights is None else Path(weights)
     with at(file=path), quiet_warnings():
         config, weights_file = read_configuration(path, weights)
         with keras_errors("Keras 2 cannot load this model", ModelFileError):

@@ -32,7 +32,7 @@ MODEL = TrainedModel(
 
 def test_round_trip(tmp_path: Path) -> None:
     save_trained(MODEL, tmp_path / "new" / "place")
-    again = load_trained(tmp_path / "new" / "place")
+    again = load_trained(str(tmp_path / "new" / "place"))
     for field in ("name", "class_name", "config", "warnings", "metrics", "provenance"):
         assert getattr(again, field) == getattr(MODEL, field)
     assert again.weights.keys() == MODEL.weights.keys()
