@@ -25,7 +25,7 @@ from flow.data.datasets import INSTALL_COMMAND, Dataset, Targets, named
 from flow.data.functions import FunctionSpec, read_function
 from flow.data.images import SUFFIXES, read_resized
 from flow.data.tables import TABLES, read_table
-from flow.errors import DataError, SpecError, ToolMissingError, at, shown
+from flow.errors import DataError, SpecError, ToolMissingError, at, counted, shown
 from flow.toml_table import Table
 
 NONE, STANDARD, MIN_MAX = SCALINGS = ("none", "standard", "min_max")
@@ -186,6 +186,8 @@ def _dataset(
     found: _Raw | tuple[_Raw, _Raw], spec: SplitSpec, source: str, column: str, regression: Collection[str]
 ) -> Dataset:
     """Return samples, split, scaled and numbered; `column` says the split of a table that says it itself."""
+    for part in found if isinstance(found, tuple) else (found,):
+        _refuse_not_finite(part, source)
     train, valid, test = _splits(found, spec, source, column)
     if not len(test.x) or not len(train.x):
         raise DataError(f"{len(train.x)} training and {len(test.x)} test samples", file=source)
@@ -220,6 +222,21 @@ def _dataset(
             "classes": {name: list(names) for name, names in classes.items()},
         },
     )
+
+
+def _refuse_not_finite(samples: _Raw, source: str) -> None:
+    """Raise a DataError if an input, or a label that is a fraction, is NaN or infinite; it names the column."""
+    of_columns = len(samples.columns) == samples.x.shape[-1] and samples.x.ndim == 2
+    parts = [("inputs", samples.x), *((f"labels{f' {name!r}' if name else ''}", y) for name, y in samples.y.items())]
+    for name, values in parts:
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            continue
+        odd = ~np.isfinite(values)
+        if of_columns and values is samples.x:
+            first = int(odd.any(axis=0).argmax())
+            name, odd = f"column {shown(samples.columns[first])}", odd[:, first]
+        what = f"{name}: {counted(np.count_nonzero(odd), 'value is', 'values are')} NaN or infinite"
+        raise DataError(what, file=source, remedy="leave these rows out: no value is guessed")
 
 
 def prepared(preparation: Mapping[str, Any], values: Any) -> NDArray[np.float32]:

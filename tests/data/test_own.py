@@ -162,10 +162,33 @@ def emptied(table: Any) -> Any:
     return table
 
 
+def boundless(table: Any) -> Any:
+    table.loc[3, "b"] = -np.inf
+    return table
+
+
+def endless(table: Any) -> Any:
+    table.loc[[3, 4], "size"] = np.inf
+    return table
+
+
 REFUSED: tuple[tuple[dict[str, Any], Callable[[Any], Any], str], ...] = (
     ({"features": ("a", "z")}, frame, "trees.csv: has no column 'z'; there are 'a, b, c, size, kind'"),
     ({"labels": ("size",)}, frame, "column 'kind' holds 'oak', no number; name the columns that are numbers"),
     ({}, emptied, "column 'b' has 1 empty cells; fill them or leave these rows out"),
+    *(
+        (
+            {"labels": ("kind",), "scaling": scaling},
+            boundless,
+            "csv: column 'b': 1 value is NaN or infinite; leave these",
+        )
+        for scaling in ("none", "standard", "min_max")
+    ),
+    (
+        {"labels": ("size",), "features": ("a",)},
+        endless,
+        "csv: labels: 2 values are NaN or infinite; leave these rows out",
+    ),
     ({"labels": ("size",), "features": ("a",)}, frame, r"labels hold fractions; add \[\[heads\]\] with task"),
     ({"split": "kind", "labels": ("size",), "features": ("a",)}, frame, "column 'kind' holds 'elm'; expected train"),
     ({"test": 0.001, "stratified": True}, frame, r"cannot be split \(.*; change test or validation"),
@@ -177,7 +200,7 @@ REFUSED: tuple[tuple[dict[str, Any], Callable[[Any], Any], str], ...] = (
 def test_what_cannot_be_used_is_named(
     tmp_path: Path, given: dict[str, Any], changed: Callable[..., Any], message: str
 ) -> None:
-    (changed(frame()) if changed is emptied else frame()).to_csv(tmp_path / "trees.csv", index=False)
+    (frame() if changed is frame else changed(frame())).to_csv(tmp_path / "trees.csv", index=False)
     with pytest.raises(DataError, match=message):
         load_own(spec(tmp_path, **{"file": ("trees.csv",), **given}))
 
