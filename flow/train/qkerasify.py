@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.data.inputs import fitted_format
+from flow.data.inputs import Arrays, checked_values, fitted_format
 from flow.data.session import Data, as_arrays
 from flow.errors import SpecError, UnsupportedError, at, shown
 from flow.frontend.keras.quantizers import parse_quantizer
@@ -78,6 +78,7 @@ def qkerasify(
 
     Raises:
         SpecError: a rule is of no layer or role, or `x` is needed.
+        DataError: `x` is of another shape, empty, not numbers, or not finite.
         UnsupportedError: a layer is called more than once, or has models in it.
 
     Example:
@@ -121,6 +122,9 @@ class _Twin:
     def config(self) -> dict[str, Any]:
         config = configuration(self.model)
         self._check(config["layers"])
+        if self.x is not None:
+            with at(argument="x"):
+                self.x = self._samples(as_arrays(self.x, FITTED_ON))
         for entry in config["layers"]:
             with at(layer=entry["name"]):
                 self._add(entry)
@@ -247,13 +251,25 @@ class _Twin:
         integer = max(0, fmt.int_bits)  # QKeras knows no fewer
         return activation_of(FixedFormat(fmt.signed, integer, fmt.width - fmt.signed - integer))
 
+    def _samples(self, arrays: Arrays) -> Arrays:
+        """Return samples that are of the inputs; an axis that an input leaves open may have any length."""
+        shapes = dict[str, tuple[int, ...]]()
+        for name, tensor in zip(self.model.input_names, self.model.inputs, strict=True):
+            given = np.shape(arrays.get(name, ()) if isinstance(arrays, Mapping) else arrays)
+            wanted, found = tensor.shape[1:], given[1:]
+            open_or_not = (
+                zip(wanted, found, strict=True) if len(wanted) == len(found) else ((size, 1) for size in wanted)
+            )
+            shapes[name] = tuple(here if size is None else size for size, here in open_or_not)
+        checked_values(arrays, shapes)
+        return arrays
+
     def _run(self) -> dict[str, NDArray[Any]]:
         if self.x is None:
             remedy = "give x, some training samples; or rules with an 'output' for each activation and the input"
             raise SpecError("ranges of activations are not known", remedy=remedy)
-        samples = as_arrays(self.x, FITTED_ON)
         outputs = {layer.name: layer.output for layer in self.model.layers}
-        return keras.Model(self.model.inputs, outputs).predict(samples, verbose=0)  # type: ignore[no-any-return]
+        return keras.Model(self.model.inputs, outputs).predict(self.x, verbose=0)  # type: ignore[no-any-return]
 
 
 def _is_relu(kind: str, own: Mapping[str, Any]) -> bool:

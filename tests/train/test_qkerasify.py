@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flow.errors import SpecError, ToolMissingError, UnsupportedError
+from flow.errors import DataError, SpecError, ToolMissingError, UnsupportedError
 from flow.train import load_tensorflow, quiet_warnings
 
 try:
@@ -94,3 +94,25 @@ def test_what_cannot_become_a_twin_is_named() -> None:
     first, shared = keras.Input((4,)), layers.Dense(4, name="twice")
     with pytest.raises(UnsupportedError, match="layer 'twice' is called more than once"):
         qkerasify(keras.Model(first, shared(shared(first))), x=X)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X[..., 0], r"s: argument 'x': has shape \(64, 8, 8\); the model takes \(samples, 4\)"),
+        (np.zeros((0, 4)), "'x': holds no samples"),
+        (np.float32([[0, 1, np.nan, np.inf]]), "'x': 2 values are NaN or infinite"),
+        (np.array([["a"] * 4]), "'x': is an array of <U1, not of numbers"),
+        ({"y": X}, "'x': holds 'y'; the model has the inputs 'in'"),
+    ],
+)
+def test_samples_that_cannot_be_run_are_refused(x: Any, message: str) -> None:
+    model = keras.Sequential([keras.Input((4,), name="in"), layers.Dense(3, name="a")], name="s")
+    with pytest.raises(DataError, match=message):
+        qkerasify(model, x=x)
+
+
+def test_an_input_may_leave_an_axis_open() -> None:
+    first = keras.Input((None, 2), name="in")
+    twin = qkerasify(keras.Model(first, layers.Conv1D(3, 2, name="a")(first), name="s"), x={"in": np.ones((5, 7, 2))})
+    assert [layer.name for layer in twin.layers] == ["in", "in_quantizer", "a"]
