@@ -12,7 +12,8 @@ What is fitted (scaling, classes) is fitted to the training split, and recorded 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -226,17 +227,21 @@ def _dataset(
 
 def _refuse_not_finite(samples: _Raw, source: str) -> None:
     """Raise a DataError if an input, or a label that is a fraction, is NaN or infinite; it names the column."""
-    of_columns = len(samples.columns) == samples.x.shape[-1] and samples.x.ndim == 2
-    parts = [("inputs", samples.x), *((f"labels{f' {name!r}' if name else ''}", y) for name, y in samples.y.items())]
-    for name, values in parts:
-        if values.dtype.kind != "f" or np.isfinite(values).all():
-            continue
-        odd = ~np.isfinite(values)
-        if of_columns and values is samples.x:
-            first = int(odd.any(axis=0).argmax())
-            name, odd = f"column {shown(samples.columns[first])}", odd[:, first]
-        what = f"{name}: {counted(np.count_nonzero(odd), 'value is', 'values are')} NaN or infinite"
-        raise DataError(what, file=source, remedy="leave these rows out: no value is guessed")
+    labels = [(f"labels{f' {name!r}' if name else ''}", values, ()) for name, values in samples.y.items()]
+    with at(file=source):
+        for name, values, columns in [("inputs", samples.x, samples.columns), *labels]:
+            _hold_finite(name, values, columns)
+
+
+def _hold_finite(name: str, values: NDArray[Any], columns: Sequence[str]) -> None:
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    odd = ~np.isfinite(values)
+    if values.ndim == 2 and len(columns) == values.shape[1]:
+        first = int(odd.any(axis=0).argmax())
+        name, odd = f"column {shown(columns[first])}", odd[:, first]
+    what = f"{name}: {counted(np.count_nonzero(odd), 'value is', 'values are')} NaN or infinite"
+    raise DataError(what, remedy="leave these rows out: no value is guessed")
 
 
 def prepared(preparation: Mapping[str, Any], values: Any) -> NDArray[np.float32]:
@@ -247,7 +252,7 @@ def prepared(preparation: Mapping[str, Any], values: Any) -> NDArray[np.float32]
         values: a pandas frame with the columns of the training, or an array (samples, *shape).
 
     Raises:
-        DataError: a column is missing.
+        DataError: a column is missing, there are more or fewer, or a value is no number, NaN or infinite.
     """
     columns = list(preparation["columns"])
     if columns and hasattr(values, "columns"):
@@ -255,7 +260,27 @@ def prepared(preparation: Mapping[str, Any], values: Any) -> NDArray[np.float32]
             raise DataError(f"the frame lacks the columns {', '.join(missing)}", argument="values")
         values = values[columns]
     offset, divisor = (np.asarray(preparation[key], np.float64) for key in ("offset", "divisor"))
-    found = np.asarray(values, np.float64)
+    with at(argument="values"):
+        try:
+            found = np.asarray(values, np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"is no array of numbers ({shown(error)})", remedy="give numbers, (samples, ...)"
+            ) from error
+        shape = found.shape[1:]
+        count = len(columns) or (offset.size if preparation["scaling"] != NONE else math.prod(shape))
+        if found.ndim < 2 or math.prod(shape) != count or (columns and len(shape) != 1):
+            wanted = (
+                f"(samples, {count})"
+                if columns
+                else f"(samples, ...), {count} values a sample"
+                if shape
+                else "(samples, ...)"
+            )
+            raise DataError(f"has shape {found.shape}", remedy=f"expected {wanted}")
+        _hold_finite("values", found, columns)
+    if preparation["scaling"] != NONE:
+        offset, divisor = offset.reshape(shape), divisor.reshape(shape)
     return np.asarray((found - offset) / divisor, np.float32)
 
 

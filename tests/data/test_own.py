@@ -220,3 +220,28 @@ def test_files_that_lack_something(tmp_path: Path) -> None:
     (tmp_path / "pets").mkdir()
     with pytest.raises(DataError, match="holds no directory with pictures; expected CLASS"):
         load_own(spec(tmp_path, folder="pets", size=(4, 4)))
+
+
+@pytest.mark.parametrize("scaling", ["none", "standard"])
+def test_what_cannot_be_prepared_is_refused(tmp_path: Path, scaling: str) -> None:
+    frame().to_csv(tmp_path / "trees.csv", index=False)
+    made = load_own(spec(tmp_path, file=("trees.csv",), features=("a", "b", "c"), scaling=scaling)).preparation
+    for values, message in (
+        (X[:, :2], r"argument 'values': has shape \(60, 2\); expected \(samples, 3\)"),
+        (X[:, :1], r"has shape \(60, 1\); expected \(samples, 3\)"),
+        (X[0], r"has shape \(3,\); expected \(samples, 3\)"),
+        (frame().assign(b=np.inf), "argument 'values': column 'b': 60 values are NaN or infinite"),
+        ([[1, np.nan, 2]], "column 'b': 1 value is NaN or infinite"),
+        (frame().assign(c="oak"), r"argument 'values': is no array of numbers \(could not convert string to float"),
+    ):
+        with pytest.raises(DataError, match=message):
+            prepared(made, values)
+
+
+def test_samples_of_several_axes_are_scaled_as_in_the_training(tmp_path: Path) -> None:
+    series = RNG.normal(5, 3, (COUNT, 4, 2))
+    np.savez(tmp_path / "s.npz", x_train=series[:50], y_train=KIND[:50], x_test=series[50:], y_test=KIND[50:])
+    data = load_own(spec(tmp_path, file=("s.npz",), scaling="standard"))
+    np.testing.assert_array_equal(prepared(data.preparation, series[50:]), data.x_test)
+    with pytest.raises(DataError, match=r"has shape \(60, 4, 1\); expected \(samples, \.\.\.\), 8 values a sample"):
+        prepared(data.preparation, series[..., :1])
