@@ -369,7 +369,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from flow.cost.calibration import FILE, learn, write
+    from flow.cost.calibration import FILE, learn, of_own_design, write
     from flow.runs import outside_runs
 
     roots = {run_dir.resolve().parents[2] for run_dir in arguments.run_dirs}
@@ -377,7 +377,10 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         raise SpecError("the runs lie in several places", field="--to", remedy="say where the factors go: --to FILE")
     path = arguments.to or min(roots) / FILE
     outside_runs(path)
-    learned = learn([_found_report(run_dir).to_json() for run_dir in arguments.run_dirs])
+    kept, left_out = of_own_design([_found_report(run_dir).to_json() for run_dir in arguments.run_dirs])
+    learned = learn(kept)
+    for each in left_out:
+        print(f"flow: warning: left out: {printable(each)}", file=sys.stderr)
     write(path, learned)
     if arguments.json:
         print(json_text(learned))

@@ -160,6 +160,7 @@ class ResourceReport:
         critical_path: of an estimate: "op", "nodes" (as the Verilog calls them) and "delay_ns" of the longest
             path from register to register; empty if it does not say.
         calibration: of an estimate that a user's own measurements scaled: "file", "group", how many "runs", "factors".
+        top: the module or function that a vendor's tool says it built, if it says.
         error: of an estimate: "lut", "ff" -> how far it is off, in percent ("mean", "p95", "worst") and by what
             factor in the median ("median_ratio"), over how many "modules"; "against" -> what it was held against.
     """
@@ -178,6 +179,7 @@ class ResourceReport:
     critical_path: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
+    top: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of `resources` in the report's JSON."""
@@ -197,5 +199,6 @@ class ResourceReport:
             **({"critical_path": dict(self.critical_path)} if self.critical_path else {}),
             **({"calibration": dict(self.calibration)} if self.calibration else {}),
             **({"error": dict(self.error)} if self.error else {}),
+            **({"top": self.top} if self.top is not None else {}),
             "layers": [layer.to_json() for layer in self.layers],
         }

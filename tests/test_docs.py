@@ -354,7 +354,12 @@ def compared() -> Report:
         },
         resources=[
             ResourceReport(
-                source="yosys", tool="Yosys", total=Resources(name="digits"), command="synth", family="ECP5"
+                source="yosys",
+                tool="Yosys",
+                total=Resources(name="digits"),
+                command="synth",
+                family="ECP5",
+                top="digits",
             ),
             ResourceReport(
                 source="static_csynth", tool="flow", total=estimated, predicts="csynth", error={"against": "", **errors}

@@ -18,6 +18,7 @@ from typing import Any
 
 from flow.errors import InputError, SpecError, counted
 from flow.files import writing
+from flow.ir.names import VHDL, identifier
 from flow.json_text import json_text
 from flow.results import Interval, ResourceReport, Resources
 
@@ -88,6 +89,32 @@ def _pair(name: str, estimate: Document, measured: Document) -> Pair:
 def group_of(project: Document, source: str, measured: str) -> str:
     """Return the group of an estimate: its source, what measures it, and the settings that decide how it is built."""
     return " ".join((source, "by", measured, project["backend"], project["io_type"], project["strategy"]))
+
+
+def other_design(document: Document, entry: Document) -> str:
+    """Say of an entry of `resources` that its top is not the run's, nor the `_fixed` one around it; else nothing."""
+    top, model = entry.get("top"), identifier(document["model"], VHDL)
+    is_other = top is not None and top not in (model, f"{model}_fixed")
+    return f"{entry['source']} ({entry['tool']}) is of top {top}, the run of {model}" if is_other else ""
+
+
+def of_own_design(documents: Sequence[Document]) -> tuple[list[Document], list[str]]:
+    """Return the reports whose vendors' figures are of the run's own design, and of each other one why it is left out.
+
+    Raises:
+        InputError: none is left.
+    """
+    kept, left_out = list[Document](), list[str]()
+    for document in documents:
+        said = next(filter(None, (other_design(document, entry) for entry in document["resources"])), "")
+        if said:
+            left_out.append(f"{document['run_dir']}: {said}")
+        else:
+            kept.append(document)
+    if left_out and not kept:
+        remedy = "hand the run's own report to `flow report RUN --vendor FILE`"
+        raise InputError(f"no run has figures of its own design: {'; '.join(left_out)}", remedy=remedy)
+    return kept, left_out
 
 
 def learn(documents: Sequence[Document]) -> dict[str, Any]:

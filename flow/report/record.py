@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from flow.cost.calibration import other_design
 from flow.data.inputs import PortInputs
 from flow.data.session import Data
 from flow.errors import SpecError, ToolMissingError, shown
@@ -117,12 +118,13 @@ class Report:
     def with_resources(self, *more: ResourceReport) -> Report:
         """Return the report with further columns of resources; one source stands once.
 
-        A note says which are of another part than the run.
+        A note says which are of another part or another design than the run.
         """
         part = self.document["project"]["part"]
         others = (each for each in more if each.part and not is_same_part(each.part, part))
         notes = (f"{each.source} ({each.tool}) is of part {each.part}, the run of {part}" for each in others)
-        return self._with("resources", more).with_notes(*notes)
+        designs = (other_design(self.document, each.to_json()) for each in more)
+        return self._with("resources", more).with_notes(*notes, *designs)
 
     def with_energy(self, *more: EnergyReport) -> Report:
         """Return the report with the energy of one inference by further sources; one source stands once."""

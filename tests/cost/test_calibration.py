@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,24 @@ def test_runs_without_measurements_and_damaged_files_are_refused(tmp_path: Path)
         path.write_text(text)
         with pytest.raises(SpecError, match="no calibration"):
             read(path)
+
+
+def test_a_run_with_figures_of_another_design_is_left_out(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [tmp_path / "m" / "Vitis" / name for name in ("own", "other")]
+    measured = figures("vivado", 1.5, "m_")
+    found = {
+        run: Report(document(figures("static"), replace(measured, top=top), run=str(run)))
+        for run, top in zip(runs, ("m", "tiny_cnn"), strict=True)
+    }
+    monkeypatch.setattr("flow.cli._found_report", found.__getitem__)
+    assert main(["calibrate", str(runs[1])]) == 2
+    assert "vivado (vivado 1) is of top tiny_cnn, the run of m; hand" in capsys.readouterr().err
+    assert not (tmp_path / FILE).exists()
+    assert main(["calibrate", *map(str, runs)]) == 0
+    assert f"left out: {runs[1]}: vivado" in capsys.readouterr().err
+    assert [entry["runs"] for entry in (read(tmp_path / FILE) or {}).values()] == [[str(runs[0])]]
 
 
 def test_command_writes_beside_the_runs(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,6 +294,14 @@ def test_resources_of_another_part_are_told(report: Report, part: str | None, is
 
 
 @needs_compiler
+@pytest.mark.parametrize(("top", "is_other"), [("tiny_cnn", True), ("digits_mlp", False), ("digits_mlp_fixed", False)])
+def test_resources_of_another_design_are_told(report: Report, top: str, is_other: bool) -> None:
+    csynth = ResourceReport(source="csynth", tool="Vitis HLS", top=top, total=Resources(name=top, lut=9))
+    told = f"csynth (Vitis HLS) is of top {top}, the run of digits_mlp"
+    assert (told in report.with_resources(csynth).document["notes"]) is is_other
+
+
+@needs_compiler
 def test_names_cannot_break_the_tables(report: Report) -> None:
     document = {**report.document, "notes": ["layer 'a\n# Title\x1b[2J\ud800' is odd"]}
     for form in (to_text(Report(document)), to_markdown(Report(document))):

@@ -58,6 +58,7 @@ def _rpt(report: ReportText) -> ResourceReport:
             name=title[2], **_counts(report, area, totals["Total"]), **_cycles(report, latency, latency.rows[0])
         ),
         layers=_instances(report, tables),
+        top=title[2],
         capacity=_capacity(report, totals["Available"].line, _counts(report, area, totals["Available"])),
     )
 
@@ -155,6 +156,7 @@ def _xml(report: ReportText) -> ResourceReport:
             latency_cycles=cycles("Worst-caseLatency"),
             initiation_interval_cycles=cycles("Interval-max"),
         ),
+        top=get(user, "TopModelName"),
         capacity=_capacity(report, report.line_of("<AvailableResources>"), counts("AvailableResources")),
     )
 

@@ -103,6 +103,7 @@ def read_vivado_utilization(path: Path) -> ResourceReport:
         tool=f"Vivado {version} ({state.lower()})",
         part=f"xc{part}" if part[0].isdigit() else part,
         total=Resources(name=design, **used),
+        top=design,
         capacity=capacity,
     )
 
