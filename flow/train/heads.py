@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ keras: Any = load_tensorflow().keras
 MEASURES: Mapping[str, str] = {CLASSIFICATION: "accuracy"}
 ERROR = "mean_absolute_error"
 """What is measured of targets."""
+SPLIT_NAMES = {"train": "training", "valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,6 +134,9 @@ def _goal(
             if not classes:
                 what = f"labels of '{head.layer}' are targets"
                 raise DataError(what, model=model, remedy="give its head the task 'regression'")
+            for split, y in labels.items():
+                if y is not None:
+                    _hold_classes(y, shape, head, split, model)
             if shape[-1] < len(classes):
                 where = "in the last layer" if isinstance(data.y_train, np.ndarray) else f"in layer '{head.layer}'"
                 raise DataError(f"{shape[-1]} units {where}, but '{data.name}' has {len(classes)} classes", model=model)
@@ -161,6 +166,16 @@ def _labels_of(head: HeadSpec, labels: Targets, model: str) -> str:
         there = ", ".join(labels)
         raise DataError(f"head '{head.layer}' has no labels '{name}'", model=model, remedy=f"there are {there}")
     return name
+
+
+def _hold_classes(labels: NDArray[Any], shape: tuple[int, ...], head: HeadSpec, split: str, model: str) -> None:
+    """Raise a DataError if labels are not one class for each sample, or for each position of an output with some."""
+    if math.prod(labels.shape[1:]) == math.prod(shape[:-1]):
+        return
+    what = f"labels of '{head.layer}' have shape {labels.shape} in the {SPLIT_NAMES[split]} split"
+    one = f"one of {shape[:-1]} for each sample" if shape[:-1] else "one for each sample"
+    remedy = f"give numbers of classes, {one}: of one-hot labels y.argmax(axis=-1)"
+    raise DataError(what, model=model, remedy=remedy)
 
 
 def _as_targets(labels: NDArray[Any], shape: tuple[int, ...], head: HeadSpec, model: str) -> NDArray[np.float32]:

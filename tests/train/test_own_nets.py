@@ -231,11 +231,20 @@ def test_a_live_model_is_trained_in_place(tmp_path: Path) -> None:
     model.set_weights(begin)
     again = flow.train_model(model, tmp_path, **asked)
     assert again.digest() == trained.digest()
+    give = r"give numbers of classes, one for each sample: of one-hot labels y\.argmax\(axis=-1\)"
     wrong = (
         ({"x": x}, "'y' is not given; a Keras model is trained on arrays x and y"),
         ({"x": x[:, :3], "y": y}, r"inputs of 'arrays' have shape \(3,\), not \(4,\)"),
         ({"x": x, "y": y + 3}, "4 units in the last layer, but 'arrays' has 6 classes"),
         ({"x": x, "y": y.astype(float)}, r"output 'out' has shape \(4,\), but its targets one number"),
+        (
+            {"x": x, "y": np.eye(4, dtype=int)[y]},
+            rf"labels of 'out' have shape \(.*, 4\) in the training split; {give}",
+        ),
+        (
+            {"x": x, "y": y, "x_test": x, "y_test": np.eye(4, dtype=int)[y]},
+            rf"shape \(.*, 4\) in the test split; {give}",
+        ),
         ({"x": x, "y": y - 1}, "labels are -1 to 1; number the classes from 0"),
     )
     for given, message in wrong:
