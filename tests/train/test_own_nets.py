@@ -230,7 +230,9 @@ def test_a_live_model_is_trained_in_place(tmp_path: Path) -> None:
     assert "loss over epoch" in page and "luts over epoch: quantized model from " in page
     model.set_weights(begin)
     again = flow.train_model(model, tmp_path, **asked)
-    assert again.digest() == trained.digest()
+    assert again.digest() == trained.digest() == flow.load_trained(str(tmp_path)).digest()
+    with pytest.raises(InputError, match=r"spec\.toml: no such file"):  # docs/training.md says so
+        flow.build(tmp_path, options=flow.BuildOptions(output=tmp_path / "runs"))
     give = r"give numbers of classes, one for each sample: of one-hot labels y\.argmax\(axis=-1\)"
     wrong = (
         ({"x": x}, "'y' is not given; a Keras model is trained on arrays x and y"),
