@@ -28,6 +28,8 @@ MEASURED = {"static_csynth": ("csynth",), "static": ("vivado", "yosys")}
 """Source of an estimate -> the sources that measure the same, the one that counts more first."""
 SURE = 10
 """So many pairs say where nine of ten counts lie; fewer, only where all of them lay."""
+FEWEST = 5
+"""Of fewer nets, told apart by name, the ends say little of another: those of the estimate stay, scaled."""
 Document = Mapping[str, Any]
 
 
@@ -127,11 +129,14 @@ def learn(documents: Sequence[Document]) -> dict[str, Any]:
     for document in documents:
         for found in beside(document):
             group = group_of(document["project"], found.estimate["source"], found.measured["source"])
-            entry = groups.setdefault(group, {"runs": [], "tools": [], "ratios": {key: [] for key in COUNTS}})
+            entry = groups.setdefault(
+                group, {"runs": [], "tools": [], "ratios": {key: [] for key in COUNTS}, "designs": {}}
+            )
             entry["runs"].append(document["run_dir"])
             entry["tools"] = sorted({*entry["tools"], found.measured["tool"]})
             for key, ratio in _ratios(found):
                 entry["ratios"][key].append(ratio)
+                entry["designs"].setdefault(key, set()).add(document["model"])
     if not groups:
         wanted = " or ".join(f"'{source}' and {' or '.join(by)}" for source, by in MEASURED.items())
         raise InputError(
@@ -139,8 +144,10 @@ def learn(documents: Sequence[Document]) -> dict[str, Any]:
             remedy="run the tool (`--until csynth`, `vivado`), or hand its reports to `flow report RUN --vendor FILE`",
         )
     for entry in groups.values():
-        ratios = entry.pop("ratios")
-        entry["factors"] = {key: _factor(values) for key, values in ratios.items() if values}
+        ratios, designs = entry.pop("ratios"), entry.pop("designs")
+        entry["factors"] = {
+            key: {**_factor(values), "designs": len(designs[key])} for key, values in ratios.items() if values
+        }
     return {"schema": 1, "groups": groups}
 
 
@@ -187,9 +194,8 @@ def read(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text())
         for entry in data["groups"].values():
             for factor in entry["factors"].values():
-                if not all(
-                    math.isfinite(factor[key]) and factor[key] > 0 for key in ("factor", "low", "high", "pairs")
-                ):
+                given = [*(factor[key] for key in ("factor", "low", "high", "pairs")), factor.get("designs", 1)]
+                if not all(math.isfinite(value) and value > 0 for value in given):
                     raise ValueError("a factor is not positive")
         groups: dict[str, Any] = data["groups"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -220,7 +226,8 @@ def calibrated(report: ResourceReport, project: Document, path: Path) -> Resourc
     def scaled(counted_of: Resources) -> Resources:
         counts = {key: getattr(counted_of, key) for key in factors if getattr(counted_of, key) is not None}
         values = {key: round(count * factors[key]["factor"]) for key, count in counts.items()}
-        intervals = {key: _interval(count, factors[key], entry, path) for key, count in counts.items()}
+        own = counted_of.intervals
+        intervals = {key: _interval(count, factors[key], entry, path, own.get(key)) for key, count in counts.items()}
         return replace(counted_of, **values, intervals={**counted_of.intervals, **intervals})
 
     return replace(
@@ -237,9 +244,23 @@ def calibrated(report: ResourceReport, project: Document, path: Path) -> Resourc
     )
 
 
-def _interval(count: int, factor: Document, entry: Document, path: Path) -> Interval:
+def _interval(count: int, factor: Document, entry: Document, path: Path, own: Interval | None) -> Interval:
+    """Return where a count lies that a factor scaled.
+
+    Args:
+        count: before.
+        own: where it lay before; None if nothing said so.
+    """
     which = "9 of 10" if factor["pairs"] >= SURE else "all"
-    pairs, runs = counted(factor["pairs"], "count"), counted(len(entry["runs"]), "run")
-    basis = f"times {factor['factor']:g} by {path}: {which} of {pairs} in {runs} by {', '.join(entry['tools'])}"
+    designs = factor.get("designs", len(entry["runs"]))
+    pairs, nets = counted(factor["pairs"], "count"), counted(designs, "design")
+    basis = f"times {factor['factor']:g} by {path}: {which} of {pairs} in {nets} by {', '.join(entry['tools'])}"
+    if designs < FEWEST:
+        times = f"times {factor['factor']:g} by {path}, of {nets} alone"
+        if own is None or own.low is None or own.high is None:
+            said = own.basis if own is not None else "nothing says how far it is off"
+            return Interval(low=None, high=None, basis=f"{said}; {times}")
+        low, high = (factor["factor"] * end for end in (own.low, own.high))
+        return Interval(low=math.floor(low), high=math.ceil(high), basis=f"{own.basis}; {times}", designs=own.designs)
     low, high = (factor[end] * count for end in ("low", "high"))
-    return Interval(low=math.floor(low), high=math.ceil(high), basis=basis, designs=len(entry["runs"]))
+    return Interval(low=math.floor(low), high=math.ceil(high), basis=basis, designs=designs)

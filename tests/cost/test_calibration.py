@@ -16,7 +16,7 @@ from flow.errors import InputError, SpecError
 from flow.report.page.document import resources as page_of_resources
 from flow.report.record import Report
 from flow.report.words import beside_rows, calibration_line, interval_line
-from flow.results import ResourceReport, Resources
+from flow.results import Interval, ResourceReport, Resources
 
 SETTINGS = {"backend": "Vitis", "io_type": "io_parallel", "strategy": "Latency"}
 
@@ -29,8 +29,8 @@ def figures(source: str, scale: float = 1.0, prefix: str = "") -> ResourceReport
     return ResourceReport(source=source, tool=f"{source} 1", total=counts("m", 200), layers=layers)
 
 
-def document(*reports: ResourceReport, run: str = "runs/m/Vitis/1") -> dict[str, Any]:
-    return {"model": "m", "run_dir": run, "project": SETTINGS, "resources": [each.to_json() for each in reports]}
+def document(*reports: ResourceReport, run: str = "runs/m/Vitis/1", model: str = "m") -> dict[str, Any]:
+    return {"model": model, "run_dir": run, "project": SETTINGS, "resources": [each.to_json() for each in reports]}
 
 
 def test_ops_are_paired_by_name_and_the_total_stands_last() -> None:
@@ -44,22 +44,39 @@ def test_ops_are_paired_by_name_and_the_total_stands_last() -> None:
 
 def test_factors_are_the_median_per_group_and_come_back_scaled(tmp_path: Path) -> None:
     path = tmp_path / FILE
-    runs = [document(figures("static"), figures("vivado", scale, "m_"), run=str(scale)) for scale in (1.4, 1.5, 2.0)]
+    scales = {"a": 1.4, "b": 1.5, "c": 1.5, "d": 1.6, "e": 2.0}
+    runs = [
+        document(figures("static"), replace(figures("vivado", scale, f"{net}_"), layers=()), run=net, model=net)
+        for net, scale in scales.items()
+    ]
     write(path, learn(runs))
     ((group, entry),) = (read(path) or {}).items()
-    assert (group, len(entry["runs"])) == ("static by vivado Vitis io_parallel Latency", 3)
-    assert entry["factors"]["lut"] == {"factor": 1.5, "low": 1.4, "high": 2.0, "pairs": 6}
+    assert (group, len(entry["runs"])) == ("static by vivado Vitis io_parallel Latency", 5)
+    assert entry["factors"]["lut"] == {"factor": 1.5, "low": 1.4, "high": 2.0, "pairs": 5, "designs": 5}
     assert "dsp" not in entry["factors"]  # of zeros nothing is learned
     found = calibrated(figures("static"), SETTINGS, path)
     assert (found.total.lut, found.layers[1].lut, found.calibration["file"]) == (300, 90, str(path))
     said = found.to_json()
     assert said["intervals"]["lut"]["low"] == 280 and said["intervals"]["lut"]["high"] == 400
-    assert f"times 1.5 by {path}: all of 6 counts in 3 runs by vivado 1" in (interval_line(said, "lut") or "")
+    assert f"times 1.5 by {path}: all of 5 counts in 5 designs by vivado 1" in (interval_line(said, "lut") or "")
     assert str(path) in (calibration_line(said) or "")
     # of another group nothing changes, nor without a file
     assert calibrated(figures("static"), {**SETTINGS, "strategy": "Resource"}, path) == figures("static")
     assert calibrated(figures("static_csynth"), SETTINGS, path) == figures("static_csynth")
     assert calibrated(figures("static"), SETTINGS, tmp_path / "none.json") == figures("static")
+
+
+def test_a_factor_of_few_designs_keeps_the_ends_of_the_estimate(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    runs = [document(figures("static"), figures("vivado", 1.5, "m_"), run=str(run)) for run in range(5)]
+    write(path, learn(runs))  # five runs of one net are one design
+    estimate = figures("static")
+    own = {"lut": Interval(low=150, high=260, basis="within 30 % for 9 of 10 such designs", designs=43)}
+    found = calibrated(replace(estimate, total=replace(estimate.total, intervals=own)), SETTINGS, path).total
+    assert found.lut == 300
+    told = f"within 30 % for 9 of 10 such designs; times 1.5 by {path}, of 1 design alone"
+    assert found.intervals["lut"] == Interval(low=225, high=390, basis=told, designs=43)
+    assert found.intervals["ff"].low is None  # nothing said how far it was off
 
 
 def test_what_was_scaled_before_is_learned_as_it_was(tmp_path: Path) -> None:
