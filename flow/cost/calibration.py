@@ -164,12 +164,8 @@ def _ratios(found: Beside) -> Iterator[tuple[str, float]]:
 def _factor(ratios: Sequence[float]) -> dict[str, Any]:
     ordered = sorted(ratios)
     cut = len(ordered) // 20 if len(ordered) >= SURE else 0
-    ends = {"low": ordered[cut], "high": ordered[len(ordered) - 1 - cut]}
-    return {"factor": round(statistics.median(ordered), 4), **_rounded(ends), "pairs": len(ordered)}
-
-
-def _rounded(ends: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in ends.items()}
+    said = {"factor": statistics.median(ordered), "low": ordered[cut], "high": ordered[len(ordered) - 1 - cut]}
+    return {**{name: round(value, 4) for name, value in said.items()}, "pairs": len(ordered)}
 
 
 def write(path: Path, data: Document) -> None:
@@ -228,7 +224,7 @@ def calibrated(report: ResourceReport, project: Document, path: Path) -> Resourc
         values = {key: round(count * factors[key]["factor"]) for key, count in counts.items()}
         own = counted_of.intervals
         intervals = {key: _interval(count, factors[key], entry, path, own.get(key)) for key, count in counts.items()}
-        return replace(counted_of, **values, intervals={**counted_of.intervals, **intervals})
+        return replace(counted_of, **values, intervals={**own, **intervals})
 
     return replace(
         report,
@@ -251,16 +247,16 @@ def _interval(count: int, factor: Document, entry: Document, path: Path, own: In
         count: before.
         own: where it lay before; None if nothing said so.
     """
-    which = "9 of 10" if factor["pairs"] >= SURE else "all"
     designs = factor.get("designs", len(entry["runs"]))
-    pairs, nets = counted(factor["pairs"], "count"), counted(designs, "design")
-    basis = f"times {factor['factor']:g} by {path}: {which} of {pairs} in {nets} by {', '.join(entry['tools'])}"
+    times, nets = f"times {factor['factor']:g} by {path}", counted(designs, "design")
     if designs < FEWEST:
-        times = f"times {factor['factor']:g} by {path}, of {nets} alone"
+        times += f", of {nets} alone"
         if own is None or own.low is None or own.high is None:
             said = own.basis if own is not None else "nothing says how far it is off"
             return Interval(low=None, high=None, basis=f"{said}; {times}")
         low, high = (factor["factor"] * end for end in (own.low, own.high))
         return Interval(low=math.floor(low), high=math.ceil(high), basis=f"{own.basis}; {times}", designs=own.designs)
+    which, pairs = "9 of 10" if factor["pairs"] >= SURE else "all", counted(factor["pairs"], "count")
+    basis = f"{times}: {which} of {pairs} in {nets} by {', '.join(entry['tools'])}"
     low, high = (factor[end] * count for end in ("low", "high"))
     return Interval(low=math.floor(low), high=math.ceil(high), basis=basis, designs=designs)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -76,14 +77,28 @@ def _total(costs: Mapping[str, Cost], graph: IntGraph, target: Target) -> Cost:
     counts = (name for name in Cost.__dataclass_fields__ if not name.endswith("_cycles"))
     total = Cost(**{name: sum(getattr(cost, name) for cost in costs.values()) for name in counts})
     if target.io_type == "io_stream":
-        depths = {name: cost.depth for name, cost in costs.items()}
-        through = longest_paths(graph, depths)
-        latency = max((cost.latency_cycles + through[name] - cost.depth for name, cost in costs.items()), default=0)
+        latency = through_stream(graph, costs)
     else:
         latencies = {name: cost.latency_cycles for name, cost in costs.items()}
         latency = max(longest_paths(graph, latencies).values(), default=0)
     interval = max((cost.initiation_interval_cycles for cost in costs.values()), default=0)
     return replace(total, latency_cycles=latency, initiation_interval_cycles=interval)
+
+
+class Timed(Protocol):
+    """What is known of an op in a stream: its cycles for a whole sample, and those of its pipeline alone."""
+
+    @property
+    def latency_cycles(self) -> int: ...
+
+    @property
+    def depth(self) -> int: ...
+
+
+def through_stream(graph: IntGraph, timed: Mapping[str, Timed]) -> int:
+    """Return a sample's cycles through a stream: those of the slowest op, and the pipelines before and behind it."""
+    through = longest_paths(graph, {name: each.depth for name, each in timed.items()})
+    return max((each.latency_cycles + through[name] - each.depth for name, each in timed.items()), default=0)
 
 
 def longest_paths(graph: IntGraph, cycles: Mapping[str, int]) -> dict[str, int]:
@@ -269,10 +284,7 @@ def _softmax(op: ops.Softmax, exact: Range, target: Target, part: Part, x: Fixed
 def _scan(op: ops.Scan, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     """Return the hardware of one row, on arrays; a row begins when the states of the one before are there."""
     body, arrays = body_of(op), replace(target, io_type="io_parallel", reuse_factors=())
-    costs = {
-        each.name: COSTS[type(each)](each, body.sources(each), arrays, part) for each in body if type(each) not in FREE
-    }
-    total = _total(costs, body, arrays)
+    total = _total(op_costs(body, arrays, part), body, arrays)
     states = sum(math.prod(state.shape) * state.format.width for state in body.inputs[1:])
     cycles = op.rows * max(total.latency_cycles, 1)
     return replace(

@@ -107,18 +107,8 @@ def train(
     epochs, data = epochs or spec.train.epochs, dataset or load_samples(spec)
     if isinstance(spec, ModelSpec):
         spec = _with_fitted_port(spec, data)
-    kept, net, teacher = directory / DIRECTORY, getattr(spec, "net", None), load_teacher(spec.distill)
-    made_of = [*([net.digest()] if net else []), *([teacher.digest] if teacher else [])]
-    course = Course(
-        settings=spec.train,
-        epochs=epochs,
-        kept=kept,
-        key=training_key(spec, epochs, data, versions(), *made_of),
-        augment=spec.augment,
-        teacher=teacher,
-        tensorboard=tensorboard,
-        announce=announce,
-    )
+    net = getattr(spec, "net", None)
+    course = _course(spec, epochs, data, [net.digest()] if net else [], directory, tensorboard, announce)
     if isinstance(spec, ModelSpec):
         shaped(data, spec.input.shape, spec.name)
     return _written(directory, course, lambda: _fit(spec, None, data, course))
@@ -144,18 +134,31 @@ def train_net(
     Raises:
         FlowError: as `train`.
     """
-    epochs, teacher = spec.train.epochs, load_teacher(spec.distill)
-    course = Course(
+    course = _course(spec, spec.train.epochs, data, [fingerprint(model)], directory, tensorboard, announce)
+    return _written(directory, course, lambda: _fit(spec, model, data, course))
+
+
+def _course(
+    spec: Spec,
+    epochs: int,
+    data: Dataset,
+    net: Sequence[str],
+    directory: Path,
+    tensorboard: Path | None,
+    announce: Announce,
+) -> Course:
+    """Return how a spec is trained; `net` is the digest of what makes the model, if the spec does not say it."""
+    teacher = load_teacher(spec.distill)
+    return Course(
         settings=spec.train,
         epochs=epochs,
         kept=directory / DIRECTORY,
-        key=training_key(spec, epochs, data, versions(), fingerprint(model), *([teacher.digest] if teacher else [])),
+        key=training_key(spec, epochs, data, versions(), *net, *([teacher.digest] if teacher else [])),
         augment=spec.augment,
         teacher=teacher,
         tensorboard=tensorboard,
         announce=announce,
     )
-    return _written(directory, course, lambda: _fit(spec, model, data, course))
 
 
 def _written(directory: Path, course: Course, fit: Callable[[], _Made]) -> TrainedModel:
@@ -360,7 +363,7 @@ def _prepared(model: Any, heads: Sequence[HeadSpec], data: Dataset, name: str) -
     inputs = shaped(data, tuple(model.input_shape[1:]), name)
     outputs = list(model.output_names)
     shapes = dict(zip(outputs, (tuple(tensor.shape[1:]) for tensor in model.outputs), strict=True))
-    softmax = [output for output, layer in zip(outputs, model.output_names, strict=True) if is_softmax(model, layer)]
+    softmax = [output for output in outputs if is_softmax(model, output)]
     return inputs, goals(heads, data, inputs, shapes, model=name, softmax=softmax)
 
 

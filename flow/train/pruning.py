@@ -272,10 +272,8 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
     def _found(self, steps: int) -> Iterator[Pruned]:
         by_path = layers_by_path(self.model)
         for name in self.layers or {}:
-            if name not in by_path or not any(hasattr(by_path[name], key) for key in KERNELS):
-                there = ", ".join(
-                    path for path, layer in by_path.items() if any(hasattr(layer, key) for key in KERNELS)
-                )
+            if name not in by_path or not _has_kernel(by_path[name]):
+                there = ", ".join(path for path, layer in by_path.items() if _has_kernel(layer))
                 raise SpecError(f"there is no layer '{name}' with a kernel to prune", remedy=f"there are: {there}")
         for path, layer in by_path.items():
             if self.layers is not None and path not in self.layers:

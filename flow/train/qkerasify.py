@@ -14,7 +14,7 @@ weights, or to what the float model computes on some samples. A rule for a layer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class _Twin:
             self._weighted(entry)
             if activation != "linear":
                 self._behind(name, f"{name}_{_short(activation)}", "Activation", {"activation": activation})
-            elif (given := self._rule(entry, name, "output", None)) is not None:
+            elif (given := self._rule((name, kind), "output")) is not None:
                 self._behind_with(name, f"{name}_output", given)
             return
         if kind == "BatchNormalization":
@@ -171,7 +171,7 @@ class _Twin:
     def _behind(self, of: str, name: str, kind: str, settings: dict[str, Any]) -> None:
         """Put the activation of a layer behind it, quantized."""
         if settings["activation"] == "relu":
-            self._behind_with(of, name, self._rule_of(kind, of, name, "output") or self._fitted(of))
+            self._behind_with(of, name, self._rule((name, of, kind), "output") or self._fitted(of))
             return
         self._insert(of, name, kind, settings)
         if settings["activation"] != "softmax":
@@ -179,8 +179,7 @@ class _Twin:
 
     def _quantized(self, kind: str, of: str, name: str) -> None:
         """Put a quantizer behind a layer, if a rule or its class asks for it."""
-        rules = [self.rules.get(key, {}) for key in (name, of, kind)]
-        said = next((rule["output"] for rule in rules if "output" in rule), ...)
+        said = self._rule((name, of, kind), "output", ...)
         if said is None or (said is ... and kind not in QUANTIZED_BEHIND):
             return
         self._behind_with(of, f"{name}_quantizer", self._fitted(of) if said is ... else said)
@@ -203,7 +202,7 @@ class _Twin:
             integer = fitted_format(np.append(bias[0], -1e-9), BIAS_BITS).int_bits
             fitted["bias_quantizer"] = qkeras.quantized_bits(BIAS_BITS, max(0, integer), 0, 1, alpha=1.0)
         for key, role in ((f"{what}_quantizer", "kernel"), ("bias_quantizer", "bias")):
-            quantizer = self._rule(entry, name, role, fitted[key])
+            quantizer = self._rule((name, kind), role, fitted[key])
             fitted[key] = None if quantizer is None else _described(quantizer)
         entry["class_name"], entry["config"] = f"Q{kind}", {**entry["config"], "activation": None, **fitted}
         self.entries.append(entry)
@@ -217,26 +216,20 @@ class _Twin:
         scale = gamma / np.sqrt(variance + layer.epsilon)
         offset = fitted_format(np.append(beta - mean * scale, -1e-9), BIAS_BITS)
         defaults = {"scale": self._po2(scale), "offset": quantized_grid(BIAS_BITS, max(0, offset.int_bits))}
-        given = {role: self._rule(entry, entry["name"], role, default) for role, default in defaults.items()}
+        keys = (entry["name"], entry["class_name"])
+        given = {role: self._rule(keys, role, default) for role, default in defaults.items()}
         if None in given.values():
             return
         quantizers = {f"{role}_quantizer": _described(quantizer) for role, quantizer in given.items()}
         entry["class_name"], entry["config"] = "FixedBatchNormalization", {**entry["config"], **quantizers}
 
     def _activation(self, kind: str, of: str, name: str) -> dict[str, Any]:
-        quantizer = self._rule_of(kind, of, name, "output") or self._fitted(of)
+        quantizer = self._rule((name, of, kind), "output") or self._fitted(of)
         return {"name": name, "trainable": True, "dtype": "float32", "activation": _described(quantizer)}
 
-    def _rule_of(self, kind: str, of: str, name: str, role: str) -> Any:
-        found = (self.rules[key][role] for key in (name, of, kind) if role in self.rules.get(key, {}))
-        return next(found, None)
-
-    def _rule(self, entry: dict[str, Any], name: str, role: str, default: Any) -> Any:
-        """Return what a rule says of a layer, by its name before its class, or the default."""
-        for key in (name, entry["class_name"]):
-            if role in self.rules.get(key, {}):
-                return self.rules[key][role]
-        return default
+    def _rule(self, keys: Sequence[str], role: str, default: Any = None) -> Any:
+        """Return what the first of the rules for names and classes says of a role, or the default."""
+        return next((self.rules[key][role] for key in keys if role in self.rules.get(key, {})), default)
 
     def _po2(self, values: NDArray[Any]) -> Any:
         largest = float(np.abs(values).max(initial=0.0))

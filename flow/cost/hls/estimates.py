@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from flow.cost.cost_rules import fifo_memory
-from flow.cost.estimation import longest_paths, op_costs
+from flow.cost.estimation import longest_paths, op_costs, through_stream
 from flow.cost.fifos import fifos
 from flow.cost.hls import intervals
 from flow.cost.hls.kernels import FREE, MADE
@@ -136,7 +136,7 @@ def estimate(graph: IntGraph, target: Target, hls: Hls | None = None, fitted: Nu
     layers = tuple(_synthesized(counted, of_op, kept) for counted, of_op in zip(found.values(), reported, strict=True))
     total = _total(graph, target, hls, found, layers)
     if target.streams:
-        total = replace(total, latency_cycles=_through(graph, found))
+        total = replace(total, latency_cycles=through_stream(graph, found))  # no report has it, but its slowest op's
     if kept < 1:
         total = replace(total, detail={**total.detail, "dsp_asked": wanted})
     return _report(target, hls, found, layers, total, source="static", predicts="vivado")
@@ -183,15 +183,6 @@ def _report(
         capacity=find_part(target.part).capacity(),
         predicts=predicts,
     )
-
-
-def _through(graph: IntGraph, found: Mapping[str, Counted]) -> int:
-    """Return the cycles of a sample through a stream: those of the slowest op, and the pipelines before and behind it.
-
-    No report has them: that of C synthesis gives the slowest op alone.
-    """
-    through = longest_paths(graph, {name: counted.depth for name, counted in found.items()})
-    return max((each.latency_cycles + through[name] - each.depth for name, each in found.items()), default=0)
 
 
 def _resources(name: str, counted: Counted, each: Numbers) -> Resources:
