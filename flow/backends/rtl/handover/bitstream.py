@@ -7,7 +7,6 @@ reference's.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,16 +16,16 @@ from flow.backends.functions import Site
 from flow.backends.rtl.handover.bench import ROOM
 from flow.backends.rtl.handover.boards import BAUD, MAPPED, PLACED, Board, find_board
 from flow.backends.rtl.handover.ports import Port, ports
-from flow.backends.rtl.synthesis.pnr import read_report
+from flow.backends.rtl.synthesis.pnr import YOWASP, command_of, read_report
 from flow.backends.rtl.verilog.printer import assign, declare
 from flow.backends.templating import filled
 from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
-from flow.errors import ToolFailedError, ToolMissingError, UnsupportedError
+from flow.errors import ToolFailedError, UnsupportedError
 from flow.files import temporary
 from flow.ir.fixed import Codes
 from flow.progress import Announce
 from flow.project import Project
-from flow.toolchain import find_tool, require_tool, run_pool, run_tool
+from flow.toolchain import require_tool, run_pool, run_tool
 
 TIMEOUT_S = 3600.0
 NO_DEFAULTS = "NO_ICE40_DEFAULT_ASSIGNMENTS"
@@ -42,25 +41,11 @@ def programs(board: Board) -> dict[str, list[str]]:
     yosys_version()
     router, (packer, package, _) = board.router[0], board.packer
     return {
-        "router": _command(router, f"yowasp-{router}"),
-        "packer": _command(packer, package),
+        "router": command_of(router, f"{YOWASP}-{router}"),
+        "packer": command_of(packer, package),
         "iverilog": [require_tool("iverilog")],
         "vvp": [require_tool("vvp")],
     }
-
-
-def _command(program: str, package: str) -> list[str]:
-    """Return how a program is started: from PATH, or as a function or module of a package of PyPI."""
-    native = find_tool(program)
-    if native is not None:
-        return [native]
-    module = package.replace("-", "_")
-    if find_spec(module) is None:
-        raise ToolMissingError(f"'{program}' is neither on PATH nor installed", remedy=f"pip install {package}")
-    if not package.startswith("yowasp"):
-        return [sys.executable, "-m", f"{module}.{program}"]
-    start = f"import sys, {module} as n; sys.exit(n.run_{program.replace('-', '_')}(sys.argv[1:]))"
-    return [sys.executable, "-c", start]
 
 
 def bitstream(

@@ -98,24 +98,26 @@ def errors(
         modules: what each needs, its family, the LUTs and the flip-flops that Yosys counted.
         coefficients: LUTs per kind.
     """
-    pairs = {
-        "lut": [(luts(needs, family, coefficients), lut) for needs, family, lut, _ in modules if lut > SMALLEST],
-        "ff": [(flip_flops(needs, family), ff) for needs, family, _, ff in modules if ff > SMALLEST],
-    }
-    return {name: relative_errors(counts) for name, counts in pairs.items()}
+    return {name: relative_errors(counts) for name, counts in _pairs(modules, coefficients).items()}
 
 
 def ratios(modules: Sequence[tuple[Needs, str, int, int]], coefficients: Mapping[str, float]) -> dict[str, list[float]]:
     """Return between which multiples of an estimate nine of ten true counts lie: "lut", "ff" -> [low, high]."""
-    pairs = {
-        "lut": [(luts(needs, family, coefficients), lut) for needs, family, lut, _ in modules if lut > SMALLEST],
-        "ff": [(flip_flops(needs, family), ff) for needs, family, _, ff in modules if ff > SMALLEST],
-    }
     return {
         name: [
             round(float(end), 3) for end in np.quantile([true / max(ours, 1) for ours, true in counts], (0.05, 0.95))
         ]
-        for name, counts in pairs.items()
+        for name, counts in _pairs(modules, coefficients).items()
+    }
+
+
+def _pairs(
+    modules: Sequence[tuple[Needs, str, int, int]], coefficients: Mapping[str, float]
+) -> dict[str, list[tuple[int, int]]]:
+    """Return what was estimated and counted of the modules that are large enough: "lut", "ff" -> pairs."""
+    return {
+        "lut": [(luts(needs, family, coefficients), lut) for needs, family, lut, _ in modules if lut > SMALLEST],
+        "ff": [(flip_flops(needs, family), ff) for needs, family, _, ff in modules if ff > SMALLEST],
     }
 
 

@@ -35,6 +35,8 @@ PROGRAMS = {
     "iCE40 LP": "nextpnr-ice40",
     "iCE40 UltraPlus": "nextpnr-ice40",
 }
+YOWASP = "yowasp"
+"""Packages of PyPI whose names begin so hold tools for WebAssembly, each as a function."""
 CLOCK = "aclk"
 HARNESS = "po2flow_harness"
 ICE40_PACKAGES = {"HX1K": "tq144", "HX4K": "tq144", "HX8K": "ct256", "LP1K": "cm121", "LP8K": "cm225", "UP5K": "sg48"}
@@ -110,20 +112,34 @@ def nextpnr(family: str) -> tuple[list[str], str]:
             remedy="for other parts, use the vendor's tool on the project",
         )
     program = PROGRAMS[family]
+    package = f"{YOWASP}-{program}"
+    command = command_of(program, package)
+    if len(command) == 1:
+        return command, tool_version(command[0], -1)
+    try:
+        return command, f"{program} {version(package)} (yowasp)"
+    except PackageNotFoundError as error:
+        raise ToolMissingError(
+            f"'{package.replace('-', '_')}' has no version", remedy=f"pip install --force-reinstall {package}"
+        ) from error
+
+
+def command_of(program: str, package: str) -> list[str]:
+    """Return the command that starts a program: its path, or what runs a function or module of a package of PyPI.
+
+    Raises:
+        ToolMissingError: it is neither on PATH nor installed.
+    """
     native = find_tool(program)
     if native is not None:
-        return [native], tool_version(native, -1)
-    package = f"yowasp-{program}"
+        return [native]
     module = package.replace("-", "_")
     if find_spec(module) is None:
         raise ToolMissingError(f"'{program}' is neither on PATH nor installed", remedy=f"pip install {package}")
+    if not package.startswith(YOWASP):
+        return [sys.executable, "-m", f"{module}.{program}"]
     start = f"import sys, {module} as n; sys.exit(n.run_{program.replace('-', '_')}(sys.argv[1:]))"
-    try:
-        return [sys.executable, "-c", start], f"{program} {version(package)} (yowasp)"
-    except PackageNotFoundError as error:
-        raise ToolMissingError(
-            f"'{module}' has no version", remedy=f"pip install --force-reinstall {package}"
-        ) from error
+    return [sys.executable, "-c", start]
 
 
 def device_options(part: Part, text: str) -> list[str]:
