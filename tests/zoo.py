@@ -88,6 +88,7 @@ ROWS: dict[str, Callable[[], Net]] = {
     "dense_unsigned_input": lambda: Net((5,), u(4)).dense(po2(5, 4), [3, -2, 0, 9]).relu().requantize(u(5, 1)),
     "dense_signed_input": lambda: Net((5,), s(4, 2)).dense(po2(5, 4), [3, -2, 0, 9], frac=3).requantize(s(5, 2)),
     "dense_one_bit_input": lambda: Net((6,), u(1)).dense(po2(6, 2)).relu().requantize(u(1, -1)),
+    "dense_one_bit_sum": lambda: Net((3,), u(1)).dense([[1, 0], [0, 0], [0, 1]]).mark("sum").dense(po2(2, 3)),
     "dense_single_element": lambda: Net((1,), s(3)).dense([[-4]], [1]).requantize(s(4)),
     "dense_not_po2": lambda: Net((6,), s(5)).dense(ints(6, 3), [1, 2, 3], frac=4).requantize(s(6, 1)),
     "dense_all_zero": lambda: Net((3,), u(4)).dense(np.zeros((3, 4)), [5, 0, -3, 1]).requantize(s(3)),

@@ -17,6 +17,7 @@ from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Overflow
 from flow.ir.graph import IntGraph, Op, body_of, nested
+from flow.ir.intervals import casts_exactly
 from flow.target import Target
 
 CSIM_BITS = 53
@@ -146,7 +147,7 @@ def _own_refusals(graph: IntGraph, target: Target) -> Iterator[UnsupportedError]
         )
     for op in graph.ops:
         refused = None if dialect.extended else _not_chained(op, graph, target)
-        if refused := refused or _not_one_bit(op, target) or _other_reuse(op, target):
+        if refused := refused or _not_one_bit(op, graph, target) or _other_reuse(op, target):
             what, remedy = refused
             remedy = f"{remedy}, or back end Vitis or Vivado" if remedy else ""
             yield UnsupportedError(what, op=op.name, remedy=remedy)
@@ -167,14 +168,17 @@ def _not_chained(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
-COPIES_CODES = (ops.Input, ops.MaxPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax, ops.Scan)
+COPIES_CODES = (ops.Input, ops.MaxPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax)
 """Their outputs are codes that fit, never cast."""
 
 
-def _not_one_bit(op: Op, target: Target) -> Refusal | None:
+def _not_one_bit(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     """Refuse what would saturate at two bits instead of one (`dialects.widened`)."""
-    casts = [each for each in nested(op) if not isinstance(each, COPIES_CODES)]
-    if all(widened(target.backend, each.format) == each.format for each in casts):
+    if isinstance(op, ops.Scan):
+        body = body_of(op)
+        return next(filter(None, (_not_one_bit(each, body, target) for each in body.ops)), None)
+    fits = isinstance(op, COPIES_CODES) or casts_exactly(op, *(x.format for x in graph.sources(op)))
+    if fits or widened(target.backend, op.format) == op.format:
         return None
     return (f"hls4ml writes its one-bit output as two bits for {target.backend}"), "quantize it to two bits or more"
 
