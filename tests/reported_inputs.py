@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from fixtures_keras import bias, bits, dense, layers, po2, qkeras, save, wired
 
-from flow.train.deserialize import QConv2DTranspose
-
 Build = Callable[..., Any]
 Shape = tuple[int, ...]
 EXACT, REFUSED = "exact", "refused"
@@ -408,7 +406,9 @@ REPORTED: Mapping[str, Reported] = {
     "transposed": Reported(
         url=f"{HLS4ML}896",
         what="a transposed convolution was not known",
-        build=_between(QConv2DTranspose(2, (2, 2), strides=(2, 2), kernel_quantizer=po2(4, 1), bias_quantizer=bias())),
+        build=_between(
+            qkeras.QConv2DTranspose(2, (2, 2), strides=(2, 2), kernel_quantizer=po2(4, 1), bias_quantizer=bias())
+        ),
         shapes=((3, 3, 2),),
     ),
     # pooling

@@ -72,9 +72,10 @@ def load_tensorflow() -> TensorFlowModules:
             )
         tf.get_logger().setLevel(logging.ERROR)
         qkeras = _import("qkeras")
-        cells = qkeras.qrecurrent  # they call functions by names that TensorFlow had for them
+        cells = qkeras.qrecurrent  # its layers call functions by names that TensorFlow had for them
         cells.nest.is_sequence = getattr(cells.nest, "is_sequence", cells.nest.is_nested)
-        cells.array_ops.unstack = getattr(cells.array_ops, "unstack", tf.unstack)
+        for name in ("stack", "unstack"):
+            setattr(cells.array_ops, name, getattr(cells.array_ops, name, getattr(tf, name)))
     return TensorFlowModules(tf=tf, keras=tf.keras, qkeras=qkeras)
 
 

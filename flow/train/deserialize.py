@@ -53,7 +53,7 @@ def keras_layer_of(class_name: str, config: Mapping[str, Any]) -> Any:
 
 
 def custom_objects() -> dict[str, Any]:
-    """Return every class that a model may name: QKeras', those that it forgets or cannot run, and ours, by name."""
+    """Return every class that a model may name: QKeras', those that it forgets, and ours, by name."""
     objects: dict[str, Any] = {}
     qkeras.utils._add_supported_quantized_objects(objects)  # QKeras' own list; there is no public name for it
     ours = (
@@ -63,7 +63,7 @@ def custom_objects() -> dict[str, Any]:
         FixedLayerNormalization,
         FixedSoftmax,
         qkeras.quantizers.quantized_hswish,
-        QConv2DTranspose,
+        qkeras.QConv2DTranspose,
         QDenseBatchnorm,
     )
     return {**objects, **{item.__name__: item for item in ours}, "QActivation": _QActivation}
@@ -81,17 +81,3 @@ class _QActivation(qkeras.QActivation):  # type: ignore[misc]
             else:
                 activation = qkeras.get_quantizer(dict(activation))
         return qkeras.QActivation(**{**config, "activation": activation})
-
-
-class QConv2DTranspose(qkeras.QConv2DTranspose):  # type: ignore[misc]
-    """Computes what QKeras' own says, which calls a function that TensorFlow no longer has."""
-
-    def call(self, inputs: Any) -> Any:
-        kernel = self.kernel_quantizer_internal(self.kernel) if self.kernel_quantizer else self.kernel
-        shape = tf.concat([tf.shape(inputs)[:1], self.compute_output_shape(inputs.shape)[1:]], 0)
-        geometry = {"strides": self.strides, "padding": self.padding, "dilation_rate": self.dilation_rate}
-        outputs = keras.backend.conv2d_transpose(inputs, kernel, shape, data_format=self.data_format, **geometry)
-        if self.use_bias:
-            bias = self.bias_quantizer_internal(self.bias) if self.bias_quantizer else self.bias
-            outputs = keras.backend.bias_add(outputs, bias, data_format=self.data_format)
-        return outputs if self.activation is None else self.activation(outputs)

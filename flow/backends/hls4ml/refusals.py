@@ -16,7 +16,7 @@ from flow.cost.streams import streams
 from flow.errors import UnsupportedError
 from flow.ir import ops
 from flow.ir.fixed import Overflow
-from flow.ir.graph import IntGraph, Op, body_of, nested
+from flow.ir.graph import IntGraph, Op, body_of
 from flow.ir.intervals import casts_exactly
 from flow.target import Target
 
