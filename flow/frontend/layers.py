@@ -338,10 +338,15 @@ class Reshape(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pad(Settings):
-    """Zeros around the axes between batch and channels, and around the channels too if the margins have these."""
+    """Margins around the axes between batch and channels, and around the channels too if there are some for these.
+
+    `mode` says what they hold, in NumPy's words: zeros ("constant"), or what lies inside of the edge, mirrored without
+    it ("reflect") or with it ("symmetric").
+    """
 
     margins: Margins
     channels: bool = False
+    mode: str = "constant"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

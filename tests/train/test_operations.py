@@ -44,6 +44,9 @@ EXACT: Mapping[str, Callable[[Any, Any], Any]] = {
     "a matrix behind": lambda x, y: x @ MATRIX.reshape(6, 4),
     "a matrix before": lambda x, y: tf.matmul(MATRIX.reshape(6, 4), x),
     "places": lambda x, y: tf.reverse(tf.gather(tf.pad(x, [[0, 0], [1, 1], [0, 2]]), [0, 3, 5], axis=1), [2]),
+    "mirrors": lambda x, y: tf.pad(
+        tf.pad(x, [[0, 0], [2, 3], [0, 1]], "REFLECT"), [[0, 0], [0, 2], [3, 0]], "symmetric"
+    ),
     "shapes": lambda x, y: tf.squeeze(tf.expand_dims(tf.reshape(tf.transpose(x, (0, 2, 1)), (-1, 3, 8)), 1), [1]),
     "two matrices": lambda x, y: tf.matmul(tf.matmul(x, y, transpose_b=True), y),
     "stacks": lambda x, y: tf.stack([x, y], axis=1),

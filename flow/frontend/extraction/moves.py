@@ -136,7 +136,9 @@ def each_step(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], app
 
 def _padded(pad: layers.Pad, index: Codes) -> Codes:
     margins = pad.margins if pad.channels else (*pad.margins, (0, 0))
-    return np.pad(index, margins, constant_values=-1)
+    filling: dict[str, Any] = {"constant_values": -1} if pad.mode == "constant" else {}
+    padded: Codes = np.pad(index, margins, mode=pad.mode, **filling)  # type: ignore[call-overload]  # wants a literal
+    return padded
 
 
 def _cropped(crop: layers.Crop, index: Codes) -> Codes:

@@ -297,7 +297,10 @@ def _pad(given: Mapping[str, Any]) -> Operation:
     margins = [(int(before), int(after)) for before, after in given["paddings"]]
     if margins[0] != (0, 0) or given.get("constant_values") not in (None, 0):
         raise UnsupportedError("pads samples, or with other numbers than 0", remedy="pad axes of one sample with zeros")
-    return Operation(settings=layers.Pad(margins=tuple(margins[1:]), channels=True))
+    mode = str(given.get("mode") or "CONSTANT").lower()
+    if mode not in ("constant", "reflect", "symmetric"):
+        raise UnsupportedError(f"pads with mode={shown(given['mode'])}", remedy="use CONSTANT, REFLECT or SYMMETRIC")
+    return Operation(settings=layers.Pad(margins=tuple(margins[1:]), channels=True, mode=mode))
 
 
 Read = tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Operation]]
@@ -345,7 +348,7 @@ FUNCTIONS: Mapping[str, Read] = {
     "math.reduce_mean": (("input_tensor", "axis", "keepdims"), _reduce("average")),
     "math.reduce_max": (("input_tensor", "axis", "keepdims"), _reduce("maximum")),
     "linalg.matmul": (("a", "b", "transpose_a", "transpose_b"), _product),
-    **_aliases("pad compat.v1.pad", (("tensor", "paddings", "constant_values"), _pad)),
+    **_aliases("pad compat.v1.pad", (("tensor", "paddings", "mode", "constant_values"), _pad)),
 }
 """Function of TensorFlow -> the names of its arguments, in order, and how they become a layer."""
 
