@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from random_modules import random_module
 from scipy.optimize import linprog
 
-from flow.backends.rtl.netlists.needs import Needs
+from flow.backends.rtl.netlists.needs import Memory, Needs
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, SMALLEST, errors, features, ratios
 from flow.backends.rtl.synthesis.synth import ModuleFiles, module_files, read_modules
-from flow.backends.rtl.verilog.emit import DESIGN, emit
+from flow.backends.rtl.verilog.emit import count_needs, emit
 from flow.backends.yosys.cells import FAMILIES, count
 from flow.backends.yosys.scripts import quoted, run_scripts, yosys_version
 from flow.ir.graph import IntGraph
@@ -136,11 +136,10 @@ def _keys(rows: Sequence[Row]) -> set[tuple[int, str]]:
 def _emitted(seed: int, family: str, directory: Path) -> Emitted:
     kind, io_type, graph = random_module(seed)
     graph = IntGraph(name=f"m{seed}", ops=graph.ops, outputs=graph.outputs)
-    project, op = emit(graph, target(seed, io_type, family)), graph.ops[-1].name
-    write(project, directory)
+    built_for, op = target(seed, io_type, family), graph.ops[-1].name
+    write(emit(graph, built_for), directory)
     module = module_files(read_modules(directory), f"m{seed}_{op}")
-    needs = Needs.from_json(json.loads(project.files[DESIGN])["needs"][op])
-    return Emitted(kind=kind, directory=directory, module=module, needs=needs)
+    return Emitted(kind=kind, directory=directory, module=module, needs=count_needs(graph, built_for)[0][op])
 
 
 def _measured(modules: Mapping[int, Emitted], family: str) -> Iterator[Row]:
@@ -211,11 +210,9 @@ def read_rows() -> list[Row]:
             kind=row["kind"],
             verilog=row["verilog"],
             family=row["family"],
-            needs=Needs.from_json(
-                {
-                    "parts": {kind: int(row[PART + kind]) for kind in KINDS if row.get(PART + kind)},
-                    "memories": json.loads(row["memories"]),
-                }
+            needs=Needs(
+                parts={kind: int(row[PART + kind]) for kind in KINDS if row.get(PART + kind)},
+                memories=tuple(Memory(width=w, depth=d, ports=p) for w, d, p in json.loads(row["memories"])),
             ),
             **{key: int(row[key]) for key in COUNTS},
         )
@@ -230,12 +227,10 @@ def write_rows(rows: Sequence[Row]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["seed", "kind", "family", "verilog", *COUNTS, *(PART + kind for kind in KINDS), "memories"])
         for row in sorted(rows, key=lambda row: (row.family, row.seed)):
-            needs = row.needs.to_json()
+            memories = [[memory.width, memory.depth, memory.ports] for memory in row.needs.memories]
             counts = [getattr(row, key) for key in COUNTS]
-            parts = [needs["parts"].get(kind, "") for kind in KINDS]
-            writer.writerow(
-                [row.seed, row.kind, row.family, row.verilog, *counts, *parts, json.dumps(needs["memories"])]
-            )
+            parts = [row.needs.parts.get(kind, "") for kind in KINDS]
+            writer.writerow([row.seed, row.kind, row.family, row.verilog, *counts, *parts, json.dumps(memories)])
 
 
 # -- fit

@@ -366,7 +366,6 @@ VERILOG: Mapping[str, Sabotage] = {
         "design.json", r'"clock_period_ns": [\d.]+', '"clock_period_ns": 50.0', *RTL
     ),
     "another latency in its description": changed("design.json", r'"dense_7": 2', '"dense_7": 1', *RTL),
-    "another size in its description": changed("design.json", first(r'"carry": \d+'), r'\1"carry": 1', *RTL),
     "another top in its description": changed("design.json", r'"top": "victim"', '"top": "other"', *RTL),
 }
 """Of the back end rtl."""

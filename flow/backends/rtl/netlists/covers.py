@@ -9,6 +9,7 @@ have its value, then the least area that is not later, then what is built twice 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from flow.backends.rtl.netlists.gates import Gates, Literal
 
@@ -31,7 +32,7 @@ PASSES = 2
 
 Cut = frozenset[int]
 Chain = tuple[Sequence[tuple[Literal, Literal]], int]
-"""What a carry chain reads, per bit, and at which bit something leaves it."""
+"""What a carry chain reads, per bit, and at which bit something leaves it; what leaves it are gates in a row."""
 
 
 class Cover:
@@ -76,35 +77,37 @@ class Cover:
 
     def _find_cuts(self, gates: Sequence[int]) -> None:
         """Keep the cuts of least area, in which shared tables count in part, and choose the earliest."""
-        flow: dict[int, float] = {}
+        flow = [0.0] * len(self._reads)
         kept: dict[int, list[Cut]] = {}
+        flow_of, arrives = flow.__getitem__, self._arrives.__getitem__
         for gate in gates:
             if not self._reads[gate]:
-                kept[gate], flow[gate] = [frozenset((gate,) if gate else ())], 0.0
+                kept[gate] = [frozenset((gate,) if gate else ())]
                 self._arrives[gate] = self._out_of_chain(gate)
                 continue
-            found: set[Cut] = {frozenset()}
-            for read in self._reads[gate]:
+            first, *others = self._reads[gate]
+            found: Iterable[Cut] = kept[first >> 1]
+            for read in others:
                 found = {cut for a in found for b in kept[read >> 1] if len(cut := a | b) < len(AREA)}
-            weighed = [(AREA[len(cut)] + sum([flow[leaf] for leaf in cut]), -len(cut), cut) for cut in found]
-            weighed.sort(key=lambda each: each[:2])
-            early = min(weighed, key=lambda each: (self._arrival(each[2]), *each[:2]))[2]
+            weighed = [(AREA[len(cut)] + sum(map(flow_of, cut)), -len(cut), cut) for cut in found]
+            weighed.sort(key=itemgetter(0, 1))
+            arrivals = [LEVEL_NS[len(cut)] + max(map(arrives, cut), default=0.0) for _, _, cut in weighed]
+            self._arrives[gate] = min(arrivals)
+            self._best[gate] = early = weighed[arrivals.index(self._arrives[gate])][2]
             cuts = [cut for _, _, cut in weighed[:CUTS]]
             self._cuts[gate] = cuts if early in cuts else [*cuts, early]
-            self._best[gate], self._arrives[gate] = early, self._arrival(early)
             flow[gate] = weighed[0][0] / max(self._uses[gate], 1)
             kept[gate] = [*self._cuts[gate], frozenset((gate,))]
 
     def _arrival(self, cut: Cut) -> float:
-        return LEVEL_NS[len(cut)] + max([self._arrives[leaf] for leaf in cut], default=0.0)
+        return LEVEL_NS[len(cut)] + max(map(self._arrives.__getitem__, cut), default=0.0)
 
     def _out_of_chain(self, gate: int) -> float:
         if gate not in self._chains:
             return 0.0
-        latest, (bits, place) = 0.0, self._chains[gate]
-        for x, y in bits[: place + 1]:
-            latest = max(latest + CARRY_NS, self._arrives[x >> 1], self._arrives[y >> 1])
-        return latest + CHAIN_NS
+        bits, place = self._chains[gate]
+        carry = self._arrives[gate - 1] if place else CHAIN_NS
+        return max(carry + CARRY_NS, *(CHAIN_NS + self._arrives[bit >> 1] for bit in bits[place]))
 
     def _required(self, choose: bool = False) -> list[float]:
         """Return when each gate must have its value; if asked, choose the first of its cuts that has it by then."""
@@ -113,9 +116,10 @@ class Cover:
             by = required[gate]
             if gate in self._chains:
                 bits, place = self._chains[gate]
-                for behind, pair in enumerate(reversed(bits[: place + 1])):
-                    for bit in pair:
-                        required[bit >> 1] = min(required[bit >> 1], by - CHAIN_NS - CARRY_NS * behind)
+                for bit in bits[place]:
+                    required[bit >> 1] = min(required[bit >> 1], by - CHAIN_NS)
+                if place:
+                    required[gate - 1] = min(required[gate - 1], by - CARRY_NS)
             elif gate in self._best and self._uses[gate]:
                 if choose:
                     in_time = (cut for cut in self._cuts[gate] if self._in_time(cut, by))
@@ -134,7 +138,7 @@ class Cover:
             if gate in self._chains:
                 self._arrives[gate] = self._out_of_chain(gate)
                 continue
-            if self._uses[gate]:
+            if self._uses[gate] and len(self._cuts[gate]) > 1:
                 self._drop(self._best[gate])
                 in_time = [cut for cut in self._cuts[gate] if self._in_time(cut, required[gate])]
                 self._best[gate] = min(in_time or [self._best[gate]], key=self._area)
@@ -152,7 +156,7 @@ class Cover:
         return self._build(self._best[gate]) if self._uses[gate] == 1 and gate in self._best else 0
 
     def _build(self, cut: Cut) -> int:
-        return AREA[len(cut)] + sum([self._take(leaf) for leaf in cut])
+        return AREA[len(cut)] + sum(map(self._take, cut))
 
     def _drop(self, cut: Cut) -> None:
         for leaf in cut:

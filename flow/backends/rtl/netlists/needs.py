@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 SHORTEST_SHIFT_REGISTER = 3
 """A bit that only waits for so many cycles becomes a shift register of one LUT (Yosys, `xilinx_srl -minlen`)."""
@@ -48,16 +47,6 @@ class Needs:
 
     def __add__(self, other: Needs) -> Needs:
         return Needs(parts=Counter(self.parts) + Counter(other.parts), memories=self.memories + other.memories)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON types."""
-        return {"parts": dict(self.parts), "memories": [[m.width, m.depth, m.ports] for m in self.memories]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Needs:
-        """Return what `to_json` wrote."""
-        memories = (Memory(width=width, depth=depth, ports=ports) for width, depth, ports in data["memories"])
-        return cls(parts=data["parts"], memories=tuple(memories))
 
 
 def window_needs(read: Iterable[tuple[int, int]], settings: Mapping[str, int], channels: int) -> Needs:

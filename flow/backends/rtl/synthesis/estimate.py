@@ -1,6 +1,6 @@
 """Static estimate of an rtl project: what its netlists need, and what a synthesizer makes of memories and control.
 
-Logic is mapped to look-up tables as it is emitted (`netlists.footprint`), memories are counted by rules, the control
+Logic is mapped to look-up tables (`netlists.footprint`), memories are counted by rules, the control
 of streams is fitted to Yosys on random modules (benchmarks/fit_estimate.py). How far the figures are off on other
 modules stands in every report (docs/estimates.md).
 """
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from flow.backends.rtl.netlists.needs import Memory, Needs
+from flow.backends.rtl.verilog.emit import count_needs
 from flow.errors import SpecError, UnsupportedError
 from flow.ir.graph import IntGraph
 from flow.parts import find_device
@@ -147,7 +148,7 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
     Args:
         graph: what was emitted.
         target: for which part and clock.
-        design: `design.json` of the project, which says what each module needs.
+        design: `design.json` of the project, which says its cycles and its longest paths.
 
     Returns:
         Source "static". The total has the FIFOs and delays between ops besides. The cycles of an op are those that it
@@ -166,12 +167,8 @@ def estimate_rtl(graph: IntGraph, target: Target, design: bytes) -> ResourceRepo
             remedy="`flow build --until synth` counts",
         )
     told = json.loads(design)
-    needs = {name: Needs.from_json(of_op) for name, of_op in told["needs"].items()}
-    total = sum(needs.values(), Needs.from_json(told["top_needs"]))
-    if unknown := sorted(total.parts.keys() - {*LUTS, *FITTED}):
-        raise UnsupportedError(
-            f"the project counts {', '.join(unknown)}, as an earlier version wrote it", remedy="build it again"
-        )
+    needs, of_top = count_needs(graph, target)
+    total = sum(needs.values(), of_top)
     cycles = told.get("op_timing", {})  # runs of earlier versions have none
 
     def resources(name: str, of_module: Needs, timing: Sequence[int | None]) -> Resources:

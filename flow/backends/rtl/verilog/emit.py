@@ -56,11 +56,8 @@ def emit(graph: IntGraph, target: Target) -> Project:
     """
     for refusal in refusals(graph):
         raise refusal.at(model=graph.name)
-    module_of, top, needs, timing, timing_of = FORMS[target.io_type]
-    clock = Clock(period_ns=target.clock_period_ns, delays=DELAYS[find_device(target.part).family])
-    modules = {
-        op.name: module_of(op, graph, clock, f"{graph.name}_{op.name}") for op in graph.ops if not isinstance(op, Input)
-    }
+    _, top, _, timing, timing_of = FORMS[target.io_type]
+    modules = op_modules(graph, target)
     files = {f"rtl/{LIBRARY}": library()}
     texts = [item for module in modules.values() for item in module.texts.items()]
     for name, text in [*texts, (graph.name, top(graph, modules))]:
@@ -77,8 +74,6 @@ def emit(graph: IntGraph, target: Target) -> Project:
         "io_type": target.io_type,
         "clock_period_ns": target.clock_period_ns,
         "depths": {name: module.depth for name, module in modules.items()},
-        "needs": {name: module.needs.to_json() for name, module in modules.items()},
-        "top_needs": needs(graph, modules).to_json(),
         "timing": timing(graph, modules),
         "paths": {
             name: [round(module.longest.path_ns, 3), list(module.longest.path)]
@@ -89,6 +84,24 @@ def emit(graph: IntGraph, target: Target) -> Project:
     }
     files[DESIGN] = (json_text(design, sort_keys=True) + "\n").encode()
     return Project(graph.name, files)
+
+
+def op_modules(graph: IntGraph, target: Target) -> dict[str, OpModule]:
+    """Return the module of each op that has one, by the op's name."""
+    module_of = FORMS[target.io_type][0]
+    clock = Clock(period_ns=target.clock_period_ns, delays=DELAYS[find_device(target.part).family])
+    return {
+        op.name: module_of(op, graph, clock, f"{graph.name}_{op.name}") for op in graph.ops if not isinstance(op, Input)
+    }
+
+
+def count_needs(graph: IntGraph, target: Target) -> tuple[dict[str, Needs], Needs]:
+    """Return what the modules of ops need, by the op's name, and what the top needs beside them.
+
+    This maps all logic (`netlists.footprint`), which takes about as long as `emit`, so only an estimate asks for it.
+    """
+    modules = op_modules(graph, target)
+    return {name: module.needs() for name, module in modules.items()}, FORMS[target.io_type][2](graph, modules)
 
 
 def library() -> bytes:

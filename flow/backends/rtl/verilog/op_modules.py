@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class OpModule:
         name: the module's.
         texts: module name -> Verilog, this one and those it instantiates.
         depth: cycles from input to output of its pipeline.
-        needs: what it is made of, for the estimate.
+        needs: counts what it is made of, for the estimate; takes about as long as all the rest.
         longest: of its pipelines, the one with the longest path; None if it has none.
         by_pixel: in a stream: it gives a word for each word it takes, or for a window; else it collects frames.
         row_cycles: in a stream: from a word to the next, where a word waits for states of the one before; else 0.
@@ -41,7 +42,7 @@ class OpModule:
     name: str
     texts: dict[str, str]
     depth: int
-    needs: Needs
+    needs: Callable[[], Needs]
     longest: Pipeline | None
     by_pixel: bool = True
     row_cycles: int = 0
@@ -67,11 +68,9 @@ def tensor_module(op: Op, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     """Return an op on whole tensors, every position at once."""
     sources, placed = graph.sources(op), kernels(op, graph)
     pipes = [pipeline(kernel.net, clock) for kernel in placed]
-    depth, parts = max(pipe.depth for pipe in pipes), Counter[str]()
+    depth = max(pipe.depth for pipe in pipes)
     pipes = [replace(pipe, depth=depth) for pipe in pipes]
-    for kernel, pipe in zip(placed, pipes, strict=True):
-        parts += used(kernel.net, pipe, op.format.width, kernel.index, kernel.fill)
-    needs, longest = Needs(parts=parts), max(pipes, key=lambda pipe: pipe.path_ns)
+    needs, longest = partial(_needs, op, placed, pipes), max(pipes, key=lambda pipe: pipe.path_ns)
     elements = _elements(sources)
     if len(placed) == 1 and np.array_equal(placed[0].index, np.arange(len(elements))[None]):
         formats = [fmt for _, fmt in elements]
@@ -99,6 +98,14 @@ def tensor_module(op: Op, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     total = sum(tensor_bits(x) for x in sources)
     ports = [port("input", "clk"), port("input", "ce"), port("input", "x", total), port("output", "y", tensor_bits(op))]
     return OpModule(name, {**texts, name: module(name, ports, body)}, depth, needs, longest)
+
+
+def _needs(op: Op, placed: Sequence[PlacedNetlist], pipes: Sequence[Pipeline]) -> Needs:
+    uses = (
+        used(kernel.net, pipe, op.format.width, kernel.index, kernel.fill)
+        for kernel, pipe in zip(placed, pipes, strict=True)
+    )
+    return Needs(parts=sum(uses, Counter[str]()))
 
 
 def _elements(sources: Sequence[Op]) -> list[tuple[int, FixedFormat]]:

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -54,8 +55,13 @@ def _compute(inner: str, name: str, x: str, y: str) -> str:
     return instance(inner, name, {"clk": "clk", "ce": "ce", "x": x, "y": y})
 
 
+def _kernel_needs(net: Netlist, pipe: Pipeline, width: int) -> Needs:
+    """Return what the one use of a netlist in a stage needs."""
+    return _stage_needs(footprint(net, pipe, width, {}), pipe)
+
+
 def _stage_needs(kernel: Footprint, pipe: Pipeline) -> Needs:
-    """Return what the one use of a netlist in a stage needs, with the bits that say which words are valid."""
+    """Return what a kernel in a stage needs, with the bits that say which words are valid."""
     return Needs(parts=kernel.alone() + Counter(flip_flops=pipe.depth, stages=1))
 
 
@@ -63,12 +69,13 @@ def _pixel_stage(op: Op, sources: Sequence[Op], net: Netlist | None, clock: Cloc
     """Return a stage that computes each pixel by itself; without a netlist it passes them on."""
     x = concat([f"x{i}_data" for i in range(len(sources))])
     valid = " & ".join(f"x{i}_valid" for i in range(len(sources)))
-    texts, pipe, needs, compute = dict[str, str](), None, Needs(parts={}), assign("y_data", x)
+    texts, pipe, compute = dict[str, str](), None, assign("y_data", x)
+    needs: Callable[[], Needs] = partial(Needs, parts={})
     if net is not None:
         inner, pipe = f"{name}_kernel", pipeline(net, clock)
         formats = [source.format for source in sources for _ in range(source.shape[-1])]
         texts[inner] = netlist_module(inner, net, pipe, formats, [op.format] * len(net.outputs))
-        needs = _stage_needs(footprint(net, pipe, op.format.width, {}), pipe)
+        needs = partial(_kernel_needs, net, pipe, op.format.width)
         compute = _compute(inner, "kernel", x, "y_data")
     body = declare("ce") + declare("x_ready", value="ce")
     for i in range(len(sources)):  # all inputs pass at once
@@ -161,12 +168,16 @@ def _windows(op: ops.Conv | ops.Pool, graph: IntGraph, clock: Clock, name: str) 
     wires = declare("ce", "window_valid") + declare("window", width=pixels * word_bits(x))
     body = wires + buffer + _advance(pipe.depth, "window_valid") + _compute(inner, "kernel", "window", "y_data")
     kernel_text = netlist_module(inner, net, pipe, [x.format] * (pixels * x.shape[-1]), [op.format] * len(net.outputs))
-    kernel = footprint(net, pipe, op.format.width, {})
+
+    def needs() -> Needs:
+        kernel = footprint(net, pipe, op.format.width, {})
+        return _stage_needs(kernel, pipe) + window_needs(kernel.waits, settings, x.shape[-1])
+
     return OpModule(
         name,
         {inner: kernel_text, name: stage(name, [word_bits(x)], word_bits(op), body)},
         pipe.depth + 1,
-        _stage_needs(kernel, pipe) + window_needs(kernel.waits, settings, x.shape[-1]),
+        needs,
         pipe,
         line_buffer=settings,
     )
@@ -230,9 +241,8 @@ def _frames(op: Op, graph: IntGraph, clock: Clock, name: str) -> OpModule:
     frame = Counter(flip_flops=sum(tensor_bits(x) for x in sources) + inner.depth, stages=len(sources))
     if count > 1:
         frame += Counter(flip_flops=tensor_bits(op), lut=tensor_bits(op), stages=1)
-    needs = inner.needs + Needs(parts=frame)
     texts = {**inner.texts, name: stage(name, [word_bits(x) for x in sources], word_bits(op), body)}
-    return OpModule(name, texts, inner.depth, needs, inner.longest, by_pixel=False)
+    return OpModule(name, texts, inner.depth, lambda: inner.needs() + Needs(parts=frame), inner.longest, by_pixel=False)
 
 
 def _rows(op: ops.Scan, graph: IntGraph, clock: Clock, name: str) -> OpModule:
@@ -271,11 +281,14 @@ def _rows(op: ops.Scan, graph: IntGraph, clock: Clock, name: str) -> OpModule:
         )
         + instance(inner, "kernel", ports)
     )
-    parts = footprint(net, pipe, max(fmt.width for fmt in given), {}).alone()
-    parts += Counter(flip_flops=pipe.depth + bits + op.rows.bit_length(), stages=1)
+
+    def needs() -> Needs:
+        states = Needs(parts=Counter(flip_flops=bits + op.rows.bit_length()))
+        return _kernel_needs(net, pipe, max(fmt.width for fmt in given)) + states
+
     held = (resources.files("flow.backends.rtl.verilog") / f"{STATES}.v").read_text()
     texts = {inner: text, STATES: held, name: stage(name, [word_bits(x)], y_bits, lines)}
-    return OpModule(name, texts, pipe.depth, Needs(parts=parts), pipe, row_cycles=pipe.depth + 1)
+    return OpModule(name, texts, pipe.depth, needs, pipe, row_cycles=pipe.depth + 1)
 
 
 STAGES: Mapping[type[Op], Callable[[Any, IntGraph, Clock, str], OpModule]] = {
