@@ -35,6 +35,7 @@ from flow.ir.graph import (
     Reshape,
     Scan,
     Softmax,
+    TruthTable,
     constants,
 )
 from flow.ir.intervals import exact_result
@@ -161,6 +162,8 @@ def _all(graph: IntGraph, op: Op) -> Iterator[Mutant]:
         yield from _moves(op, sum(math.prod(source.shape) for source in sources))
     elif isinstance(op, Lookup):
         yield from _starts(op, sources[0].format)
+    elif isinstance(op, TruthTable):
+        yield from _truths(op, sum(math.prod(source.shape) for source in sources))
     elif isinstance(op, Softmax):
         yield from _entries(op)
     elif isinstance(op, Relu | LeakyRelu):
@@ -170,7 +173,9 @@ def _all(graph: IntGraph, op: Op) -> Iterator[Mutant]:
 
 
 def _modes(op: Op) -> Iterator[Mutant]:
-    if isinstance(op, MaxPool | Lookup | Softmax | Scan):  # their codes are those of their format: nothing is cast
+    if isinstance(
+        op, MaxPool | Lookup | TruthTable | Softmax | Scan
+    ):  # their codes are those of their format: nothing is cast
         return
     for rounding in Rounding:
         if rounding is not op.cast.rounding:
@@ -192,7 +197,9 @@ def _widths(op: Op) -> Iterator[Mutant]:
     ):
         if 1 <= signed + int_bits + frac_bits < CODE_BITS:
             other = FixedFormat(signed, int_bits, frac_bits)
-            values = {"values": overflow_to(op.values, other, Overflow.WRAP)} if isinstance(op, Lookup) else {}
+            values = (
+                {"values": overflow_to(op.values, other, Overflow.WRAP)} if isinstance(op, Lookup | TruthTable) else {}
+            )
             yield _with(op, "result width", f"{other} for {fmt}", {"cast": replace(op.cast, format=other), **values})
 
 
@@ -201,7 +208,7 @@ def _held(op: Op, formats: list[FixedFormat]) -> Iterator[Mutant]:
     if isinstance(op, MatMul):
         own = op.accumulator
         assert own is not None
-    elif isinstance(op, MaxPool | Lookup | Softmax | Gather):
+    elif isinstance(op, MaxPool | Lookup | TruthTable | Softmax | Gather):
         return
     else:
         exact = exact_result(op, *formats)
@@ -331,6 +338,21 @@ def _starts(op: Lookup, x: FixedFormat) -> Iterator[Mutant]:
             if place[-1] and (np.diff(own) > 0).all() and own[-1] <= x.max_code:
                 words = f"run {place} from {starts[place]} for {op.starts[place]}"
                 yield Mutant("start", words, replace(op, starts=starts))
+
+
+def _truths(op: TruthTable, total: int) -> Iterator[Mutant]:
+    """Yield tables with single bits of their codes flipped, and with other wires."""
+    for place in np.ndindex(op.values.shape):
+        for bit in range(op.format.width):
+            values = op.values.copy()
+            values[place] ^= np.int64(1) << bit
+            values = overflow_to(values, op.format, Overflow.WRAP)
+            yield Mutant("table bit", f"{place} with bit {bit} flipped", replace(op, values=values))
+    for place in np.ndindex(op.wires.shape):
+        if op.wires[place] != -1:
+            wires, bits = op.wires.copy(), op.bits.copy()
+            wires[place], bits[place] = (wires[place] + 1) % total, 0
+            yield Mutant("wire", f"{place} from {wires[place]}", replace(op, wires=wires, bits=bits))
 
 
 def _entries(op: Softmax) -> Iterator[Mutant]:

@@ -29,6 +29,7 @@ from flow.ir.graph import (
     Scan,
     Softmax,
     SumPool,
+    TruthTable,
 )
 from flow.ir.intervals import exact_result
 from flow.ir.passes import lower
@@ -178,6 +179,13 @@ class Net:
     def lookup(self, starts: Any, values: Any, fmt: FixedFormat) -> Net:
         arrays = {"starts": np.array(starts, np.int64), "values": np.array(values, np.int64)}
         return self._add(Lookup, self.last.shape, cast=Cast(fmt), **arrays)
+
+    def truth_table(self, wires: Any, bits: Any, values: Any, fmt: FixedFormat, *marks: str) -> Net:
+        inputs = (self.here, *(self.marks[mark] for mark in marks))
+        arrays = {
+            name: np.array(each, np.int64) for name, each in (("wires", wires), ("bits", bits), ("values", values))
+        }
+        return self._add(TruthTable, arrays["wires"].shape[:-1], inputs=inputs, cast=Cast(fmt), **arrays)
 
     def softmax(self, fmt: FixedFormat, bits: int = 10) -> Net:
         distance = np.arange(1 << self.last.format.width) * self.last.format.step

@@ -32,6 +32,7 @@ from flow.ir.graph import (
     Scan,
     Softmax,
     SumPool,
+    TruthTable,
     body_of,
 )
 
@@ -125,6 +126,8 @@ def _apply(op: Op, graph: IntGraph, x: Exact, *others: Exact) -> Exact:
     if isinstance(op, Lookup):
         flat = x.reshape(-1, x.shape[-1])
         return np.array([[_looked_up(op, graph, *pair) for pair in enumerate(row)] for row in flat]).reshape(x.shape)
+    if isinstance(op, TruthTable):
+        return _from_tables(op, graph, (x, *others))
     if isinstance(op, Softmax):
         return np.stack([_softmax(op, graph, row) for row in x.reshape(-1, x.shape[-1])]).reshape(x.shape)
     if isinstance(op, Scan):
@@ -183,6 +186,20 @@ def _looked_up(op: Lookup, graph: IntGraph, channel: int, value: Fraction) -> Fr
     starts, values = (each if each.ndim == 1 else each[channel] for each in (op.starts, op.values))
     runs = [run for run, start in enumerate(starts.tolist()) if start <= code]
     return int(values[runs[-1]]) * Fraction(2) ** -op.format.frac_bits
+
+
+def _from_tables(op: TruthTable, graph: IntGraph, inputs: tuple[Exact, ...]) -> Exact:
+    codes = [
+        int(value * Fraction(2) ** graph[name].format.frac_bits)
+        for name, each in zip(op.inputs, inputs, strict=True)
+        for value in each.reshape(-1)
+    ]
+    out = np.empty(op.shape, object)
+    for place in np.ndindex(op.shape):
+        pairs = zip(op.wires[place].tolist(), op.bits[place].tolist(), strict=True)
+        number = sum((codes[wire] >> bit & 1) << i for i, (wire, bit) in enumerate(pairs) if wire >= 0)
+        out[place] = Fraction(int(op.values[place][number]), 1) / Fraction(2) ** op.format.frac_bits
+    return out
 
 
 def _softmax(op: Softmax, graph: IntGraph, row: Exact) -> Exact:

@@ -408,6 +408,28 @@ ROWS: dict[str, Callable[[], Net]] = {
     "leaky_relu": lambda: Net((5,), s(5)).dense(po2(5, 4)).leaky([1], frac=3).requantize(s(6, 1)),
     "leaky_relu_per_channel": lambda: Net((2, 3), s(5, 1)).leaky([1, -2, 3], frac=2).requantize(s(6, 1)),
     "leaky_relu_per_element": lambda: Net((2, 3), s(5, 1)).leaky([[1, 0, 3], [2, 2, 1]], frac=1),
+    "truth_table": lambda: (
+        Net((2, 3), u(1))
+        .truth_table(
+            np.reshape([0, 3, 5, 1, 1, 2, 4, 0, 2, 5, -1, -1], (2, 2, 3)),
+            np.zeros((2, 2, 3)),
+            [[np.arange(8) % 3 - 1, [1, 0] * 4], [[-2] * 8, np.arange(8) % 4 - 2]],
+            s(2),
+        )
+        .dense(ints(2, 2))
+    ),
+    "truth_table_of_two_inputs": lambda: (
+        Net((3,), s(3, 1))
+        .port("b", (2, 2), u(2))
+        .truth_table(
+            [[0, 0, 3], [2, 6, 5], [1, 4, 3]],
+            [[2, 0, 1], [1, 0, 1], [2, 1, 0]],
+            [np.arange(8) * k % 8 for k in (3, 1, 5)],
+            u(3, -1),
+            "b",
+        )
+        .requantize(u(3))
+    ),
     "lookup_few_runs": lambda: Net((6,), s(5)).lookup([-16, -3, 0, 7], [-5, -1, 0, 6], s(4, 2)).dense(po2(6, 2)),
     "lookup_all_codes": lambda: (
         Net((3, 2), u(4)).lookup(range(16), [(7 * i) % 16 - 8 for i in range(16)], s(4)).requantize(s(3))

@@ -26,6 +26,7 @@ class Backend:
         strategies: those it has, the default first.
         io_type: the default; empty for one that follows from the graph (`Target.for_windows`).
         takes_reuse: whether products can share a multiplier.
+        takes_tables: whether it computes truth tables, which are made then of what depends on few bits.
         simulation: the level of check that runs its projects.
         clock_uncertainty: share of the clock period that its tool is told to set aside, and that the estimate takes
             off; None where a project says nothing of it.
@@ -43,6 +44,7 @@ class Backend:
     strategies: tuple[str, ...] = ("Latency", "Resource")
     io_type: str = "io_parallel"
     takes_reuse: bool = True
+    takes_tables: bool = False
     simulation: str = "csim"
     clock_uncertainty: float | None = None
     hls: str = ""
@@ -72,6 +74,7 @@ ROWS = (
         name="Vitis",
         functions=AMD,
         part=VIRTEX,
+        takes_tables=True,
         clock_uncertainty=0.27,
         hls="Vitis HLS 2023.2",
         leaves=XILINX_LEAVES,
@@ -80,6 +83,7 @@ ROWS = (
         name="Vivado",
         functions=AMD,
         part=VIRTEX,
+        takes_tables=True,
         clock_uncertainty=0.125,
         hls="Vivado HLS 2020.1",
         leaves=XILINX_LEAVES,
@@ -115,6 +119,7 @@ ROWS = (
         strategies=("Latency",),
         io_type="",
         takes_reuse=False,
+        takes_tables=True,
         simulation="rtlsim",
         leaves=(".Xil", "*.jou"),
     ),

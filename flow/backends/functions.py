@@ -191,7 +191,8 @@ def emit(graph: IntGraph, target: Target) -> Project:
 
 def lowered_for(graph: IntGraph, target: Target) -> IntGraph:
     """Return the graph of unified modules of an extracted graph, as a target takes the least of it."""
-    return lower(graph, stream=target.for_windows(slides_windows(graph)).streams)
+    tables = find_backend(target.backend).takes_tables
+    return lower(graph, stream=target.for_windows(slides_windows(graph)).streams, tables=tables)
 
 
 def folds(target: Target, graph: IntGraph | None = None) -> bool:

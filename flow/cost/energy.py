@@ -248,6 +248,10 @@ def _lookup(op: ops.Lookup, exact: Range, x: FixedFormat) -> Work:
     return Work(table_bits=codes * op.format.width * bool(later)) + _results(op, exact)
 
 
+def _truth_table(op: ops.TruthTable, exact: Range, *inputs: FixedFormat) -> Work:
+    return Work(table_bits=math.prod(op.shape) * op.format.width) + _results(op, exact)
+
+
 def _softmax(op: ops.Softmax, exact: Range, x: FixedFormat) -> Work:
     """Return all rows: the largest code, distances, exponentials, their sum, a subtraction per bit of a quotient."""
     channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
@@ -277,6 +281,7 @@ WORK: Mapping[type[Op], Callable[..., Work]] = {
     ops.SumPool: _sumpool,
     **dict.fromkeys((ops.Reshape, ops.Gather), lambda op, exact, *inputs: Work()),  # wires
     ops.Lookup: _lookup,
+    ops.TruthTable: _truth_table,
     ops.Softmax: _softmax,
     ops.Scan: _scan,
 }

@@ -265,6 +265,11 @@ def _lookup(op: ops.Lookup, exact: Range, target: Target, part: Part, x: FixedFo
     return codes * rules.lookup_table(x.width - table.shift, len(table.values), op.format.width)
 
 
+def _truth_table(op: ops.TruthTable, exact: Range, target: Target, part: Part, *inputs: FixedFormat) -> Logic:
+    entries = op.values.shape[-1]
+    return math.prod(op.shape) * rules.lookup_table(op.wires.shape[-1], entries, op.format.width)
+
+
 def _softmax(op: ops.Softmax, exact: Range, target: Target, part: Part, x: FixedFormat) -> Logic:
     """Return, of each row: the largest code, a table of exponentials per element, their sum, and a division each."""
     channels, bits = op.shape[-1], int(op.exponentials.max()).bit_length()
@@ -309,6 +314,7 @@ COSTS: Mapping[type[Op], Callable[..., Cost]] = {
     ops.Reshape: _reshape,
     ops.Gather: _gather,
     ops.Lookup: partial(_pipelined, _lookup),
+    ops.TruthTable: partial(_pipelined, _truth_table),
     ops.Softmax: partial(_pipelined, _softmax),
     ops.Scan: _scan,
 }

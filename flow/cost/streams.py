@@ -259,6 +259,12 @@ def _gather(op: ops.Gather, shapes: Sequence[Shape], words: Sequence[int]) -> Co
     return gather_schedule(source, place, op.shape[-1], [shape[-1] for shape in shapes], words).steps
 
 
+def _truth_table(op: ops.TruthTable, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
+    """Return the steps that read every word of each input before the first is written."""
+    count = math.prod(op.shape[:-1])
+    return steps([np.full(count, each) for each in words], words, count)
+
+
 def _scan(op: ops.Scan, shapes: Sequence[Shape], words: Sequence[int]) -> Codes:
     """Return the steps of a scan: a row for each of its input, or the last behind all of them."""
     return _word_by_word(op, shapes, words) if op.every_row else steps([np.array(words)], words, 1)
@@ -274,6 +280,7 @@ ORDERS: Mapping[type[Op], Callable[..., Codes]] = {
         lambda op, shapes, words: pool_schedule(op.window.places(shapes[0]), words[0]).steps,
     ),
     ops.Gather: _gather,
+    ops.TruthTable: _truth_table,
     ops.Scan: _scan,
 }
 """Steps in which an op reads and writes words, from the op, the shapes that it reads, and the words of each stream."""

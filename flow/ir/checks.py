@@ -62,6 +62,7 @@ READS: Mapping[type[Op], tuple[int, int]] = {
     ops.Reshape: (1, 1),
     ops.Gather: (1, MANY),
     ops.Lookup: (1, 1),
+    ops.TruthTable: (1, MANY),
     ops.Softmax: (1, 1),
     ops.Scan: (1, 1),
 }
@@ -129,6 +130,17 @@ def _lookup_shape(op: ops.Lookup, x: Op) -> Shape:
     return x.shape
 
 
+def _truth_table_shape(op: ops.TruthTable, *inputs: Op) -> Shape | None:
+    widths = np.repeat([x.format.width for x in inputs], [math.prod(x.shape) for x in inputs])
+    low, high, fmt = int(op.values.min()), int(op.values.max()), op.format
+    assert fmt.min_code <= low and high <= fmt.max_code, f"{op.name}: codes {low}..{high} outside {fmt}"
+    assert op.wires.shape == op.bits.shape and op.values.shape == (*op.shape, 1 << op.wires.shape[-1]), op.name
+    if op.wires.min(initial=-1) < -1 or op.wires.max(initial=-1) >= len(widths):
+        return None
+    inside = (op.bits >= 0) & (op.bits < np.where(op.wires < 0, 1, widths[op.wires]))
+    return op.wires.shape[:-1] if inside.all() else None
+
+
 def _softmax_shape(op: ops.Softmax, x: Op) -> Shape:
     assert len(op.exponentials) == 1 << x.format.width, f"{op.name}: exponentials do not fit"
     return x.shape
@@ -159,6 +171,7 @@ SHAPES: Mapping[type[Op], Callable[..., Shape | None]] = {
     ops.Reshape: _reshape_shape,
     ops.Gather: _gather_shape,
     ops.Lookup: _lookup_shape,
+    ops.TruthTable: _truth_table_shape,
     ops.Softmax: _softmax_shape,
     ops.Scan: _scan_shape,
 }

@@ -144,6 +144,7 @@ TEXTS: Mapping[type[Op], Callable[..., list[str]]] = {
     ops.Reshape: _kind_text,
     ops.Gather: _kind_text,
     ops.Lookup: lambda op: [op.kind, f"{op.starts.shape[-1]} runs" + " a channel" * (op.starts.ndim > 1)],
+    ops.TruthTable: lambda op: [op.kind, f"{op.wires.shape[-1]} bits each"],
     ops.Softmax: _kind_text,
     ops.Scan: _scan_text,
 }

@@ -81,6 +81,9 @@ from flow.ir.ops import (
     SumPool as SumPool,
 )
 from flow.ir.ops import (
+    TruthTable as TruthTable,
+)
+from flow.ir.ops import (
     constants as constants,
 )
 from flow.ir.ops import (

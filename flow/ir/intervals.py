@@ -194,6 +194,10 @@ def _lookup(op: ops.Lookup, x: FixedFormat) -> Range:
     return Range(op.format.frac_bits, int(op.values.min()), int(op.values.max()))
 
 
+def _truth_table(op: ops.TruthTable, *inputs: FixedFormat) -> Range:
+    return Range(op.format.frac_bits, int(op.values.min()), int(op.values.max()))
+
+
 def _softmax(op: ops.Softmax, x: FixedFormat) -> Range:
     return Range(op.format.frac_bits, 0, op.format.max_code)
 
@@ -212,6 +216,7 @@ BOUNDS: Mapping[type[Op], Callable[..., Range]] = {
     ops.Reshape: _as_it_is,
     ops.Gather: _gather,
     ops.Lookup: _lookup,
+    ops.TruthTable: _truth_table,
     ops.Softmax: _softmax,
     ops.Scan: lambda op, x: Range.of(op.format),
 }

@@ -11,6 +11,7 @@
             | Gather                                  codes and zeros at any place, from any of its inputs; exact
             | Lookup                                  a step function: the value of the run in which the code lies, of
                                                       all codes or of each channel
+            | TruthTable                              a code for each number that a few bits of the inputs make; exact
             | Softmax                                 exponentials from a table over their sum; round half up
             | Scan                                    a body of ops on each row of a sequence and on states, which the
                                                       body gives anew for the next row
@@ -258,6 +259,23 @@ class Lookup(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TruthTable(Op):
+    """A code for each number that a few bits of the inputs make: what a look-up table of an FPGA computes.
+
+    Attributes:
+        wires: int64 (*shape, bits): which code of the inputs (each flattened, one after another) holds each bit, the
+            lowest of the number first; -1 for a bit that is 0.
+        bits: int64, the same shape: which bit of that code it is, 0 for the lowest.
+        values: int64 (*shape, 2**bits): the code for each number, of `format`.
+    """
+
+    kind: ClassVar[str] = "truth_table"
+    wires: Codes
+    bits: Codes
+    values: Codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Softmax(Op):
     """Softmax over the last axis: e = exponentials[max(x) - x], then e / sum(e), rounded half up and clamped.
 
@@ -306,6 +324,7 @@ OPS: tuple[type[Op], ...] = (
     Reshape,
     Gather,
     Lookup,
+    TruthTable,
     Softmax,
     Scan,
 )

@@ -264,6 +264,20 @@ def _lookup(op: ops.Lookup, x: Op) -> Step:
     return Step(op, exact, sums.carrier(exact.bound), apply, _row_bytes(op), chooses=True)
 
 
+def _truth_table(op: ops.TruthTable, *inputs: Op) -> Step:
+    exact = exact_result(op, *(x.format for x in inputs))
+    starts = np.arange(op.values.size // op.values.shape[-1]).reshape(op.shape) * op.values.shape[-1]
+    values, weight = op.values.reshape(-1), np.arange(op.wires.shape[-1])
+
+    def apply(place: Place, *inputs: Carrier) -> Carrier:
+        flat = [x.reshape(len(x), -1).astype(np.int64) for x in inputs]
+        joined = np.concatenate([*flat, np.zeros((len(flat[0]), 1), np.int64)], axis=1)  # wire -1 is the zero
+        numbers = ((joined[:, op.wires] >> op.bits & 1) << weight).sum(axis=-1)
+        return np.asarray(values[starts + numbers])
+
+    return Step(op, exact, sums.carrier(exact.bound), apply, 0, chooses=True)
+
+
 def _softmax(op: ops.Softmax, x: Op) -> Step:
     exact = exact_result(op, x.format)
 
@@ -311,6 +325,7 @@ STEPS: Mapping[type[Op], Callable[..., Step]] = {
     ops.Reshape: _reshape,
     ops.Gather: _gather,
     ops.Lookup: _lookup,
+    ops.TruthTable: _truth_table,
     ops.Softmax: _softmax,
     ops.Scan: _scan,
 }

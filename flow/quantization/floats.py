@@ -41,6 +41,7 @@ from flow.ir.graph import (
     Scan,
     Softmax,
     SumPool,
+    TruthTable,
 )
 from flow.ir.windows import Shape
 
@@ -62,7 +63,7 @@ class Function(Op):
     table: Constant | None = None
 
 
-INTEGER_ONLY = (Requantize, Lookup, Softmax, Scan)
+INTEGER_ONLY = (Requantize, Lookup, TruthTable, Softmax, Scan)
 """Ops that no float graph has: they come of quantizing it."""
 
 

@@ -403,6 +403,7 @@ CAUSES: Mapping[type[Op], tuple[Callable[[Site[Any]], Iterator[Candidate]], ...]
     ops.Reshape: (*_CAST, _axis_orders),
     ops.Gather: (*_CAST, _gathered_zeros, _input_orders, _axis_orders, _input_grids),
     ops.Lookup: (*_CAST, _constant_formats),
+    ops.TruthTable: (),  # its tables and wires are single numbers
     ops.Softmax: (_softmax_modes, _output_formats, _divisions_first, _divisors),
     ops.Scan: (_row_orders,),
 }

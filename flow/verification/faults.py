@@ -225,6 +225,32 @@ def _entry(place: tuple[Any, ...]) -> str:
     return f"{run} of channel {channel[0]}" if channel else f"{run}"
 
 
+def _truths(where: Site[ops.TruthTable], wrong: Codes) -> Iterator[Candidate]:
+    """Yield the tables with other codes for the numbers that diverging elements read."""
+    op = where.op
+    numbers = replace(op, values=np.broadcast_to(np.arange(op.values.shape[-1]), op.values.shape))
+    read = alone(_covered(numbers), where.formats, where.inputs)[0]
+    at = np.argwhere(wrong)
+    entries = np.unique(np.c_[at[:, 1:], read[wrong]], axis=0).tolist()
+    if len(entries) > MOST_PLACES:
+        return
+    values, words = op.values.copy(), []
+    for *place, number in entries:
+        here, entry = (slice(None), *place), (*place, number)
+        values[entry] = where.observed[here][read[here] == number][0]
+        words.append(
+            f"entry {number} of the table of element {tuple(place)} of {values[entry]} instead of {op.values[entry]}"
+        )
+    yield " and ".join(words), changed(_covered(replace(op, values=values)))
+
+
+def _covered(op: ops.TruthTable) -> ops.TruthTable:
+    """Return tables in a format that holds their codes."""
+    values = op.values
+    fmt = covering(min(0, int(values.min())), max(1, int(values.max())), op.format.frac_bits)
+    return replace(op, cast=replace(op.cast, format=fmt))
+
+
 def _exponentials(where: Site[ops.Softmax], wrong: Codes) -> Iterator[Candidate]:
     """Yield the table with one entry changed that every diverging row reads."""
     op = where.op
@@ -314,6 +340,7 @@ FAULTS: Mapping[type[Op], Callable[[Site[Any], Codes], Iterator[Candidate]]] = {
     ops.Reshape: _sources,
     ops.Gather: _sources,
     ops.Lookup: _table,
+    ops.TruthTable: _truths,
     ops.Softmax: _exponentials,
 }
 """The single numbers of an op that are tried."""

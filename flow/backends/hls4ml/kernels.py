@@ -23,7 +23,7 @@ CONFIG = "@config@"
 """Stands in a configuration where its name goes, which hls4ml numbers."""
 LITERAL_BITS = 63
 """Constants are `long long`."""
-OUTPUT_FIRST = ("merge_codes", "gather_codes")
+OUTPUT_FIRST = ("merge_codes", "gather_codes", "truth_table_codes")
 """Kernels of any number of inputs, which come behind the output."""
 MAX_INPUTS = 62
 """A step of a joining stream has a bit for each input and one for the output."""
@@ -266,6 +266,17 @@ def _gather(config: _Config, op: ops.Gather, graph: IntGraph, stream: bool) -> N
     config.table(row=schedule.row, column=schedule.column)
 
 
+def _truth_table(config: _Config, op: ops.TruthTable, graph: IntGraph, stream: bool) -> None:
+    shapes = [source.shape for source in graph.sources(op)]
+    source, place = gather_places(op.wires, shapes)
+    config.size(n_elem=math.prod(op.shape), n_bit=op.wires.shape[-1])
+    config.table(source=source, place=place, bit_of_code=op.bits.reshape(-1), values=op.values.reshape(-1))
+    if stream:
+        words = [math.prod(shape[:-1]) for shape in shapes]
+        config.size(n_turn=max(words))
+        config.table(n_word=words)
+
+
 def _pool(config: _Config, op: ops.Pool, graph: IntGraph, stream: bool) -> None:
     source = graph.sources(op)[0]
     pixels = op.window.places(source.shape)
@@ -381,6 +392,7 @@ KERNELS: Mapping[type[Op], tuple[str, Fill]] = {
     ops.SumPool: ("pool_codes", _sum_pool),
     ops.Gather: ("gather_codes", _gather),
     ops.Lookup: ("map_codes", _lookup),
+    ops.TruthTable: ("truth_table_codes", _truth_table),
     ops.Softmax: ("softmax_codes", _softmax),
     ops.Scan: ("scan_codes", _scan),
 }

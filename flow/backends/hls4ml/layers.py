@@ -243,5 +243,5 @@ LAYERS: Mapping[type[Op], Layer] = {
     ops.MaxPool: Layer(_max_pool, lambda op: {"accum": Cast(op.format)}),
     ops.Reshape: Layer(lambda op, graph, target: {"class_name": "Reshape", "target_shape": list(op.shape)}),
 }
-WITHOUT_LAYER = (ops.LeakyRelu, ops.Merge, ops.SumPool, ops.Gather, ops.Lookup, ops.Softmax, ops.Scan)
+WITHOUT_LAYER = (ops.LeakyRelu, ops.Merge, ops.SumPool, ops.Gather, ops.Lookup, ops.TruthTable, ops.Softmax, ops.Scan)
 """hls4ml computes them in no form exactly."""

@@ -232,6 +232,47 @@ void gather_arrays(res_T *res, data_T *data, rest_T *...rest) {
     gather_arrays<CONFIG_T, P + 1>(res, rest...);
 }
 
+template <class CONFIG_T, class code_T> void join_bit(unsigned *number, unsigned i, const code_T &code) {
+    #pragma HLS INLINE
+    number[i / CONFIG_T::n_bit] |= unsigned(code_of(code)[CONFIG_T::bit_of_code[i]]) << (i % CONFIG_T::n_bit);
+}
+
+template <class CONFIG_T, unsigned P> void join_arrays(unsigned *number) {}
+
+template <class CONFIG_T, unsigned P, class data_T, class... rest_T>
+void join_arrays(unsigned *number, data_T *data, rest_T *...rest) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < CONFIG_T::n_elem * CONFIG_T::n_bit; i++) {
+        #pragma HLS UNROLL
+        if (CONFIG_T::source[i] == int(P))
+            join_bit<CONFIG_T>(number, i, data[CONFIG_T::place[i]]);
+    }
+    join_arrays<CONFIG_T, P + 1>(number, rest...);
+}
+
+template <class CONFIG_T, unsigned P> void join_word(unsigned turn, unsigned *number) {}
+
+template <class CONFIG_T, unsigned P, class data_S, class... rest_S>
+void join_word(unsigned turn, unsigned *number, data_S &data, rest_S &...rest) {
+    #pragma HLS INLINE
+    if (turn < unsigned(CONFIG_T::n_word[P])) {
+        const typename words<data_S>::word_t word = data.read();
+        const unsigned size = words<data_S>::size;
+        for (unsigned i = 0; i < CONFIG_T::n_elem * CONFIG_T::n_bit; i++) {
+            #pragma HLS UNROLL
+            if (CONFIG_T::source[i] == int(P) && unsigned(CONFIG_T::place[i]) / size == turn)
+                join_bit<CONFIG_T>(number, i, word[CONFIG_T::place[i] % size]);
+        }
+    }
+    join_word<CONFIG_T, P + 1>(turn, number, rest...);
+}
+
+template <class CONFIG_T, class code_T> void looked_up(unsigned *number, unsigned i, code_T &code) {
+    #pragma HLS INLINE
+    const sint<code_T::width + 1> value = CONFIG_T::values[(i << CONFIG_T::n_bit) + number[i]];
+    set_code(code, value);
+}
+
 template <class CONFIG_T, unsigned P, class code_T>
 void gather_word(unsigned long long step, unsigned *turn, code_T store[][CONFIG_T::n_column]) {}
 
@@ -376,6 +417,48 @@ template <class res_T, typename CONFIG_T, class... data_T> void gather_codes(res
             res[i] = 0;
     }
     flow::gather_arrays<CONFIG_T, 0>(res, data...);
+}
+
+// A code for each number that bits of the inputs make: from input `source` (-1: a zero), of the code at `place` of it.
+
+template <class res_T, typename CONFIG_T, class... data_T> void truth_table_codes(res_T *res, data_T *...data) {
+    #pragma HLS PIPELINE
+    unsigned number[CONFIG_T::n_elem] = {};
+    #pragma HLS ARRAY_PARTITION variable=number complete
+    flow::join_arrays<CONFIG_T, 0>(number, data...);
+    for (unsigned i = 0; i < CONFIG_T::n_elem; i++) {
+        #pragma HLS UNROLL
+        flow::looked_up<CONFIG_T>(number, i, res[i]);
+    }
+}
+
+// Every word is read, one of each input at a time, before the first is written.
+namespace flow {
+
+template <class CONFIG_T, class res_S, class... data_S> void truth_table_words(res_S &res, data_S &...data) {
+    #pragma HLS INLINE
+    unsigned number[CONFIG_T::n_elem] = {};
+    #pragma HLS ARRAY_PARTITION variable=number complete
+    for (unsigned turn = 0; turn < CONFIG_T::n_turn; turn++) {
+        #pragma HLS PIPELINE
+        join_word<CONFIG_T, 0>(turn, number, data...);
+    }
+    for (unsigned k = 0; k < CONFIG_T::n_elem; k += words<res_S>::size) {
+        #pragma HLS PIPELINE
+        typename words<res_S>::word_t result;
+        for (unsigned i = 0; i < words<res_S>::size; i++) {
+            #pragma HLS UNROLL
+            looked_up<CONFIG_T>(number, k + i, result[i]);
+        }
+        res.write(result);
+    }
+}
+
+} // namespace flow
+
+template <class res_T, typename CONFIG_T, class... data_T>
+void truth_table_codes(flow::channel<res_T> &res, flow::channel<data_T> &...data) {
+    flow::truth_table_words<CONFIG_T>(res, data...);
 }
 
 // In each step at most one word of every input is read (bit P) and at most one is written (the bit above them). Words

@@ -124,7 +124,9 @@ FORMS: Mapping[type[Op], Callable[..., Refusal | None]] = {
     ops.Dense: _dense_form,
     ops.Conv: _conv_form,
     **dict.fromkeys((ops.Input, ops.BatchNorm, ops.Relu, ops.LeakyRelu, ops.Requantize, ops.Merge), _any_form),
-    **dict.fromkeys((ops.MaxPool, ops.SumPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax), _any_form),
+    **dict.fromkeys(
+        (ops.MaxPool, ops.SumPool, ops.Reshape, ops.Gather, ops.Lookup, ops.TruthTable, ops.Softmax), _any_form
+    ),
     ops.Scan: _scan_form,
 }
 """Which forms of an op are refused in every back end."""
@@ -168,7 +170,7 @@ def _not_chained(op: Op, graph: IntGraph, target: Target) -> Refusal | None:
     return None
 
 
-COPIES_CODES = (ops.Input, ops.MaxPool, ops.Reshape, ops.Gather, ops.Lookup, ops.Softmax)
+COPIES_CODES = (ops.Input, ops.MaxPool, ops.Reshape, ops.Gather, ops.Lookup, ops.TruthTable, ops.Softmax)
 """Their outputs are codes that fit, never cast."""
 
 

@@ -260,6 +260,7 @@ MADE: Mapping[type[Op], Made] = {
     ops.SumPool: _by_structure,
     ops.Reshape: _by_structure,
     ops.Gather: _by_structure,
+    ops.TruthTable: _by_structure,
     ops.Softmax: _by_structure,
     ops.Scan: _by_structure,
 }

@@ -35,6 +35,7 @@ TAKES: Mapping[type[Op], Takes] = {
     ops.Reshape: Takes.NOTHING,
     ops.Gather: Takes.NOTHING,
     ops.Lookup: Takes.NOTHING,
+    ops.TruthTable: Takes.NOTHING,
     ops.Softmax: Takes.NOTHING,
     ops.Scan: Takes.NOTHING,
 }
@@ -53,6 +54,7 @@ TIED: Mapping[type[Op], bool] = {
     ops.Reshape: True,
     ops.Gather: False,
     ops.Lookup: True,
+    ops.TruthTable: True,
     ops.Softmax: True,
     ops.Scan: True,
 }

@@ -107,7 +107,7 @@ def test_every_row_is_proved(row: str, io_type: str, tmp_path: Path) -> None:
             assert (each["scope"], each["overflow"]) == ("tested", "not shown")
         else:
             few = kind == "lookup" and graph.sources(graph[name])[0].format.width <= engines.EXHAUSTIVE_BITS
-            assert each["scope"] == ("exhaustive" if few or kind == "softmax" else "proved"), each
+            assert each["scope"] == ("exhaustive" if few or kind in ("softmax", "truth_table") else "proved"), each
             assert each["overflow"] in ("none, by intervals", "none, by equality")
         if kind in ("dense", "conv") and each["overflow"] != "none, by intervals":
             assert graph[name].cast.rounding in (Rounding.TRN_ZERO, Rounding.RND_ZERO, Rounding.RND_INF)

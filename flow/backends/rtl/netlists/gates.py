@@ -8,7 +8,7 @@ patterns, and what agrees on all patterns is one gate. That is no proof, and onl
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 Literal = int
@@ -56,6 +56,14 @@ class Gates:
         """Add `condition ? a : b`."""
         which = self._value(condition)
         return self._gate((condition, a, b), which & self._value(a) | ~which & MASK & self._value(b))
+
+    def table(self, bits: Sequence[Literal], values: Sequence[int]) -> Literal:
+        """Add a look-up table: the value at the number that bits make, the first one lowest."""
+        parts = [-value & MASK for value in values]
+        for bit in bits:
+            which = self._value(bit)
+            parts = [which & b | ~which & a for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return self._gate(tuple(bits), parts[0])
 
     def any(self, bits: Iterable[Literal]) -> Literal:
         """Add the OR of bits."""

@@ -287,5 +287,9 @@ BUILD: Mapping[str, Callable[[Logic, Node, int], Bits]] = {
     ],
     "mux": _mux,
     "table": _table,
+    "lut": lambda logic, node, place: [
+        logic.gates.table([logic.read(arg, logic.pipe.stages[place])[0] for arg in node.args], node.data)
+    ],
+    "join": lambda logic, node, place: [logic.read(arg, logic.pipe.stages[place])[0] for arg in node.args],
 }
 """Kind of node -> the bits of its value."""

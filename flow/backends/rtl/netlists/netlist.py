@@ -17,6 +17,8 @@
     any     a           n               1 where one of the low n bits of a is set, else 0
     mux     c a b                       a where c is 1, b where it is 0
     table   a           values          values[a - low of a]
+    lut     a b ...     values          values[a + 2 b + ...], 0 or 1, of 0 and 1
+    join    a b ...                     a + 2 b + ..., of 0 and 1
 
 Every node has the interval [low, high] of the values it can take for any input codes, and so the number of bits it
 needs: no operation here can overflow. Equal nodes are one node.
@@ -206,6 +208,34 @@ class Netlist:
         assert len(values) == high - low + 1, "a value for each code"
         return self._new("table", (a,), tuple(map(int, values)), min(values), max(values))
 
+    def bit(self, a: int, n: int) -> int:
+        """Add bit n of a."""
+        return self.wrap(self.shr(a, n), 1, False)
+
+    def lut(self, bits: Sequence[int], values: Sequence[int]) -> int:
+        """Add values[bits[0] + 2 * bits[1] + ...], each 0 or 1; bits on which it does not depend are left out."""
+        table, kept = np.asarray(values, np.int64), list(bits)
+        for number in reversed(range(len(kept))):
+            halves = table.reshape(-1, 2, 1 << number)
+            node = self.nodes[kept[number]]
+            if node.low == node.high:
+                table = halves[:, node.low].reshape(-1)
+            elif (halves[:, 0] == halves[:, 1]).all():
+                table = halves[:, 0].reshape(-1)
+            else:
+                continue
+            del kept[number]
+        if not kept:
+            return self.const(int(table[0]))
+        if table.tolist() == [0, 1]:
+            return kept[0]
+        return self._new("lut", tuple(kept), tuple(table.tolist()), 0, 1)
+
+    def join(self, bits: Sequence[int]) -> int:
+        """Add bits[0] + 2 * bits[1] + ..."""
+        low, high = (sum(self.range(bit)[end] << i for i, bit in enumerate(bits)) for end in (0, 1))
+        return bits[0] if len(bits) == 1 else self._new("join", tuple(bits), None, low, high)
+
     def inline(self, inner: Netlist, inputs: Sequence[int]) -> list[int]:
         """Add another netlist, nodes of this one in place of its inputs; return the nodes of its outputs."""
         places: list[int] = []
@@ -243,6 +273,10 @@ def _wrapped(value: Codes, bits: int, signed: bool) -> Codes:
     return np.where(low >> (bits - 1) == 1, low - (1 << bits), low) if signed else low
 
 
+def _joined(bits: Sequence[Codes]) -> Codes:
+    return np.asarray(sum(bit << i for i, bit in enumerate(bits)))
+
+
 EVALUATE: Mapping[str, Callable[[Netlist, Node, Sequence[Codes], Codes], Codes]] = {
     "input": lambda net, node, args, codes: codes[:, node.data],
     "const": lambda net, node, args, codes: np.asarray(node.data, np.int64),
@@ -260,6 +294,8 @@ EVALUATE: Mapping[str, Callable[[Netlist, Node, Sequence[Codes], Codes], Codes]]
     "any": lambda net, node, args, codes: (args[0] & ((1 << node.data) - 1) != 0).astype(np.int64),
     "mux": lambda net, node, args, codes: np.where(args[0] == 1, args[1], args[2]),
     "table": lambda net, node, args, codes: np.asarray(node.data, np.int64)[args[0] - net.nodes[node.args[0]].low],
+    "lut": lambda net, node, args, codes: np.asarray(node.data, np.int64)[_joined(args)],
+    "join": lambda net, node, args, codes: _joined(args),
 }
 """Kind of node -> its value for the values of its arguments and the kernel's input codes; see the table above."""
 Adding = Callable[[Netlist, Netlist, Node, Sequence[int]], int]
@@ -279,6 +315,8 @@ ADDED: Mapping[str, Adding] = {
     "wrap": lambda net, inner, node, args: net.wrap(args[0], *node.data),
     "clamp": lambda net, inner, node, args: net.clamp(args[0], *node.data),
     "table": lambda net, inner, node, args: net.table(args[0], _entries(net, inner, node, args[0])),
+    "lut": lambda net, inner, node, args: net.lut(args, node.data),
+    "join": lambda net, inner, node, args: net.join(args),
 }
 """Kind of node -> how one of another netlist is added to this; an input is what is handed in."""
 

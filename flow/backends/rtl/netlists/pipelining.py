@@ -51,11 +51,11 @@ class Clock:
     delays: Delays = AMD
 
 
-FREE = ("input", "const", "shl", "shr", "wrap")
+FREE = ("input", "const", "shl", "shr", "wrap", "join")
 """Wiring, which takes no logic."""
 LOGIC: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(FREE, (0, 0)),
-    **dict.fromkeys(("both", "any", "even", "mux", "table"), (1, 0)),
+    **dict.fromkeys(("both", "any", "even", "mux", "table", "lut"), (1, 0)),
     **dict.fromkeys(("add", "sub", "less"), (1, 1)),
     "clamp": (2, 0),
     "max": (2, 1),

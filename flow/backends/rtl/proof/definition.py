@@ -163,7 +163,7 @@ def _other_places(op: ops.Gather, sources: Sequence[Op]) -> Positions:
     return Positions(flat[:, None].astype(np.int64), tuple((int(i),) for i in source), 0, 1)
 
 
-def _all_codes(op: ops.Scan, sources: Sequence[Op]) -> Positions:
+def _all_codes(op: ops.TruthTable | ops.Scan, sources: Sequence[Op]) -> Positions:
     """One position, which reads all codes of all inputs."""
     count = sum(math.prod(x.shape) for x in sources)
     return Positions(np.arange(count, dtype=np.int64)[None], ((),), 0, math.prod(op.shape))
@@ -201,8 +201,12 @@ LAYOUTS: Mapping[type[Op], Layout] = {
     ops.SumPool: Layout(_weighted_windows, _window_formats),
     ops.Reshape: Layout(_same_places, lambda op, sources, key: [sources[0].format]),
     ops.Gather: Layout(_other_places, lambda op, sources, key: [sources[max(key[0], 0)].format]),
-    ops.Scan: Layout(
-        _all_codes, lambda op, sources, key: [x.format for x in sources for _ in range(math.prod(x.shape))]
+    **dict.fromkeys(
+        (ops.TruthTable, ops.Scan),
+        Layout(
+            _all_codes,
+            lambda op, sources, key: [x.format for x in sources for _ in range(math.prod(x.shape))],
+        ),
     ),
 }
 """By type of op, but for those `OUTSIDE`."""
@@ -308,6 +312,16 @@ def _softmax_outputs(op: ops.Softmax, formats: Sequence[FixedFormat], key: Key) 
     return [Output(every, None, 0, op.format.frac_bits, most, place) for place in every]
 
 
+def _table_outputs(op: ops.TruthTable, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
+    """Return what each element reads: the code of each wire that is none of zero."""
+    count = op.wires.shape[-1]
+    most = 1 << max(count, *(fmt.width for fmt in formats))
+    return [
+        Output(tuple(wire for wire in wires if wire >= 0), None, 0, op.format.frac_bits, most, place)
+        for place, wires in enumerate(op.wires.reshape(-1, count).tolist())
+    ]
+
+
 def _scan_outputs(op: ops.Scan, formats: Sequence[FixedFormat], key: Key) -> list[Output]:
     """Return the codes of each row, of the rows before it and, if the scan reads any, of the states at first."""
     body, channels = body_of(op), op.shape[-1]
@@ -372,6 +386,18 @@ def _softmax_code(op: ops.Softmax, output: Output, algebra: Algebra[T, B], value
     return clamped(algebra, rounded, 0, op.format.max_code)
 
 
+def _table_code(op: ops.TruthTable, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
+    count = op.wires.shape[-1]
+    wires, bits = (each.reshape(-1, count)[output.place].tolist() for each in (op.wires, op.bits))
+    codes, number = iter(values), algebra.const(0)
+    for weight, (wire, bit) in enumerate(zip(wires, bits, strict=True)):
+        if wire >= 0:
+            one = algebra.low(algebra.shr(next(codes), bit), 1, False)
+            number = algebra.add(number, algebra.mul(one, algebra.const(1 << weight)))
+    table = op.values.reshape(-1, 1 << count)[output.place]
+    return algebra.steps(number, np.arange(len(table)), table)
+
+
 def _scan_code(op: ops.Scan, output: Output, algebra: Algebra[T, B], values: Sequence[T]) -> T:
     """Run the body on each row that an output reads."""
     body = body_of(op)
@@ -432,6 +458,7 @@ DEFINITIONS: Mapping[type[Op], Definition] = {
         lambda op, output, algebra, values: algebra.steps(values[0], *op.of_channel(output.place)),
     ),
     ops.Softmax: Definition(_softmax_outputs, _softmax_code),
+    ops.TruthTable: Definition(_table_outputs, _table_code),
     ops.Scan: Definition(_scan_outputs, _scan_code),
 }
 """By type of op, but for those `OUTSIDE`."""

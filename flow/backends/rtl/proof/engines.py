@@ -22,7 +22,7 @@ from flow.backends.rtl.proof.forms import direction
 from flow.backends.rtl.proof.samples import Difference, difference_on, sampled
 from flow.backends.rtl.proof.terms import Solver, Term, Vectors, joined, translate
 from flow.ir.fixed import Codes
-from flow.ir.graph import Lookup, Merge, Softmax, nested
+from flow.ir.graph import Lookup, Merge, Softmax, TruthTable, nested
 
 EXHAUSTIVE_BITS = 16
 MULTIPLIED_BITS = 48
@@ -113,7 +113,7 @@ def _multiplies(claim: Claim) -> bool:
 
 def _ask(claim: Claim, question: Question, deadline: float, answer: Answer) -> None:
     """Ask one engine after the other, and add what they say."""
-    tables_first = isinstance(claim.op, Lookup | Softmax)
+    tables_first = isinstance(claim.op, Lookup | TruthTable | Softmax)
     engines: tuple[Callable[[Claim, Question, float], Outcome], ...] = (by_sum, by_cone, by_running)
     for engine in (by_running, by_sum, by_cone) if tables_first else engines:
         finding = engine(claim, question, deadline)

@@ -223,6 +223,10 @@ def _moved(op: ops.Gather, sources: Sequence[Op], circuit: Circuit, modules: Map
     return [Claim(kernel, _split(kernel.ports["x"], formats), formats, tasks, op, sources)], ""
 
 
+def _whole_frames(op: Op, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> Computed:
+    raise WiringError(f"'{circuit.name}' does not collect the whole of what it reads")
+
+
 def _rows(op: ops.Scan, sources: Sequence[Op], circuit: Circuit, modules: Mapping[str, Circuit]) -> Computed:
     """Return that the kernel gives a row and each state for the next, of any row and any states before it."""
     kernel, body = _find(circuit, f"{circuit.name}_kernel"), body_of(op)
@@ -259,6 +263,7 @@ WIRINGS: Mapping[type[Op], Callable[[Any, Sequence[Op], Circuit, Mapping[str, Ci
     **dict.fromkeys((ops.Conv, ops.MaxPool, ops.SumPool), _windows),
     ops.Reshape: _passed_on,
     ops.Gather: _moved,
+    ops.TruthTable: _whole_frames,
     ops.Scan: _rows,
 }
 """Type of op -> what computes it in a stream, unless its stage collects frames; but for those `OUTSIDE`."""

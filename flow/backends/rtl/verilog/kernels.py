@@ -153,6 +153,10 @@ PLACES: Mapping[type[Op], Places] = {
     ops.SumPool: Places(_windows, lambda op, sources: op.weight.codes.reshape(-1, 1)),
     ops.Reshape: Places(lambda op, sources: np.arange(math.prod(op.shape), dtype=np.int64)[:, None]),
     ops.Gather: Places(lambda op, sources: op.index.reshape(-1, 1), _source),
+    ops.TruthTable: Places(
+        lambda op, sources: np.arange(sum(math.prod(x.shape) for x in sources), dtype=np.int64)[None],
+        lambda op, sources: np.array([[math.prod(x.shape) for x in sources]], np.int64),
+    ),
     ops.Scan: Places(lambda op, sources: np.arange(math.prod(sources[0].shape), dtype=np.int64)[None]),
 }
 """By type of op, but for those `OUTSIDE`."""
@@ -361,6 +365,18 @@ def _gather_netlist(op: ops.Gather, formats: Formats, constants: Codes) -> Netli
     return net
 
 
+def _truth_table_netlist(op: ops.TruthTable, formats: Formats, constants: Codes) -> Netlist:
+    """Return all tables; `constants` says how many codes each input has."""
+    net = Netlist()
+    codes = [code for pair in zip(constants.tolist(), formats, strict=True) for code in _add_inputs(net, *pair)]
+    rows = (each.reshape(-1, each.shape[-1]).tolist() for each in (op.wires, op.bits, op.values))
+    for wires, bits, values in zip(*rows, strict=True):
+        read = [net.bit(codes[wire], bit) if wire >= 0 else net.const(0) for wire, bit in zip(wires, bits, strict=True)]
+        word = net.join([net.lut(read, [value >> i & 1 for value in values]) for i in range(op.format.width)])
+        net.outputs.append(net.wrap(word, op.format.width, op.format.signed))
+    return net
+
+
 def row_netlist(op: ops.Scan) -> Netlist:
     """Return the netlist of one row of a scan: of the codes of the row and of the states, what `returns` names."""
     net, body = Netlist(), body_of(op)
@@ -410,6 +426,7 @@ NETLISTS: Mapping[type[Op], Callable[[Any, Formats, Codes], Netlist]] = {
     ops.Gather: _gather_netlist,
     ops.Lookup: _lookup_netlist,
     ops.Softmax: _softmax_netlist,
+    ops.TruthTable: _truth_table_netlist,
     ops.Scan: _scan_netlist,
 }
 """Type of op -> the netlist of one position: op, formats of what it reads, constants of the position: int64 (n,)."""

@@ -182,6 +182,23 @@ def _mux(writer: _Writer, node: Node, stage: int) -> str:
     return f"{writer.at(node.args[0], stage)} ? {a} : {b}"
 
 
+def _lut(writer: _Writer, node: Node, stage: int) -> str:
+    """Return a table as choices by its bits, the last one first; equal halves are one."""
+    names = [writer.at(arg, stage) for arg in node.args]
+
+    def choose(values: tuple[int, ...], bit: int) -> str:
+        if len(set(values)) == 1:
+            return literal(values[0], 1)
+        half = len(values) // 2
+        if values[:half] == values[half:]:
+            return choose(values[half:], bit - 1)
+        if len(values) == 2:
+            return names[bit] if values[1] else f"~{names[bit]}"
+        return f"({names[bit]} ? {choose(values[half:], bit - 1)} : {choose(values[:half], bit - 1)})"
+
+    return choose(node.data, len(names) - 1)
+
+
 def _clamp(writer: _Writer, node: Node, stage: int) -> str:
     """Return the clamp of a value. Ends at powers of two are tested by bits, which takes no carry chain."""
     name, source, (least, most) = writer.at(node.args[0], stage), writer.argument(node), node.data
@@ -219,6 +236,8 @@ VALUES: Mapping[str, Callable[[_Writer, Node, int], str]] = {
     "clamp": _clamp,
     "max": _max,
     "mux": _mux,
+    "lut": _lut,
+    "join": lambda writer, node, stage: concat([writer.at(arg, stage) for arg in node.args]),
 }
 """Kind of node -> its value in a stage as an expression."""
 LINES: Mapping[str, Callable[[_Writer, int, Node], str]] = {

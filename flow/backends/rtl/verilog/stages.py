@@ -298,6 +298,7 @@ STAGES: Mapping[type[Op], Callable[[Any, IntGraph, Clock, str], OpModule]] = {
     ops.SumPool: _weighted_windows,
     ops.Reshape: _reshaped_pixels,
     ops.Gather: _gathered_pixels,
+    ops.TruthTable: _frames,
     ops.Scan: _rows,
 }
 """Type of op -> its stage, but for those `OUTSIDE`."""
