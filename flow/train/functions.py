@@ -9,7 +9,7 @@ a value only where both agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,11 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
         return function(tf.ensure_shape(x, [None]))
 
     copies = min(MOST_COPIES, 1 + len(values) // PER_COPY)
-    at_once = tf.function(composed, input_signature=[ANY_SHAPE])
-    few = tf.function(lambda *rows: [composed(row) for row in rows], input_signature=[ANY_SHAPE] * copies)
+    graph = partial(
+        tf.function, autograph=False
+    )  # no function branches on a tensor; reading their source takes most of the time
+    at_once = graph(composed, input_signature=[ANY_SHAPE])
+    few = graph(lambda *rows: [composed(row) for row in rows], input_signature=[ANY_SHAPE] * copies)
     results = np.empty_like(values)
     what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
     for start in range(0, len(values), CHUNK):
