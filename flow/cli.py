@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run_dir", type=Path, metavar="RUN")
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder; must be new or empty")
     export.add_argument("--samples", type=int, default=100, help="in the vectors of its test bench (default: 100)")
-    ports = "axis (default), or fixed: data and valid alone, a constant latency, nothing waits (rtl, io_parallel)"
+    ports = "axis (default); of rtl, io_parallel: fixed (data and valid alone; nothing waits), axilite (registers)"
     export.add_argument("--interface", default="axis", help=ports)
     export.add_argument("--json", action="store_true", help="print what it was made of as JSON on stdout")
     bits = command("bitstream", _bitstream, "make a bitstream with open tools, and simulate its placed cells")

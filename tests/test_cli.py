@@ -518,7 +518,8 @@ def test_what_was_not_proven_is_not_handed_over(tmp_path_factory: pytest.TempPat
     refused(flow("train", "digits_mlp", "--output", inside), *told)
     assert not inside.exists()
     refused(
-        flow("export", run, "--to", to, "--interface", "spi"), "interface 'spi' is not known; use one of axis, fixed"
+        flow("export", run, "--to", to, "--interface", "spi"),
+        "interface 'spi' is not known; use one of axis, fixed, axilite",
     )
     refused(flow("export", run, "--to", to, "--interface", "fixed"), "what its tool makes of them", "--backend rtl")
     refused(flow("bitstream", run, "--board", "ulx3s"), "back end Vitis makes no bitstream", "--backend rtl")

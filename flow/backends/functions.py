@@ -111,8 +111,8 @@ class Tool:
     note: Callable[[ResourceReport], str] = lambda report: ""
 
 
-INTERFACES = ("axis", "fixed")
-"""What stands at the ports of a hand-over: AXI-Stream, or data and valid alone, with a constant latency."""
+INTERFACES = ("axis", "fixed", "axilite")
+"""What stands at the ports of a hand-over: AXI-Stream; data and valid alone, with a constant latency; registers."""
 TOOLS = ("synth", "pnr", "csynth", "vivado")
 """Names of later stages; each back end has a tool for each, or says why not."""
 

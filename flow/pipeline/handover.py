@@ -37,14 +37,15 @@ def export(run: Path | str, to: Path | str, *, samples: int = SAMPLES, interface
         run: run directory of a build that compared, and found no difference.
         to: the folder, which must be new or empty.
         samples: how many samples the vectors have, 1 or more.
-        interface: "axis" (AXI-Stream) or "fixed" (data and valid alone; the latency is constant and nothing waits).
+        interface: "axis" (AXI-Stream), "fixed" (data and valid alone; the latency is constant and nothing waits) or
+            "axilite" (registers behind AXI4-Lite).
 
     Returns:
         The record of the hand-over, as its `po2flow.json`.
 
     Raises:
         InputError: it is no such run, or was changed since.
-        UnsupportedError: its back end hands nothing over.
+        UnsupportedError: its back end hands nothing over, or not with that interface.
         SpecError: `samples` is out of range, or there is no such interface.
         OutputError: `to` holds something, lies in a run directory, or cannot be written.
     """

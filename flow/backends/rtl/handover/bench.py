@@ -9,41 +9,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from flow.backends.rtl.handover.interface import ROOM, Interface, Net, stream_words
 from flow.backends.rtl.handover.ports import Port
+from flow.backends.rtl.verilog.stages import leading_padding
 from flow.backends.templating import filled
 from flow.ir.fixed import Codes
 
-ROOM = "flow.backends.rtl.handover"
 RESETS = 8
 """How often the bench begins, resets after a random time, and begins again."""
 PATIENCE_CYCLES = 10_000
 """Cycles without a beat at any port after which the bench gives up, besides ten intervals."""
+SIGNALS = (
+    "Each stream has `_tdata`, `_tvalid`, `_tready` and `_tlast` (AXI4-Stream). An input's `tlast` is not read, since\n"
+    "shapes are fixed; an output's marks the last beat of a sample."
+)
+WAITING = (
+    "a port that waits (`tready` low) stops the net once what lies between is full. Nothing is lost, and `tdata` and\n"
+    "  `tvalid` stay until they are taken"
+)
 
 
-def bench_files(
-    name: str,
-    ports: Sequence[Port],
-    codes: Mapping[str, Codes],
-    timing: tuple[int, int],
-    settle: int,
-    clock_period_ns: float,
-) -> dict[str, str]:
-    """Return the files of the bench: path in the hand-over -> text.
+def axis_interface(net: Net) -> Interface:
+    """Return the net's own ports."""
+    return stream_interface(net, net.graph.name, net.streams, (net.latency, net.interval), {})
 
-    Args:
-        name: the top module.
-        ports: its streams.
-        codes: op of each port -> codes (samples, *shape) that pass it.
-        timing: latency and initiation interval in cycles.
-        settle: cycles after a reset in which the first pixel could wait for padding.
-        clock_period_ns: of the simulated clock.
-    """
-    samples = len(codes[ports[0].op.name])
-    return {
-        **vectors(ports, codes),
+
+def stream_interface(
+    net: Net, top: str, streams: Sequence[Port], timing: tuple[int, int], rtl: Mapping[str, str]
+) -> Interface:
+    """Return the interface of a top whose ports are AXI4-Stream, given its latency and interval, and what it adds."""
+    settle = leading_padding(net.graph) if net.target.streams else 0
+    files = {
+        **vectors(streams, net.codes),
         "bench/streams.sv": filled(ROOM, "streams.sv", {}),
-        f"bench/{name}_bench.sv": _bench(name, ports, samples, timing, settle, clock_period_ns),
+        f"bench/{top}_bench.sv": _bench(top, streams, net.samples, timing, settle, net.target.clock_period_ns),
+        **cocotb_bench(top, streams, net),
     }
+    return Interface(
+        top=top,
+        title="AXI4-Stream",
+        ports=streams,
+        rtl=rtl,
+        bench=files,
+        benches=f"streams.sv {top}_bench.sv",
+        readme=stream_words(net, streams) | {"SIGNALS": SIGNALS, "WAITING": WAITING},
+    )
 
 
 def vectors(ports: Sequence[Port], codes: Mapping[str, Codes]) -> dict[str, str]:
@@ -51,23 +61,20 @@ def vectors(ports: Sequence[Port], codes: Mapping[str, Codes]) -> dict[str, str]
     return {f"bench/vectors/{port.name}.hex": _hex(port, codes[port.op.name]) for port in ports}
 
 
-def common_files(name: str, ports: Sequence[Port], clock_period_ns: float, benches: str) -> dict[str, str]:
-    """Return what stands beside a bench, `benches` being the files of it: cocotb, what lint may say, the Makefile."""
-    return {
-        "bench/lint.vlt": filled(ROOM, "lint.vlt", {}),
-        "bench/cocotb_bench.py": filled(ROOM, "cocotb_bench.py", _for_cocotb(name, ports, clock_period_ns)),
-        "Makefile": filled(ROOM, "Makefile", {"TOP": name, "BENCHES": benches}),
-    }
-
-
-def _for_cocotb(name: str, ports: Sequence[Port], clock_period_ns: float) -> dict[str, str]:
+def cocotb_bench(name: str, ports: Sequence[Port], net: Net) -> dict[str, str]:
+    """Return the bench of streams for cocotb."""
     rows = [(port.is_input, f'    "{port.name}": ({port.bits // 8}, {port.beats}),\n') for port in ports]
     sides = {
         side: "".join(row for is_input, row in rows if is_input == read)
         for side, read in (("INPUTS", True), ("OUTPUTS", False))
     }
-    period_ps = max(2, round(clock_period_ns * 500) * 2)
-    return {"TOP": name, "PERIOD_PS": str(period_ps), **sides}
+    words = {"TOP": name, "PERIOD_PS": period_ps(net), **sides}
+    return {"bench/cocotb_bench.py": filled(ROOM, "cocotb_bench.py", words)}
+
+
+def period_ps(net: Net) -> int:
+    """Return the clock period for cocotb, an even number."""
+    return max(2, round(net.target.clock_period_ns * 500) * 2)
 
 
 def _hex(port: Port, codes: Codes) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flow.backends.functions import Site
-from flow.backends.rtl.handover.bench import ROOM
 from flow.backends.rtl.handover.boards import BAUD, MAPPED, PLACED, Board, find_board
+from flow.backends.rtl.handover.interface import ROOM
 from flow.backends.rtl.handover.ports import Port, ports
 from flow.backends.rtl.synthesis.pnr import YOWASP, command_of, read_report
 from flow.backends.rtl.verilog.printer import assign, declare

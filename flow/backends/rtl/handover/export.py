@@ -3,6 +3,7 @@
 Makefile, README.md     one command that simulates; what stands at the ports
 rtl/                    the Verilog of the run, each module of an op with the layers that it computes
 bench/                  vectors, SystemVerilog for Icarus and Verilator, cocotb
+software/               of nets with registers: C and Python
 constraints/, scripts/  XDC and SDC; Vivado, Quartus, Libero, Yosys with nextpnr
 component.xml, vhdl/    IP-XACT, and a component for VHDL
 """
@@ -10,36 +11,25 @@ component.xml, vhdl/    IP-XACT, and a component for VHDL
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from flow.backends.functions import Site
-from flow.backends.rtl.handover.bench import ROOM, bench_files, common_files
-from flow.backends.rtl.handover.fixed import fixed_bench, fixed_ports, fixed_top
-from flow.backends.rtl.handover.ports import Port, ports
+from flow.backends.functions import INTERFACES, Site
+from flow.backends.rtl.handover.axilite import axilite_interface
+from flow.backends.rtl.handover.bench import axis_interface
+from flow.backends.rtl.handover.fixed import fixed_interface
+from flow.backends.rtl.handover.interface import ROOM, Interface, Net, described
 from flow.backends.rtl.handover.scripts import script_files
 from flow.backends.rtl.handover.wrappers import component, vhdl
 from flow.backends.rtl.verilog.emit import DESIGN
-from flow.backends.rtl.verilog.stages import leading_padding
 from flow.backends.templating import filled
-from flow.errors import counted
-from flow.ir.fixed import Codes, FixedFormat
+from flow.ir.fixed import Codes
 from flow.ir.graph import Input, IntGraph
-from flow.project import Project
+from flow.project import Project, digest_files
 from flow.target import Target
 
-AXIS = (
-    "Each stream has `_tdata`, `_tvalid`, `_tready` and `_tlast` (AXI4-Stream). An input's `tlast` is not read, since\n"
-    "shapes are fixed; an output's marks the last beat of a sample."
+FORMS: Mapping[str, Callable[[Net], Interface]] = dict(
+    zip(INTERFACES, (axis_interface, fixed_interface, axilite_interface), strict=True)
 )
-FIXED = (
-    "Each stream has `_tdata` and `_tvalid` alone: AXI4-Stream without back-pressure. All inputs of a sample\n"
-    "are valid in the same cycle."
-)
-AXIS_WAITING = (
-    "a port that waits (`tready` low) stops the net once what lies between is full. Nothing is lost, and `tdata` and\n"
-    "  `tvalid` stay until they are taken"
-)
-FIXED_WAITING = "nothing waits: a result is valid exactly so many cycles after its sample, for one cycle"
 
 
 def hand_over(site: Site, codes: Mapping[str, Codes], interface: str) -> Project:
@@ -48,10 +38,10 @@ def hand_over(site: Site, codes: Mapping[str, Codes], interface: str) -> Project
     Args:
         site: the run, whose project is as it was written.
         codes: name of each input and output op -> codes (samples, *shape), inputs and what the reference gives.
-        interface: "axis", or "fixed" for a top without handshake.
+        interface: one of `INTERFACES`.
 
     Raises:
-        UnsupportedError: the project is a stream, and "fixed" is asked for.
+        UnsupportedError: the project has not that interface.
     """
     return of_project(site.read(), site.graph, site.target, codes, interface)
 
@@ -61,73 +51,42 @@ def of_project(
 ) -> Project:
     """Return the hand-over of a project of Verilog; arguments as of `hand_over`."""
     latency, interval = json.loads(project.files[DESIGN])["timing"]
-    streams = ports(graph, target.io_type)
     rtl = {path: content for path, content in project.files.items() if path.endswith(".v")}
+    number = int(digest_files(rtl)[:8], 16)
+    net = Net(graph=graph, target=target, codes=codes, latency=latency, interval=interval, number=number)
     for op in graph.ops:
         path = f"rtl/{graph.name}_{op.name}.v"
         if not isinstance(op, Input) and path in rtl:
             rtl[path] = f"// Op '{op.name}' of '{graph.name}': {', '.join(op.fused)}.\n".encode() + rtl[path]
-    top, period = graph.name, target.clock_period_ns
-    if interface == "fixed":
-        outer, top = fixed_ports(streams, target), f"{graph.name}_fixed"
-        rtl[f"rtl/{top}.v"] = fixed_top(graph.name, streams).encode()
-        streams, benches = outer, f"{top}_bench.sv"
-        bench = fixed_bench(top, streams, codes, latency, period)
-    else:
-        settle = leading_padding(graph) if target.io_type == "io_stream" else 0
-        bench, benches = (
-            bench_files(top, streams, codes, (latency, interval), settle, period),
-            f"streams.sv {top}_bench.sv",
-        )
+    form = FORMS[interface](net)
+    rtl |= {path: text.encode() for path, text in form.rtl.items()}
+    top = form.top
     texts = {
-        **bench,
-        **common_files(top, streams, period, benches),
-        **script_files(top, streams, target),
-        f"vhdl/{top}_wrapper.vhd": vhdl(top, streams),
-        "component.xml": component(top, streams, sorted(rtl), period),
-        "README.md": _readme(graph, target, streams, (latency, interval), len(next(iter(codes.values())))),
+        **form.bench,
+        "bench/lint.vlt": filled(ROOM, "lint.vlt", {}),
+        "bench/run_cocotb.py": filled(ROOM, "run_cocotb.py", {"TOP": top}),
+        "Makefile": filled(ROOM, "Makefile", {"TOP": top, "BENCHES": form.benches}),
+        **script_files(top, form.ports, target),
+        f"vhdl/{top}_wrapper.vhd": vhdl(top, form.ports),
+        "component.xml": component(form, sorted(rtl), target.clock_period_ns),
+        "README.md": _readme(net, form),
     }
     return Project(graph.name, {**rtl, **{path: text.encode() for path, text in texts.items()}})
 
 
-def _readme(graph: IntGraph, target: Target, streams: Sequence[Port], timing: tuple[int, int], samples: int) -> str:
-    (latency, interval), waits = timing, streams[0].waits
-    rows = "".join(_row(port) for port in streams)
-    orders = "".join(f"- `{port.name}`: {_order(port, target.io_type)}\n" for port in streams)
+def _readme(net: Net, form: Interface) -> str:
     ops = "".join(
-        f"| `{graph.name}_{op.name}` | {', '.join(op.fused)} | {_format(op.format)} |\n"
-        for op in graph.ops
+        f"| `{net.graph.name}_{op.name}` | {', '.join(op.fused)} | {described(op.format)} |\n"
+        for op in net.graph.ops
         if not isinstance(op, Input)
     )
     words = {
-        "TOP": graph.name if waits else f"{graph.name}_fixed",
-        "SIGNALS": AXIS if waits else FIXED,
-        "WAITING": AXIS_WAITING if waits else FIXED_WAITING,
-        "SAMPLES": samples,
-        "ROWS": rows,
-        "ORDERS": orders,
-        "PERIOD_NS": f"{target.clock_period_ns:g}",
-        "MEGAHERTZ": f"{1000 / target.clock_period_ns:g}",
-        "PART": target.part,
-        "LATENCY": counted(latency, "cycle"),
-        "INTERVAL": counted(interval, "cycle"),
+        "TOP": form.top,
+        "SAMPLES": net.samples,
+        "PERIOD_NS": f"{net.target.clock_period_ns:g}",
+        "MEGAHERTZ": f"{1000 / net.target.clock_period_ns:g}",
+        "PART": net.target.part,
         "OPS": ops,
+        **form.readme,
     }
     return filled(ROOM, "README.md", words)
-
-
-def _row(port: Port) -> str:
-    way = "input" if port.is_input else "output"
-    what = f"{way} `{port.op.name}`, {counted(port.elements, 'element')} of {_format(port.op.format)}"
-    return f"| `{port.name}` | {port.bits} | {port.used_bits} | {port.beats} | {what} |\n"
-
-
-def _order(port: Port, io_type: str) -> str:
-    shape, width = " x ".join(map(str, port.op.shape)), port.op.format.width
-    if io_type == "io_stream" and port.beats > 1:
-        return f"{shape}, a beat is a pixel, row by row; channel c at bits [{width}c +: {width}]"
-    return f"{shape}, one beat; the last index runs fastest; element i at bits [{width}i +: {width}]"
-
-
-def _format(fmt: FixedFormat) -> str:
-    return f"{'signed' if fmt.signed else 'unsigned'} {fmt.width} bits, {fmt.frac_bits} of them fraction"

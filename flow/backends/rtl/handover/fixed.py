@@ -6,31 +6,46 @@ always advance, and synthesis leaves their enable away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from flow.backends.rtl.handover.bench import ROOM, vectors
+from flow.backends.rtl.handover.bench import cocotb_bench, vectors
+from flow.backends.rtl.handover.interface import ROOM, Interface, Net, stream_words
 from flow.backends.rtl.handover.ports import Port
 from flow.backends.rtl.verilog.printer import assign, declare, instance, module, port
 from flow.backends.templating import filled
 from flow.errors import UnsupportedError
-from flow.ir.fixed import Codes
-from flow.target import Target
 
 CYCLES = 100_000
 """What the bench looks at: `tvalid` and `tdata` in every cycle."""
 
 
-def fixed_ports(streams: Sequence[Port], target: Target) -> tuple[Port, ...]:
+SIGNALS = (
+    "Each stream has `_tdata` and `_tvalid` alone: AXI4-Stream without back-pressure. All inputs of a sample\n"
+    "are valid in the same cycle."
+)
+WAITING = "nothing waits: a result is valid exactly so many cycles after its sample, for one cycle"
+
+
+def fixed_interface(net: Net) -> Interface:
     """Return the ports without `tready` and `tlast`.
 
     Raises:
         UnsupportedError: the project is a stream, whose latency depends on what waits.
     """
-    if target.streams:
+    if net.target.streams:
         what = "the interface 'fixed' has a sample in every cycle, and a stream has not"
         raise UnsupportedError(what, remedy="build the model with --io-type io_parallel")
-    return tuple(replace(each, waits=False) for each in streams)
+    streams, top = tuple(replace(each, waits=False) for each in net.streams), f"{net.graph.name}_fixed"
+    return Interface(
+        top=top,
+        title="AXI4-Stream without back-pressure",
+        ports=streams,
+        rtl={f"rtl/{top}.v": fixed_top(net.graph.name, net.streams)},
+        bench=_bench(top, streams, net) | cocotb_bench(top, streams, net),
+        benches=f"{top}_bench.sv",
+        readme=stream_words(net, streams) | {"SIGNALS": SIGNALS, "WAITING": WAITING},
+    )
 
 
 def fixed_top(name: str, streams: Sequence[Port]) -> str:
@@ -53,13 +68,11 @@ def fixed_top(name: str, streams: Sequence[Port]) -> str:
     return module(f"{name}_fixed", ports, body)
 
 
-def fixed_bench(
-    name: str, streams: Sequence[Port], codes: Mapping[str, Codes], latency: int, clock_period_ns: float
-) -> dict[str, str]:
+def _bench(name: str, streams: Sequence[Port], net: Net) -> dict[str, str]:
     """Return vectors and bench, which holds what leaves in a cycle against what entered `latency` cycles before."""
     inputs, outputs = ([each for each in streams if each.is_input == side] for side in (True, False))
     memories, given, checks = "", "", ""
-    samples = len(codes[streams[0].op.name])
+    samples = net.samples
     for each in streams:
         memories += f"    reg [{each.bits - 1}:0] {each.name}_beats [0:{samples - 1}];\n"
         memories += f'    initial $readmemh("vectors/{each.name}.hex", {each.name}_beats);\n'
@@ -72,8 +85,8 @@ def fixed_bench(
         checks += f'            if ({wrong}) complain("{each.name}");\n'
     words = {
         "TOP": name,
-        "HALF_PERIOD": f"{clock_period_ns / 2:.3f}",
-        "LATENCY": latency,
+        "HALF_PERIOD": f"{net.target.clock_period_ns / 2:.3f}",
+        "LATENCY": net.latency,
         "SAMPLES": samples,
         "CYCLES": CYCLES,
         "MEMORIES": memories,
@@ -81,4 +94,4 @@ def fixed_bench(
         "CHECKS": checks,
         "WIRES": ", ".join(f".{signal}({signal})" for each in streams for signal, _, _ in each.signals),
     }
-    return {**vectors(streams, codes), f"bench/{name}_bench.sv": filled(ROOM, "fixed_bench.sv", words)}
+    return {**vectors(streams, net.codes), f"bench/{name}_bench.sv": filled(ROOM, "fixed_bench.sv", words)}

@@ -1,9 +1,10 @@
-"""The streams of a top module: what each is called, how wide it is, and how codes become its beats."""
+"""The ports of a top module: what each is called, how wide it is, and how codes become the beats of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,42 @@ from flow.backends.rtl.verilog.emit import axis_port
 from flow.backends.rtl.verilog.op_modules import tensor_bits, word_bits, words
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph, Op
+
+Signal = tuple[str, bool, int | None]
+"""Name, whether the top reads it, and width, None for a single bit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bus:
+    """A port as IP-XACT describes it.
+
+    Attributes:
+        kind: bus type of Vivado's catalogue.
+        roles: logical signal of the bus type -> signal of the top.
+        parameters: of the bus interface.
+        is_master: whether the top begins its transfers.
+    """
+
+    kind: str
+    roles: Mapping[str, str]
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    is_master: bool = False
+
+
+class TopPort(Protocol):
+    """What constraints, scripts, VHDL and IP-XACT ask of a port."""
+
+    @property
+    def name(self) -> str:
+        """Prefix of its signals, as "s_axis"."""
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """Its signals in the order of the module's ports."""
+
+    @property
+    def bus(self) -> Bus:
+        """Itself as IP-XACT describes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +81,20 @@ class Port:
         return self.used_bits // self.op.format.width
 
     @property
-    def signals(self) -> tuple[tuple[str, bool, int | None], ...]:
+    def signals(self) -> tuple[Signal, ...]:
         """Its signals: name, whether the top reads it, and width, None for a single bit."""
         data = (f"{self.name}_tdata", self.is_input, self.bits)
         valid, ready, last = (f"{self.name}_{part}" for part in ("tvalid", "tready", "tlast"))
         further = ((ready, not self.is_input, None), (last, self.is_input, None)) if self.waits else ()
         return (data, (valid, self.is_input, None), *further)
+
+    @property
+    def bus(self) -> Bus:
+        """AXI4-Stream as IP-XACT describes it."""
+        roles = {signal.rpartition("_")[2].upper(): signal for signal, _, _ in self.signals}
+        return Bus(
+            kind="axis", roles=roles, parameters={"TDATA_NUM_BYTES": self.bits // 8}, is_master=not self.is_input
+        )
 
     def packed(self, codes: Codes) -> Iterator[int]:
         """Yield the beats of samples of the op's codes; the first code of a beat is lowest."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flow.backends.rtl.handover.bench import ROOM
-from flow.backends.rtl.handover.ports import Port
+from flow.backends.rtl.handover.interface import ROOM
+from flow.backends.rtl.handover.ports import TopPort
 from flow.backends.rtl.synthesis import pnr
 from flow.backends.templating import filled
 from flow.backends.yosys.cells import find_family
@@ -31,7 +31,7 @@ report_power -file $reports/power.rpt
 """
 
 
-def script_files(name: str, ports: Sequence[Port], target: Target) -> dict[str, str]:
+def script_files(name: str, ports: Sequence[TopPort], target: Target) -> dict[str, str]:
     """Return constraints and scripts: path in the hand-over -> text."""
     clock = f"create_clock -name clock -period {target.clock_period_ns:.3f} [get_ports aclk]\n"
     return {
@@ -79,7 +79,7 @@ file mkdir $reports
 {"".join(line for line in PLACED.splitlines(keepends=True) if line.startswith("report_"))}"""
 
 
-def _open(name: str, ports: Sequence[Port], target: Target) -> dict[str, str]:
+def _open(name: str, ports: Sequence[TopPort], target: Target) -> dict[str, str]:
     """Return a shell script for Yosys and nextpnr, and the harness of four pins that it places (docs/synthesis.md)."""
     text = target.part if _is_placed(target.part) else OPEN_PART
     part = find_device(text)

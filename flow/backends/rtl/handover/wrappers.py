@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, register_namespace, tostring
 
-from flow.backends.rtl.handover.ports import Port
+from flow.backends.rtl.handover.interface import Interface
+from flow.backends.rtl.handover.ports import Bus, TopPort
 
 SPIRIT = "http://www.spiritconsortium.org/XMLSchema/SPIRIT/1685-2009"
-LIBRARIES = {"axis": "interface", "clock": "signal", "reset": "signal"}
+LIBRARIES = {"axis": "interface", "aximm": "interface", "clock": "signal", "reset": "signal"}
 """Bus type of Vivado's catalogue -> its library (UG1118)."""
 VERSION = "1.0"
 
 
-def vhdl(name: str, ports: Sequence[Port]) -> str:
+def vhdl(name: str, ports: Sequence[TopPort]) -> str:
     """Return an entity `<name>_wrapper` that instantiates the Verilog, with its component in a package."""
     listed = ["aclk : in std_logic", "aresetn : in std_logic"]
     for port in ports:
@@ -58,28 +59,30 @@ end architecture;
 # ---------------------------------------------------------------------- IP-XACT 1685-2009, as Vivado reads it
 
 
-def component(name: str, ports: Sequence[Port], sources: Sequence[str], clock_period_ns: float) -> str:
+def component(interface: Interface, sources: Sequence[str], clock_period_ns: float) -> str:
     """Return `component.xml`: the ports, grouped into buses, and the files, whose paths are relative to it."""
+    name, ports = interface.top, interface.ports
     register_namespace("spirit", SPIRIT)
     root = Element(_tag("component"))
     for tag, text in (("vendor", "po2flow"), ("library", "nets"), ("name", name), ("version", VERSION)):
         _add(root, tag, text)
     buses = _add(root, "busInterfaces")
     for port in ports:
-        roles = {signal.rpartition("_")[2].upper(): signal for signal, _, _ in port.signals}
-        _bus(buses, port.name, "axis", roles, {"TDATA_NUM_BYTES": port.bits // 8}, master=not port.is_input)
+        _bus(buses, port.name, port.bus, has_memory=bool(interface.registers))
     frequency = round(1e9 / clock_period_ns)
     associated = ":".join(port.name for port in ports)
     clock = {"ASSOCIATED_BUSIF": associated, "ASSOCIATED_RESET": "aresetn", "FREQ_HZ": frequency}
-    _bus(buses, "aclk", "clock", {"CLK": "aclk"}, clock)
-    _bus(buses, "aresetn", "reset", {"RST": "aresetn"}, {"POLARITY": "ACTIVE_LOW"})
+    _bus(buses, "aclk", Bus(kind="clock", roles={"CLK": "aclk"}, parameters=clock))
+    _bus(buses, "aresetn", Bus(kind="reset", roles={"RST": "aresetn"}, parameters={"POLARITY": "ACTIVE_LOW"}))
+    if interface.registers:
+        _memory(_add(root, "memoryMaps"), ports[0].name, interface.registers)
     model = _add(root, "model")
     _views(_add(model, "views"), name)
     listed = _add(model, "ports")
     for signal, read, width in (("aclk", True, None), ("aresetn", True, None), *(s for p in ports for s in p.signals)):
         _wire(listed, signal, read, width)
     _file_sets(_add(root, "fileSets"), sources, f"constraints/{name}.xdc")
-    _add(root, "description", f"Neural network {name}, integer arithmetic, AXI4-Stream")
+    _add(root, "description", f"Neural network {name}, integer arithmetic, {interface.title}")
     _parameter(_add(root, "parameters"), "Component_Name", f"{name}_v1_0")
     indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
@@ -101,30 +104,42 @@ def _parameter(parent: Element, name: str, value: object) -> None:
     _add(parameter, "value", str(value))
 
 
-def _bus(
-    parent: Element,
-    name: str,
-    kind: str,
-    signals: dict[str, str],
-    parameters: dict[str, object],
-    *,
-    master: bool = False,
-) -> None:
+def _bus(parent: Element, name: str, bus: Bus, *, has_memory: bool = False) -> None:
     """Add a bus interface: which of its logical signals is which port."""
-    bus = _add(parent, "busInterface")
-    _add(bus, "name", name)
-    reference = {"vendor": "xilinx.com", "library": LIBRARIES[kind], "version": "1.0"}
-    _add(bus, "busType", name=kind, **reference)
-    _add(bus, "abstractionType", name=f"{kind}_rtl", **reference)
-    _add(bus, "master" if master else "slave")
-    maps = _add(bus, "portMaps")
-    for logical, physical in signals.items():
+    element = _add(parent, "busInterface")
+    _add(element, "name", name)
+    reference = {"vendor": "xilinx.com", "library": LIBRARIES[bus.kind], "version": "1.0"}
+    _add(element, "busType", name=bus.kind, **reference)
+    _add(element, "abstractionType", name=f"{bus.kind}_rtl", **reference)
+    side = _add(element, "master" if bus.is_master else "slave")
+    if has_memory:
+        _add(side, "memoryMapRef", memoryMapRef=name)
+    maps = _add(element, "portMaps")
+    for logical, physical in bus.roles.items():
         pair = _add(maps, "portMap")
         _add(_add(pair, "logicalPort"), "name", logical)
         _add(_add(pair, "physicalPort"), "name", physical)
-    own = _add(bus, "parameters")
-    for key, value in parameters.items():
+    own = _add(element, "parameters")
+    for key, value in bus.parameters.items():
         _parameter(own, key, value)
+
+
+def _memory(parent: Element, name: str, registers: Sequence[tuple[str, int, int, bool]]) -> None:
+    """Add the registers behind a port; several words of one name are an array."""
+    memory = _add(parent, "memoryMap")
+    _add(memory, "name", name)
+    block = _add(memory, "addressBlock")
+    for tag, text in (("name", "registers"), ("baseAddress", "0"), ("range", "4096"), ("width", "32")):
+        _add(block, tag, text)
+    _add(block, "usage", "register")
+    for register, word, words, is_read in registers:
+        element = _add(block, "register")
+        _add(element, "name", register)
+        if words > 1:
+            _add(element, "dim", str(words))
+        for tag, text in (("addressOffset", hex(4 * word)), ("size", "32")):
+            _add(element, tag, text)
+        _add(element, "access", "read-only" if is_read else "write-only")
 
 
 def _views(parent: Element, name: str) -> None:
