@@ -1,4 +1,4 @@
-"""Count what a graph is by structure on a target, from its weights, widths and the loops of the generated code.
+"""Count what ops are by structure on a target, from its weights, widths and the loops of the generated code.
 
 What no tool was asked about: `flow.cost.hls` turns it into estimates, with truth where there is some. What one adder,
 shifter or memory takes stands in `cost.cost_rules`, with sources; here is which of them each op has, and how ops follow
@@ -19,7 +19,6 @@ import numpy as np
 
 from flow.cost import cost_rules as rules
 from flow.cost.cost_rules import LEVEL_NS, Cost, Logic
-from flow.cost.fifos import fifos
 from flow.cost.matmul_costs import line_buffer, matmul_cost
 from flow.cost.schedules import gather_places, gather_schedule
 from flow.errors import UnsupportedError
@@ -28,61 +27,26 @@ from flow.ir.fixed import Codes, FixedFormat
 from flow.ir.graph import IntGraph, Op, body_of
 from flow.ir.intervals import Range, common_grid, exact_result
 from flow.ir.tables import searches
-from flow.parts import Part, find_part
-from flow.results import ResourceReport
+from flow.parts import Part
 from flow.target import Target
 
 
-def by_structure(graph: IntGraph, target: Target) -> ResourceReport:
-    """Return what `graph` is by structure on `target`, per op and in all, with the capacity of the part.
+def op_costs(graph: IntGraph, target: Target, part: Part) -> dict[str, Cost]:
+    """Return what each op is by structure, in dataflow order, without FIFOs.
 
     Args:
         graph: after the passes; ops that were not fused are counted as they stand.
-        target: back end, io_type, strategy, reuse factor, part and clock.
+        target: io_type, strategy, reuse factor and clock.
+        part: its table of flow.parts.
 
     Raises:
-        SpecError: the part is not in the table of flow.parts.
         UnsupportedError: an accumulator would need more than 62 bits, a stream is read by nothing, or the family of
             the part has no estimate.
     """
-    part = find_part(target.part)
-    costs = op_costs(graph, target, part)
-    if target.io_type == "io_stream":
-        costs = _with_fifos(costs, graph)
-    return ResourceReport(
-        source="structure",
-        tool="flow static model, see docs/estimates.md",
-        part=target.part,
-        clock_period_ns=target.clock_period_ns,
-        total=_total(costs, graph, target).resources(graph.name),
-        layers=tuple(cost.resources(name) for name, cost in costs.items()),
-        capacity=part.capacity(),
-    )
-
-
-def op_costs(graph: IntGraph, target: Target, part: Part) -> dict[str, Cost]:
-    """Return what each op is by structure, in dataflow order, without FIFOs; raises as `by_structure` does."""
     if part.family not in LEVEL_NS:
         raise UnsupportedError(f"there is no static estimate for family {part.family!r}")
     costing = [op for op in graph if type(op) not in FREE]
     return {op.name: COSTS[type(op)](op, graph.sources(op), target, part) for op in costing}
-
-
-def _total(costs: Mapping[str, Cost], graph: IntGraph, target: Target) -> Cost:
-    """Sum the counts; the slowest op sets the interval.
-
-    Arrays (io_parallel) are handed on whole: latencies add up along the longest path. Streams overlap: the slowest op,
-    and the pipelines of those before and behind it, since each begins with the first word of the one before.
-    """
-    counts = (name for name in Cost.__dataclass_fields__ if not name.endswith("_cycles"))
-    total = Cost(**{name: sum(getattr(cost, name) for cost in costs.values()) for name in counts})
-    if target.io_type == "io_stream":
-        latency = through_stream(graph, costs)
-    else:
-        latencies = {name: cost.latency_cycles for name, cost in costs.items()}
-        latency = max(longest_paths(graph, latencies).values(), default=0)
-    interval = max((cost.initiation_interval_cycles for cost in costs.values()), default=0)
-    return replace(total, latency_cycles=latency, initiation_interval_cycles=interval)
 
 
 class Timed(Protocol):
@@ -111,17 +75,6 @@ def longest_paths(graph: IntGraph, cycles: Mapping[str, int]) -> dict[str, int]:
         for name in op.inputs:
             behind[name] = max(behind[name], behind[op.name] + cycles[op.name])
     return {name: until[name] + behind[name] for name in cycles}
-
-
-def _with_fifos(costs: Mapping[str, Cost], graph: IntGraph) -> dict[str, Cost]:
-    """Add every FIFO to the op whose codes it carries, those of an input to the first op that reads it."""
-    extended = dict(costs)
-    for fifo in fifos(graph):
-        name = fifo.op if fifo.op in extended else graph.readers(fifo.op)[0].name
-        bram, luts = rules.fifo_memory(fifo.word_bits, fifo.depth)
-        cost = extended[name]
-        extended[name] = replace(cost, bram_18k=cost.bram_18k + bram, memory_lut=cost.memory_lut + luts)
-    return extended
 
 
 # -- ops
@@ -289,13 +242,17 @@ def _softmax(op: ops.Softmax, exact: Range, target: Target, part: Part, x: Fixed
 def _scan(op: ops.Scan, inputs: Sequence[Op], target: Target, part: Part) -> Cost:
     """Return the hardware of one row, on arrays; a row begins when the states of the one before are there."""
     body, arrays = body_of(op), replace(target, io_type="io_parallel", reuse_factors=())
-    total = _total(op_costs(body, arrays, part), body, arrays)
+    costs = op_costs(body, arrays, part)
+    counts = (name for name in Cost.__dataclass_fields__ if not name.endswith("_cycles"))
+    row = Cost(**{name: sum(getattr(cost, name) for cost in costs.values()) for name in counts})
+    latencies = {name: cost.latency_cycles for name, cost in costs.items()}
+    depth = max(1, *longest_paths(body, latencies).values())
     states = sum(math.prod(state.shape) * state.format.width for state in body.inputs[1:])
-    cycles = op.rows * max(total.latency_cycles, 1)
+    cycles = op.rows * depth
     return replace(
-        total,
-        register_bits=total.register_bits + states,
-        depth=max(total.latency_cycles, 1),
+        row,
+        register_bits=row.register_bits + states,
+        depth=depth,
         initiation_interval_cycles=cycles,
         latency_cycles=cycles,
     )

@@ -36,8 +36,9 @@ from flow.cost.cost_rules import (
     tree_levels,
     weight_memory,
 )
-from flow.cost.estimation import by_structure
+from flow.cost.estimation import longest_paths, op_costs, through_stream
 from flow.cost.fifos import fifos
+from flow.cost.hls.estimates import estimate
 from flow.errors import SpecError
 from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Overflow, Rounding
 from flow.ir.graph import BatchNorm, Conv, Dense, Input, IntGraph, MaxPool, Op, Relu, Requantize, Reshape
@@ -77,8 +78,12 @@ def on_input(op: Op, shape: tuple[int, ...], fmt: FixedFormat = U4) -> IntGraph:
     return IntGraph(name="g", ops=(Input(name="x", inputs=(), shape=shape, cast=Cast(fmt)), op))
 
 
+def layers(graph: IntGraph, target: Target) -> list[Resources]:
+    return [cost.resources(name) for name, cost in op_costs(graph, target, find_part(target.part)).items()]
+
+
 def only(graph: IntGraph, target: Target) -> Resources:
-    (layer,) = by_structure(graph, target).layers
+    (layer,) = layers(graph, target)
     return layer
 
 
@@ -282,27 +287,20 @@ def test_resource_without_reuse_is_constant() -> None:
 
 
 def test_conv_net_parallel() -> None:
-    report = by_structure(conv_net(), Target())
-    conv, pool, flatten, last = report.layers
+    conv, pool, flatten, last = layers(conv_net(), Target())
     # y0 = x00 + 4 x11 (5 bits), y1 = -2 x11; two window words of 4 bits out of 16 positions; clamp 7 -> 5 and 6 -> 5
     assert conv.lut == 5 + (1 + 5) + (1 + 5) + multiplexer_luts(16, 2 * 4)
     assert (conv.ff, conv.initiation_interval_cycles) == (4 * 4 * 2 * 5, 16)
     assert pool.lut == 8 * 3 * (3 + 5)
     assert (flatten.lut, flatten.ff, flatten.latency_cycles) == (0, 0, 0)
     assert last.detail["adders"] == 2 * 7
-    assert report.total.initiation_interval_cycles == 16
-    assert report.total.latency_cycles == sum(layer.latency_cycles or 0 for layer in report.layers)
 
 
 def test_conv_net_stream() -> None:
-    report = by_structure(conv_net(), Target(io_type="io_stream"))
-    conv, pool, flatten, _ = report.layers
+    conv, pool, flatten, _ = layers(conv_net(), Target(io_type="io_stream"))
     assert (conv.initiation_interval_cycles, pool.initiation_interval_cycles) == (36, 16)
     assert flatten.initiation_interval_cycles == 4
-    line_buffer, fifo = 2 * 4, 2 * 5  # two rows of 6 words of 4 bits; 16 words of 10 bits
-    assert conv.lut == 5 + 6 + 6 + line_buffer + fifo
-    assert report.total.initiation_interval_cycles == 36
-    assert 36 <= (report.total.latency_cycles or 0) < 36 + 16
+    assert conv.lut == 5 + 6 + 6 + 2 * 4, "with two rows of 6 words of 4 bits"
 
 
 def test_unfused_ops() -> None:
@@ -330,7 +328,7 @@ def test_unfused_ops() -> None:
 
 
 def first(net: Net, target: Target) -> Resources:
-    return by_structure(net.graph(), target).layers[0]
+    return layers(net.graph(), target)[0]
 
 
 ARRAYS, STREAM = Target(), Target(io_type="io_stream")
@@ -357,11 +355,10 @@ def test_leaky_relu() -> None:
 
 
 def test_merges() -> None:
-    """u4 + u4: 5 bits; in a stream once per channel, with the FIFOs of two cloned readings of the port."""
+    """u4 + u4: 5 bits; in a stream once per channel."""
     twice = Net((3, 2), u(4)).mark("x").merge("add", "x")
     assert first(twice, ARRAYS).detail["adder_bits"] == 6 * 5
-    fifos = 2 * fifo_memory(2 * 4, 3)[1]
-    assert first(twice, STREAM).lut == 2 * 5 + fifos
+    assert first(twice, STREAM).lut == 2 * 5
     finer = Net((2,), u(4)).port("b", (2,), u(4, 2)).merge("add", "b")
     assert first(finer, ARRAYS).detail["adder_bits"] == 2 * 5, "0..60 and 0..15 above bit 2 of the one: 7 - 2 bits"
     assert first(Net((3,), u(4)).mark("x").merge("maximum", "x"), ARRAYS).lut == 3 * comparator_luts(4)
@@ -377,9 +374,9 @@ def test_averages() -> None:
     assert (sums.detail["adders"], sums.lut) == (4 * 3, 4 * 16)
     assert first(net, STREAM).detail["adders"] == 3
     assert first(net, STREAM).initiation_interval_cycles == 16
-    fused = by_structure(lower(net.graph()), ARRAYS).total
+    fused = only(lower(net.graph()), ARRAYS)
     assert fused.lut == 4 * (16 + 4 + 1), "4 bits of 6 are kept and rounded, with an OR of the bit below the half"
-    thirds = by_structure(lower(Net((6, 1), u(4)).average((3,), u(4)).graph()), ARRAYS).total
+    thirds = only(lower(Net((6, 1), u(4)).average((3,), u(4)).graph()), ARRAYS)
     assert thirds.detail["multipliers"] == 2 * 2, "by the reciprocal and back"
     edges = first(Net((5, 1), u(4)).average((3,), u(6), (1,), padding="same"), ARRAYS)
     assert edges.detail["adders"] == (1 + 2 + 2 + 2 + 1) + 2, "real pixels only; edges weigh 3, the others 2"
@@ -431,12 +428,11 @@ def test_one_axis_has_no_line_buffer() -> None:
 @pytest.mark.parametrize("name", zoo.ROWS)
 def test_every_row_of_the_zoo(name: str) -> None:
     for graph, io_type, strategy, reuse in product((zoo.row(name), lower(zoo.row(name))), IO_TYPES, STRATEGIES, (1, 4)):
-        report = by_structure(graph, Target(io_type=io_type, strategy=strategy, reuse_factor=reuse))
-        assert [layer.name for layer in report.layers] == [op.name for op in graph.ops if not isinstance(op, Input)]
-        for layer in (*report.layers, report.total):
+        found = layers(graph, Target(io_type=io_type, strategy=strategy, reuse_factor=reuse))
+        assert [layer.name for layer in found] == [op.name for op in graph.ops if not isinstance(op, Input)]
+        for layer in found:
             counts = (layer.lut, layer.ff, layer.dsp, layer.bram_18k, layer.latency_cycles, *layer.detail.values())
             assert all(isinstance(count, int) and count >= 0 for count in counts)
-        assert (report.total.latency_cycles or 0) >= max(layer.latency_cycles or 0 for layer in report.layers)
 
 
 @pytest.mark.parametrize("io_type", IO_TYPES)
@@ -444,21 +440,23 @@ def test_latency_is_that_of_the_longest_path(io_type: str) -> None:
     """A branch beside a longer one adds nothing; in a chain all count."""
     wide = np.full((8, 8), 3)
     net = Net((8,), s(4)).mark("x").dense(wide).requantize(s(4)).dense(wide).requantize(s(4)).mark("long")
-    chain = by_structure(net.graph(), Target(io_type=io_type))
-    both = by_structure(
-        net.back("x").dense(wide).requantize(s(4)).merge("add", "long").graph(), Target(io_type=io_type)
-    )
-    cycles = {layer.name: layer.latency_cycles or 0 for layer in both.layers}
-    assert (chain.total.latency_cycles, both.total.latency_cycles) == (
-        sum(list(cycles.values())[:4]),
-        sum(list(cycles.values())[:4]) + cycles["merge_7"],
-    )
+    chain = net.graph()
+    both = net.back("x").dense(wide).requantize(s(4)).merge("add", "long").graph()
+    target = Target(io_type=io_type)
+    cycles = [layer.latency_cycles or 0 for layer in layers(both, target)]
+    assert (through(chain, target), through(both, target)) == (sum(cycles[:4]), sum(cycles[:4]) + cycles[-1])
+
+
+def through(graph: IntGraph, target: Target) -> int:
+    costs = op_costs(graph, target, find_part(target.part))
+    if target.streams:
+        return through_stream(graph, costs)
+    return max(longest_paths(graph, {name: cost.latency_cycles for name, cost in costs.items()}).values())
 
 
 def test_fifos_of_a_stream_with_several_readers() -> None:
     """One into the clone and one to each reader, as deep as cost.fifos says; a port that nothing reads has none."""
-    alone = by_structure(Net((40, 20), s(16)).requantize(s(16)).graph(), STREAM).total
-    assert (alone.bram_18k, alone.lut) == (0, 0)
+    assert fifos(Net((40, 20), s(16)).requantize(s(16)).graph()) == ()
     graph = Net((40, 20), s(16)).requantize(s(16)).mark("a").requantize(s(15)).merge("add", "a").graph()
     depths = [(fifo.stream, fifo.depth) for fifo in fifos(graph)]
     assert depths == [
@@ -467,22 +465,11 @@ def test_fifos_of_a_stream_with_several_readers() -> None:
         ("clone_requantize_1_2", 17),
         ("requantize_2", 3),
     ]
-    first_op, cast, merge = by_structure(graph, STREAM).layers
-    assert (first_op.bram_18k, cast.bram_18k, merge.bram_18k) == (math.ceil(20 * 16 / 18), 0, 0)
-
-
-def test_report_is_labelled() -> None:
-    report = by_structure(conv_net(), Target(part="xc7z020clg400-1", clock_period_ns=10.0))
-    assert (report.source, report.tool) == ("structure", "flow static model, see docs/estimates.md")
-    assert (report.part, report.clock_period_ns) == ("xc7z020clg400-1", 10.0)
-    assert report.capacity == find_part("xc7z020").capacity()
-    for name in ("lut", "ff", "dsp", "bram_18k"):
-        assert getattr(report.total, name) == sum(getattr(layer, name) for layer in report.layers)
 
 
 def test_unknown_part() -> None:
     with pytest.raises(SpecError, match="xc6slx9"):
-        by_structure(conv_net(), Target(part="xc6slx9-tqg144-2"))
+        estimate(conv_net(), Target(part="xc6slx9-tqg144-2"))
 
 
 TARGETS = [
