@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,15 @@ class Table:
         if len(values) not in lengths or any(type(value) is not int or value < 1 for value in values):
             raise SpecError(f"key '{self.key(name)}' is {shown(values)}", remedy=f"expected {what}")
         return tuple(values)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return numbers in rising order, one at least."""
+        what = "finite numbers in brackets, each above the one before"
+        values = self.take(name, list, what)
+        given = bool(values) and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+        if not given or any(one >= other for one, other in pairwise(values)):
+            raise SpecError(f"key '{self.key(name)}' is {shown(values)}", remedy=f"expected {what}")
+        return tuple(map(float, values))
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return one string or several."""

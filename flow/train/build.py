@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flow.ir.fixed import FixedFormat
-from flow.train import load_tensorflow, quiet_warnings
+from flow.train import load_tensorflow, quiet_warnings, tables
 from flow.train import spec as specs
 from flow.train.layers import EPSILON, FixedBatchNormalization
 from flow.train.quantizers import quantized_grid, quantized_po2_zero
@@ -35,6 +35,36 @@ def build_quantized(spec: specs.ModelSpec) -> Any:
 def build_float(spec: specs.ModelSpec) -> Any:
     """Return the float twin: the same topology in float32, nothing quantized."""
     return _connected(spec, None, lambda layer: FLOAT[type(layer)](layer))
+
+
+@quiet_warnings()
+def build_plain(spec: specs.ModelSpec, model: Any) -> Any:
+    """Return the model of a spec with tables as layers of Keras and QKeras; it computes what the trained one does.
+
+    Args:
+        spec: the model; all formats and thresholds are settled.
+        model: as `build_quantized` returned it, trained or not.
+    """
+    assert isinstance(spec.input.format, FixedFormat)
+    formats, read = spec.formats(), {layer.name: names for layer, names in spec.connections()}
+
+    def made(layer: specs.LayerSpec) -> Any:
+        trained = model.get_layer(layer.name)
+        if isinstance(layer, specs.TablesSpec):
+            return tables.plain_tables(trained)
+        if isinstance(layer, specs.PopcountSpec):
+            return tables.plain_popcount(trained)
+        if isinstance(layer, specs.ThresholdsSpec):
+            fmt = formats[read[layer.name][0]]
+            assert fmt is not None
+            return tables.plain_thresholds(trained, fmt.step)
+        return QUANTIZED[type(layer)](layer)
+
+    plain = _connected(spec, qkeras.QActivation(activation_of(spec.input.format), name=spec.input.name), made)
+    for layer in spec.layers:
+        if not isinstance(layer, specs.ThresholdsSpec | specs.TablesSpec | specs.PopcountSpec):
+            plain.get_layer(layer.name).set_weights(model.get_layer(layer.name).get_weights())
+    return plain
 
 
 def _connected(spec: specs.ModelSpec, port: Any, made: Callable[[specs.LayerSpec], Any]) -> Any:
@@ -129,8 +159,18 @@ QUANTIZED: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
     specs.BatchNormSpec: _quantized_batch_norm,
     specs.ReluSpec: lambda layer: qkeras.QActivation(activation_of(layer.format), name=layer.name),
     specs.QuantizeSpec: lambda layer: qkeras.QActivation(activation_of(layer.format), name=layer.name),
+    specs.ThresholdsSpec: lambda layer: tables.Thresholds(layer.at, layer.name),
+    specs.TablesSpec: lambda layer: tables.Tables(
+        layer.units,
+        layer.fan_in,
+        layer.hidden,
+        (layer.kernel.min_exponent, layer.kernel.max_exponent),
+        tree=layer.wiring == "tree",
+        name=layer.name,
+    ),
+    specs.PopcountSpec: lambda layer: tables.Popcount(layer.units, layer.temperature, layer.name),
 }
-"""Kind of layer in a spec -> what makes the layer of the quantized model; above, that of its float twin."""
+"""Kind of layer in a spec -> what makes the layer of the quantized model; above, that of its float twin, if any."""
 MERGES: Mapping[str, Any] = {"add": keras.layers.Add, "concatenate": keras.layers.Concatenate}
 UP_SAMPLING: Mapping[int, Any] = {
     1: lambda size, name: keras.layers.UpSampling1D(size[0], name=name),

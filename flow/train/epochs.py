@@ -21,7 +21,6 @@ from flow.progress import Announce
 from flow.train import keras_errors, load_tensorflow
 from flow.train.checkpoints import Checkpoint, GoOn, by_name
 from flow.train.heads import Goal, only_or_all
-from flow.train.layers import FixedBatchNormalization
 from flow.train.lut_cost import Features, usual_io_type
 from flow.train.spec import AugmentSpec, FloatTrainSpec
 
@@ -139,7 +138,7 @@ def run_epochs(
             if first == last:
                 continue
             for layer in model._flatten_layers():
-                if isinstance(layer, FixedBatchNormalization):
+                if hasattr(layer, "use_moving_statistics"):
                     layer.use_moving_statistics = first > 0
             model.compile(
                 optimizer,

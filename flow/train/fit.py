@@ -1,7 +1,8 @@
 """Training a spec: the quantized model and its float twin, pruned on the same schedule, then frozen and saved.
 
-A float spec's model is trained as it is, nothing pruned and nothing quantized; one that a Python function makes has no
-float twin. A training that was interrupted, or killed, goes on behind its last whole epoch (`flow.train.checkpoints`).
+A float spec's model is trained as it is, nothing pruned and nothing quantized; one that a Python function makes, or
+that has tables, has no float twin. A training that was interrupted, or killed, goes on behind its last whole epoch
+(`flow.train.checkpoints`).
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from flow.errors import SpecError, UnsupportedError
 from flow.files import locked, sweep
 from flow.frontend.extraction import attempt, quantizes_its_input
 from flow.frontend.trained import FLOAT_DIR, TrainedModel
-from flow.ir.fixed import FixedFormat
+from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, quantize
 from flow.progress import Announce, silent
 from flow.train import load_tensorflow, quiet_warnings
 from flow.train.artefacts import PARTIAL, artefact, configuration, fingerprint, joined, metrics, versions, write
-from flow.train.build import build_float, build_quantized, build_topology
+from flow.train.build import build_float, build_plain, build_quantized, build_topology
 from flow.train.checkpoints import DIRECTORY, training_key
 from flow.train.distill import load_teacher
 from flow.train.epochs import Course, History, Inputs, run_epochs, seeded
-from flow.train.freeze import freeze, quantized_weights, sparsity
+from flow.train.freeze import freeze, quantized_weights, same_outputs, sparsity
 from flow.train.frontend import evaluate
-from flow.train.heads import Goal, goals, is_softmax, shaped
+from flow.train.heads import Goal, goals, is_softmax, only_or_all, shaped
 from flow.train.lut_cost import usual_io_type
 from flow.train.patterns import WEIGHTS, counts_itself
 from flow.train.pruning import Pruning
+from flow.train.rewiring import Rewiring
 from flow.train.spec import (
     REGRESSION,
     FloatSpec,
@@ -42,10 +44,13 @@ from flow.train.spec import (
     ModelSpec,
     OwnSpec,
     Spec,
+    ThresholdsSpec,
 )
 
 keras: Any = load_tensorflow().keras
 
+FITTED_SAMPLES = 10_000
+"""Of the training split, which thresholds are fitted to."""
 PORT_BITS = 16
 """Of a net from a function that does not quantize its own input, where it is tried before it is trained."""
 
@@ -106,7 +111,7 @@ def train(
         raise SpecError(f"epochs is {epochs}", model=spec.name, remedy="expected at least 1")
     epochs, data = epochs or spec.train.epochs, dataset or load_samples(spec)
     if isinstance(spec, ModelSpec):
-        spec = _with_fitted_port(spec, data)
+        spec = _with_fitted_thresholds(_with_fitted_port(spec, data), data)
     net = getattr(spec, "net", None)
     course = _course(spec, epochs, data, [net.digest()] if net else [], directory, tensorboard, announce)
     if isinstance(spec, ModelSpec):
@@ -181,7 +186,7 @@ def _with_teacher(model: TrainedModel, course: Course) -> TrainedModel:
 
 def _fit(spec: Spec, model: Any, data: Dataset, course: Course) -> _Made:
     if isinstance(spec, ModelSpec):
-        return _fit_quantized(spec, data, course)
+        return (_fit_tables if spec.has_tables() else _fit_quantized)(spec, data, course)
     seeded(spec.train.seed, forget=model is None)
     if isinstance(spec, OwnSpec):
         return _fit_own(spec, model or own_model(spec), data, course)
@@ -208,6 +213,23 @@ def _with_fitted_port(spec: ModelSpec, data: Dataset) -> ModelSpec:
         return spec
     fitted = fitted_format(data.x_train, spec.input.format)
     return replace(spec, input=replace(spec.input, format=fitted))
+
+
+def _with_fitted_thresholds(spec: ModelSpec, data: Dataset) -> ModelSpec:
+    """Return a spec whose thresholds are numbers: those that are fitted part the inputs above the least alike."""
+    if not any(isinstance(layer, ThresholdsSpec) and layer.levels for layer in spec.layers):
+        return spec
+    fmt = spec.input.format
+    assert isinstance(fmt, FixedFormat)
+    values = quantize(data.x_train[:FITTED_SAMPLES], Cast(fmt, Rounding.RND_CONV, Overflow.SAT)) * fmt.step
+    above = values[values > values.min()] if np.ptp(values) else values
+    layers = []
+    for layer in spec.layers:
+        if isinstance(layer, ThresholdsSpec) and layer.levels:
+            wanted = np.quantile(above, np.arange(1, layer.levels + 1) / (layer.levels + 1), method="lower") - fmt.step
+            layer = replace(layer, at=tuple(float(at) for at in np.unique(wanted)), levels=0)
+        layers.append(layer)
+    return replace(spec, layers=tuple(layers))
 
 
 # -- kinds of specs
@@ -262,6 +284,32 @@ def _fit_quantized(spec: ModelSpec, data: Dataset, course: Course) -> _Made:
         },
     )
     return _Made({"": trained, FLOAT_DIR: float_twin}, {"float_twin": twin_history, "quantized": history})
+
+
+def _fit_tables(spec: ModelSpec, data: Dataset, course: Course) -> _Made:
+    """Return a model with tables: trained in a form of its own, written as plain layers that compute the same."""
+    seeded(spec.train.seed)
+    model = build_quantized(spec)
+    inputs, learned = _prepared(model, spec.learned(), data, spec.name)
+    check_exact(build_plain(spec, model), spec.name)
+    x_train, x_test = inputs["train"], inputs["test"]
+    assert x_train is not None and x_test is not None
+    targets = only_or_all([goal.train for goal in learned])
+    history = run_epochs(
+        model,
+        "quantized",
+        spec.name,
+        course,
+        learned,
+        inputs,
+        unfrozen=_unfrozen(spec.train.frozen_epochs, course),
+        callbacks=[Rewiring(x_train, targets, course.epochs, spec.train.seed)],
+    )
+    plain = build_plain(spec, model)
+    same_outputs(model, plain, x_test)
+    trained = _artefact(plain, spec, data, inputs, learned, course.epochs, level="qkeras")
+    trained = replace(trained, metrics={**trained.metrics, "sparsity": sparsity(trained.weights)})
+    return _Made({"": trained}, {"quantized": history})
 
 
 def _fit_pruned(

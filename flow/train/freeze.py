@@ -121,13 +121,25 @@ def freeze(model: Any, inputs: NDArray[np.float32]) -> Weights:
         UnsupportedError: a weight is NaN or infinite.
         AssertionError: an output changed.
     """
-    before = model.predict(inputs, batch_size=1024, verbose=0)
+    before = _outputs(model, inputs)
     weights = quantized_weights(model)
     set_quantized_weights(model, weights)
-    after = model.predict(inputs, batch_size=1024, verbose=0)
-    for was, now in zip(*map(tf.nest.flatten, (before, after)), strict=True):
-        assert np.array_equal(was, now), f"{model.name}: freezing changed {np.count_nonzero(was != now)} outputs"
+    _assert_same(before, _outputs(model, inputs), f"{model.name}: freezing")
     return weights
+
+
+def same_outputs(model: Any, plain: Any, inputs: NDArray[np.float32]) -> None:
+    """Assert that two Keras models give the same, bit for bit."""
+    _assert_same(_outputs(model, inputs), _outputs(plain, inputs), f"{model.name}: writing it as plain layers")
+
+
+def _outputs(model: Any, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return tf.nest.flatten(model.predict(inputs, batch_size=1024, verbose=0))  # type: ignore[no-any-return]
+
+
+def _assert_same(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]], what: str) -> None:
+    for was, now in zip(before, after, strict=True):
+        assert np.array_equal(was, now), f"{what} changed {np.count_nonzero(was != now)} outputs"
 
 
 @quiet_warnings()

@@ -18,6 +18,7 @@ from flow.errors import FlowError, SpecError, shown
 from flow.ir.fixed import FixedFormat
 from flow.toml_table import NAME, Table, read_toml
 from flow.train.patterns import ALLOCATIONS, WEIGHTS, counts_itself
+from flow.train.spec_layers import BIT, OF_BITS, output_shape, read_format, read_layer
 from flow.train.spec_layers import BatchNormSpec as BatchNormSpec
 from flow.train.spec_layers import Conv1DSpec as Conv1DSpec
 from flow.train.spec_layers import Conv2DSpec as Conv2DSpec
@@ -29,11 +30,13 @@ from flow.train.spec_layers import LayerSpec as LayerSpec
 from flow.train.spec_layers import MergeSpec as MergeSpec
 from flow.train.spec_layers import Po2Spec as Po2Spec
 from flow.train.spec_layers import PoolSpec as PoolSpec
+from flow.train.spec_layers import PopcountSpec as PopcountSpec
 from flow.train.spec_layers import QuantizeSpec as QuantizeSpec
 from flow.train.spec_layers import ReluSpec as ReluSpec
 from flow.train.spec_layers import ReshapeSpec as ReshapeSpec
+from flow.train.spec_layers import TablesSpec as TablesSpec
+from flow.train.spec_layers import ThresholdsSpec as ThresholdsSpec
 from flow.train.spec_layers import UpSamplingSpec as UpSamplingSpec
-from flow.train.spec_layers import output_shape, read_format, read_layer
 
 SPEC_TOML = "spec.toml"
 MAX_EPOCHS = 9999
@@ -211,6 +214,10 @@ class ModelSpec:
         if self.prune is not None and self.prune.end_epoch > self.train.epochs:
             raise SpecError(f"prune.end_epoch {self.prune.end_epoch} is after train.epochs {self.train.epochs}")
         shapes = self.shapes()
+        if not isinstance(self.input.format, int):
+            self._check_bits()
+        if self.prune is not None and self.has_tables():
+            raise SpecError("[prune] does not go with tables, which choose their wires", remedy="take it out")
         heads = {head.layer for head in self.learned()}
         for head in self.learned():
             _check_head(head, self.layers, shapes)
@@ -223,6 +230,42 @@ class ModelSpec:
     def learned(self) -> tuple[HeadSpec, ...]:
         """Return the heads: those given, or the last layer."""
         return self.heads or (HeadSpec(layer=self.layers[-1].name),)
+
+    def has_tables(self) -> bool:
+        """Say whether a layer trains in another form than that of the model."""
+        return any(isinstance(layer, ThresholdsSpec | TablesSpec | PopcountSpec) for layer in self.layers)
+
+    def formats(self) -> dict[str, FixedFormat | None]:
+        """Return the format of the input and of what each layer gives, by name, where the spec says it."""
+        formats = {self.input.name: self.input.format if isinstance(self.input.format, FixedFormat) else None}
+        for layer, names in self.connections():
+            if isinstance(layer, ReluSpec | QuantizeSpec):
+                formats[layer.name] = layer.format
+            elif isinstance(layer, ThresholdsSpec | TablesSpec):
+                formats[layer.name] = BIT
+            else:
+                read = {formats[name] for name in names}
+                moves = isinstance(layer, FlattenSpec | ReshapeSpec | UpSamplingSpec) or (
+                    isinstance(layer, MergeSpec) and layer.function == "concatenate"
+                )
+                formats[layer.name] = read.pop() if moves and len(read) == 1 else None
+        return formats
+
+    def _check_bits(self) -> None:
+        """Refuse a layer of tables that reads no bits, and thresholds of what has no format."""
+        formats = self.formats()
+        for layer, names in self.connections():
+            for name in names:
+                if isinstance(layer, OF_BITS) and formats[name] != BIT:
+                    what = f"layer '{layer.name}' reads bits, and '{name}' gives others than 0 and 1"
+                    remedy = "put a thresholds layer between them, or a relu with int_bits = 1 and frac_bits = 0"
+                    raise SpecError(what, remedy=remedy, named=layer.name)
+                if isinstance(layer, ThresholdsSpec) and formats[name] is None:
+                    what = f"layer '{layer.name}' compares what '{name}' gives, whose format no relu or quantize says"
+                    raise SpecError(what, remedy="put one before it", named=layer.name)
+                if isinstance(layer, ThresholdsSpec) and layer.levels and formats[name] != self.input.format:
+                    what = f"layer '{layer.name}' fits its thresholds to inputs, but reads '{name}'"
+                    raise SpecError(what, remedy="say them with 'at'", named=layer.name)
 
     def connections(self) -> tuple[tuple[LayerSpec, tuple[str, ...]], ...]:
         """Return each layer with the names of what it reads."""
@@ -473,10 +516,10 @@ def _check_head(head: HeadSpec, layers: tuple[LayerSpec, ...], shapes: dict[str,
         what = f"head '{head.layer}' is no layer"
         raise SpecError(what, remedy=f"there are {', '.join(shapes)}", named=head.layer)
     (layer,) = (each for each in layers if each.name == head.layer)
-    ends = (DenseSpec, Conv1DSpec, Conv2DSpec, BatchNormSpec)
+    ends = (DenseSpec, Conv1DSpec, Conv2DSpec, BatchNormSpec, PopcountSpec)
     if not isinstance(layer, ends if head.task == CLASSIFICATION else (*ends, QuantizeSpec, ReluSpec)):
         which = "the last layer" if layer is layers[-1] else f"head '{head.layer}'"
-        what = f"{which} must be dense, or batch_norm after dense, with one unit per class"
+        what = f"{which} must be dense or popcount, or batch_norm after dense, with one unit per class"
         raise SpecError(f"{what}; or a convolution, with one filter per class", named=head.layer)
 
 

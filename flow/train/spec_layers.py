@@ -147,6 +147,36 @@ class ReshapeSpec(_Layer):
     shape: Shape
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdsSpec(_Layer):
+    """A bit for each value of a vector and each threshold, 1 above it; `levels` thresholds are fitted, to quantiles."""
+
+    at: tuple[float, ...] = ()
+    levels: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablesSpec(_Layer):
+    """Neurons that read `fan_in` bits each and give one, with a subnet of `hidden` units of powers of two inside.
+
+    Their wires are learned, or each reads the next ones ("tree").
+    """
+
+    units: int
+    fan_in: int
+    hidden: int
+    kernel: Po2Spec
+    wiring: str = "learned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopcountSpec(_Layer):
+    """For each class how many of its bits, which stand side by side, are 1; `temperature` divides it in training."""
+
+    units: int
+    temperature: float
+
+
 LayerSpec = (
     DenseSpec
     | Conv2DSpec
@@ -161,7 +191,14 @@ LayerSpec = (
     | DropoutSpec
     | FlattenSpec
     | ReshapeSpec
+    | ThresholdsSpec
+    | TablesSpec
+    | PopcountSpec
 )
+OF_BITS = (TablesSpec, PopcountSpec)
+"""Read bits."""
+BIT = FixedFormat(False, 1, 0)
+MOST_FAN_IN, MOST_HIDDEN, MOST_LEVELS = 16, 64, 15
 
 
 # -- tables
@@ -213,6 +250,28 @@ def _merge(table: Table, common: Mapping[str, Any], function: str) -> LayerSpec:
     return MergeSpec(**common, function=function)
 
 
+def _thresholds(table: Table, common: Mapping[str, Any]) -> LayerSpec:
+    if table.has("levels"):
+        return ThresholdsSpec(**common, levels=table.integer("levels", 1, MOST_LEVELS))
+    return ThresholdsSpec(**common, at=table.numbers("at"))
+
+
+def _tables(table: Table, common: Mapping[str, Any]) -> LayerSpec:
+    return TablesSpec(
+        **common,
+        units=table.integer("units", 1, MOST),
+        fan_in=table.integer("fan_in", 1, MOST_FAN_IN),
+        hidden=table.integer("hidden", 1, MOST_HIDDEN),
+        kernel=_po2(table, "kernel"),
+        wiring=table.text("wiring", ("learned", "tree")) if table.has("wiring") else "learned",
+    )
+
+
+def _popcount(table: Table, common: Mapping[str, Any]) -> LayerSpec:
+    temperature = table.number("temperature", 2.0**-10, 2.0**10)
+    return PopcountSpec(**common, units=table.integer("units", 1, MOST), temperature=temperature)
+
+
 def _pool(function: str, axes: int) -> Callable[[Table, Mapping[str, Any]], LayerSpec]:
     return lambda table, common: PoolSpec(
         **common, function=function, size=table.integers("size", (axes,)) if axes else ()
@@ -240,6 +299,9 @@ LAYERS: Mapping[str, Callable[[Table, Mapping[str, Any]], LayerSpec]] = {
     "dropout": lambda table, common: DropoutSpec(**common, rate=table.number("rate", 0.0, 1.0)),
     "flatten": lambda table, common: FlattenSpec(**common),
     "reshape": lambda table, common: ReshapeSpec(**common, shape=table.integers("shape", (1, 2, 3))),
+    "thresholds": _thresholds,
+    "tables": _tables,
+    "popcount": _popcount,
 }
 """`kind` of a layer -> what reads its table."""
 
@@ -331,6 +393,26 @@ def _reshaped(layer: ReshapeSpec, shape: Shape) -> Shape:
     return layer.shape
 
 
+def _compared(layer: ThresholdsSpec, shape: Shape) -> Shape:
+    _require(len(shape) == 1, layer, "a vector (put a flatten layer before it)", shape)
+    return (shape[0] * max(layer.levels, len(layer.at)),)
+
+
+def _looked_up(layer: TablesSpec, shape: Shape) -> Shape:
+    _require(len(shape) == 1, layer, "a vector (put a flatten layer before it)", shape)
+    if layer.wiring == "tree":
+        wires = layer.units * layer.fan_in
+        _require(shape[0] == wires, layer, f"{layer.units} times {layer.fan_in} = {wires} bits for its tree", shape)
+    _require(shape[0] >= layer.fan_in, layer, f"at least {layer.fan_in} bits", shape)
+    return (layer.units,)
+
+
+def _counted(layer: PopcountSpec, shape: Shape) -> Shape:
+    fits = len(shape) == 1 and shape[0] % layer.units == 0
+    _require(fits, layer, f"a vector of as many bits for each of {layer.units} classes", shape)
+    return (layer.units,)
+
+
 def _same(_: Any, shape: Shape) -> Shape:
     return shape
 
@@ -348,6 +430,9 @@ SHAPES: Mapping[type[LayerSpec], Callable[[Any, Shape], Shape]] = {
     UpSamplingSpec: _upsampled,
     FlattenSpec: lambda _, shape: (math.prod(shape),),
     ReshapeSpec: _reshaped,
+    ThresholdsSpec: _compared,
+    TablesSpec: _looked_up,
+    PopcountSpec: _counted,
 }
 """Kind of layer that reads one other -> the shape that it makes of it."""
 

@@ -22,7 +22,7 @@ from flow.train.spec import (
     model_search_path,
 )
 
-MODELS = ("digits_mlp", "fashion_cnn", "jets_mlp", "mnist_mlp")
+MODELS = ("digits_mlp", "digits_tables", "fashion_cnn", "jets_mlp", "mnist_mlp", "mnist_small", "mnist_tiny")
 FLOAT_MODELS = ("fashion_mobile", "fashion_resnet8", "mnist_autoencoder")
 
 SMALL = """
