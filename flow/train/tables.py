@@ -215,7 +215,7 @@ def plain_popcount(layer: Popcount) -> Callable[[Any], Any]:
 def _depthwise(name: str, kernel: NDArray[Any], bias: NDArray[Any], step: float) -> Callable[[Any], Any]:
     """Return a depthwise convolution that covers its input; its bias is on a grid."""
     frac_bits = -round(math.log2(step))
-    int_bits = int(np.abs(bias).max()).bit_length()
+    int_bits = max(1, int(np.abs(bias).max()).bit_length())  # QKeras makes a sign of what has one bit
     layer = qkeras.QDepthwiseConv2D(
         kernel.shape[:2],
         depth_multiplier=kernel.shape[3],

@@ -137,6 +137,15 @@ def test_the_plain_form_computes_the_same_and_is_exact_in_integers(load: Load, m
     assert (fewer <= logits).all() and (fewer < logits).any(), "a threshold lies where a step of its grid counts"
 
 
+@pytest.mark.parametrize(("at", "step"), [((0.0,), 0.5), ((0.0, 0.3), 0.25), ((-1.0, 2.6), 0.5)])
+def test_thresholds_of_any_port_compare_as_they_train(at: tuple[float, ...], step: float) -> None:
+    layer, first = tables.Thresholds(at, "bits"), keras.Input((2,))
+    values = np.arange(-8, 8, dtype=np.float32).reshape(-1, 2) * step
+    with quiet_warnings():
+        plain = keras.Model(first, tables.plain_thresholds(layer, step)(first))
+    assert np.array_equal(plain(values), layer(values))
+
+
 WRONG = (
     ('from = ["first", "bits"]', 'from = ["first", "flat"]', "layer 'second' reads bits, and 'skip' gives others"),
     ("units = 6\n", "units = 5\n", "needs 5 times 2 = 10 bits for its tree; its input has shape"),
