@@ -15,7 +15,7 @@ from flow.frontend.trained import TrainedModel, load_trained
 from flow.ir.fixed import FixedFormat
 from flow.ir.passes import lower
 from flow.train import load_tensorflow, quiet_warnings
-from flow.train.spec import ModelSpec, ThresholdsSpec, find_model_dir, load_spec
+from flow.train.spec import ModelSpec, TablesSpec, ThresholdsSpec, find_model_dir, load_spec
 
 try:
     tf, keras, _ = load_tensorflow()
@@ -31,7 +31,7 @@ from flow.train.artefacts import configuration
 from flow.train.build import build_plain, build_quantized
 from flow.train.epochs import seeded
 from flow.train.fit import _with_fitted_thresholds, train
-from flow.train.freeze import quantized_weights
+from flow.train.freeze import keras_model, quantized_weights, sparsity
 from flow.train.rewiring import Rewiring
 
 NET = """
@@ -218,3 +218,19 @@ def test_the_model_of_the_house_trains_anew_from_its_spec(tmp_path: Path) -> Non
     assert made.metrics["qkeras"] > 0.93
     assert abs(made.metrics["qkeras"] - kept.metrics["qkeras"]) < 0.03, "another machine adds up in another order"
     assert not (tmp_path / "float").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "accuracy"), [("digits_tables", 0.93), ("mnist_tiny", 0.95)])
+def test_the_models_of_the_house_keep_their_promises(name: str, accuracy: float) -> None:
+    directory = find_model_dir(name)
+    kept = load_trained(directory)
+    spec = load_spec(name)
+    assert isinstance(spec, ModelSpec)
+    for layer in spec.layers:
+        if isinstance(layer, TablesSpec):
+            assert kept.weights[f"{layer.name}_hidden"]["kernel"].shape == (layer.fan_in, 1, layer.units, layer.hidden)
+    outputs = keras_model(kept).predict(kept.verification_inputs, verbose=0)
+    assert np.mean(outputs.argmax(1) == kept.verification_labels) >= accuracy
+    assert kept.metrics["qkeras"] >= accuracy and kept.metrics["sparsity"] == sparsity(kept.weights)
+    assert sum(path.stat().st_size for path in directory.glob("trained.*")) < 800_000
