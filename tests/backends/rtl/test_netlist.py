@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import zoo
@@ -78,7 +80,8 @@ def test_product(data: st.DataObject) -> None:
     weights = st.lists(st.integers(-largest, largest), min_size=rows * columns, max_size=rows * columns)
     matrix = np.array(data.draw(weights)).reshape(rows, columns)
     net = Netlist()
-    net.outputs = arithmetic.product(net, [net.input(-8, 7) for _ in range(rows)], matrix, "op")
+    with patch.object(arithmetic, "MOST_SEARCHED", data.draw(st.sampled_from([0, arithmetic.MOST_SEARCHED]))):
+        net.outputs = arithmetic.product(net, [net.input(-8, 7) for _ in range(rows)], matrix, "op")
     codes = np.random.default_rng(0).integers(-8, 8, (50, rows))
     np.testing.assert_array_equal(net.run(codes), codes @ matrix)
 

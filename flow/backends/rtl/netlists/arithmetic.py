@@ -14,9 +14,14 @@ import numpy as np
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.errors import ToolFailedError, ToolMissingError
 from flow.ir.fixed import Cast, Codes, Overflow, Rounding, reciprocal
+from flow.ir.po2 import signed_digits
 
 WEIGHT_BITS = 24
 """alkaid takes matrices of float32; with wider weights its adders are wrong, and found to be here."""
+
+MOST_SEARCHED = 8192
+"""Signed digits of a matrix for which alkaid tries each of its decompositions. Of larger ones it takes the first: with
+5,184 weights of 10 bits that is five times faster, and 0.3 % more adder bits than the best."""
 
 
 def product(net: Netlist, x: Sequence[int], matrix: Codes, name: str) -> list[int]:
@@ -67,7 +72,8 @@ class _Adders:
                 "alkaid is not installed, which optimises constant products", remedy="run: pip install 'po2flow[rtl]'"
             ) from error
         ranges = [(float(low), float(high), 1.0) for low, high in zip(self.low, self.high, strict=True)]
-        for stage in cmvm_solve(self.matrix.astype(np.float32), qintervals=ranges):
+        searched = int(signed_digits(self.matrix).sum()) <= MOST_SEARCHED
+        for stage in cmvm_solve(self.matrix.astype(np.float32), qintervals=ranges, search_all_decompose_dc=searched):
             self.values = self._stage(stage)
         out = []
         for column, (place, exponent, form) in zip(self.matrix.T, self.values, strict=True):
