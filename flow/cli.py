@@ -231,6 +231,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     model = "name in models/ or float Keras model (.h5, .keras, SavedModel, .json)"
     parser.add_argument("model", type=Path, help=model)
     options.add_settings(parser)
+    parser.add_argument("--qkeras", type=Path, metavar="FILE", help="also a QKeras model (.h5), to be trained on")
     options.add_model_options(parser, WEIGHTS_FILE["quantize"])
     options.add_target_options(parser)
     options.add_run_options(parser)
@@ -253,7 +254,7 @@ def _list(arguments: argparse.Namespace) -> int:
     for model in found:
         state = "not trained" if model["trained"] is None else _measured(model["trained"])
         hint = ", float model: flow quantize" if model["kind"] == "float" and model["trained"] is not None else ""
-        print(f"{model['name']:17} {model['description']}; {state}{hint}")
+        print(f"{model['name']:17} {'; '.join(filter(None, (model['description'], state)))}{hint}")
     return 0
 
 
@@ -313,10 +314,15 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _quantize(arguments: argparse.Namespace) -> int:
     from flow.pipeline import quantize
+    from flow.pipeline.driver import check_qkeras, write_qkeras
 
     asked = options.read_quantize_options(arguments)
+    check_qkeras(arguments.qkeras)
     with progress(log=True, quiet=arguments.quiet) as announce:
         report = quantize(arguments.model, options.read_target(arguments), asked, announce)
+        if arguments.qkeras is not None:
+            announce("QKeras model")
+            write_qkeras(arguments.qkeras, report)
     return _print_report(report, "json" if arguments.json else "text")
 
 

@@ -49,6 +49,7 @@ ASPECTS = (
     Aspect("flow.quantization.modules", "NEVER_NEGATIVE", "whether its result is never negative", "INTEGER_ONLY"),
     Aspect("flow.quantization.sweep", "EXACT_FORMATS", "the format of its output if it rounds nothing", "INEXACT"),
     Aspect("flow.quantization.assembly", "ASSEMBLED", "how it gets its codes when quantized", "MADE_APART"),
+    Aspect("flow.train.graph_model", "LAYERS", "which layers of Keras compute it, to be trained on", "NOT_MADE"),
     Aspect("flow.verification.causes", "CAUSES", "which settings may explain a divergence"),
     Aspect("flow.verification.faults", "FAULTS", "which single numbers may explain a divergence", "WITHOUT_NUMBERS"),
     Aspect("flow.cost.energy", "WORK", "what it computes for one inference, for its energy"),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from flow.backends.functions import functions
 from flow.data.session import Data
-from flow.errors import InputError, OutputError
-from flow.files import writing
+from flow.errors import InputError, OutputError, SpecError
+from flow.files import temporary, writing
 from flow.findings import Finding
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
-from flow.pipeline.live import Model, as_files
+from flow.pipeline.live import Model, as_files, saved
 from flow.pipeline.models import extract_model, model_to_check
 from flow.pipeline.options import BuildOptions, QuantizeOptions
 from flow.pipeline.plan import Plan
@@ -74,8 +74,8 @@ def build(
     """Build a model: extract, emit, simulate, compare, estimate, report.
 
     Args:
-        model: a name in `models/`, a spec file, or a Keras model: a file (`.h5`, `.keras`, SavedModel, `.json` with
-            weights) or an object of tf-keras, compiled or not.
+        model: a name in `models/`, a spec file, the directory of a trained model, or a Keras model: a file (`.h5`,
+            `.keras`, SavedModel, `.json` with weights) or an object of tf-keras, compiled or not.
         target: hardware settings.
         options: inputs and stages; `QuantizeOptions` for a float model.
         announce: called with what is done, in words; without it a bar is shown on a terminal and in a notebook.
@@ -212,6 +212,31 @@ def write_page(path: Path, report: Report) -> None:
         OutputError: it cannot be written.
     """
     RunDirectory(path).write_text(PAGE, render(report))
+
+
+def check_qkeras(path: Path | None) -> None:
+    """Refuse a place for a QKeras model before the long work.
+
+    Raises:
+        SpecError: its name does not end in `.h5`.
+        OutputError: it lies in a run directory.
+    """
+    if path is not None:
+        outside_runs(path)
+        if path.suffix != ".h5":
+            raise SpecError(f"{path} does not end in .h5", field="--qkeras", remedy="QKeras models are kept in HDF5")
+
+
+def write_qkeras(path: Path, report: Report) -> None:
+    """Write the QKeras model of a quantized float model, to be trained on.
+
+    Raises:
+        UnsupportedError: as of `Report.qkeras_model`.
+        OutputError: it cannot be written.
+    """
+    model = report.qkeras_model()
+    with temporary() as scratch, writing(path) as file:
+        file.write(saved(model, scratch / path.name))
 
 
 def write_comparison(reports: Sequence[Report], path: Path) -> None:

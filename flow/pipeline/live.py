@@ -113,20 +113,27 @@ def _kept_model(model: KerasModel, directory: Path) -> Path:
         what = f"expected a Keras model or where one is, not an object of class {type(model).__name__}"
         raise SpecError(what, field="model")
     legacy = "tf_keras" in classes
-    suffix = ".h5" if legacy else ".keras"
-    settings = {"include_optimizer": False, **({"save_format": "h5"} if legacy else {})}
-    name = identifier(model.name, ())
     with temporary() as scratch:
-        file = scratch / f"{name}{suffix}"
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of Keras, about the format and about QKeras' constraints
-                model.save(str(file), **settings)
-        except Exception as error:  # Keras refuses in many ways: subclassed, not built, names with slashes
-            what = f"Keras cannot save it ({shown(error)})"
-            remedy = "give a Sequential or functional model that is built"
-            raise ModelFileError(what, model=model.name, remedy=remedy) from error
-        return _kept(file.read_bytes(), directory, file.name)
+        file = scratch / f"{identifier(model.name, ())}{'.h5' if legacy else '.keras'}"
+        return _kept(saved(model, file), directory, file.name)
+
+
+def saved(model: KerasModel, file: Path) -> bytes:
+    """Return a Keras model as a file of it holds it; it is written there, `.h5` of Keras 2, or `.keras` of Keras 3.
+
+    Raises:
+        ModelFileError: Keras cannot save it.
+    """
+    settings = {"include_optimizer": False, **({"save_format": "h5"} if file.suffix == ".h5" else {})}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Keras, about the format and about QKeras' constraints
+            model.save(str(file), **settings)
+    except Exception as error:  # Keras refuses in many ways: subclassed, not built, names with slashes
+        what = f"Keras cannot save it ({shown(error)})"
+        remedy = "give a Sequential or functional model that is built"
+        raise ModelFileError(what, model=model.name, remedy=remedy) from error
+    return file.read_bytes()
 
 
 def _kept(content: bytes, directory: Path, name: str) -> Path:

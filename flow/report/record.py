@@ -16,10 +16,12 @@ from flow.cost.calibration import other_design
 from flow.data.inputs import PortInputs
 from flow.data.session import Data
 from flow.errors import SpecError, ToolMissingError, shown
+from flow.frontend.base import read
 from flow.part_names import is_same_part
 from flow.project import Change
 from flow.results import Divergence, EnergyReport, ResourceReport, SimResult
-from flow.verification.levels import REFERENCE
+from flow.runs import RunDirectory
+from flow.verification.levels import REFERENCE, stored_model
 from flow.verification.prediction import outputs
 
 SCHEMA = 1
@@ -75,6 +77,34 @@ class Report:
         """Return what each op of the hardware gives, by its name; arguments as of `predict`."""
         found: Mapping[str, NDArray[Any]] = outputs(self.run_dir, x, level=level, codes=codes, every_op=True)
         return found
+
+    def qkeras_model(self) -> Any:
+        """Return what `flow.quantize` made as a QKeras model that computes the same codes, to be trained on.
+
+        Returns:
+            A functional model of tf-keras; a final softmax is there again. `flow.build` takes it when it is trained.
+
+        Raises:
+            SpecError: the report is of no quantized float model.
+            UnsupportedError: an op has no layer of QKeras or Keras that computes the same; the message names it.
+
+        Example:
+            model = flow.quantize("my_net.h5", calibration=x).qkeras_model()
+            flow.train_model(model, "tuned", x=x, y=y, epochs=5, learning_rate=2e-4)
+            report = flow.build(model, x=x_test, y=y_test)
+        """
+        if self.document["quantization"] is None:
+            remedy = "a QKeras model is trained on as it is; flow.quantize makes one of a float model"
+            raise SpecError(
+                "this run was not quantized from a float model", model=self.document["model"], remedy=remedy
+            )
+        source, extracted = stored_model(RunDirectory(self.run_dir))
+        network = read(source.trained)
+        softmaxes = {
+            output: network.final_softmax(name) for name, output in zip(network.outputs, extracted.outputs, strict=True)
+        }
+        made = import_module("flow.train.graph_model").graph_model  # with TensorFlow
+        return made(extracted, self.document["quantization"], {op: layer for op, layer in softmaxes.items() if layer})
 
     @property
     def run_dir(self) -> Path:

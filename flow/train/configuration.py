@@ -60,7 +60,7 @@ OF_MASTER: Mapping[str, Any] = dict.fromkeys(
 """Arguments of quantizers that QKeras' master and its successor for Keras 3 write, and the value that says nothing."""
 OF_BEFORE: Mapping[str, Mapping[str, Any]] = {key: {"integer": 0} for key in ("quantized_tanh", "quantized_sigmoid")}
 """The same of QKeras before 0.9."""
-KNOWN = ("relu", "softmax", *FUNCTIONS, *ACTIVATION_LAYERS, *POSITIONAL, *RANDOM, "quantized_grid")
+KNOWN = ("relu", "softmax", *FUNCTIONS, *ACTIVATION_LAYERS, *POSITIONAL, *RANDOM)
 """Functions and quantizers that Keras or QKeras may make; what of them has an exact form, `extract` says."""
 RUNS_CODE = ("Lambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 

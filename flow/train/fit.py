@@ -381,7 +381,7 @@ def _unfrozen(frozen: int, course: Course) -> int:
 
 
 def own_model(spec: OwnSpec | FloatSpec) -> Any:
-    """Return the Keras model that a function of the user makes.
+    """Return the Keras model that a function of the user makes, or that is in a file.
 
     Raises:
         SpecError: it failed, or returned something else.
@@ -389,11 +389,11 @@ def own_model(spec: OwnSpec | FloatSpec) -> Any:
     assert spec.net is not None
     model = spec.net.call()
     if not isinstance(model, keras.Model) or not hasattr(model, "output_names"):
-        what = f"function '{spec.net.name}' returned {type(model).__name__}, no Keras model"
+        what = f"'{spec.net.name}' gives {type(model).__name__}, no Keras model"
         remedy = "return a functional or sequential model of tf_keras that is built (`from flow.train import ...`)"
         raise SpecError(what, model=spec.name, remedy=remedy)
     if len(model.inputs) != 1:
-        what = f"function '{spec.net.name}' returned a model with {len(model.inputs)} inputs"
+        what = f"'{spec.net.name}' gives a model with {len(model.inputs)} inputs"
         raise SpecError(what, model=spec.name, remedy="give it one, and slice it")
     return model
 

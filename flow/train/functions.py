@@ -193,14 +193,18 @@ def _holds_tensors(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, operations.Reads) for item in value)
 
 
-def made_quantizer(quantizer: quantizers.QuantizerConfig) -> Any:
+def made_quantizer(quantizer: quantizers.QuantizerConfig, *, whole: bool = False) -> Any:
     """Return the quantizer object that a configuration describes; its name is one of `ARGUMENTS`.
+
+    Args:
+        quantizer: what it is.
+        whole: whether it may look at a whole tensor, as one of weights may.
 
     Raises:
         UnsupportedError: its class does not take these arguments, or it looks at more than one element.
     """
     check_arguments(quantizer.name, quantizer.args, "quantizer")
-    for key, value in quantizer.args.items():
+    for key, value in () if whole else quantizer.args.items():
         if (isinstance(value, str) and key in ("alpha", "threshold")) or isinstance(value, list | tuple | dict):
             raise UnsupportedError(
                 f"quantizer {quantizer.name!r} with {key}={shown(value)} looks at more than one element",

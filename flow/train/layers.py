@@ -91,7 +91,7 @@ def quantizer_of(identifier: Any) -> Any:
     if not isinstance(identifier, Mapping):
         return identifier
     quantizer = parse_quantizer(identifier)
-    return None if quantizer is None else made_quantizer(quantizer)
+    return None if quantizer is None else made_quantizer(quantizer, whole=quantizer.name == "quantized_grid")
 
 
 def described(layer: Any, *keys: str) -> dict[str, Any]:

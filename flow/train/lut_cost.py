@@ -24,6 +24,7 @@ import numpy as np
 from flow.errors import SpecError, UnsupportedError, shown
 from flow.train import load_tensorflow
 from flow.train.freeze import layers_by_path
+from flow.train.quantizers import quantized_grid
 
 keras: Any
 qkeras: Any
@@ -286,6 +287,8 @@ def _step_of_quantizer(quantizer: Any) -> float:
     """Return the power of two on whose multiples a quantizer of weights puts all values."""
     if quantizer is None:
         return 2.0**-DEFAULT_BITS
+    if isinstance(quantizer, quantized_grid):
+        return float(np.min(quantizer.step()))  # the finest of its channels'
     values = np.abs(np.asarray(quantizer(tf.constant(PROBES))))
     return float(2.0 ** math.floor(math.log2(values[values > 0].min(initial=1.0))))
 

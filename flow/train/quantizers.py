@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from flow.errors import SpecError
 from flow.train import load_tensorflow
 
@@ -83,35 +85,68 @@ class quantized_po2_zero(qkeras.quantized_po2):  # type: ignore[misc]  # noqa: N
 
 
 class quantized_grid(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
-    """Round half to even to a signed fixed-point grid, and clamp.
+    """Round half to even to a fixed-point grid, and clamp; each channel may have a grid of its own.
 
     Args:
-        bits: width, sign included.
-        integer: integer bits, sign excluded; the step is `2**(integer + 1 - bits)`.
+        bits: width, sign included; or a list with that of each channel.
+        integer: integer bits, sign excluded; or a list. The step is `2**(integer + keep_negative - bits)`.
+        keep_negative: whether there is a sign; without one it is a ReLU too.
+
+    The channels are those of the last axis. A depthwise kernel has its channels on the last two axes, in order.
+
+    Example:
+        >>> [float(v) for v in quantized_grid([4, 2], [0, 1])([[0.3, 0.3], [0.7, 0.7]])[1]]
+        [0.75, 1.0]
     """
 
-    def __init__(self, bits: int = 8, integer: int = 0) -> None:
+    def __init__(
+        self, bits: int | list[int] = 8, integer: int | list[int] = 0, keep_negative: bool | int = True
+    ) -> None:
         super().__init__()
-        self.bits, self.integer = bits, integer
+        self.of_channels, self.integer, self.keep_negative = bits, integer, bool(keep_negative)
+        self.bits = max(bits) if isinstance(bits, list) else bits  # QKeras' initializers ask for a number
+        lengths = {len(each) for each in (bits, integer) if isinstance(each, list)}
+        if len(lengths) > 1:
+            what = f"bits and integer are lists of {' and '.join(map(str, sorted(lengths)))} channels"
+            raise SpecError(what, field="quantized_grid", remedy="give one of each channel, or one number for all")
+        self.channels = lengths.pop() if lengths else None
 
     def __call__(self, x: Any) -> Any:
         return _straight_through(self._quantize)(tf.convert_to_tensor(x, tf.float32))
 
     def _quantize(self, x: Any) -> Any:
-        steps, limit = 2.0 ** (self.bits - 1 - self.integer), 2.0 ** (self.bits - 1)
-        return tf.clip_by_value(tf.round(x * steps), -limit, limit - 1) / steps
+        limits = 2.0 ** (np.array(self.of_channels, float) - self.keep_negative)
+        step, steps, limit = (self._spread(values, x) for values in (self.step(), 1 / self.step(), limits))
+        codes = tf.clip_by_value(tf.round(x * steps), -limit if self.keep_negative else 0.0 * limit, limit - 1)
+        return codes * step  # not over `steps`: TensorFlow's quotients by several numbers may miss the last bit
+
+    def _spread(self, values: Any, x: Any) -> Any:
+        """Return a number, or one for each channel, in the shape that meets a tensor's last axes."""
+        values = np.float32(values)
+        if self.channels is None or self.channels == x.shape[-1]:
+            return tf.constant(values)
+        if len(x.shape) > 1 and self.channels == x.shape[-1] * x.shape[-2]:
+            return tf.constant(np.broadcast_to(values, self.channels).reshape(x.shape[-2:]))
+        what = f"bits of {self.channels} channels, of a tensor of shape {tuple(x.shape)}"
+        raise SpecError(what, field="quantized_grid", remedy="give one number for each channel of the last axis")
+
+    def step(self) -> Any:
+        """Return the step, or that of each channel."""
+        return 2.0 ** (np.array(self.integer, float) + self.keep_negative - np.array(self.of_channels, float))
 
     def max(self) -> float:
         """Return the largest magnitude."""
-        return float(2.0**self.integer)
+        return float(2.0 ** np.max(self.integer))
 
     def min(self) -> float:
         """Return the smallest value."""
-        return -self.max()
+        return -self.max() if self.keep_negative else 0.0
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` takes."""
-        return {"bits": self.bits, "integer": self.integer}
+        held = {"bits": self.of_channels, "integer": self.integer}
+        config = {key: list(value) if isinstance(value, list) else value for key, value in held.items()}
+        return config if self.keep_negative else {**config, "keep_negative": False}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> quantized_grid:

@@ -1,8 +1,9 @@
 """Model specs: what to train, as data. `load_spec` reads `spec.toml`; docs of every key are in models/README.md.
 
-A spec names its layers one by one (`flow.train.spec_layers`), or with `[net]` a Python function that makes the model. A
-spec with a `[float]` table is of a float model: it names a topology of `flow.train.build`, or a function, and no
-formats. The samples are those of a data set by its name, or with `[data]` the user's own (`flow.data.own`).
+A spec names its layers one by one (`flow.train.spec_layers`), or with `[net]` a Python function that makes the model,
+or a Keras file that is trained on. A spec with a `[float]` table is of a float model: it names a topology of
+`flow.train.build`, or a function or file, and no formats. The samples are those of a data set by its name, or with
+`[data]` the user's own (`flow.data.own`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from flow.data.functions import FunctionSpec, read_function
 from flow.data.own import DataSpec, read_data
 from flow.errors import FlowError, SpecError, shown
 from flow.ir.fixed import FixedFormat
+from flow.runs import digest_file
 from flow.toml_table import NAME, Table, read_toml
 from flow.train.patterns import ALLOCATIONS, WEIGHTS, counts_itself
 from flow.train.spec_layers import BIT, OF_BITS, output_shape, read_format, read_layer
@@ -289,12 +291,47 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A Keras file whose model is trained on.
+
+    Attributes:
+        path: of the file.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise SpecError(f"there is no file {self.path}", remedy="name a Keras file beside the spec")
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+    def call(self) -> Any:
+        """Return the model, with the weights that it has.
+
+        Raises:
+            ModelFileError: it is no Keras model, or one that holds code.
+            UnsupportedError: a layer or a quantizer that we do not know.
+        """
+        from flow.train.reader import read_keras
+
+        return read_keras(self.path).keras
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file."""
+        return digest_file(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnSpec:
-    """A quantized model that a Python function makes, and how to train it.
+    """A quantized model that a Python function makes, or that is in a file, and how to train it.
 
     Attributes:
         name, description, dataset, augment, distill: as of a `ModelSpec`.
-        net: returns a Keras model that is not trained, with layers of QKeras or of ours; None if the model is there.
+        net: gives a Keras model with layers of QKeras or of ours, with which training begins; None if it is there.
         heads: its outputs, by their names; none stand for the only output, which classifies.
         train: how to train it.
     """
@@ -302,7 +339,7 @@ class OwnSpec:
     name: str
     description: str
     dataset: str | DataSpec
-    net: FunctionSpec | None = None
+    net: FunctionSpec | ModelFile | None = None
     heads: tuple[HeadSpec, ...] = ()
     augment: tuple[AugmentSpec, ...] = ()
     distill: DistillSpec | None = None
@@ -318,7 +355,7 @@ class FloatSpec:
         input_shape: of one sample; empty if a function says it.
         topology: a key of `flow.train.build.TOPOLOGIES`; empty if a function makes the model.
         task: of the only output: "classification" (logits, one per class) or "reconstruction" (the input again).
-        net: a function that returns a Keras model that is not trained.
+        net: a function that returns a Keras model, or a file of one, with which training begins.
         heads: outputs of the function's model, by their names; none stand for the only output, whose task is `task`.
         train: how to train it.
     """
@@ -329,7 +366,7 @@ class FloatSpec:
     input_shape: tuple[int, ...] = ()
     topology: str = ""
     task: str = CLASSIFICATION
-    net: FunctionSpec | None = None
+    net: FunctionSpec | ModelFile | None = None
     heads: tuple[HeadSpec, ...] = ()
     augment: tuple[AugmentSpec, ...] = ()
     distill: DistillSpec | None = None
@@ -416,7 +453,7 @@ def _common(table: Table, directory: Path) -> dict[str, Any]:
     own = table.has("data")
     given: dict[str, Any] = {
         "name": table.name("name"),
-        "description": table.text("description"),
+        "description": table.text("description") if table.has("description") else "",
         "dataset": read_data(table.table("data"), directory) if own else table.text("dataset", DATASETS),
     }
     if table.has("augment"):
@@ -453,7 +490,7 @@ def _model(table: Table, directory: Path) -> ModelSpec:
 
 def _own_model(table: Table, directory: Path) -> OwnSpec:
     common, part = _common(table, directory), table.table("net")
-    spec = OwnSpec(**common, net=read_function(part, directory), train=_train(table))
+    spec = OwnSpec(**common, net=_net(part, directory), train=_train(table))
     for used in (table, part):
         used.close()
     return spec
@@ -465,11 +502,11 @@ def _float_model(table: Table, directory: Path) -> FloatSpec:
     given: dict[str, Any] = {"train": FloatTrainSpec(**_schedule(train))}
     if part.has("task"):
         given["task"] = part.text("task", TASKS)
-    if part.has("function"):
-        given["net"] = read_function(part, directory)
+    if part.has("function") or part.has("file"):
+        given["net"] = _net(part, directory)
     else:
         if "heads" in common:
-            raise SpecError("key 'heads' goes with a function", remedy="leave it out, or add float.function")
+            raise SpecError("key 'heads' goes with a net of your own", remedy="leave it out, or add float.function")
         entry = table.table("input")
         given["input_shape"] = entry.integers("shape", (1, 3))
         given["topology"] = part.text("topology", tuple(TASK_OF_TOPOLOGY))
@@ -478,6 +515,11 @@ def _float_model(table: Table, directory: Path) -> FloatSpec:
     for used in (table, train, part):
         used.close()
     return spec
+
+
+def _net(table: Table, directory: Path) -> FunctionSpec | ModelFile:
+    """Return what gives a model: the Keras file that a table names with `file`, or its function."""
+    return ModelFile(path=directory / table.text("file")) if table.has("file") else read_function(table, directory)
 
 
 def _augmentation(table: Table) -> AugmentSpec:

@@ -196,6 +196,8 @@ def test_what_has_no_fixed_values_is_refused(name: str, args: dict[str, Any], me
         ("ternary", {"number_of_unrolls": 2**40}, "number_of_unrolls=1099511627776 is not a whole number from 1 to 64"),
         ("ternary", {"threshold": "auto"}, "threshold='auto' is not a number within"),
         ("quantized_po2_zero", {"min_exp": -200}, "min_exp=-200 is not a whole number from -126 to 127"),
+        ("quantized_grid", {"bits": [4, 0]}, "is not a whole number of bits from 1 to 64, or a list of them"),
+        ("quantized_grid", {"integer": []}, "or a list of them"),
     ],
 )
 def test_arguments_are_held_against_their_meaning(name: str, args: dict[str, Any], message: str) -> None:
@@ -206,7 +208,7 @@ def test_arguments_are_held_against_their_meaning(name: str, args: dict[str, Any
 
 
 def test_weight_quantizers() -> None:
-    for name in (*POSITIONAL, "quantized_po2_zero"):
+    for name in POSITIONAL:
         args = {"use_stochastic_rounding": True, "alpha": "auto_po2"}
         own = {key: value for key, value in args.items() if key in ARGUMENTS[name]}
         check_weight_quantizer(QuantizerConfig(name, own), "kernel")
@@ -226,7 +228,7 @@ def test_positional_arguments_have_the_order_of_qkeras() -> None:
         pytest.skip("qkeras is not installed")
     tree = ast.parse((Path(spec.origin).parent / "quantizers.py").read_text())
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    for name in set(POSITIONAL) - {"quantized_po2_zero"}:
+    for name in set(POSITIONAL) - {"quantized_po2_zero", "quantized_grid"}:
         init = next(f for f in classes[name].body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
         arguments = tuple(argument.arg for argument in init.args.args[1:])
         assert arguments[: len(POSITIONAL[name])] == POSITIONAL[name]

@@ -22,6 +22,13 @@ class Kind:
     words: str
     accepts: Callable[[Any], bool]
 
+    def or_each(self) -> Kind:
+        """Return the same kind, or a list with one for each channel."""
+        words = f"{self.words}, or a list of them"
+        return Kind(
+            words, lambda value: value != [] and all(map(self.accepts, value if type(value) is list else [value]))
+        )
+
     def or_none(self) -> Kind:
         """Return the same kind, or None."""
         return Kind(f"{self.words}, or None", lambda value: value is None or self.accepts(value))
@@ -100,7 +107,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Kind]] = {
         **{"bits": _whole(1, PO2_BITS, BITS), "max_value": ABOVE_0.or_none()},
         **{"min_exp": EXPONENT, "max_exp": EXPONENT},
     },
-    "quantized_grid": {"bits": WIDTH, "integer": _integer(-64, 64, BITS)},
+    "quantized_grid": {"bits": WIDTH.or_each(), "integer": _integer(-64, 64, BITS).or_each(), "keep_negative": FLAG},
     "quantized_ulaw": {"bits": WIDTH, "integer": _whole(-64, 64, BITS), "symmetric": FLAG, "u": LAW},
     "quantized_tanh": {
         **{"bits": _integer(1, 31, BITS), "use_stochastic_rounding": FLAG, "symmetric": FLAG, "use_real_tanh": FLAG},

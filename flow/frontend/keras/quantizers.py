@@ -28,6 +28,7 @@ POSITIONAL: Mapping[str, tuple[str, ...]] = {
     "quantized_po2": ("bits", "max_value", *_PO2),
     "quantized_relu_po2": ("bits", "max_value", "negative_slope", *_PO2),
     "quantized_po2_zero": ("bits", "max_value"),
+    "quantized_grid": ("bits", "integer", "keep_negative"),
     "quantized_ulaw": ("bits", "integer", "symmetric", "u"),
     "quantized_tanh": ("bits", "use_stochastic_rounding", "symmetric", "use_real_tanh"),
     "quantized_sigmoid": ("bits", "symmetric", "use_real_sigmoid", "use_stochastic_rounding"),
@@ -165,8 +166,11 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> Cast | None:
             "or is no power of two",
             remedy="use alpha=1 or another power of two",
         )
-    if quantizer.name not in ("quantized_relu", "quantized_bits"):
+    if quantizer.name not in ("quantized_relu", "quantized_bits", "quantized_grid"):
         return None
+    if any(isinstance(args.get(key), list) for key in ("bits", "integer")):
+        what = f"{what} 'quantized_grid' has bits of each channel, as only weights may"
+        raise UnsupportedError(what, remedy="give one number for all channels")
     bits, integer = int(args.get("bits", 8)), int(args.get("integer", 0))
     if has_relu(quantizer):
         bounded = args.get("relu_upper_bound") and not args.get("is_quantized_clip", True)

@@ -224,11 +224,7 @@ def _quantizers(config: Mapping[str, Any]) -> dict[str, str]:
                 quantizer = parse_quantizer(value)
             except UnsupportedError:  # refused with the layer's name
                 continue
-            if quantizer is not None and quantizer.name in (
-                *quantizers.POSITIONAL,
-                *quantizers.RANDOM,
-                "quantized_grid",
-            ):
+            if quantizer is not None and quantizer.name in (*quantizers.POSITIONAL, *quantizers.RANDOM):
                 named[key] = quantizer.name
     return named
 
