@@ -31,7 +31,7 @@ from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.runs import digest, digest_code, digest_file, read_kept, read_npz, write_npz
 from flow.runs import keep as keep_result
-from flow.train.spec import DATASETS, FloatSpec, Spec, find_model_dir, load_spec
+from flow.train.spec import DATASETS, SPEC_TOML, FloatSpec, Spec, find_model_dir, load_spec
 
 DIGESTS = "digests.json"
 """Beside what is kept of a Keras file."""
@@ -43,12 +43,14 @@ class Source:
 
     Attributes:
         trained: the model as data.
-        dataset: name of the data set of a model with a spec.
+        dataset: name of the data set that a model was trained on here.
+        has_spec: whether a spec says how it is trained.
         keras_file, weights: the user's files, for software inference on the model as it is.
     """
 
     trained: TrainedModel
     dataset: str | None = None
+    has_spec: bool = False
     keras_file: Path | None = None
     weights: Path | None = None
 
@@ -91,7 +93,7 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
     """Find and read a model.
 
     Args:
-        model: a name in `models/`, a spec file or its directory, or a Keras model.
+        model: a name in `models/`, a spec file or its directory, that of a trained model, or a Keras model.
         weights: weights file for a model given as `.json`.
         cache: directory for what was read from Keras files, by their digest: reading takes TensorFlow.
 
@@ -105,12 +107,14 @@ def find_source(model: Path, *, weights: Path | None, cache: Path) -> Source:
     if reader is not None:
         trained = _read_file(reader, model, weights, cache)
         return Source(trained=trained, keras_file=model, weights=weights)
+    if _is_trained(model):
+        return _of_directory(model, weights)
     directory, spec = _named(model, weights)
     if isinstance(spec, FloatSpec):
         raise SpecError("is a float model", model=spec.name, remedy=f"run 'flow quantize {model}'")
     if not (directory / TRAINED_JSON).exists():
         raise ModelFileError("is not trained yet", model=spec.name, remedy=f"run 'flow train {model}'")
-    return Source(trained=load_trained(directory), dataset=str(spec.dataset))
+    return Source(trained=load_trained(directory), dataset=str(spec.dataset), has_spec=True)
 
 
 def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
@@ -124,21 +128,38 @@ def find_float(model: Path, *, weights: Path | None, cache: Path) -> Source:
     """
     if taker(model) is not None:
         return find_source(model, weights=weights, cache=cache)
+    if _is_trained(model):
+        return _of_directory(model, weights)
     directory, spec = _named(model, weights)
     kept = directory if isinstance(spec, FloatSpec) else directory / FLOAT_DIR
     if not (kept / TRAINED_JSON).exists():
         raise ModelFileError("has no trained float model", model=spec.name, remedy=f"run 'flow train {model}'")
-    return Source(trained=load_trained(kept), dataset=str(spec.dataset))
+    return Source(trained=load_trained(kept), dataset=str(spec.dataset), has_spec=True)
+
+
+def _is_trained(model: Path) -> bool:
+    """Say whether a path is a directory that `flow.train_model` left of a model without a spec."""
+    return model.is_dir() and (model / TRAINED_JSON).exists() and not (model / SPEC_TOML).exists()
+
+
+def _of_directory(directory: Path, weights: Path | None) -> Source:
+    _refuse_weights(directory, weights)
+    trained = load_trained(directory)
+    return Source(trained=trained, dataset=trained.provenance.get("dataset"))
+
+
+def _refuse_weights(model: Path, weights: Path | None) -> None:
+    if weights is not None:
+        raise SpecError("--weights goes with a model given as .json", model=model)
 
 
 def _named(model: Path, weights: Path | None) -> tuple[Path, Spec]:
     """Return the directory of a model that has a spec, and the spec."""
-    if weights is not None:
-        raise SpecError("--weights goes with a model given as .json", model=model)
+    _refuse_weights(model, weights)
     if model.suffix == ".toml":
         return model.parent, load_spec(model)
     directory = model if model.is_dir() else find_model_dir(str(model))
-    return directory, load_spec(directory / "spec.toml")
+    return directory, load_spec(directory / SPEC_TOML)
 
 
 def _read_file(reader: Frontend, model: Path, weights: Path | None, cache: Path) -> TrainedModel:

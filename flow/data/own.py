@@ -42,7 +42,7 @@ class SplitSpec:
 
     Attributes:
         test, validation: fractions of the samples.
-        stratified: whether each class has the same share of each split.
+        stratified: whether each class of the first labels has the same share of each split.
         scaling: of each feature: "none", "standard" (mean 0, deviation 1) or "min_max" (from 0 to 1).
         seed: of the split.
     """
@@ -189,6 +189,7 @@ def _dataset(
     """Return samples, split, scaled and numbered; `column` says the split of a table that says it itself."""
     for part in found if isinstance(found, tuple) else (found,):
         _refuse_not_finite(part, source)
+        _hold_strata(part, spec, source, regression)
     train, valid, test = _splits(found, spec, source, column)
     if not len(test.x) or not len(train.x):
         raise DataError(f"{len(train.x)} training and {len(test.x)} test samples", file=source)
@@ -223,6 +224,16 @@ def _dataset(
             "classes": {name: list(names) for name, names in classes.items()},
         },
     )
+
+
+def _hold_strata(samples: _Raw, spec: SplitSpec, source: str, regression: Collection[str]) -> None:
+    """Raise a DataError if a split is to be stratified by labels that are no classes: by the first ones."""
+    name, labels = next(iter(samples.y.items()))
+    targets = name in regression if name else bool(regression)
+    if spec.stratified and (targets or (labels.dtype.kind == "f" and (labels != np.floor(labels)).any())):
+        what = f"labels{f' {name!r}' if name else ''} are targets, and a stratified split is one by classes"
+        remedy = "leave stratified out" + (", or name labels that are classes first" if len(samples.y) > 1 else "")
+        raise DataError(what, file=source, remedy=remedy)
 
 
 def _refuse_not_finite(samples: _Raw, source: str) -> None:

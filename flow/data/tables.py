@@ -15,6 +15,8 @@ from flow.errors import DataError, ToolMissingError, shown
 INSTALL_COMMAND = "pip install 'po2flow[tables]'"
 TABLES = {".csv": "read_csv", ".parquet": "read_parquet"}
 """Suffix of a table -> the function of pandas that reads it."""
+SEPARATORS = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
+"""What stands between the columns of tables that are called .csv too."""
 
 
 def read_table(
@@ -35,6 +37,7 @@ def read_table(
     frame = _frame(path)
     names = [str(name) for name in frame.columns]
     frame.columns = names
+    _hold_separated(path, names)
     last = [name for name in names if name != split][-1:]
     wanted = list(labels) or last
     used = list(features) or [name for name in names if name not in (*wanted, split)]
@@ -51,6 +54,17 @@ def read_table(
     values = {name if len(wanted) > 1 else "": frame[name].to_numpy() for name in wanted}
     said = frame[split].to_numpy() if split else None
     return frame[used].to_numpy(np.float64), values, said, tuple(used)
+
+
+def _hold_separated(path: Path, names: Sequence[str]) -> None:
+    """Raise a DataError if the only column is a row of names with another separator between them."""
+    if len(names) != 1 or path.suffix.lower() != ".csv":
+        return
+    for separator, word in SEPARATORS.items():
+        if separator in names[0]:
+            what = f"has one column, {shown(names[0])}: its separator is {word}"
+            remedy = f"save it with commas: pandas.read_csv({path.name!r}, sep={separator!r}).to_csv(..., index=False)"
+            raise DataError(what, remedy=remedy)
 
 
 def _frame(path: Path) -> Any:

@@ -113,7 +113,7 @@ def make_run(
     key = digest(lowered.digest(), target.to_json(), versions)
     run = RunDirectory(options.output / lowered.name / target.backend / key[:12])
     held.enter_context(run.held())
-    again = commands(model, target, options, trained_here=made.source.dataset is not None)
+    again = commands(model, target, options, trained_here=made.source.has_spec)
     facts = {
         "schema": 1,
         "model": made.source.trained.name,

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.datasets import Dataset, Targets
-from flow.errors import DataError, SpecError
+from flow.data.own import ARRAYS
+from flow.errors import DataError, SpecError, counted
 from flow.train import load_tensorflow
-from flow.train.spec import BALANCED, CLASSIFICATION, RECONSTRUCTION, HeadSpec
+from flow.train.spec import BALANCED, CLASSIFICATION, RECONSTRUCTION, REGRESSION, HeadSpec
 
 keras: Any = load_tensorflow().keras
 
@@ -139,10 +140,15 @@ def _goal(
                     _hold_classes(y, shape, head, split, model)
             if shape[-1] < len(classes):
                 where = "in the last layer" if isinstance(data.y_train, np.ndarray) else f"in layer '{head.layer}'"
-                raise DataError(f"{shape[-1]} units {where}, but '{data.name}' has {len(classes)} classes", model=model)
+                units, count = counted(shape[-1], "unit"), counted(len(classes), "class", "classes")
+                what = f"{units} {where}, but '{data.name}' has {count}"
+                remedy = f"give it a unit for each class; {_otherwise(data, REGRESSION)}"
+                raise DataError(what, model=model, remedy=remedy)
             labels = {split: None if y is None else y.reshape(-1, *shape[:-1]) for split, y in labels.items()}
         else:
-            labels = {split: None if y is None else _as_targets(y, shape, head, model) for split, y in labels.items()}
+            labels = {
+                split: None if y is None else _as_targets(y, shape, head, data, model) for split, y in labels.items()
+            }
     train, test = labels["train"], labels["test"]
     assert train is not None and test is not None
     return Goal(
@@ -178,11 +184,21 @@ def _hold_classes(labels: NDArray[Any], shape: tuple[int, ...], head: HeadSpec, 
     raise DataError(what, model=model, remedy=remedy)
 
 
-def _as_targets(labels: NDArray[Any], shape: tuple[int, ...], head: HeadSpec, model: str) -> NDArray[np.float32]:
+def _as_targets(
+    labels: NDArray[Any], shape: tuple[int, ...], head: HeadSpec, data: Dataset, model: str
+) -> NDArray[np.float32]:
     if labels[0].size != np.prod(shape):
         what = f"output '{head.layer}' has shape {shape}, but its targets {labels.shape[1:] or 'one number'}"
-        raise DataError(what, model=model)
+        raise DataError(what, model=model, remedy=f"give as many targets; {_otherwise(data, CLASSIFICATION)}")
     return labels.reshape(-1, *shape).astype(np.float32)
+
+
+def _otherwise(data: Dataset, task: str) -> str:
+    """Return how labels are said to be of another task."""
+    if data.name != ARRAYS:
+        return f"or its head the task '{task}'"
+    kind, what = ("float", "targets") if task == REGRESSION else ("int", "classes")
+    return f"or labels that are {what} as {kind}s: y.astype({kind!r})"
 
 
 def _balanced(labels: NDArray[Any]) -> NDArray[np.float32]:

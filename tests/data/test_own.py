@@ -192,6 +192,11 @@ REFUSED: tuple[tuple[dict[str, Any], Callable[[Any], Any], str], ...] = (
     ({"labels": ("size",), "features": ("a",)}, frame, r"labels hold fractions; add \[\[heads\]\] with task"),
     ({"split": "kind", "labels": ("size",), "features": ("a",)}, frame, "column 'kind' holds 'elm'; expected train"),
     ({"test": 0.001, "stratified": True}, frame, r"cannot be split \(.*; change test or validation"),
+    (
+        {"stratified": True, "labels": ("size",), "features": ("a",)},
+        frame,
+        "labels are targets, and a stratified split is one by classes; leave stratified out",
+    ),
     ({"file": ("absent.csv",)}, frame, "absent.csv: no such file"),
 )
 
@@ -203,6 +208,15 @@ def test_what_cannot_be_used_is_named(
     (frame() if changed is frame else changed(frame())).to_csv(tmp_path / "trees.csv", index=False)
     with pytest.raises(DataError, match=message):
         load_own(spec(tmp_path, **{"file": ("trees.csv",), **given}))
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "a semicolon"), ("\t", "a tab")])
+def test_another_separator_is_named(tmp_path: Path, separator: str, word: str) -> None:
+    frame().to_csv(tmp_path / "trees.csv", index=False, sep=separator)
+    with pytest.raises(
+        DataError, match=rf"trees\.csv: has one column, .*: its separator is {word}; save it with commas"
+    ):
+        load_own(spec(tmp_path, file=("trees.csv",)))
 
 
 def test_files_that_lack_something(tmp_path: Path) -> None:
