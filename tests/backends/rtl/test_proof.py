@@ -113,6 +113,15 @@ def test_every_row_is_proved(row: str, io_type: str, tmp_path: Path) -> None:
             assert graph[name].cast.rounding in (Rounding.TRN_ZERO, Rounding.RND_ZERO, Rounding.RND_INF)
 
 
+def test_a_wrong_entry_of_a_truth_table_is_refuted_with_what_reads_it(tmp_path: Path) -> None:
+    graph = lower(zoo.row("truth_table"))
+    files = emitted(graph)
+    (name,) = (name for name, text in files.items() if " ? ~n" in text)
+    wrong = files | {name: files[name].replace(" ? ~n", " ? n", 1)}
+    proof = shown(graph, wrong, tmp_path, "io_parallel")[graph.ops[1].name]
+    assert proof["scope"] == "refuted" and proof["difference"]["found"] != proof["difference"]["expected"]
+
+
 # ---------------------------------------------------------------------- sabotage
 
 SMALL = {

@@ -231,10 +231,10 @@ class Netlist:
             return kept[0]
         return self._new("lut", tuple(kept), tuple(table.tolist()), 0, 1)
 
-    def join(self, bits: Sequence[int]) -> int:
-        """Add bits[0] + 2 * bits[1] + ..."""
+    def join(self, bits: Sequence[int], limits: tuple[int, int] | None = None) -> int:
+        """Add bits[0] + 2 * bits[1] + ...; `limits` as in `add`."""
         low, high = (sum(self.range(bit)[end] << i for i, bit in enumerate(bits)) for end in (0, 1))
-        return bits[0] if len(bits) == 1 else self._new("join", tuple(bits), None, low, high)
+        return bits[0] if len(bits) == 1 else self._new("join", tuple(bits), None, *_within(low, high, limits))
 
     def inline(self, inner: Netlist, inputs: Sequence[int]) -> list[int]:
         """Add another netlist, nodes of this one in place of its inputs; return the nodes of its outputs."""

@@ -8,7 +8,7 @@ computes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -202,6 +202,18 @@ KINDS = (
     *SHIFTS,
 )
 """The cells that are known here; all others are refused. Tables over operations have these keys and `REGISTER`."""
+
+
+def without_wires(circuit: Circuit) -> tuple[Circuit, dict[int, int]]:
+    """Return a circuit that reads no registers and wires, and what each net of these is."""
+    source: dict[int, int] = {}
+    operations = []
+    for one in circuit.operations:
+        a, b, s = (tuple(source.get(bit, bit) for bit in bits) for bits in (one.a, one.b, one.s))
+        operations.append(replace(one, a=a, b=b, s=s))
+        if one.kind in (REGISTER, "$pos"):
+            source.update(zip(one.y, extended(a, len(one.y), one.signed), strict=True))
+    return replace(circuit, operations=tuple(operations)), source
 
 
 def extended(bits: Bits, width: int, signed: bool) -> Bits:

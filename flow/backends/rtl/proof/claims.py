@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from flow.backends.rtl.proof.circuit import UNDEFINED, Bits, Circuit
+from flow.backends.rtl.proof.circuit import UNDEFINED, Bits, Circuit, without_wires
 from flow.backends.rtl.proof.definition import Key, Output, outputs
 from flow.backends.rtl.proof.forms import Form, Forms, direction
 from flow.errors import ToolFailedError
@@ -131,6 +131,11 @@ class Claim:
         """Return the elements that some nets and some operations read."""
         nets = {*y, *(bit for place in cone for bit in self.circuit.operations[place].reads)}
         return {-1 - self.sources[net][0] for net in nets if net in self.sources and self.sources[net][0] < 0}
+
+    @cached_property
+    def without_wires(self) -> tuple[Circuit, dict[int, int]]:
+        """The circuit without registers and wires, and what each net of these is."""
+        return without_wires(self.circuit)
 
     @cached_property
     def forms(self) -> Forms | None:

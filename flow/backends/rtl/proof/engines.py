@@ -1,8 +1,9 @@
-"""Whether a circuit computes what its op is, for all inputs: three engines, tried in order on each output code.
+"""Whether a circuit computes what its op is, for all inputs: four engines, tried in order on each output code.
 
 - `by_sum` follows the operations as affine forms (`forms`). A wire whose form is the sum of the definition, times and
   plus constants, is cut: what follows - rounding, clamp, everything that is no sum - reads one number of known range,
   and is compared by bitwuzla for every such number.
+- `by_counting` follows sums of single bits through tables of six inputs (`counting`).
 - `by_cone` lets bitwuzla compare all that the output depends on; an op that is no sum starts here.
 - `by_running` runs the output on all codes, if it reads at most `EXHAUSTIVE_BITS` bits; tables start here.
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flow.backends.rtl.proof.claims import Claim, Question, interval
+from flow.backends.rtl.proof.counting import counts
 from flow.backends.rtl.proof.definition import bits_needed, result
 from flow.backends.rtl.proof.forms import direction
 from flow.backends.rtl.proof.samples import Difference, difference_on, sampled
@@ -28,6 +30,7 @@ EXHAUSTIVE_BITS = 16
 MULTIPLIED_BITS = 48
 """A row of a scan that multiplies what it computes, and reads more bits, is not given to bitwuzla: it found no answer
 in a minute for any LSTM or GRU that was tried."""
+COUNTING = "sums of tables over RTLIL"
 FORMS, BITWUZLA, RUN = "affine forms over RTLIL", "bitwuzla", "all codes run over RTLIL"
 
 
@@ -114,7 +117,7 @@ def _multiplies(claim: Claim) -> bool:
 def _ask(claim: Claim, question: Question, deadline: float, answer: Answer) -> None:
     """Ask one engine after the other, and add what they say."""
     tables_first = isinstance(claim.op, Lookup | TruthTable | Softmax)
-    engines: tuple[Callable[[Claim, Question, float], Outcome], ...] = (by_sum, by_cone, by_running)
+    engines: tuple[Callable[[Claim, Question, float], Outcome], ...] = (by_sum, by_counting, by_cone, by_running)
     for engine in (by_running, by_sum, by_cone) if tables_first else engines:
         finding = engine(claim, question, deadline)
         answer.means.update(finding.means)
@@ -141,6 +144,11 @@ def by_running(claim: Claim, question: Question, deadline: float) -> Outcome:
         codes[:, element] = claim.formats[element].min_code + everything % (1 << width)
         everything >>= width
     return Outcome(True, (RUN,), len(codes), difference_on(claim, question, codes))
+
+
+def by_counting(claim: Claim, question: Question, deadline: float) -> Outcome:
+    """Follow a sum from the output back through tables that count; what is wrong is left to the next engine."""
+    return Outcome(True, (COUNTING,)) if counts(claim, question) else OPEN
 
 
 def by_cone(claim: Claim, question: Question, deadline: float) -> Outcome:
