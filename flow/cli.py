@@ -159,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--samples", type=int, default=100, help="in the vectors of its test bench (default: 100)")
     ports = "axis (default); of rtl, io_parallel: fixed (data and valid alone; nothing waits), axilite (registers)"
     export.add_argument("--interface", default="axis", help=ports)
+    packed = "of axis: bits of tdata, which holds as many elements as fit (default: a sample or a pixel a beat)"
+    export.add_argument("--tdata-bits", type=int, metavar="BITS", help=packed)
     export.add_argument("--json", action="store_true", help="print what it was made of as JSON on stdout")
     bits = command("bitstream", _bitstream, "make a bitstream with open tools, and simulate its placed cells")
     bits.add_argument("run_dir", type=Path, metavar="RUN")
@@ -424,7 +426,8 @@ def _print_report(report: Report, form: str) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from flow.pipeline import export
 
-    record = export(arguments.run_dir, arguments.to, samples=arguments.samples, interface=arguments.interface)
+    asked = {"samples": arguments.samples, "interface": arguments.interface, "tdata_bits": arguments.tdata_bits}
+    record = export(arguments.run_dir, arguments.to, **asked)
     if arguments.json:
         print(json_text(record))
     else:

@@ -30,7 +30,14 @@ CHECKED = 2
 """Samples that the placed cells of a bitstream compute, in simulation."""
 
 
-def export(run: Path | str, to: Path | str, *, samples: int = SAMPLES, interface: str = "axis") -> dict[str, Any]:
+def export(
+    run: Path | str,
+    to: Path | str,
+    *,
+    samples: int = SAMPLES,
+    interface: str = "axis",
+    tdata_bits: int | None = None,
+) -> dict[str, Any]:
     """Write the hand-over of a run: sources, test bench with vectors, constraints, scripts, and how to use them.
 
     Args:
@@ -39,6 +46,8 @@ def export(run: Path | str, to: Path | str, *, samples: int = SAMPLES, interface
         samples: how many samples the vectors have, 1 or more.
         interface: "axis" (AXI-Stream), "fixed" (data and valid alone; the latency is constant and nothing waits) or
             "axilite" (registers behind AXI4-Lite).
+        tdata_bits: of "axis" the bits of `tdata`, which holds as many elements as fit; None: a sample or
+            a pixel a beat.
 
     Returns:
         The record of the hand-over, as its `po2flow.json`.
@@ -46,7 +55,7 @@ def export(run: Path | str, to: Path | str, *, samples: int = SAMPLES, interface
     Raises:
         InputError: it is no such run, or was changed since.
         UnsupportedError: its back end hands nothing over, or not with that interface.
-        SpecError: `samples` is out of range, or there is no such interface.
+        SpecError: `samples` or `tdata_bits` is out of range, or there is no such interface.
         OutputError: `to` holds something, lies in a run directory, or cannot be written.
     """
     run, to = Path(run), Path(to)
@@ -54,13 +63,17 @@ def export(run: Path | str, to: Path | str, *, samples: int = SAMPLES, interface
     outside_runs(to)
     if interface not in INTERFACES:
         raise SpecError(f"interface {shown(interface)} is not known", remedy=f"use one of {', '.join(INTERFACES)}")
+    if tdata_bits is not None and interface != "axis":
+        raise SpecError(f"tdata_bits is given for the interface '{interface}'", remedy="only 'axis' has such a width")
     directory, site, codes = proven(run, samples)
     hand_over = functions(site.target).hand_over
     if hand_over is None:
         what = f"back end {site.target.backend} has no hand-over"
         raise UnsupportedError(what, remedy="its project is a folder of its own: RUN/project")
-    made = hand_over(site, codes, interface)
+    made = hand_over(site, codes, interface, tdata_bits)
     record = {**_record(directory, site, made, len(next(iter(codes.values())))), "interface": interface}
+    if tdata_bits is not None:
+        record["tdata_bits"] = tdata_bits
     if to.exists() and (not to.is_dir() or any(to.iterdir())):  # reports of a vendor's tool may lie there
         raise OutputError("is there and is not empty", file=to, remedy="name another folder, or remove it")
     write(Project(made.name, {**made.files, RECORD: (json_text(record) + "\n").encode()}), to)

@@ -127,7 +127,7 @@ def axilite_interface(net: Net) -> Interface:
             "SIGNALS": TOLD.format(top=top),
             "ORDERS": _map(net, blocks),
             "LATENCY": f"{counted(net.latency + 2, 'cycle')}, from the write that starts the net to its result",
-            "INTERVAL": "that time; the next inputs may be written while the net is busy",
+            "INTERVAL": f"{counted(net.latency + 2, 'cycle')}; the next inputs may be written while the net is busy",
             "WAITING": WAITING,
         },
     )

@@ -31,25 +31,37 @@ WAITING = (
 
 def axis_interface(net: Net) -> Interface:
     """Return the net's own ports."""
-    return stream_interface(net, net.graph.name, net.streams, (net.latency, net.interval), {})
+    return stream_interface(net, net.graph.name, net.streams)
 
 
 def stream_interface(
-    net: Net, top: str, streams: Sequence[Port], timing: tuple[int, int], rtl: Mapping[str, str]
+    net: Net,
+    top: str,
+    streams: Sequence[Port],
+    rtl: Mapping[str, str] | None = None,
+    least_latency: int | None = None,
+    pace: Sequence[str] | None = None,
 ) -> Interface:
-    """Return the interface of a top whose ports are AXI4-Stream, given its latency and interval, and what it adds."""
+    """Return the interface of a top whose ports are AXI4-Stream; `net` has its timing.
+
+    Args:
+        rtl: what stands around the net; None: nothing.
+        least_latency: its latency may be less than that of `net`; None: it may not.
+        pace: outputs whose interval is that of `net`; None: all.
+    """
+    pace = [each.name for each in streams if not each.is_input] if pace is None else pace
     settle = leading_padding(net.graph) if net.target.streams else 0
     files = {
         **vectors(streams, net.codes),
         "bench/streams.sv": filled(ROOM, "streams.sv", {}),
-        f"bench/{top}_bench.sv": _bench(top, streams, net.samples, timing, settle, net.target.clock_period_ns),
+        f"bench/{top}_bench.sv": _bench(top, streams, net, settle, least_latency or net.latency, pace),
         **cocotb_bench(top, streams, net),
     }
     return Interface(
         top=top,
         title="AXI4-Stream",
         ports=streams,
-        rtl=rtl,
+        rtl=rtl or {},
         bench=files,
         benches=f"streams.sv {top}_bench.sv",
         readme=stream_words(net, streams) | {"SIGNALS": SIGNALS, "WAITING": WAITING},
@@ -82,17 +94,16 @@ def _hex(port: Port, codes: Codes) -> str:
     return "".join(f"{beat:0{port.bits // 4}x}\n" for beat in port.packed(codes))
 
 
-def _bench(
-    name: str, ports: Sequence[Port], samples: int, timing: tuple[int, int], settle: int, clock_period_ns: float
-) -> str:
-    latency, interval = timing
+def _bench(name: str, ports: Sequence[Port], net: Net, settle: int, least_latency: int, pace: Sequence[str]) -> str:
+    latency, interval, samples = net.latency, net.interval, net.samples
     ends = "\n".join(_end(port, samples) for port in ports)
     wires = ",\n        ".join(f".{signal}({signal})" for port in ports for signal, _, _ in port.signals)
     inputs, outputs = ([port.name for port in ports if port.is_input == side] for side in (True, False))
     words = {
         "TOP": name,
-        "HALF_PERIOD": f"{clock_period_ns / 2:.3f}",
+        "HALF_PERIOD": f"{net.target.clock_period_ns / 2:.3f}",
         "LATENCY": str(latency),
+        "LEAST": str(least_latency),
         "INTERVAL": str(interval),
         "SAMPLES": str(samples),
         "SETTLE": str(settle + 4),
@@ -105,7 +116,7 @@ def _bench(
         "ERRORS": " + ".join(f"{port}_errors" for port in (*inputs, *outputs)),
         "FIRST_IN": _extreme("<", [f"{port}_entered_at" for port in inputs]),
         "LAST_OUT": _extreme(">", [f"{port}_first_at" for port in outputs]),
-        "MEASURED_INTERVAL": _extreme(">", [f"{port}_interval" for port in outputs]),
+        "MEASURED_INTERVAL": _extreme(">", [f"{port}_interval" for port in pace]),
     }
     return filled(ROOM, "bench.sv", words)
 

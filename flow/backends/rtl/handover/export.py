@@ -18,6 +18,7 @@ from flow.backends.rtl.handover.axilite import axilite_interface
 from flow.backends.rtl.handover.bench import axis_interface
 from flow.backends.rtl.handover.fixed import fixed_interface
 from flow.backends.rtl.handover.interface import ROOM, Interface, Net, described
+from flow.backends.rtl.handover.pack import packed_interface
 from flow.backends.rtl.handover.scripts import script_files
 from flow.backends.rtl.handover.wrappers import component, vhdl
 from flow.backends.rtl.verilog.emit import DESIGN
@@ -32,22 +33,29 @@ FORMS: Mapping[str, Callable[[Net], Interface]] = dict(
 )
 
 
-def hand_over(site: Site, codes: Mapping[str, Codes], interface: str) -> Project:
+def hand_over(site: Site, codes: Mapping[str, Codes], interface: str, tdata_bits: int | None) -> Project:
     """Return the hand-over of a run.
 
     Args:
         site: the run, whose project is as it was written.
         codes: name of each input and output op -> codes (samples, *shape), inputs and what the reference gives.
         interface: one of `INTERFACES`.
+        tdata_bits: bits of `tdata` of "axis"; None: those of the net's own ports.
 
     Raises:
+        SpecError: `tdata_bits` is out of range.
         UnsupportedError: the project has not that interface.
     """
-    return of_project(site.read(), site.graph, site.target, codes, interface)
+    return of_project(site.read(), site.graph, site.target, codes, interface, tdata_bits)
 
 
 def of_project(
-    project: Project, graph: IntGraph, target: Target, codes: Mapping[str, Codes], interface: str = "axis"
+    project: Project,
+    graph: IntGraph,
+    target: Target,
+    codes: Mapping[str, Codes],
+    interface: str = "axis",
+    tdata_bits: int | None = None,
 ) -> Project:
     """Return the hand-over of a project of Verilog; arguments as of `hand_over`."""
     latency, interval = json.loads(project.files[DESIGN])["timing"]
@@ -58,7 +66,7 @@ def of_project(
         path = f"rtl/{graph.name}_{op.name}.v"
         if not isinstance(op, Input) and path in rtl:
             rtl[path] = f"// Op '{op.name}' of '{graph.name}': {', '.join(op.fused)}.\n".encode() + rtl[path]
-    form = FORMS[interface](net)
+    form = FORMS[interface](net) if tdata_bits is None else packed_interface(net, tdata_bits)
     rtl |= {path: text.encode() for path, text in form.rtl.items()}
     top = form.top
     texts = {

@@ -93,6 +93,9 @@ def _row(port: Port) -> str:
 
 def _order(port: Port, io_type: str) -> str:
     shape, width = " x ".join(map(str, port.op.shape)), port.op.format.width
+    if port.tdata_bits:
+        what = f"{port.elements} elements a beat, and in the last beat of a sample what is left, above it zeros"
+        return f"{shape}, the last index runs fastest; {what}; element i of a beat at bits [{width}i +: {width}]"
     if io_type == "io_stream" and port.beats > 1:
         return f"{shape}, a beat is a pixel, row by row; channel c at bits [{width}c +: {width}]"
     return f"{shape}, one beat; the last index runs fastest; element i at bits [{width}i +: {width}]"

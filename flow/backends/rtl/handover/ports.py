@@ -61,6 +61,7 @@ class Port:
         beats: beats of one sample.
         used_bits: bits of a beat that carry codes.
         waits: whether it has `tready` and `tlast`; else a beat passes in every cycle in which it is valid.
+        tdata_bits: bits of `tdata`; None: whole bytes that hold `used_bits`.
     """
 
     name: str
@@ -69,11 +70,12 @@ class Port:
     beats: int
     used_bits: int
     waits: bool = True
+    tdata_bits: int | None = None
 
     @property
     def bits(self) -> int:
         """Bits of `tdata`, whole bytes."""
-        return -(-self.used_bits // 8) * 8
+        return self.tdata_bits or -(-self.used_bits // 8) * 8
 
     @property
     def elements(self) -> int:
@@ -97,8 +99,10 @@ class Port:
         )
 
     def packed(self, codes: Codes) -> Iterator[int]:
-        """Yield the beats of samples of the op's codes; the first code of a beat is lowest."""
-        width, rows = self.op.format.width, codes.reshape(-1, self.elements)
+        """Yield the beats of samples of the op's codes; the first code of a beat is lowest, a rest is zero."""
+        width, flat = self.op.format.width, codes.reshape(len(codes), -1)
+        rest = self.beats * self.elements - flat.shape[1]
+        rows = np.pad(flat, ((0, 0), (0, rest))).reshape(-1, self.elements)
         size = -(-self.used_bits // 8)
         shifts = np.arange(width)
         for row in rows:
