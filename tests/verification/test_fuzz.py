@@ -1,4 +1,4 @@
-"""Fuzzing: 16 random models go the whole way; a broken flow is found and shrunk; old findings stay mended."""
+"""Fuzzing: some random models go the whole way; a broken flow is found and shrunk; old findings stay mended."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def test_recipes_reach_every_layer() -> None:
 
 
 @needs_compiler
-def test_16_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["fuzz", "--models", "16", "--seed", "7", "--output", str(tmp_path)]
+def test_some_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["fuzz", "--models", "6", "--seed", "7", "--output", str(tmp_path)]
     assert main(command) == 0, capsys.readouterr().out
-    assert "16 models: " in capsys.readouterr().out
+    assert "6 models: " in capsys.readouterr().out
     assert main(command) == 0, "nothing is done twice"
     again = capsys.readouterr().out
     assert "models per minute" not in again and "0 differs, 0 crashed" in again
