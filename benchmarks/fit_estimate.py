@@ -1,6 +1,6 @@
 """Fit the static estimate of rtl projects to Yosys, and say how far it is off on modules it was not fitted to.
 
-    python benchmarks/fit_estimate.py measure [--modules 450]    # synthesize what the table does not have yet
+    python benchmarks/fit_estimate.py measure [--modules 620]    # synthesize what the table does not have yet
     python benchmarks/fit_estimate.py fit                        # write the coefficients, print the errors
 
 The table, benchmarks/data/estimate_modules.csv, has a row per random module (`random_modules.py`, seed 0, 1, ...) and
@@ -37,7 +37,7 @@ from flow.project import write
 from flow.target import Target
 
 TABLE = Path(__file__).parent / "data" / "estimate_modules.csv"
-MODULES = 450
+MODULES = 620
 FITTED_SEEDS = 300
 """The first modules are fitted to. The others were made after the kinds of logic were chosen, which looked at these."""
 LARGEST = 5000
