@@ -19,6 +19,10 @@ template <class res_T, typename CONFIG_T, class... data_T> void gather_codes(res
     gather_codes<typename res_T::value_type, CONFIG_T>(res.data(), data.data()...);
 }
 
+template <class res_T, typename CONFIG_T, class... data_T> void truth_table_codes(res_T &res, data_T &...data) {
+    truth_table_codes<typename res_T::value_type, CONFIG_T>(res.data(), data.data()...);
+}
+
 template <class data_T, class res_T, typename CONFIG_T> void pool_codes(data_T &data, res_T &res) {
     pool_codes<typename data_T::value_type, typename res_T::value_type, CONFIG_T>(data.data(), res.data());
 }
@@ -51,6 +55,14 @@ template <class CONFIG_T, class... end_T> void gather_ends(end_T... ends) { flow
 
 template <class res_pipe, typename CONFIG_T, class... data_pipe> void gather_codes_stream() {
     gather_ends<CONFIG_T>(flow::pipe_end<res_pipe>(), flow::pipe_end<data_pipe>()...);
+}
+
+template <class CONFIG_T, class... end_T> void truth_table_ends(end_T... ends) {
+    flow::truth_table_words<CONFIG_T>(ends...);
+}
+
+template <class res_pipe, typename CONFIG_T, class... data_pipe> void truth_table_codes_stream() {
+    truth_table_ends<CONFIG_T>(flow::pipe_end<res_pipe>(), flow::pipe_end<data_pipe>()...);
 }
 
 template <class data_pipe, class res_pipe, typename CONFIG_T> void pool_codes_stream() {
