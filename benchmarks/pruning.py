@@ -1,14 +1,17 @@
-"""What pruning and the cost in the loss give on digits: accuracy and the LUTs that Yosys counts (docs/pruning.md).
+"""What pruning and the cost in the loss give: accuracy and the LUTs that Yosys counts (docs/pruning.md).
 
-python benchmarks/pruning.py                # every row, one seed
+python benchmarks/pruning.py                # digits, every row, one seed
 python benchmarks/pruning.py --seeds 1 2 3 --only 'uniform 0.5' budget
+python benchmarks/pruning.py --data mnist --seeds 1 2 3 --table mnist.csv    # goes on behind the rows of the table
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,42 +36,116 @@ keras: Any
 qkeras: Any
 _, keras, qkeras = load_tensorflow()
 
-UNITS, EPOCHS, FROZEN, BATCH, LEARNING_RATE = (24, 16), 24, 4, 64, 0.01
-WHEN: Mapping[str, Any] = {"begin_epoch": 2, "end_epoch": 18}
-ROWS: Mapping[str, Callable[[Any], list[Any]]] = {
-    "not pruned": lambda model: [],
-    **{f"uniform {part}": lambda model, part=part: [Pruning(part, **WHEN)] for part in (0.4, 0.5, 0.6, 0.75)},
-    "regrow": lambda model: [Pruning(0.75, regrow=0.3, **WHEN)],
-    "allocate": lambda model: [Pruning(0.75, allocate="cost", **WHEN)],
-    "1:4": lambda model: [Pruning(pattern="1:4", **WHEN)],
-    "blocks 4x1": lambda model: [Pruning(0.75, pattern="blocks 4x1", **WHEN)],
-    "channels": lambda model: [Pruning(0.5, pattern="channels", **WHEN)],
-    "fan_in 8": lambda model: [Pruning(pattern="fan_in 8", **WHEN)],
-    "budget alone": lambda model: [Pruning(luts=2300, **WHEN)],
-    "budget": lambda model: [Pruning(luts=2300, **WHEN), LutCost(model, 3e-5, begin_epoch=1, end_epoch=18)],
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the nets on a data set are trained and pruned.
+
+    Attributes:
+        units: widths of the hidden layers.
+        epochs, frozen, batch, learning_rate: of a training; in the last `frozen` epochs statistics do not move.
+        begin, end: epochs between which is pruned.
+        uniform: sparsities of the uniform pruning.
+        luts, weight: the budget, and what a LUT adds to the loss.
+    """
+
+    units: tuple[int, ...]
+    epochs: int
+    frozen: int
+    batch: int
+    learning_rate: float
+    begin: int
+    end: int
+    uniform: tuple[float, ...]
+    luts: int
+    weight: float
+
+    def rows(self) -> Mapping[str, Callable[[Any], list[Any]]]:
+        """Return row -> the callbacks of its training."""
+        when: dict[str, Any] = {"begin_epoch": self.begin, "end_epoch": self.end}
+        most = self.uniform[-1]
+
+        def budget(model: Any) -> list[Any]:
+            cost = LutCost(model, self.weight, begin_epoch=self.begin // 2, end_epoch=self.end)
+            return [Pruning(luts=self.luts, **when), cost]
+
+        return {
+            "not pruned": lambda model: [],
+            **{f"uniform {part}": lambda model, part=part: [Pruning(part, **when)] for part in self.uniform},
+            "regrow": lambda model: [Pruning(most, regrow=0.3, **when)],
+            "allocate": lambda model: [Pruning(most, allocate="cost", **when)],
+            "1:4": lambda model: [Pruning(pattern="1:4", **when)],
+            "blocks 4x1": lambda model: [Pruning(most, pattern="blocks 4x1", **when)],
+            "channels": lambda model: [Pruning(0.5, pattern="channels", **when)],
+            "fan_in 8": lambda model: [Pruning(pattern="fan_in 8", **when)],
+            "budget alone": lambda model: [Pruning(luts=self.luts, **when)],
+            "budget": budget,
+        }
+
+
+RECIPES = {
+    "digits": Recipe(
+        units=(24, 16),
+        epochs=24,
+        frozen=4,
+        batch=64,
+        learning_rate=0.01,
+        begin=2,
+        end=18,
+        uniform=(0.4, 0.5, 0.6, 0.75),
+        luts=2300,
+        weight=3e-5,
+    ),
+    "mnist": Recipe(
+        units=(32, 16),
+        epochs=12,
+        frozen=2,
+        batch=256,
+        learning_rate=0.005,
+        begin=1,
+        end=9,
+        uniform=(0.7, 0.8, 0.9, 0.95),
+        luts=5000,
+        weight=3e-5,
+    ),
 }
-"""Row -> the callbacks of its training."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", choices=tuple(RECIPES), default="digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--only", nargs="+", choices=tuple(ROWS), default=tuple(ROWS))
+    parser.add_argument("--only", nargs="+", help="rows (default: all)")
+    parser.add_argument("--table", type=Path, default=Path("pruning.csv"), help="what is measured goes there")
     arguments = parser.parse_args()
-    data = flow.load_dataset("digits")
-    for name in arguments.only:
-        for seed in arguments.seeds:
-            model = trained(data, seed, ROWS[name])
+    recipe, data = RECIPES[arguments.data], flow.load_dataset(arguments.data)
+    rows = recipe.rows()
+    for seed in arguments.seeds:
+        for name in arguments.only or rows:
+            if [arguments.data, name, str(seed)] in [row[:3] for row in read(arguments.table)]:
+                continue
+            model = trained(recipe, data, seed, rows[name])
             said = model.predict(data.x_test, verbose=0).argmax(axis=1)
             kernels = [group["kernel"] for group in quantized_weights(model).values() if "kernel" in group]
-            accuracy, zeros = np.mean(said == data.y_test), [round(float(np.mean(each == 0)), 2) for each in kernels]
-            print(f"{name}, seed {seed}: {accuracy:.2%}, {luts(model)} LUT, zeros {zeros}", flush=True)
+            zeros = " ".join(f"{np.mean(each == 0):.2f}" for each in kernels)
+            found = [arguments.data, name, seed, f"{np.mean(said == data.y_test):.4f}", luts(model), zeros]
+            with arguments.table.open("a", newline="") as file:
+                csv.writer(file).writerow(found)
+            print(*found, flush=True)
+
+
+def read(table: Path) -> list[list[str]]:
+    """Return what was measured so far: data set, row, seed, accuracy, LUTs, zeros of each kernel."""
+    if not table.exists():
+        return []
+    with table.open(newline="") as file:
+        return list(csv.reader(file))
 
 
 @quiet_warnings()
-def net(widths: Sequence[int]) -> Any:
-    """Return a net on digits that is not trained: dense layers so wide, powers of two, 4 bits between them."""
-    first = keras.Input((64,))
+def net(widths: Sequence[int], inputs: int = 64) -> Any:
+    """Return a net that is not trained: dense layers so wide, powers of two, 4 bits between them, ten classes."""
+    first = keras.Input((inputs,))
     tensor = qkeras.QActivation("quantized_relu(4,0)", name="input_quant")(first)
     po2 = {"min_exp": -5, "max_exp": 0}
     for number, units in enumerate(widths, 1):
@@ -82,14 +159,15 @@ def net(widths: Sequence[int]) -> Any:
 
 
 @quiet_warnings()
-def trained(data: Any, seed: int, callbacks: Callable[[Any], list[Any]]) -> Any:
+def trained(recipe: Recipe, data: Any, seed: int, callbacks: Callable[[Any], list[Any]]) -> Any:
     """Return the net after training; batch normalizations use moving statistics in the last epochs."""
     seeded(seed)
-    model = net(UNITS)
-    steps = EPOCHS * -(-len(data.x_train) // BATCH)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps))
-    options = {"batch_size": BATCH, "callbacks": callbacks(model), "verbose": 0}
-    for start, end in ((0, EPOCHS - FROZEN), (EPOCHS - FROZEN, EPOCHS)):
+    model = net(recipe.units, data.x_train.shape[-1])
+    steps = recipe.epochs * -(-len(data.x_train) // recipe.batch)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps))
+    options = {"batch_size": recipe.batch, "callbacks": callbacks(model), "verbose": 0}
+    still = recipe.epochs - recipe.frozen
+    for start, end in ((0, still), (still, recipe.epochs)):
         for layer in model.layers:
             if isinstance(layer, FixedBatchNormalization):
                 layer.use_moving_statistics = start > 0
