@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.report.text import to_text as to_text
     from flow.target import Target as Target
     from flow.train.cost_in_loss import LutCost as LutCost
+    from flow.train.learned import LearnedSteps as LearnedSteps
     from flow.train.pruning import Pruning as Pruning
     from flow.train.qkerasify import qkerasify as qkerasify
     from flow.train.reader import read_keras as read_keras
@@ -93,6 +94,7 @@ _WHERE = {
     "DistillSpec": "flow.train.spec",
     "load_history": "flow.pipeline.training",
     "LutCost": "flow.train.cost_in_loss",
+    "LearnedSteps": "flow.train.learned",
     "read_keras": "flow.train.reader",
     "qkerasify": "flow.train.qkerasify",
     "FlowError": "flow.errors",

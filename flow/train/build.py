@@ -12,7 +12,7 @@ from flow.ir.fixed import FixedFormat
 from flow.train import load_tensorflow, quiet_warnings, tables
 from flow.train import spec as specs
 from flow.train.layers import EPSILON, FixedBatchNormalization
-from flow.train.quantizers import quantized_grid, quantized_po2_zero
+from flow.train.quantizers import quantized_apot, quantized_grid, quantized_po2_zero
 
 _, keras, qkeras = load_tensorflow()
 
@@ -92,7 +92,14 @@ def _geometry(layer: Any) -> dict[str, Any]:
 def _quantized(layer: Any) -> dict[str, Any]:
     bias = qkeras.quantized_bits(layer.bias.width, layer.bias.int_bits, 0, 1, alpha=1.0) if layer.bias else None
     what = "depthwise" if isinstance(layer, specs.DepthwiseConv2DSpec) else "kernel"
-    return {**_geometry(layer), f"{what}_quantizer": _po2(layer.kernel), "bias_quantizer": bias}
+    return {**_geometry(layer), f"{what}_quantizer": KERNELS[type(layer.kernel)](layer.kernel), "bias_quantizer": bias}
+
+
+def _cast(layer: Any, signed: bool) -> Any:
+    """Return the cast of a layer; one whose range is learned begins with one integer bit."""
+    bits = layer.format
+    fmt = FixedFormat(signed, 1, bits - signed - 1) if isinstance(bits, int) else bits
+    return qkeras.QActivation(activation_of(fmt), name=layer.name)
 
 
 def _pool(layer: specs.PoolSpec) -> Any:
@@ -135,6 +142,19 @@ def _po2(values: specs.Po2Spec) -> Any:
     return quantized_po2_zero(bits, min_exp=values.min_exponent, max_exp=values.max_exponent)
 
 
+def _of_channels(values: specs.GridSpec) -> Any:
+    widths, tops = values.of_channels()
+    return quantized_grid(widths, tops) if values.channels else quantized_grid(widths[0], tops[0])
+
+
+KERNELS: Mapping[type, Callable[[Any], Any]] = {
+    specs.Po2Spec: _po2,
+    specs.ApotSpec: lambda values: quantized_apot(values.terms, values.min_exponent, values.max_exponent),
+    specs.LevelsSpec: lambda values: getattr(qkeras, values.values)(alpha="auto_po2"),
+    specs.GridSpec: _of_channels,
+    specs.BitsSpec: lambda values: quantized_grid(values.bits, 0),
+}
+"""What values a kernel of a spec has -> what makes their quantizer."""
 FLOAT: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
     specs.DenseSpec: lambda layer: keras.layers.Dense(**_geometry(layer)),
     specs.Conv2DSpec: lambda layer: keras.layers.Conv2D(**_geometry(layer)),
@@ -157,8 +177,8 @@ QUANTIZED: Mapping[type[specs.LayerSpec], Callable[[Any], Any]] = {
     specs.Conv1DSpec: lambda layer: qkeras.QConv1D(**_quantized(layer)),
     specs.DepthwiseConv2DSpec: lambda layer: qkeras.QDepthwiseConv2D(**_quantized(layer)),
     specs.BatchNormSpec: _quantized_batch_norm,
-    specs.ReluSpec: lambda layer: qkeras.QActivation(activation_of(layer.format), name=layer.name),
-    specs.QuantizeSpec: lambda layer: qkeras.QActivation(activation_of(layer.format), name=layer.name),
+    specs.ReluSpec: lambda layer: _cast(layer, signed=False),
+    specs.QuantizeSpec: lambda layer: _cast(layer, signed=True),
     specs.ThresholdsSpec: lambda layer: tables.Thresholds(layer.at, layer.name),
     specs.TablesSpec: lambda layer: tables.Tables(
         layer.units,

@@ -6,8 +6,9 @@ from typing import Any
 
 from flow.errors import SpecError, shown
 from flow.train import load_tensorflow
-from flow.train.learned import learn, learned_formats, settle
-from flow.train.lut_cost import IO_TYPES, Features, kernel_of, quantized_kernel
+from flow.train.kernels import kernel_of
+from flow.train.learned import GRANULARITIES, learn, learned_formats, settle
+from flow.train.lut_cost import IO_TYPES, Features
 
 keras: Any
 tf, keras, _ = load_tensorflow()
@@ -26,6 +27,8 @@ class LutCost(keras.callbacks.Callback):  # type: ignore[misc]
         begin_epoch, end_epoch: as above.
         formats: whether bits of activations are learned too, where they are `quantized_relu` or `quantized_bits`. After
             each `fit` they are these again, with the bits that were found.
+        kernels: "layer" or "channel" if the bits of kernels under a `quantized_grid` or a `quantized_bits` with alpha=1
+            are learned too; they have a `quantized_grid` then.
 
     Raises:
         SpecError: an argument is out of range.
@@ -45,15 +48,21 @@ class LutCost(keras.callbacks.Callback):  # type: ignore[misc]
         begin_epoch: float = 0,
         end_epoch: float = 10,
         formats: bool = True,
+        kernels: str = "",
     ) -> None:
         super().__init__()
         if not weight > 0:
             raise SpecError(f"weight is {shown(weight)}", remedy="expected a number above 0")
         if not 0 <= begin_epoch < end_epoch:
             raise SpecError(f"begin_epoch {begin_epoch} is not before end_epoch {end_epoch}")
+        if kernels not in ("", *GRANULARITIES):
+            raise SpecError(f"kernels is {shown(kernels)}", remedy=f"expected {' or '.join(GRANULARITIES)}")
         self.features, self.epochs = Features(model, io_type), (begin_epoch, end_epoch)
         self.layers = {layer.name: layer for _, layer in self.features.layers}
-        self.formats = learned_formats(list(self.layers.values())) if formats else {}
+        learned = learned_formats(list(self.layers.values()), kernels=kernels)
+        self.formats = {
+            name: each for name, each in learned.items() if formats or kernel_of(self.layers[name]) is not None
+        }
         self.given, self.weight = weight, tf.Variable(0.0, trainable=False, name="lut_weight")
         self.held: list[tuple[Any, Any, Any]] = []
         model.add_loss(self._term)
@@ -79,10 +88,9 @@ class LutCost(keras.callbacks.Callback):  # type: ignore[misc]
         """Keep zeros and formats as they are from now on."""
         if not self.held:
             self.weight.assign(0.0)
-            for layer in self.features.kernels():
-                kernel = kernel_of(layer)
-                nonzero = tf.cast(tf.reshape(quantized_kernel(layer), kernel.shape) != 0, tf.float32)
-                self.held.append((kernel, nonzero, 0.0))
+            for kernel in self.features.kernels():
+                nonzero = tf.cast(tf.reshape(kernel.quantized(), kernel.variable.shape) != 0, tf.float32)
+                self.held.append((kernel.variable, nonzero, 0.0))
             for learned in self.formats.values():
                 top, fraction = (tf.constant(bits) for bits in learned.bits_of())
                 self.held += [(learned.top, 0.0, top), (learned.fraction, 0.0, fraction)]

@@ -16,7 +16,7 @@ from flow.train import keras_errors, load_tensorflow
 from flow.train.attention import FixedLayerNormalization, FixedSoftmax
 from flow.train.configuration import checked
 from flow.train.layers import FixedBatchNormalization, QDenseBatchnorm
-from flow.train.quantizers import quantized_grid, quantized_po2_zero
+from flow.train.quantizers import OURS
 
 qkeras: Any
 tf, keras, qkeras = load_tensorflow()
@@ -57,8 +57,6 @@ def custom_objects() -> dict[str, Any]:
     objects: dict[str, Any] = {}
     qkeras.utils._add_supported_quantized_objects(objects)  # QKeras' own list; there is no public name for it
     ours = (
-        quantized_po2_zero,
-        quantized_grid,
         FixedBatchNormalization,
         FixedLayerNormalization,
         FixedSoftmax,
@@ -66,7 +64,7 @@ def custom_objects() -> dict[str, Any]:
         qkeras.QConv2DTranspose,
         QDenseBatchnorm,
     )
-    return {**objects, **{item.__name__: item for item in ours}, "QActivation": _QActivation}
+    return {**objects, **OURS, **{item.__name__: item for item in ours}, "QActivation": _QActivation}
 
 
 class _QActivation(qkeras.QActivation):  # type: ignore[misc]

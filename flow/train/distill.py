@@ -5,7 +5,7 @@ The teacher sees each batch as the net sees it, behind any augmentation, and doe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flow.data.own import NONE
 from flow.errors import SpecError, at
 from flow.frontend.trained import TRAINED_JSON, load_trained
 from flow.train import load_tensorflow
@@ -32,11 +33,16 @@ LEAST = 1e-7
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Teacher:
-    """A Keras model that is learned from, and how."""
+    """A Keras model that is learned from, and how.
+
+    Attributes:
+        preparation: what was made of the values that it learned from, as `Dataset.preparation`; None if nobody says.
+    """
 
     model: Any
     spec: DistillSpec
     digest: str
+    preparation: Mapping[str, Any] | None = None
 
     def provenance(self) -> dict[str, Any]:
         """Return what a model that was taught keeps of it."""
@@ -65,34 +71,51 @@ class Teacher:
             model.train_function = model.test_function = None  # they have the teacher in them
 
 
-def load_teacher(spec: DistillSpec | None) -> Teacher | None:
+def load_teacher(spec: DistillSpec | None, preparation: Mapping[str, Any]) -> Teacher | None:
     """Return the teacher: the model itself, a Keras file, the directory of a trained model, or a model by its name.
 
+    Args:
+        spec: what names it.
+        preparation: what was made of the samples that it is to teach.
+
     Raises:
-        SpecError: it is no model of tf-keras with one input.
+        SpecError: it is no model of tf-keras with one input, or learned from samples that are scaled otherwise.
         ModelFileError: the file is damaged, holds code, or the model is not trained.
         UnsupportedError: its file has a layer that we do not know.
     """
     if spec is None:
         return None
     with at(field="teacher"):
-        model = _read(spec.teacher)
+        model, learned_from = _read(spec.teacher)
         if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
             what = f"expected a built model of tf_keras with one input, not an object of class {type(model).__name__}"
             raise SpecError(what, remedy="save a model of Keras 3 as .keras and give the file")
-        return Teacher(model, spec, fingerprint(model))
+        if learned_from is not None and _scaling(learned_from) != _scaling(preparation):
+            there, own = (_scaling(each)[0] for each in (learned_from, preparation))
+            what = f"the teacher learned from samples scaled by '{there}', the net takes them scaled by '{own}'"
+            what += ", and fitted to other samples" if there == own else ""
+            raise SpecError(what, remedy="train both with the same scaling, split and seed of the data")
+        return Teacher(model, spec, fingerprint(model), learned_from)
 
 
-def _read(teacher: Any) -> Any:
+def _scaling(preparation: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return how samples are scaled: in words and in numbers."""
+    scaling = preparation.get("scaling", NONE)
+    return (NONE,) if scaling == NONE else (scaling, preparation["offset"], preparation["divisor"])
+
+
+def _read(teacher: Any) -> tuple[Any, Mapping[str, Any] | None]:
+    """Return the model of a teacher, and what was made of the samples that it learned from if that is known."""
     if not isinstance(teacher, str | Path):
-        return teacher
+        return teacher, None
     path = Path(teacher)
     if path.is_file() or (path / "saved_model.pb").exists():
-        return read_keras(path).keras
+        return read_keras(path).keras, None
     directory = path if path.is_dir() else find_model_dir(str(teacher))
     if not (directory / TRAINED_JSON).exists():
         raise SpecError(f"{directory} holds no trained model", remedy=f"run 'flow train {teacher}', or name a file")
-    return keras_model(load_trained(directory))
+    trained = load_trained(directory)
+    return keras_model(trained), trained.provenance.get("preparation", {})
 
 
 def _terms(model: Any, goals: Sequence[Goal], teacher: Teacher) -> list[Any]:

@@ -21,6 +21,7 @@ from flow.progress import Announce
 from flow.train import keras_errors, load_tensorflow
 from flow.train.checkpoints import Checkpoint, GoOn, by_name
 from flow.train.heads import Goal, only_or_all
+from flow.train.kernels import kernels_of
 from flow.train.lut_cost import Features, usual_io_type
 from flow.train.spec import AugmentSpec, FloatTrainSpec
 
@@ -150,7 +151,10 @@ def run_epochs(
                 targets = only_or_all([goal.train for goal in goals])
                 model.fit(x, targets, initial_epoch=first, epochs=last, **options)
         if done == epochs:
+            before = keras.callbacks.CallbackList(list(callbacks), model=model)
+            before.on_train_begin()  # formats that are learned are variables, and stand in the checkpoint
             checkpoint.restore(model, states)
+            before.on_train_end()
     return going_on.history
 
 
@@ -197,12 +201,9 @@ def fraction_of_zeros(model: Any) -> float:
     """Return the fraction of zeros over all kernels, as their quantizers make them; 0 of a model without any."""
     zeros = total = 0
     for layer in model._flatten_layers():
-        for key, what in (("kernel", "kernel"), ("depthwise_kernel", "depthwise"), ("pointwise_kernel", "pointwise")):
-            kernel = getattr(layer, key, None)
-            if isinstance(kernel, tf.Variable):
-                quantizer = getattr(layer, f"{what}_quantizer_internal", None)
-                held = np.asarray(kernel if quantizer is None else quantizer(kernel))
-                zeros, total = zeros + int(np.count_nonzero(held == 0)), total + held.size
+        for kernel in kernels_of(layer):
+            held = np.asarray(kernel.quantized())
+            zeros, total = zeros + int(np.count_nonzero(held == 0)), total + held.size
     return zeros / max(1, total)
 
 

@@ -34,12 +34,14 @@ from flow.train.epochs import Course, History, Inputs, run_epochs, seeded
 from flow.train.freeze import freeze, quantized_weights, same_outputs, sparsity
 from flow.train.frontend import evaluate
 from flow.train.heads import Goal, goals, is_softmax, only_or_all, shaped
+from flow.train.learned import LearnedSteps
 from flow.train.lut_cost import usual_io_type
 from flow.train.patterns import WEIGHTS, counts_itself
 from flow.train.pruning import Pruning
 from flow.train.rewiring import Rewiring
 from flow.train.spec import (
     REGRESSION,
+    BitsSpec,
     FloatSpec,
     HeadSpec,
     ModelSpec,
@@ -154,7 +156,7 @@ def _course(
     announce: Announce,
 ) -> Course:
     """Return how a spec is trained; `net` is the digest of what makes the model, if the spec does not say it."""
-    teacher = load_teacher(spec.distill)
+    teacher = load_teacher(spec.distill, data.preparation)
     return Course(
         settings=spec.train,
         epochs=epochs,
@@ -326,6 +328,9 @@ def _fit_pruned(
     seeded(spec.train.seed)
     model = build(spec)
     inputs, learned = _prepared(model, spec.learned(), data, spec.name)
+    callbacks = _pruning(spec, course, usual_io_type(model))
+    if build is build_quantized:
+        callbacks += _learning(spec, model)
     history = run_epochs(
         model,
         name,
@@ -334,7 +339,7 @@ def _fit_pruned(
         learned,
         inputs,
         unfrozen=_unfrozen(spec.train.frozen_epochs, course),
-        callbacks=_pruning(spec, course, usual_io_type(model)),
+        callbacks=callbacks,
     )
     return model, history
 
@@ -350,6 +355,18 @@ def _with_zeros_of(model: Any, spec: ModelSpec) -> ModelSpec:
             own["sparsity"] = min(float(np.mean(kernel == 0)), 1 - 1 / kernel.size)
         layers.append(replace(layer, **own))
     return replace(spec, layers=tuple(layers), prune=replace(spec.prune, luts=None, pattern=WEIGHTS))
+
+
+def _learning(spec: ModelSpec, model: Any) -> list[Any]:
+    """Return the callbacks that learn steps of a quantized model."""
+    names: dict[bool, list[str]] = {False: [], True: []}
+    for layer in spec.layers:
+        kernel, fmt = getattr(layer, "kernel", None), getattr(layer, "format", None)
+        if isinstance(kernel, BitsSpec):
+            names[kernel.per_channel].append(layer.name)
+        elif isinstance(fmt, int):
+            names[False].append(layer.name)
+    return [LearnedSteps(model, layers=some, per_channel=each) for each, some in names.items() if some]
 
 
 def _pruning(spec: ModelSpec, course: Course, io_type: str) -> list[Any]:

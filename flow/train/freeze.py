@@ -18,6 +18,7 @@ from flow.frontend.trained import TrainedModel
 from flow.train import keras_errors, load_tensorflow, quiet_warnings
 from flow.train.attention import FixedLayerNormalization
 from flow.train.deserialize import keras_model_of
+from flow.train.kernels import KERNELS
 from flow.train.layers import FixedBatchNormalization, QDenseBatchnorm
 
 tf, keras, qkeras = load_tensorflow()
@@ -25,10 +26,7 @@ tf, keras, qkeras = load_tensorflow()
 Group = dict[str, NDArray[np.float32]]
 Weights = dict[str, Group]
 
-VARIABLES = {
-    **{"kernel": "kernel", "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"},
-    **{"recurrent_kernel": "recurrent", "bias": "bias"},
-}
+VARIABLES = {**KERNELS, "recurrent_kernel": "recurrent", "bias": "bias"}
 """Variable of a layer -> what its quantizer is called after."""
 
 

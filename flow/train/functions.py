@@ -20,7 +20,7 @@ from flow.frontend.keras import operations, quantizers
 from flow.frontend.keras.arguments import check_arguments
 from flow.frontend.keras.operations import Arguments
 from flow.train import keras_errors, load_tensorflow, quiet_warnings
-from flow.train.quantizers import quantized_grid, quantized_po2_zero
+from flow.train.quantizers import OURS
 
 tf, keras, qkeras = load_tensorflow()
 
@@ -213,7 +213,6 @@ def made_quantizer(quantizer: quantizers.QuantizerConfig, *, whole: bool = False
     args = {key: value for key, value in quantizer.args.items() if key not in ("var_name", "use_variables")}
     if quantizer.name == "quantized_hswish":
         args.pop("keep_negative", None)  # QKeras writes it and does not take it back
-    ours = {"quantized_po2_zero": quantized_po2_zero, "quantized_grid": quantized_grid}
-    cls = ours.get(quantizer.name) or getattr(qkeras.quantizers, quantizer.name)
+    cls = OURS.get(quantizer.name) or getattr(qkeras.quantizers, quantizer.name)
     with keras_errors(f"quantizer {quantizer.name!r} does not take its arguments"):
         return cls(**args)

@@ -24,6 +24,8 @@ import numpy as np
 from flow.errors import SpecError, UnsupportedError, shown
 from flow.train import load_tensorflow
 from flow.train.freeze import layers_by_path
+from flow.train.kernels import Kernel, kernel_of
+from flow.train.learned import LearnedFormat
 from flow.train.quantizers import quantized_grid
 
 keras: Any
@@ -33,7 +35,6 @@ tf, keras, qkeras = load_tensorflow()
 COEFFICIENTS = Path(str(resources.files("flow.train"))) / "lut_cost.json"
 """What benchmarks/loss_cost.py wrote: LUTs for each of `FEATURES`, and how far the estimate was off."""
 FEATURES = ("sum_bits", "sums", "spread", "sum_width", "output_bits", "table_bits", "scale_bits", "line_bits", "ops")
-KERNELS = ("kernel", "depthwise_kernel")
 IO_TYPES = ("io_parallel", "io_stream")
 PROBES = np.concatenate([np.ldexp(numerator, np.arange(-24, 8)) for numerator in (1.0, 3.0)]).astype(np.float32)
 CASTS = ("quantized_relu", "quantized_bits", "LearnedFormat")
@@ -79,9 +80,9 @@ class Features:
         self.model, self.stream = model, io_type == "io_stream"
         self.layers = list(layers_by_path(model).items())
         self.steps = {
-            path: _step_of_quantizer(_weight_quantizer(layer))
+            path: _step_of_quantizer(kernel.quantizer)
             for path, layer in self.layers
-            if kernel_of(layer) is not None
+            if (kernel := kernel_of(layer)) is not None and not isinstance(kernel.quantizer, LearnedFormat)
         }
         self.steps |= {
             layer.name: _step_of_quantizer(layer.scale_quantizer)
@@ -89,14 +90,14 @@ class Features:
             if hasattr(layer, "scale_quantizer")
         }
         self.reader = {id(layer): _only_reader(layer) for _, layer in self.layers if kernel_of(layer) is not None}
-        if not self.steps:
+        if not self.reader:
             raise UnsupportedError("no layer has a kernel, so nothing is counted", model=model.name)
 
     def of_layers(self) -> dict[str, dict[str, Any]]:
         """Return path of the layer -> what it takes of each of `FEATURES`, as tensors of one number."""
         signals: dict[int, Signal] = {}
         self.quantized = {
-            id(layer): quantized_kernel(layer) for _, layer in self.layers if kernel_of(layer) is not None
+            id(layer): kernel.quantized() for _, layer in self.layers if (kernel := kernel_of(layer)) is not None
         }
         self.folds: dict[int, Any] = {}
         taken: dict[str, dict[str, Any]] = {}
@@ -112,9 +113,9 @@ class Features:
         factors = fitted()["lut"]
         return tf.add_n([factors[key] * of[key] for of in self.of_layers().values() for key in of if factors[key]])
 
-    def kernels(self) -> list[Any]:
-        """Return the layers that have a kernel."""
-        return [layer for _, layer in self.layers if kernel_of(layer) is not None]
+    def kernels(self) -> list[Kernel]:
+        """Return the kernels."""
+        return [kernel for _, layer in self.layers if (kernel := kernel_of(layer)) is not None]
 
     def _read(self, layer: Any, signals: Mapping[int, Signal]) -> Signal:
         """Return the widest of what a layer reads."""
@@ -137,7 +138,9 @@ class Features:
         kernel, given = kernel_of(layer), read
         count = self._count(layer)
         if kernel is not None:
-            given = self._of_kernel(layer, kernel, self.steps[path], read, count, found)
+            learned = isinstance(kernel.quantizer, LearnedFormat)
+            step = kernel.quantizer.step_of(kernel) if learned else self.steps[path]
+            given = self._of_kernel(layer, kernel.variable, step, read, count, found)
         else:
             given = Signal(read.bits, read.count if _keeps(layer) else count)
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -147,9 +150,7 @@ class Features:
             given = _of_quantizer(quantizer, given, given.count, found)
         return given
 
-    def _of_kernel(
-        self, layer: Any, kernel: Any, step: float, read: Signal, count: int, found: dict[str, Any]
-    ) -> Signal:
+    def _of_kernel(self, layer: Any, kernel: Any, step: Any, read: Signal, count: int, found: dict[str, Any]) -> Signal:
         """Count the adders of a dense layer or a convolution."""
         quantized = self.quantized[id(layer)]
         columns = int(quantized.shape[-1])
@@ -229,18 +230,6 @@ def _of_quantizer(quantizer: Any, read: Signal, count: int, found: dict[str, Any
     return Signal(width, count)
 
 
-def quantized_kernel(layer: Any) -> Any:
-    """Return the quantized kernel of a layer as a matrix with a column for each neuron."""
-    quantizer, kernel = _weight_quantizer(layer), kernel_of(layer)
-    columns = int(np.prod(kernel.shape[-2:])) if hasattr(layer, "depthwise_kernel") else int(kernel.shape[-1])
-    return tf.reshape(kernel if quantizer is None else quantizer(kernel), (-1, columns))
-
-
-def _weight_quantizer(layer: Any) -> Any:
-    names = ("kernel_quantizer_internal", "depthwise_quantizer_internal")
-    return next((held for held in (getattr(layer, name, None) for name in names) if held is not None), None)
-
-
 def _only_reader(layer: Any) -> Any:
     """Return the layer with a kernel that alone reads what a layer gives, through layers of one input that follow."""
     while len(layer._outbound_nodes) == 1:
@@ -250,12 +239,6 @@ def _only_reader(layer: Any) -> Any:
         if isinstance(layer._inbound_nodes[0].inbound_layers, list):
             return None
     return None
-
-
-def kernel_of(layer: Any) -> Any:
-    """Return the variable that is a layer's kernel; None if it has none."""
-    kernels = [getattr(layer, key, None) for key in KERNELS]
-    return next((kernel for kernel in kernels if isinstance(kernel, tf.Variable)), None)
 
 
 def _keeps(layer: Any) -> bool:
@@ -283,12 +266,12 @@ def _is_rounded(layer: Any) -> bool:
     return len(readers) == 1 and _quantizer_of(readers[0]) is not None
 
 
-def _step_of_quantizer(quantizer: Any) -> float:
-    """Return the power of two on whose multiples a quantizer of weights puts all values."""
+def _step_of_quantizer(quantizer: Any) -> Any:
+    """Return the power of two on whose multiples a quantizer of weights puts all values, or one for each channel."""
     if quantizer is None:
         return 2.0**-DEFAULT_BITS
     if isinstance(quantizer, quantized_grid):
-        return float(np.min(quantizer.step()))  # the finest of its channels'
+        return quantizer.step()
     values = np.abs(np.asarray(quantizer(tf.constant(PROBES))))
     return float(2.0 ** math.floor(math.log2(values[values > 0].min(initial=1.0))))
 
@@ -333,4 +316,5 @@ def weight_luts(model: Any, io_type: str = IO_TYPES[0]) -> dict[str, float]:
 
 def nonzero_weights(layer: Any) -> int:
     """Return how many weights of a layer's kernel its quantizer leaves."""
-    return int(tf.math.count_nonzero(quantized_kernel(layer)))
+    kernel = kernel_of(layer)
+    return 0 if kernel is None else int(tf.math.count_nonzero(kernel.quantized()))

@@ -9,6 +9,7 @@ Masks are made at steps that a schedule of tfmot names, as tfmot's own wrapper m
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from flow.errors import SpecError, shown
 from flow.train import load_pruning, load_tensorflow
 from flow.train.freeze import layers_by_path
+from flow.train.kernels import Kernel, kernel_of
 from flow.train.patterns import (
     ALLOCATIONS,
     CHANNELS,
@@ -35,7 +37,6 @@ from flow.train.patterns import (
 keras: Any
 tf, keras, _ = load_tensorflow()
 
-KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 UPDATES_PER_EPOCH = 4
 WHOLE_WAY = 0.5
 """What a schedule says at its end where a budget, and no sparsity, is led to its goal."""
@@ -161,6 +162,13 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
         for each in self.pruned:
             each.mask = None
 
+    def on_train_end(self, logs: Any = None) -> None:
+        """Warn if the schedule ends behind what was trained."""
+        unfinished = [each for each in self.pruned if int(self.model.optimizer.iterations) < each.schedule.end_step]
+        if unfinished:
+            what = f"this fit ended before the schedule of its pruning, with {self.zeros():.0%} zeros"
+            warnings.warn(f"{what}; give an earlier end_epoch, or train on", stacklevel=2)
+
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Make new masks if it is time, and keep what is pruned at zero."""
         step = int(self.model.optimizer.iterations) + 1
@@ -272,27 +280,25 @@ class Pruning(keras.callbacks.Callback):  # type: ignore[misc]
     def _found(self, steps: int) -> Iterator[Pruned]:
         by_path = layers_by_path(self.model)
         for name in self.layers or {}:
-            if name not in by_path or not _has_kernel(by_path[name]):
-                there = ", ".join(path for path, layer in by_path.items() if _has_kernel(layer))
+            if name not in by_path or kernel_of(by_path[name]) is None:
+                there = ", ".join(path for path, layer in by_path.items() if kernel_of(layer) is not None)
                 raise SpecError(f"there is no layer '{name}' with a kernel to prune", remedy=f"there are: {there}")
         for path, layer in by_path.items():
             if self.layers is not None and path not in self.layers:
                 continue
             if self.pattern == CHANNELS and self.layers is None and not _feeds_kernels(layer):
                 continue
-            for key in KERNELS:
-                kernel = getattr(layer, key, None)
-                if isinstance(kernel, tf.Variable) and key != "pointwise_kernel":
-                    yield self._entry(layer, path, kernel, key == "depthwise_kernel", steps)
+            if (kernel := kernel_of(layer)) is not None:
+                yield self._entry(path, kernel, steps)
 
-    def _entry(self, layer: Any, path: str, kernel: Any, depthwise: bool, steps: int) -> Pruned:
-        columns = int(np.prod(kernel.shape[-2:])) if depthwise else int(kernel.shape[-1])
-        layout = self.layout_of(kernel.shape.num_elements() // columns, columns)
+    def _entry(self, path: str, kernel: Kernel, steps: int) -> Pruned:
+        layer, variable, columns = kernel.layer, kernel.variable, kernel.columns
+        layout = self.layout_of(variable.shape.num_elements() // columns, columns)
         own = (self.layers or {}).get(path)
         sparsity = layout.sparsity() if self.own_sparsity else (self.sparsity if own is None else own)
         others = _with_neurons(layer, columns) if self.pattern == CHANNELS else []
         sparsity = WHOLE_WAY if self.luts is not None else sparsity
-        return Pruned(layer, path, kernel, layout, self.schedule or self._polynomial(sparsity, steps), others)
+        return Pruned(layer, path, variable, layout, self.schedule or self._polynomial(sparsity, steps), others)
 
     def _polynomial(self, sparsity: float | None, steps: int) -> Any:
         begin, end = (int(epoch * steps) for epoch in self.epochs)
@@ -309,10 +315,6 @@ def _is_due(schedule: Any, step: int) -> bool:
     return bool(schedule(tf.constant(step, tf.int64))[0])
 
 
-def _has_kernel(layer: Any) -> bool:
-    return any(hasattr(layer, key) for key in KERNELS)
-
-
 def _readers(layer: Any) -> list[Any]:
     return [node.outbound_layer for node in layer._outbound_nodes]  # Keras 2 has no public name for it
 
@@ -322,7 +324,7 @@ def _feeds_kernels(layer: Any) -> bool:
     waiting, seen = _readers(layer), set[int]()
     while waiting:
         reader = waiting.pop()
-        if _has_kernel(reader):
+        if kernel_of(reader) is not None:
             return True
         if id(reader) not in seen:
             seen.add(id(reader))

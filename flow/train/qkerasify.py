@@ -282,5 +282,5 @@ def _described(quantizer: Any) -> dict[str, Any]:
         parsed = parse_quantizer(quantizer)
         if parsed is None:
             raise SpecError(f"{shown(quantizer)} is no quantizer")
-        quantizer = made_quantizer(parsed)
+        quantizer = made_quantizer(parsed, whole=True)
     return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}

@@ -1,12 +1,14 @@
-"""QKeras quantizers that hold what hardware holds: powers of two with a zero, and a plain fixed-point grid.
+"""QKeras quantizers that hold what hardware holds: powers of two with a zero, sums of a few, a fixed-point grid.
 
-Both return their grid values bit for bit (a custom gradient instead of `x + stop_gradient(xq - x)`, whose two float32
+All return their grid values bit for bit (a custom gradient instead of `x + stop_gradient(xq - x)`, whose two float32
 roundings need not give back `xq`), pass the gradient straight through, and leave their own outputs as they are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ qkeras: Any
 tf, _, qkeras = load_tensorflow()
 
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23  # IEEE 754 binary32
+MOST_TERMS, MOST_SPAN = (2, 3), 20
+"""Fewest and most terms of additive powers of two; how far their exponents are apart at most: float32 holds the middle
+between two sums, too."""
 _SQRT2_MANTISSA = 0x3504F3  # of float32(sqrt(2)), which lies just below sqrt(2): no tie can arise
 
 
@@ -84,6 +89,66 @@ class quantized_po2_zero(qkeras.quantized_po2):  # type: ignore[misc]  # noqa: N
         return f"quantized_po2_zero({self.bits},min_exp={self.min_exp},max_exp={self.max_exp})"
 
 
+class quantized_apot(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
+    """Round to the nearest sum of a few powers of two: additive powers of two, of which zero is one.
+
+    Each weight takes an adder for each term behind its first. The idea is that of APoT (Li et al., Additive
+    Powers-of-Two Quantization, ICLR 2020, arXiv 1909.13144), where each term has exponents of its own. Here the terms
+    are any different exponents of one range, each added or subtracted, which is what a constant multiplier has. Of two
+    values equally near the one closer to zero is taken.
+
+    Args:
+        terms: powers of two in a sum, at most.
+        min_exp: smallest exponent.
+        max_exp: largest exponent.
+
+    Raises:
+        SpecError: the number of terms or the range of exponents is none that float32 holds exactly.
+
+    Example:
+        >>> [float(v) for v in quantized_apot(2, -3, 0)([0.7, -0.3, 0.05, 1.9])]
+        [0.75, -0.25, 0.0, 1.5]
+    """
+
+    def __init__(self, terms: int = 2, min_exp: int = -6, max_exp: int = 0) -> None:
+        super().__init__()
+        if not (MOST_TERMS[0] <= terms <= MOST_TERMS[1] and min_exp <= max_exp <= min_exp + MOST_SPAN):
+            what = f"{terms} terms with exponents {min_exp}..{max_exp}"
+            remedy = f"expected {MOST_TERMS[0]} to {MOST_TERMS[1]} terms, and exponents at most {MOST_SPAN} apart"
+            raise SpecError(what, field="quantized_apot", remedy=remedy)
+        self.terms, self.min_exp, self.max_exp = terms, min_exp, max_exp
+        self.levels = np.ldexp(np.array(_sums(terms, max_exp - min_exp), np.float32), min_exp)
+        self.middles = (self.levels[1:] + self.levels[:-1]) / 2
+        self.bits = 1 + (len(self.levels) - 1).bit_length()  # QKeras' initializers ask for it
+
+    def __call__(self, x: Any) -> Any:
+        return _straight_through(self._quantize)(tf.convert_to_tensor(x, tf.float32))
+
+    def _quantize(self, x: Any) -> Any:
+        place = tf.searchsorted(tf.constant(self.middles), tf.reshape(tf.abs(x), [-1]))
+        return tf.sign(x) * tf.reshape(tf.gather(tf.constant(self.levels), place), tf.shape(x))
+
+    def max(self) -> float:
+        """Return the largest magnitude."""
+        return float(self.levels[-1])
+
+    def min(self) -> float:
+        """Return the smallest value."""
+        return -self.max()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` takes."""
+        return {"terms": self.terms, "min_exp": self.min_exp, "max_exp": self.max_exp}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> quantized_apot:
+        """Return the quantizer that `get_config` described."""
+        return cls(**config)
+
+    def __str__(self) -> str:
+        return f"quantized_apot({self.terms},{self.min_exp},{self.max_exp})"
+
+
 class quantized_grid(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
     """Round half to even to a fixed-point grid, and clamp; each channel may have a grid of its own.
 
@@ -116,9 +181,9 @@ class quantized_grid(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 
 
     def _quantize(self, x: Any) -> Any:
         limits = 2.0 ** (np.array(self.of_channels, float) - self.keep_negative)
-        step, steps, limit = (self._spread(values, x) for values in (self.step(), 1 / self.step(), limits))
-        codes = tf.clip_by_value(tf.round(x * steps), -limit if self.keep_negative else 0.0 * limit, limit - 1)
-        return codes * step  # not over `steps`: TensorFlow's quotients by several numbers may miss the last bit
+        scale, step, limit = (self._spread(values, x) for values in (1 / self.step(), self.step(), limits))
+        codes = tf.clip_by_value(tf.round(x * scale), -limit if self.keep_negative else 0.0 * limit, limit - 1)
+        return codes * step  # TensorFlow makes a product with an inexact reciprocal of a division by constants
 
     def _spread(self, values: Any, x: Any) -> Any:
         """Return a number, or one for each channel, in the shape that meets a tensor's last axes."""
@@ -152,6 +217,29 @@ class quantized_grid(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 
     def from_config(cls, config: Mapping[str, Any]) -> quantized_grid:
         """Return the quantizer that `get_config` described."""
         return cls(**config)
+
+
+OURS: Mapping[str, Any] = {cls.__name__: cls for cls in (quantized_po2_zero, quantized_apot, quantized_grid)}
+"""Class -> a quantizer that QKeras lacks."""
+
+
+def _sums(terms: int, span: int) -> list[int]:
+    """Return all magnitudes of sums of at most so many different powers of two up to 2**span, ascending."""
+    found = {0}
+    for count in range(1, terms + 1):
+        for exponents in combinations(range(span + 1), count):
+            for signs in product((1, -1), repeat=count - 1):  # the first sign only turns the whole sum round
+                rest = zip(exponents[1:], signs, strict=True)
+                found.add(abs((1 << exponents[0]) + sum(sign << exponent for exponent, sign in rest)))
+    return sorted(found)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def power_of_two(exponents: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Return 2 to whole numbers within float32's exponents: exactly, as TensorFlow's own powers need not be."""
+    biased = tf.cast(tf.round(exponents), tf.int32) + _EXPONENT_BIAS
+    power = tf.bitcast(tf.bitwise.left_shift(biased, _MANTISSA_BITS), tf.float32)
+    return power, lambda upstream: upstream * power * math.log(2)
 
 
 def _nearest_exponent(x: Any) -> Any:

@@ -20,7 +20,7 @@ from flow.ir.fixed import FixedFormat
 from flow.runs import digest_file
 from flow.toml_table import NAME, Table, read_toml
 from flow.train.patterns import ALLOCATIONS, WEIGHTS, counts_itself
-from flow.train.spec_layers import BIT, OF_BITS, output_shape, read_format, read_layer
+from flow.train.spec_layers import BIT, OF_BITS, output_shape, read_layer
 from flow.train.spec_layers import BatchNormSpec as BatchNormSpec
 from flow.train.spec_layers import Conv1DSpec as Conv1DSpec
 from flow.train.spec_layers import Conv2DSpec as Conv2DSpec
@@ -30,7 +30,6 @@ from flow.train.spec_layers import DropoutSpec as DropoutSpec
 from flow.train.spec_layers import FlattenSpec as FlattenSpec
 from flow.train.spec_layers import LayerSpec as LayerSpec
 from flow.train.spec_layers import MergeSpec as MergeSpec
-from flow.train.spec_layers import Po2Spec as Po2Spec
 from flow.train.spec_layers import PoolSpec as PoolSpec
 from flow.train.spec_layers import PopcountSpec as PopcountSpec
 from flow.train.spec_layers import QuantizeSpec as QuantizeSpec
@@ -39,6 +38,12 @@ from flow.train.spec_layers import ReshapeSpec as ReshapeSpec
 from flow.train.spec_layers import TablesSpec as TablesSpec
 from flow.train.spec_layers import ThresholdsSpec as ThresholdsSpec
 from flow.train.spec_layers import UpSamplingSpec as UpSamplingSpec
+from flow.train.spec_values import ApotSpec as ApotSpec
+from flow.train.spec_values import BitsSpec as BitsSpec
+from flow.train.spec_values import GridSpec as GridSpec
+from flow.train.spec_values import LevelsSpec as LevelsSpec
+from flow.train.spec_values import Po2Spec as Po2Spec
+from flow.train.spec_values import read_format_or_bits
 
 SPEC_TOML = "spec.toml"
 MAX_EPOCHS = 9999
@@ -242,7 +247,7 @@ class ModelSpec:
         formats = {self.input.name: self.input.format if isinstance(self.input.format, FixedFormat) else None}
         for layer, names in self.connections():
             if isinstance(layer, ReluSpec | QuantizeSpec):
-                formats[layer.name] = layer.format
+                formats[layer.name] = layer.format if isinstance(layer.format, FixedFormat) else None
             elif isinstance(layer, ThresholdsSpec | TablesSpec):
                 formats[layer.name] = BIT
             else:
@@ -468,7 +473,11 @@ def _common(table: Table, directory: Path) -> dict[str, Any]:
 def _model(table: Table, directory: Path) -> ModelSpec:
     common = _common(table, directory)
     entry, prune = table.table("input"), None
-    given = InputSpec(name=entry.name("name"), shape=entry.integers("shape", (1, 2, 3)), format=_port(entry))
+    given = InputSpec(
+        name=entry.name("name"),
+        shape=entry.integers("shape", (1, 2, 3)),
+        format=read_format_or_bits(entry, "format", None, MAX_INPUT_BITS),
+    )
     layers = tuple(read_layer(row) for row in table.tables("layers"))
     if table.has("prune"):
         part = table.table("prune")
@@ -563,16 +572,6 @@ def _check_head(head: HeadSpec, layers: tuple[LayerSpec, ...], shapes: dict[str,
         which = "the last layer" if layer is layers[-1] else f"head '{head.layer}'"
         what = f"{which} must be dense or popcount, or batch_norm after dense, with one unit per class"
         raise SpecError(f"{what}; or a convolution, with one filter per class", named=head.layer)
-
-
-def _port(entry: Table) -> FixedFormat | int:
-    """Return the format of the input, or how many bits it has, its range to be fitted."""
-    part = entry.table("format")
-    if "bits" not in part.data:
-        return read_format(entry, "format")
-    bits = part.integer("bits", 1, MAX_INPUT_BITS)
-    part.close()
-    return bits
 
 
 def _train(table: Table) -> TrainSpec:

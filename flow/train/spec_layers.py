@@ -1,7 +1,7 @@
 """Layers of a model spec: what each is, how its table is read, and the shape that it makes of those it reads.
 
-A layer reads the one before it, or those that its `from` names. Formats are written as in `flow.ir.fixed.FixedFormat`
-(`{ signed = true, int_bits = 2, frac_bits = 5 }`), exponent ranges as `{ min_exponent = -6, max_exponent = 0 }`.
+A layer reads the one before it, or those that its `from` names. What values its weights and its outputs have is said as
+in `flow.train.spec_values`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ from typing import Any
 from flow.errors import SpecError
 from flow.ir.fixed import FixedFormat
 from flow.toml_table import Table
+from flow.train.spec_values import (
+    GridSpec,
+    KernelSpec,
+    LevelsSpec,
+    Po2Spec,
+    read_format,
+    read_format_or_bits,
+    read_kernel,
+    read_po2,
+)
 
 MOST = 65536
 """Units, filters or elements along an axis, at most."""
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Po2Spec:
-    """A set of power-of-two values: 0 and plus/minus `2**e` for `min_exponent <= e <= max_exponent`."""
-
-    min_exponent: int
-    max_exponent: int
-
-    def __post_init__(self) -> None:
-        if not -30 <= self.min_exponent <= self.max_exponent <= 30:
-            raise SpecError(f"exponents {self.min_exponent}..{self.max_exponent} are not a range within -30..30")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ class _Layer:
 class _WeightsSpec(_Layer):
     """What has weights. `bias` is its format, or None for no bias; `sparsity` the fraction pruned to zero."""
 
-    kernel: Po2Spec
+    kernel: KernelSpec
     bias: FixedFormat | None
     sparsity: float
 
@@ -94,16 +92,16 @@ class BatchNormSpec(_Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReluSpec(_Layer):
-    """A ReLU that rounds half to even and clamps to an unsigned format."""
+    """A ReLU that rounds half to even and clamps to an unsigned format; of a number of bits the range is learned."""
 
-    format: FixedFormat
+    format: FixedFormat | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeSpec(_Layer):
-    """Rounds half to even and clamps to a signed format."""
+    """Rounds half to even and clamps to a signed format; of a number of bits the range is learned."""
 
-    format: FixedFormat
+    format: FixedFormat | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,12 +219,13 @@ def read_layer(table: Table) -> LayerSpec:
 
 def _weights(table: Table, common: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all layers with weights say of them."""
-    return {
-        **common,
-        "kernel": _po2(table, "kernel"),
-        "bias": read_format(table, "bias", signed=True) if table.has("bias") else None,
-        "sparsity": table.number("sparsity", 0.0, 1.0) if table.has("sparsity") else 0.0,
-    }
+    kernel = read_kernel(table, "kernel")
+    sparsity = table.number("sparsity", 0.0, 1.0) if table.has("sparsity") else 0.0
+    if sparsity and kernel == LevelsSpec(values="binary"):
+        what = f"key '{table.key('sparsity')}' is {sparsity}, but binary weights have no zero"
+        raise SpecError(what, remedy='take kernel = { values = "ternary" }')
+    bias = read_format(table, "bias", signed=True) if table.has("bias") else None
+    return {**common, "kernel": kernel, "bias": bias, "sparsity": sparsity}
 
 
 def _windows(table: Table, common: Mapping[str, Any], axes: int) -> dict[str, Any]:
@@ -240,7 +239,7 @@ def _windows(table: Table, common: Mapping[str, Any], axes: int) -> dict[str, An
 
 def _batch_norm(table: Table, common: Mapping[str, Any]) -> LayerSpec:
     is_po2 = "min_exponent" in table.table("scale").data
-    scale = _po2(table, "scale") if is_po2 else read_format(table, "scale", signed=True)
+    scale = read_po2(table, "scale") if is_po2 else read_format(table, "scale", signed=True)
     return BatchNormSpec(**common, scale=scale, offset=read_format(table, "offset", signed=True))
 
 
@@ -262,7 +261,7 @@ def _tables(table: Table, common: Mapping[str, Any]) -> LayerSpec:
         units=table.integer("units", 1, MOST),
         fan_in=table.integer("fan_in", 1, MOST_FAN_IN),
         hidden=table.integer("hidden", 1, MOST_HIDDEN),
-        kernel=_po2(table, "kernel"),
+        kernel=read_po2(table, "kernel"),
         wiring=table.text("wiring", ("learned", "tree")) if table.has("wiring") else "learned",
     )
 
@@ -284,8 +283,8 @@ LAYERS: Mapping[str, Callable[[Table, Mapping[str, Any]], LayerSpec]] = {
     "conv1d": lambda table, common: Conv1DSpec(**_windows(table, common, 1), filters=table.integer("filters", 1, MOST)),
     "depthwise_conv2d": lambda table, common: DepthwiseConv2DSpec(**_windows(table, common, 2)),
     "batch_norm": _batch_norm,
-    "relu": lambda table, common: ReluSpec(**common, format=read_format(table, "format", signed=False)),
-    "quantize": lambda table, common: QuantizeSpec(**common, format=read_format(table, "format", signed=True)),
+    "relu": lambda table, common: ReluSpec(**common, format=read_format_or_bits(table, "format", signed=False)),
+    "quantize": lambda table, common: QuantizeSpec(**common, format=read_format_or_bits(table, "format", signed=True)),
     "max_pool2d": _pool("max", 2),
     "max_pool1d": _pool("max", 1),
     "average_pool2d": _pool("average", 2),
@@ -306,33 +305,6 @@ LAYERS: Mapping[str, Callable[[Table, Mapping[str, Any]], LayerSpec]] = {
 """`kind` of a layer -> what reads its table."""
 
 
-def _po2(table: Table, name: str) -> Po2Spec:
-    part = table.table(name)
-    low, high = part.integer("min_exponent", -30, 30), part.integer("max_exponent", -30, 30)
-    part.close()
-    if low > high:
-        raise SpecError(f"key '{part.where}': min_exponent {low} is above max_exponent {high}")
-    return Po2Spec(min_exponent=low, max_exponent=high)
-
-
-def read_format(table: Table, name: str, signed: bool | None = None) -> FixedFormat:
-    """Read a format of 1 to 24 bits; `signed` demands one or the other kind.
-
-    Raises:
-        SpecError: it is none.
-    """
-    part = table.table(name)
-    is_signed: bool = part.take("signed", bool, "true or false")
-    int_bits, frac_bits = part.integer("int_bits", -24, 24), part.integer("frac_bits", -24, 24)
-    part.close()
-    if signed is not None and signed != is_signed:
-        what, remedy = f"key '{part.where}.signed' is {str(is_signed).lower()}", f"expected {str(signed).lower()}"
-        raise SpecError(what, remedy=remedy)
-    if not 1 + is_signed <= (bits := is_signed + int_bits + frac_bits) <= 24:
-        raise SpecError(f"key '{part.where}' has {bits} bits", remedy="expected 1 to 24 and a sign")
-    return FixedFormat(is_signed, int_bits, frac_bits)
-
-
 # -- shapes
 
 
@@ -346,7 +318,13 @@ def output_shape(layer: LayerSpec, shapes: tuple[Shape, ...]) -> Shape:
         return _merged(layer, shapes)
     if len(shapes) > 1:
         raise SpecError(f"layer '{layer.name}' reads {len(shapes)} layers, but takes one", named=layer.name)
-    return SHAPES[type(layer)](layer, shapes[0])
+    shape = SHAPES[type(layer)](layer, shapes[0])
+    kernel = getattr(layer, "kernel", None)
+    given = kernel.channels if isinstance(kernel, GridSpec) else None
+    if given not in (None, shape[-1]):
+        what = f"layer '{layer.name}' has {shape[-1]} channels, and its kernel bits of {given}"
+        raise SpecError(what, named=layer.name)
+    return shape
 
 
 def _merged(layer: MergeSpec, shapes: tuple[Shape, ...]) -> Shape:

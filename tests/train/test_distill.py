@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from scipy.special import rel_entr, softmax
 
 import flow
 from flow.errors import InputError, SpecError, ToolMissingError
-from flow.train import load_tensorflow
+from flow.train import load_tensorflow, quiet_warnings
 
 try:
     load_tensorflow()
@@ -21,7 +23,7 @@ except ToolMissingError as error:
 from flow.frontend.trained import load_trained
 from flow.train.artefacts import fingerprint
 from flow.train.checkpoints import Checkpoint
-from flow.train.distill import Teacher
+from flow.train.distill import Teacher, load_teacher
 from flow.train.heads import goals
 from flow.train.spec import HeadSpec
 
@@ -120,6 +122,19 @@ def test_a_spec_names_its_teacher(tmp_path: Path) -> None:
         path.write_text(text.replace("[float]", f"{line}\n[float]"))
         with pytest.raises(SpecError, match=message):
             flow.load_spec(path)
+
+
+@quiet_warnings()
+def test_a_teacher_that_takes_samples_scaled_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, standard = flow.DistillSpec("digits_mlp"), {"scaling": "standard", "offset": [0.5], "divisor": [2.0]}
+    with pytest.raises(SpecError, match="teacher: the teacher learned from samples scaled by 'none', the net "):
+        load_teacher(spec, standard)
+    kept = load_trained(REPOSITORY / "models" / "digits_mlp")
+    scaled = replace(kept, provenance={**kept.provenance, "preparation": standard})
+    monkeypatch.setattr("flow.train.distill.load_trained", lambda directory: scaled)
+    assert load_teacher(spec, dict(standard)).preparation == standard
+    with pytest.raises(SpecError, match="by 'standard', and fitted to other samples; train both with the same scaling"):
+        load_teacher(spec, {**standard, "divisor": [3.0]})
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,8 @@ def test_a_training_goes_on_from_its_zeros() -> None:
         model.fit(x, y, batch_size=64, verbose=0, callbacks=[Pruning(0.7, end_epoch=2)])
         assert before.any() and not kernel(model, "hidden")[before].any()
     assert np.count_nonzero(kernel(model, "hidden")) == round(192 * 0.3)
+    with pytest.warns(UserWarning, match=r"ended before the schedule of its pruning, with \d+% zeros; give an earlier"):
+        model.fit(x, y, batch_size=64, verbose=0, callbacks=[Pruning(0.7, end_epoch=9)])
 
 
 @pytest.mark.slow

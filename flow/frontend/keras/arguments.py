@@ -107,6 +107,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Kind]] = {
         **{"bits": _whole(1, PO2_BITS, BITS), "max_value": ABOVE_0.or_none()},
         **{"min_exp": EXPONENT, "max_exp": EXPONENT},
     },
+    "quantized_apot": {"terms": _integer(2, 3, ""), "min_exp": _integer(-60, 60, ""), "max_exp": _integer(-60, 60, "")},
     "quantized_grid": {"bits": WIDTH.or_each(), "integer": _integer(-64, 64, BITS).or_each(), "keep_negative": FLAG},
     "quantized_ulaw": {"bits": WIDTH, "integer": _whole(-64, 64, BITS), "symmetric": FLAG, "u": LAW},
     "quantized_tanh": {

@@ -28,6 +28,7 @@ POSITIONAL: Mapping[str, tuple[str, ...]] = {
     "quantized_po2": ("bits", "max_value", *_PO2),
     "quantized_relu_po2": ("bits", "max_value", "negative_slope", *_PO2),
     "quantized_po2_zero": ("bits", "max_value"),
+    "quantized_apot": ("terms", "min_exp", "max_exp"),
     "quantized_grid": ("bits", "integer", "keep_negative"),
     "quantized_ulaw": ("bits", "integer", "symmetric", "u"),
     "quantized_tanh": ("bits", "use_stochastic_rounding", "symmetric", "use_real_tanh"),
