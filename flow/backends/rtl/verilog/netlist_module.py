@@ -237,7 +237,7 @@ VALUES: Mapping[str, Callable[[_Writer, Node, int], str]] = {
     "max": _max,
     "mux": _mux,
     "lut": _lut,
-    "join": lambda writer, node, stage: concat([writer.at(arg, stage) for arg in node.args]),
+    "join": lambda writer, node, stage: concat([writer.at(arg, stage) for arg in node.args[: node.width]]),
 }
 """Kind of node -> its value in a stage as an expression."""
 LINES: Mapping[str, Callable[[_Writer, int, Node], str]] = {
