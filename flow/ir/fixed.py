@@ -182,6 +182,20 @@ def narrowed(codes: Codes, frac_bits: int) -> Constant:
     return Constant(codes, covering(int(codes.min()), int(codes.max()), frac_bits - spare))
 
 
+def times(constant: Constant, factor: int) -> Constant:
+    """Return a constant multiplied by a positive integer, exactly.
+
+    Raises:
+        UnsupportedError: that takes more bits than codes have.
+    """
+    if factor == 1:
+        return constant
+    if constant.format.width + factor.bit_length() >= CODE_BITS:
+        what = f"constants of {constant.format.width} bits times {factor} need more than {CODE_BITS - 1} bits"
+        raise UnsupportedError(what, remedy="put a quantizer (QActivation) behind the averages before it")
+    return narrowed(constant.codes * factor, constant.format.frac_bits)
+
+
 def parse_cpp(text: str) -> Cast:
     """Read a C++ type as `FixedFormat.cpp` or hls4ml writes it; modes left out are ap_fixed's defaults.
 

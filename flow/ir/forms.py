@@ -25,7 +25,7 @@ def op_to_json(op: Op) -> dict[str, Any]:
     out: dict[str, Any] = {"kind": op.kind}
     for item in fields(op):
         value = getattr(op, item.name)
-        if item.name == "kept" and not value:
+        if item.name in SELDOM and value == SELDOM[item.name]:
             continue
         if isinstance(value, Cast):
             modes = {"rounding": value.rounding.value, "overflow": value.overflow.value}
@@ -74,7 +74,11 @@ def op_from_json(data: dict[str, Any]) -> Op:
     """Return the op that `op_to_json` wrote."""
     kinds = {cls.kind: cls for cls in ops.OPS}
     cls = kinds[data["kind"]]
-    return cls(**{item.name: FROM_JSON[str(item.type)]({"kept": (), **data}, item.name) for item in fields(cls)})
+    return cls(**{item.name: FROM_JSON[str(item.type)]({**SELDOM, **data}, item.name) for item in fields(cls)})
+
+
+SELDOM: Mapping[str, Any] = {"kept": (), "denominator": 1}
+"""Fields that are left out of the JSON form while they are this."""
 
 
 def _cast_from_json(data: Mapping[str, Any], name: str) -> Cast:
@@ -110,6 +114,8 @@ def op_to_text(op: Op) -> str:
     parts = [f"{op.name} = {what}({', '.join(op.inputs)})", f"{'x'.join(map(str, op.shape))} {op.format}", *details]
     if op.cast.divisor != 1:
         parts.append(f"divided by {op.cast.divisor}")
+    if op.denominator != 1:
+        parts.append(f"over {op.denominator}")
     if op.cast.rounding is not Rounding.TRN or op.cast.overflow is not Overflow.WRAP:
         parts.append(f"{op.cast.rounding.value} {op.cast.overflow.value}")
     return "  ".join(parts)

@@ -263,8 +263,8 @@ def _to_odd(graph: IntGraph) -> set[str]:
             if not isinstance(chain[-1], KEEPS_ORDER):
                 break
         last = chain[-1]
-        casts = isinstance(last, ops.Requantize) and last.cast.divisor == 1
-        if (casts or isinstance(last, ops.Lookup)) and last.format.width <= FLOAT64_BITS - 3:
+        steps = isinstance(last, ops.Lookup) and op.denominator == 1
+        if (steps or isinstance(last, ops.Requantize)) and last.format.width <= FLOAT64_BITS - 3:
             found |= {op.name for op in chain}
     return found
 
@@ -275,7 +275,7 @@ def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
     A quantizer is `x + (xq - x)` in QKeras, so its input must fit on the grid of its output too; a quotient must be
     further from a tie than its rounding. Step functions are of float32: of what they read, rounded to it. In float64
     a batch normalization that only a quantizer reads, perhaps behind a ReLU, is rounded to odd, which that cannot tell
-    from the exact result.
+    from the exact result. What an average leaves undivided is its quotient times the divisor, rounded to whole codes.
     """
     formats = {op.name: op.format for op in graph.ops}
     inexact: list[Op] = []
@@ -287,7 +287,7 @@ def inexact_in(graph: IntGraph, bits: int) -> tuple[Op, ...]:
         if isinstance(op, ops.Scan) and inexact_in(body_of(op), bits):
             inexact.append(op)
             continue
-        finer = max(0, op.format.frac_bits - exact.frac_bits + (op.cast.divisor != 1))
+        finer = max(0, op.format.frac_bits - exact.frac_bits + (op.cast.divisor != 1)) + 3 * (op.denominator != 1)
         if exact.bound << finer >= 1 << bits:
             inexact.append(op)
     return tuple(inexact)

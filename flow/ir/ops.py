@@ -35,7 +35,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.ir.fixed import Cast, Codes, Constant, FixedFormat
+from flow.ir.fixed import Cast, Codes, Constant, FixedFormat, Values, to_values
 from flow.ir.windows import Shape, Window
 
 
@@ -51,6 +51,7 @@ class Op:
         layers: the Keras layers it stands for, in order; its output is the output of the last one.
         fused: what it does, in order, in the field's words ("dense", "batchnorm", "relu", "requantize").
         kept: which numbers on the last axis of its layer's output it has, where dead ones were dropped; empty for all.
+        denominator: its values are those of its codes over this: what averages have left to whoever reads them.
     """
 
     kind: ClassVar[str]
@@ -62,11 +63,16 @@ class Op:
     layers: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
+    denominator: int = 1
 
     @property
     def format(self) -> FixedFormat:
         """Format of the output codes."""
         return self.cast.format
+
+    def numbers(self, codes: Codes) -> Values:
+        """Return the numbers that output codes stand for."""
+        return to_values(codes, self.format) / self.denominator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

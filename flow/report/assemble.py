@@ -177,6 +177,8 @@ def _layer(op: Op, graph: IntGraph, wrong: int | None, proof: Any) -> dict[str, 
         "mismatches": wrong,
         "proof": proof,
     }
+    if op.denominator != 1:
+        entry["denominator"] = op.denominator
     if isinstance(op, MatMul):
         sums = accumulation(op, graph[op.inputs[0]].format)
         entry |= {

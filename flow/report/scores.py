@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from flow.data.labels import ACCURACY, ERRORS, Labels, classes_of, threshold
 from flow.frontend.trained import TrainedModel
-from flow.ir.fixed import to_values
 from flow.ir.graph import IntGraph
 from flow.report.record import Comparison
 from flow.results import SimResult
@@ -128,7 +127,7 @@ def _scores(
     graph: IntGraph, comparison: Comparison | None, output: str
 ) -> Iterator[tuple[str, NDArray[Any], float, float]]:
     """Yield each network that was run, what it gave at an output, the threshold there, and the value of 1."""
-    limit, step = threshold(graph, output), graph[output].format.step
+    limit, step = threshold(graph, output), graph[output].format.step / graph[output].denominator
     for result in () if comparison is None else (comparison.reference, *comparison.others):
         if result.level != REFERENCE:
             network = "qkeras" if is_software(result.level) else "hardware"
@@ -143,7 +142,7 @@ def softmax(graph: IntGraph, comparison: Comparison | None) -> list[dict[str, An
     distances = []
     for result in comparison.others if comparison else ():
         for name, exact in result.softmax.items():
-            values = to_values(comparison.reference.codes[name], graph[name].format)  # type: ignore[union-attr]
+            values = graph[name].numbers(comparison.reference.codes[name])  # type: ignore[union-attr]
             same = values.argmax(axis=-1) == exact.argmax(axis=-1)
             largest = float(np.abs(values - exact).max(initial=0))
             equal = {"same_argmax": int(np.count_nonzero(same)), "compared": int(same.size)}
@@ -161,7 +160,7 @@ def distances(graph: IntGraph, reference: SimResult, own: Mapping[str, NDArray[n
     """
     found = []
     for name, exact in own.items():
-        values = to_values(reference.codes[name][: len(exact)].astype(np.int64), graph[name].format)
+        values = graph[name].numbers(reference.codes[name][: len(exact)].astype(np.int64))
         apart, same = np.abs(values - exact), values.argmax(axis=-1) == exact.argmax(axis=-1)
         largest, mean = float(apart.max(initial=0)), float(apart.mean()) if apart.size else 0.0
         equal = {"same_argmax": int(np.count_nonzero(same)), "compared": int(same.size)}

@@ -116,7 +116,7 @@ def _layer_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
             layer["name"],
             ", ".join(filter(None, (words.does(layer), words.steps_words(layer)))),
             "x".join(map(str, layer["shape"])),
-            words.format_words(layer["output_format"]),
+            words.output_words(layer),
             str(layer["accumulator_bits"] or "-"),
             str(layer["weights"] or "-"),
             "-" if layer["sparsity"] is None else f"{100 * layer['sparsity']:.1f} %",

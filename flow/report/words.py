@@ -268,6 +268,12 @@ def format_words(fmt: Mapping[str, Any]) -> str:
     return f"{'' if fmt['signed'] else 'u'}fixed<{width},{fmt['signed'] + fmt['int_bits']}>"
 
 
+def output_words(layer: Mapping[str, Any]) -> str:
+    """Return the format of an op's output, for example "fixed<9,4>", and over what its values are."""
+    over = layer.get("denominator", 1)
+    return format_words(layer["output_format"]) + ("" if over == 1 else f" / {over}")
+
+
 def source_words(entry: Mapping[str, Any] | None) -> str:
     """Return the source of an entry in words, or nothing if there is no entry."""
     source = "" if entry is None else str(entry["source"])

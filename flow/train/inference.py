@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ from flow.train.deserialize import keras_layer_of
 from flow.train.freeze import layers_by_path
 from flow.train.functions import called_function, layer_function
 from flow.train.recurrent import double_bidirectional, double_recurrent
-from flow.train.sticky import scaled_to_odd
+from flow.train.sticky import quotient_to_odd, scaled_to_odd
 
 keras: Any
 tf, keras, _ = load_tensorflow()
@@ -77,7 +77,9 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     """
     started = time.perf_counter()
     calls = topology(trained.class_name, trained.config)
-    if not inexact_in(extracted, FLOAT32_BITS) and not any(_only_double(call) for call in calls.calls):
+    undivided = any(op.denominator != 1 for op in extracted.ops)
+    only_double = undivided or any(_only_double(call) for call in calls.calls)
+    if not inexact_in(extracted, FLOAT32_BITS) and not only_double:
         arithmetic, dtype = "float32", np.float32
     elif not inexact_in(extracted, FLOAT64_BITS):
         arithmetic, dtype = "float64", np.float64
@@ -86,7 +88,10 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
         raise UnsupportedError(what, model=lowered.name)
     taps = _taps(lowered, calls)
     single = dtype is np.float32
-    functions = _own_functions(model, calls, taps) if single else _double_functions(trained, calls, extracted)
+    if single:
+        functions = _own_functions(model, calls, taps)
+    else:
+        functions = _double_functions(trained, calls, extracted, _undivided(extracted, lowered, taps))
     results: dict[str, Codes] = lowered.split_port(codes)
     results |= {name: np.empty((len(codes), *lowered[name].shape), code_dtype(lowered[name].format)) for name in taps}
     off = dict.fromkeys(taps, 0)
@@ -149,7 +154,7 @@ def softmax_values(graph: IntGraph, codes: Mapping[str, Codes]) -> dict[str, NDA
         Name of the Softmax op -> (samples, *op.shape) float32.
     """
     softmaxes = [op for op in graph.ops if isinstance(op, Softmax)]
-    inputs = {op.name: to_values(codes[op.inputs[0]], graph[op.inputs[0]].format) for op in softmaxes}
+    inputs = {op.name: graph[op.inputs[0]].numbers(codes[op.inputs[0]]) for op in softmaxes}
     return {name: np.asarray(tf.nn.softmax(tf.constant(x.astype(np.float32)))) for name, x in inputs.items()}
 
 
@@ -295,42 +300,104 @@ GEOMETRY = ("units", "filters", "kernel_size", "strides", "padding", "dilation_r
 DOUBLE: Any = {"dtype": "float64"}
 
 
-def _double_functions(trained: TrainedModel, calls: Topology, graph: IntGraph) -> dict[str, Function]:
+def _double_functions(
+    trained: TrainedModel, calls: Topology, graph: IntGraph, undivided: Mapping[str, Undivided]
+) -> dict[str, Function]:
     """Return every call in float64, with the trained model's quantized weights.
 
     Sums, merges, pooling and reshaping are Keras' own layers; quantizers that are casts are QKeras' formulas (its
     `quantized_relu` casts its input to float32, so it cannot be used as it is); batch normalization uses its float32
     constants, and rounds to odd where float64 does not hold its result; element-wise functions, which the graph holds
-    as tables, are float32.
+    as tables, are float32. What an average leaves undivided is undivided here too.
     """
     exact = {name for op in graph.ops if isinstance(op, LeakyRelu) or _held(op, graph) for name in op.layers}
-    layers: dict[tuple[str, bool], Function] = {}
+    layers: dict[tuple[str, bool, int, int], Function] = {}
     functions = {}
     for call in calls.calls:
+        if call.class_name in NO_LAYERS:
+            continue
+        over = [undivided.get(name, Undivided()).divisor for name in call.inputs]
+        given, out = math.lcm(*over), undivided.get(call.name, Undivided())
+        key = call.layer, call.name in exact, given, out.divisor
         if call.arguments is not None:
-            functions[call.name] = _double_operation(call, call.arguments, call.name in exact)
-        elif call.class_name not in NO_LAYERS:
-            key = call.layer, call.name in exact
+            function = _double_operation(call, call.arguments, call.name in exact, given, out.divisor)
+        elif call.class_name == "Average" and out.divisor != 1:
+            function = _mean
+        else:
             if key not in layers:
                 last = replace(call, config={**call.config, "data_format": "channels_last"})
                 made = last if channels_first(call) else call
-                layer = _double_layer(made, trained.weights.get(call.layer, {}), call.name in exact)
+                arrays = _multiplied(trained.weights.get(call.layer, {}), given)
+                layer = _double_layer(made, arrays, call.name in exact, max(given // out.divisor, 1))
                 layers[key] = _of_steps(_turning(layer, call), call.time_axes)
-            functions[call.name] = layers[key]
+            function = layers[key]
+        functions[call.name] = _on_one_divisor(function, over, given, out)
     return functions
 
 
-def _double_operation(call: Call, arguments: Arguments, exact: bool) -> Function:
+@dataclass(frozen=True, slots=True)
+class Undivided:
+    """By which divisor the output of a call is larger than Keras', and the fraction bits of the grid it is then on."""
+
+    divisor: int = 1
+    frac_bits: int = 0
+
+
+def _undivided(extracted: IntGraph, lowered: IntGraph, taps: Mapping[str, str]) -> dict[str, Undivided]:
+    """Return the calls whose output is held over a divisor, also where a softmax behind it is left off."""
+    told = [(op, op.layers) for op in extracted.ops] + [(lowered[name], (call,)) for name, call in taps.items()]
+    return {
+        name: Undivided(op.denominator, op.format.frac_bits)
+        for op, names in told
+        for name in names
+        if op.denominator != 1
+    }
+
+
+def _multiplied(arrays: Arrays, divisor: int) -> Arrays:
+    """Return the arrays of a layer for inputs that are so many times larger: what is added is larger too."""
+    if divisor == 1:
+        return arrays
+    added: Any = {key: arrays[key].astype(np.float64) * divisor for key in ("bias", "offset") if key in arrays}
+    return {**arrays, **added}
+
+
+def _on_one_divisor(function: Function, over: list[int], given: int, out: Undivided) -> Function:
+    """Return a function of tensors that are larger by the divisors `over`; an average's quotient is multiplied back."""
+    if given == out.divisor == 1:
+        return function
+
+    def larger(inputs: Any) -> Any:
+        several = isinstance(inputs, list)
+        raised = [x * float(given // own) for x, own in zip(inputs if several else [inputs], over, strict=True)]
+        y = function(raised if several else raised[0])
+        if out.divisor <= given:
+            return y
+        steps = 2.0**out.frac_bits
+        return tf.round(y * float(out.divisor // given) * steps) / steps
+
+    return larger
+
+
+def _quotient(divisor: int) -> Function:
+    """Return the division by an integer, rounded to odd, so that the quantizer behind it rounds the exact quotient."""
+    if divisor == 1:
+        return tf.identity  # type: ignore[no-any-return]
+    return lambda x: tf.ensure_shape(tf.numpy_function(quotient_to_odd, [x, float(divisor)], tf.float64), x.shape)
+
+
+def _double_operation(call: Call, arguments: Arguments, exact: bool, given: int, out: int) -> Function:
     """Return a function of tensors in float64; what it is but a table of is float32, as in other layers."""
     said = operation(str(call.config["function"]), arguments)
+    divisor = max(given // out, 1)
     if said.activation is not None:
         name, config = said.activation
         if name in ACTIVATION_LAYERS:
-            return _double_layer(replace(call, class_name=name, config=config), {}, exact)
-        return _double_activation(replace(call, class_name="Activation", config={"activation": name}), exact)
+            return _double_layer(replace(call, class_name=name, config=config), {}, exact, divisor)
+        return _double_activation(replace(call, class_name="Activation", config={"activation": name}), exact, divisor)
     if isinstance(said.settings, Affine):
-        return _scaled(said.arrays, exact)
-    return called_function(str(call.config["function"]), arguments)
+        return _composed(_scaled(_multiplied(said.arrays, given), exact), _quotient(divisor))
+    return _composed(called_function(str(call.config["function"]), arguments), _quotient(divisor))
 
 
 def _turning(layer: Function, call: Call) -> Function:
@@ -359,8 +426,11 @@ def _held(op: Op, graph: IntGraph) -> bool:
     return casts_exactly(op, x) and exact_result(op, x).bound < 1 << FLOAT64_BITS
 
 
-def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
-    """Return one layer in float64; slopes that are no op of the graph but part of a table are float32."""
+def _double_layer(call: Call, arrays: Arrays, exact: bool, divisor: int = 1) -> Function:
+    """Return one layer in float64; slopes that are no op of the graph but part of a table are float32.
+
+    What it does before its activation is divided by `divisor`.
+    """
     class_name, config = call.class_name.removeprefix("Q"), dict(call.config)
     if class_name == "FixedSoftmax":
         return keras_layer_of(class_name, config).exact  # type: ignore[no-any-return]
@@ -368,18 +438,18 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return _double_layer_norm(config, arrays)
     if "scale" in arrays and "kernel" in arrays:
         products = _composed(_weighted("Dense", config, {"kernel": arrays["kernel"]}), _scaled(arrays, exact))
-        return _composed(products, _double_activation(call, exact))
+        return _composed(products, _double_activation(call, exact, divisor))
     if "scale" in arrays:
-        return _scaled(arrays, exact)
+        return _composed(_scaled(arrays, exact), _quotient(divisor))
     if class_name == "Activation":
-        return _double_activation(call, exact)
+        return _double_activation(call, exact, divisor)
     if call.class_name in STATES:
         return double_recurrent(call.class_name, config, arrays, _double_function)
     if call.class_name in BIDIRECTIONAL:
         return double_bidirectional(config, arrays, _double_function)
     sloping = class_name == "LeakyReLU" or (class_name == "ReLU" and bool(config.get("negative_slope")))
     if class_name in ("ELU", "ThresholdedReLU") or (sloping and not exact):
-        return _single(layer_function(class_name, config))
+        return _composed(_quotient(divisor), _single(layer_function(class_name, config)))
     if class_name == "Softmax":
         return tf.identity  # type: ignore[no-any-return]
     if class_name == "Embedding":
@@ -391,17 +461,17 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool) -> Function:
         return _bilinear(config)
     if (class_name != "EinsumDense" and "kernel" in arrays) or "pointwise_kernel" in arrays:
         weighted = _weighted(class_name.removesuffix("Batchnorm"), config, arrays)
-        return _composed(weighted, _double_activation(call, exact))
+        return _composed(weighted, _double_activation(call, exact, divisor))
     if class_name == "EinsumDense":
         kept = {key: config[key] for key in ("equation", "output_shape", "bias_axes")}
         products = _with_weights(
             keras.layers.EinsumDense(**kept, **DOUBLE), [arrays[k] for k in WEIGHTED if k in arrays]
         )
-        return _composed(products, _double_activation(call, exact))
+        return _composed(products, _double_activation(call, exact, divisor))
     if "AveragePooling" in class_name:
-        return _composed(_pooled(class_name, config, arrays), _double_activation(call, exact))
+        return _composed(_pooled(class_name, config, arrays), _double_activation(call, exact, divisor))
     layer = keras_layer_of(class_name, {**config, **DOUBLE})
-    return _with_weights(layer, [arrays["slope"]] if "slope" in arrays else [])
+    return _composed(_with_weights(layer, [arrays["slope"]] if "slope" in arrays else []), _quotient(divisor))
 
 
 def _bilinear(config: Mapping[str, Any]) -> Function:
@@ -437,13 +507,13 @@ def _scaled(arrays: Arrays, exact: bool) -> Function:
     return scaled
 
 
-def _double_activation(call: Call, exact: bool) -> Function:
-    """Return the activation of a layer; a softmax is left off."""
+def _double_activation(call: Call, exact: bool, divisor: int = 1) -> Function:
+    """Return the activation of a layer, behind a division; a softmax is left off."""
     entry: Any = call.config.get("activation")
     if is_activation_layer(entry):
         made = replace(call, class_name=short_name(entry["class_name"]), config=entry["config"])
-        return _double_layer(made, {}, exact)
-    return _double_function(call.class_name, entry)
+        return _double_layer(made, {}, exact, divisor)
+    return _composed(_quotient(divisor), _double_function(call.class_name, entry))
 
 
 def _double_function(class_name: str, entry: Any) -> Function:
@@ -524,6 +594,10 @@ def _average(inputs: Any) -> Any:
     if len(inputs) & (len(inputs) - 1) == 0:
         return total / len(inputs)
     return tf.cast(tf.cast(total, tf.float32) * (np.float32(1) / np.float32(len(inputs))), tf.float64)
+
+
+def _mean(inputs: Any) -> Any:
+    return sum(inputs) / float(len(inputs))
 
 
 def _single(function: Function) -> Function:

@@ -1,4 +1,4 @@
-"""x * scale + offset where float64 does not hold it: rounded to odd, so that the next rounding is the only one.
+"""x * scale + offset, and quotients, where float64 does not hold them: rounded to odd, so that no rounding came before.
 
 Rounding to odd keeps what is exact and makes the last bit of all else a one: no rounding to two bits less, and no
 comparison with a number of so many bits, can tell the result from the exact number (Boldo and Melquiond, IEEE
@@ -26,6 +26,18 @@ def scaled_to_odd(x: Doubles, scale: Doubles, offset: Doubles) -> Doubles:
     low, of_low = _sum(offset, of_product)
     high, of_high = _sum(product, low)
     return _to_odd(high, _to_odd(of_high, of_low))
+
+
+def quotient_to_odd(x: Doubles, divisor: float) -> Doubles:
+    """Return x / divisor, rounded to odd.
+
+    Args:
+        x: multiples of the smallest float64 that `divisor` times 2**53 is far above.
+        divisor: an integer of fewer than 27 bits.
+    """
+    quotient = x / divisor
+    product, of_product = _product(quotient, np.float64(divisor))
+    return _to_odd(quotient, ((x - product) - of_product) / divisor)
 
 
 def _sum(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:

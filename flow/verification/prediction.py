@@ -15,7 +15,7 @@ from flow.data.inputs import Samples, checked_values, to_port
 from flow.data.session import Data, as_arrays
 from flow.errors import SpecError, at, shown
 from flow.ir import reference
-from flow.ir.fixed import Codes, to_values
+from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
 from flow.runs import open_run
 from flow.verification.levels import REFERENCE, SIMULATIONS, known_levels, open_level, stored_graph
@@ -68,7 +68,7 @@ def outputs(path: Path, x: Data, *, level: str = REFERENCE, codes: bool = False,
         name: np.concatenate([part[name] for part in parts]) for name in wanted if name in parts[0]
     }
     if not codes:
-        found = {name: to_values(each, graph[name].format) for name, each in found.items()}
+        found = {name: graph[name].numbers(each) for name, each in found.items()}
     return found if every_op or len(graph.outputs) > 1 else found[graph.outputs[0]]
 
 

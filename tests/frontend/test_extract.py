@@ -288,13 +288,14 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
         ),
         "quantized_hswish of 2[0-9] bits; functions that fall somewhere have at most 16: quantize its input first",
     ),
-    "average without a quantizer": (
-        model(port(3, 1), layer("GlobalAveragePooling1D", "p"), dense("fc")),
-        r"layer 'fc' .*reads an average over 3, which no binary fraction holds; put a quantizer",
-    ),
-    "average as output": (
-        model(port(3, 1), layer("GlobalAveragePooling1D", "p")),
-        "m: output 'p' .*reads an average over 3",
+    "average multiplied": (
+        functional(
+            named("a", 3, 1),
+            reads(layer("GlobalAveragePooling1D", "p"), "a"),
+            reads(layer("Multiply", "squared"), "p", "p"),
+            outputs=["squared"],
+        ),
+        r"layer 'squared' .*reads an average over 3, which no binary fraction holds; put a quantizer",
     ),
     "wider than QKeras computes": (
         model(

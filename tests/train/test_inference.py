@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +31,8 @@ from flow.frontend.extraction import extract, quantizes_its_input
 from flow.ir import reference
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, quantize, to_values
 from flow.ir.graph import BatchNorm, IntGraph, Softmax
+from flow.ir.graph import from_json as graph_from_json
+from flow.ir.graph import to_json as graph_to_json
 from flow.ir.intervals import exact_result, inexact_in
 from flow.ir.passes import lower
 from flow.train import inference, quiet_warnings
@@ -39,6 +42,7 @@ from flow.train.functions import evaluate
 from flow.train.inference import softmax_values
 from flow.train.layers import QDenseBatchnorm
 from flow.train.reader import KerasModel, read_keras
+from flow.train.sticky import quotient_to_odd
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated - use:DeprecationWarning")  # QKeras' use of pyparsing
 BYTE = FixedFormat(True, 0, 7)
@@ -231,6 +235,19 @@ SEVERAL: dict[str, tuple[tuple[int, ...], Any, str]] = {
         ],
         "float64",
     ),
+    "averages without a quantizer": (
+        (5, 5, 2),
+        lambda: [
+            qkeras.QActivation(CAST, name="port"),
+            layers.AveragePooling2D(3, 2, padding="same", name="ninths"),
+            conv("after", size=1, activation="relu"),
+            layers.BatchNormalization(name="norm"),
+            qkeras.QActivation("quantized_bits(6,2,alpha=1)", name="cut"),
+            layers.GlobalAveragePooling2D(name="all"),
+            dense(3, "logits", activation="softmax"),
+        ],
+        "float64",
+    ),
     "pixels between pixels": (
         (3, 4, 2),
         lambda: [
@@ -271,6 +288,38 @@ def test_layers_that_are_several_ops(what: str, tmp_path: Any) -> None:
     with quiet_warnings():
         found = read(sequential(shape, *parts()), tmp_path, "model.keras")
     assert compare(found, unseen=INSIDE)[0] == arithmetic
+
+
+def test_what_averages_leave_undivided_is_told(tmp_path: Any) -> None:
+    """An output is a multiple of the model's, and says of which; a quotient that is a tie is rounded as a tie."""
+    x = layers.Input((3, 2), name="x")
+    quarters = qkeras.QActivation("quantized_bits(4,1,alpha=1)", name="port")(x)
+    average = layers.GlobalAveragePooling1D(name="average")(quarters)
+    half = dense(2, "half", bits(4, 0, alpha=1), use_bias=False)(average)
+    three = layers.Average(name="three")([average, half, half])
+    out = layers.Concatenate(name="out")([three, dense(2, "short")(average)])
+    ties = qkeras.QActivation("quantized_bits(3,1,alpha=1)", name="ties")(half)
+    model = keras.Model(x, [out, ties], name="m")
+    model.get_layer("half").set_weights([np.array([[0.5, 0.25], [0.5, 0.0]], np.float32)])
+    arithmetic, graph = compare(read(model, tmp_path), count=256, unseen=INSIDE)
+    assert arithmetic == "float64"
+    assert [graph[name].denominator for name in graph.outputs] == [9, 1]
+    (told,) = graph.warnings
+    assert told.startswith("output 'out' is 9 times what the model computes")
+    assert graph_from_json(graph_to_json(graph))[graph.outputs[0]].denominator == 9
+    codes = adversarial_inputs(graph, 256)
+    values = to_values(codes, graph.inputs[0].format).astype(np.float32)
+    far = graph[graph.outputs[0]].numbers(reference.run(graph, codes).codes[graph.outputs[0]]) - model(values)[0]
+    assert np.abs(far).max() < 1e-5
+
+
+@pytest.mark.parametrize("divisor", [3.0, 7.0, 49.0])
+def test_quotients_are_rounded_to_odd(divisor: float) -> None:
+    x = np.concatenate([np.arange(-300.0, 300.0), 2.0**52 + np.arange(300.0), -(2.0**52) - np.arange(300.0)])
+    for number, found in zip(x, quotient_to_odd(x, divisor), strict=True):
+        exact = Fraction(number) / Fraction(divisor)
+        odd = np.float64(found).view(np.int64) & 1
+        assert Fraction(float(found)) == exact or (odd and abs(Fraction(float(found)) - exact) < np.spacing(abs(found)))
 
 
 def test_an_embedding_looks_whole_numbers_up(tmp_path: Any) -> None:

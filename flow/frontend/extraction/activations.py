@@ -11,6 +11,7 @@ import numpy as np
 
 from flow.errors import UnsupportedError
 from flow.frontend import layers
+from flow.frontend.extraction.averages import carried
 from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes
 from flow.frontend.layers import Function, Layer
 from flow.ir.fixed import CODE_BITS, Cast, Codes, FixedFormat, exact_codes
@@ -75,7 +76,7 @@ def _leaky_relu(builder: Builder, layer: Layer[Any], activation: layers.LeakyRel
 
 
 def _prelu(builder: Builder, layer: Layer[layers.Prelu], inputs: Sequence[Tensor]) -> Tensor:
-    tensor, slope = builder.plain(layer, inputs[0]), array_codes(layer, "slope")
+    tensor, slope = carried(builder, layer, inputs[0]), array_codes(layer, "slope")
     shape = builder.op(tensor).shape
     if np.broadcast_shapes(slope.codes.shape, shape) != shape:
         raise UnsupportedError(f"slopes {slope.codes.shape} do not fit its input of shape {shape}")
@@ -84,20 +85,20 @@ def _prelu(builder: Builder, layer: Layer[layers.Prelu], inputs: Sequence[Tensor
             f"its slopes need {slope.format.width} bits to be exact, more than {SLOPE_BITS}",
             remedy="round them to powers of two",
         )
-    return builder.add(LeakyRelu, layer, [tensor], shape, slope=slope)
+    return replace(builder.add(LeakyRelu, layer, [tensor], shape, slope=slope), divisor=tensor.divisor)
 
 
 def _softmax(builder: Builder, layer: Layer[Any], activation: layers.Softmax, tensor: Tensor) -> Tensor:
     if activation.axis not in (-1, len(builder.op(tensor).shape)):
         raise UnsupportedError(f"axis={activation.axis!r} is not supported", remedy="use the last one")
-    tensor = builder.plain(layer, tensor)
+    tensor = carried(builder, layer, tensor)
     if builder.softmax is None:
         builder.warnings.append(
             f"the final softmax ('{layer.name}') is left off the hardware, which returns its inputs; argmax is the same"
         )
         return replace(tensor, softmax=layer.name)
     x, fmt = builder.op(tensor), builder.softmax
-    exponentials = softmax_exponentials(x, fmt)
+    exponentials = softmax_exponentials(x, fmt, tensor.divisor)
     builder.warnings.append(
         f"the softmax ('{layer.name}') is an integer function of the same inputs, not QKeras' float one; "
         "the report says how far apart they are"
@@ -106,8 +107,8 @@ def _softmax(builder: Builder, layer: Layer[Any], activation: layers.Softmax, te
     return replace(out, softmax=layer.name)
 
 
-def softmax_exponentials(x: Op, fmt: FixedFormat) -> Codes:
-    """Return the exponentials of a softmax over the codes of `x`, for outputs of a format.
+def softmax_exponentials(x: Op, fmt: FixedFormat, divisor: int = 1) -> Codes:
+    """Return the exponentials of a softmax over the codes of `x`, each over a divisor, for outputs of a format.
 
     Raises:
         UnsupportedError: the input is too wide, or the format has a sign or too many bits.
@@ -118,7 +119,7 @@ def softmax_exponentials(x: Op, fmt: FixedFormat) -> Codes:
     bits = fmt.width + SOFTMAX_GUARD_BITS
     if fmt.frac_bits < 0 or bits + max(fmt.frac_bits + 1, x.shape[-1].bit_length()) >= CODE_BITS - 2:
         raise UnsupportedError(f"the softmax has an output of {fmt}", remedy="use 0 to 24 fraction bits")
-    distances = np.arange(1 << x.format.width) * x.format.step
+    distances = np.arange(1 << x.format.width) * x.format.step / divisor
     return np.asarray(np.rint(np.ldexp(np.exp(-distances), bits)), np.int64)
 
 

@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 
 from flow.errors import UnsupportedError
 from flow.frontend import layers
+from flow.frontend.extraction.averages import carried, divided
 from flow.frontend.extraction.builder import SPREAD, Builder, Handler, Tensor, array_codes, kernel_codes
 from flow.frontend.extraction.contractions import contract, summed
 from flow.frontend.extraction.moves import broadcast, gathered, reshaped
 from flow.frontend.layers import Layer
-from flow.ir.fixed import Cast, Constant, exact_codes
+from flow.ir.fixed import Cast, Constant, exact_codes, times
 from flow.ir.graph import BatchNorm, Dense, MaxPool, Merge, SumPool
 from flow.ir.windows import Window
 
 
 def _affine(builder: Builder, layer: Layer[layers.Affine], inputs: Sequence[Tensor]) -> Tensor:
     """A batch normalization: of the channels, or of all elements in a row where the constants differ between them."""
-    tensor = builder.plain(layer, inputs[0])
+    tensor = carried(builder, layer, inputs[0])
     rank = len(builder.op(tensor).shape)
-    return _scaled(builder, layer, tensor, _of_a_sample(layer, "scale", rank), _of_a_sample(layer, "offset", rank))
+    offset = times(_of_a_sample(layer, "offset", rank), tensor.divisor)
+    return _scaled(builder, layer, tensor, _of_a_sample(layer, "scale", rank), offset)
 
 
 def _of_a_sample(layer: Layer[Any], key: str, rank: int) -> Constant:
@@ -52,6 +54,7 @@ def _scaled(
     if not by_channel:
         tensor = reshaped(builder, layer, tensor, (math.prod(shape),), "_row")
     out = builder.add(BatchNorm, layer, [tensor], builder.op(tensor).shape, suffix=suffix, fused=("scale",), **values)
+    out = replace(out, divisor=tensor.divisor)
     return out if by_channel else reshaped(builder, layer, out, shape, "_shaped")
 
 
@@ -77,7 +80,7 @@ BOUNDS = {
 
 
 def _slice(builder: Builder, layer: Layer[layers.Slice], inputs: Sequence[Tensor]) -> Tensor:
-    tensor = builder.divided(layer, inputs[0])
+    tensor = divided(builder, layer, inputs[0])
     x = builder.op(tensor)
     index = np.arange(math.prod(x.shape)).reshape(1, *x.shape)[layer.settings.parts][0]
     if index.ndim == 0 or index.size == 0:
@@ -90,7 +93,8 @@ def _slice(builder: Builder, layer: Layer[layers.Slice], inputs: Sequence[Tensor
 def _reduce(builder: Builder, layer: Layer[layers.Reduce], inputs: Sequence[Tensor]) -> Tensor:
     """A pooling of all of a sequence, whose elements are what is reduced and whose channels are the rest."""
     settings = layer.settings
-    tensor = (builder.divided if settings.function == "maximum" else builder.plain)(layer, inputs[0])
+    whole = settings.function == "maximum"
+    tensor = divided(builder, layer, inputs[0]) if whole else carried(builder, layer, inputs[0])
     shape = builder.op(tensor).shape
     axes = sorted({(axis if axis < 0 else axis - 1) % len(shape) for axis in settings.axes})
     rest = [axis for axis in range(len(shape)) if axis not in axes]
@@ -118,7 +122,7 @@ def _pooled(builder: Builder, layer: Layer[layers.Reduce], rows: Tensor) -> Tens
     halves = count & -count if function == "average" else 1
     weight = exact_codes(np.full((1,), 1 / halves))
     out = builder.add(SumPool, layer, [rows], (1, channels), fused=(function,), window=window, weight=weight)
-    return replace(out, divisor=count // halves) if function == "average" else out
+    return replace(out, divisor=rows.divisor * (count // halves if function == "average" else 1))
 
 
 def _interpolate(builder: Builder, layer: Layer[layers.Interpolate], inputs: Sequence[Tensor]) -> Tensor:
@@ -150,7 +154,7 @@ def nearest_pixels(size: int, factor: int) -> NDArray[np.int64]:
 
 def _product(builder: Builder, layer: Layer[layers.Product], inputs: Sequence[Tensor]) -> Tensor:
     """A dense layer without a bias; along the last axis but one where the matrix stands before the tensor."""
-    tensor, weight = builder.plain(layer, inputs[0]), kernel_codes(layer, 2)
+    tensor, weight = carried(builder, layer, inputs[0]), kernel_codes(layer, 2)
     if layer.settings.before:
         tensor = _turned(builder, layer, tensor, "_turned")
     x = builder.op(tensor).shape
@@ -161,6 +165,7 @@ def _product(builder: Builder, layer: Layer[layers.Product], inputs: Sequence[Te
     out = builder.add(
         Dense, layer, [tensor], (*x[:-1], units), suffix=suffix, weight=weight, bias=Constant.zeros(units)
     )
+    out = replace(out, divisor=tensor.divisor)
     return _turned(builder, layer, out, "") if layer.settings.before else out
 
 

@@ -254,9 +254,10 @@ class Builder:
         self.ops[made.op] = replace(self.op(made), layers=made.layers)
         return Tensor(made.op)
 
-    def divided(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
-        """Return a tensor whose values are codes over a divisor: what moves or compares codes asks for no more."""
-        return self.plain(layer, tensor) if tensor.functions or tensor.lines else tensor
+    def tell(self, tensor: Tensor, names: tuple[str, ...]) -> None:
+        """Write down with its op which layers' output a tensor is, and over what."""
+        op = self.op(tensor)
+        self.ops[op.name] = replace(op, layers=(*op.layers, *names), denominator=tensor.divisor)
 
     def straight(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor whose values have the axes of its codes."""
@@ -275,7 +276,8 @@ class Builder:
         """Return a tensor whose codes have the first axis of its values as their last one, and no longer tells so."""
         if tensor.turned:
             return replace(tensor, turned=False, layers=())
-        return self._moved(layer, self.divided(layer, tensor), 0, -1)
+        waits = tensor.functions or tensor.lines
+        return self._moved(layer, self.plain(layer, tensor) if waits else tensor, 0, -1)
 
     def _moved(self, layer: Layer[Any], tensor: Tensor, source: int, target: int) -> Tensor:
         """Move an axis of the codes; what waits still waits."""
@@ -434,7 +436,8 @@ class Builder:
             raise UnsupportedError(f"the values of {names} lie on no grid", remedy=remedy)
         cast, values = Cast(table.format), table.codes
         if isinstance(domain, Ordinals):
-            starts, values = stepped(tensor.lines, [cut_before(step) for step in starts[1:].tolist()], values, x.format)
+            cuts = [(cut * tensor.divisor, beyond) for cut, beyond in map(cut_before, starts[1:].tolist())]
+            starts, values = stepped(tensor.lines, cuts, values, x.format)
         return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=(names,))
 
     def scaled(self, layer: Layer[Any], tensor: Tensor, cast: Cast, fused: tuple[str, ...]) -> Tensor:
@@ -446,7 +449,8 @@ class Builder:
         x = self.op(tensor)
         if tensor.relu and cast.format.signed and cast.format.width > 1:
             cast = replace(cast, format=cast.format.unsigned())
-        made = shortened(tensor.lines, x.format, cast) if has_thresholds(cast) else None
+        found = has_thresholds(cast) and tensor.divisor == 1
+        made = shortened(tensor.lines, x.format, cast) if found else None
         if made is not None:
             scale, offset, own = made
             values: dict[str, Any] = {"scale": scale, "offset": offset, "fused": ("batchnorm", *fused)}
@@ -455,7 +459,8 @@ class Builder:
             what = f"a batch normalization with results of more than {CODE_BITS - 1} bits is rounded to {cast.format}"
             raise UnsupportedError(what, remedy="use a quantizer of at most 12 bits, or give --batchnorm-bits 16")
         codes = np.arange(cast.lowest_code, cast.format.max_code + 1)
-        starts, codes = stepped(tensor.lines, cuts_of(cast), codes, x.format)
+        cuts = [(cut * tensor.divisor, beyond) for cut, beyond in cuts_of(cast)]
+        starts, codes = stepped(tensor.lines, cuts, codes, x.format)
         steps: dict[str, Any] = {"starts": starts, "values": codes, "fused": ("batchnorm", *fused)}
         return self.add(Lookup, layer, [tensor], x.shape, Cast(cast.format), **steps)
 

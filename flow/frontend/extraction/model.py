@@ -23,6 +23,7 @@ from flow.frontend.base import Evaluate, front_end, read
 from flow.frontend.extraction import (
     activations,
     arithmetic,
+    averages,
     contractions,
     moves,
     normalizations,
@@ -304,10 +305,9 @@ def _named(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], tensor
     if tensor.softmax is not None and inputs and tensor.op == inputs[0].op:
         return tensor
     names = (*tensor.layers, layer.name)
-    if tensor.waits:
+    if tensor.waits and not averages.told(builder, inputs, tensor):
         return replace(tensor, layers=names)
-    op = builder.op(tensor)
-    builder.ops[op.name] = replace(op, layers=(*op.layers, *names))
+    builder.tell(tensor, names)
     return replace(tensor, layers=())
 
 
@@ -315,7 +315,13 @@ def _output(builder: Builder, layer: Layer[Any]) -> str:
     """Return the op whose codes are an output of the model."""
     tensor = builder.tensors[layer.name]
     with at(output=layer.name, class_name=layer.source):
-        return tensor.op if tensor.softmax is not None else builder.plain(layer, tensor).op
+        op = builder.op(tensor if tensor.softmax is not None else averages.carried(builder, layer, tensor))
+        if op.denominator != 1:
+            builder.warnings.append(
+                f"output '{layer.name}' is {op.denominator} times what the model computes: no binary fraction holds "
+                f"its averages; divide it by {op.denominator}, or put a quantizer (QActivation) behind them"
+            )
+        return op.name
 
 
 def _passed_on(builder: Builder, layer: Layer[Any]) -> str:

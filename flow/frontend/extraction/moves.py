@@ -12,6 +12,7 @@ import numpy as np
 from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.extraction.activations import later
+from flow.frontend.extraction.averages import carried, divided, on_one_divisor
 from flow.frontend.extraction.builder import Builder, Handler, Tensor, waiting
 from flow.frontend.layers import Layer
 from flow.ir.fixed import Cast, Codes
@@ -23,7 +24,11 @@ MOST_STEPS = 256
 
 
 def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor]) -> Tensor:
-    tensors = [builder.plain(layer, tensor) for tensor in inputs] * layer.settings.times
+    if layer.settings.function == "multiply":
+        tensors, divisor = [builder.plain(layer, tensor) for tensor in inputs], 1
+    else:
+        tensors, divisor = on_one_divisor(builder, layer, inputs)
+    tensors *= layer.settings.times
     shapes = [builder.op(tensor).shape for tensor in tensors]
     if layer.settings.same_rank and len({len(each) for each in shapes}) > 1:
         what = f"has inputs of shapes {' and '.join(map(str, shapes))}, whose samples would meet those of others"
@@ -36,10 +41,12 @@ def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor
         fused = (function,) if average is None else (average.name,)
         out = builder.add(Merge, layer, spread, shape, function=function, fused=fused)
     if average is None:
-        return out
-    if average.divisor & (average.divisor - 1):  # QKeras multiplies by 1 / count in float32: a table tells its ties
+        return replace(out, divisor=divisor)
+    if (
+        average.divisor & (average.divisor - 1) and divisor == 1
+    ):  # QKeras multiplies by 1 / count in float32: a table tells its ties
         return later(out, average)
-    return replace(out, divisor=average.divisor)
+    return replace(out, divisor=average.divisor * divisor)
 
 
 def broadcast(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape) -> Tensor:
@@ -48,11 +55,12 @@ def broadcast(builder: Builder, layer: Layer[Any], tensor: Tensor, shape: Shape)
     if x.shape == shape:
         return tensor
     index = np.broadcast_to(np.arange(math.prod(x.shape)).reshape(x.shape), shape).copy()
-    return builder.add(Gather, layer, [tensor], shape, suffix="_spread", index=index, fused=("broadcast",))
+    out = builder.add(Gather, layer, [tensor], shape, suffix="_spread", index=index, fused=("broadcast",))
+    return replace(out, divisor=tensor.divisor)
 
 
 def _concatenate(builder: Builder, layer: Layer[layers.Concatenate], inputs: Sequence[Tensor]) -> Tensor:
-    tensors = [builder.plain(layer, tensor) for tensor in inputs]
+    tensors, divisor = on_one_divisor(builder, layer, inputs)
     positions, start = [], 0
     for tensor in tensors:
         shape = builder.op(tensor).shape
@@ -60,7 +68,8 @@ def _concatenate(builder: Builder, layer: Layer[layers.Concatenate], inputs: Seq
         start += math.prod(shape)
     join = np.stack if layer.settings.stacks else np.concatenate
     index = join(positions, layer.settings.axis)
-    return builder.add(Gather, layer, tensors, index.shape, index=index, fused=("concatenate",))
+    out = builder.add(Gather, layer, tensors, index.shape, index=index, fused=("concatenate",))
+    return replace(out, divisor=divisor)
 
 
 def _reshape(builder: Builder, layer: Layer[layers.Reshape], inputs: Sequence[Tensor]) -> Tensor:
@@ -82,7 +91,7 @@ def _reshape(builder: Builder, layer: Layer[layers.Reshape], inputs: Sequence[Te
 
 def _move(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor]) -> Tensor:
     """Pad, crop, repeat or transpose: what the layer does to an array of positions, it does to the codes."""
-    tensor = builder.divided(layer, inputs[0])
+    tensor = divided(builder, layer, inputs[0])
     x = builder.op(tensor)
     word, move = MOVES[type(layer.settings)]
     index = move(layer.settings, np.arange(math.prod(x.shape)).reshape(x.shape))
@@ -116,7 +125,7 @@ def joined(builder: Builder, layer: Layer[Any], steps: Sequence[Tensor]) -> Tens
 
 def each_step(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], append: Handler) -> Tensor:
     """Append a layer for each step along the first axis of what it reads, and join the outputs."""
-    tensors = [builder.plain(layer, tensor) for tensor in inputs]
+    tensors = [carried(builder, layer, tensor) for tensor in inputs]
     shapes = [builder.op(tensor).shape for tensor in tensors]
     count = shapes[0][0]
     if {shape[0] for shape in shapes} != {count} or min(map(len, shapes)) < 2:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flow.errors import UnsupportedError, counted
 from flow.frontend import layers
+from flow.frontend.extraction.averages import carried
 from flow.frontend.extraction.builder import (
     SPREAD,
     Builder,
@@ -24,14 +25,14 @@ from flow.frontend.extraction.builder import (
     window_over,
 )
 from flow.frontend.layers import Layer, Margins, Padding
-from flow.ir.fixed import Cast, Codes, Constant, exact_codes
+from flow.ir.fixed import Cast, Codes, Constant, exact_codes, times
 from flow.ir.graph import BatchNorm, Conv, Dense, Gather, IntGraph, MaxPool, Reshape, SumPool
 from flow.ir.scaling import hold, lines_of
 from flow.ir.windows import Shape, Window
 
 
 def _dense(builder: Builder, layer: Layer[layers.Dense], inputs: Sequence[Tensor]) -> Tensor:
-    tensor = builder.plain(layer, inputs[0])
+    tensor = carried(builder, layer, inputs[0])
     if layer.settings.contracted is not None:
         return _dense_of_axes(builder, layer, tensor, layer.settings.contracted)
     x, weight = builder.op(tensor), kernel_codes(layer, 2)
@@ -39,9 +40,10 @@ def _dense(builder: Builder, layer: Layer[layers.Dense], inputs: Sequence[Tensor
     if n_in != x.shape[-1]:
         raise UnsupportedError(f"kernel {weight.codes.shape} does not fit its input of shape {x.shape}")
     check_outputs(units, "units", layer.settings.units)
-    bias, normalized = bias_codes(layer, units), "scale" in layer.arrays
+    bias, normalized = times(bias_codes(layer, units), tensor.divisor), "scale" in layer.arrays
     suffix = "_products" if normalized else ""
     out = builder.add(Dense, layer, [tensor], (*x.shape[:-1], units), suffix=suffix, weight=weight, bias=bias)
+    out = replace(out, divisor=tensor.divisor)
     return _scaled(builder, layer, out) if normalized else out
 
 
@@ -59,13 +61,14 @@ def _dense_of_axes(builder: Builder, layer: Layer[layers.Dense], tensor: Tensor,
     flat = builder.add(Reshape, layer, [tensor], (*rows, n_in), Cast(x.format), suffix="_joined")
     values = {
         "weight": Constant(kernel.codes.reshape(n_in, units), kernel.format),
-        "bias": Constant(spread, bias.format),
+        "bias": times(Constant(spread, bias.format), tensor.divisor),
     }
     suffix = "_products"
     made = builder.add(
         Dense, layer, [flat], (*rows, units), suffix=suffix, weight=values["weight"], bias=values["bias"]
     )
-    return builder.add(Reshape, layer, [made], (*rows, *outputs), Cast(builder.op(made).format))
+    out = builder.add(Reshape, layer, [made], (*rows, *outputs), Cast(builder.op(made).format))
+    return replace(out, divisor=tensor.divisor)
 
 
 def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor]) -> Tensor:
@@ -113,7 +116,8 @@ def _convolve(
     groups: int,
     suffix: str = "",
 ) -> Tensor:
-    tensor = builder.plain(layer, tensor)
+    tensor = carried(builder, layer, tensor)
+    bias = times(bias, tensor.divisor)
     weight = _dilated(kernel.codes, layer.settings.dilation)
     x, strides = builder.op(tensor).shape, layer.settings.strides
     if len(x) != weight.ndim - 1 or weight.shape[-2] * groups != x[-1] or weight.shape[-1] % groups:
@@ -122,7 +126,8 @@ def _convolve(
     kind = f"conv{len(strides)}d" if groups == 1 else "depthwise_" * (groups == x[-1]) + f"conv{len(strides)}d"
     values: dict[str, Any] = {"weight": Constant(weight, kernel.format), "bias": bias, "groups": groups}
     shape = (*window.positions(x), weight.shape[-1])
-    return builder.add(Conv, layer, [tensor], shape, suffix=suffix, fused=(kind,), window=window, **values)
+    out = builder.add(Conv, layer, [tensor], shape, suffix=suffix, fused=(kind,), window=window, **values)
+    return replace(out, divisor=tensor.divisor)
 
 
 def _dilated(weight: Codes, rates: Shape) -> Codes:
@@ -143,7 +148,7 @@ def _conv_transpose(builder: Builder, layer: Layer[layers.ConvTranspose], inputs
     Source: `deconv_output_length` of Keras, and TensorFlow's gradient of a convolution, which it computes.
     """
     settings, axes = layer.settings, layer.settings.axes
-    tensor, kernel = builder.plain(layer, inputs[0]), kernel_codes(layer, axes + 2)
+    tensor, kernel = carried(builder, layer, inputs[0]), kernel_codes(layer, axes + 2)
     weight = _dilated(kernel.codes, settings.dilation)
     x = builder.op(tensor).shape
     extra = (None,) * axes if settings.output_padding is None else settings.output_padding
@@ -159,9 +164,10 @@ def _conv_transpose(builder: Builder, layer: Layer[layers.ConvTranspose], inputs
     stuffed = builder.add(Gather, layer, [tensor], index.shape, suffix="_stuffed", index=index, fused=("stuff",))
     window = Window(flipped.shape[:-2], (1,) * axes, ((0, 0),) * axes)
     shape = (*window.positions(index.shape), flipped.shape[-1])
-    bias = bias_codes(layer, shape[-1])
+    bias = times(bias_codes(layer, shape[-1]), tensor.divisor)
     values: dict[str, Any] = {"weight": Constant(flipped, kernel.format), "bias": bias, "window": window}
-    return builder.add(Conv, layer, [stuffed], shape, fused=(f"conv{axes}d_transpose",), **values)
+    out = builder.add(Conv, layer, [stuffed], shape, fused=(f"conv{axes}d_transpose",), **values)
+    return replace(out, divisor=tensor.divisor)
 
 
 def _transposed_places(size: int, window: int, step: int, padding: Padding | Margins, extra: int | None) -> Codes:
@@ -179,7 +185,7 @@ def _transposed_places(size: int, window: int, step: int, padding: Padding | Mar
 
 
 def _batchnorm(builder: Builder, layer: Layer[layers.BatchNorm], inputs: Sequence[Tensor]) -> Tensor:
-    tensor = builder.plain(layer, inputs[0])
+    tensor = carried(builder, layer, inputs[0])
     shape, axis = builder.op(tensor).shape, layer.settings.axis
     if axis not in (-1, 1, len(shape)):  # of axis 1 the codes are turned
         raise UnsupportedError(f"normalizes axis {axis}", remedy="only the last one and the first one are supported")
@@ -196,14 +202,15 @@ def _scaled(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
         and len(arrays) > 1
     ):
         x = builder.op(tensor).format
-        lines = lines_of(arrays[0], arrays[1], x.frac_bits)
+        lines = lines_of(arrays[0], arrays[1].astype(np.float64) * tensor.divisor, x.frac_bits)
         if not hold(lines, x):
             return replace(tensor, lines=lines)
-    scale, offset = array_codes(layer, "scale"), array_codes(layer, "offset")
+    scale, offset = array_codes(layer, "scale"), times(array_codes(layer, "offset"), tensor.divisor)
     shapes = scale.codes.shape, offset.codes.shape
     if shapes != (shape[-1:], shape[-1:]):
         raise UnsupportedError(f"scale {shapes[0]} or offset {shapes[1]} does not fit {counted(shape[-1], 'channel')}")
-    return builder.add(BatchNorm, layer, [tensor], shape, scale=scale, offset=offset)
+    out = builder.add(BatchNorm, layer, [tensor], shape, scale=scale, offset=offset)
+    return replace(out, divisor=tensor.divisor)
 
 
 # -- pooling: the largest code of each window, and averages over real pixels
@@ -211,7 +218,7 @@ def _scaled(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
 
 def _max_pool(builder: Builder, layer: Layer[layers.MaxPool], inputs: Sequence[Tensor]) -> Tensor:
     """The largest codes: of what lines make of them too, once those that fall rise."""
-    tensor = builder.plain(layer, inputs[0]) if inputs[0].functions else _rising(builder, layer, inputs[0])
+    tensor = carried(builder, layer, inputs[0]) if inputs[0].functions else _rising(builder, layer, inputs[0])
     x = builder.op(tensor)
     window = _window(layer.settings, x.shape)
     shape = (*window.positions(x.shape), x.shape[-1])
@@ -234,7 +241,8 @@ def _rising(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor:
 
 def _average_pool(builder: Builder, layer: Layer[layers.AveragePool], inputs: Sequence[Tensor]) -> Tensor:
     """Sums over real pixels, on a common denominator; what is left of it after powers of two waits as a divisor."""
-    tensor = builder.plain(layer, inputs[0])
+    alone = layer.activation is None and not layer.settings.scaled
+    tensor = carried(builder, layer, inputs[0]) if alone else builder.plain(layer, inputs[0])
     x = builder.op(tensor)
     window = _window(layer.settings, x.shape)
     positions = window.positions(x.shape)
@@ -246,7 +254,7 @@ def _average_pool(builder: Builder, layer: Layer[layers.AveragePool], inputs: Se
         weight, divisor = _multiplied(layer, counts, window.pixels), 1
     shape = (*positions, x.shape[-1])
     out = builder.add(SumPool, layer, [tensor], shape, fused=("average",), window=window, weight=weight)
-    return _without_axes(builder, layer, replace(out, divisor=divisor))
+    return _without_axes(builder, layer, replace(out, divisor=divisor * tensor.divisor))
 
 
 def _multiplied(layer: Layer[layers.AveragePool], counts: Codes, area: int) -> Constant:

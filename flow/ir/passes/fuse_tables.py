@@ -150,6 +150,7 @@ class _Finder:
             layers=tuple(layer for each in made for layer in each.layers),
             fused=tuple(word for each in made for word in each.fused),
             kept=op.kept,
+            denominator=op.denominator,
             wires=wires[:, :count].reshape(*op.shape, count),
             bits=bits[:, :count].reshape(*op.shape, count),
             values=cones.values[:, : 1 << count].reshape(*op.shape, 1 << count),

@@ -27,6 +27,11 @@ def _swapped(ops: tuple[Op, ...], source: Op, shaped: Op, cast: Op) -> tuple[Op,
     first = replace(cast, name=shaped.name, inputs=shaped.inputs, shape=source.shape, layers=())
     layers = shaped.layers + cast.layers
     second = replace(
-        shaped, name=cast.name, inputs=(shaped.name,), cast=replace(shaped.cast, format=cast.format), layers=layers
+        shaped,
+        name=cast.name,
+        inputs=(shaped.name,),
+        cast=replace(shaped.cast, format=cast.format),
+        layers=layers,
+        denominator=cast.denominator,
     )
     return tuple(first if op is shaped else second if op is cast else op for op in ops)

@@ -29,7 +29,12 @@ def merge_pairs(graph: IntGraph, merge: Merge) -> IntGraph:
             at += 1
             continue
         (second,) = readers
-        merged = replace(merged, layers=first.layers + second.layers, fused=first.fused + second.fused)
+        merged = replace(
+            merged,
+            layers=first.layers + second.layers,
+            fused=first.fused + second.fused,
+            denominator=second.denominator,
+        )
         outputs = tuple(first.name if name == second.name else name for name in draft.outputs)
         draft = _draft(graph, _substitute(draft.ops, first, second, merged), outputs)
         at = _first_affected(draft, merged)

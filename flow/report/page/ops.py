@@ -8,7 +8,7 @@ from typing import Any
 from flow.report.page import charts, network
 from flow.report.page.html import Html, element, escape, facts, join, number, percent, table
 from flow.report.record import Report
-from flow.report.words import SCOPES, does, format_words, shape_words, steps_words
+from flow.report.words import SCOPES, does, format_words, output_words, shape_words, steps_words
 
 ROUNDINGS = {
     "AP_TRN": "toward minus infinity",
@@ -44,7 +44,7 @@ def diagram(report: Report) -> Html | None:
         network.Box(
             name=layer["name"],
             does=does(layer),
-            output=f"{shape_words(layer)} · {format_words(layer['output_format'])}",
+            output=f"{shape_words(layer)} · {output_words(layer)}",
             state="" if not _known(layer, compared) else "wrong" if layer["mismatches"] else "same",
             remark=_remark(layer, _known(layer, compared)),
             href=f"#op-{index}",
@@ -79,7 +79,7 @@ def modules(report: Report) -> Html:
             does(layer),
             escape(", ".join(layer["inputs"])) if "inputs" in layer else None,
             shape_words(layer),
-            element("code", format_words(layer["output_format"])),
+            element("code", output_words(layer)),
             _count(layer["accumulator_bits"], layer["weights"] > 0),
             _count(layer["weights"] or None, False),
             percent(layer["sparsity"], 1) if layer["sparsity"] is not None else Html(),
@@ -103,7 +103,7 @@ def _module(layer: Mapping[str, Any], index: int, compared: bool, opened: bool) 
     told = facts(
         ("kind", layer["op"]),
         ("Keras layers", ", ".join(layer["layers"]) or None),
-        ("output", join([f"{shape_words(layer)} of ", element("code", format_words(fmt)), charts.format_strip(fmt)])),
+        ("output", join([f"{shape_words(layer)} of ", element("code", output_words(layer)), charts.format_strip(fmt)])),
         ("cast", _cast(layer)),
         ("weights", _weights(layer)),
         ("zeros", _zeros(layer)),

@@ -13,7 +13,7 @@ import numpy as np
 
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.errors import ToolFailedError, ToolMissingError
-from flow.ir.fixed import Cast, Codes, Overflow, Rounding, reciprocal
+from flow.ir.fixed import CODE_BITS, Cast, Codes, Overflow, Rounding, reciprocal
 from flow.ir.po2 import signed_digits
 
 WEIGHT_BITS = 24
@@ -185,6 +185,9 @@ def floor_quotient(net: Netlist, x: int, divisor: int) -> int:
     if divisor & (divisor - 1) == 0:
         return net.shr(x, divisor.bit_length() - 1)
     offset, factor, shift = reciprocal(*net.range(x), divisor)
+    twos = (divisor & -divisor).bit_length() - 1
+    if twos and (max(map(abs, net.range(x))) + offset * divisor).bit_length() + factor.bit_length() >= CODE_BITS:
+        return floor_quotient(net, net.shr(x, twos), divisor >> twos)  # a shorter product
     positive = net.add(x, net.const(offset * divisor))
     return net.sub(net.shr(times(net, positive, factor), shift), net.const(offset))
 
