@@ -151,7 +151,8 @@ def run_epochs(
                 targets = only_or_all([goal.train for goal in goals])
                 model.fit(x, targets, initial_epoch=first, epochs=last, **options)
         if done == epochs:
-            before = keras.callbacks.CallbackList(list(callbacks), model=model)
+            steps = steps_per_epoch(course.settings, len(x))
+            before = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=steps)
             before.on_train_begin()  # formats that are learned are variables, and stand in the checkpoint
             checkpoint.restore(model, states)
             before.on_train_end()
