@@ -128,7 +128,9 @@ def test_projects_are_emitted(io_type: str) -> None:
         emit(made(name).lowered, Target(io_type=io_type))
 
 
-@pytest.mark.parametrize("name", ["residual", "depthwise", "leaky"])
+@pytest.mark.parametrize(
+    "name", ["residual", *(pytest.param(name, marks=pytest.mark.slow) for name in ("depthwise", "leaky"))]
+)
 def test_simulation_is_exact(name: str, simulate: Simulate) -> None:
     graph = made(name).lowered
     codes = np.int64(np.random.default_rng(2).integers(-128, 128, (200, *graph.port_shape)))
