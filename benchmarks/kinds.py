@@ -30,7 +30,7 @@ from flow.target import Target
 ROOT = Path(__file__).resolve().parents[1]
 KEPT, DOCUMENT = ROOT / "build" / "kinds", ROOT / "docs" / "kinds.md"
 BACKENDS = ("Vitis", "rtl")
-FORMS = tuple(product(("io_stream", "io_parallel"), ("Vitis", "rtl")))
+FORMS = tuple(product(("io_stream", "io_parallel"), BACKENDS))
 FLOAT = ("EinsumDense", "SimpleRNN", "LSTM", "GRU")
 """Layers without quantizers, whose weights are put on a grid after training."""
 ADVERSARIAL = 256

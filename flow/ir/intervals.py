@@ -190,11 +190,7 @@ def _sum_pool(op: ops.SumPool, x: FixedFormat) -> Range:
     return Range(x.frac_bits + op.weight.format.frac_bits, largest * x.min_code, largest * x.max_code)
 
 
-def _lookup(op: ops.Lookup, x: FixedFormat) -> Range:
-    return Range(op.format.frac_bits, int(op.values.min()), int(op.values.max()))
-
-
-def _truth_table(op: ops.TruthTable, *inputs: FixedFormat) -> Range:
+def _looked_up(op: ops.Lookup | ops.TruthTable, *inputs: FixedFormat) -> Range:
     return Range(op.format.frac_bits, int(op.values.min()), int(op.values.max()))
 
 
@@ -215,8 +211,8 @@ BOUNDS: Mapping[type[Op], Callable[..., Range]] = {
     ops.SumPool: _sum_pool,
     ops.Reshape: _as_it_is,
     ops.Gather: _gather,
-    ops.Lookup: _lookup,
-    ops.TruthTable: _truth_table,
+    ops.Lookup: _looked_up,
+    ops.TruthTable: _looked_up,
     ops.Softmax: _softmax,
     ops.Scan: lambda op, x: Range.of(op.format),
 }

@@ -97,10 +97,8 @@ def learned_formats(model_layers: Sequence[Any], *, kernels: str = "") -> dict[s
     """
     found = {}
     for layer in model_layers:
-        quantizer: Any = getattr(layer, "quantizer", None)
-        if isinstance(layer, qkeras.QActivation) and (signed := _signed(quantizer)) is not None:
-            bits, integer = int(quantizer.bits), int(quantizer.integer)
-            found[layer.name] = LearnedFormat(signed, integer, bits - integer - signed, of=layer.name)
+        if (activation := _of_activation(layer)) is not None:
+            found[layer.name] = activation
         elif kernels and (kernel := kernel_of(layer)) is not None and _is_grid(kernel.quantizer):
             width, shape = _widths(kernel, kernels == GRANULARITIES[1])
             top = np.broadcast_to(np.float64(kernel.quantizer.integer).reshape(-1), math.prod(shape)).reshape(shape)
@@ -195,17 +193,24 @@ class LearnedSteps(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _of_width(layer: Any, per_channel: bool) -> LearnedFormat | None:
     """Return a format of the width that a layer's quantizer has, if that is a fixed-point one."""
-    quantizer: Any = getattr(layer, "quantizer", None)
+    if (activation := _of_activation(layer, keeps_width=True)) is not None:
+        return activation
     kernel = kernel_of(layer)
-    if isinstance(layer, qkeras.QActivation) and (signed := _signed(quantizer)) is not None:
-        bits, integer = int(quantizer.bits), int(quantizer.integer)
-        return LearnedFormat(signed, integer, bits - integer - signed, width=bits, of=layer.name)
     if kernel is None or not _is_grid(kernel.quantizer):
         return None
     width, shape = _widths(kernel, per_channel)
     weights = np.asarray(kernel.variable, np.float64).reshape(-1, math.prod(shape))
     fraction = _fitted(weights, width.reshape(-1)).reshape(shape)
     return LearnedFormat(True, width - 1 - fraction, fraction, width=width, least=-MOST_BITS, of=layer.name)
+
+
+def _of_activation(layer: Any, *, keeps_width: bool = False) -> LearnedFormat | None:
+    """Return a format to learn, at first the one that it has, of a `QActivation` that is a plain cast; else None."""
+    quantizer: Any = getattr(layer, "quantizer", None)
+    if not isinstance(layer, qkeras.QActivation) or (signed := _signed(quantizer)) is None:
+        return None
+    bits, integer = int(quantizer.bits), int(quantizer.integer)
+    return LearnedFormat(signed, integer, bits - integer - signed, width=bits if keeps_width else None, of=layer.name)
 
 
 def _widths(kernel: Kernel, per_channel: bool) -> tuple[NDArray[np.float64], tuple[int, ...]]:
