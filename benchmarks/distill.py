@@ -20,20 +20,30 @@ keras: Any
 _, keras, _ = load_tensorflow()
 
 TEACHER, WIDTHS, EPOCHS = (512, 256), ((24, 16), (12, 8), (8,)), 24
-RECIPES = {"labels alone": None, "temperature 2, weight 0.5": (2, 0.5), "temperature 4, weight 0.9": (4, 0.9)}
+RECIPES = {
+    "labels alone": None,
+    "temperature 2, weight 0.5": {"temperature": 2, "weight": 0.5},
+    "temperature 4, weight 0.9": {"temperature": 4, "weight": 0.9},
+    "hidden layer": {"weight": 0.01, "hidden": {"relu1": "wide2"}},
+    "hidden layer, temperature 2, weight 0.5": {"temperature": 2, "weight": 0.5, "hidden": {"relu1": "wide2"}},
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    seeds, data = parser.parse_args().seeds, flow.load_dataset("digits")
+    parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), default=tuple(RECIPES))
+    arguments, data = parser.parse_args(), flow.load_dataset("digits")
+    seeds = arguments.seeds
     seeded(1)
-    layers = [layer for units in TEACHER for layer in (keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.3))]
+    layers = []
+    for number, units in enumerate(TEACHER, 1):
+        layers += [keras.layers.Dense(units, "relu", name=f"wide{number}"), keras.layers.Dropout(0.3)]
     teacher = keras.Sequential([keras.Input((64,)), *layers, keras.layers.Dense(10)], name="teacher")
     print(f"teacher: {accuracy(teacher, data, epochs=40, learning_rate=0.001, seed=1):.2%}", flush=True)
     for widths in WIDTHS:
-        for recipe, settings in RECIPES.items():
-            distill = settings and flow.DistillSpec(teacher, temperature=settings[0], weight=settings[1])
+        for recipe in arguments.only:
+            distill = flow.DistillSpec(teacher, **RECIPES[recipe]) if RECIPES[recipe] else None
             found = []
             for seed in seeds:
                 seeded(seed, forget=False)

@@ -5,7 +5,7 @@ The teacher sees each batch as the net sees it, behind any augmentation, and doe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,9 @@ class Teacher:
 
     def provenance(self) -> dict[str, Any]:
         """Return what a model that was taught keeps of it."""
-        settings = {"temperature": self.spec.temperature, "weight": self.spec.weight}
+        settings: dict[str, Any] = {"temperature": self.spec.temperature, "weight": self.spec.weight}
+        if self.spec.hidden:
+            settings |= {"hidden": dict(self.spec.hidden), "hidden_weight": self.spec.hidden_weight}
         return {"name": self.model.name, "digest": self.digest, **settings}
 
     @contextmanager
@@ -57,17 +59,26 @@ class Teacher:
             SpecError: inputs or outputs of the teacher do not fit.
         """
         terms, takes = _terms(model, goals, self), self.model.input_shape[1:]
+        here = _with_hidden(model, self.spec.hidden, "net")
+        there = _with_hidden(self.model, self.spec.hidden.values(), "teacher")
+        found: list[Any] = []
+
+        def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+            outputs, found[:] = here(inputs, training=training, mask=mask)
+            return outputs
 
         def compute_loss(x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
-            said = tf.nest.flatten(self.model(tf.reshape(x, (-1, *takes)), training=False))
+            said, expected = there(tf.reshape(x, (-1, *takes)), training=False)
+            said = tf.nest.flatten(said)
             learned = [term(said, output) for term, output in zip(terms, tf.nest.flatten(y_pred), strict=True)]
+            learned += [self.spec.hidden_weight * _distance(*pair) for pair in zip(found, expected, strict=True)]
             return model.compiled_loss(y, y_pred, sample_weight, regularization_losses=[*model.losses, *learned])
 
-        model.compute_loss = compute_loss
+        model.call, model.compute_loss = call, compute_loss
         try:
             yield
         finally:
-            del model.compute_loss
+            del model.call, model.compute_loss
             model.train_function = model.test_function = None  # they have the teacher in them
 
 
@@ -116,6 +127,35 @@ def _read(teacher: Any) -> tuple[Any, Mapping[str, Any] | None]:
         raise SpecError(f"{directory} holds no trained model", remedy=f"run 'flow train {teacher}', or name a file")
     trained = load_trained(directory)
     return keras_model(trained), trained.provenance.get("preparation", {})
+
+
+def _with_hidden(model: Any, names: Iterable[str], whose: str) -> Any:
+    """Return a model of the same layers that gives what it gave, and the outputs of some layers."""
+    tensors = []
+    for name in names:
+        layer = next((layer for layer in model.layers if layer.name == name), None)
+        if layer is None or len(layer.inbound_nodes) != 1:
+            what = (
+                f"the {whose} has no layer '{name}'" if layer is None else f"layer '{name}' is applied more than once"
+            )
+            within = ", ".join(layer.name for layer in model.layers)
+            raise SpecError(f"distill.hidden: {what}", remedy=f"name layers of {within}", named=name)
+        tensors.append(layer.output)
+    return keras.Model(model.inputs, (model.output, tensors))
+
+
+def _distance(found: Any, expected: Any) -> Any:
+    """Return how differently two layers tell the samples of a batch apart, whatever their widths (arXiv:1907.09682).
+
+    Each sample's products with all samples of the batch, scaled to length one, are held against each other: the squared
+    distance, the mean over samples.
+    """
+
+    def alike(values: Any) -> Any:
+        rows = tf.reshape(values, (tf.shape(values)[0], -1))
+        return tf.math.l2_normalize(tf.matmul(rows, rows, transpose_b=True), axis=1)
+
+    return tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(alike(found), alike(expected)), axis=1))
 
 
 def _terms(model: Any, goals: Sequence[Goal], teacher: Teacher) -> list[Any]:

@@ -8,7 +8,9 @@ or a Keras file that is trained on. A spec with a `[float]` table is of a float 
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,12 +145,16 @@ class DistillSpec:
         teacher: a Keras model (tf-keras); or its file, the directory of a trained model, or the name of one.
         temperature: logits of both are divided by it, in outputs that classify.
         weight: of the teacher in the loss; that of the labels is the rest to 1.
+        hidden: layer of the net -> the the layer of the teacher that it should tell samples apart as.
+        hidden_weight: of each such pair in the loss, beside labels and teacher.
     """
 
     teacher: Any = field(repr=False)
     _: KW_ONLY
     temperature: float = 2.0
     weight: float = 0.5
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    hidden_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature <= MAX_TEMPERATURE:
@@ -156,6 +162,8 @@ class DistillSpec:
             raise SpecError(what, remedy=f"expected a number above 0, {MAX_TEMPERATURE} at most")
         if not 0 < self.weight <= 1:
             raise SpecError(f"distill.weight is {shown(self.weight)}", remedy="expected a number above 0, 1 at most")
+        if not 0 < self.hidden_weight < math.inf:
+            raise SpecError(f"distill.hidden_weight is {shown(self.hidden_weight)}", remedy="expected a number above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -541,7 +549,11 @@ def _distill(table: Table, directory: Path) -> DistillSpec:
     """Return the teacher, a path beside the spec or the name of a model, and how it is learned from."""
     named = table.text("teacher")
     beside = directory / named
-    given = {key: table.number(key, 0.0, 1e9) for key in ("temperature", "weight") if table.has(key)}
+    numbers = ("temperature", "weight", "hidden_weight")
+    given: dict[str, Any] = {key: table.number(key, 0.0, 1e9) for key in numbers if table.has(key)}
+    if table.has("hidden"):
+        layers = table.table("hidden")
+        given["hidden"] = {name: layers.text(name) for name in layers.data}
     table.close()
     return DistillSpec(beside if beside.exists() else named, **given)
 

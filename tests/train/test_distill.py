@@ -65,6 +65,39 @@ def test_the_loss_is_that_of_labels_and_teacher() -> None:
     assert "compute_loss" not in vars(model), "the model is as it was"
 
 
+def test_hidden_layers_are_held_against_those_of_the_teacher() -> None:
+    """One batch, and the two layers' tables of which samples are alike (arXiv:1907.09682), in NumPy."""
+    keras.utils.set_random_seed(3)
+    student, teacher = (
+        keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(units, "relu", name=f"of_{name}"), keras.layers.Dense(3)]
+        )
+        for name, units in (("student", 5), ("teacher", 7))
+    )
+    data = SimpleNamespace(name="mine", y_train=KINDS, y_valid=None, y_test=KINDS, classes=lambda name: ("a", "b", "c"))
+    head = HeadSpec(layer=student.output_names[0])
+    learned = goals((head,), data, {"train": X, "valid": None, "test": X}, {head.layer: (3,)}, model="mine")
+    losses = []
+    for hidden in ({}, {"of_student": "of_teacher"}):
+        spec = flow.DistillSpec(teacher, hidden=hidden, hidden_weight=2.5)
+        with Teacher(teacher, spec, "").teaches(student, learned):
+            student.compile(loss=[goal.loss() for goal in learned])
+            losses.append(student.test_on_batch(X, KINDS))
+    alike = []
+    for model in (student, teacher):
+        values = np.maximum(X @ model.layers[0].kernel.numpy() + model.layers[0].bias.numpy(), 0)
+        products = values @ values.T
+        alike.append(products / np.maximum(np.linalg.norm(products, axis=1, keepdims=True), 1e-12))
+    expected = np.square(alike[0] - alike[1]).sum(axis=1).mean()
+    assert expected > 0.01 and losses[1] - losses[0] == pytest.approx(2.5 * expected, rel=1e-4)
+    assert "call" not in vars(student), "the model is as it was"
+    for whose, wrong in (("net", {"of_nobody": "of_teacher"}), ("teacher", {"of_student": "of_nobody"})):
+        message = f"distill.hidden: the {whose} has no layer 'of_nobody'; name layers of of_"
+        taught = Teacher(teacher, flow.DistillSpec(teacher, hidden=wrong), "").teaches(student, learned)
+        with pytest.raises(SpecError, match=message), taught:
+            pass
+
+
 def test_an_interrupted_distillation_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keras.utils.set_random_seed(2)
     teacher, student = keras.Sequential([keras.layers.Dense(3, input_shape=(4,))], name="wide"), one_headed()
@@ -108,6 +141,11 @@ def test_a_spec_names_its_teacher(tmp_path: Path) -> None:
     path.write_text(text)
     spec = flow.load_spec(path)
     assert spec.distill == flow.DistillSpec("digits_mlp") and repr(spec.distill) in repr(spec)
+    named = '[distill]\nhidden = { code = "relu1" }\nhidden_weight = 3'
+    path.write_text(text.replace("[distill]", named))
+    taught = flow.load_spec(path).distill
+    assert taught == flow.DistillSpec("digits_mlp", hidden={"code": "relu1"}, hidden_weight=3)
+    path.write_text(text)
     with pytest.raises(SpecError, match=r"output 'logits' of the teacher has shape \(10,\), that of the net \(64,\)"):
         flow.train_model(path, tmp_path)
     (tmp_path / "digits_mlp").mkdir()
@@ -117,6 +155,8 @@ def test_a_spec_names_its_teacher(tmp_path: Path) -> None:
     for line, message in (
         ("weight = 1.5", "distill.weight is 1.5; expected a number above 0, 1 at most"),
         ("temperature = 0", "distill.temperature is 0.0; expected a number above 0"),
+        ("hidden_weight = 0", "distill.hidden_weight is 0.0; expected a number above 0"),
+        ("hidden = { a = 1 }", "'distill.hidden.a' is 1; expected"),
         ("layers = 1", "layers"),
     ):
         path.write_text(text.replace("[float]", f"{line}\n[float]"))
