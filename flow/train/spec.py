@@ -8,20 +8,18 @@ or a Keras file that is trained on. A spec with a `[float]` table is of a float 
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flow.data.functions import FunctionSpec, read_function
 from flow.data.own import DataSpec, read_data
-from flow.errors import FlowError, SpecError, shown
+from flow.errors import FlowError, SpecError
 from flow.ir.fixed import FixedFormat
 from flow.runs import digest_file
 from flow.toml_table import NAME, Table, read_toml
-from flow.train.patterns import ALLOCATIONS, WEIGHTS, counts_itself
+from flow.train.patterns import counts_itself
 from flow.train.spec_layers import BIT, OF_BITS, output_shape, read_layer
 from flow.train.spec_layers import BatchNormSpec as BatchNormSpec
 from flow.train.spec_layers import Conv1DSpec as Conv1DSpec
@@ -40,6 +38,19 @@ from flow.train.spec_layers import ReshapeSpec as ReshapeSpec
 from flow.train.spec_layers import TablesSpec as TablesSpec
 from flow.train.spec_layers import ThresholdsSpec as ThresholdsSpec
 from flow.train.spec_layers import UpSamplingSpec as UpSamplingSpec
+from flow.train.spec_training import BALANCED as BALANCED
+from flow.train.spec_training import CLASSIFICATION as CLASSIFICATION
+from flow.train.spec_training import MAX_EPOCHS as MAX_EPOCHS
+from flow.train.spec_training import RECONSTRUCTION as RECONSTRUCTION
+from flow.train.spec_training import REGRESSION as REGRESSION
+from flow.train.spec_training import TASKS as TASKS
+from flow.train.spec_training import AugmentSpec as AugmentSpec
+from flow.train.spec_training import DistillSpec as DistillSpec
+from flow.train.spec_training import FloatTrainSpec as FloatTrainSpec
+from flow.train.spec_training import HeadSpec as HeadSpec
+from flow.train.spec_training import PruneSpec as PruneSpec
+from flow.train.spec_training import TrainSpec as TrainSpec
+from flow.train.spec_training import read_augmentation, read_distill, read_head, read_prune, read_schedule, read_train
 from flow.train.spec_values import ApotSpec as ApotSpec
 from flow.train.spec_values import BitsSpec as BitsSpec
 from flow.train.spec_values import GridSpec as GridSpec
@@ -48,23 +59,11 @@ from flow.train.spec_values import Po2Spec as Po2Spec
 from flow.train.spec_values import read_format_or_bits
 
 SPEC_TOML = "spec.toml"
-MAX_EPOCHS = 9999
 MAX_INPUT_BITS = 16
-MAX_TEMPERATURE = 100
-MAX_LUTS = 10**9
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
-CLASSIFICATION, REGRESSION, RECONSTRUCTION = TASKS = ("classification", "regression", "reconstruction")
-LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
-"""Of targets; that of classes is the cross entropy."""
-BALANCED = "balanced"
 TASK_OF_TOPOLOGY = {"resnet8": CLASSIFICATION, "mobile": CLASSIFICATION, "autoencoder": RECONSTRUCTION}
 RANK_OF_TOPOLOGY = {"resnet8": 3, "mobile": 3, "autoencoder": 1}
 """How many axes a sample has: (height, width, channels) or (features,)."""
-AUGMENTATIONS = (
-    *("RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
-    *("GaussianNoise", "GaussianDropout"),
-)
-"""Layers of Keras that change samples in training, and nothing at inference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,121 +76,6 @@ class InputSpec:
     name: str
     shape: tuple[int, ...]
     format: FixedFormat | int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadSpec:
-    """An output of a net, and what it learns.
-
-    Attributes:
-        layer: whose output it is; of a net from a function the name of an output.
-        labels: which labels of the data; empty for those that are called like the layer, or the only ones.
-        task: "classification" (logits, one per class), "regression" (the targets) or "reconstruction" (the input).
-        loss: of targets, one of `LOSSES`.
-        weight: of its loss among those of all heads.
-        class_weights: "balanced" if each class shall count as much as any other, else empty.
-    """
-
-    layer: str
-    labels: str = ""
-    task: str = CLASSIFICATION
-    loss: str = LOSSES[0]
-    weight: float = 1.0
-    class_weights: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentSpec:
-    """A layer of Keras that changes samples in training: its class, one of `AUGMENTATIONS`, and its arguments."""
-
-    layer: str
-    arguments: tuple[tuple[str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruneSpec:
-    """How to prune: sparsity grows from 0 to each layer's own between two epochs, and is held from then on.
-
-    Attributes:
-        begin_epoch, end_epoch: between these.
-        pattern: what goes together, see `flow.train.patterns`.
-        allocate: "layer", or "cost": as many zeros in all, where they save most hardware.
-        regrow: the fraction of what stays that is exchanged at each step.
-        luts: in place of sparsities, what the model may take by the estimate of `flow.train.lut_cost`.
-    """
-
-    begin_epoch: int
-    end_epoch: int
-    pattern: str = WEIGHTS
-    allocate: str = ALLOCATIONS[0]
-    regrow: float = 0.0
-    luts: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.begin_epoch < self.end_epoch:
-            raise SpecError(f"begin_epoch {self.begin_epoch} is not before end_epoch {self.end_epoch}")
-        if counts_itself(self.pattern) and self.allocate != ALLOCATIONS[0]:
-            raise SpecError(f"pattern '{self.pattern}' allocates itself", remedy="leave 'allocate' out")
-        if counts_itself(self.pattern) and self.luts is not None:
-            what = f"pattern '{self.pattern}' says itself how many weights stay, and prune.luts a budget"
-            raise SpecError(what, remedy="take one of them out")
-
-
-@dataclass(frozen=True, slots=True)
-class DistillSpec:
-    """What a net learns beside its labels: what a teacher says of the same samples.
-
-    Attributes:
-        teacher: a Keras model (tf-keras); or its file, the directory of a trained model, or the name of one.
-        temperature: logits of both are divided by it, in outputs that classify.
-        weight: of the teacher in the loss; that of the labels is the rest to 1.
-        hidden: layer of the net -> the the layer of the teacher that it should tell samples apart as.
-        hidden_weight: of each such pair in the loss, beside labels and teacher.
-    """
-
-    teacher: Any = field(repr=False)
-    _: KW_ONLY
-    temperature: float = 2.0
-    weight: float = 0.5
-    hidden: Mapping[str, str] = field(default_factory=dict)
-    hidden_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature <= MAX_TEMPERATURE:
-            what = f"distill.temperature is {shown(self.temperature)}"
-            raise SpecError(what, remedy=f"expected a number above 0, {MAX_TEMPERATURE} at most")
-        if not 0 < self.weight <= 1:
-            raise SpecError(f"distill.weight is {shown(self.weight)}", remedy="expected a number above 0, 1 at most")
-        if not 0 < self.hidden_weight < math.inf:
-            raise SpecError(f"distill.hidden_weight is {shown(self.hidden_weight)}", remedy="expected a number above 0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FloatTrainSpec:
-    """How to train: Adam with a cosine learning rate.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: samples per step.
-        learning_rate: at the first step; it falls to zero at the last one.
-        seed: of the weights, the shuffling, the split and the calibration samples.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec(FloatTrainSpec):
-    """How to train a quantized model; `frozen_epochs` last ones use batch normalization's moving statistics."""
-
-    frozen_epochs: int
-
-    def __post_init__(self) -> None:
-        if self.frozen_epochs >= self.epochs:
-            raise SpecError(f"train.frozen_epochs {self.frozen_epochs} must be less than train.epochs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -470,11 +354,11 @@ def _common(table: Table, directory: Path) -> dict[str, Any]:
         "dataset": read_data(table.table("data"), directory) if own else table.text("dataset", DATASETS),
     }
     if table.has("augment"):
-        given["augment"] = tuple(_augmentation(row) for row in table.tables("augment"))
+        given["augment"] = tuple(read_augmentation(row) for row in table.tables("augment"))
     if table.has("heads"):
-        given["heads"] = tuple(_head(row) for row in table.tables("heads"))
+        given["heads"] = tuple(read_head(row) for row in table.tables("heads"))
     if table.has("distill"):
-        given["distill"] = _distill(table.table("distill"), directory)
+        given["distill"] = read_distill(table.table("distill"), directory)
     return given
 
 
@@ -488,18 +372,8 @@ def _model(table: Table, directory: Path) -> ModelSpec:
     )
     layers = tuple(read_layer(row) for row in table.tables("layers"))
     if table.has("prune"):
-        part = table.table("prune")
-        begin, end = part.integer("begin_epoch", 0, MAX_EPOCHS), part.integer("end_epoch", 1, MAX_EPOCHS)
-        further: dict[str, Any] = {"pattern": part.text("pattern")} if part.has("pattern") else {}
-        if part.has("allocate"):
-            further["allocate"] = part.text("allocate", ALLOCATIONS)
-        if part.has("regrow"):
-            further["regrow"] = part.number("regrow", 0.0, 0.9)
-        if part.has("luts"):
-            further["luts"] = part.integer("luts", 1, MAX_LUTS)
-        prune = PruneSpec(begin_epoch=begin, end_epoch=end, **further)
-        part.close()
-    spec = ModelSpec(**common, input=given, layers=layers, prune=prune, train=_train(table))
+        prune = read_prune(table.table("prune"))
+    spec = ModelSpec(**common, input=given, layers=layers, prune=prune, train=read_train(table))
     for used in (table, entry):
         used.close()
     return spec
@@ -507,7 +381,7 @@ def _model(table: Table, directory: Path) -> ModelSpec:
 
 def _own_model(table: Table, directory: Path) -> OwnSpec:
     common, part = _common(table, directory), table.table("net")
-    spec = OwnSpec(**common, net=_net(part, directory), train=_train(table))
+    spec = OwnSpec(**common, net=_net(part, directory), train=read_train(table))
     for used in (table, part):
         used.close()
     return spec
@@ -516,7 +390,7 @@ def _own_model(table: Table, directory: Path) -> OwnSpec:
 def _float_model(table: Table, directory: Path) -> FloatSpec:
     common, part = _common(table, directory), table.table("float")
     train = table.table("train")
-    given: dict[str, Any] = {"train": FloatTrainSpec(**_schedule(train))}
+    given: dict[str, Any] = {"train": FloatTrainSpec(**read_schedule(train))}
     if part.has("task"):
         given["task"] = part.text("task", TASKS)
     if part.has("function") or part.has("file"):
@@ -539,40 +413,6 @@ def _net(table: Table, directory: Path) -> FunctionSpec | ModelFile:
     return ModelFile(path=directory / table.text("file")) if table.has("file") else read_function(table, directory)
 
 
-def _augmentation(table: Table) -> AugmentSpec:
-    layer = table.text("layer", AUGMENTATIONS)
-    arguments = {name: value for name, value in table.data.items() if name != "layer"}
-    return AugmentSpec(layer=layer, arguments=tuple(arguments.items()))
-
-
-def _distill(table: Table, directory: Path) -> DistillSpec:
-    """Return the teacher, a path beside the spec or the name of a model, and how it is learned from."""
-    named = table.text("teacher")
-    beside = directory / named
-    numbers = ("temperature", "weight", "hidden_weight")
-    given: dict[str, Any] = {key: table.number(key, 0.0, 1e9) for key in numbers if table.has(key)}
-    if table.has("hidden"):
-        layers = table.table("hidden")
-        given["hidden"] = {name: layers.text(name) for name in layers.data}
-    table.close()
-    return DistillSpec(beside if beside.exists() else named, **given)
-
-
-def _head(table: Table) -> HeadSpec:
-    given: dict[str, Any] = {"layer": table.text("layer")}
-    accepted = {"labels": (), "task": TASKS, "loss": LOSSES, "class_weights": (BALANCED,)}
-    given |= {key: table.text(key, values) for key, values in accepted.items() if table.has(key)}
-    if table.has("weight"):
-        given["weight"] = table.number("weight", 0.0, 1e9)
-    classifies = given.get("task", CLASSIFICATION) == CLASSIFICATION
-    unfit = "loss" if classifies else "class_weights"
-    if unfit in given:
-        task = given.get("task", CLASSIFICATION)
-        raise SpecError(f"key '{table.key(unfit)}' does not go with task '{task}'", remedy="leave it out")
-    table.close()
-    return HeadSpec(**given)
-
-
 def _check_head(head: HeadSpec, layers: tuple[LayerSpec, ...], shapes: dict[str, tuple[int, ...]]) -> None:
     """Refuse a head that no loss can be held against."""
     if head.layer not in shapes:
@@ -584,22 +424,3 @@ def _check_head(head: HeadSpec, layers: tuple[LayerSpec, ...], shapes: dict[str,
         which = "the last layer" if layer is layers[-1] else f"head '{head.layer}'"
         what = f"{which} must be dense or popcount, or batch_norm after dense, with one unit per class"
         raise SpecError(f"{what}; or a convolution, with one filter per class", named=head.layer)
-
-
-def _train(table: Table) -> TrainSpec:
-    part = table.table("train")
-    given = _schedule(part)
-    frozen = part.integer("frozen_epochs", 0, MAX_EPOCHS) if part.has("frozen_epochs") else 0
-    train = TrainSpec(**given, frozen_epochs=frozen)
-    part.close()
-    return train
-
-
-def _schedule(train: Table) -> dict[str, Any]:
-    """Return what all kinds of `[train]` hold."""
-    return {
-        "epochs": train.integer("epochs", 1, MAX_EPOCHS),
-        "batch_size": train.integer("batch_size", 1, 65536),
-        "learning_rate": train.number("learning_rate", 1e-6, 1.0),
-        "seed": train.integer("seed", 0, 2**31 - 1),
-    }
