@@ -11,6 +11,7 @@ framework's own description; nothing behind it knows that description.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -64,6 +65,8 @@ class Function:
             float32 values may; None for any other.
         turn: where a function that falls first and then rises does so; None for one that never falls.
         line: the clipped line that it is, if it is one with few bits.
+        slope: of a function that is the number, times this below zero, at most `limit`; None for any other.
+        limit: that limit.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Function:
     falters: int | None = None
     turn: float | None = None
     line: ClippedLine | None = None
+    slope: float | None = None
+    limit: float = math.inf
 
 
 # -- activations: what a layer does to each element at its end

@@ -78,7 +78,7 @@ class _Factor:
 def has_thresholds(cast: Cast) -> bool:
     """Say whether the thresholds of a line behind which this cast stands are looked at here."""
     saturates = cast.overflow in (Overflow.SAT, Overflow.SAT_SYM)
-    return saturates and cast.divisor == 1 and cast.rounding in ROUNDINGS and cast.format.width <= MOST_CODE_BITS
+    return saturates and cast.rounding in ROUNDINGS and cast.format.width <= MOST_CODE_BITS
 
 
 def thresholds(line: Line, cast: Cast, low: int, high: int) -> Codes:
@@ -91,21 +91,22 @@ def thresholds(line: Line, cast: Cast, low: int, high: int) -> Codes:
     """
     line = line.on(cast.format.frac_bits + 1)
     shift, wide = line.frac_bits - cast.format.frac_bits, CODE_BITS - 2
-    fits = cast.format.width + shift < wide and abs(line.offset).bit_length() < wide and line.scale.bit_length() < wide
-    codes = _codes(cast).astype(np.int64 if fits else object)
-    return np.clip(-((line.offset - _cuts(codes, shift, cast.rounding)) // line.scale), low, high + 1).astype(np.int64)
+    cut_bits = cast.format.width + shift + cast.divisor.bit_length()
+    fits = cut_bits < wide and abs(line.offset).bit_length() < wide and line.scale.bit_length() < wide
+    cuts = _cuts(_codes(cast).astype(np.int64 if fits else object), shift, cast.rounding, cast.divisor)
+    return np.clip(-((line.offset - cuts) // line.scale), low, high + 1).astype(np.int64)
 
 
 def _codes(cast: Cast) -> Codes:
     return np.arange(cast.lowest_code + 1, cast.format.max_code + 1)
 
 
-def _cuts(codes: Integers, shift: int, rounding: Rounding) -> Integers:
-    """Return the least integers n for which n * 2**-shift is rounded to each code."""
+def _cuts(codes: Integers, shift: int, rounding: Rounding, divisor: int = 1) -> Integers:
+    """Return the least integers n for which n * 2**-shift / divisor is rounded to each code."""
     if shift == 0 or rounding is Rounding.TRN:
-        return codes * (1 << shift)
+        return codes * (divisor << shift)
     ties_below = codes % 2 if rounding is Rounding.RND_CONV else 0  # a tie is rounded to the even code
-    return (2 * codes - 1) * (1 << (shift - 1)) + ties_below
+    return (2 * codes - 1) * (divisor << (shift - 1)) + ties_below
 
 
 def shortened(lines: Sequence[Line], x: FixedFormat, cast: Cast) -> tuple[Constant, Constant, Cast] | None:
@@ -171,17 +172,20 @@ def _shortest(line: Line, x: FixedFormat, cast: Cast, rounding: Rounding) -> _Fa
 def _constant(line: Line, cast: Cast) -> int:
     """Return the code of a line that neither rises nor falls."""
     line = line.on(cast.format.frac_bits + 1)
-    cuts = _cuts(_codes(cast).astype(object), line.frac_bits - cast.format.frac_bits, cast.rounding)
+    cuts = _cuts(_codes(cast).astype(object), line.frac_bits - cast.format.frac_bits, cast.rounding, cast.divisor)
     return cast.lowest_code + int(np.searchsorted(cuts, line.offset, "right"))
 
 
 def _finest(line: Line, firsts: Codes, cast: Cast) -> int:
-    """Return the finest grid that is tried: one finer than the line's own, to move ties off a threshold."""
+    """Return the finest grid that is tried: one finer than the line's own, to move ties off a threshold.
+
+    A quotient has no grid of its own.
+    """
     if not len(firsts):
         return 0  # the same code everywhere
     largest = int(np.abs(firsts).max())
     reach = (line.scale * largest).bit_length() - line.frac_bits + cast.format.frac_bits
-    own = max(line.frac_bits - cast.format.frac_bits, 0)
+    own = max(line.frac_bits - cast.format.frac_bits, 0) if cast.divisor == 1 else CODE_BITS
     return max(min(own + 1, CODE_BITS - 4 - max(reach, cast.format.width)), 0)
 
 
@@ -197,7 +201,7 @@ def _on_grid(
         cast, rounding: as of `_shortest`.
     """
     finer = line.frac_bits - cast.format.frac_bits - shift
-    below = line.scale >> finer if finer > 0 else line.scale << -finer
+    below = (line.scale << max(-finer, 0)) // (cast.divisor << max(finer, 0))
     found, largest = [], max(int(np.abs(xs).max(initial=0)) for _, xs in (at, before))
     for factor in {0, below, below + 1} if shift == 0 else (below, below + 1):
         if factor * largest >= 1 << (CODE_BITS - 2):
@@ -224,8 +228,8 @@ def _roundest(low: int, high: int) -> int:
 
 
 def cuts_of(cast: Cast) -> list[Cut]:
-    """Return from which number on a cast gives each code but the lowest."""
-    step, half = Fraction(2) ** -cast.format.frac_bits, Fraction(1, 2)
+    """Return from which number on a cast gives each code but the lowest, before it divides."""
+    step, half = cast.divisor * Fraction(2) ** -cast.format.frac_bits, Fraction(1, 2)
     codes = _codes(cast).tolist()
     if cast.rounding is Rounding.TRN:
         return [(code * step, False) for code in codes]

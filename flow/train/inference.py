@@ -31,7 +31,7 @@ from flow.frontend.keras.quantizers import (
 )
 from flow.frontend.keras.reader import ROUNDING, channels_first
 from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, Call, Topology, topology
-from flow.frontend.layers import Affine
+from flow.frontend.layers import Affine, Dot, MatMul, Merge
 from flow.frontend.trained import Arrays, TrainedModel
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Overflow, Rounding, to_values
 from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Op, Softmax
@@ -318,6 +318,8 @@ def _double_functions(
             continue
         over = [undivided.get(name, Undivided()).divisor for name in call.inputs]
         given, out = math.lcm(*over), undivided.get(call.name, Undivided())
+        if _multiplies(call):  # divisors too
+            given, over = out.divisor, [out.divisor] * len(over)
         key = call.layer, call.name in exact, given, out.divisor
         if call.arguments is not None:
             function = _double_operation(call, call.arguments, call.name in exact, given, out.divisor)
@@ -325,8 +327,9 @@ def _double_functions(
             function = _mean
         else:
             if key not in layers:
-                last = replace(call, config={**call.config, "data_format": "channels_last"})
-                made = last if channels_first(call) else call
+                own = _over(call.config, out.divisor)
+                last = {**own, "data_format": "channels_last"} if channels_first(call) else own
+                made = replace(call, config=last)
                 arrays = _multiplied(trained.weights.get(call.layer, {}), given)
                 layer = _double_layer(made, arrays, call.name in exact, max(given // out.divisor, 1))
                 layers[key] = _of_steps(_turning(layer, call), call.time_axes)
@@ -354,6 +357,16 @@ def _undivided(extracted: IntGraph, lowered: IntGraph, taps: Mapping[str, str]) 
     }
 
 
+def _over(config: Mapping[str, Any], divisor: int) -> Mapping[str, Any]:
+    """Return a configuration with the limit of its ReLU, or of that which is its activation, for so larger numbers."""
+    if divisor != 1 and config.get("max_value") is not None:
+        return {**config, "max_value": config["max_value"] * divisor}
+    entry: Any = config.get("activation")
+    if divisor == 1 or not is_activation_layer(entry):
+        return config
+    return {**config, "activation": {**entry, "config": _over(entry["config"], divisor)}}
+
+
 def _multiplied(arrays: Arrays, divisor: int) -> Arrays:
     """Return the arrays of a layer for inputs that are so many times larger: what is added is larger too."""
     if divisor == 1:
@@ -379,6 +392,14 @@ def _on_one_divisor(function: Function, over: list[int], given: int, out: Undivi
     return larger
 
 
+def _multiplies(call: Call) -> bool:
+    """Say whether a call makes products of what it reads."""
+    if call.arguments is None:
+        return call.class_name in ("Multiply", "Dot")
+    settings = operation(str(call.config["function"]), call.arguments).settings
+    return isinstance(settings, Dot | MatMul) or (isinstance(settings, Merge) and settings.function == "multiply")
+
+
 def _quotient(divisor: int) -> Function:
     """Return the division by an integer, rounded to odd, so that the quantizer behind it rounds the exact quotient."""
     if divisor == 1:
@@ -391,7 +412,7 @@ def _double_operation(call: Call, arguments: Arguments, exact: bool, given: int,
     said = operation(str(call.config["function"]), arguments)
     divisor = max(given // out, 1)
     if said.activation is not None:
-        name, config = said.activation
+        name, config = said.activation[0], _over(said.activation[1], out)
         if name in ACTIVATION_LAYERS:
             return _double_layer(replace(call, class_name=name, config=config), {}, exact, divisor)
         return _double_activation(replace(call, class_name="Activation", config={"activation": name}), exact, divisor)

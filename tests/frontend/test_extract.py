@@ -288,14 +288,15 @@ REFUSED: dict[str, tuple[TrainedModel, str]] = {
         ),
         "quantized_hswish of 2[0-9] bits; functions that fall somewhere have at most 16: quantize its input first",
     ),
-    "average multiplied": (
+    "average among states": (
         functional(
-            named("a", 3, 1),
-            reads(layer("GlobalAveragePooling1D", "p"), "a"),
-            reads(layer("Multiply", "squared"), "p", "p"),
-            outputs=["squared"],
+            named("a", 3, 3, 1),
+            reads(layer("AveragePooling2D", "p", pool_size=[1, 3]), "a"),
+            reads(layer("Embedding", "rows"), "p"),
+            outputs=["rows"],
+            weights={"rows": {"table": np.ones((2, 1), np.float32)}},
         ),
-        r"layer 'squared' .*reads an average over 3, which no binary fraction holds; put a quantizer",
+        r"layer 'rows' .*reads an average over 3, which no binary fraction holds; put a quantizer",
     ),
     "wider than QKeras computes": (
         model(

@@ -313,6 +313,30 @@ def test_what_averages_leave_undivided_is_told(tmp_path: Any) -> None:
     assert np.abs(far).max() < 1e-5
 
 
+def averaging(x: Any) -> list[Any]:
+    """Averages of three, bent, read by several layers and multiplied, no quantizer behind any of them."""
+    x = port(x)
+    thirds = layers.Average(name="thirds")([x, dense(3, "a", bits(3, 0))(x), dense(3, "b", bits(3, 0))(x)])
+    kept = layers.Dropout(0.5, name="kept")(layers.ReLU(1.5, name="bent")(thirds))
+    leaky = layers.LeakyReLU(0.25, name="leaky")(layers.AveragePooling1D(3, name="pooled")(kept))
+    around = layers.Add(name="around")([kept, dense(3, "c", bits(3, 0))(kept)])
+    squares = layers.Multiply(name="squares")([thirds, around])
+    dot = layers.Dot((2, 2), name="dot")([leaky, kept])
+    flat = layers.Concatenate(name="flat")([layers.Flatten(name="f")(squares), layers.Flatten(name="g")(dot)])
+    fifths = layers.ReLU(6.0, name="fifths")(layers.Average(name="five")([x] * 5))
+    norm = layers.BatchNormalization(name="norm")(dense(3, "d")(fifths))
+    return [cast("cut")(flat), dense(2, "last")(flat), cast("normal", "quantized_relu(4,1)")(norm)]
+
+
+def test_averages_are_bent_shared_and_multiplied(tmp_path: Any) -> None:
+    model = wired(averaging, (3, 3))
+    with quiet_warnings():
+        arithmetic, graph = compare(read(model, tmp_path, "model.keras"), unseen=(*INSIDE, "merge", "leaky_relu"))
+    assert arithmetic == "float64"
+    assert [graph[name].denominator for name in graph.outputs] == [1, 27, 1]
+    assert graph["d"].layers[-1] == "normal" and graph["d"].cast.divisor == 1  # the factors of the batch norm divide
+
+
 @pytest.mark.parametrize("divisor", [3.0, 7.0, 49.0])
 def test_quotients_are_rounded_to_odd(divisor: float) -> None:
     x = np.concatenate([np.arange(-300.0, 300.0), 2.0**52 + np.arange(300.0), -(2.0**52) - np.arange(300.0)])

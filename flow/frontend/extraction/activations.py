@@ -59,7 +59,7 @@ def _relu(builder: Builder, layer: Layer[Any], activation: layers.Relu, tensor: 
     x, limit = builder.op(tensor), activation.limit
     code = None if limit is None else math.ldexp(limit, x.format.frac_bits)
     if tensor.functions or (code is not None and (tensor.divisor != 1 or not code.is_integer())):
-        return later(tensor, activation.function)
+        return later(tensor, replace(activation.function, slope=0.0, limit=math.inf if limit is None else limit))
     if code is None or code >= x.format.max_code:
         out = builder.add(Relu, layer, [tensor], x.shape, Cast(x.format.unsigned()))
     else:
@@ -70,8 +70,10 @@ def _relu(builder: Builder, layer: Layer[Any], activation: layers.Relu, tensor: 
 def _leaky_relu(builder: Builder, layer: Layer[Any], activation: layers.LeakyRelu, tensor: Tensor) -> Tensor:
     """Multiply negative values by one slope, or leave it to a table if the slope has many bits."""
     slope = exact_codes(np.array([activation.slope], np.float32))
-    if tensor.waits or slope.format.width > SLOPE_BITS:
+    if slope.format.width > SLOPE_BITS:
         return later(tensor, activation.function)
+    if tensor.waits:
+        return later(tensor, replace(activation.function, slope=activation.slope))
     return builder.add(LeakyRelu, layer, [tensor], builder.op(tensor).shape, slope=slope)
 
 

@@ -127,7 +127,7 @@ def _pooled(builder: Builder, layer: Layer[layers.Reduce], rows: Tensor) -> Tens
 
 def _interpolate(builder: Builder, layer: Layer[layers.Interpolate], inputs: Sequence[Tensor]) -> Tensor:
     """Averages of pixels, each as often as it counts: of 2 * factor along each axis, those of the two nearest ones."""
-    tensor = builder.plain(layer, inputs[0])
+    tensor = carried(builder, layer, inputs[0])
     shape = builder.op(tensor).shape
     index = np.arange(math.prod(shape)).reshape(shape)
     for axis, factor in enumerate(layer.settings.factors):
@@ -138,7 +138,8 @@ def _interpolate(builder: Builder, layer: Layer[layers.Interpolate], inputs: Seq
     if index.size > SPREAD:
         raise UnsupportedError(f"reads {index.size} pixels", remedy=f"at most {SPREAD} are read: use a smaller size")
     rows = gathered(builder, layer, tensor, index.reshape(-1, steps, channels), "repeat", "_near")
-    return reshaped(builder, layer, summed(builder, layer, rows, "bilinear", 1 / steps), (*made, channels))
+    pixels = replace(summed(builder, layer, rows, "bilinear", 1 / steps), divisor=tensor.divisor)
+    return reshaped(builder, layer, pixels, (*made, channels))
 
 
 def nearest_pixels(size: int, factor: int) -> NDArray[np.int64]:

@@ -257,7 +257,7 @@ class Builder:
     def tell(self, tensor: Tensor, names: tuple[str, ...]) -> None:
         """Write down with its op which layers' output a tensor is, and over what."""
         op = self.op(tensor)
-        self.ops[op.name] = replace(op, layers=(*op.layers, *names), denominator=tensor.divisor)
+        self.ops[op.name] = replace(op, layers=tuple(dict.fromkeys((*op.layers, *names))), denominator=tensor.divisor)
 
     def straight(self, layer: Layer[Any], tensor: Tensor) -> Tensor:
         """Return a tensor whose values have the axes of its codes."""
@@ -449,8 +449,8 @@ class Builder:
         x = self.op(tensor)
         if tensor.relu and cast.format.signed and cast.format.width > 1:
             cast = replace(cast, format=cast.format.unsigned())
-        found = has_thresholds(cast) and tensor.divisor == 1
-        made = shortened(tensor.lines, x.format, cast) if found else None
+        cast = replace(cast, divisor=tensor.divisor)
+        made = shortened(tensor.lines, x.format, cast) if has_thresholds(cast) else None
         if made is not None:
             scale, offset, own = made
             values: dict[str, Any] = {"scale": scale, "offset": offset, "fused": ("batchnorm", *fused)}
@@ -459,8 +459,7 @@ class Builder:
             what = f"a batch normalization with results of more than {CODE_BITS - 1} bits is rounded to {cast.format}"
             raise UnsupportedError(what, remedy="use a quantizer of at most 12 bits, or give --batchnorm-bits 16")
         codes = np.arange(cast.lowest_code, cast.format.max_code + 1)
-        cuts = [(cut * tensor.divisor, beyond) for cut, beyond in cuts_of(cast)]
-        starts, codes = stepped(tensor.lines, cuts, codes, x.format)
+        starts, codes = stepped(tensor.lines, cuts_of(cast), codes, x.format)
         steps: dict[str, Any] = {"starts": starts, "values": codes, "fused": ("batchnorm", *fused)}
         return self.add(Lookup, layer, [tensor], x.shape, Cast(cast.format), **steps)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from string import ascii_letters
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from flow.errors import UnsupportedError
 from flow.frontend import layers
+from flow.frontend.extraction.averages import carried
 from flow.frontend.extraction.builder import SPREAD, Builder, Handler, Tensor
 from flow.frontend.extraction.moves import reshaped
 from flow.frontend.layers import Layer
@@ -26,7 +28,7 @@ from flow.ir.windows import Shape, Window
 
 def contract(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], subscripts: str) -> Tensor:
     """Append the products of two tensors, as `np.einsum` names their axes without the batch: "ij,kj->ik"."""
-    tensors = [builder.plain(layer, tensor) for tensor in inputs]
+    tensors = [carried(builder, layer, tensor) for tensor in inputs]
     terms, kept = subscripts.split("->")
     sizes: dict[str, int] = {}
     for term, tensor in zip(terms.split(","), tensors, strict=True):
@@ -46,7 +48,8 @@ def contract(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], subs
         for term, tensor in zip(terms.split(","), tensors, strict=True)
     ]
     made = builder.add(Merge, layer, placed, products, suffix="_products", function="multiply", fused=("multiply",))
-    return reshaped(builder, layer, summed(builder, layer, made, "dot"), shape or (1,))
+    out = replace(summed(builder, layer, made, "dot"), divisor=math.prod(tensor.divisor for tensor in tensors))
+    return reshaped(builder, layer, out, shape or (1,))
 
 
 def _placed(

@@ -304,10 +304,10 @@ def _named(builder: Builder, layer: Layer[Any], inputs: Sequence[Tensor], tensor
     """Write down that the tensor is the output of the layer: with the op once nothing waits on it any more."""
     if tensor.softmax is not None and inputs and tensor.op == inputs[0].op:
         return tensor
-    names = (*tensor.layers, layer.name)
+    tensor = averages.shared(builder, layer, replace(tensor, layers=(*tensor.layers, layer.name)))
     if tensor.waits and not averages.told(builder, inputs, tensor):
-        return replace(tensor, layers=names)
-    builder.tell(tensor, names)
+        return tensor
+    builder.tell(tensor, tensor.layers)
     return replace(tensor, layers=())
 
 

@@ -25,10 +25,11 @@ MOST_STEPS = 256
 
 def _merge(builder: Builder, layer: Layer[layers.Merge], inputs: Sequence[Tensor]) -> Tensor:
     if layer.settings.function == "multiply":
-        tensors, divisor = [builder.plain(layer, tensor) for tensor in inputs], 1
+        tensors = [carried(builder, layer, tensor) for tensor in inputs] * layer.settings.times
+        divisor = math.prod(tensor.divisor for tensor in tensors)
     else:
         tensors, divisor = on_one_divisor(builder, layer, inputs)
-    tensors *= layer.settings.times
+        tensors *= layer.settings.times
     shapes = [builder.op(tensor).shape for tensor in tensors]
     if layer.settings.same_rank and len({len(each) for each in shapes}) > 1:
         what = f"has inputs of shapes {' and '.join(map(str, shapes))}, whose samples would meet those of others"

@@ -11,6 +11,7 @@ from flow.ir.fixed import Cast, Overflow
 from flow.ir.graph import IntGraph, Op
 from flow.ir.intervals import casts_exactly
 from flow.ir.passes.rewrite import merge_pairs
+from flow.ir.passes.shorten_batchnorm import short_norm
 
 
 class Takes(Enum):
@@ -66,7 +67,7 @@ def fuse_requantize(graph: IntGraph) -> IntGraph:
 
     A ReLU is an unsigned saturating cast. A requantization after a ReLU keeps its own rounding; its format loses the
     sign, since no code below zero is left. Only an op whose own cast is exact is fused (they come so from `extract`);
-    a ReLU with a limit stays an op, and only sums and merges divide.
+    a ReLU with a limit stays an op; only sums and merges divide, and the factors of a batch norm that are made to.
     """
     return merge_pairs(graph, _fuse)
 
@@ -82,10 +83,11 @@ def _fuse(first: Op, second: Op, graph: IntGraph) -> Op | None:
     if isinstance(second, ops.Requantize) and (exact or after_relu):
         if after_relu and not (_keeps_relu(second) and _may_lose_sign(second, graph)):
             return None
-        if second.cast.divisor != 1 and takes is not Takes.DIVISION:
-            return None
         fmt = second.format.unsigned() if after_relu else second.format
-        return replace(first, cast=replace(second.cast, format=fmt))
+        made = replace(first, cast=replace(second.cast, format=fmt))
+        if second.cast.divisor == 1 or takes is Takes.DIVISION:
+            return made
+        return short_norm(made, graph.sources(first)[0].format) if isinstance(made, ops.BatchNorm) else None
     return None
 
 

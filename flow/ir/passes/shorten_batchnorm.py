@@ -24,13 +24,14 @@ def shorten_batchnorm(graph: IntGraph, *, stream: bool = False) -> IntGraph:
     for op in graph.ops:
         if isinstance(op, BatchNorm):
             (x,) = graph.sources(op)
-            short = _shortened(op, x.format)
+            short = short_norm(op, x.format)
             if short is not None and _adder_bits(short, x, graph, stream) < _adder_bits(op, x, graph, stream):
                 ops[op.name] = short
     return replace(graph, ops=tuple(ops.values()))
 
 
-def _shortened(op: BatchNorm, x: FixedFormat) -> BatchNorm | None:
+def short_norm(op: BatchNorm, x: FixedFormat) -> BatchNorm | None:
+    """Return a batch norm with the shortest factors and offsets, which also divide if its cast does; None without."""
     if not has_thresholds(op.cast) or casts_exactly(op, x):
         return None
     exact = exact_result(op, x)
