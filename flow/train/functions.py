@@ -39,11 +39,10 @@ OF_NORMALIZATIONS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], An
     "InverseRoot": lambda config: lambda x: 1 / tf.sqrt(tf.maximum(x, 0.0) + config["epsilon"]),
 }
 """Functions inside a softmax and a layer normalization, of what these can give them; Keras has no layers of them."""
-CHUNK, FEW, MOST_COPIES, PER_COPY = 1 << 20, 3, 32, 1024
-"""Elements per evaluation; elements of a tensor too small for a packet of any processor; how many such tensors one
-graph takes at most, and one more for so many values: a small graph is built faster, a large one runs faster."""
+CHUNK, FEW = 1 << 20, 3
+"""Elements per evaluation; elements of a tensor too small for a packet of any processor."""
 
-ANY_SHAPE = tf.TensorSpec(None, tf.float32)
+ANY_SHAPE, ANY_ROWS = tf.TensorSpec(None, tf.float32), tf.TensorSpec([None, None], tf.float32)
 """TensorFlow rewrites a graph further where it knows how shapes are related; in `Model.predict` it rarely does."""
 
 
@@ -73,18 +72,19 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
     def composed(x: Any) -> Any:
         return function(tf.ensure_shape(x, [None]))
 
-    copies = min(MOST_COPIES, 1 + len(values) // PER_COPY)
-    graph = partial(
-        tf.function, autograph=False
-    )  # no function branches on a tensor; reading their source takes most of the time
+    def by_few(rows: Any) -> Any:  # in a loop: of copies side by side TensorFlow makes one function of all rows
+        return tf.map_fn(composed, rows, parallel_iterations=1, fn_output_signature=ANY_SHAPE)
+
+    # no function branches on a tensor; reading their source takes most of the time
+    graph = partial(tf.function, autograph=False)
     at_once = graph(composed, input_signature=[ANY_SHAPE])
-    few = graph(lambda *rows: [composed(row) for row in rows], input_signature=[ANY_SHAPE] * copies)
+    few = graph(by_few, input_signature=[ANY_ROWS])
     results = np.empty_like(values)
     what = " and ".join(f"layer '{layer['config'].get('name', layer['class_name'])}'" for layer in layers)
     for start in range(0, len(values), CHUNK):
         part = values[start : start + CHUNK]
         with at(field=what), keras_errors("QKeras itself cannot run it"):
-            outputs, alone = np.asarray(at_once(part)), _one_by_one(few, part, copies)
+            outputs, alone = np.asarray(at_once(part)), _one_by_one(few, part)
         if not np.isfinite(outputs).all():
             where, remedy = part[~np.isfinite(outputs)][0], "quantize the input to a smaller range"
             raise UnsupportedError(f"the value at {where:g} is not finite", field=what, remedy=remedy)
@@ -118,11 +118,10 @@ def _composed(layers: Sequence[Mapping[str, Any]]) -> Callable[[Any], Any]:
     return lambda x: reduce(lambda value, function: function(value), functions, x)
 
 
-def _one_by_one(few: Callable[[Any], Any], values: Floats, copies: int) -> Floats:
-    """Return what a function of `copies` small tensors gives for each value."""
-    padded = np.resize(values, -(-len(values) // (copies * FEW)) * copies * FEW)
-    blocks = [np.asarray(few(*block)) for block in padded.reshape(-1, copies, FEW)]
-    return np.concatenate(blocks).reshape(-1)[: len(values)]
+def _one_by_one(few: Callable[[Any], Any], values: Floats) -> Floats:
+    """Return what a function of rows, each by itself, gives for each value."""
+    padded = np.resize(values, -(-len(values) // FEW) * FEW)
+    return np.asarray(few(padded.reshape(-1, FEW))).reshape(-1)[: len(values)]
 
 
 def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any], Any]:

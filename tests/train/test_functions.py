@@ -153,7 +153,6 @@ def test_values_that_depend_on_their_place_are_refused() -> None:
 def test_many_values_take_several_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate([activation("quantized_tanh(6)")], GRID)
     monkeypatch.setattr(functions, "CHUNK", 100)
-    monkeypatch.setattr(functions, "PER_COPY", 64)
     np.testing.assert_array_equal(evaluate([activation("quantized_tanh(6)")], GRID), whole)
     assert evaluate([activation("quantized_tanh(6)")], GRID[:0]).shape == (0,)
 
