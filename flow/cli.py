@@ -115,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("--json", action="store_true", help="print them as JSON on stdout")
     show = command("show", _show, "print a model's integer graph")
     show.add_argument("model", type=Path)
+    told = "what it takes under encryption instead: bootstraps, widths, depth (docs/encrypted.md)"
+    show.add_argument("--encrypted", action="store_true", help=told)
     options.add_model_options(show)
     train = command("train", _train, "train a model from its spec with QKeras (needs TensorFlow)")
     train.add_argument("model", type=Path, help="name in models/ or spec file")
@@ -278,10 +280,12 @@ def _measured(metrics: Mapping[str, Any]) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from flow.encrypted import plan
     from flow.ir.graph import to_text
     from flow.pipeline import load_graph
 
-    print(to_text(load_graph(arguments.model, options.read_options(arguments))))
+    graph = load_graph(arguments.model, options.read_options(arguments))
+    print(plan.to_text(plan.plan_of(graph)) if arguments.encrypted else to_text(graph))
     return 0
 
 

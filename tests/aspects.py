@@ -54,6 +54,7 @@ ASPECTS = (
     Aspect("flow.verification.faults", "FAULTS", "which single numbers may explain a divergence", "WITHOUT_NUMBERS"),
     Aspect("flow.cost.energy", "WORK", "what it computes for one inference, for its energy"),
     Aspect("flow.cost.estimation", "COSTS", "what it takes on hardware: adders, LUTs, memory, cycles", "FREE"),
+    Aspect("flow.encrypted.plan", "STAGES", "what it takes under encryption: tables and rounds", "GIVEN"),
     Aspect("flow.cost.hls.kernels", "MADE", "what C synthesis makes of it", "FREE"),
     Aspect("flow.cost.streams", "ORDERS", "in which order it reads and writes the words of streams", "OTHER_KERNELS"),
     Aspect("flow.backends.hls4ml.kernels", "KERNELS", "the kernel of `nnet_flow.h` that computes it", "WITHOUT_KERNEL"),

@@ -24,7 +24,7 @@ ORDER = (
     "cost.hls", "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
     "backends.rtl.netlists", "backends.rtl.verilog", "backends.rtl.simulation", "backends.rtl.synthesis",
     "backends.rtl.proof", "backends.rtl.handover", "backends.rtl",
-    "verification", "report", "report.page", "study",
+    "verification", "report", "report.page", "study", "encrypted",
     "commands", "doctor", "pipeline", "options", "cli",
 )  # fmt: skip
 """A room imports only from itself and from those before it; the longest name that fits a module is its room. The first

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def test_list_and_show() -> None:
     assert shown.code == 0
     assert shown.out.startswith("graph digits_mlp\n")
     assert "dense1 = dense" in shown.out
+    document = (Path(__file__).parents[1] / "docs" / "encrypted.md").read_text()
+    assert textwrap.indent(flow("show", "digits_mlp", "--encrypted").out, "    ") in document
 
 
 # options
