@@ -163,6 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--interface", default="axis", help=ports)
     packed = "of axis: bits of tdata, which holds as many elements as fit (default: a sample or a pixel a beat)"
     export.add_argument("--tdata-bits", type=int, metavar="BITS", help=packed)
+    told = "of rtl: pynq-z2, zcu102, zcu104, kv260, u250: a block design for Vivado, and a driver for Python"
+    export.add_argument("--board", help=told)
     export.add_argument("--json", action="store_true", help="print what it was made of as JSON on stdout")
     bits = command("bitstream", _bitstream, "make a bitstream with open tools, and simulate its placed cells")
     bits.add_argument("run_dir", type=Path, metavar="RUN")
@@ -430,7 +432,7 @@ def _print_report(report: Report, form: str) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from flow.pipeline import export
 
-    asked = {"samples": arguments.samples, "interface": arguments.interface, "tdata_bits": arguments.tdata_bits}
+    asked = {name: getattr(arguments, name) for name in ("samples", "interface", "tdata_bits", "board")}
     record = export(arguments.run_dir, arguments.to, **asked)
     if arguments.json:
         print(json_text(record))

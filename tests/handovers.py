@@ -24,12 +24,13 @@ def handed_over(
     samples: int = SAMPLES,
     interface: str = "axis",
     tdata_bits: int | None = None,
+    board: str | None = None,
 ) -> Project:
     """Return the hand-over of a graph, or of another project that is given out for its own."""
     codes = reference.run(graph, adversarial_inputs(graph, samples)).codes
     named = (*(op.name for op in graph.inputs), *graph.outputs)
     chosen = {name: codes[name] for name in named}
-    return of_project(project or emit(graph, target), graph, target, chosen, interface, tdata_bits)
+    return of_project(project or emit(graph, target), graph, target, chosen, interface, tdata_bits, board)
 
 
 def make(directory: Path, *goals: str, fails: bool = False, **environment: str) -> str:

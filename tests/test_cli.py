@@ -527,6 +527,8 @@ def test_what_was_not_proven_is_not_handed_over(tmp_path_factory: pytest.TempPat
     refused(flow("export", run, "--to", to, "--interface", "fixed"), "what its tool makes of them", "--backend rtl")
     refused(flow("export", run, "--to", to, "--tdata-bits", 64), "what its tool makes of them", "--backend rtl")
     refused(flow("export", run, "--to", to, "--interface", "fixed", "--tdata-bits", 8), "only 'axis' has such a width")
+    refused(flow("export", run, "--to", to, "--board", "u250"), "what its tool makes of them", "--backend rtl")
+    refused(flow("export", run, "--to", to, "--interface", "fixed", "--board", "u250"), "DMA engines need 'axis'")
     refused(flow("bitstream", run, "--board", "ulx3s"), "back end Vitis makes no bitstream", "--backend rtl")
     (run / "project/firmware/defines.h").write_text("// changed\n")
     refused(flow("export", run, "--to", to), "its outputs differ, or its project was changed since")

@@ -147,8 +147,8 @@ class Functions:
             there is none.
         tools: stage -> tool.
         rules: what its tools are known to fail at, for the preflight.
-        hand_over: of a run, codes of its inputs and outputs by name, one of `INTERFACES`, and bits of `tdata` or
-            None: a folder that another engineer can use without this package; None where there is none.
+        hand_over: of a run, codes of its inputs and outputs by name, one of `INTERFACES`, bits of `tdata` or None, and
+            a board or None: a folder that another engineer can use without this package; None where there is none.
         bitstream: of a run, a board, codes as for `hand_over`, and what to call with each step: the files of a
             bitstream, and what was reached; None where there is none.
     """
@@ -168,7 +168,7 @@ class Functions:
     estimate_project: Callable[[Site], tuple[ResourceReport, ...]] = no_estimate
     tools: Mapping[str, Tool] = field(default_factory=dict)
     rules: tuple[Rule[Design], ...] = ()
-    hand_over: Callable[[Site, Mapping[str, Codes], str, int | None], Project] | None = None
+    hand_over: Callable[[Site, Mapping[str, Codes], str, int | None, str | None], Project] | None = None
     bitstream: Callable[[Site, str, Mapping[str, Codes], Announce], tuple[Project, dict[str, Any]]] | None = None
 
 

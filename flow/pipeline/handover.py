@@ -37,6 +37,7 @@ def export(
     samples: int = SAMPLES,
     interface: str = "axis",
     tdata_bits: int | None = None,
+    board: str | None = None,
 ) -> dict[str, Any]:
     """Write the hand-over of a run: sources, test bench with vectors, constraints, scripts, and how to use them.
 
@@ -48,6 +49,8 @@ def export(
             "axilite" (registers behind AXI4-Lite).
         tdata_bits: of "axis" the bits of `tdata`, which holds as many elements as fit; None: a sample or
             a pixel a beat.
+        board: one that Vivado makes a bitstream for, as `flow export --help` lists them: the ports are those of its DMA
+            engines, with a block design and a driver; None: none.
 
     Returns:
         The record of the hand-over, as its `po2flow.json`.
@@ -55,7 +58,7 @@ def export(
     Raises:
         InputError: it is no such run, or was changed since.
         UnsupportedError: its back end hands nothing over, or not with that interface.
-        SpecError: `samples` or `tdata_bits` is out of range, or there is no such interface.
+        SpecError: `samples` or `tdata_bits` is out of range, or there is no such interface or board.
         OutputError: `to` holds something, lies in a run directory, or cannot be written.
     """
     run, to = Path(run), Path(to)
@@ -65,15 +68,16 @@ def export(
         raise SpecError(f"interface {shown(interface)} is not known", remedy=f"use one of {', '.join(INTERFACES)}")
     if tdata_bits is not None and interface != "axis":
         raise SpecError(f"tdata_bits is given for the interface '{interface}'", remedy="only 'axis' has such a width")
+    if board is not None and interface != "axis":
+        raise SpecError(f"a board is given for the interface '{interface}'", remedy="its DMA engines need 'axis'")
     directory, site, codes = proven(run, samples)
     hand_over = functions(site.target).hand_over
     if hand_over is None:
         what = f"back end {site.target.backend} has no hand-over"
         raise UnsupportedError(what, remedy="its project is a folder of its own: RUN/project")
-    made = hand_over(site, codes, interface, tdata_bits)
+    made = hand_over(site, codes, interface, tdata_bits, board)
     record = {**_record(directory, site, made, len(next(iter(codes.values())))), "interface": interface}
-    if tdata_bits is not None:
-        record["tdata_bits"] = tdata_bits
+    record |= {name: value for name, value in (("tdata_bits", tdata_bits), ("board", board)) if value is not None}
     if to.exists() and (not to.is_dir() or any(to.iterdir())):  # reports of a vendor's tool may lie there
         raise OutputError("is there and is not empty", file=to, remedy="name another folder, or remove it")
     write(Project(made.name, {**made.files, RECORD: (json_text(record) + "\n").encode()}), to)

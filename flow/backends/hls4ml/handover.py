@@ -24,7 +24,9 @@ SYNTHESIS = {
 """Back end -> the command that synthesizes, typed in the folder."""
 
 
-def hand_over(site: Site, codes: Mapping[str, Codes], interface: str, tdata_bits: int | None) -> Project:
+def hand_over(
+    site: Site, codes: Mapping[str, Codes], interface: str, tdata_bits: int | None, board: str | None
+) -> Project:
     """Return the hand-over of a run.
 
     Args:
@@ -32,13 +34,14 @@ def hand_over(site: Site, codes: Mapping[str, Codes], interface: str, tdata_bits
         codes: name of each input and output op -> codes (samples, *shape), inputs and what the reference gives.
         interface: "axis": the tool's own.
         tdata_bits: None: likewise.
+        board: None: it has no block design.
 
     Raises:
-        UnsupportedError: another one, or another width, is asked for.
+        UnsupportedError: another one, another width, or a board is asked for.
     """
-    if interface != "axis" or tdata_bits is not None:
+    if interface != "axis" or tdata_bits is not None or board is not None:
         what = f"the ports of a {site.target.backend} project are what its tool makes of them"
-        raise UnsupportedError(what, remedy="other interfaces and widths need a run of --backend rtl")
+        raise UnsupportedError(what, remedy="other interfaces and widths, and boards, need a run of --backend rtl")
     graph, target = site.graph, site.target
     samples = len(codes[graph.inputs[0].name])
     given = np.concatenate([codes[op.name].reshape(samples, -1) for op in graph.inputs], axis=1)

@@ -147,7 +147,11 @@ class Device:
 
 def driver_of(made: Project, directory: Path) -> ModuleType:
     module = ModuleType("po2flow_driver")
-    exec(compile(made.text("software/po2flow_driver.py"), "po2flow_driver.py", "exec"), module.__dict__)
+    module.__file__ = str(directory / "software/po2flow_driver.py")
+    exec(
+        compile(made.text("software/po2flow_driver.py"), "po2flow_driver.py", "exec", dont_inherit=True),
+        module.__dict__,
+    )
     return module
 
 

@@ -279,7 +279,7 @@ def _software(top: str, net: Net, blocks: Sequence[Registers]) -> dict[str, str]
         else:
             read += f"{loop}{op.name}[i] = ({kind})po2flow_read{size}({place});\n"
         shape = f"{op.shape}, {fmt.signed}, {fmt.width}, {fmt.frac_bits}, {4 * block.first}"
-        tensors[is_input] += f'    "{op.name}": Tensor({shape}),\n'
+        tensors[is_input] += f'    "{op.name}": Registers({shape}),\n'
     words = {
         "TOP": top,
         "UPPER": upper,
@@ -291,6 +291,7 @@ def _software(top: str, net: Net, blocks: Sequence[Registers]) -> dict[str, str]
         "READ": read,
         "INPUTS": tensors[True],
         "OUTPUTS": tensors[False],
+        "TENSORS": filled(ROOM, "driver_tensors.py", {}),
     }
     return {
         f"software/{top}.h": filled(ROOM, "axilite.h", words),

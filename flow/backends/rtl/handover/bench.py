@@ -8,9 +8,11 @@ expected one, as it leaves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from flow.backends.rtl.handover.interface import ROOM, Interface, Net, stream_words
 from flow.backends.rtl.handover.ports import Port
+from flow.backends.rtl.verilog.printer import assign
 from flow.backends.rtl.verilog.stages import leading_padding
 from flow.backends.templating import filled
 from flow.ir.fixed import Codes
@@ -29,42 +31,49 @@ WAITING = (
 )
 
 
-def axis_interface(net: Net) -> Interface:
-    """Return the net's own ports."""
-    return stream_interface(net, net.graph.name, net.streams)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StreamTop:
+    """A top whose ports are AXI4-Stream.
 
-
-def stream_interface(
-    net: Net,
-    top: str,
-    streams: Sequence[Port],
-    rtl: Mapping[str, str] | None = None,
-    least_latency: int | None = None,
-    pace: Sequence[str] | None = None,
-) -> Interface:
-    """Return the interface of a top whose ports are AXI4-Stream; `net` has its timing.
-
-    Args:
-        rtl: what stands around the net; None: nothing.
+    Attributes:
+        net: what is in it; latency and interval are those of the top.
+        name: of the module.
+        streams: its ports.
+        rtl: path -> text of what stands around the net.
         least_latency: its latency may be less than that of `net`; None: it may not.
         pace: outputs whose interval is that of `net`; None: all.
+        batches: whether `tlast` ends a batch of samples, in and out, and not each sample.
     """
-    pace = [each.name for each in streams if not each.is_input] if pace is None else pace
-    settle = leading_padding(net.graph) if net.target.streams else 0
-    files = {
-        **vectors(streams, net.codes),
-        "bench/streams.sv": filled(ROOM, "streams.sv", {}),
-        f"bench/{top}_bench.sv": _bench(top, streams, net, settle, least_latency or net.latency, pace),
-        **cocotb_bench(top, streams, net),
-    }
+
+    net: Net
+    name: str
+    streams: Sequence[Port]
+    rtl: Mapping[str, str] = field(default_factory=dict)
+    least_latency: int | None = None
+    pace: Sequence[str] | None = None
+    batches: bool = False
+
+
+def axis_interface(net: Net) -> Interface:
+    """Return the net's own ports."""
+    return stream_interface(StreamTop(net=net, name=net.graph.name, streams=net.streams))
+
+
+def stream_interface(top: StreamTop) -> Interface:
+    """Return the interface of a top, with a bench of SystemVerilog and one of cocotb."""
     return Interface(
-        top=top,
+        top=top.name,
         title="AXI4-Stream",
-        ports=streams,
-        rtl=rtl or {},
-        bench=files,
-        benches=f"streams.sv {top}_bench.sv",
-        readme=stream_words(net, streams) | {"SIGNALS": SIGNALS, "WAITING": WAITING},
+        ports=top.streams,
+        rtl=top.rtl,
+        bench={
+            **vectors(top.streams, top.net.codes),
+            "bench/streams.sv": filled(ROOM, "streams.sv", {}),
+            f"bench/{top.name}_bench.sv": _bench(top),
+            **cocotb_bench(top.name, top.streams, top.net),
+        },
+        benches=f"streams.sv {top.name}_bench.sv",
+        readme=stream_words(top.net, top.streams) | {"SIGNALS": SIGNALS, "WAITING": WAITING},
     )
 
 
@@ -94,21 +103,25 @@ def _hex(port: Port, codes: Codes) -> str:
     return "".join(f"{beat:0{port.bits // 4}x}\n" for beat in port.packed(codes))
 
 
-def _bench(name: str, ports: Sequence[Port], net: Net, settle: int, least_latency: int, pace: Sequence[str]) -> str:
+def _bench(top: StreamTop) -> str:
+    net, ports = top.net, top.streams
     latency, interval, samples = net.latency, net.interval, net.samples
-    ends = "\n".join(_end(port, samples) for port in ports)
+    settle = leading_padding(net.graph) if net.target.streams else 0
+    ends = "\n".join(_end(port, samples, top.batches) for port in ports)
     wires = ",\n        ".join(f".{signal}({signal})" for port in ports for signal, _, _ in port.signals)
     inputs, outputs = ([port.name for port in ports if port.is_input == side] for side in (True, False))
+    pace = outputs if top.pace is None else top.pace
     words = {
-        "TOP": name,
+        "TOP": top.name,
         "HALF_PERIOD": f"{net.target.clock_period_ns / 2:.3f}",
         "LATENCY": str(latency),
-        "LEAST": str(least_latency),
+        "LEAST": str(top.least_latency or latency),
         "INTERVAL": str(interval),
         "SAMPLES": str(samples),
         "SETTLE": str(settle + 4),
         "PATIENCE": str(PATIENCE_CYCLES + 10 * (latency + interval)),
         "RESETS": str(RESETS),
+        "BATCH": f"pauses ? $urandom_range(1, 3) : {samples}" if top.batches else "1",
         "ENDS": ends,
         "WIRES": wires,
         "DONE": " && ".join(f"{port}_taken == {_beats(ports, port, samples)}" for port in outputs),
@@ -134,8 +147,8 @@ def _extreme(relation: str, values: Sequence[str]) -> str:
     return f"({first} {relation} {other} ? {first} : {other})"
 
 
-def _end(port: Port, samples: int) -> str:
-    """Return the wires of a port and what stands at its other end."""
+def _end(port: Port, samples: int, batches: bool) -> str:
+    """Return the wires of a port and what stands at its other end; `batch` of the bench says where `tlast` is."""
     signals = "".join(
         f"    wire {f'[{width - 1}:0] ' if width else ''}{signal};\n" for signal, _, width in port.signals
     )
@@ -144,10 +157,11 @@ def _end(port: Port, samples: int) -> str:
     told: tuple[str, ...]
     if port.is_input:
         kind, told = "po2flow_source", ("entered", "entered_at", "errors")
-        signals += f"    assign {port.name}_tlast = 1'b0;\n"
+        last = f"{port.name}_tvalid ? ({port.name}_entered + 1) % (batch * {port.beats}) == 0 : 1'bx"
+        signals += assign(f"{port.name}_tlast", last if batches else "1'b0")
     else:
         kind, told = "po2flow_sink", ("taken", "first_at", "interval", "errors")
-        given.append(f".tlast({port.name}_tlast)")
+        given += [f".tlast({port.name}_tlast)", f".per_batch(batch * {port.beats})"]
         settings.append(f".PER_SAMPLE({port.beats})")
     signals += f"    wire [31:0] {', '.join(f'{port.name}_{what}' for what in told)};\n"
     given += [f".{what}({port.name}_{what})" for what in told]

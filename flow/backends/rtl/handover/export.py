@@ -3,7 +3,7 @@
 Makefile, README.md     one command that simulates; what stands at the ports
 rtl/                    the Verilog of the run, each module of an op with the layers that it computes
 bench/                  vectors, SystemVerilog for Icarus and Verilator, cocotb
-software/               of nets with registers: C and Python
+software/               of nets with registers: C and Python; for a board: Python
 constraints/, scripts/  XDC and SDC; Vivado, Quartus, Libero, Yosys with nextpnr
 component.xml, vhdl/    IP-XACT, and a component for VHDL
 """
@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping
 from flow.backends.functions import INTERFACES, Site
 from flow.backends.rtl.handover.axilite import axilite_interface
 from flow.backends.rtl.handover.bench import axis_interface
+from flow.backends.rtl.handover.block_design import board_readme
+from flow.backends.rtl.handover.boards import find_vivado_board
+from flow.backends.rtl.handover.dma import dma_interface
 from flow.backends.rtl.handover.fixed import fixed_interface
 from flow.backends.rtl.handover.interface import ROOM, Interface, Net, described
 from flow.backends.rtl.handover.pack import packed_interface
@@ -33,20 +36,23 @@ FORMS: Mapping[str, Callable[[Net], Interface]] = dict(
 )
 
 
-def hand_over(site: Site, codes: Mapping[str, Codes], interface: str, tdata_bits: int | None) -> Project:
+def hand_over(
+    site: Site, codes: Mapping[str, Codes], interface: str, tdata_bits: int | None, board: str | None
+) -> Project:
     """Return the hand-over of a run.
 
     Args:
         site: the run, whose project is as it was written.
         codes: name of each input and output op -> codes (samples, *shape), inputs and what the reference gives.
         interface: one of `INTERFACES`.
-        tdata_bits: bits of `tdata` of "axis"; None: those of the net's own ports.
+        tdata_bits: bits of `tdata` of "axis"; None: those of the net's own ports, or of the board.
+        board: one that Vivado makes a bitstream for; None: none.
 
     Raises:
-        SpecError: `tdata_bits` is out of range.
+        SpecError: `tdata_bits` is out of range, or the board is not known.
         UnsupportedError: the project has not that interface.
     """
-    return of_project(site.read(), site.graph, site.target, codes, interface, tdata_bits)
+    return of_project(site.read(), site.graph, site.target, codes, interface, tdata_bits, board)
 
 
 def of_project(
@@ -56,6 +62,7 @@ def of_project(
     codes: Mapping[str, Codes],
     interface: str = "axis",
     tdata_bits: int | None = None,
+    board: str | None = None,
 ) -> Project:
     """Return the hand-over of a project of Verilog; arguments as of `hand_over`."""
     latency, interval = json.loads(project.files[DESIGN])["timing"]
@@ -66,7 +73,11 @@ def of_project(
         path = f"rtl/{graph.name}_{op.name}.v"
         if not isinstance(op, Input) and path in rtl:
             rtl[path] = f"// Op '{op.name}' of '{graph.name}': {', '.join(op.fused)}.\n".encode() + rtl[path]
-    form = FORMS[interface](net) if tdata_bits is None else packed_interface(net, tdata_bits)
+    there = None if board is None else find_vivado_board(board)
+    if there is not None:
+        form = dma_interface(net, there, tdata_bits)
+    else:
+        form = FORMS[interface](net) if tdata_bits is None else packed_interface(net, tdata_bits)
     rtl |= {path: text.encode() for path, text in form.rtl.items()}
     top = form.top
     texts = {
@@ -76,9 +87,11 @@ def of_project(
         "Makefile": filled(ROOM, "Makefile", {"TOP": top, "BENCHES": form.benches}),
         **script_files(top, form.ports, target),
         f"vhdl/{top}_wrapper.vhd": vhdl(top, form.ports),
-        "component.xml": component(form, sorted(rtl), target.clock_period_ns),
+        "component.xml": component(form, sorted(rtl)),
         "README.md": _readme(net, form),
     }
+    if there is not None:
+        texts["README.md"] += board_readme(top, there, target)
     return Project(graph.name, {**rtl, **{path: text.encode() for path, text in texts.items()}})
 
 

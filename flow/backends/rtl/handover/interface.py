@@ -54,7 +54,7 @@ class Interface:
         ports: all but clock and reset.
         registers: behind the first port: name, first word, words, whether they are only read.
         rtl: path -> text of Verilog that stands around the net.
-        bench: path -> text of bench, vectors and software.
+        bench: path -> text of bench, vectors and software, and of scripts for a board.
         benches: files of the bench for simulators, in `bench/`.
         readme: words of README.md that tell of ports and timing: ROWS, SIGNALS, ORDERS, LATENCY, INTERVAL, WAITING.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from flow.backends.rtl.handover.bench import stream_interface
+from flow.backends.rtl.handover.bench import StreamTop, stream_interface
 from flow.backends.rtl.handover.interface import ROOM, Interface, Net
 from flow.backends.rtl.handover.ports import Port
 from flow.backends.rtl.verilog.printer import declare, instance, module, port
@@ -46,7 +46,12 @@ class Packing:
 
 
 def packed_interface(net: Net, tdata_bits: int) -> Interface:
-    """Return the net's ports with `tdata` of so many bits.
+    """Return the net's ports with `tdata` of so many bits; arguments and errors as of `packed`."""
+    return stream_interface(packed(net, tdata_bits))
+
+
+def packed(net: Net, tdata_bits: int) -> StreamTop:
+    """Return a top around a net whose ports have `tdata` of so many bits.
 
     Raises:
         SpecError: `tdata_bits` is out of range.
@@ -65,7 +70,14 @@ def packed_interface(net: Net, tdata_bits: int) -> Interface:
     timed = replace(net, latency=latency + max(taken), interval=max(net.interval, *given, *taken))
     # the output of most beats sets the pace; others may leave a cycle earlier or later
     pace = [each.outer.name for each in packings if not each.inner.is_input and each.cycles == max(taken)]
-    return stream_interface(timed, top, [each.outer for each in packings], rtl, latency + min(taken), pace)
+    return StreamTop(
+        net=timed,
+        name=top,
+        streams=[each.outer for each in packings],
+        rtl=rtl,
+        least_latency=latency + min(taken),
+        pace=pace,
+    )
 
 
 def _packing(stream: Port, tdata_bits: int) -> Packing:

@@ -62,6 +62,7 @@ class Port:
         used_bits: bits of a beat that carry codes.
         waits: whether it has `tready` and `tlast`; else a beat passes in every cycle in which it is valid.
         tdata_bits: bits of `tdata`; None: whole bytes that hold `used_bits`.
+        keeps: whether it has `tkeep`, always ones.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Port:
     used_bits: int
     waits: bool = True
     tdata_bits: int | None = None
+    keeps: bool = False
 
     @property
     def bits(self) -> int:
@@ -88,7 +90,8 @@ class Port:
         data = (f"{self.name}_tdata", self.is_input, self.bits)
         valid, ready, last = (f"{self.name}_{part}" for part in ("tvalid", "tready", "tlast"))
         further = ((ready, not self.is_input, None), (last, self.is_input, None)) if self.waits else ()
-        return (data, (valid, self.is_input, None), *further)
+        keep = ((f"{self.name}_tkeep", self.is_input, self.bits // 8),) if self.keeps else ()
+        return (data, (valid, self.is_input, None), *further, *keep)
 
     @property
     def bus(self) -> Bus:

@@ -59,7 +59,7 @@ end architecture;
 # ---------------------------------------------------------------------- IP-XACT 1685-2009, as Vivado reads it
 
 
-def component(interface: Interface, sources: Sequence[str], clock_period_ns: float) -> str:
+def component(interface: Interface, sources: Sequence[str]) -> str:
     """Return `component.xml`: the ports, grouped into buses, and the files, whose paths are relative to it."""
     name, ports = interface.top, interface.ports
     register_namespace("spirit", SPIRIT)
@@ -69,9 +69,8 @@ def component(interface: Interface, sources: Sequence[str], clock_period_ns: flo
     buses = _add(root, "busInterfaces")
     for port in ports:
         _bus(buses, port.name, port.bus, has_memory=bool(interface.registers))
-    frequency = round(1e9 / clock_period_ns)
-    associated = ":".join(port.name for port in ports)
-    clock = {"ASSOCIATED_BUSIF": associated, "ASSOCIATED_RESET": "aresetn", "FREQ_HZ": frequency}
+    # no FREQ_HZ: a block design refuses an interface that states another one than that of the clock it is given
+    clock = {"ASSOCIATED_BUSIF": ":".join(port.name for port in ports), "ASSOCIATED_RESET": "aresetn"}
     _bus(buses, "aclk", Bus(kind="clock", roles={"CLK": "aclk"}, parameters=clock))
     _bus(buses, "aresetn", Bus(kind="reset", roles={"RST": "aresetn"}, parameters={"POLARITY": "ACTIVE_LOW"}))
     if interface.registers:
