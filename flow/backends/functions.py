@@ -134,6 +134,8 @@ class Functions:
         emit: writes the project of a lowered graph, as data.
         differences: what a project's files say otherwise than the graph, in words; nothing where the simulation reads
             the very files that are synthesized.
+        configurations: of a project on disk, op -> the configuration that its kernel takes, whose name stands in the
+            names of the modules that the vendor's tools report; nothing where none does.
         folds: whether it computes a `Scan`, in streams: one step of a recurrent layer, used again for every row.
         not_simulated: why its projects are not simulated here; empty if they are.
         compile: builds the simulation of a project as it lies on disk.
@@ -158,6 +160,7 @@ class Functions:
     refusals: Callable[[IntGraph, Target], Iterable[UnsupportedError]]
     emit: Callable[[IntGraph, Target], Project]
     differences: Callable[[Project, IntGraph, Target], tuple[str, ...]] = lambda project, graph, target: ()
+    configurations: Callable[[Site], Mapping[str, str]] = lambda site: {}
     folds: bool = False
     not_simulated: Callable[[Target], str] = lambda target: ""
     compile: Callable[[Site], Level]

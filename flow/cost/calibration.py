@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,31 +62,49 @@ class Beside:
 def beside(document: Document) -> list[Beside]:
     """Return each estimate of a report beside the measurement of the same, where there is one."""
     entries = {entry["source"]: entry for entry in document["resources"]}
-    found = []
+    found, layers = [], document.get("layers", ())
+    configurations = {layer["name"]: layer["configuration"] for layer in layers if "configuration" in layer}
     for source, sources in MEASURED.items():
         measured = next((entries[name] for name in sources if name in entries), None)
         if source in entries and measured is not None:
-            found.append(_beside(document["model"], entries[source], measured))
+            found.append(_beside(document["model"], configurations, entries[source], measured))
     return found
 
 
-def _beside(model: str, estimate: Document, measured: Document) -> Beside:
+def _beside(model: str, configurations: Mapping[str, str], estimate: Document, measured: Document) -> Beside:
     modules = {layer["name"]: layer for layer in measured["layers"]}
-    pairs, matched = [], set()
+    pairs, matched = [], set[str]()
     for op in estimate["layers"]:
-        names = (op["name"], f"{model}_{op['name']}", f"{op['name']}_inst")
-        name = next((name for name in names if name in modules), None)
-        if name is not None:
-            matched.add(name)
-            pairs.append(_pair(op["name"], op, modules[name]))
+        names = {op["name"], f"{model}_{op['name']}", f"{op['name']}_inst"} & modules.keys()
+        number = _number(configurations.get(op["name"], ""))
+        names = names or {name for name in modules if number is not None and _number(name) == number}
+        if names:
+            matched |= names
+            pairs.append(_pair(op["name"], op, *(modules[name] for name in names)))
     pairs.append(_pair("total", estimate, measured))
     return Beside(estimate=estimate, measured=measured, pairs=tuple(pairs), unmatched=tuple(modules.keys() - matched))
 
 
-def _pair(name: str, estimate: Document, measured: Document) -> Pair:
-    counts = ({key: entry.get(key) for key in COUNTS} for entry in (estimate, measured))
-    estimated, true = counts
-    return Pair(name=name, estimated=estimated, measured=true)
+def _number(name: str) -> str | None:
+    """Return the number of a configuration, which HLS keeps in the names of what it makes of a kernel.
+
+    An example: `grp_dense_latency_ap_fixed_ap_fixed_config11_0_0_0_fu_233`. HLS cuts names that are long, and with them
+    the number.
+    """
+    found = re.search(r"config(\d+)", name)
+    return None if found is None else found[1]
+
+
+def _pair(name: str, estimate: Document, *measured: Document) -> Pair:
+    """Pair an estimate with the modules that are the same together."""
+    estimated = {key: estimate.get(key) for key in COUNTS}
+    return Pair(name=name, estimated=estimated, measured={key: _sum(key, measured) for key in COUNTS})
+
+
+def _sum(key: str, modules: Sequence[Document]) -> int | None:
+    counts: list[int | None] = [module.get(key) for module in modules]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def group_of(project: Document, source: str, measured: str) -> str:

@@ -95,6 +95,7 @@ def assemble_report(
         comparison=comparison,
         quantization=made.quantization,
         approximation=distance,
+        configurations=functions(site.target).configurations(site),
         resources=[*own, *(report for report in measured if isinstance(report, ResourceReport))],
         energy=[static_energy(site.graph), *(report for report in measured if isinstance(report, EnergyReport))],
         notes=[*remarks, *filter(None, notes)],

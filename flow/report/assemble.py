@@ -36,6 +36,7 @@ def assemble(
     comparison: Comparison | None,
     quantization: Quantization | None = None,
     approximation: Mapping[str, Any] | None = None,
+    configurations: Mapping[str, str] | None = None,
     resources: Sequence[ResourceReport],
     energy: Sequence[EnergyReport],
     notes: Sequence[str],
@@ -53,6 +54,7 @@ def assemble(
         comparison: None if nothing was compared.
         quantization: of a float model: what was chosen and measured.
         approximation: what was rounded on request, and how far outputs are from the model's; None if nothing was.
+        configurations: op -> the configuration of its kernel in the project, where it has one.
         resources, energy: what each source says.
         notes: what a reader must know, besides the warnings of the graph.
         commands: command lines that do it all again.
@@ -60,13 +62,16 @@ def assemble(
         timings_s: seconds by stage.
     """
     wrong, proofs = _mismatches(graph, comparison), {} if comparison is None else comparison.proofs
+    taken = {name: {"configuration": taken} for name, taken in (configurations or {}).items()}
     report = Report(
         {
             "schema": SCHEMA,
             "model": trained.name,
             "run_dir": str(run_dir),
             "verdict": _verdict(comparison, wrong),
-            "layers": [_layer(op, graph, wrong.get(op.name), proofs.get(op.name)) for op in graph.ops],
+            "layers": [
+                _layer(op, graph, wrong.get(op.name), proofs.get(op.name)) | taken.get(op.name, {}) for op in graph.ops
+            ],
             "sparsity": _total_sparsity(graph),
             "accuracy": accuracy(graph, comparison, trained, quantization),
             "confusion": confusion(graph, comparison, trained.metrics.get("float_confusion")),

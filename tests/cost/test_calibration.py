@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flow.backends.hls4ml.project_text import read_configurations
 from flow.cli import main
 from flow.cost.calibration import FILE, beside, calibrated, learn, read, write
 from flow.errors import InputError, SpecError
@@ -18,6 +19,7 @@ from flow.report.record import Report
 from flow.report.words import beside_rows, calibration_line, interval_line
 from flow.results import Interval, ResourceReport, Resources
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 SETTINGS = {"backend": "Vitis", "io_type": "io_parallel", "strategy": "Latency"}
 
 
@@ -40,6 +42,36 @@ def test_ops_are_paired_by_name_and_the_total_stands_last() -> None:
     assert header[:4] == ["op", "LUT predicted", "measured", "off"]
     assert rows[0][:4] == ["fc1", "100", "150", "-33 %"]
     assert not beside(document(figures("static"), figures("csynth")))  # which the other estimate foretells
+
+
+REPORTED = {  # modules of public hls4ml projects, as Vivado HLS 2019.1 and 2020.1 and Vitis HLS 2022.2 name them
+    "grp_dense_latency_ap_fixed_ap_fixed_config11_0_0_0_0_0_0_fu_233": "fc1",
+    "call_ret3_relu_ap_fixed_ap_fixed_16_6_5_3_0_relu_config11_s_fu_337": "fc1",
+    "conv_2d_cl_array_ap_fixed_1u_array_ap_fixed_37_17_5_3_0_16u_config3_U0": "fc2",
+    "grp_dense_resource_rf_leq_nin_ap_fixed_ap_fixed_27_11_5_3_0_config3_mult_s_fu_119": "fc2",
+    "grp_dense_latency_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_0_1_fu_123": None,
+    "clone_stream_array_ap_fixed_16u_array_ap_fixed_16_6_5_3_0_16u_1024_U0": None,
+    "relu_array_ap_fixed_2u_array_ap_ufixed_6_0_4_0_0_2u_relu_config1_U0": None,
+}
+
+
+def test_modules_of_hls_are_known_by_their_configuration() -> None:
+    modules = tuple(Resources(name=name, lut=10, ff=2) for name in REPORTED)
+    given = document(figures("static_csynth"), replace(figures("csynth"), layers=modules))
+    assert [pair.name for pair in beside(given)[0].pairs] == ["total"]  # of a run that does not say which are whose
+    named = {"fc1": "config11", "fc2": "relu_config3"}
+    given["layers"] = [{"name": "in"}, *({"name": op, "configuration": named[op]} for op in named)]
+    (found,) = beside(given)
+    counts = {pair.name: (pair.estimated["lut"], pair.measured["lut"], pair.measured["dsp"]) for pair in found.pairs}
+    assert counts == {"fc1": (100, 20, None), "fc2": (60, 20, None), "total": (200, 200, 0)}
+    assert set(found.unmatched) == {name for name, op in REPORTED.items() if op is None}
+
+
+@pytest.mark.parametrize("golden", ["io_parallel", "io_stream", "Quartus/io_parallel", "oneAPI/io_stream"])
+def test_projects_say_which_configuration_is_whose(golden: str) -> None:
+    found = read_configurations(GOLDEN / golden, "tiny")
+    assert found == {"conv_1": "config2", "dense_5": "config4"}
+    assert not read_configurations(GOLDEN, "tiny")
 
 
 def test_factors_are_the_median_per_group_and_come_back_scaled(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ emitted or read back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from flow.backends.functions import Functions, Level, Shown, Site, Tool, reads_o
 from flow.backends.hls4ml import csim, csynth, dialects, limits, piped, threaded
 from flow.backends.hls4ml.csim import compile_together
 from flow.backends.hls4ml.handover import hand_over
+from flow.backends.hls4ml.project_text import read_configurations
 from flow.backends.hls4ml.refusals import nearest_reuse, refusals
 from flow.cost.hls.estimates import estimate, estimate_csynth
 from flow.ir.fixed import Codes
@@ -45,6 +47,11 @@ def _differences(project: Project, graph: IntGraph, target: Target) -> tuple[str
         return tuple(str(finding) for finding in findings(project, graph, target))
     except (LookupError, ValueError) as error:  # a file is gone, or no longer has the form that hls4ml gave it
         return (f"the project cannot be read back: {type(error).__name__}: {error}",)
+
+
+def _configurations(site: Site) -> Mapping[str, str]:
+    sources = dialects.DIALECTS[site.target.backend].sources
+    return read_configurations(site.project / sources, site.graph.name)
 
 
 def _compile(site: Site) -> Level:
@@ -91,6 +98,7 @@ AMD = Functions(
     emit=_emit,
     folds=True,
     differences=_differences,
+    configurations=_configurations,
     compile=_compile,
     compile_together=partial(compile_together, programs=1),
     checks=lambda target: {"streams": _run_streams} if target.io_type == "io_stream" else {},
@@ -114,6 +122,7 @@ OTHER = Functions(
     emit=_emit,
     folds=True,
     differences=_differences,
+    configurations=_configurations,
     not_simulated=dialects.not_simulated,
     compile=_compile,
     rules=limits.REUSE_RULES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from flow.backends.hls4ml.dialects import Dialect
 from flow.backends.hls4ml.kernels import OUTPUT_FIRST
@@ -132,6 +133,15 @@ def read_text(project: Project, dialect: Dialect) -> ProjectText:
         ports=tuple(PORTS[dialect.ports](source, header, project.name)),
         statements=_tasks(source, header) if tasks else _statements(source),
     )
+
+
+def read_configurations(sources: Path, name: str) -> dict[str, str]:
+    """Return op -> the configuration of its call, from the sources of a project; nothing if they are not there."""
+    path = sources / f"{name}.cpp"
+    source = path.read_text(errors="replace") if path.is_file() else ""
+    calls = [each.call for each in (_tasks(source, "") if "task_sequence<" in source else _statements(source))]
+    found = {call.op: re.search(r"\w*config\d+$", " ".join(call.types)) for call in calls if call is not None}
+    return {op: config[0] for op, config in found.items() if config is not None}
 
 
 def _arguments(source: str, header: str, name: str) -> list[tuple[str, str]]:
