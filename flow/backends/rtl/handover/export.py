@@ -22,6 +22,7 @@ from flow.backends.rtl.handover.dma import dma_interface
 from flow.backends.rtl.handover.fixed import fixed_interface
 from flow.backends.rtl.handover.interface import ROOM, Interface, Net, described
 from flow.backends.rtl.handover.pack import packed_interface
+from flow.backends.rtl.handover.ports import Port
 from flow.backends.rtl.handover.scripts import script_files
 from flow.backends.rtl.handover.wrappers import component, vhdl
 from flow.backends.rtl.verilog.emit import DESIGN
@@ -83,6 +84,7 @@ def of_project(
     texts = {
         **form.bench,
         "bench/lint.vlt": filled(ROOM, "lint.vlt", {}),
+        "bench/waves.py": filled(ROOM, "waves.py", {"TOP": top, **_signals(form)}),
         "bench/run_cocotb.py": filled(ROOM, "run_cocotb.py", {"TOP": top}),
         "Makefile": filled(ROOM, "Makefile", {"TOP": top, "BENCHES": form.benches}),
         **script_files(top, form.ports, target),
@@ -93,6 +95,15 @@ def of_project(
     if there is not None:
         texts["README.md"] += board_readme(top, there, target)
     return Project(graph.name, {**rtl, **{path: text.encode() for path, text in texts.items()}})
+
+
+def _signals(form: Interface) -> dict[str, str]:
+    """Return what is drawn of the ports, and what is valid with a result."""
+    signals = [("aresetn", True), *((name, read) for port in form.ports for name, read, _ in port.signals)]
+    results = [(f"{p.name}_tvalid", p.beats) for p in form.ports if isinstance(p, Port) and not p.is_input]
+    results = results or [(f"{port.name}_rvalid", 1) for port in form.ports]
+    sides = (("SIGNALS", signals), ("RESULT", results))
+    return {side: "".join(f'    "{name}": {value},\n' for name, value in rows) for side, rows in sides}
 
 
 def _readme(net: Net, form: Interface) -> str:
