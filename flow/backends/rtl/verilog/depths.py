@@ -109,12 +109,25 @@ def _schedule(op: Op, graph: IntGraph, module: OpModule, arrivals: list[Cycles])
     if all(words(x.shape) == words(op.shape) for x in sources) and module.by_pixel:
         takes = _apart(np.max(arrivals, axis=0), 1)
         return [takes] * len(sources), takes + module.depth
-    takes_each = [_apart(when, 1) for when in arrivals]
-    full = np.max([when.reshape(FRAMES, -1)[:, -1] + 1 for when in takes_each], axis=0)
+    takes_each, full = _collected(arrivals)
     count = words(op.shape)
     starts = _apart(full + module.depth + (count > 1), count)
     gives: Cycles = starts[:, None] + np.arange(count, dtype=np.int64)
     return takes_each, gives.reshape(-1)
+
+
+def _collected(arrivals: list[Cycles]) -> tuple[list[Cycles], Cycles]:
+    """Return when whole samples are taken, word by word, and from when on all inputs hold one.
+
+    An input that holds a sample takes none of the next one until the others hold theirs too.
+    """
+    takes: list[list[Cycles]] = [[] for _ in arrivals]
+    full = np.zeros(FRAMES, np.int64)
+    for frame, parts in enumerate(zip(*(np.split(when, FRAMES) for when in arrivals), strict=True)):
+        for when, before in zip(parts, takes, strict=True):
+            before.append(_apart(np.maximum(when, full[frame - 1]) if frame else when, 1))
+        full[frame] = max(each[-1][-1] for each in takes) + 1
+    return [np.concatenate(each) for each in takes], full
 
 
 def _apart(arrives: Cycles, gap: int) -> Cycles:
