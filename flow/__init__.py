@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.pipeline import export as export
     from flow.pipeline import load_report as load_report
     from flow.pipeline import quantize as quantize
+    from flow.pipeline.encryption import encrypt as encrypt
     from flow.pipeline.training import load_history as load_history
     from flow.pipeline.training import train_model as train_model
     from flow.quantization.settings import QuantSettings as QuantSettings
@@ -64,6 +65,7 @@ _WHERE = {
     "check": "flow.pipeline",
     "compare_run": "flow.pipeline",
     "export": "flow.pipeline",
+    "encrypt": "flow.pipeline.encryption",
     "bitstream": "flow.pipeline",
     "load_report": "flow.pipeline",
     "BuildOptions": "flow.pipeline",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from flow.report.record import Report
 
 BUG, INTERRUPTED = 4, 130
-GOES_ON = frozenset({"train", "build", "quantize", "fuzz", "study"})
+GOES_ON = frozenset({"train", "build", "quantize", "encrypt", "fuzz", "study"})
 """Commands that keep what they have done until they are asked again; the others are short."""
 SHELLS = ("bash", "zsh", "tcsh")
 EPILOG = """\
@@ -172,6 +172,14 @@ def _parser() -> argparse.ArgumentParser:
     bits.add_argument("--samples", type=int, default=2, help="that the placed cells compute (default: 2)")
     bits.add_argument("--program", action="store_true", help="load it into the board, with openFPGALoader")
     bits.add_argument("--json", action="store_true", help="print what was reached as JSON on stdout")
+    encrypt = command("encrypt", _encrypt, "compute a model on encrypted samples, and compare the codes")
+    encrypt.add_argument("model", type=Path, help="as for build")
+    encrypt.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of client, server and messages")
+    schemes = "tfhe (the server computes all of it; default), bfv (the client requantizes between layers)"
+    encrypt.add_argument("--scheme", default="tfhe", help=schemes)
+    encrypt.add_argument("--samples", dest="encrypted_samples", type=int, default=2, help="how many (default: 2)")
+    options.add_model_options(encrypt)
+    encrypt.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     fuzz = command("fuzz", _fuzz, "send random QKeras models the whole way and compare (needs TensorFlow and g++)")
     add = fuzz.add_argument
     add("--models", type=int, default=25, help="how many (default: 25)")
@@ -456,6 +464,17 @@ def _bitstream(arguments: argparse.Namespace) -> int:
         print(f"its {record['checked']} give the reference's codes for {counted(record['samples'], 'sample')}")
         print(record["path"])
     return 0
+
+
+def _encrypt(arguments: argparse.Namespace) -> int:
+    from flow.pipeline.encryption import encrypt, to_text
+
+    asked: dict[str, Any] = {"scheme": arguments.scheme, "samples": arguments.encrypted_samples}
+    with progress(log=True, quiet=arguments.quiet) as announce:
+        made = options.read_options(arguments)
+        report = encrypt(arguments.model, arguments.to, **asked, options=made, announce=announce)
+    print(json_text(report) if arguments.json else printable(to_text(report), "\n"))
+    return int(not report["verdict"]["bit_exact"])
 
 
 def _fuzz(arguments: argparse.Namespace) -> int:

@@ -35,6 +35,8 @@ INSTALL = {
     "g++": "install a C++ compiler (Debian: apt-get install g++)",
     "vitis-run": "install AMD Vitis (vitis-run, or vitis_hls of older versions) and source its settings64.sh",
     "vivado": "install AMD Vivado and source its settings64.sh",
+    "concrete-python": "in a Python environment of its own run: pip install concrete-python==2.11.0 'setuptools<81'; "
+    "then set FLOW_CONCRETE_PYTHON to its python",
     "vivado_hls": "install Vivado HLS 2020.1 or earlier and source its settings64.sh",
 }
 

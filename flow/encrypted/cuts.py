@@ -77,94 +77,113 @@ class Cut:
         """Whether it is one table: a short one, or a cast that has no form of few bits."""
         cast = self.cast
         other = cast.divisor != 1 or cast.rounding not in ADDENDS or cast.overflow is Overflow.SAT_ZERO
-        return not self.is_free and (other or width(self.low, self.high) <= DIRECT_BITS)
+        return not self.is_free and (other or bits_of(self.high - self.low) <= DIRECT_BITS)
+
+    @property
+    def above(self) -> int:
+        """Bits up to the highest of the code's own."""
+        return self.drop + self.cast.format.width
+
+    @property
+    def base(self) -> int:
+        """What makes an integer non-negative, and is zero in all bits up to the code's highest."""
+        return -(self.low >> self.above) << self.above
 
     @property
     def addend(self) -> int:
-        """What is added before bits are dropped, with the offset."""
+        """What is added besides, before bits are dropped."""
         return ADDENDS[self.cast.rounding]((1 << self.drop) >> 1) + (self.offset << self.drop)
 
     @property
+    def highest(self) -> int:
+        """How far it goes with all that is added."""
+        return self.high + self.base + self.addend + (int(self.carries) << self.drop)
+
+    @property
     def sides(self) -> tuple[int, int]:
-        """How far it goes above the code's own bits; (0, 0) if nothing is clamped."""
+        """How many formats below and above the code's own it goes: (0, 0) if nothing is clamped."""
         if self.cast.overflow is Overflow.WRAP:
             return 0, 0
-        above, carry = self.drop + self.cast.format.width, int(self.carries) << self.drop
-        return self.low + self.addend >> above, self.high + self.addend + carry >> above
+        inside = self.base >> self.above
+        return (self.low + self.base + self.addend >> self.above) - inside, (self.highest >> self.above) - inside
 
     def code(self, x: Any) -> Any:
         """Return the codes of integers, by plain arithmetic: what a table holds."""
         return self.cast(np.asarray(x, np.int64), self.frac_bits)
 
 
-def width(low: int, high: int) -> int:
-    """Return the bits that hold the integers from `low` to `high`, with a sign if there are negative ones."""
-    return max(high.bit_length() if high > 0 else 0, (-low - 1).bit_length() if low < 0 else 0) + (low < 0)
+def bits_of(high: int) -> int:
+    """Return the bits that hold the integers from 0 to `high`."""
+    return max(high.bit_length(), 1)
 
 
 class Arithmetic(Protocol):
     """What can be done with numbers that may be encrypted, besides adding them and multiplying by constants."""
 
-    def within(self, x: Any, low: int, high: int) -> Any:
-        """Return x, of which it is proved that it goes from low to high."""
+    def within(self, x: Any, high: int) -> Any:
+        """Return x, of which it is proved that it goes from 0 to high."""
 
     def bit(self, x: Any, position: int) -> Any:
         """Return a bit, all below it having been taken off."""
 
-    def above(self, x: Any, position: int, table: Table, low: int, high: int) -> Any:
-        """Return the table of x without so many of its lowest bits: integers from low to high."""
+    def above(self, x: Any, position: int, table: Table, high: int) -> Any:
+        """Return the table of x without so many of its lowest bits: integers from 0 to high."""
 
-    def table(self, x: Any, table: Table, low: int, high: int) -> Any:
-        """Return the table of x, which is from low to high."""
+    def table(self, x: Any, table: Table, high: int) -> Any:
+        """Return the table of x, which goes from 0 to high; what it holds is not negative."""
 
 
 class Plain:
     """The arithmetic of integers: what is computed under encryption, without any."""
 
-    def within(self, x: Any, low: int, high: int) -> Any:
-        assert np.min(x) >= low and np.max(x) <= high, f"{np.min(x)}..{np.max(x)} is not within {low}..{high}"
+    def within(self, x: Any, high: int) -> Any:
+        assert np.min(x) >= 0 and np.max(x) <= high, f"{np.min(x)}..{np.max(x)} is not within 0..{high}"
         return x
 
     def bit(self, x: Any, position: int) -> Any:
         return x >> position & 1
 
-    def above(self, x: Any, position: int, table: Table, low: int, high: int) -> Any:
-        return self.table(x >> position, table, low, high)
+    def above(self, x: Any, position: int, table: Table, high: int) -> Any:
+        return self.table(x >> position, table, high)
 
-    def table(self, x: Any, table: Table, low: int, high: int) -> Any:
-        return table(self.within(x, low, high))
+    def table(self, x: Any, table: Table, high: int) -> Any:
+        results = table(self.within(x, high))
+        assert np.min(results) >= 0, f"a table holds {np.min(results)}"
+        return results
 
 
 def carve(x: Any, cut: Cut, how: Arithmetic) -> Any:
-    """Return the codes of integers, computed in that arithmetic."""
-    fmt, x = cut.cast.format, how.within(x, cut.low, cut.high)
+    """Return the codes of integers, computed in that arithmetic; no number in between is negative."""
+    fmt, lowest = cut.cast.format, cut.cast.lowest_code
     if cut.is_free:
         return x
     if cut.is_table:
-        return how.table(x, cut.code, cut.low, cut.high)
-    carry = 1 << cut.drop if cut.carries else 0
+        reach = cut.high - cut.low
+        return how.table(x - cut.low, lambda v: cut.code(v + cut.low) - fmt.min_code, reach) + fmt.min_code
+    x = how.within(x + cut.base, cut.high + cut.base)
     raised = x + cut.addend
-    if carry:
-        raised = raised + _carry(x, cut.drop, how) * carry
-    raised = how.within(raised, cut.low + cut.addend, cut.high + cut.addend + carry)
+    if cut.carries:
+        raised = raised + _carry(x, cut.drop, how) * (1 << cut.drop)
+    raised = how.within(raised, cut.highest)
     bits = [how.bit(raised, cut.drop + position) for position in range(fmt.width)]
     if cut.sides != (0, 0):
-        side = how.above(raised, cut.drop + fmt.width, np.sign, *cut.sides)
-        low, high = (int(np.sign(end)) for end in cut.sides)
-        bits = [
-            how.table(bit + (side - low), lambda v: np.where(v + low >= 1, 1, 0), 0, 1 + high - low) for bit in bits
-        ]
-    code = sum((bit * (1 << position) for position, bit in enumerate(bits[1:], 1)), start=bits[0]) - cut.offset
-    if cut.cast.lowest_code != fmt.min_code:
-        code = how.table(code, lambda v: np.maximum(v, cut.cast.lowest_code), fmt.min_code, fmt.max_code)
-    return code
+        inside, (below, over) = cut.base >> cut.above, (int(np.sign(end)) for end in cut.sides)
+        side = how.above(
+            raised, cut.above, lambda v: np.maximum(np.sign(v - inside), below) - below, cut.highest >> cut.above
+        )
+        bits = [how.table(bit + side, lambda v: np.where(v + below >= 1, 1, 0), 1 + over - below) for bit in bits]
+    code = sum((bit * (1 << position) for position, bit in enumerate(bits[1:], 1)), start=bits[0])
+    code = how.within(code, (1 << fmt.width) - 1)
+    if lowest != fmt.min_code:
+        code = how.table(code, lambda v: np.maximum(v, lowest + cut.offset), (1 << fmt.width) - 1)
+    return code - cut.offset
 
 
 def _carry(x: Any, drop: int, how: Arithmetic) -> Any:
     """Return 1 where x / 2**drop is rounded up: more than a half is dropped, or a half and the rest is odd."""
     *below, half = (how.bit(x, position) for position in range(drop))
     others = sum(below, start=how.bit(x, drop))
-    return how.table(others + half * (drop + 1), lambda v: np.where(v > drop + 1, 1, 0), 0, 2 * drop + 1)
+    return how.table(others + half * (drop + 1), lambda v: np.where(v > drop + 1, 1, 0), 2 * drop + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,14 +242,15 @@ def tables_of(cut: Cut) -> Tables:
     if cut.is_free:
         return Tables()
     if cut.is_table:
-        return Tables.one(width(cut.low, cut.high))
+        return Tables.one(bits_of(cut.high - cut.low))
     fmt, steps = cut.cast.format, list[Tables]()
     if cut.carries:
-        steps += [Tables(bits=cut.drop + 1, depth=cut.drop + 1), Tables.one(width(0, 2 * cut.drop + 1))]
-    steps.append(Tables(bits=cut.drop + fmt.width, depth=cut.drop + fmt.width))
+        steps += [Tables(bits=cut.drop + 1, depth=cut.drop + 1), Tables.one(bits_of(2 * cut.drop + 1))]
+    steps.append(Tables(bits=cut.above, depth=cut.above))
     if cut.sides != (0, 0):
-        low, high = (int(np.sign(end)) for end in cut.sides)
-        steps += [Tables.one(width(*cut.sides)), Tables.one(width(0, 1 + high - low)).times(fmt.width)]
+        below, over = (int(np.sign(end)) for end in cut.sides)
+        steps.append(Tables.one(bits_of(cut.highest >> cut.above)))
+        steps.append(Tables.one(bits_of(1 + over - below)).times(fmt.width))
     if cut.cast.lowest_code != fmt.min_code:
         steps.append(Tables.one(fmt.width))
     return behind(steps)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flow.encrypted.cuts import Cut, Tables, behind, beside, tables_of, width
+from flow.encrypted.cuts import Cut, Tables, behind, beside, bits_of, tables_of
 from flow.ir import ops
 from flow.ir.fixed import Cast
 from flow.ir.graph import IntGraph, Op, body_of
@@ -154,7 +154,7 @@ def _matmul(op: ops.MatMul, x: Op) -> Stage:
     matrix = op.matrix()
     read = int(np.count_nonzero(matrix.any(axis=1)))
     tables = beside([tables_of(cut).times(positions) for cut in cuts])
-    sum_bits = max(width(cut.low, cut.high) for cut in cuts)
+    sum_bits = max(bits_of(cut.high - cut.low) for cut in cuts)
     products = int(np.count_nonzero(matrix))
     return _stage(op, sum_bits, tables, up=read, down=matrix.shape[1], slots=positions, products=products)
 
@@ -162,7 +162,7 @@ def _matmul(op: ops.MatMul, x: Op) -> Stage:
 def _linear(op: Op, *sources: Op) -> Stage:
     """Return what an op takes that only adds and multiplies by constants before its cast."""
     (cut,) = cuts_of(op, *sources)
-    return _stage(op, width(cut.low, cut.high), tables_of(cut).times(math.prod(op.shape)))
+    return _stage(op, bits_of(cut.high - cut.low), tables_of(cut).times(math.prod(op.shape)))
 
 
 def _function(op: Op, x: Op) -> Stage:
@@ -185,7 +185,7 @@ def _merge(op: ops.Merge, *sources: Op) -> Stage:
     ends = [Range.of(x.format) for x in sources]
     if op.function != "multiply":
         ends = [Range(0, each.low << shift, each.high << shift) for each, shift in zip(ends, exact.shifts, strict=True)]
-    bits = width(min(each.low for each in ends), max(each.high for each in ends)) + 1
+    bits = bits_of(max(each.high for each in ends) - min(each.low for each in ends)) + 1
     return _joined(op, len(sources) - 1, bits, 2 if op.function == "multiply" else 1, exact)
 
 

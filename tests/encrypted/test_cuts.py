@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zoo import ROWS, row
 
-from flow.encrypted.cuts import Cut, Plain, Table, Tables, beside, carve, tables_of, width
+from flow.encrypted.cuts import Cut, Plain, Table, Tables, beside, bits_of, carve, tables_of
 from flow.encrypted.plan import STAGES, cut_of, cuts_of, plan_of, to_text
 from flow.ir import ops, reference
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding
@@ -35,13 +35,13 @@ class Counting(Plain):
         self.taken[id(x)] = max(self.taken.get(id(x), 0), position + 1)
         return super().bit(x, position)
 
-    def above(self, x: Any, position: int, table: Table, low: int, high: int) -> Any:
+    def above(self, x: Any, position: int, table: Table, high: int) -> Any:
         assert self.taken[id(x)] == position
-        return super().above(x, position, table, low, high)
+        return super().above(x, position, table, high)
 
-    def table(self, x: Any, table: Table, low: int, high: int) -> Any:
-        self.widths[width(low, high)] += 1
-        return super().table(x, table, low, high)
+    def table(self, x: Any, table: Table, high: int) -> Any:
+        self.widths[bits_of(high)] += 1
+        return super().table(x, table, high)
 
 
 @given(st.integers(-300, 300), st.integers(0, 400), st.booleans(), st.integers(1, 5), st.integers(0, 6), ROUNDINGS,
