@@ -60,6 +60,9 @@ class Function:
     Attributes:
         name: what a report calls it.
         source: how the framework is asked for it: what `flow.frontend.base.Evaluate` takes.
+        precise: how it is asked for the same in float64, rounded to float32 at its end; None where that is no other
+            function. An approximation in float32 is no one function where its last bits, which depend on where in a
+            tensor a number stands, decide on a step.
         divisor: of an average of that many tensors; 1 for any other function.
         falters: of a function that never falls, or only before its `turn`: by how many units in the last place its
             float32 values may; None for any other.
@@ -71,6 +74,7 @@ class Function:
 
     name: str
     source: Any
+    precise: Any = None
     divisor: int = 1
     falters: int | None = None
     turn: float | None = None

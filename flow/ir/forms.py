@@ -77,7 +77,7 @@ def op_from_json(data: dict[str, Any]) -> Op:
     return cls(**{item.name: FROM_JSON[str(item.type)]({**SELDOM, **data}, item.name) for item in fields(cls)})
 
 
-SELDOM: Mapping[str, Any] = {"kept": (), "denominator": 1}
+SELDOM: Mapping[str, Any] = {"kept": (), "denominator": 1, "precise": ()}
 """Fields that are left out of the JSON form while they are this."""
 
 

@@ -232,11 +232,14 @@ class Lookup(Op):
         starts: int64 (runs,), ascending; the first is the input format's smallest code. With a function for each
             channel (channels, runs): those that have fewer runs repeat their last.
         values: int64, the same shape, codes of `format`.
+        precise: layers whose functions are computed in float64 and rounded to float32, where float32 alone is no one
+            function: software does so too.
     """
 
     kind: ClassVar[str] = "lookup"
     starts: Codes
     values: Codes
+    precise: tuple[str, ...] = ()
 
     def of_channel(self, channel: int) -> tuple[Codes, Codes]:
         """Return starts and values of a channel, without repeated runs."""

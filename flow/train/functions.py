@@ -52,7 +52,8 @@ def evaluate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
 
     Args:
         layers: entries {"class_name", "config"} of a Keras configuration, first applied first: Activation, QActivation
-            or one of `LAYERS`. Text is parsed as data and names come from fixed lists: nothing in an entry is run.
+            or one of `LAYERS`. Text is parsed as data and names come from fixed lists: nothing in an entry is run. One
+            that says "precise" is computed in float64 and rounded to float32.
         values: (n,) float32.
 
     Returns:
@@ -114,7 +115,10 @@ def approximate(layers: Sequence[Mapping[str, Any]], values: Floats) -> Floats:
 
 
 def _composed(layers: Sequence[Mapping[str, Any]]) -> Callable[[Any], Any]:
-    functions = [layer_function(str(layer["class_name"]), layer["config"]) for layer in layers]
+    functions = [
+        (precise_function if layer.get("precise") else layer_function)(str(layer["class_name"]), layer["config"])
+        for layer in layers
+    ]
     return lambda x: reduce(lambda value, function: function(value), functions, x)
 
 
@@ -158,6 +162,32 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
         return keras.activations.get(name)  # type: ignore[no-any-return]
     known = ", ".join(("relu", *quantizers.FUNCTIONS, *quantizers.POSITIONAL))
     raise UnsupportedError(f"function {name!r} is not supported", remedy=f"use one of {known}")
+
+
+def precise_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Return the function of `layer_function` computed in float64, its result rounded to float32.
+
+    An approximation right to some units in the last place of float64 is, rounded to float32, the same function wherever
+    an element stands, and never falls where the true one rises, but for numbers that are halfway between two float32 to
+    all those places.
+
+    Args:
+        class_name, config: as of `layer_function`.
+    """
+    function = layer_function(class_name, config)
+
+    def precise(x: Any) -> Any:
+        backend = keras.backend
+        single, epsilon = backend.floatx(), backend.epsilon()
+        backend.set_floatx("float64")  # to which quantizers cast what they are given
+        backend.set_epsilon(np.float64(epsilon))  # a number of Python's would become a float32 tensor
+        try:
+            return tf.cast(function(tf.cast(x, tf.float64)), tf.float32)
+        finally:
+            backend.set_floatx(single)
+            backend.set_epsilon(epsilon)
+
+    return precise
 
 
 OPERANDS = ("x", "y", "a", "b", "t", "values", "clip_value_min", "clip_value_max")

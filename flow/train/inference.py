@@ -26,6 +26,7 @@ from flow.frontend.keras.quantizers import (
     activation_cast,
     ends_in_softmax,
     is_activation_layer,
+    is_approximated,
     parse_quantizer,
     short_name,
 )
@@ -34,14 +35,14 @@ from flow.frontend.keras.topology import BIDIRECTIONAL, FURTHER, STATES, Call, T
 from flow.frontend.layers import Affine, Dot, MatMul, Merge
 from flow.frontend.trained import Arrays, TrainedModel
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Overflow, Rounding, to_values
-from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Op, Softmax
+from flow.ir.graph import BatchNorm, Input, IntGraph, LeakyRelu, Lookup, Op, Softmax
 from flow.ir.intervals import FLOAT32_BITS, FLOAT64_BITS, casts_exactly, exact_result, inexact_in
 from flow.ir.reference import code_dtype
 from flow.results import SimResult
 from flow.train import complaint, keras_errors, load_tensorflow, quiet_warnings
 from flow.train.deserialize import keras_layer_of
 from flow.train.freeze import layers_by_path
-from flow.train.functions import called_function, layer_function
+from flow.train.functions import called_function, layer_function, precise_function
 from flow.train.recurrent import double_bidirectional, double_recurrent
 from flow.train.sticky import quotient_to_odd, scaled_to_odd
 
@@ -78,7 +79,8 @@ def run(model: Any, trained: TrainedModel, extracted: IntGraph, lowered: IntGrap
     started = time.perf_counter()
     calls = topology(trained.class_name, trained.config)
     undivided = any(op.denominator != 1 for op in extracted.ops)
-    only_double = undivided or any(_only_double(call) for call in calls.calls)
+    precise = any(isinstance(op, Lookup) and op.precise for op in extracted.ops)
+    only_double = undivided or precise or any(_only_double(call) for call in calls.calls)
     if not inexact_in(extracted, FLOAT32_BITS) and not only_double:
         arithmetic, dtype = "float32", np.float32
     elif not inexact_in(extracted, FLOAT64_BITS):
@@ -308,10 +310,11 @@ def _double_functions(
     Sums, merges, pooling and reshaping are Keras' own layers; quantizers that are casts are QKeras' formulas (its
     `quantized_relu` casts its input to float32, so it cannot be used as it is); batch normalization uses its float32
     constants, and rounds to odd where float64 does not hold its result; element-wise functions, which the graph holds
-    as tables, are float32. What an average leaves undivided is undivided here too.
+    as tables, are float32, or precise where the graph says so. What an average leaves undivided is undivided here too.
     """
     exact = {name for op in graph.ops if isinstance(op, LeakyRelu) or _held(op, graph) for name in op.layers}
-    layers: dict[tuple[str, bool, int, int], Function] = {}
+    precise = {name for op in graph.ops if isinstance(op, Lookup) for name in op.precise}
+    layers: dict[tuple[str, _Ways, int, int], Function] = {}
     functions = {}
     for call in calls.calls:
         if call.class_name in NO_LAYERS:
@@ -320,9 +323,10 @@ def _double_functions(
         given, out = math.lcm(*over), undivided.get(call.name, Undivided())
         if _multiplies(call):  # divisors too
             given, over = out.divisor, [out.divisor] * len(over)
-        key = call.layer, call.name in exact, given, out.divisor
+        ways = _Ways(call.name in exact, call.name in precise)
+        key = call.layer, ways, given, out.divisor
         if call.arguments is not None:
-            function = _double_operation(call, call.arguments, call.name in exact, given, out.divisor)
+            function = _double_operation(call, call.arguments, ways, given, out.divisor)
         elif call.class_name == "Average" and out.divisor != 1:
             function = _mean
         else:
@@ -331,11 +335,19 @@ def _double_functions(
                 last = {**own, "data_format": "channels_last"} if channels_first(call) else own
                 made = replace(call, config=last)
                 arrays = _multiplied(trained.weights.get(call.layer, {}), given)
-                layer = _double_layer(made, arrays, call.name in exact, max(given // out.divisor, 1))
+                layer = _double_layer(made, arrays, ways, max(given // out.divisor, 1))
                 layers[key] = _of_steps(_turning(layer, call), call.time_axes)
             function = layers[key]
         functions[call.name] = _on_one_divisor(function, over, given, out)
     return functions
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How a call in float64 computes: whether its batch normalization is `exact`, its functions `precise`."""
+
+    exact: bool
+    precise: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,17 +419,17 @@ def _quotient(divisor: int) -> Function:
     return lambda x: tf.ensure_shape(tf.numpy_function(quotient_to_odd, [x, float(divisor)], tf.float64), x.shape)
 
 
-def _double_operation(call: Call, arguments: Arguments, exact: bool, given: int, out: int) -> Function:
+def _double_operation(call: Call, arguments: Arguments, ways: _Ways, given: int, out: int) -> Function:
     """Return a function of tensors in float64; what it is but a table of is float32, as in other layers."""
     said = operation(str(call.config["function"]), arguments)
     divisor = max(given // out, 1)
     if said.activation is not None:
         name, config = said.activation[0], _over(said.activation[1], out)
         if name in ACTIVATION_LAYERS:
-            return _double_layer(replace(call, class_name=name, config=config), {}, exact, divisor)
-        return _double_activation(replace(call, class_name="Activation", config={"activation": name}), exact, divisor)
+            return _double_layer(replace(call, class_name=name, config=config), {}, ways, divisor)
+        return _double_activation(replace(call, class_name="Activation", config={"activation": name}), ways, divisor)
     if isinstance(said.settings, Affine):
-        return _composed(_scaled(_multiplied(said.arrays, given), exact), _quotient(divisor))
+        return _composed(_scaled(_multiplied(said.arrays, given), ways.exact), _quotient(divisor))
     return _composed(called_function(str(call.config["function"]), arguments), _quotient(divisor))
 
 
@@ -447,7 +459,7 @@ def _held(op: Op, graph: IntGraph) -> bool:
     return casts_exactly(op, x) and exact_result(op, x).bound < 1 << FLOAT64_BITS
 
 
-def _double_layer(call: Call, arrays: Arrays, exact: bool, divisor: int = 1) -> Function:
+def _double_layer(call: Call, arrays: Arrays, ways: _Ways, divisor: int = 1) -> Function:
     """Return one layer in float64; slopes that are no op of the graph but part of a table are float32.
 
     What it does before its activation is divided by `divisor`.
@@ -458,19 +470,20 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool, divisor: int = 1) -> 
     if class_name == "FixedLayerNormalization":
         return _double_layer_norm(config, arrays)
     if "scale" in arrays and "kernel" in arrays:
-        products = _composed(_weighted("Dense", config, {"kernel": arrays["kernel"]}), _scaled(arrays, exact))
-        return _composed(products, _double_activation(call, exact, divisor))
+        products = _composed(_weighted("Dense", config, {"kernel": arrays["kernel"]}), _scaled(arrays, ways.exact))
+        return _composed(products, _double_activation(call, ways, divisor))
     if "scale" in arrays:
-        return _composed(_scaled(arrays, exact), _quotient(divisor))
+        return _composed(_scaled(arrays, ways.exact), _quotient(divisor))
     if class_name == "Activation":
-        return _double_activation(call, exact, divisor)
+        return _double_activation(call, ways, divisor)
     if call.class_name in STATES:
         return double_recurrent(call.class_name, config, arrays, _double_function)
     if call.class_name in BIDIRECTIONAL:
         return double_bidirectional(config, arrays, _double_function)
     sloping = class_name == "LeakyReLU" or (class_name == "ReLU" and bool(config.get("negative_slope")))
-    if class_name in ("ELU", "ThresholdedReLU") or (sloping and not exact):
-        return _composed(_quotient(divisor), _single(layer_function(class_name, config)))
+    if class_name in ("ELU", "ThresholdedReLU") or (sloping and not ways.exact):
+        precise = ways.precise and is_approximated(class_name, {})
+        return _composed(_quotient(divisor), _single(_element_wise(precise)(class_name, config)))
     if class_name == "Softmax":
         return tf.identity  # type: ignore[no-any-return]
     if class_name == "Embedding":
@@ -482,15 +495,15 @@ def _double_layer(call: Call, arrays: Arrays, exact: bool, divisor: int = 1) -> 
         return _bilinear(config)
     if (class_name != "EinsumDense" and "kernel" in arrays) or "pointwise_kernel" in arrays:
         weighted = _weighted(class_name.removesuffix("Batchnorm"), config, arrays)
-        return _composed(weighted, _double_activation(call, exact, divisor))
+        return _composed(weighted, _double_activation(call, ways, divisor))
     if class_name == "EinsumDense":
         kept = {key: config[key] for key in ("equation", "output_shape", "bias_axes")}
         products = _with_weights(
             keras.layers.EinsumDense(**kept, **DOUBLE), [arrays[k] for k in WEIGHTED if k in arrays]
         )
-        return _composed(products, _double_activation(call, exact, divisor))
+        return _composed(products, _double_activation(call, ways, divisor))
     if "AveragePooling" in class_name:
-        return _composed(_pooled(class_name, config, arrays), _double_activation(call, exact, divisor))
+        return _composed(_pooled(class_name, config, arrays), _double_activation(call, ways, divisor))
     layer = keras_layer_of(class_name, {**config, **DOUBLE})
     return _composed(_with_weights(layer, [arrays["slope"]] if "slope" in arrays else []), _quotient(divisor))
 
@@ -528,16 +541,16 @@ def _scaled(arrays: Arrays, exact: bool) -> Function:
     return scaled
 
 
-def _double_activation(call: Call, exact: bool, divisor: int = 1) -> Function:
+def _double_activation(call: Call, ways: _Ways, divisor: int = 1) -> Function:
     """Return the activation of a layer, behind a division; a softmax is left off."""
     entry: Any = call.config.get("activation")
     if is_activation_layer(entry):
         made = replace(call, class_name=short_name(entry["class_name"]), config=entry["config"])
-        return _double_layer(made, {}, exact, divisor)
-    return _composed(_quotient(divisor), _double_function(call.class_name, entry))
+        return _double_layer(made, {}, ways, divisor)
+    return _composed(_quotient(divisor), _double_function(call.class_name, entry, ways.precise))
 
 
-def _double_function(class_name: str, entry: Any) -> Function:
+def _double_function(class_name: str, entry: Any, precise: bool = False) -> Function:
     """Return what an entry of a layer's configuration names, in float64; nothing in place of a softmax."""
     quantizer = parse_quantizer(entry)
     if quantizer is None or quantizer.name == "softmax":
@@ -549,7 +562,8 @@ def _double_function(class_name: str, entry: Any) -> Function:
         return layer_function(kind, {"activation": entry})
     cast = None if quantizer.name in FUNCTIONS else activation_cast(quantizer, "activation")
     if cast is None:
-        return _single(layer_function(kind, {"activation": entry}))
+        precise = precise and is_approximated(quantizer.name, quantizer.args)
+        return _single(_element_wise(precise)(kind, {"activation": entry}))
     return cast_values(cast)
 
 
@@ -619,6 +633,10 @@ def _average(inputs: Any) -> Any:
 
 def _mean(inputs: Any) -> Any:
     return sum(inputs) / float(len(inputs))
+
+
+def _element_wise(precise: bool) -> Callable[[str, Mapping[str, Any]], Function]:
+    return precise_function if precise else layer_function
 
 
 def _single(function: Function) -> Function:

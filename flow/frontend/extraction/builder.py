@@ -14,7 +14,15 @@ from flow.data.inputs import Samples, to_port
 from flow.errors import FlowError, UnsupportedError, counted
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.approximation import Approximation, Values, best_cast, on_grid
-from flow.frontend.extraction.steps import MOST_STEPS, Ordinals, cut_before, find_steps, number, ordinal, ordinals
+from flow.frontend.extraction.steps import (
+    MOST_STEPS,
+    Ordinals,
+    cut_before,
+    find_steps,
+    number,
+    ordinal,
+    ordinals,
+)
 from flow.frontend.layers import ClippedLine, Function, Layer, Margins, Network, Padding
 from flow.ir import reference
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values
@@ -29,6 +37,8 @@ WEIGHT_BITS = FLOAT64_BITS
 """Widest weight accepted: what float64 holds, in which software checks their sums."""
 TABLE_VALUE_BITS = 24
 """Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
+PRECISE_FALTERS = 1
+"""Units in the last place of float32 that a function computed in float64 and rounded is trusted to be right to."""
 FEW_CODES = 1 << 20
 """Codes of an op for all samples that are kept, so that none but new ops are computed for the next format."""
 SPREAD = 1 << 22
@@ -76,6 +86,17 @@ class Tensor:
 def waiting(made: Tensor, source: Tensor) -> Tensor:
     """Return the tensor of an op that was appended to another one, with what waits on that one."""
     return replace(made, lines=source.lines, relu=source.relu, divisor=source.divisor, functions=source.functions)
+
+
+def precisely(function: Function) -> Function:
+    """Return a function as float64 computes it, or itself if that is no other."""
+    if function.precise is None:
+        return function
+    return replace(
+        function,
+        source=function.precise,
+        falters=None if function.falters is None else min(function.falters, PRECISE_FALTERS),
+    )
 
 
 def array_codes(layer: Layer[Any], key: str) -> Constant:
@@ -175,7 +196,8 @@ class Builder:
         absorbed: port -> the layer whose cast the port does.
         approximated: layers of which something was rounded on request.
         laid_out: recurrent layers every step of which is hardware of its own.
-        step_functions: runs of the functions that were looked up so far, by format, divisor and functions.
+        step_functions: runs of the functions that were looked up so far, by format, divisor and functions, and whether
+            they are precise.
         sampled: codes of ops for the samples to try formats on, of those that it was asked for and of small ones.
     """
 
@@ -197,7 +219,7 @@ class Builder:
     absorbed: Mapping[str, Layer[Any]] = field(default_factory=dict)
     approximated: list[str] = field(default_factory=list)
     laid_out: list[str] = field(default_factory=list)
-    step_functions: dict[str, tuple[Codes, NDArray[np.float32]]] = field(default_factory=dict)
+    step_functions: dict[str, tuple[Codes, NDArray[np.float32], bool]] = field(default_factory=dict)
     sampled: dict[str, Codes] = field(default_factory=dict)
 
     def op(self, tensor: Tensor) -> Op:
@@ -428,8 +450,8 @@ class Builder:
         evaluate = self.evaluate if bits is None or self.approximate is None else self.approximate
         key = repr((domain, tensor.divisor, bits is None, [function.source for function in tensor.functions]))
         if tensor.lines or key not in self.step_functions:
-            self.step_functions[key] = self._steps(domain, tensor, names, evaluate)
-        starts, found = self.step_functions[key]
+            self.step_functions[key] = self._one_function(domain, tensor, names, evaluate)
+        starts, found, is_precise = self.step_functions[key]
         table = exact_codes(found if bits is None else on_grid(found, bits))
         if table.format.width > TABLE_VALUE_BITS:
             remedy = "put a quantizer (QActivation) behind it"
@@ -438,7 +460,30 @@ class Builder:
         if isinstance(domain, Ordinals):
             cuts = [(cut * tensor.divisor, beyond) for cut, beyond in map(cut_before, starts[1:].tolist())]
             starts, values = stepped(tensor.lines, cuts, values, x.format)
-        return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=(names,))
+        steps: dict[str, Any] = {"starts": starts, "values": values, "fused": (names,)}
+        if is_precise:
+            steps["precise"] = (*tensor.layers, layer.name)
+            self.warnings.append(
+                f"layer '{layer.name}': {names} is computed in float64, by software inference too: next to a step "
+                "TensorFlow's float32 gives one value or another, depending on where in a tensor an element stands"
+            )
+        return self.add(Lookup, layer, [tensor], x.shape, cast, **steps)
+
+    def _one_function(
+        self, fmt: FixedFormat | Ordinals, tensor: Tensor, names: str, evaluate: Evaluate
+    ) -> tuple[Codes, NDArray[np.float32], bool]:
+        """Return the runs of `_steps`, and whether they are those of precise functions: only where float32 is refused.
+
+        What waits for another quantizer too stays float32.
+        """
+        shared = any(sum(name in layer.inputs for layer in self.network.layers) > 1 for name in tensor.layers)
+        try:
+            return *self._steps(fmt, tensor, names, evaluate), False
+        except UnsupportedError:
+            functions = tuple(map(precisely, tensor.functions))
+            if shared or functions == tensor.functions:
+                raise
+            return *self._steps(fmt, replace(tensor, functions=functions), names, evaluate), True
 
     def scaled(self, layer: Layer[Any], tensor: Tensor, cast: Cast, fused: tuple[str, ...]) -> Tensor:
         """Append lines that wait and the cast behind them: a batch norm of fewer bits, or thresholds.

@@ -45,7 +45,9 @@ class Step:
     bias: Constant
 
     def part(self, suffix: str, activation: Activation | None = None) -> Layer[Recurrent]:
-        """Return the layer under the name of a part of the step, with what that does to each element."""
+        """Return the layer under the name of a part of the step, with what that does to each element: in float32."""
+        if isinstance(activation, Activation):
+            activation = replace(activation, function=replace(activation.function, precise=None))
         return replace(self.layer, name=f"{self.name}_{suffix}", activation=activation)
 
     def columns(self, first: int, last: int) -> slice:

@@ -70,6 +70,8 @@ LINES: Mapping[str, ClippedLine] = {
     "smooth_tanh": ClippedLine(0.1875, 0.5, low=-1.0),
 }
 """Functions of `qkeras.quantizers` that are clipped lines; Keras' own `hard_sigmoid` is another, and rounds."""
+LOGARITHMIC = ("quantized_po2", "quantized_relu_po2")
+"""Quantizers that take an exponent for the rounded logarithm of a number."""
 FALTERS = 16
 """Units in the last place that an approximation is trusted to be right to: those of TensorFlow are within 4 or so."""
 TIES_TO_EVEN = Rounding.RND_CONV
@@ -183,6 +185,12 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> Cast | None:
         return None
     overflow = Overflow.SAT_SYM if args.get("symmetric") and signed else Overflow.SAT
     return Cast(FixedFormat(signed, integer, bits - signed - integer), TIES_TO_EVEN, overflow)
+
+
+def is_approximated(name: str, args: Mapping[str, Any]) -> bool:
+    """Say whether TensorFlow computes a function or quantizer by approximations, whose last bits differ by place."""
+    real = args.get("use_real_tanh") or args.get("use_real_sigmoid")
+    return name in APPROXIMATED or name in TURNS or name in LOGARITHMIC or bool(real)
 
 
 def has_relu(quantizer: QuantizerConfig) -> bool:

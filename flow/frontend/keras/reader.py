@@ -232,7 +232,9 @@ def _quantizers(config: Mapping[str, Any]) -> dict[str, str]:
 # -- activations
 
 
-def _function(class_name: str, config: Mapping[str, Any], name: str = "") -> Function:
+def _function(
+    class_name: str, config: Mapping[str, Any], name: str = "", args: Mapping[str, Any] | None = None
+) -> Function:
     """Return an element-wise layer as `flow.train.functions.evaluate` takes it."""
     turn = quantizers.TURNS.get(name)
     approximated = turn is not None or (name or class_name) in quantizers.APPROXIMATED
@@ -240,7 +242,8 @@ def _function(class_name: str, config: Mapping[str, Any], name: str = "") -> Fun
     if name in quantizers.FALLING:
         falters = None
     source = {"class_name": class_name, "config": dict(config)}
-    return Function(name or class_name.lower(), source, falters=falters, turn=turn)
+    precise = {**source, "precise": True} if quantizers.is_approximated(name or class_name, args or {}) else None
+    return Function(name or class_name.lower(), source, precise, falters=falters, turn=turn)
 
 
 def _own_activation(source: _Source, key: str = "activation") -> layers.Activation | layers.Softmax | None:
@@ -256,7 +259,7 @@ def _own_activation(source: _Source, key: str = "activation") -> layers.Activati
     if quantizer.name == "relu" and not quantizer.args:
         return _positive(None)
     ours = "QActivation" if source.class_name.startswith("Q") else "Activation"
-    function = _function(ours, {"activation": entry}, quantizer.name)
+    function = _function(ours, {"activation": entry}, quantizer.name, quantizer.args)
     if quantizer.name in quantizers.FUNCTIONS:
         line = quantizers.LINES.get(quantizer.name) if ours == "QActivation" else None
         return layers.Activation(function=replace(function, line=line))
