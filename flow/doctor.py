@@ -29,6 +29,7 @@ TOOLS = {
     "vivado": "'flow build --until vivado'",
     "iverilog": "'flow bitstream', and the bench of 'flow export'",
     "openFPGALoader": "'flow bitstream --program'",
+    "concrete-python": "'flow encrypt' (TFHE)",
 }
 
 
@@ -73,6 +74,7 @@ def _packages() -> Iterator[Finding]:
             finding = replace(finding, ok=False, found=f"{finding.found} does not import: {reason}", remedy=remedy)
         yield finding
     yield _package("pillow", "PIL", "ImageNet folders, KITTI (docs/data.md)", "pip install 'po2flow[images]'")
+    yield _package("tenseal", "tenseal", "'flow encrypt --scheme bfv'", "pip install 'po2flow[encrypted]'")
     for name, module in PNR_PACKAGES.items():
         yield _package(name, module, "'flow build --backend rtl --until pnr'", "pip install 'po2flow[pnr]'")
 

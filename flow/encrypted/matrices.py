@@ -8,12 +8,12 @@ the next. So a circuit is as many stages as the graph has requantizations, and a
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from flow.encrypted.circuit import Circuit, Group
-from flow.encrypted.cuts import Cut, tables_of
+from flow.encrypted.cuts import Cut, bits_of, tables_of
 from flow.encrypted.plan import cuts_of
 from flow.errors import UnsupportedError, at
 from flow.ir import ops
@@ -77,12 +77,9 @@ class _Maker:
             scale = cuts[0].frac_bits - exact
             self.tensors[op.name] = _scaled(matrix, scale), _scaled(bias, scale)
             return
-        groups = dict[tuple[Any, ...], list[int]]()
-        for number in range(size):
-            groups.setdefault(_likeness(cuts[number % len(cuts)]), []).append(number)
         stage, order = list[Group](), list[int]()
-        for numbers in groups.values():
-            cut = _merged([cuts[number % len(cuts)] for number in numbers])
+        for cut, channels in _alike(cuts):
+            numbers = [number for number in range(size) if number % len(cuts) in channels]
             _check(op, cut)
             scale = cut.frac_bits - exact
             sums = _scaled(_wide(matrix, self.codes)[numbers], scale)
@@ -128,19 +125,26 @@ def _scaled(sums: Codes, shift: int) -> Codes:
     return scaled
 
 
-def _likeness(cut: Cut) -> tuple[Any, ...]:
-    """Return what two cuts must share to be computed side by side by the same steps."""
-    return cut.frac_bits, cut.is_free, cut.is_table
+def _alike(cuts: tuple[Cut, ...]) -> list[tuple[Cut, set[int]]]:
+    """Return cuts that are computed side by side by the same steps, as one that goes as far, and whose they are.
+
+    A table grows with each bit, so sums of one table share its kind only where none becomes wider.
+    """
+    found: list[tuple[Cut, set[int]]] = []
+    for channel, cut in sorted(enumerate(cuts), key=lambda pair: (pair[1].low, pair[1].high)):
+        for number, (other, channels) in enumerate(found):
+            both = replace(cut, low=min(cut.low, other.low), high=max(cut.high, other.high))
+            same = (cut.frac_bits, cut.is_free, cut.is_table) == (other.frac_bits, other.is_free, other.is_table)
+            if same and (not cut.is_table or _bits(both) <= min(_bits(cut), _bits(other))):
+                found[number] = both, channels | {channel}
+                break
+        else:
+            found.append((cut, {channel}))
+    return found
 
 
-def _merged(cuts: list[Cut]) -> Cut:
-    """Return the cut of sums that go as far as all of these."""
-    return Cut(
-        low=min(cut.low for cut in cuts),
-        high=max(cut.high for cut in cuts),
-        frac_bits=cuts[0].frac_bits,
-        cast=cuts[0].cast,
-    )
+def _bits(cut: Cut) -> int:
+    return bits_of(cut.high - cut.low)
 
 
 def _check(op: Op, cut: Cut) -> None:

@@ -287,8 +287,8 @@ def to_text(report: dict[str, Any]) -> str:
     failure = report["failure_probability"]
     lines = [
         f"{report['model']} under {report['scheme']}: {same}; reference and {LEVEL}, {samples}",
-        f"  server: {server['seconds'] / verdict['samples']:.2f} s a sample "
-        f"({server['cpu_seconds'] / verdict['samples']:.2f} s of all cores), "
+        f"  server: {server['seconds'] / verdict['samples']:.3g} s a sample "
+        f"({server['cpu_seconds'] / verdict['samples']:.3g} s of all cores), "
         f"{server['peak_bytes'] / 1e9:.2f} GB of memory",
         f"  exchanged: {counted(exchange['requests'], 'request')}, {exchange['bytes_up'] / 1e6:.2f} MB up, "
         f"{exchange['bytes_down'] / 1e6:.2f} MB down",
