@@ -39,6 +39,8 @@ OF_NORMALIZATIONS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Any], An
     "InverseRoot": lambda config: lambda x: 1 / tf.sqrt(tf.maximum(x, 0.0) + config["epsilon"]),
 }
 """Functions inside a softmax and a layer normalization, of what these can give them; Keras has no layers of them."""
+SATURATED = 16.0
+"""Beyond so many times two to the power of its integer bits every `quantized_relu` gives its least or largest value."""
 CHUNK, FEW = 1 << 20, 3
 """Elements per evaluation; elements of a tensor too small for a packet of any processor."""
 
@@ -167,6 +169,8 @@ def layer_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any]
 def precise_function(class_name: str, config: Mapping[str, Any]) -> Callable[[Any], Any]:
     """Return the function of `layer_function` computed in float64, its result rounded to float32.
 
+    A `quantized_relu` is float32 always: of numbers so large that it gives the same for all larger ones, and no larger.
+
     An approximation right to some units in the last place of float64 is, rounded to float32, the same function wherever
     an element stands, and never falls where the true one rises, but for numbers that are halfway between two float32 to
     all those places.
@@ -175,6 +179,10 @@ def precise_function(class_name: str, config: Mapping[str, Any]) -> Callable[[An
         class_name, config: as of `layer_function`.
     """
     function = layer_function(class_name, config)
+    quantizer = quantizers.parse_quantizer(config.get("activation"))
+    if quantizer is not None and quantizer.name == "quantized_relu":  # casts all that it is given to float32
+        reach = SATURATED * 2.0 ** int(quantizer.args.get("integer", 0))
+        return lambda x: function(tf.clip_by_value(x, -reach, reach))
 
     def precise(x: Any) -> Any:
         backend = keras.backend

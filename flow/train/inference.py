@@ -25,8 +25,8 @@ from flow.frontend.keras.quantizers import (
     LINES,
     activation_cast,
     ends_in_softmax,
+    has_precise,
     is_activation_layer,
-    is_approximated,
     parse_quantizer,
     short_name,
 )
@@ -482,7 +482,7 @@ def _double_layer(call: Call, arrays: Arrays, ways: _Ways, divisor: int = 1) -> 
         return double_bidirectional(config, arrays, _double_function)
     sloping = class_name == "LeakyReLU" or (class_name == "ReLU" and bool(config.get("negative_slope")))
     if class_name in ("ELU", "ThresholdedReLU") or (sloping and not ways.exact):
-        precise = ways.precise and is_approximated(class_name, {})
+        precise = ways.precise and has_precise(class_name, {})
         return _composed(_quotient(divisor), _single(_element_wise(precise)(class_name, config)))
     if class_name == "Softmax":
         return tf.identity  # type: ignore[no-any-return]
@@ -562,7 +562,7 @@ def _double_function(class_name: str, entry: Any, precise: bool = False) -> Func
         return layer_function(kind, {"activation": entry})
     cast = None if quantizer.name in FUNCTIONS else activation_cast(quantizer, "activation")
     if cast is None:
-        precise = precise and is_approximated(quantizer.name, quantizer.args)
+        precise = precise and has_precise(quantizer.name, quantizer.args)
         return _single(_element_wise(precise)(kind, {"activation": entry}))
     return cast_values(cast)
 

@@ -464,8 +464,8 @@ class Builder:
         if is_precise:
             steps["precise"] = (*tensor.layers, layer.name)
             self.warnings.append(
-                f"layer '{layer.name}': {names} is computed in float64, by software inference too: next to a step "
-                "TensorFlow's float32 gives one value or another, depending on where in a tensor an element stands"
+                f"layer '{layer.name}': {names} is computed in float64, by software inference too; TensorFlow's "
+                "float32 depends next to a step on where in a tensor an element stands, or loses bits by large ones"
             )
         return self.add(Lookup, layer, [tensor], x.shape, cast, **steps)
 

@@ -72,6 +72,8 @@ LINES: Mapping[str, ClippedLine] = {
 """Functions of `qkeras.quantizers` that are clipped lines; Keras' own `hard_sigmoid` is another, and rounds."""
 LOGARITHMIC = ("quantized_po2", "quantized_relu_po2")
 """Quantizers that take an exponent for the rounded logarithm of a number."""
+LOSING = ("quantized_bits", "quantized_relu")
+"""Quantizers whose `x + (xq - x)` loses bits of xq beside a large x, in float32."""
 FALTERS = 16
 """Units in the last place that an approximation is trusted to be right to: those of TensorFlow are within 4 or so."""
 TIES_TO_EVEN = Rounding.RND_CONV
@@ -187,10 +189,10 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> Cast | None:
     return Cast(FixedFormat(signed, integer, bits - signed - integer), TIES_TO_EVEN, overflow)
 
 
-def is_approximated(name: str, args: Mapping[str, Any]) -> bool:
-    """Say whether TensorFlow computes a function or quantizer by approximations, whose last bits differ by place."""
+def has_precise(name: str, args: Mapping[str, Any]) -> bool:
+    """Say whether a function or quantizer is computed otherwise in float64: it is approximated, or loses bits."""
     real = args.get("use_real_tanh") or args.get("use_real_sigmoid")
-    return name in APPROXIMATED or name in TURNS or name in LOGARITHMIC or bool(real)
+    return name in (*APPROXIMATED, *TURNS, *LOGARITHMIC, *LOSING) or bool(real)
 
 
 def has_relu(quantizer: QuantizerConfig) -> bool:

@@ -242,7 +242,7 @@ def _function(
     if name in quantizers.FALLING:
         falters = None
     source = {"class_name": class_name, "config": dict(config)}
-    precise = {**source, "precise": True} if quantizers.is_approximated(name or class_name, args or {}) else None
+    precise = {**source, "precise": True} if quantizers.has_precise(name or class_name, args or {}) else None
     return Function(name or class_name.lower(), source, precise, falters=falters, turn=turn)
 
 
