@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flow.errors import FlowError, InputError, SpecError
+from flow.errors import FlowError, InputError, SpecError, shown
 from flow.files import writing
 from flow.json_text import json_text
 
 ABOUT, SECRET_KEY, EVALUATION_KEY = "about.json", "secret.key", "evaluation.key"
 SAMPLES, RESULT = "samples.npy", "result.npz"
 """Files of a folder: whose side it is; keys; of the client, input codes and the codes that came of them."""
+
+BUG = 4
+"""Exit code of what is none of our errors."""
 
 
 def about_of(folder: Path) -> dict[str, Any]:
@@ -61,4 +65,8 @@ def run_role(roles: Mapping[str, Callable[..., None]], arguments: Sequence[str])
     except FlowError as error:
         print(f"flow: error: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:  # a bug, or of a library: 1 would say that outputs differ
+        traceback.print_exc()
+        print(f"flow: error: this is a bug in flow ({type(error).__name__}: {shown(error)})", file=sys.stderr)
+        return BUG
     return 0

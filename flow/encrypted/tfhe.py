@@ -16,7 +16,8 @@ import secrets
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from flow.encrypted.roles import (
     run_role,
     write_json,
 )
-from flow.errors import ToolMissingError
+from flow.errors import DataError, ToolMissingError, shown
 from flow.runs import write_npz
 
 SCHEME = "tfhe"
@@ -140,7 +141,9 @@ def run_client(folder: Path, exchanged: Path) -> None:
             codes.append(json.loads(result.read_text())["codes"])
         elif reply.exists():
             came = messages.read(reply, kind=REPLY, scheme=SCHEME, model=about["model"], keys=kept.keys)
-            codes.append((np.asarray(client.decrypt(fhe.Value.deserialize(came.payload))) + about["offset"]).tolist())
+            with _of_library(reply):
+                found = np.asarray(client.decrypt(fhe.Value.deserialize(came.payload)))
+            codes.append((found + about["offset"]).tolist())
             write_json(result, {"codes": codes[-1]})
         elif not request.exists():
             value = client.encrypt(sample.reshape(-1).astype(np.int64))
@@ -164,7 +167,8 @@ def run_server(folder: Path, exchanged: Path) -> None:
     del payload
     for path, message in asked.items():
         started, cpu_started = time.perf_counter(), time.process_time()
-        result = server.run(fhe.Value.deserialize(message.payload), evaluation_keys=keys).serialize()
+        with _of_library(path):
+            result = server.run(fhe.Value.deserialize(message.payload), evaluation_keys=keys).serialize()
         facts = {
             "seconds": time.perf_counter() - started,
             "cpu_seconds": time.process_time() - cpu_started,
@@ -173,6 +177,20 @@ def run_server(folder: Path, exchanged: Path) -> None:
         reply = Message(kind=REPLY, scheme=SCHEME, model=about["model"], keys=name, number=message.number,
                         payload=result, facts=facts)  # fmt: skip
         messages.write(reply_to(path), reply)
+
+
+@contextmanager
+def _of_library(path: Path) -> Iterator[None]:
+    """Name the message of which the library makes nothing: its errors have no class of their own.
+
+    Raises:
+        DataError: something inside failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        what = f"holds no numbers that are encrypted for this circuit ({shown(error)})"
+        raise DataError(what, file=path, remedy="encrypt it again, by the client of this model") from error
 
 
 ROLES: dict[str, Callable[..., None]] = {

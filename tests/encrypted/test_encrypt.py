@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import run
 
 import numpy as np
 import pytest
 from fixtures_cli import flow
 from nets import Net, u
 
-from flow.encrypted.messages import EVALUATION, SECRET, read
+from flow.encrypted.messages import EVALUATION, SECRET, Message, read, write
 from flow.encrypted.roles import EVALUATION_KEY, SECRET_KEY
 from flow.errors import DataError, OutputError
 from flow.ir.passes import lower
@@ -82,6 +83,12 @@ def test_a_server_under_tfhe_computes_the_codes_and_never_has_the_secret_key(tmp
     other = read(server / EVALUATION_KEY, kind=EVALUATION, **facts)
     with pytest.raises(DataError, match="of another keys"):
         read(next((tmp_path / "messages").iterdir()), kind="request", **facts, keys="0" * len(other.keys))
+    foreign = Message(kind="request", scheme="tfhe", model=graph.digest(), keys=other.keys, payload=b"numbers" * 99)
+    write(tmp_path / "messages" / "request-000009", foreign)
+    command = [str(find_tool(CONCRETE)), "-W", "ignore", "-m", "flow.encrypted.tfhe", "server", "."]
+    refused = run([*command, "../messages"], cwd=server, env={}, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2, refused.stderr
+    assert "request-000009: holds no numbers that are encrypted for this circuit" in refused.stderr
     with pytest.raises(OutputError, match="another model or scheme"):
         encryption._check_folder(tmp_path, graph, "bfv")
 

@@ -65,6 +65,7 @@ def test_a_role_ends_with_the_exit_code_of_its_error(tmp_path: Path, capsys: pyt
     assert run_role({"server": about_of}, ["server", str(tmp_path)]) == 2
     assert "is no folder of a client or a server" in capsys.readouterr().err
     assert run_role({"server": about_of}, ["sever"]) == 2
+    assert run_role({"server": lambda folder: 1 // 0}, ["server", "x"]) == 4, "1 would say that outputs differ"
     (tmp_path / "about.json").write_text('{"model": 3}')
     with pytest.raises(InputError, match="'model' is no digest"):
         about_of(tmp_path)
