@@ -217,6 +217,21 @@ def _embedding(note: str) -> Row:
     return Row(name="Embedding", label=label, recipe=made)
 
 
+def _average_normalized() -> Row:
+    norm, note = layer("BatchNormalization", "norm", **NORM), "a batch normalization, then a quantizer"
+    return row("GlobalAveragePooling1D", SEQUENCE, note, last=True, then=[norm, activation("act", ACT)])
+
+
+def _averages() -> Row:
+    """Return the row of an average of three that two layers read, one of them a ReLU, and of their product."""
+    found = merge("Average", "of three, read by a ReLU and multiplied by it, no quantizer", 3)
+    *entries, _ = found.recipe.config["layers"][1:]
+    bent = reads(layer("ReLU", "bent", max_value=1.5), "subject")
+    product = reads(layer("Multiply", "product"), "subject", "bent")
+    made = recipe(found.label, [named("port", *VECTOR)], [*entries, bent, product], ["product"])
+    return replace(found, recipe=made)
+
+
 LAYER_ROWS: Sequence[Row] = (
     replace(
         row("InputLayer", VECTOR, "not quantized by the model (`--input-format`)"),
@@ -260,6 +275,8 @@ LAYER_ROWS: Sequence[Row] = (
     _weighted("QSeparableConv2D"),
     _plain("SeparableConv2D"),
     row("Conv1DTranspose", SEQUENCE, filters=2, **window(2, strides=[2])),
+    row("LocallyConnected1D", SEQUENCE, filters=2, **window(2), use_bias=True),
+    row("LocallyConnected2D", IMAGE, filters=2, **window(3, 3), use_bias=True),
     _weighted("QConv2DTranspose"),
     _plain("Conv2DTranspose"),
     row("BatchNormalization", VECTOR, **NORM),
@@ -313,7 +330,10 @@ LAYER_ROWS: Sequence[Row] = (
     row("AveragePooling1D", SEQUENCE, **pool(2)),
     row("AveragePooling2D", IMAGE, **pool(2, 2)),
     row("AveragePooling2D", IMAGE, "any window, padded", **pool(3, 3, padding="same")),
+    row("AveragePooling2D", IMAGE, "no quantizer behind it", last=True, **pool(3, 3, padding="same")),
     row("GlobalAveragePooling1D", SEQUENCE),
+    row("GlobalAveragePooling1D", SEQUENCE, "a dense behind it, no quantizer", last=True, then=[_dense("end")]),
+    _average_normalized(),
     row("GlobalAveragePooling2D", IMAGE),
     row("QAveragePooling2D", IMAGE, **pool(2, 2)),
     row("QAveragePooling2D", IMAGE, "`average_quantizer`", **pool(2, 2), average_quantizer=BITS),
@@ -321,6 +341,7 @@ LAYER_ROWS: Sequence[Row] = (
     row("QGlobalAveragePooling2D", IMAGE),
     *(merge(name) for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")),
     merge("Average", "of three", 3),
+    _averages(),
     merge("Concatenate", axis=-1),
     merge("Dot", "of two vectors", axes=1, normalize=False),
     _matrices(),

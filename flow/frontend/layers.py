@@ -173,6 +173,22 @@ class Dense(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocallyConnected(Settings):
+    """A convolution with other weights at each position: `kernel` (positions, window * channels, filters).
+
+    `bias` (*positions, filters) if it is biased.
+
+    Attributes:
+        window, strides: as of a convolution, without padding.
+        biased: whether it has a bias.
+    """
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    biased: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding(Settings):
     """For each value, a whole number, that row of `table` (rows, channels); the last one for those beyond it."""
 

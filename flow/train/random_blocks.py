@@ -20,6 +20,7 @@ from flow.train.random_layers import (
     fold,
     function,
     idle,
+    locally_connected,
     move,
     normalized,
     pool,
@@ -202,7 +203,17 @@ BLOCKS: Mapping[str, tuple[Block, ...]] = {
         operator,
     ),
     "rank 1": (fold, repeat, dense, dense, dense, merge, product),
-    "rank 2": (*_SPATIAL, fold, product, attention, attention, transformer, *[recurrent] * 4, at_each_step),
-    "rank 3": (*_SPATIAL, conv, conv_batchnorm, channels_first, at_each_step),
+    "rank 2": (
+        *_SPATIAL,
+        fold,
+        product,
+        attention,
+        attention,
+        transformer,
+        *[recurrent] * 4,
+        at_each_step,
+        locally_connected,
+    ),
+    "rank 3": (*_SPATIAL, conv, conv_batchnorm, channels_first, at_each_step, locally_connected),
 }
 """What may be added to a tensor of any rank, and to one of so many axes; what stands twice is drawn twice as often."""

@@ -130,6 +130,15 @@ def conv(draft: Draft, source: Tensor, earlier: Sequence[Tensor] = ()) -> Tensor
     return draft.add(f"QConv{axes}D", [source], shape, **common, **draft.weights())
 
 
+def locally_connected(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+    """Add a convolution whose weights are others at each position."""
+    axes, filters = len(source.shape) - 1, draft.number(1, 4)
+    window, strides, _, _ = draw_window(draft, source.shape)
+    shape = (*after(source.shape, window, strides, "valid"), filters)
+    values = {"kernel_size": window, "strides": strides, "padding": "valid", "filters": filters}
+    return draft.add(f"LocallyConnected{axes}D", [source], shape, **values, use_bias=draft.chance(0.5))
+
+
 def channels_first(draft: Draft, source: Tensor, earlier: Sequence[Tensor]) -> Tensor:
     """Take the first axis of a sample for the channels: a convolution, a batch normalization and a pooling."""
     picture, filters, first = (

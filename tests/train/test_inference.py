@@ -517,12 +517,14 @@ def keras_layers(x: Any) -> Any:
         cast("q2")(layers.DepthwiseConv2D(2, name="depthwise")(x)),
         cast("q3")(layers.Conv2D(4, 2, groups=2, activation="relu", name="grouped")(x)),
         cast("q4")(layers.PReLU(shared_axes=[1], name="slopes")(x)),
+        cast("q0")(layers.LocallyConnected2D(2, (2, 3), name="local")(x)),
     ]
     line = layers.Reshape((-1, 2), name="line")(x)
     lines = [
         cast("q5")(layers.SeparableConv1D(3, 2, name="separable1")(line)),
         cast("q6")(layers.DepthwiseConv1D(2, name="depthwise1")(line)),
         cast("q7")(layers.Conv1D(3, 2, padding="causal", name="past")(line)),
+        cast("q9")(layers.LocallyConnected1D(3, 2, strides=3, activation="relu", name="local1")(line)),
         cast("q8")(layers.Dense(3, name="dense")(line)),
     ]
     return layers.Concatenate(name="all")([layers.Flatten(name=f"f{n}")(side) for n, side in enumerate(sides + lines)])
@@ -586,7 +588,7 @@ WIRED: dict[str, tuple[Any, tuple[tuple[int, ...], ...], tuple[str, ...]]] = {
     "convolutions": (convolutions, ((5, 6, 2),), ("conv",)),
     "grouped": (lambda x: cast("q")(conv("grouped", 4, groups=2)(port(x))), ((5, 6, 2),), ()),
     "transposed": (transposed, ((4, 3, 2),), ("gather", "conv")),
-    "Keras' layers": (keras_layers, ((4, 3, 2),), ("conv",)),
+    "Keras' layers": (keras_layers, ((4, 3, 2),), ("conv", "reshape", "dense")),
     "normalized": (normalized, ((5, 4, 2),), ()),
     "slopes": (slopes, ((6,),), ()),
     "functions": (functions, ((6,),), ("dense", "requantize")),

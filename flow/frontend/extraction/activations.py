@@ -12,7 +12,7 @@ import numpy as np
 from flow.errors import UnsupportedError
 from flow.frontend import layers
 from flow.frontend.extraction.averages import carried
-from flow.frontend.extraction.builder import Builder, Handler, Tensor, array_codes
+from flow.frontend.extraction.builder import WEIGHT_BITS, Builder, Handler, Tensor, array_codes
 from flow.frontend.layers import Function, Layer
 from flow.ir.fixed import CODE_BITS, Cast, Codes, FixedFormat, exact_codes
 from flow.ir.graph import LeakyRelu, Op, Relu, Requantize, Softmax
@@ -41,7 +41,7 @@ def later(tensor: Tensor, function: Function) -> Tensor:
 def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer, tensor: Tensor) -> Tensor:
     cast = activation.cast
     if cast is None or tensor.functions:
-        return builder.lookup(layer, later(tensor, activation.function))
+        return builder.lookup(layer, later(tensor, activation.function), widest=WEIGHT_BITS)
     fused = ("relu", "requantize") if activation.relu else ("requantize",)
     if tensor.lines:
         return builder.scaled(layer, tensor, cast, fused)

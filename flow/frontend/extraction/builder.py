@@ -36,7 +36,7 @@ from flow.ir.windows import Shape, Window
 WEIGHT_BITS = FLOAT64_BITS
 """Widest weight accepted: what float64 holds, in which software checks their sums."""
 TABLE_VALUE_BITS = 24
-"""Widest value of a table: a float32 that lies on no coarser grid is not quantized."""
+"""Widest value of a table that ends in no quantizer: a float32 that lies on no coarser grid is not quantized."""
 PRECISE_FALTERS = 1
 """Units in the last place of float32 that a function computed in float64 and rounded is trusted to be right to."""
 FEW_CODES = 1 << 20
@@ -427,10 +427,12 @@ class Builder:
         cast = Cast(table.format)
         return self.add(Lookup, layer, [tensor], x.shape, cast, starts=starts, values=values, fused=("embedding",))
 
-    def lookup(self, layer: Layer[Any], tensor: Tensor, bits: int | None = None) -> Tensor:
+    def lookup(
+        self, layer: Layer[Any], tensor: Tensor, bits: int | None = None, widest: int = TABLE_VALUE_BITS
+    ) -> Tensor:
         """Append the step function that the functions waiting on a tensor are: QKeras' own results for every code.
 
-        With `bits`, these are rounded to that width.
+        With `bits`, these are rounded to that width; what spans more than `widest` is no number of a quantizer.
 
         Raises:
             UnsupportedError: values on no grid, nothing to evaluate with, or too many codes for what is no step
@@ -453,7 +455,7 @@ class Builder:
             self.step_functions[key] = self._one_function(domain, tensor, names, evaluate)
         starts, found, is_precise = self.step_functions[key]
         table = exact_codes(found if bits is None else on_grid(found, bits))
-        if table.format.width > TABLE_VALUE_BITS:
+        if table.format.width > widest:
             remedy = "put a quantizer (QActivation) behind it"
             raise UnsupportedError(f"the values of {names} lie on no grid", remedy=remedy)
         cast, values = Cast(table.format), table.codes

@@ -54,21 +54,40 @@ def _dense_of_axes(builder: Builder, layer: Layer[layers.Dense], tensor: Tensor,
     outputs = kernel.codes.shape[summed:]
     if kernel.codes.shape[:summed] != x.shape[-summed:]:
         raise UnsupportedError(f"kernel {kernel.codes.shape} does not fit its input of shape {x.shape}")
-    n_in, units = math.prod(x.shape[-summed:]), math.prod(outputs)
+    weight = Constant(kernel.codes.reshape(math.prod(x.shape[-summed:]), -1), kernel.format)
+    return _joined_dense(builder, layer, tensor, weight, x.shape[:-summed], outputs)
+
+
+def _joined_dense(
+    builder: Builder, layer: Layer[Any], tensor: Tensor, weight: Constant, rows: Shape, outputs: Shape
+) -> Tensor:
+    """Append a dense layer of all that a row holds, and part its outputs; the bias is broadcast over these."""
+    x, (n_in, units) = builder.op(tensor), weight.codes.shape
     bias = array_codes(layer, "bias") if layer.settings.biased else Constant.zeros(units)
     spread = np.broadcast_to(bias.codes, outputs).reshape(-1) if layer.settings.biased else bias.codes
-    rows = x.shape[:-summed]
+    bias = times(Constant(spread, bias.format), tensor.divisor)
     flat = builder.add(Reshape, layer, [tensor], (*rows, n_in), Cast(x.format), suffix="_joined")
-    values = {
-        "weight": Constant(kernel.codes.reshape(n_in, units), kernel.format),
-        "bias": times(Constant(spread, bias.format), tensor.divisor),
-    }
-    suffix = "_products"
-    made = builder.add(
-        Dense, layer, [flat], (*rows, units), suffix=suffix, weight=values["weight"], bias=values["bias"]
-    )
+    made = builder.add(Dense, layer, [flat], (*rows, units), suffix="_products", weight=weight, bias=bias)
     out = builder.add(Reshape, layer, [made], (*rows, *outputs), Cast(builder.op(made).format))
     return replace(out, divisor=tensor.divisor)
+
+
+def _locally_connected(builder: Builder, layer: Layer[layers.LocallyConnected], inputs: Sequence[Tensor]) -> Tensor:
+    """A dense layer of the whole input, with the weights of each position where its window is, and zeros elsewhere."""
+    settings, tensor = layer.settings, carried(builder, layer, inputs[0])
+    x, kernel = builder.op(tensor).shape, kernel_codes(layer, 3)
+    window = window_over(x, Padding.VALID, settings.window, settings.strides)
+    places = (window.places(x)[..., None] * x[-1] + np.arange(x[-1])).reshape(math.prod(window.positions(x)), -1)
+    count, filters = len(places), kernel.codes.shape[-1]
+    if kernel.codes.shape[:2] != places.shape:
+        raise UnsupportedError(f"kernel {kernel.codes.shape} does not fit its input of shape {x}")
+    if math.prod(x) * count * filters > SPREAD:
+        what = f"its kernel spreads over {math.prod(x)} x {count * filters} weights"
+        raise UnsupportedError(what, remedy=f"at most {SPREAD} are built: use a smaller input, or a convolution")
+    matrix = np.zeros((math.prod(x), count, filters), np.int64)
+    matrix[places, np.arange(count)[:, None]] = kernel.codes
+    weight = Constant(matrix.reshape(math.prod(x), -1), kernel.format)
+    return _joined_dense(builder, layer, tensor, weight, (), (*window.positions(x), filters))
 
 
 def _conv(builder: Builder, layer: Layer[layers.Conv], inputs: Sequence[Tensor]) -> Tensor:
@@ -286,6 +305,7 @@ def _without_axes(builder: Builder, layer: Layer[Any], tensor: Tensor) -> Tensor
 
 LAYERS: Mapping[type[layers.Settings], Handler] = {
     layers.Dense: _dense,
+    layers.LocallyConnected: _locally_connected,
     layers.Conv: _conv,
     layers.DepthwiseConv: _depthwise,
     layers.SeparableConv: _separable,

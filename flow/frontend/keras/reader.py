@@ -146,8 +146,7 @@ def _of_sequence(config: Mapping[str, Any], time_axes: int) -> Mapping[str, Any]
 
 def unknown_layer(class_name: str) -> UnsupportedError:
     """Return the refusal of a class that is not in `LAYERS`."""
-    instead = INSTEAD.get(class_name)
-    remedy = f"use one of {', '.join(LAYERS)}" if instead is None else f"use {instead} of flow.train.attention"
+    remedy = INSTEAD.get(class_name) or f"use one of {', '.join(LAYERS)}"
     return UnsupportedError(f"{shortened(class_name)} is not supported", remedy=remedy)
 
 
@@ -326,6 +325,17 @@ def _conv_transpose(source: _Source) -> Settings:
     )
 
 
+def _locally_connected(source: _Source) -> Settings:
+    """Return the usual one of Keras' three implementations, which alone keeps the weights of a position together."""
+    source.only("data_format", "channels_last")
+    if source.config.get("implementation", 1) != 1 or source.config.get("padding", "valid") != "valid":
+        what = f"implementation={source.config['implementation']!r}, padding={source.config.get('padding')!r}"
+        raise UnsupportedError(f"{what} are not supported", remedy="use implementation=1, behind a ZeroPadding")
+    return layers.LocallyConnected(
+        window=source.spatial("kernel_size"), strides=source.spatial("strides"), biased=source.biased
+    )
+
+
 def _batchnorm(source: _Source) -> Settings:
     axis = source.config.get("axis", -1)
     return layers.BatchNorm(axis=axis[0] if isinstance(axis, list | tuple) else axis)
@@ -389,7 +399,7 @@ def _einsum(source: _Source) -> Settings:
 
 def _embedding(source: _Source) -> Settings:
     if source.config.get("mask_zero"):
-        raise UnsupportedError("mask_zero=True is not supported", remedy="set it to False")
+        raise UnsupportedError("mask_zero=True is not supported", remedy=UNMASKED)
     return layers.Embedding()
 
 
@@ -518,11 +528,14 @@ PRODUCTS: Mapping[str, Reading] = {
         lambda source: layers.SeparableConv(**_geometry(source), **_windows(source)),
     ),
     **dict.fromkeys(("QConv2DTranspose", "Conv2DTranspose", "Conv1DTranspose"), _conv_transpose),
+    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), _locally_connected),
 }
+UNMASKED = "leave masks out: pad sequences at their beginning, and train so that what pads them is a value like others"
 INSTEAD: Mapping[str, str] = {
-    **dict.fromkeys(("MultiHeadAttention", "Attention"), "multi_head_attention"),
+    **dict.fromkeys(("MultiHeadAttention", "Attention"), "use multi_head_attention of flow.train.attention"),
+    "Masking": UNMASKED,
 }
-"""Layers that compute with floats what one of ours computes with integers."""
+"""Layers instead of which there is something better to do than to use another one of the list."""
 AVERAGES = (
     *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
     *("QAveragePooling2D", "QGlobalAveragePooling2D"),
