@@ -59,6 +59,16 @@ class Source:
         """What inference of the model by its own framework is called among the levels of a comparison."""
         return front_end(self.trained.frontend).level
 
+    def frozen(self, samples: Samples | None) -> Source:
+        """Return the model with what its framework would find in each batch of data found in samples, if anything.
+
+        Raises:
+            ToolMissingError: that asks for its framework, which is not installed.
+        """
+        values = None if samples is None else samples.values
+        made = front_end(self.trained.frontend).freeze(self.trained, self.keras_file, self.weights, values)
+        return replace(self, trained=made)
+
     def inference(self, extracted: IntGraph, lowered: IntGraph) -> Inference:
         """Return inference of the model by its own framework.
 

@@ -156,6 +156,12 @@ def _plain(class_name: str) -> Row:
     return row(class_name, shape, **{key: value for key, value in config.items() if not key.endswith("_quantizer")})
 
 
+def _frozen(*scale: float) -> Entry:
+    """Return a quantizer as QKeras' master writes one with a scale for each channel that was found in data."""
+    config = {"bits": 5, "integer": 1, "symmetric": 1, "alpha": "auto_po2", "post_training_scale": [list(scale)]}
+    return {"class_name": "quantized_bits", "config": config}
+
+
 def _wide() -> Row:
     """Return a row whose scales lie so far apart that their products need more bits than a float64 holds."""
     made = row("QBatchNormalization", VECTOR, "its default quantizers, a gamma of zero", **NORM)
@@ -245,6 +251,7 @@ LAYER_ROWS: Sequence[Row] = (
     ),
     _embedding("of whole numbers"),
     _weighted("QDense"),
+    _weighted("QDense", "`post_training_scale`", kernel_quantizer=_frozen(0.5, 0.3, 2)),
     _weighted("QDense", "on a sequence", SEQUENCE),
     _weighted("QDense", "on an image", IMAGE),
     _plain("Dense"),
@@ -299,6 +306,7 @@ LAYER_ROWS: Sequence[Row] = (
         offset_quantizer=GRID,
     ),
     row("QActivation", VECTOR, "a cast", activation="quantized_relu(3,1)"),
+    row("QActivation", VECTOR, "`alpha='auto_po2'`, frozen (`post_training_scale`)", activation=_frozen(1, 2, 1, 0.5)),
     row("QActivation", VECTOR, "a function", activation="quantized_tanh(4)"),
     row("Activation", VECTOR, "`relu`", activation="relu"),
     row("Activation", VECTOR, "a function", activation="tanh"),

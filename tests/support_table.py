@@ -161,7 +161,7 @@ def other_layers() -> list[str]:
         try:
             extract(model(port(4), layer(name, "subject")), parse_format("fixed<4,2>"))
         except UnsupportedError as error:
-            assert f"layer 'subject': {name} is not supported; use " in str(error), name
+            assert f"layer 'subject': {name} is not supported; " in str(error), name
         else:
             raise AssertionError(f"{name} is accepted and has no row")
     return names

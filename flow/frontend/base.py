@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Evaluate = Callable[[Sequence[Any], NDArray[np.float32]], NDArray[np.float32]]
 """The composition of some element-wise functions, first applied first, on values. A function is given in the form that
 the front end's reader gave it."""
+Floats = NDArray[np.floating[Any]]
 Inference = Callable[[Codes], SimResult]
 """Codes of every op that is the output of a layer, for input codes (samples, *port_shape)."""
 
@@ -46,6 +47,7 @@ class Frontend:
         approximate: the same where the last bit does not matter.
         inference: its own inference, on the user's files or on the model as data if they are None; of the graphs before
             and after the passes.
+        freeze: the model as data with what it would find in each batch of data found in samples; of the same files.
         outputs: what the model itself computes at the outputs of the graph after the passes, by op, as numbers; of the
             same files, for input codes (samples, *port_shape).
     """
@@ -60,6 +62,9 @@ class Frontend:
     approximate: Evaluate
     inference: Callable[[TrainedModel, Path | None, Path | None, IntGraph, IntGraph], Inference]
     outputs: Callable[[TrainedModel, Path | None, Path | None, IntGraph, Codes], Mapping[str, NDArray[np.float32]]]
+    freeze: Callable[[TrainedModel, Path | None, Path | None, Floats | None], TrainedModel] = lambda trained, *_: (
+        trained
+    )
 
 
 FRONTENDS: Mapping[str, str] = {"keras": "flow.train.frontend"}

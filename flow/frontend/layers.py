@@ -109,10 +109,14 @@ class LeakyRelu(Activation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantizer(Activation):
-    """A quantizer: the cast that it is, or None if only the function says what it does; `relu` if it is a ReLU too."""
+    """A quantizer: the cast that it is, or None if only the function says what it does; `relu` if it is a ReLU too.
+
+    With a `scale`, powers of two (channels,), the cast stands between a division by it and a product with it.
+    """
 
     cast: Cast | None
     relu: bool = False
+    scale: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,7 @@ def extract_model(model: Path, options: BuildOptions, asked: Target | None = Non
     cache = open_cache(options.output)
     source = find_source(model, weights=options.weights, cache=cache)
     samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    source = source.frozen(samples)
     own = Model(
         trained=source.trained,
         input_format=_input_format(source, options, samples),
@@ -174,6 +175,7 @@ def model_to_check(model: Path, options: BuildOptions, target: Target) -> Model:
     derived = fmt is None and not quantizes(source.trained)
     if derived or options.inputs is not None or options.float_layers is not None:
         samples = find_samples(source, options.inputs, options.labels, options.samples, cache)
+    source = source.frozen(samples)
     if derived and samples is not None:
         fmt = derive_format(samples.values)
     found = Model(

@@ -16,7 +16,7 @@ from flow.train import keras_errors, load_tensorflow
 from flow.train.attention import FixedLayerNormalization, FixedSoftmax
 from flow.train.configuration import checked
 from flow.train.layers import FixedBatchNormalization, QDenseBatchnorm
-from flow.train.quantizers import OURS
+from flow.train.quantizers import OURS, quantized_bits
 
 qkeras: Any
 tf, keras, qkeras = load_tensorflow()
@@ -64,7 +64,8 @@ def custom_objects() -> dict[str, Any]:
         qkeras.QConv2DTranspose,
         QDenseBatchnorm,
     )
-    return {**objects, **OURS, **{item.__name__: item for item in ours}, "QActivation": _QActivation}
+    own = {item.__name__: item for item in ours}
+    return {**objects, **OURS, **own, "QActivation": _QActivation, "quantized_bits": quantized_bits}
 
 
 class _QActivation(qkeras.QActivation):  # type: ignore[misc]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flow.frontend.base import Frontend, Inference
 from flow.frontend.keras import read
+from flow.frontend.keras.scales import of_data
 from flow.frontend.trained import TrainedModel
 from flow.ir.fixed import Codes
 from flow.ir.graph import IntGraph
@@ -112,10 +113,31 @@ def _keras_model(trained: TrainedModel, file: Path | None, weights: Path | None)
     if file is not None:
         from flow.train.reader import read_keras
 
-        return read_keras(file, weights).keras
+        return read_keras(file, weights, trained.config).keras
     from flow.train.freeze import keras_model
 
     return keras_model(trained)
+
+
+def freeze(
+    trained: TrainedModel, file: Path | None, weights: Path | None, samples: NDArray[np.floating[Any]] | None
+) -> TrainedModel:
+    """Return a model whose activations are scaled as in these samples, if QKeras scales any by the data.
+
+    Raises:
+        ToolMissingError: TensorFlow or QKeras is not installed.
+    """
+    return trained if samples is None or not any(of_data(trained.config)) else _freeze(trained, file, weights, samples)
+
+
+@with_keras_2
+def _freeze(
+    trained: TrainedModel, file: Path | None, weights: Path | None, samples: NDArray[np.floating[Any]]
+) -> TrainedModel:
+    model = _keras_model(trained, file, weights)
+    from flow.train.frozen import freeze_scales
+
+    return freeze_scales(trained, model, samples)
 
 
 FRONTEND = Frontend(
@@ -129,4 +151,5 @@ FRONTEND = Frontend(
     approximate=approximate,
     inference=inference,
     outputs=outputs,
+    freeze=freeze,
 )

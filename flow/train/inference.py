@@ -25,6 +25,7 @@ from flow.frontend.keras.quantizers import (
     LINES,
     activation_cast,
     ends_in_softmax,
+    frozen_scale,
     has_precise,
     is_activation_layer,
     parse_quantizer,
@@ -564,7 +565,10 @@ def _double_function(class_name: str, entry: Any, precise: bool = False) -> Func
     if cast is None:
         precise = precise and has_precise(quantizer.name, quantizer.args)
         return _single(_element_wise(precise)(kind, {"activation": entry}))
-    return cast_values(cast)
+    scale = frozen_scale(quantizer)
+    if len(set(scale)) < 2:
+        return cast_values(cast)
+    return lambda x: cast_values(cast)(x / np.array(scale)) * np.array(scale)
 
 
 def cast_values(cast: Cast) -> Function:
@@ -575,7 +579,7 @@ def cast_values(cast: Cast) -> Function:
     """
     rounding = ROUNDINGS.get(cast.rounding)
     if rounding is None or cast.overflow not in (Overflow.SAT, Overflow.SAT_SYM) or cast.divisor != 1:
-        remedy = "use AP_RND_CONV, AP_RND or AP_TRN, and AP_SAT"
+        remedy = "use AP_RND_CONV, AP_RND, AP_RND_INF or AP_TRN, and AP_SAT"
         raise UnsupportedError(f"{cast.cpp} is no activation quantizer", remedy=remedy)
     steps, limits = 2.0**cast.format.frac_bits, (float(cast.lowest_code), float(cast.format.max_code))
     return lambda x: tf.clip_by_value(rounding(x * steps), *limits) / steps
@@ -583,6 +587,7 @@ def cast_values(cast: Cast) -> Function:
 
 ROUNDINGS: Mapping[Rounding, Function] = {
     Rounding.RND_CONV: tf.round,  # ties to even
+    Rounding.RND_INF: lambda x: tf.sign(x) * ROUNDINGS[Rounding.RND](tf.abs(x)),
     Rounding.RND: lambda x: tf.floor(x) + tf.cast(x - tf.floor(x) >= 0.5, x.dtype),
     Rounding.TRN: tf.floor,
 }

@@ -89,6 +89,29 @@ class quantized_po2_zero(qkeras.quantized_po2):  # type: ignore[misc]  # noqa: N
         return f"quantized_po2_zero({self.bits},min_exp={self.min_exp},max_exp={self.max_exp})"
 
 
+class quantized_bits(qkeras.quantized_bits):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
+    """QKeras' own with what its master has: a `post_training_scale`, which stands for the scale of the data."""
+
+    def __init__(self, *given: Any, post_training_scale: Any = None, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.post_training_scale = post_training_scale
+
+    def __call__(self, x: Any) -> Any:
+        if self.post_training_scale is None:
+            return super().__call__(x)
+        x, scale = tf.cast(x, tf.float32), tf.constant(self.post_training_scale, tf.float32)
+        unit, steps = 2.0**self.integer, 2.0 ** (self.bits - self.keep_negative)
+        most = 2.0 ** (self.bits - 1) - 1
+        count = tf.minimum(tf.floor(tf.abs(x / unit) / (scale / steps) + 0.5), most)
+        quantized = scale * (unit * (tf.sign(x) * count) / steps)
+        return x + tf.stop_gradient(quantized - x)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` takes."""
+        frozen = {} if self.post_training_scale is None else {"post_training_scale": self.post_training_scale}
+        return {**super().get_config(), **frozen}
+
+
 class quantized_apot(qkeras.BaseQuantizer):  # type: ignore[misc]  # noqa: N801 - QKeras' naming
     """Round to the nearest sum of a few powers of two: additive powers of two, of which zero is one.
 

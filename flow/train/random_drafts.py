@@ -225,5 +225,12 @@ class Draft:
         return self.function() if self.chance(0.12) else self.cast()
 
     def quantizer(self, source: Tensor) -> Tensor:
-        """Add a quantizer of activations, in the style of the model."""
-        return self.keep("QActivation", source, activation=self.activation())
+        """Add a quantizer of activations, in the style of the model, or with scales that were found in data."""
+        own = self.frozen(source.shape[-1]) if self.chance(0.04) else self.activation()
+        return self.keep("QActivation", source, activation=own)
+
+    def frozen(self, channels: int) -> dict[str, Any]:
+        """Return a quantizer with a frozen scale for each channel, or one for all of them."""
+        scale = [2.0 ** self.number(-3, 3) for _ in range(channels if self.chance(0.7) else 1)]
+        config = {"bits": self.number(2, 9), "integer": self.number(0, 3), "symmetric": 1, "alpha": "auto_po2"}
+        return {"class_name": "quantized_bits", "config": {**config, "post_training_scale": [scale]}}

@@ -44,12 +44,15 @@ class KerasModel:
     trained: TrainedModel
 
 
-def read_keras(path: Path | str, weights: Path | str | None = None) -> KerasModel:
+def read_keras(
+    path: Path | str, weights: Path | str | None = None, frozen: Mapping[str, Any] | None = None
+) -> KerasModel:
     """Read a Keras model.
 
     Args:
         path: `.h5`, `.keras`, a SavedModel directory, or `.json` together with `weights`.
         weights: weights file for a `.json`.
+        frozen: the model's own configuration, checked, with scales of activations that were found in samples.
 
     Raises:
         ModelFileError: missing, damaged, no Keras model, or one that holds code.
@@ -58,6 +61,7 @@ def read_keras(path: Path | str, weights: Path | str | None = None) -> KerasMode
     path, weights = Path(path), None if weights is None else Path(weights)
     with at(file=path), quiet_warnings():
         config, weights_file = read_configuration(path, weights)
+        config = config if frozen is None else {**config, "config": frozen}
         with keras_errors("Keras 2 cannot load this model", ModelFileError):
             model = _load(config, weights_file)
             _refuse_huge_tensors(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from fixtures_keras import (
 from flow.data.adversarial import adversarial_inputs
 from flow.errors import UnsupportedError
 from flow.frontend.extraction import extract, quantizes_its_input
+from flow.frontend.keras.scales import of_data
 from flow.ir import reference
 from flow.ir.fixed import Cast, FixedFormat, Overflow, Rounding, quantize, to_values
 from flow.ir.graph import BatchNorm, IntGraph, Softmax
@@ -38,6 +40,7 @@ from flow.ir.passes import lower
 from flow.train import inference, quiet_warnings
 from flow.train.attention import FixedLayerNormalization, FixedSoftmax, multi_head_attention
 from flow.train.freeze import layers_by_path
+from flow.train.frozen import freeze_scales
 from flow.train.functions import evaluate
 from flow.train.inference import softmax_values
 from flow.train.layers import QDenseBatchnorm
@@ -344,6 +347,32 @@ def test_quotients_are_rounded_to_odd(divisor: float) -> None:
         exact = Fraction(number) / Fraction(divisor)
         odd = np.float64(found).view(np.int64) & 1
         assert Fraction(float(found)) == exact or (odd and abs(Fraction(float(found)) - exact) < np.spacing(abs(found)))
+
+
+def scaled_by_data(x: Any) -> Any:
+    auto = {"kernel_quantizer": bits(4, 0, symmetric=True, alpha="auto_po2")}
+    x = cast("channels", "quantized_bits(5,1,1,alpha='auto_po2')")(port(x))
+    return qkeras.QDense(3, name="d", activation=bits(6, 0, symmetric=True, alpha="auto"), **auto)(x)
+
+
+@pytest.mark.parametrize("double", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["float32", "float64"])
+def test_scales_of_the_data_are_frozen_at_samples(double: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those that QKeras finds in these samples, and a file of QKeras' master with them is the same model."""
+    found = read(wired(scaled_by_data, (5, 2)), tmp_path, "model.keras")
+    with pytest.raises(UnsupportedError, match=r"'channels' .*alpha='auto_po2' is not supported: .*--inputs x.npy"):
+        extract(found.trained, evaluate=evaluate)
+    samples = np.random.default_rng(3).normal(0, [0.05, 0.9], (64, 5, 2))
+    frozen = freeze_scales(found.trained, found.keras, samples)
+    assert [warning.op for warning in frozen.warnings] == ["channels", "d"]
+    assert re.search(r"by 2\*\*-\d to 2\*\*-1, frozen at the first 64 samples", frozen.warnings[0].reason)
+    again = read_keras(tmp_path / "model.keras", frozen=frozen.config)
+    assert again.trained.config == frozen.config and not list(of_data(frozen.config))
+    if double:
+        monkeypatch.setattr(inference, "inexact_in", lambda graph, bits: bits != inference.FLOAT64_BITS)
+    arithmetic, _ = compare(KerasModel(again.keras, frozen), unseen=INSIDE)
+    assert arithmetic == "float64" if double else "float32"
+    read_of_port = found.keras.get_layer("port")(np.float32(samples))  # of alpha='auto_po2' QKeras finds the same
+    assert np.array_equal(*(model.get_layer("channels")(read_of_port) for model in (found.keras, again.keras)))
 
 
 def test_an_embedding_looks_whole_numbers_up(tmp_path: Any) -> None:
@@ -754,7 +783,7 @@ def test_inference_in_float64_casts_as_the_graph_does(rounding: Rounding, overfl
     assert np.array_equal(ours, to_values(quantize(values, cast), fmt))
 
 
-@pytest.mark.parametrize("cast", [Cast(BYTE), Cast(BYTE, Rounding.RND_INF, Overflow.SAT)])
+@pytest.mark.parametrize("cast", [Cast(BYTE), Cast(BYTE, Rounding.RND_ZERO, Overflow.SAT)])
 def test_a_cast_that_no_quantizer_has_is_refused(cast: Cast) -> None:
     with pytest.raises(UnsupportedError, match="is no activation quantizer"):
         inference.cast_values(cast)

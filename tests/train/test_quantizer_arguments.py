@@ -41,6 +41,7 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("quantized_po2", "bits"): {"max_value": 1},
     ("quantized_relu_po2", "bits"): {"max_value": 1},
     ("ternary", "use_stochastic_rounding"): {"alpha": "auto"},
+    ("quantized_bits", "post_training_scale"): {"alpha": "auto"},
 }
 """Without these QKeras takes no value of an argument, or not the least one."""
 INPUTS = np.float32([-3.3, -1, -0.6, -1e-9, 0, 0.01, 0.4, 0.7, 1, 2.6, 500])

@@ -401,7 +401,7 @@ def test_arguments_of_other_versions_of_qkeras_that_say_nothing_are_left_out() -
         return {"class_name": "Sequential", "config": {"name": "m", "layers": entries}}
 
     assert checked(told(post_training_scale=None, elements_per_scale=None)) == checked(told())
-    with pytest.raises(UnsupportedError, match=r"post_training_scale=\[0.5\] freezes a scale, as QKeras 0.9.0 cannot"):
+    with pytest.raises(UnsupportedError, match=r"post_training_scale=\[0.5\] freezes the scale of another"):
         checked(told(post_training_scale=[0.5]))
 
 

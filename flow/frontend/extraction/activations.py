@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flow.errors import UnsupportedError
+from flow.errors import UnsupportedError, counted
 from flow.frontend import layers
 from flow.frontend.extraction.averages import carried
 from flow.frontend.extraction.builder import WEIGHT_BITS, Builder, Handler, Tensor, array_codes
 from flow.frontend.layers import Function, Layer
-from flow.ir.fixed import CODE_BITS, Cast, Codes, FixedFormat, exact_codes
-from flow.ir.graph import LeakyRelu, Op, Relu, Requantize, Softmax
+from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes
+from flow.ir.graph import BatchNorm, LeakyRelu, Op, Relu, Requantize, Softmax
 from flow.ir.intervals import Range, check_division
 
 SOFTMAX_BITS = 16
@@ -42,6 +43,8 @@ def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer
     cast = activation.cast
     if cast is None or tensor.functions:
         return builder.lookup(layer, later(tensor, activation.function), widest=WEIGHT_BITS)
+    if activation.scale:
+        return _scaled(builder, layer, cast, activation.scale, carried(builder, layer, tensor))
     fused = ("relu", "requantize") if activation.relu else ("requantize",)
     if tensor.lines:
         return builder.scaled(layer, tensor, cast, fused)
@@ -50,6 +53,21 @@ def _quantizer(builder: Builder, layer: Layer[Any], activation: layers.Quantizer
     if tensor.divisor != 1:
         check_division(builder.op(out), Range.of(x.format))
     return out
+
+
+def _scaled(builder: Builder, layer: Layer[Any], cast: Cast, scale: Sequence[float], tensor: Tensor) -> Tensor:
+    """Append a cast between a division by powers of two, one for each channel, and a product with them."""
+    shape, factors = builder.op(tensor).shape, np.array(scale)
+    if factors.shape != shape[-1:]:
+        raise UnsupportedError(f"has {len(factors)} scales", remedy=f"its input has {counted(shape[-1], 'channel')}")
+
+    def times(source: Tensor, own: NDArray[np.float64], suffix: str) -> Tensor:
+        values: dict[str, Any] = {"scale": exact_codes(own), "offset": Constant.zeros(len(own)), "fused": ("scale",)}
+        return builder.add(BatchNorm, layer, [source], shape, suffix=suffix, **values)
+
+    divided = times(builder.inside(layer, tensor), 1 / factors, "_divided")
+    cut = builder.add(Requantize, layer, [divided], shape, replace(cast, divisor=tensor.divisor), suffix="_cut")
+    return times(cut, factors, "")
 
 
 def _relu(builder: Builder, layer: Layer[Any], activation: layers.Relu, tensor: Tensor) -> Tensor:

@@ -296,7 +296,7 @@ def _quantizing_readers(network: Network) -> dict[str, Layer[Any]]:
 def _input_cast(layer: Layer[Any]) -> Cast | None:
     """Return the cast that a layer is and nothing else."""
     if isinstance(layer.settings, layers.Activate) and isinstance(layer.activation, layers.Quantizer):
-        return layer.activation.cast
+        return None if layer.activation.scale else layer.activation.cast
     return None
 
 

@@ -57,6 +57,10 @@ def _is_scale(value: Any) -> bool:
     return all(map(_is_scale, value)) if isinstance(value, list | tuple) else _is_number(value)
 
 
+def _is_positive(value: Any) -> bool:
+    return (value != [] and all(map(_is_positive, value))) if type(value) is list else _is_number(value) and value > 0
+
+
 FLAG = Kind("True, False, 1 or 0", lambda value: isinstance(value, int | float) and value in (0, 1))
 NUMBER = Kind("a number within 2**64", _is_number)
 NOT_1 = Kind("a number within 2**64 other than 1", lambda value: _is_number(value) and value != 1)
@@ -67,6 +71,7 @@ SLOPE = Kind("0 or a power of two", lambda value: FROM_0.accepts(value) and math
 ALPHA = Kind(
     "a number within 2**64, 'auto' or 'auto_po2'", lambda value: value in ("auto", "auto_po2") or _is_scale(value)
 )
+SCALE = Kind("a number above 0, or lists of them", lambda value: value is not None and _is_positive(value))
 AXIS = Kind("an axis", lambda value: type(value) is int)
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 LOG2 = Kind("'rnd' or 'floor'", lambda value: value in ("rnd", "floor"))
@@ -92,7 +97,10 @@ EXPONENT = _integer(-126, 127, "").or_none()
 THRESHOLD, UNROLLS = NUMBER.or_none(), _integer(1, 64, "")
 RANDOM: Mapping[str, Kind] = {"temperature": NUMBER, "use_real_sigmoid": FLAG}
 ARGUMENTS: Mapping[str, Mapping[str, Kind]] = {
-    "quantized_bits": {"bits": WIDTH, "integer": INTEGER, "symmetric": FLAG, "keep_negative": FLAG, **SCALED},
+    "quantized_bits": {
+        **{"bits": WIDTH, "integer": INTEGER, "symmetric": FLAG, "keep_negative": FLAG, **SCALED},
+        "post_training_scale": SCALE.or_none(),
+    },
     "quantized_relu": {
         **{"bits": _integer(1, 30, BITS), "integer": INTEGER, "use_sigmoid": FLAG, "negative_slope": SLOPE},
         **{"use_stochastic_rounding": FLAG, "relu_upper_bound": FROM_0.or_none(), "is_quantized_clip": FLAG},
@@ -148,11 +156,9 @@ def check_arguments(name: str, args: Mapping[str, Any], what: str) -> None:
         UnsupportedError: an argument is unknown, or not what the table says.
     """
     known = ARGUMENTS.get(name, {})
-    if args.get("post_training_scale") is not None:
-        told = (
-            f"{name}: post_training_scale={shown(args['post_training_scale'])} freezes a scale, as QKeras 0.9.0 cannot"
-        )
-        raise UnsupportedError(told, field=what, remedy="train with alpha a power of two")
+    if args.get("post_training_scale") is not None and not isinstance(args.get("alpha"), str):
+        told = f"{name}: post_training_scale={shown(args['post_training_scale'])} freezes the scale of another alpha"
+        raise UnsupportedError(told, field=what, remedy="it goes with alpha='auto' or alpha='auto_po2'")
     for key, value in args.items() if known else ():
         if key not in known:
             remedy = f"it takes {', '.join(known)}"

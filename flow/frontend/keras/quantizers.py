@@ -76,6 +76,8 @@ LOSING = ("quantized_bits", "quantized_relu")
 """Quantizers whose `x + (xq - x)` loses bits of xq beside a large x, in float32."""
 FALTERS = 16
 """Units in the last place that an approximation is trusted to be right to: those of TensorFlow are within 4 or so."""
+FROZEN = "post_training_scale"
+"""Argument of QKeras' master: the scale that alpha 'auto' found, kept for all data."""
 TIES_TO_EVEN = Rounding.RND_CONV
 """How QKeras rounds activations: by `tf.round`."""
 
@@ -164,7 +166,14 @@ def activation_cast(quantizer: QuantizerConfig, what: str) -> Cast | None:
     """
     _check_known(quantizer, what)
     args = quantizer.args
+    if args.get(FROZEN) is not None:
+        return _frozen_cast(quantizer, what)
     alpha = args.get("alpha")
+    if isinstance(alpha, str) and quantizer.name == "quantized_bits":
+        raise UnsupportedError(
+            f"{what} 'quantized_bits' with alpha={shown(alpha)} is not supported: QKeras scales it anew by each batch",
+            remedy="give samples at which it is frozen (--inputs x.npy), or train with alpha=1 or another power of two",
+        )
     if isinstance(alpha, str | list | tuple) or (alpha is not None and not _is_po2(alpha)):
         raise UnsupportedError(
             f"{what} '{quantizer.name}' with alpha={shown(alpha)} is not supported: its scale depends on the data "
@@ -193,6 +202,42 @@ def has_precise(name: str, args: Mapping[str, Any]) -> bool:
     """Say whether a function or quantizer is computed otherwise in float64: it is approximated, or loses bits."""
     real = args.get("use_real_tanh") or args.get("use_real_sigmoid")
     return name in (*APPROXIMATED, *TURNS, *LOGARITHMIC, *LOSING) or bool(real)
+
+
+def _frozen_cast(quantizer: QuantizerConfig, what: str) -> Cast:
+    """Return the cast of a `quantized_bits` with a frozen scale: of one scale for all channels, times that.
+
+    Source: `__call__` in QKeras' master: sign(x) * floor(abs(x) / step + 1/2), at most 2**(bits - 1) - 1, times the
+    step, which is the scale times 2**(integer + keep_negative - bits).
+    """
+    args, scale = quantizer.args, frozen_scale(quantizer)
+    if not all(map(_is_po2, scale)):
+        what = f"{what} 'quantized_bits' has post_training_scale={shown(args[FROZEN])}, which is no power of two"
+        raise UnsupportedError(what, remedy="freeze it with alpha='auto_po2'")
+    bits = int(args.get("bits", 8))
+    frac_bits = bits - bool(args.get("keep_negative", True)) - int(args.get("integer", 0))
+    if len(set(scale)) == 1:
+        frac_bits -= math.frexp(scale[0])[1] - 1
+    if not 2 <= bits <= WIDEST_CAST:
+        raise UnsupportedError(f"{what} 'quantized_bits' of {bits} bits with a frozen scale", remedy="use 2 to 24 bits")
+    return Cast(FixedFormat(True, bits - 1 - frac_bits, frac_bits), Rounding.RND_INF, Overflow.SAT_SYM)
+
+
+def frozen_scale(quantizer: QuantizerConfig) -> tuple[float, ...]:
+    """Return the frozen scale of each channel, or the one of all of them; none of a quantizer that has no such.
+
+    Raises:
+        UnsupportedError: it differs along another axis than the last.
+    """
+    held: Any = quantizer.args.get(FROZEN)
+    if held is None:
+        return ()
+    while isinstance(held, list | tuple) and len(held) == 1:
+        held = held[0]
+    scale = tuple(held) if isinstance(held, list | tuple) else (held,)
+    if not all(isinstance(number, int | float) for number in scale):
+        raise UnsupportedError("post_training_scale differs along several axes", remedy="use scales of the last one")
+    return scale
 
 
 def has_relu(quantizer: QuantizerConfig) -> bool:

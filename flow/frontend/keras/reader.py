@@ -263,7 +263,9 @@ def _own_activation(source: _Source, key: str = "activation") -> layers.Activati
         line = quantizers.LINES.get(quantizer.name) if ours == "QActivation" else None
         return layers.Activation(function=replace(function, line=line))
     cast = quantizers.activation_cast(quantizer, key)
-    return layers.Quantizer(function=function, cast=cast, relu=quantizers.has_relu(quantizer))
+    scale = quantizers.frozen_scale(quantizer)
+    own = scale if len(set(scale)) > 1 else ()
+    return layers.Quantizer(function=function, cast=cast, relu=quantizers.has_relu(quantizer), scale=own)
 
 
 def _softmax(source: _Source) -> layers.Softmax:
