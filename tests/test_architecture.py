@@ -19,13 +19,13 @@ MODULES = {
 }
 ORDER = (
     "errors", "progress", "findings", "json_text", "toml_table", "field_types", "files", "project", "results",
-    "part_names", "parts", "toolchain", "runs", "backends.base", "target",
+    "part_names", "parts", "toolchain", "workers", "runs", "backends.base", "target",
     "ir", "ir.passes", "data", "frontend", "frontend.keras", "frontend.extraction", "cost.vendor_reports", "cost",
     "cost.hls", "train", "quantization", "sources", "backends", "backends.yosys", "backends.hls4ml",
     "backends.rtl.netlists", "backends.rtl.verilog", "backends.rtl.simulation", "backends.rtl.synthesis",
     "backends.rtl.proof", "backends.rtl.handover", "backends.rtl",
     "verification", "report", "report.page", "study", "encrypted",
-    "commands", "doctor", "pipeline", "options", "cli",
+    "commands", "doctor", "pipeline", "exploration", "options", "explore_command", "cli",
 )  # fmt: skip
 """A room imports only from itself and from those before it; the longest name that fits a module is its room. The first
 two lines are records that every room speaks of, the last one are doors."""
@@ -33,6 +33,7 @@ RANK = {name: rank for rank, name in enumerate(ORDER)}
 FOREIGN = {
     "tensorflow": "flow.train", "keras": "flow.train", "tf_keras": "flow.train", "qkeras": "flow.train",
     "tensorflow_model_optimization": "flow.train", "h5py": "flow.train", "hls4ml": "flow.backends.hls4ml",
+    "optuna": "flow.exploration", "distributed": "flow.workers",
     "subprocess": "flow.toolchain", "multiprocessing": "flow.toolchain",
 }  # fmt: skip
 

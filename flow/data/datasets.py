@@ -23,7 +23,7 @@ import os
 import urllib.request
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,38 @@ class Dataset:
     def classes(self, name: str = "") -> tuple[str, ...]:
         """Return the names of the classes of one kind of labels, or of the only one; none for targets."""
         return self.class_names[name] if isinstance(self.class_names, Mapping) else self.class_names
+
+
+def held_out(data: Dataset, fraction: float) -> Dataset:
+    """Return a data set of which a fraction of the training split, drawn at random, is the validation split.
+
+    Which samples that are depends on nothing but their number: trainings with other seeds can be compared on them. Data
+    that has a validation split of its own stays as it is.
+
+    Raises:
+        SpecError: one of both splits would be empty.
+    """
+    if data.x_valid is not None:
+        return data
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(data.x_train))
+    count = round(fraction * len(order))
+    if not 0 < count < len(order):
+        what = (
+            f"train.validation {fraction:g} of {counted(len(order), 'training sample')} leaves one of both splits empty"
+        )
+        raise SpecError(what, field=data.name, remedy="hold others out")
+    valid, train = np.sort(order[:count]), np.sort(order[count:])
+    return replace(
+        data,
+        x_train=data.x_train[train],
+        y_train=_rows(data.y_train, train),
+        x_valid=data.x_train[valid],
+        y_valid=_rows(data.y_train, valid),
+    )
+
+
+def _rows(targets: Targets, rows: NDArray[np.intp]) -> Targets:
+    return {name: each[rows] for name, each in targets.items()} if isinstance(targets, Mapping) else targets[rows]
 
 
 def named(targets: Targets) -> Mapping[str, NDArray[Any]]:

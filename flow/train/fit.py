@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.data.datasets import Dataset, load_dataset
+from flow.data.datasets import Dataset, held_out, load_dataset
 from flow.data.inputs import fitted_format
 from flow.data.own import load_own
 from flow.errors import SpecError, UnsupportedError
@@ -79,6 +79,7 @@ def train(
     epochs: int | None = None,
     dataset: Dataset | None = None,
     tensorboard: Path | None = None,
+    twin: bool = True,
     announce: Announce = silent,
 ) -> TrainedModel:
     """Train a model, and write `trained.json`, `trained.npz`, `history.csv`; the float twin's in `float/`.
@@ -92,6 +93,7 @@ def train(
         epochs: instead of those of the spec; the pruning schedule is scaled with them.
         dataset: instead of the one that the spec names.
         tensorboard: directory of logs for TensorBoard.
+        twin: whether the float twin of a quantized model is trained too.
         announce: called with what was reached, in words, after each epoch.
 
     Returns:
@@ -113,13 +115,15 @@ def train(
     if epochs is not None and epochs < 1:
         raise SpecError(f"epochs is {epochs}", model=spec.name, remedy="expected at least 1")
     epochs, data = epochs or spec.train.epochs, dataset or load_samples(spec)
+    if spec.train.validation:
+        data = held_out(data, spec.train.validation)
     if isinstance(spec, ModelSpec):
         spec = _with_fitted_thresholds(_with_fitted_port(spec, data), data)
     net = getattr(spec, "net", None)
     course = _course(spec, epochs, data, [net.digest()] if net else [], directory, tensorboard, announce)
     if isinstance(spec, ModelSpec):
         shaped(data, spec.input.shape, spec.name)
-    return _written(directory, course, lambda: _fit(spec, None, data, course))
+    return _written(directory, course, lambda: _fit(spec, None, data, course, twin=twin))
 
 
 def train_net(
@@ -187,9 +191,9 @@ def _with_teacher(model: TrainedModel, course: Course) -> TrainedModel:
     return replace(model, provenance={**model.provenance, "teacher": course.teacher.provenance()})
 
 
-def _fit(spec: Spec, model: Any, data: Dataset, course: Course) -> _Made:
+def _fit(spec: Spec, model: Any, data: Dataset, course: Course, twin: bool = True) -> _Made:
     if isinstance(spec, ModelSpec):
-        return (_fit_tables if spec.has_tables() else _fit_quantized)(spec, data, course)
+        return _fit_tables(spec, data, course) if spec.has_tables() else _fit_quantized(spec, data, course, twin)
     seeded(spec.train.seed, forget=model is None)
     if isinstance(spec, OwnSpec):
         return _fit_own(spec, model or own_model(spec), data, course)
@@ -261,20 +265,24 @@ def _fit_own(spec: OwnSpec, model: Any, data: Dataset, course: Course) -> _Made:
     return _Made({"": trained}, {"quantized": history})
 
 
-def _fit_quantized(spec: ModelSpec, data: Dataset, course: Course) -> _Made:
+def _fit_quantized(spec: ModelSpec, data: Dataset, course: Course, with_twin: bool) -> _Made:
     """Return the quantized model, and in `FLOAT_DIR` its float twin."""
     seeded(spec.train.seed)
     check_exact(build_quantized(spec), spec.name)
     name, budget = f"{spec.name} float twin", spec.prune is not None and spec.prune.luts is not None
-    if not budget:
+    if with_twin and not budget:
         twin, twin_history = _fit_pruned(build_float, "float_twin", name, spec, data, course)
     model, history = _fit_pruned(build_quantized, "quantized", f"{spec.name} quantized", spec, data, course)
-    if budget:  # only the quantized model's LUTs are known: its twin has as many zeros
+    if with_twin and budget:  # only the quantized model's LUTs are known: its twin has as many zeros
         twin, twin_history = _fit_pruned(build_float, "float_twin", name, _with_zeros_of(model, spec), data, course)
     inputs, learned = _prepared(model, spec.learned(), data, spec.name)
     x_test = inputs["test"]
     assert x_test is not None
     weights = freeze(model, x_test)
+    if not with_twin:
+        alone = _artefact(model, spec, data, inputs, learned, course.epochs, level="qkeras")
+        measured = {**alone.metrics, "sparsity": sparsity(weights)}
+        return _Made({"": replace(alone, weights=weights, metrics=measured)}, {"quantized": history})
     float_twin = _artefact(twin, spec, data, inputs, learned, course.epochs)
     trained = replace(
         float_twin,

@@ -58,7 +58,7 @@ from flow.train.spec_values import LevelsSpec as LevelsSpec
 from flow.train.spec_values import Po2Spec as Po2Spec
 from flow.train.spec_values import read_format_or_bits
 
-SPEC_TOML = "spec.toml"
+SPEC_TOML, SEARCH = "spec.toml", "search"
 MAX_INPUT_BITS = 16
 DATASETS = ("digits", "fashion_mnist", "mnist", "lhc_jets")
 TASK_OF_TOPOLOGY = {"resnet8": CLASSIFICATION, "mobile": CLASSIFICATION, "autoencoder": RECONSTRUCTION}
@@ -359,6 +359,7 @@ def _common(table: Table, directory: Path) -> dict[str, Any]:
         given["heads"] = tuple(read_head(row) for row in table.tables("heads"))
     if table.has("distill"):
         given["distill"] = read_distill(table.table("distill"), directory)
+    table.has(SEARCH)  # which `flow explore` reads
     return given
 
 

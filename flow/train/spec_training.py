@@ -125,12 +125,15 @@ class FloatTrainSpec:
         batch_size: samples per step.
         learning_rate: at the first step; it falls to zero at the last one.
         seed: of the weights, the shuffling, the split and the calibration samples.
+        validation: the fraction of the training split that is held out, to be measured on after each epoch, where the
+            data has no validation split of its own.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
     seed: int
+    validation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,4 +217,5 @@ def read_schedule(train: Table) -> dict[str, Any]:
         "batch_size": train.integer("batch_size", 1, 65536),
         "learning_rate": train.number("learning_rate", 1e-6, 1.0),
         "seed": train.integer("seed", 0, 2**31 - 1),
+        **({"validation": train.number("validation", 0.0, 1.0)} if train.has("validation") else {}),
     }

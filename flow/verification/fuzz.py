@@ -40,6 +40,7 @@ from flow.target import Target
 from flow.toolchain import ending_in_order, run_pool
 from flow.train.random_models import Recipe, random_recipe, smaller
 from flow.verification.compare import mismatches
+from flow.workers import dask_pool
 
 BATCH = 24
 """Models compiled at once by one worker."""
@@ -251,18 +252,20 @@ class Summary:
         return "\n".join(lines)
 
 
-def fuzz(models: int, seed: int, output: Path, announce: Announce = silent) -> Summary:
-    """Try `models` random models of a seed on all processors.
+def fuzz(models: int, seed: int, output: Path, announce: Announce = silent, *, scheduler: str | None = None) -> Summary:
+    """Try `models` random models of a seed on all processors, or on those of a scheduler.
 
     Args:
         models: how many.
         seed: of the models; model i of a seed is always the same.
         output: directory for outcomes and findings; those already there are kept.
         announce: called about once a second with the number of models done and to do.
+        scheduler: address of a Dask scheduler, whose workers see `output` under the same path.
 
     Raises:
         InputError: `output` holds something else.
-        ToolFailedError: a worker died.
+        ToolFailedError: a worker died, or no scheduler answers.
+        ToolMissingError: Dask is not installed.
     """
     directory = output / f"seed-{seed}"
     directory.mkdir(parents=True, exist_ok=True)
@@ -277,9 +280,28 @@ def fuzz(models: int, seed: int, output: Path, announce: Announce = silent) -> S
         announce("random models", models - len(_missing(directory, seed, models)), models)
 
     with locked(directory, f"findings/{BESIDE}*"):
-        run_pool(commands, Path.cwd(), None, tell, tell)
+        if scheduler is None:
+            run_pool(commands, Path.cwd(), None, tell, tell)
+        else:
+            _on_workers(scheduler, directory.resolve(), seed, models, tell)
     outcomes = tuple(_read_outcome(_path(directory, seed, index)) for index in range(models))
     return Summary(outcomes, time.perf_counter() - started, before)
+
+
+def _on_workers(scheduler: str, directory: Path, seed: int, models: int, tell: Callable[[], None]) -> None:
+    """Have the workers of a scheduler try the models that have no outcome yet, a batch at a time."""
+    missing = _missing(directory, seed, models)
+    if not missing:
+        return
+    with dask_pool(scheduler=scheduler) as pool:
+        batches = (tuple(missing[start : start + BATCH]) for start in range(0, len(missing), BATCH))
+        works = [pool.submit(try_models, seed, batch, str(directory)) for batch in batches]
+        while not all(work.done() for work in works):
+            pool.size()  # which says if the scheduler is gone
+            tell()
+            time.sleep(1)
+        for work in works:
+            work.result()
 
 
 def _path(directory: Path, seed: int, index: int) -> Path:
@@ -317,8 +339,15 @@ def replay(path: Path) -> Outcome:
 
 def main(arguments: Sequence[str]) -> int:
     """Run as a worker, SEED MODELS NUMBER WORKERS DIRECTORY: do its share of the models that have no outcome yet."""
-    (seed, models, number, workers), directory = map(int, arguments[:-1]), Path(arguments[-1])
-    share = [random_recipe(seed, index) for index in _missing(directory, seed, models)[number::workers]]
+    (seed, models, number, workers), place = map(int, arguments[:-1]), arguments[-1]
+    try_models(seed, _missing(Path(place), seed, models)[number::workers], place)
+    return 0
+
+
+def try_models(seed: int, indexes: Sequence[int], place: str) -> None:
+    """Try models of a seed that have no outcome yet, and write it into a directory, with what was found, shrunk."""
+    directory = Path(place)
+    share = [random_recipe(seed, index) for index in indexes if not _path(directory, seed, index).exists()]
     by_name, outcomes = {recipe.name: recipe for recipe in share}, RunDirectory(directory)
     for outcome in try_recipes(share):
         recipe = by_name[outcome.name]
@@ -328,7 +357,6 @@ def main(arguments: Sequence[str]) -> int:
             outcomes.write_json(f"findings/{recipe.name}.json", kept)
         index = int(recipe.name.rpartition("_")[2])
         outcomes.write_json(_path(directory, seed, index).name, {"outcome": asdict(outcome)})
-    return 0
 
 
 if __name__ == "__main__":

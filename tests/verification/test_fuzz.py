@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +71,34 @@ def test_some_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(command) == 0, "nothing is done twice"
     again = capsys.readouterr().out
     assert "models per minute" not in again and "0 differs, 0 crashed" in again
+
+
+def test_models_on_the_workers_of_a_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Batches go to its workers; what has an outcome, of a worker that died, is not tried again."""
+    tried, asked = list[str](), list[str]()
+
+    @contextmanager
+    def pool(*, scheduler: str) -> Iterator[Any]:
+        def submit(function: Any, *arguments: Any) -> Any:
+            return SimpleNamespace(done=lambda: True, result=lambda: function(*arguments))
+
+        asked.append(scheduler)
+        yield SimpleNamespace(size=lambda: 1, submit=submit)
+
+    def exact(recipes: Sequence[Recipe]) -> Iterator[fuzz.Outcome]:
+        tried.append(" ".join(recipe.name for recipe in recipes))
+        return (fuzz.Outcome(name=recipe.name, status=fuzz.EXACT) for recipe in recipes)
+
+    monkeypatch.setattr(fuzz, "dask_pool", pool)
+    monkeypatch.setattr(fuzz, "try_recipes", exact)
+    fuzz.try_models(3, [0, 2], str(tmp_path / "seed-3"))
+    for _ in range(2):
+        command = ["fuzz", "--models", "4", "--seed", "3", "--output", str(tmp_path), "--scheduler", "tcp://head:1"]
+        assert main(command) == 0
+        assert "4 models: 4 exact" in capsys.readouterr().out
+    assert tried == ["fuzz_3_0 fuzz_3_2", "fuzz_3_1 fuzz_3_3"] and asked == ["tcp://head:1"]
 
 
 @needs_compiler
