@@ -1,10 +1,10 @@
 """Fit the static estimate of rtl projects to Yosys, and say how far it is off on modules it was not fitted to.
 
-    python benchmarks/fit_estimate.py measure [--modules 620]    # synthesize what the table does not have yet
+    python benchmarks/fit_estimate.py measure [--modules 816]    # synthesize what the table does not have yet
     python benchmarks/fit_estimate.py fit                        # write the coefficients, print the errors
 
 The table, benchmarks/data/estimate_modules.csv, has a row per random module (`random_modules.py`, seed 0, 1, ...) and
-family: what Yosys counts, and what `flow.backends.rtl.netlists.footprint` does. The first 300 seeds are fitted to.
+family: what Yosys counts, and what `flow.backends.rtl.netlists.footprint` does. The first 620 seeds are fitted to.
 Errors are relative, over modules that take more than 30 LUTs (of flip-flops: more than 30 flip-flops).
 """
 
@@ -37,9 +37,9 @@ from flow.project import write
 from flow.target import Target
 
 TABLE = Path(__file__).parent / "data" / "estimate_modules.csv"
-MODULES = 620
-FITTED_SEEDS = 300
-"""The first modules are fitted to. The others were made after the kinds of logic were chosen, which looked at these."""
+MODULES = 816
+FITTED_SEEDS = 620
+"""The first modules are fitted to. The others were made after the rules of logic were written, which looked at these."""
 LARGEST = 5000
 """Modules with more parts than this are left out: they take minutes each."""
 OTHER_FAMILY_EVERY = 8

@@ -21,7 +21,7 @@ from flow.backends.rtl.netlists.needs import Memory, Needs, held
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.backends.rtl.netlists.pipelining import DELAYS, Clock, Pipeline, pipeline
 from flow.backends.rtl.synthesis.estimate import COEFFICIENTS, FITTED, LUTS, estimate_rtl, luts, memory_needs
-from flow.backends.rtl.verilog.emit import DESIGN, emit
+from flow.backends.rtl.verilog.emit import DESIGN, count_needs, emit
 from flow.errors import UnsupportedError
 from flow.ir.passes import lower
 from flow.parts import LATTICE_PARTS, PARTS
@@ -71,6 +71,24 @@ def test_yosys_counts_what_the_table_says(fit: Any, tmp_path: Path) -> None:
         assert abs(row.lut / known.lut - 1) < 0.03  # Yosys orders logic by names, and those by what shares its run
         estimated = luts(row.needs, row.family, json.loads(COEFFICIENTS.read_text())["lut"])
         assert abs(estimated / row.lut - 1) <= worst["lut"]["worst"] / 100
+
+
+@pytest.mark.parametrize(
+    ("seed", "most"),
+    [
+        pytest.param(375, 0.02, id="logic takes bits of a chain that it has elsewhere too, registers do not"),
+        pytest.param(552, 0.12, id="a third operand of one bit enters a chain as its carry"),
+        pytest.param(616, 0.26, id="a limit looks at its own bit for nothing"),
+        pytest.param(421, 0.0, id="a choice of a constant in a table is a reset"),
+        pytest.param(411, 0.0, id="a table that no other table reads has room for a reset"),
+        pytest.param(292, 0.06, id="few functions of eight bits become four tables"),
+    ],
+)
+def test_what_synthesis_does_is_counted(fit: Any, seed: int, most: float) -> None:
+    (row,) = (row for row in fit.read_rows() if (row.seed, row.family) == (seed, "7-series"))
+    kind, io_type, graph = fit.random_module(seed)
+    needs_now = count_needs(graph, fit.target(seed, io_type, row.family))[0][graph.ops[-1].name]
+    assert row.kind == kind and abs(luts(needs_now, row.family, dict.fromkeys(FITTED, 0)) / row.lut - 1) <= most
 
 
 # -- counted bit by bit

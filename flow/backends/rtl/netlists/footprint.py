@@ -115,7 +115,7 @@ class _Count:
         self.roots: list[Literal] = []
         self.taps: defaultdict[Literal, set[int]] = defaultdict(set)
         self.chains: dict[int, tuple[Sequence[tuple[Literal, Literal]], int]] = {}
-        self.needed = {bit >> 1 for bit in logic.outputs}
+        self.needed = {logic.gates.source(bit) >> 1 for bit in logic.outputs}
         self._readers: Counter[int] = Counter()
         for gate in range(len(logic.gates.reads) - 1, 0, -1):
             if gate in self.needed:
@@ -146,13 +146,14 @@ class _Count:
             self.chains |= {leaf >> 1: (bits, i) for i, leaf in enumerate(logic.adders.leaves[gate][: place + 1])}
             self.parts[logic.owners[gate]]["carry"] += -(-(place + 1) // 4)
             reads = [bit for pair in bits[: place + 1] for bit in pair]
-            self.roots += reads
+            reads += [logic.adders.enters[gate]] if gate in logic.adders.enters else []
+            self.roots += map(logic.gates.source, reads)
         elif gate in logic.products:
             node, reads = logic.products[gate]
             a, b = (logic.net.nodes[arg].width for arg in logic.net.nodes[node].args)
             self.parts[node]["dsp"] = -(-a // 25) * -(-b // 18)
-            self.roots += reads
-        for bit in reads:
+            self.roots += map(logic.gates.source, reads)
+        for bit in map(logic.gates.source, reads):
             self.needed.add(bit >> 1)
             self._readers[bit >> 1] += 1
 
@@ -165,6 +166,7 @@ class _Count:
                 break
             data, end = other, constant
             conditions.append(condition)
+        data = self.logic.gates.source(data)
         self.roots.append(data)
         return data, tuple(sorted(conditions))
 
@@ -181,12 +183,14 @@ class _Count:
             self.parts[logic.owners[gate]]["lut"] += TABLES[len(cut)]
         for root in {root for root in self.roots if root & 1 and root >> 1 not in tables and root >> 1}:
             self.parts[logic.owners[root >> 1]]["lut"] += 1
-        for reset, datas in data_of.items():
-            if all(self._takes_reset(data, reset >> 1, tables) for data in datas):
-                self.parts[logic.owners[reset >> 1]]["lut"] -= 1
+        readers = Counter([*(root >> 1 for root in self.roots), *(gate for cut in tables.values() for gate in cut)])
 
-    def _takes_reset(self, data: Literal, reset: int, tables: Mapping[int, frozenset[int]]) -> bool:
-        """Say whether a register's table has room for its reset, and so for its enable and itself (`xilinx_dffopt`)."""
-        gate, itself = data >> 1, -1
-        own = tables[gate] if gate in tables and self._readers[gate] <= 1 else {gate} if data & 1 else None
-        return own is not None and len({itself, *own, *tables[reset]}) <= LUT_INPUTS
+        def takes_reset(data: Literal, reset: int) -> bool:
+            """Say whether the table of a register has room for reset, enable and the register (`xilinx_dffopt`)."""
+            gate, itself = data >> 1, -1
+            own = tables[gate] if gate in tables and readers[gate] <= 1 else {gate} if data & 1 else None
+            return own is not None and len({itself, *own, *tables[reset]}) <= LUT_INPUTS
+
+        for reset, datas in data_of.items():
+            if all(takes_reset(data, reset >> 1) for data in datas):
+                self.parts[logic.owners[reset >> 1]]["lut"] -= 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from flow.backends.rtl.netlists.gates import FALSE, TRUE, Gates, Literal
+from flow.backends.rtl.netlists.gates import FALSE, MASK, TRUE, Gates, Literal
 from flow.backends.rtl.netlists.netlist import Netlist, Node, reached
 from flow.backends.rtl.netlists.pipelining import Pipeline
 from flow.backends.rtl.netlists.sums import SHORTEST_CHAIN, SUMS, Adders, Bits, merged_sums
@@ -125,6 +125,13 @@ class Logic:
             carry = g.either(under, g.both(same, carry))
         return carry
 
+    def known_less(self, a: Bits, b: Bits) -> Literal | None:
+        """Return a < b, of equal width and signed, if there is such a bit already."""
+        less, value = 0, self.gates.value
+        for x, y in zip([*a[:-1], b[-1]], [*b[:-1], a[-1]], strict=True):
+            less = ~value(x) & value(y) | ~(value(x) ^ value(y)) & less
+        return self.gates.known(less & MASK)
+
     def numbers(self, args: Sequence[int], stage: int) -> tuple[Bits, Bits, bool]:
         """Return two values with one width, and whether they are signed."""
         nodes = [self.net.nodes[arg] for arg in args]
@@ -159,6 +166,10 @@ def _sum(logic: Logic, node: Node, place: int) -> Bits:
                 left.append((arg, own))
             else:
                 terms.append((logic.extended(arg, stage, node.width, shift), own))
+    ones = [bits[0] for bits, minus in terms if not minus and not any(bits[1:])]
+    if len(terms) == 3 and len(ones) == 1 and not any(minus for _, minus in terms):  # it enters the chain as its carry
+        a, b = (bits for bits, _ in terms if any(bits[1:]))
+        return logic.adders.two(a, b, carry=ones[0])
     if len(terms) == 2:
         return logic.adders.two(terms[0][0], terms[1][0], terms[1][1])
     return logic.adders.many(terms, node.width)
@@ -229,12 +240,13 @@ def _compared_clamp(logic: Logic, node: Node, stage: int) -> Bits:
     high, low, kept = (constant(most, node.width), constant(least, node.width), logic.extended(arg, stage, node.width))
     upper = kept
     if source.high > most:
-        upper = logic.choose(logic.less(end, value, True), high, kept)
-        for i, bit in enumerate(upper):
-            if bit in logic.choices:  # x | f(x) is x | f(0), and x & f(x) is x & f(1): logic that synthesis finds
-                rest = logic.less(end, [*value[:i], high[i] ^ 1, *value[i + 1 :]], True)
-                upper[i] = logic.gates.choose(rest, high[i], kept[i])
-                logic.chosen(upper[i], logic.choices[bit])
+        above, upper = logic.less(end, value, True), []
+        for limit, bit in zip(high, kept, strict=True):
+            # x | f(x) is x | f(0), and x & f(x) is x & f(1): logic that synthesis finds
+            rest = logic.known_less(end, [limit ^ 1 if other == bit else other for other in value])
+            upper.append(logic.gates.choose(above if rest is None else rest, limit, bit))
+            if bit not in (FALSE, TRUE):
+                logic.chosen(upper[-1], (above, bit, limit))
     return logic.choose(logic.less(value, constant(least, size), True), low, upper) if source.low < least else upper
 
 
@@ -252,9 +264,8 @@ def _table(logic: Logic, node: Node, place: int) -> Bits:
             return column[0]
         if column not in known:
             half = len(column) // 2
-            known[column] = logic.gates.choose(
-                index[bit], choose(column[half:], bit - 1), choose(column[:half], bit - 1)
-            )
+            halves = ([choose(column[half:], bit - 1)], [choose(column[:half], bit - 1)])
+            (known[column],) = logic.choose(index[bit], *halves)
         return known[column]
 
     return [choose(tuple(value >> i & 1 for value in values), len(index) - 1) for i in range(node.width)]

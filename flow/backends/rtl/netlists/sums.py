@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flow.backends.rtl.netlists.gates import FALSE, TRUE, Gates, Literal
+from flow.backends.rtl.netlists.gates import FALSE, MASK, TRUE, Gates, Literal
 from flow.backends.rtl.netlists.netlist import Netlist
 from flow.backends.rtl.netlists.pipelining import Pipeline
 
@@ -80,12 +80,14 @@ class Adders:
     Attributes:
         chains: gate that leaves a chain -> what the chain reads, per bit, and at which bit it leaves.
         leaves: gate that leaves a chain -> all that leave it.
+        enters: gate that leaves a chain -> the carry into its first bit, if that is no constant.
     """
 
     def __init__(self, gates: Gates) -> None:
         self.gates = gates
         self.chains: dict[int, tuple[Sequence[tuple[Literal, Literal]], int]] = {}
         self.leaves: dict[int, Bits] = {}
+        self.enters: dict[int, Literal] = {}
 
     def chain(self, reads: Sequence[tuple[Literal, Literal]]) -> Bits:
         """Add a carry chain: per bit, what its look-up table computes and what enters beside it."""
@@ -95,17 +97,39 @@ class Adders:
             self.leaves[leaf >> 1] = leaves
         return leaves
 
-    def two(self, a: Bits, b: Bits, minus: bool = False) -> Bits:
-        """Add a + b, or a - b: wires as long as there is no carry, then a chain."""
+    def _sum(self, reads: Sequence[tuple[Literal, Literal]], carry: Literal) -> Bits:
+        """Add the chain of a sum.
+
+        `abc9` looks through chains: a bit that it has elsewhere too is taken there. Likely it has functions of a few
+        bits, so only of these it is said what they are.
+        """
+        leaves, gates = self.chain(reads), self.gates
+        if carry > TRUE:
+            self.enters |= {leaf >> 1: carry for leaf in leaves}
+            return leaves
+        carried, support = gates.value(carry), frozenset[int]()
+        for (half, x), leaf in zip(reads, leaves, strict=True):
+            few = gates.support((half, x), support)
+            if few is None:
+                break
+            chosen, support = gates.value(half), few
+            gates.computed(leaf, chosen ^ carried, support)
+            carried = chosen & carried | ~chosen & MASK & gates.value(x)
+        return leaves
+
+    def two(self, a: Bits, b: Bits, minus: bool = False, carry: Literal = FALSE) -> Bits:
+        """Add a + b, or a - b: wires as long as there is no carry, then a chain; `carry` enters a + b besides."""
         low: Bits = []
         for x, y in zip(a, b, strict=True):
-            if y != FALSE and (x != FALSE or minus):
+            if carry != FALSE or (y != FALSE and (x != FALSE or minus)):
                 break
             low.append(x if y == FALSE else y)
         a, b = a[len(low) :], [bit ^ minus for bit in b[len(low) :]]
         if len(a) >= SHORTEST_CHAIN:
-            return low + self.chain([(self.gates.differ(x, y), x) for x, y in zip(a, b, strict=True)])
-        carry = TRUE if minus else FALSE
+            return low + self._sum(
+                [(self.gates.differ(x, y), x) for x, y in zip(a, b, strict=True)], TRUE if minus else carry
+            )
+        carry = TRUE if minus else carry
         for x, y in zip(a, b, strict=True):
             half = self.gates.differ(x, y)
             low.append(self.gates.differ(half, carry))
