@@ -39,7 +39,7 @@ from flow.target import Target
 TABLE = Path(__file__).parent / "data" / "estimate_modules.csv"
 MODULES = 816
 FITTED_SEEDS = 620
-"""The first modules are fitted to. The others were made after the rules of logic were written, which looked at these."""
+"""The first modules are fitted to, and the rules of logic were written looking at them."""
 LARGEST = 5000
 """Modules with more parts than this are left out: they take minutes each."""
 OTHER_FAMILY_EVERY = 8
