@@ -52,8 +52,8 @@ COPIED = (
     *(f"encrypted/{name}.py" for name in ("__init__", "circuit", "cuts", "messages", "roles", "tfhe")),
 )  # fmt: skip
 """Modules that a client and a server under TFHE run, in any Python that has concrete-python."""
-MEMORY_PER_KEY_BYTE, MEMORY_BESIDE = 1.5, 0.5e9
-"""A server under TFHE has its keys in memory as it computes with them, and in parts as they came; measured: 1.1."""
+MEMORY_OF_FILE, MEMORY_BESIDE = 4, 0.3e9
+"""A server under TFHE has its keys in memory, when it reads them several times what their file has, and its program."""
 
 
 def encrypt(
@@ -147,7 +147,7 @@ def _run(graph: IntGraph, codes: Codes, to: Path, scheme: str, python: str, anno
     if scheme == "tfhe" and not (server / EVALUATION_KEY).exists():  # the first message
         shutil.move(client / EVALUATION_KEY, server / EVALUATION_KEY)
     _give(client, exchanged, codes)
-    words = f"encrypted inference ({scheme}{_memory(about)})"
+    words = f"encrypted inference ({scheme}{_memory(about, server / EVALUATION_KEY)})"
     rounds = plan_of(graph).rounds if scheme == "bfv" else len(codes)
     while not (client / RESULT).exists():
         role("client", client, "client: encrypting and decrypting")
@@ -211,11 +211,11 @@ def _give(client: Path, exchanged: Path, codes: Codes) -> None:
     np.save(path, codes)
 
 
-def _memory(about: dict[str, Any]) -> str:
+def _memory(about: dict[str, Any], key: Path) -> str:
     """Return what the server's memory will be, in words."""
     if "compiled" not in about:
         return ""
-    most = about["compiled"]["evaluation_key_bytes"] * MEMORY_PER_KEY_BYTE + MEMORY_BESIDE
+    most = about["compiled"]["evaluation_key_bytes"] + key.stat().st_size * MEMORY_OF_FILE + MEMORY_BESIDE
     return f", at most {most / 1e9:.1f} GB of memory"
 
 
