@@ -37,7 +37,7 @@ from flow.ir.graph import from_json as graph_from_json
 from flow.ir.graph import to_json as graph_to_json
 from flow.ir.intervals import exact_result, inexact_in
 from flow.ir.passes import lower
-from flow.train import inference, quiet_warnings
+from flow.train import double, inference, quiet_warnings
 from flow.train.attention import FixedLayerNormalization, FixedSoftmax, multi_head_attention
 from flow.train.freeze import layers_by_path
 from flow.train.frozen import freeze_scales
@@ -774,19 +774,19 @@ def test_a_quantizer_that_float32_cannot_saturate_exactly_runs_in_float64(tmp_pa
     assert compare(found)[0] == "float64"
 
 
-@pytest.mark.parametrize("rounding", inference.ROUNDINGS)
+@pytest.mark.parametrize("rounding", double.ROUNDINGS)
 @pytest.mark.parametrize("overflow", [Overflow.SAT, Overflow.SAT_SYM])
 @pytest.mark.parametrize("fmt", [FixedFormat(True, 1, 2), FixedFormat(False, 2, 1), FixedFormat(True, 4, -1)])
 def test_inference_in_float64_casts_as_the_graph_does(rounding: Rounding, overflow: Overflow, fmt: FixedFormat) -> None:
     values, cast = np.arange(-200, 200) / 16, Cast(fmt, rounding, overflow)
-    ours = np.asarray(inference.cast_values(cast)(inference.tf.constant(values, inference.tf.float64)))
+    ours = np.asarray(double.cast_values(cast)(double.tf.constant(values, double.tf.float64)))
     assert np.array_equal(ours, to_values(quantize(values, cast), fmt))
 
 
 @pytest.mark.parametrize("cast", [Cast(BYTE), Cast(BYTE, Rounding.RND_ZERO, Overflow.SAT)])
 def test_a_cast_that_no_quantizer_has_is_refused(cast: Cast) -> None:
     with pytest.raises(UnsupportedError, match="is no activation quantizer"):
-        inference.cast_values(cast)
+        double.cast_values(cast)
 
 
 def test_layers_of_qkeras_call_nothing_that_tensorflow_lost() -> None:
