@@ -143,6 +143,10 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "dense": (VECTOR, lambda x: L.Dense(3)(L.Dense(8, activation="relu")(x))),
     "dense_on_image": (IMAGE, lambda x: L.Dense(3)(x)),
     "einsum": (SEQUENCE, lambda x: L.Dense(2)(L.EinsumDense("abc,cd->abd", output_shape=(None, 4))(x))),
+    "local": (
+        IMAGE,
+        lambda x: L.LocallyConnected1D(2, 3)(L.Reshape((-1, 3))(L.LocallyConnected2D(3, 2, strides=2)(x))),
+    ),
     "softmax": (VECTOR, lambda x: L.Softmax()(L.Dense(3)(x))),
     "batchnorm_first": (VECTOR, lambda x: L.Dense(3)(L.BatchNormalization()(x))),
     "batchnorm_twice": (VECTOR, lambda x: L.Dense(3)(L.BatchNormalization()(L.BatchNormalization()(L.Dense(4)(x))))),
