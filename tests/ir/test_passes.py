@@ -307,14 +307,21 @@ def test_dead_channels_go_and_nothing_changes(seed: int) -> None:
 
 
 def test_channels_that_stay() -> None:
-    """The last one, those of outputs and of sums of branches, and values that a window meets beside padding."""
-    zeros = np.zeros((3, 2), int)
+    """The last one, those of outputs, of sums of branches and of groups, and values that a window meets beside padding."""
+
+    def ones(*shape: int) -> np.ndarray:
+        return np.ones(shape, int)
+
+    zeros, fours = np.zeros((3, 2), int), np.zeros((1, 3, 4), int)
     two = Net((3,), u(4)).dense(zeros, [1, 2])
     nets = {
         Net((3,), u(4)).dense(zeros, [1, 2]).dense([[1], [1]]): 1,
         two.mark("a").dense([[0], [1]]).mark("b").leave("a", "b"): 2,
         Net((3,), u(4)).dense(zeros, [0, 2]).mark("a").dense([[1, 0], [0, 1]]).merge("add", "a").dense([[1], [1]]): 2,
         Net((4, 3), u(4)).conv(zeros[None], [1, 2]).conv(np.ones((3, 2, 1), int), padding="same"): 2,
+        Net((4, 3), u(4)).conv(zeros[None], [1, 2]).conv(ones(2, 1, 4), groups=2).conv(ones(1, 4, 1)): 2,
+        Net((4, 3), u(4)).conv(fours, [1, 2, 3, 4]).conv(ones(2, 2, 4), groups=2).conv(ones(1, 4, 1)): 4,
+        Net((4, 3), u(4)).conv(fours, [1, 2, 3, 4]).conv(ones(2, 2, 2), groups=2).conv(ones(1, 2, 1)): 4,
     }
     for net, channels in nets.items():
         graph = net.graph()

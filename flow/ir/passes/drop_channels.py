@@ -75,7 +75,8 @@ def _chain(graph: IntGraph, first: Op) -> _Chain | None:
         if isinstance(reader, MatMul) and getattr(reader, "groups", 1) == 1:
             return _Chain(tuple(found), reader)
         flattens = isinstance(reader, ops.Reshape) and reader.shape == (math.prod(last.shape),)
-        if not (flattens or _is_depthwise(reader) or type(reader) in PARTS):
+        keeps_apart = _is_depthwise(reader) if isinstance(reader, MatMul) else type(reader) in PARTS
+        if not (flattens or keeps_apart):
             return None
         found.append(reader)
         last = reader
@@ -87,7 +88,8 @@ def _chain(graph: IntGraph, first: Op) -> _Chain | None:
 
 
 def _is_depthwise(op: Op) -> bool:
-    return isinstance(op, ops.Conv) and op.groups == op.shape[-1] == op.weight.codes.shape[-1] > 1
+    """Say whether an op makes each channel of the one channel in its place."""
+    return isinstance(op, ops.Conv) and op.groups == op.shape[-1] > 1 == op.weight.codes.shape[-2]
 
 
 def _smaller(graph: IntGraph, chain: _Chain) -> IntGraph | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo
-from nets import Net, u
+from nets import Net, s, u
 
 from flow.backends.rtl.netlists.pipelining import Clock
 from flow.backends.rtl.simulation.rtlsim import RtlRun, compile_rtl, run_rtl
@@ -64,6 +64,14 @@ def simulate(
 def test_verilog_is_the_reference(row: str, io_type: str, tmp_path: Path, cache: Path) -> None:
     graph = lower(zoo.row(row))
     simulate(emit(graph, target(io_type)), graph, io_type, tmp_path, cache, stalls=3)
+
+
+@pytest.mark.parametrize("io_type", IO_TYPES)
+def test_sums_that_pass_one_input_on_are_wires(io_type: str, tmp_path: Path, cache: Path) -> None:
+    """At each of several positions, where the module has more inputs than the one that is left; beside padding too."""
+    net = Net((3, 2), u(4), "passes").dense([[0], [1]]).conv([[[4]], [[0]]], padding="same")
+    graph = lower(net.requantize(s(8)).graph())
+    simulate(emit(graph, target(io_type)), graph, io_type, tmp_path, cache)
 
 
 def residual() -> IntGraph:

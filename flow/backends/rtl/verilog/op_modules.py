@@ -123,9 +123,9 @@ def _formats(kernel: PlacedNetlist, sources: Sequence[Op]) -> list[FixedFormat]:
 
 
 def _wire(kernel: PlacedNetlist, starts: Sequence[int | None], formats: Sequence[FixedFormat], fmt: FixedFormat) -> str:
-    """Return the one output of a netlist that only shifts and extends its one input, or is a constant.
+    """Return the one output of a netlist that only shifts and extends one of its inputs, or is a constant.
 
-    `starts` has the first bit of the input in `x`, None for padding.
+    `starts` has the first bit of each input in `x`, None for padding.
     """
     net = kernel.net
     node, shift = net.nodes[net.outputs[0]], 0
@@ -133,7 +133,7 @@ def _wire(kernel: PlacedNetlist, starts: Sequence[int | None], formats: Sequence
         shift, node = shift + node.data, net.nodes[node.args[0]]
     if node.kind == "const":
         return literal(node.low << shift, fmt.width)
-    (start,), (x,) = starts, formats
+    start, x = starts[node.data], formats[node.data]
     below, missing = [literal(0, shift)] if shift else [], fmt.width - x.width - shift
     if start is None:
         return concat([*below, literal(kernel.fill, x.width + missing)])
