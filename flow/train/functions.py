@@ -20,7 +20,7 @@ from flow.frontend.keras import operations, quantizers
 from flow.frontend.keras.arguments import check_arguments
 from flow.frontend.keras.operations import Arguments
 from flow.train import keras_errors, load_tensorflow, quiet_warnings
-from flow.train.quantizers import OURS
+from flow.train.quantizers import OURS, quantized_bits
 
 tf, keras, qkeras = load_tensorflow()
 
@@ -241,15 +241,19 @@ def made_quantizer(quantizer: quantizers.QuantizerConfig, *, whole: bool = False
         UnsupportedError: its class does not take these arguments, or it looks at more than one element.
     """
     check_arguments(quantizer.name, quantizer.args, "quantizer")
-    for key, value in () if whole else quantizer.args.items():
-        if (isinstance(value, str) and key in ("alpha", "threshold")) or isinstance(value, list | tuple | dict):
+    args = {key: value for key, value in quantizer.args.items() if key not in ("var_name", "use_variables")}
+    scale = quantizers.frozen_scale(quantizer)
+    if len(scale) == 1:
+        args[quantizers.FROZEN] = scale[0]
+    for key, value in () if whole else args.items():
+        asks_the_data = isinstance(value, str) and key in ("alpha", "threshold") and not (key == "alpha" and scale)
+        if asks_the_data or isinstance(value, list | tuple | dict):
             raise UnsupportedError(
                 f"quantizer {quantizer.name!r} with {key}={shown(value)} looks at more than one element",
                 remedy="give a number",
             )
-    args = {key: value for key, value in quantizer.args.items() if key not in ("var_name", "use_variables")}
     if quantizer.name == "quantized_hswish":
         args.pop("keep_negative", None)  # QKeras writes it and does not take it back
-    cls = OURS.get(quantizer.name) or getattr(qkeras.quantizers, quantizer.name)
+    cls = quantized_bits if scale else OURS.get(quantizer.name) or getattr(qkeras.quantizers, quantizer.name)
     with keras_errors(f"quantizer {quantizer.name!r} does not take its arguments"):
         return cls(**args)

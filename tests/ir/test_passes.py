@@ -307,7 +307,7 @@ def test_dead_channels_go_and_nothing_changes(seed: int) -> None:
 
 
 def test_channels_that_stay() -> None:
-    """The last one, those of outputs, of sums of branches and of groups, and values that a window meets beside padding."""
+    """The last one, those of outputs, of sums of branches, of groups, and values that a window meets beside padding."""
 
     def ones(*shape: int) -> np.ndarray:
         return np.ones(shape, int)

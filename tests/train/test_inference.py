@@ -352,7 +352,9 @@ def test_quotients_are_rounded_to_odd(divisor: float) -> None:
 def scaled_by_data(x: Any) -> Any:
     auto = {"kernel_quantizer": bits(4, 0, symmetric=True, alpha="auto_po2")}
     x = cast("channels", "quantized_bits(5,1,1,alpha='auto_po2')")(port(x))
-    return qkeras.QDense(3, name="d", activation=bits(6, 0, symmetric=True, alpha="auto"), **auto)(x)
+    x = qkeras.QDense(3, name="d", activation=bits(6, 0, symmetric=True, alpha="auto"), **auto)(x)
+    x = layers.Activation("tanh", name="tanh")(qkeras.QDense(1, name="one", **auto)(x))
+    return cast("bent", "quantized_bits(5,0,1,alpha='auto_po2')")(x)
 
 
 @pytest.mark.parametrize("double", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["float32", "float64"])
@@ -363,7 +365,7 @@ def test_scales_of_the_data_are_frozen_at_samples(double: bool, tmp_path: Any, m
         extract(found.trained, evaluate=evaluate)
     samples = np.random.default_rng(3).normal(0, [0.05, 0.9], (64, 5, 2))
     frozen = freeze_scales(found.trained, found.keras, samples)
-    assert [warning.op for warning in frozen.warnings] == ["channels", "d"]
+    assert [warning.op for warning in frozen.warnings] == ["channels", "d", "bent"]
     assert re.search(r"by 2\*\*-\d to 2\*\*-1, frozen at the first 64 samples", frozen.warnings[0].reason)
     again = read_keras(tmp_path / "model.keras", frozen=frozen.config)
     assert again.trained.config == frozen.config and not list(of_data(frozen.config))
