@@ -79,6 +79,7 @@ def double_functions(
     """
     exact = {name for op in graph.ops if isinstance(op, LeakyRelu) or _held(op, graph) for name in op.layers}
     precise = {name for op in graph.ops if isinstance(op, Lookup) for name in op.precise}
+    looked_up = {name for op in graph.ops if isinstance(op, Lookup) for name in op.layers}
     layers: dict[tuple[str, _Ways, int, int], Function] = {}
     functions = {}
     for call in calls.calls:
@@ -88,7 +89,7 @@ def double_functions(
         given, out = math.lcm(*over), undivided.get(call.name, Undivided())
         if _multiplies(call):  # divisors too
             given, over = out.divisor, [out.divisor] * len(over)
-        ways = _Ways(call.name in exact, call.name in precise)
+        ways = _Ways(call.name in exact, call.name in precise, call.name in looked_up)
         key = call.layer, ways, given, out.divisor
         if call.arguments is not None:
             function = _double_operation(call, call.arguments, ways, given, out.divisor)
@@ -109,10 +110,17 @@ def double_functions(
 
 @dataclass(frozen=True, slots=True)
 class _Ways:
-    """How a call in float64 computes: whether its batch normalization is `exact`, its functions `precise`."""
+    """How a call in float64 computes.
+
+    Attributes:
+        exact: whether its batch normalization is.
+        precise: whether its functions are those of float64.
+        looked_up: whether a table holds what its activation gives, so that a clipped line is float32 too.
+    """
 
     exact: bool
     precise: bool
+    looked_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,10 +320,10 @@ def _double_activation(call: Call, ways: _Ways, divisor: int = 1) -> Function:
     if is_activation_layer(entry):
         made = replace(call, class_name=short_name(entry["class_name"]), config=entry["config"])
         return _double_layer(made, {}, ways, divisor)
-    return _composed(_quotient(divisor), _double_function(call.class_name, entry, ways.precise))
+    return _composed(_quotient(divisor), _double_function(call.class_name, entry, ways))
 
 
-def _double_function(class_name: str, entry: Any, precise: bool = False) -> Function:
+def _double_function(class_name: str, entry: Any, ways: _Ways) -> Function:
     """Return what an entry of a layer's configuration names, in float64; nothing in place of a softmax."""
     quantizer = parse_quantizer(entry)
     if quantizer is None or quantizer.name == "softmax":
@@ -323,11 +331,11 @@ def _double_function(class_name: str, entry: Any, precise: bool = False) -> Func
     if quantizer.name == "relu":
         return tf.nn.relu  # type: ignore[no-any-return]
     kind = "QActivation" if class_name.startswith("Q") else "Activation"
-    if kind == "QActivation" and quantizer.name in LINES:
+    if kind == "QActivation" and quantizer.name in LINES and not ways.looked_up:
         return layer_function(kind, {"activation": entry})
     cast = None if quantizer.name in FUNCTIONS else activation_cast(quantizer, "activation")
     if cast is None:
-        precise = precise and has_precise(quantizer.name, quantizer.args)
+        precise = ways.precise and has_precise(quantizer.name, quantizer.args)
         return _single(_element_wise(precise)(kind, {"activation": entry}))
     scale = frozen_scale(quantizer)
     if len(set(scale)) < 2:

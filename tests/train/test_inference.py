@@ -728,6 +728,14 @@ def test_what_moves_a_batch_norm_beyond_codes_is_refused(moved: Any, tmp_path: A
         extract(read(model, tmp_path).trained, evaluate=evaluate)
 
 
+def test_a_clipped_line_that_a_table_holds_is_float32_in_float64_too(tmp_path: Any) -> None:
+    """-0.5 and a little is -0.5 there, and so a tie of the quantizer behind."""
+    parts = [layers.BatchNormalization(name="norm"), cast("h", "hard_sigmoid"), cast("end", "quantized_relu(2,1)")]
+    model = sequential((4,), cast("port", "quantized_bits(8,0,1,alpha=1)"), *parts)
+    model.get_layer("norm").set_weights([np.full(4, value) for value in (2.0**-29, -0.5, 0.0, 1.0)])
+    assert compare(read(model, tmp_path))[0] == "float64"
+
+
 def test_sums_beyond_53_bits_are_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(wide(16), tmp_path)
     monkeypatch.setattr(inference, "FLOAT64_BITS", 20)
