@@ -323,7 +323,10 @@ def _double_activation(call: Call, ways: _Ways, divisor: int = 1) -> Function:
     return _composed(_quotient(divisor), _double_function(call.class_name, entry, ways))
 
 
-def _double_function(class_name: str, entry: Any, ways: _Ways) -> Function:
+IN_A_CELL = _Ways(exact=False, precise=False, looked_up=False)
+
+
+def _double_function(class_name: str, entry: Any, ways: _Ways = IN_A_CELL) -> Function:
     """Return what an entry of a layer's configuration names, in float64; nothing in place of a softmax."""
     quantizer = parse_quantizer(entry)
     if quantizer is None or quantizer.name == "softmax":
