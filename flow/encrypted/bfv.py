@@ -47,6 +47,7 @@ from flow.ir.steps import cast, step_of
 from flow.runs import read_npz, write_npz
 
 SCHEME = "bfv"
+INSTALL = "run: pip install 'po2flow[encrypted]'  (Python 3.11 and later)"
 SECURITY = "coefficients as SEAL gives them for TC128, after HomomorphicEncryption.org's standard of 2018"
 WEIGHTS, GRAPH, SUMS = "weights.npz", "graph.json", "sums.npz"
 ROOM_BITS = {4096: 72, 8192: 174}
@@ -124,21 +125,19 @@ class Seal:
                 import tenseal.sealapi as seal
         except ImportError as error:
             what = f"TenSEAL cannot be imported ({error})"
-            raise ToolMissingError(
-                what, remedy="run: pip install 'po2flow[encrypted]'  (Python 3.11 and later)"
-            ) from error
+            raise ToolMissingError(what, remedy=INSTALL) from error
         level = seal.SEC_LEVEL_TYPE.TC128
         chosen = seal.EncryptionParameters(seal.SCHEME_TYPE.BFV)
         chosen.set_poly_modulus_degree(degree)
         chosen.set_coeff_modulus(seal.CoeffModulus.BFVDefault(degree, level))
         chosen.set_plain_modulus(seal.PlainModulus.Batching(degree, modulus_bits))
-        self.library, self.modulus = seal, chosen.plain_modulus().value()
+        self.api, self.modulus = seal, chosen.plain_modulus().value()
         self.context = seal.SEALContext(chosen, True, level)
         self.encoder, self.slots = seal.BatchEncoder(self.context), degree
 
     def constant(self, number: int) -> Any:
         """Return a plaintext with the same number in each slot."""
-        return self.library.Plaintext(f"{number % self.modulus:X}")
+        return self.api.Plaintext(f"{number % self.modulus:X}")
 
     def to_bytes(self, value: Any, scratch: Path) -> bytes:
         """Return what SEAL saves of a value."""
@@ -152,7 +151,7 @@ class Seal:
             DataError: they are none for these parameters.
         """
         (scratch / "value").write_bytes(content)
-        value = self.library.Ciphertext()
+        value = self.api.Ciphertext()
         try:
             value.load(self.context, str(scratch / "value"))
         except (RuntimeError, ValueError) as error:
@@ -165,7 +164,7 @@ def make_keys(folder: Path) -> None:
     about = about_of(folder)
     seal = Seal(**about["parameters"])
     with temporary() as scratch:
-        secret = seal.to_bytes(seal.library.KeyGenerator(seal.context).secret_key(), scratch)
+        secret = seal.to_bytes(seal.api.KeyGenerator(seal.context).secret_key(), scratch)
     key = Message(kind=SECRET, scheme=SCHEME, model=about["model"], keys=secrets.token_hex(16), payload=secret)
     messages.write(folder / SECRET_KEY, key)
     (folder / SECRET_KEY).chmod(0o600)
@@ -219,7 +218,7 @@ class _Sums:
         key = messages.read(self._folder / SECRET_KEY, kind=SECRET, scheme=SCHEME, model=self._about["model"])
         seal = Seal(**self._about["parameters"])
         with temporary() as scratch:
-            secret = seal.library.SecretKey()
+            secret = seal.api.SecretKey()
             (scratch / "key").write_bytes(key.payload)
             secret.load(seal.context, str(scratch / "key"))
             if reply_to(self._request).exists():
@@ -231,11 +230,11 @@ class _Sums:
         return None
 
     def _ask(self, seal: Seal, secret: Any, key: Message, rows: Codes, scratch: Path) -> None:
-        encryptor, parts = seal.library.Encryptor(seal.context, secret), list[bytes]()
+        encryptor, parts = seal.api.Encryptor(seal.context, secret), list[bytes]()
         read = self._about["grids"][self._op.name]["read"]
         for start in range(0, len(rows), seal.slots):
             for column in read:
-                plain = seal.library.Plaintext()
+                plain = seal.api.Plaintext()
                 seal.encoder.encode(rows[start : start + seal.slots, column].astype(np.int64).tolist(), plain)
                 parts.append(seal.to_bytes(encryptor.encrypt_symmetric(plain), scratch))
         facts = {"op": self._op.name, "sizes": [len(part) for part in parts], "rows": len(rows)}
@@ -246,7 +245,7 @@ class _Sums:
     def _decrypt(self, seal: Seal, secret: Any, key: Message, rows: int, scratch: Path) -> Codes:
         path = reply_to(self._request)
         came = messages.read(path, kind=REPLY, scheme=SCHEME, model=key.model, keys=key.keys)
-        facts, decryptor = dict(came.facts or {}), seal.library.Decryptor(seal.context, secret)
+        facts, decryptor = dict(came.facts or {}), seal.api.Decryptor(seal.context, secret)
         sums = np.empty((rows, len(facts["constant"])), np.int64)
         sums[:] = [each or 0 for each in facts["constant"]]
         parts = _split(came.payload, facts["sizes"])
@@ -254,7 +253,7 @@ class _Sums:
             for column, constant in enumerate(facts["constant"]):
                 if constant is not None:
                     continue
-                value, plain = seal.ciphertext(next(parts), scratch), seal.library.Plaintext()
+                value, plain = seal.ciphertext(next(parts), scratch), seal.api.Plaintext()
                 if decryptor.invariant_noise_budget(value) <= 0:
                     raise DataError("is not to be decrypted: its noise is too large, or the keys are others", file=path)
                 decryptor.decrypt(value, plain)
@@ -293,9 +292,9 @@ def run_server(folder: Path, exchanged: Path) -> None:
 
 def _sum(seal: Seal, read: Sequence[Any], weights: Codes, bias: int) -> Any | None:
     """Return a ciphertext of a weighted sum; None if nothing is weighted."""
-    evaluator, total = seal.library.Evaluator(seal.context), None
+    evaluator, total = seal.api.Evaluator(seal.context), None
     for number in np.flatnonzero(weights).tolist():
-        product = seal.library.Ciphertext()
+        product = seal.api.Ciphertext()
         evaluator.multiply_plain(read[number], seal.constant(int(weights[number])), product)
         if total is None:
             total = product

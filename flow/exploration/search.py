@@ -39,7 +39,7 @@ from flow.progress import Announce, progress
 from flow.report.page.exploration import render_exploration
 from flow.runs import digest, outside_runs
 from flow.target import Target
-from flow.train.spec import SPEC_TOML, FloatSpec, find_model_dir, load_spec
+from flow.train.spec import SPEC_TOML, FloatSpec, find_spec, load_spec
 from flow.workers import Pool, Work, dask_pool, gone, import_extra
 
 DATA, DATABASE, CRASH = "explore.json", "study.db", "crash.txt"
@@ -88,7 +88,7 @@ def explore(
     Raises:
         FlowError: one of the tree in flow.errors.
     """
-    path = _find_spec(spec)
+    path = find_spec(spec)
     space, target, output = read_space(path), target or Target(backend="rtl"), Path(output)
     base = load_spec(path)
     for package in ("optuna", "distributed", "tomli_w"):
@@ -110,13 +110,6 @@ def explore(
         pool = held.enter_context(dask_pool(workers, scheduler))
         facts = {"model": base.name, "dataset": dataset, "part": target.part, "budget_luts": budget_luts}
         return search(study, pool, trials, target, facts, announce)
-
-
-def _find_spec(spec: str | Path) -> Path:
-    path = Path(spec)
-    if path.is_dir() and (path / SPEC_TOML).is_file():
-        return path / SPEC_TOML
-    return path if path.suffix == ".toml" else find_model_dir(str(spec)) / SPEC_TOML
 
 
 def _check(base: Any, space: Space, trials: int, budget_luts: int | None, path: Path) -> None:

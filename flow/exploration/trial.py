@@ -19,6 +19,7 @@ from flow.files import locked, temporary
 from flow.project import write
 from flow.runs import digest, digest_code, keep, read_kept
 from flow.target import Target
+from flow.train.spec import SPEC_TOML, load_spec
 
 FULL, SHORT, CONFIRMED = "full", "short", "confirmed"
 """Steps of a trial, and names of what is kept of each: `full.json`."""
@@ -44,11 +45,11 @@ def measure(directory: str, step: str, part: float, target: Mapping[str, Any]) -
         FlowError: what keeps any net from being trained: a tool that is missing, a disk that is full.
     """
     place = Path(directory)
-    if not (place / "spec.toml").is_file():
+    if not (place / SPEC_TOML).is_file():
         what = "the worker does not see the directory of the trial"
         raise InputError(what, file=place, remedy="put --output on a disk that all workers have")
     with locked(place):
-        text = (place / "spec.toml").read_text(encoding="utf-8")
+        text = (place / SPEC_TOML).read_text(encoding="utf-8")
         key = digest(text, part, dict(target), [digest_code(room) for room in ROOMS])
         kept: Figures | None = read_kept(place / f"{step}.json", key)
         if kept is not None:
@@ -69,12 +70,11 @@ def _figures(place: Path, into: Path, part: float, target: Target) -> Figures:
     from flow.pipeline.models import extract_model
     from flow.pipeline.options import BuildOptions
     from flow.train.fit import train
-    from flow.train.spec import load_spec
 
-    spec = load_spec(place / "spec.toml")
+    spec = load_spec(place / SPEC_TOML)
     train(spec, into, epochs=max(1, round(part * spec.train.epochs)), twin=False)
     if into != place:
-        (into / "spec.toml").write_bytes((place / "spec.toml").read_bytes())
+        (into / SPEC_TOML).write_bytes((place / SPEC_TOML).read_bytes())
     graph = lowered_for(extract_model(into, BuildOptions(output=place / "runs"), target).graph, target)
     settled_target = settled(target, graph)
     with temporary() as scratch:

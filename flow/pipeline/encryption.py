@@ -114,8 +114,7 @@ def _python(scheme: str) -> str:
     """Return the interpreter that has the library of a scheme."""
     if scheme == "bfv":
         if find_spec("tenseal") is None:
-            remedy = "run: pip install 'po2flow[encrypted]'  (Python 3.11 and later)"
-            raise ToolMissingError("package 'tenseal' is not installed", remedy=remedy)
+            raise ToolMissingError("package 'tenseal' is not installed", remedy=bfv.INSTALL)
         return sys.executable
     return sys.executable if find_spec("concrete") and not find_tool(CONCRETE) else require_tool(CONCRETE)
 

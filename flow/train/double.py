@@ -324,6 +324,7 @@ def _double_activation(call: Call, ways: _Ways, divisor: int = 1) -> Function:
 
 
 IN_A_CELL = _Ways(exact=False, precise=False, looked_up=False)
+"""Functions of a recurrent layer are asked for by its cell."""
 
 
 def _double_function(class_name: str, entry: Any, ways: _Ways = IN_A_CELL) -> Function:

@@ -299,11 +299,7 @@ def load_spec(path_or_name: str | Path) -> Spec:
         >>> load_spec("digits_mlp").dataset
         'digits'
     """
-    path = Path(path_or_name)
-    if path.is_dir() and (path / SPEC_TOML).is_file():
-        path = path / SPEC_TOML
-    elif path.suffix != ".toml" and not path.is_file():
-        path = find_model_dir(str(path_or_name)) / SPEC_TOML
+    path = find_spec(path_or_name)
     table = read_toml(path)
     read = _float_model if table.has("float") else _own_model if table.has("net") else _model
     table.asked.clear()
@@ -311,6 +307,18 @@ def load_spec(path_or_name: str | Path) -> Spec:
         return read(table, path.parent)
     except FlowError as error:
         raise SpecError(error.reason, file=path, remedy=error.remedy) from error
+
+
+def find_spec(path_or_name: str | Path) -> Path:
+    """Return the file of a spec that is named as for `load_spec`; a file need not be there.
+
+    Raises:
+        SpecError: there is no model of that name.
+    """
+    path = Path(path_or_name)
+    if path.is_dir() and (path / SPEC_TOML).is_file():
+        return path / SPEC_TOML
+    return path if path.suffix == ".toml" or path.is_file() else find_model_dir(str(path_or_name)) / SPEC_TOML
 
 
 def model_search_path() -> tuple[Path, ...]:

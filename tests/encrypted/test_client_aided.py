@@ -27,7 +27,7 @@ class Open:
     """SEAL as `flow.encrypted.bfv` uses it, with slots of integers that anybody can read."""
 
     def __init__(self, degree: int, modulus_bits: int) -> None:
-        self.library, self.context, self.encoder = self, None, self
+        self.api, self.context, self.encoder = self, None, self
         self.slots, self.modulus = 32, (1 << modulus_bits) - 1
         self.Plaintext = self.Ciphertext = self.SecretKey = Slots
 

@@ -14,15 +14,7 @@ from flow.data.inputs import Samples, to_port
 from flow.errors import FlowError, UnsupportedError, counted
 from flow.frontend.base import Evaluate
 from flow.frontend.extraction.approximation import Approximation, Values, best_cast, on_grid
-from flow.frontend.extraction.steps import (
-    MOST_STEPS,
-    Ordinals,
-    cut_before,
-    find_steps,
-    number,
-    ordinal,
-    ordinals,
-)
+from flow.frontend.extraction.steps import MOST_STEPS, Ordinals, cut_before, find_steps, number, ordinal, ordinals
 from flow.frontend.layers import ClippedLine, Function, Layer, Margins, Network, Padding
 from flow.ir import reference
 from flow.ir.fixed import CODE_BITS, Cast, Codes, Constant, FixedFormat, exact_codes, to_values

@@ -8,6 +8,7 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,16 +156,22 @@ def driver_of(made: Project, directory: Path) -> ModuleType:
     return module
 
 
-def test_the_driver_predicts_what_the_reference_does(tmp_path: Path) -> None:
-    graph = wide()
-    driver = driver_of(handed(graph), tmp_path)
-    net = driver.Net(Device(graph, driver))
+def predicted(net: Any, graph: IntGraph) -> tuple[np.ndarray, np.ndarray]:
+    """Hold what a driver predicts, of "port" and "other", against the reference; return the values it was given."""
     x = np.random.default_rng(1).normal(0, 30, (5, 3)), np.random.default_rng(2).uniform(-3, 12, (5, 2))
     found = net.predict({"port": x[0], "other": x[1]})
     formats = [Cast(op.format, Rounding.RND_CONV, Overflow.SAT) for op in graph.inputs]
     codes = np.concatenate([quantize(values, cast) for values, cast in zip(x, formats, strict=True)], axis=1)
     for name, expected in reference.run(graph, codes, keep=graph.outputs).codes.items():
         np.testing.assert_array_equal(found[name], to_values(expected, graph[name].format))
+    return x
+
+
+def test_the_driver_predicts_what_the_reference_does(tmp_path: Path) -> None:
+    graph = wide()
+    driver = driver_of(handed(graph), tmp_path)
+    net = driver.Net(Device(graph, driver))
+    x = predicted(net, graph)
     with pytest.raises(ValueError, match="NaN or infinite"):
         net.predict({"port": x[0] * np.inf, "other": x[1]})
     other = Device(graph, driver)

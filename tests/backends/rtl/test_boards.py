@@ -16,7 +16,7 @@ import zoo
 from conftest import TESTS, Golden
 from handovers import SAMPLES, handed_over, make
 from nets import Net, s, u
-from test_axilite import driver_of
+from test_axilite import driver_of, predicted
 from test_handover import SCRIPTS, needs_cocotb, needs_ghdl, needs_schema, needs_tcl, needs_verilator, two_heads
 from test_readers import needs_icarus
 
@@ -24,7 +24,6 @@ from flow.backends.functions import functions
 from flow.backends.rtl.handover.boards import BOARDS, VIVADO_BOARDS, find_board, find_vivado_board
 from flow.errors import SpecError, UnsupportedError
 from flow.ir import reference
-from flow.ir.fixed import Cast, Overflow, Rounding, quantize, to_values
 from flow.ir.graph import IntGraph
 from flow.ir.passes import lower
 from flow.parts import complete_part
@@ -280,12 +279,7 @@ def test_the_driver_predicts_what_the_reference_does(tmp_path: Path) -> None:
     graph = several()
     driver = driver_of(handed(graph), tmp_path)
     net, driver.BATCH = driver.Net(Device(graph, driver)), 2
-    x = np.random.default_rng(1).normal(0, 30, (5, 3)), np.random.default_rng(2).uniform(-3, 12, (5, 2))
-    found = net.predict({"port": x[0], "other": x[1]})
-    formats = [Cast(op.format, Rounding.RND_CONV, Overflow.SAT) for op in graph.inputs]
-    codes = np.concatenate([quantize(values, cast) for values, cast in zip(x, formats, strict=True)], axis=1)
-    for name, expected in reference.run(graph, codes, keep=graph.outputs).codes.items():
-        np.testing.assert_array_equal(found[name], to_values(expected, graph[name].format))
+    x = predicted(net, graph)
     rates = net.measure({"port": x[0], "other": x[1]})
     assert rates["samples"] == 5 and 0 < rates["predict_per_s"] < rates["device_per_s"]
     with pytest.raises(ValueError, match="the inputs are port, other"):
